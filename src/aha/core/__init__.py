@@ -1,0 +1,1 @@
+"""What every room shares: records, errors, config, seeds. Knows nobody."""

@@ -1,0 +1,60 @@
+"""The errors Aha raises on purpose, and the one way they speak.
+
+AhaError
+├── ConfigError   a recipe or a setting that makes no sense        (also a ValueError)
+├── DataError     a file of problems that cannot be read           (also a ValueError)
+├── ModelError    a model folder that cannot be read or does not fit  (also a ValueError)
+├── RunError      a run folder that is missing, taken or damaged   (also an OSError)
+└── MissingExtra  an optional package that is not installed        (also an ImportError)
+
+Each says what it got, what it wanted and how to fix it, in one line. A model's bad completion is
+never an error: it is a reward of 0 with a reason. A broken promise between our own rooms is an
+`assert`.
+"""
+
+
+class AhaError(Exception):
+    """Base of all errors that a user can mend. The command line prints it and exits with 2."""
+
+    def __init__(self, got: str, wanted: str = "", fix: str = ""):
+        self.got, self.wanted, self.fix = got, wanted, fix
+        parts = [got]
+        if wanted:
+            parts.append(f"wanted {wanted}")
+        if fix:
+            parts.append(f"fix: {fix}")
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self):
+        return type(self), (self.got, self.wanted, self.fix)
+
+
+class ConfigError(AhaError, ValueError):
+    """A recipe or a setting that makes no sense."""
+
+
+class DataError(AhaError, ValueError):
+    """A file of problems that cannot be read."""
+
+
+class ModelError(AhaError, ValueError):
+    """A model folder that cannot be read or does not fit."""
+
+
+class RunError(AhaError, OSError):
+    """A run folder that is missing, taken or damaged."""
+
+
+class MissingExtra(AhaError, ImportError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, extra: str, fix: str = ""):
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"the package {package!r} is not installed",
+            f"the extra [{extra}]",
+            fix or f"pip install 'aha[{extra}]'",
+        )
+
+    def __reduce__(self):
+        return type(self), (self.package, self.extra, self.fix)

@@ -1,0 +1,75 @@
+"""The records that carry one problem through a step. Each holds the one before it.
+
+    Problem -> Prompt -> Completion -> Graded -> (advantage) -> Batch row
+
+All are frozen: a later room can read where a thing came from, and cannot change it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A puzzle with its truth. `given` is what the task needs to ask and to grade it."""
+
+    id: str
+    task: str
+    given: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A problem as the model reads it: the only place where text becomes tokens."""
+
+    problem: Problem
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the model wrote. `tokens` ends with the stop token when `finish` is "stop".
+
+    `logprobs` are the log-probabilities (nats) under which each token was sampled, by the policy
+    whose weights had had `version` updates. `text` is decoded once and is what gets graded.
+    """
+
+    prompt: Prompt
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish: Finish
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        assert len(self.tokens) == len(self.logprobs), "a token without its log-prob"
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A judged completion: the reward, its parts, and the reason in words."""
+
+    reward: float
+    correct: bool
+    reason: str
+    parts: Mapping[str, float] = field(default_factory=dict)
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one RL step did, for the watchers. The step itself logs and saves nothing.
+
+    `groups` has the graded completions by prompt, `advantages` one number for each of them.
+    `numbers` are scalars (loss, gradient norm, entropy ...), `seconds` the wall time by phase.
+    """
+
+    version: int
+    groups: tuple[tuple[Graded, ...], ...]
+    advantages: tuple[tuple[float, ...], ...]
+    numbers: Mapping[str, float]
+    seconds: Mapping[str, float]

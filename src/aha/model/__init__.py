@@ -1,0 +1,1 @@
+"""One decoder that trains and generates, its tokenizer, and weights in and out."""

@@ -1,0 +1,1 @@
+"""Tasks: problems with a truth, how to ask them, and exact grading. Imports no torch."""

@@ -1,0 +1,248 @@
+"""Countdown: reach a target with each given number used exactly once.
+
+Numbers are 1..99, targets 10..100, as in TinyZero's `Countdown-Tasks-3to4`; every problem is
+solvable, and how hard it is, is known (`ways`, the number of distinct solutions).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from aha.core.errors import ConfigError, DataError, MissingExtra
+from aha.core.records import Graded, Problem
+from aha.core.seeds import seed_for
+from aha.tasks import tinyzero_compat
+from aha.tasks.expression import Unreadable, read_expression
+from aha.tasks.solver import reachable
+from aha.tasks.tags import read_answer
+from aha.tasks.traces import prompt_line
+
+SMALLEST, LARGEST = 1, 99
+TARGETS = range(10, 101)
+HELD_OUT_TARGETS = frozenset({17, 23, 31, 42, 58, 64, 75, 86, 97})
+SPLITS = ("train", "validation", "test", "test_targets")
+
+
+def problem_key(numbers: tuple[int, ...], target: int) -> str:
+    """What makes two puzzles the same: the sorted numbers and the target."""
+    return f"{','.join(map(str, sorted(numbers)))}={target}"
+
+
+def split_of(numbers: tuple[int, ...], target: int) -> str:
+    """The one split that a puzzle belongs to, by its key alone, so that splits cannot overlap.
+
+    Nine targets (one in ten) belong to `test_targets` whatever the numbers: no model trained
+    here has met them as a target. Of the rest 2 % each are test and validation.
+    """
+    if target in HELD_OUT_TARGETS:
+        return "test_targets"
+    digest = hashlib.blake2b(problem_key(numbers, target).encode(), digest_size=4).digest()
+    bucket = int.from_bytes(digest, "big") % 100
+    return "test" if bucket < 2 else "validation" if bucket < 4 else "train"
+
+
+def puzzles(split: str, seed: int, sizes: tuple[int, ...]) -> Iterator[tuple]:
+    """Endless different puzzles `(numbers, target, ways)` of one split, the same for each seed.
+
+    Sizes come up evenly; within a size, all solvable (numbers, target) pairs of the split do. The
+    split is looked at before the solver runs, because the test split holds one pair in fifty.
+    """
+    rng = Random(seed_for("countdown", split, seed, *sizes))
+    met: set[str] = set()
+    size = rng.choice(sizes)
+    while True:
+        numbers = tuple(rng.randint(SMALLEST, LARGEST) for _ in range(size))
+        target = rng.choice(TARGETS)
+        if split_of(numbers, target) != split:
+            continue
+        ways = reachable(numbers)[target]
+        key = problem_key(numbers, target)
+        if ways and key not in met:
+            met.add(key)
+            yield numbers, target, ways
+            size = rng.choice(sizes)
+
+
+# -- the task -------------------------------------------------------------------------------
+
+
+def check(text: str, numbers: tuple[int, ...], target: int) -> tuple[bool, str]:
+    """Is `text` an expression that makes `target` of exactly these numbers? With the reason."""
+    try:
+        found = read_expression(text)
+    except Unreadable as reason:
+        return False, f"not an expression: {reason}"
+    used, given = Counter(found.numbers), Counter(numbers)
+    for number in used:
+        if number not in given:
+            return False, f"uses {number}, which was not given"
+        if used[number] > given[number]:
+            times = {1: "once", 2: "twice"}.get(given[number], f"{given[number]} times")
+            return False, f"uses {number} more often than it was given ({times})"
+    missing = given - used
+    if missing:
+        return False, f"does not use {', '.join(map(str, sorted(missing.elements())))}"
+    if found.value != target:
+        return False, f"makes {found.value}, not {target}"
+    return True, f"makes {target} of every number once"
+
+
+class Countdown:
+    """The game as a task. A reward of 1 for a right answer and 0 for anything else.
+
+    `numbers` are the sizes of the puzzles, drawn evenly; `template` is how they are asked;
+    `data` is a file of puzzles to use in place of drawn ones; `verifier="tinyzero"` grades as
+    TinyZero does, faults included, for runs that are to be compared with it.
+    """
+
+    name = "countdown"
+
+    def __init__(
+        self,
+        numbers: tuple[int, ...] = (3,),
+        template: str = "plain",
+        data: str | Path | None = None,
+        verifier: str = "strict",
+    ):
+        if not numbers or not all(isinstance(n, int) and 2 <= n <= 6 for n in numbers):
+            raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "numbers = [3, 4]")
+        if template not in TEMPLATES:
+            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
+        if verifier not in ("strict", "tinyzero"):
+            raise ConfigError(f"verifier {verifier!r}", "'strict' or 'tinyzero'")
+        self.numbers, self.template, self.verifier = tuple(numbers), template, verifier
+        self.rows = load_puzzles(Path(data)) if data else None
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        """Different problems of one split. Endless when drawn; each once when read from a file."""
+        if split not in SPLITS:
+            raise ConfigError(f"split {split!r}", f"one of {', '.join(SPLITS)}")
+        if self.rows is None:
+            for numbers, target, ways in puzzles(split, seed, self.numbers):
+                yield as_problem(numbers, target, ways)
+            return
+        mine = [row for row in self.rows if split_of(*row) == split]
+        Random(seed_for("file", split, seed)).shuffle(mine)
+        for numbers, target in mine:
+            yield as_problem(numbers, target)
+
+    def ask(self, problem: Problem) -> str:
+        return TEMPLATES[self.template](problem.given["numbers"], problem.given["target"])
+
+    def grade(self, problem: Problem, text: str) -> Graded:
+        numbers, target = problem.given["numbers"], problem.given["target"]
+        if self.verifier == "tinyzero":
+            return tinyzero_compat.grade(text, numbers, target, self.template)
+        return grade_countdown(text, numbers, target)
+
+
+def grade_countdown(text: str, numbers: tuple[int, ...], target: int) -> Graded:
+    """The strict verdict on one completion; well under a millisecond for any text."""
+    if not isinstance(text, str):
+        return Graded(0.0, False, "the completion is not text")
+    answer = read_answer(text)
+    if answer.text is None:
+        return Graded(0.0, False, "no <answer>...</answer> block", {"answer_blocks": 0.0})
+    correct, reason = check(answer.text, numbers, target)
+    if answer.blocks > 1:
+        reason += f" (the last of {answer.blocks} answers)"
+    return Graded(float(correct), correct, reason, {"answer_blocks": float(answer.blocks)})
+
+
+def as_problem(numbers: tuple[int, ...], target: int, ways: int | None = None) -> Problem:
+    """A puzzle as a record. The id keeps the order of the numbers, because the prompt shows it."""
+    given = {"numbers": tuple(numbers), "target": target}
+    if ways is not None:
+        given["ways"] = ways
+    return Problem(f"countdown/{'-'.join(map(str, numbers))}={target}", "countdown", given)
+
+
+# -- how it is asked ------------------------------------------------------------------------
+
+
+def ask_plain(numbers: tuple[int, ...], target: int) -> str:
+    """One line: every prompt token is paid for again in training."""
+    return prompt_line(numbers, target)
+
+
+_RULES = (
+    "Make an equation from the numbers {numbers} that equals {target}. You may use the basic "
+    "operations (+, -, *, /), and every number has to be used exactly once. Work it out inside "
+    "<think> </think> tags, then give the equation inside <answer> </answer> tags, as in "
+    "<answer> (1 + 2) / 3 </answer>."
+)
+_LEAD_IN = "Let me work this out step by step.\n<think>"
+
+
+def ask_r1(numbers: tuple[int, ...], target: int) -> str:
+    """For base models: DeepSeek R1's dialogue frame with the tag prefilled, as TinyZero has it.
+
+    The structure is TinyZero's `base` template, its wording is ours.
+    """
+    rules = _RULES.format(numbers=list(numbers), target=target)
+    return (
+        "This is a conversation between User and Assistant. The user asks a question, and the "
+        "Assistant solves it: it first thinks about the reasoning in its mind and then gives "
+        f"the user the answer.\nUser: {rules}\nAssistant: {_LEAD_IN}"
+    )
+
+
+def ask_instruct(numbers: tuple[int, ...], target: int) -> str:
+    """For instruct models: the same request in ChatML, the assistant's turn begun."""
+    rules = _RULES.format(numbers=list(numbers), target=target)
+    return (
+        "<|im_start|>system\nYou are a helpful assistant. You first think about the reasoning "
+        "in your mind and then give the user the answer.<|im_end|>\n"
+        f"<|im_start|>user\n{rules}<|im_end|>\n<|im_start|>assistant\n{_LEAD_IN}"
+    )
+
+
+TEMPLATES = {"plain": ask_plain, "r1": ask_r1, "instruct": ask_instruct}
+
+
+# -- puzzles from a file --------------------------------------------------------------------
+
+
+def load_puzzles(path: Path) -> list[tuple[tuple[int, ...], int]]:
+    """Rows of the public 3-to-4 data: `nums` and `target`, JSON lines or Parquet, each once."""
+    if not path.is_file():
+        raise DataError(f"no file {path}", "JSON lines or Parquet with 'nums' and 'target'")
+    rows = read_parquet(path) if path.suffix == ".parquet" else read_json_lines(path)
+    found = {}
+    for place, row in rows:
+        nums, target = (row.get("nums"), row.get("target")) if isinstance(row, dict) else (0, 0)
+        whole = isinstance(nums, list) and all(type(n) is int and n > 0 for n in [*nums, target])
+        if not whole or not 2 <= len(nums) <= 6:
+            raise DataError(
+                f"{path}, row {place}: {str(row)[:80]}",
+                '2 to 6 positive integers and a target, as in {"nums": [3, 7, 25], "target": 82}',
+            )
+        found.setdefault(problem_key(tuple(nums), target), (tuple(nums), target))
+    if not found:
+        raise DataError(f"{path} is empty", "at least one row with 'nums' and 'target'")
+    return list(found.values())
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for place, text in enumerate(lines, 1):
+            if text.strip():
+                try:
+                    yield place, json.loads(text)
+                except ValueError as error:
+                    raise DataError(f"{path}, row {place}: {error}", "one JSON object") from error
+
+
+def read_parquet(path: Path) -> Iterator[tuple[int, object]]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "parquet") from error
+    try:
+        table = parquet.read_table(path, columns=["nums", "target"])
+    except (ArrowInvalid, KeyError) as error:
+        raise DataError(f"{path}: {error}", "Parquet with columns 'nums' and 'target'") from error
+    yield from enumerate(table.to_pylist(), 1)

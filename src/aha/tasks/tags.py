@@ -1,0 +1,27 @@
+"""Reading `<think>` and `<answer>` out of a completion. Plain searches, no regular expressions:
+linear in the text, whatever it holds."""
+
+from dataclasses import dataclass
+
+OPEN, CLOSE = "<answer>", "</answer>"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The last complete answer block, and how many there were. `text` is None where none is."""
+
+    text: str | None
+    blocks: int
+
+
+def read_answer(completion: str) -> Answer:
+    """The content of the last `<answer>...</answer>`; whatever follows it does not matter.
+
+    Deviation from TinyZero, on purpose: the whole completion is searched, not its last line, so a
+    trailing newline does not turn a right answer into a wrong one.
+    """
+    end = completion.rfind(CLOSE)
+    start = completion.rfind(OPEN, 0, end) if end >= 0 else -1
+    if start < 0:
+        return Answer(None, 0)
+    return Answer(completion[start + len(OPEN) : end], completion.count(OPEN))

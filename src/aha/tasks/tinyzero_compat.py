@@ -1,0 +1,80 @@
+"""TinyZero's Countdown reward, fault by fault, for runs that are to be compared with it.
+
+0 without a readable answer, 0.1 for any answer block, 1.0 for one that its rule accepts. The rule
+searches the last line alone, accepts power, floor division, decimals and unary minus, and allows
+an error of 1e-5. Source: `verl/utils/reward_score/countdown.py` of TinyZero @95df88f, described in
+words and written anew. Deviation: no `eval`, so `9**9**9**9` is refused where TinyZero hangs.
+"""
+
+import ast
+import operator
+import re
+
+from aha.core.records import Graded
+
+_ALLOWED = re.compile(r"^[\d+\-*/().\s]+$")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>")
+_BINARY = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
+}
+MAX_CHARS = 1_000
+MAX_EXPONENT = 64
+MAX_VALUE = 10**18
+
+
+class Refused(Exception):
+    """The answer is one that TinyZero's `eval` would have failed, or hung, on."""
+
+
+def value_of(node: ast.AST) -> float:
+    if isinstance(node, ast.Expression):
+        return value_of(node.body)
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        inner = value_of(node.operand)
+        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        left, right = value_of(node.left), value_of(node.right)
+        if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
+            raise Refused
+        return _BINARY[type(node.op)](left, right)
+    raise Refused
+
+
+def last_answer(text: str, template: str) -> str | None:
+    """What TinyZero extracts: the last answer on the last line, after its first 'Assistant:'.
+
+    With its base template that cut falls into the prompt; with the instruct template the prompt
+    has no such word, so one inside the completion cuts the completion.
+    """
+    if template == "instruct" and "Assistant:" in text:
+        text = text.split("Assistant:", 1)[1]
+    found = _ANSWER.findall(text.split("\n")[-1])
+    return found[-1].strip() if found else None
+
+
+def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1") -> Graded:
+    """TinyZero's score with a reason. `correct` is its 1.0, which the strict verifier may deny."""
+    answer = last_answer(text, template)
+    if answer is None:
+        return Graded(0.0, False, "TinyZero finds no answer on the last line")
+    if sorted(int(n) for n in re.findall(r"\d+", answer[:MAX_CHARS])) != sorted(numbers):
+        return Graded(0.1, False, "TinyZero: format only, the numbers differ")
+    if len(answer) > MAX_CHARS or not _ALLOWED.match(answer):
+        return Graded(0.1, False, "TinyZero: format only, characters not allowed")
+    try:
+        value = value_of(ast.parse(answer, mode="eval"))
+        right = abs(value - target) < 1e-5
+    except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, MemoryError) as error:
+        return Graded(0.1, False, f"TinyZero: format only, {type(error).__name__}")
+    except RecursionError:
+        return Graded(0.1, False, "TinyZero: format only, nested too deep")
+    if right:
+        return Graded(1.0, True, "TinyZero accepts it")
+    return Graded(0.1, False, "TinyZero: format only, another value")

@@ -1,0 +1,359 @@
+"""The corpus writer: Countdown worked in five styles, most of it badly, with knobs for how often.
+
+A base model can only amplify what it has read, so the corpus holds every behaviour at a low rate:
+direct guesses (most), trying and checking, going back to an intermediate result, working
+backwards from the target, and naming a subgoal first. It holds dead ends and wrong endings too.
+It is written by arithmetic and chance alone; no model takes part.
+
+    numbers 3 7 25 target 82      the prompt
+    <think>
+    25+7=32                       one operation a line; its result joins the numbers left
+    32*3=96 no                    all used: a verdict
+    32+3=35 no                    back to 32
+    82-7=75 need                  backwards: 75 is what the other two must make
+    25*3=75 yes
+    </think>
+    <answer>(25*3)+7</answer>
+
+Sources: the mixture follows Stream of Search (arXiv 2404.03683) and the four behaviours of Gandhi
+et al. (arXiv 2503.01307); the compact line grammar is ours.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from aha.core.seeds import seed_for
+from aha.tasks.solver import OPERATORS, apply
+
+Step = tuple[int, str, int, int]  # a, op, b, result
+
+
+@dataclass(frozen=True)
+class TraceMix:
+    """Rates of the corpus; every one is a probability unless it says otherwise.
+
+    They are the dial of the priming study: set a behaviour's rate to 0 and the base never saw it.
+    """
+
+    numbers: tuple[int, ...] = (3, 3, 3, 4, 4)  # drawn evenly: how many numbers a puzzle has
+    drill: float = 0.10  # documents that are bare arithmetic lines
+    search: float = 0.40  # of the rest: try and check; the others guess at once
+    gold_guess: float = 0.05  # a direct guess that is right on purpose
+    gold_attempt: float = 0.20  # an attempt that follows a solution
+    insight: float = 0.35  # last operation chosen to hit the target when one does
+    verify: float = 0.92  # searches that write a verdict after each full attempt
+    backtrack: float = 0.45  # an attempt that starts from an intermediate result
+    backward: float = 0.12  # an attempt that works back from the target
+    subgoal: float = 0.08  # an attempt that names its goal first
+    give_up: float = 0.30  # after each failed attempt
+    patient: float = 0.06  # searches that are long: give_up / 12, gold_attempt / 8
+    max_attempts: int = 60
+    high_result: int = 300  # results above it are written less often ...
+    high_rate: float = 0.30  # ... by this factor: they rarely lead to targets of 10..100
+    max_result: int = 1_000  # and above this one
+    max_rate: float = 0.02
+
+
+@dataclass
+class Trace:
+    """One document while it is being written."""
+
+    numbers: tuple[int, ...]
+    target: int
+    gold: list[tuple] = field(default_factory=list)  # one solution, as moves on the start terms
+    lines: list[str] = field(default_factory=list)
+    tried: set[tuple] = field(default_factory=set)
+    answer: str = ""
+    solved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A number on the table with the expression that made it."""
+
+    value: int
+    text: str
+
+    @property
+    def nested(self) -> str:
+        return f"({self.text})" if not self.text.isdigit() else self.text
+
+
+def join(a: Term, op: str, b: Term) -> Term | None:
+    """The term `a op b`, or None where the result leaves the non-negative integers."""
+    value = apply(op, a.value, b.value)
+    return None if value is None else Term(value, f"{a.nested}{op}{b.nested}")
+
+
+def line(a: Term, op: str, b: Term, result: Term) -> str:
+    return f"{a.value}{op}{b.value}={result.value}"
+
+
+class Writer:
+    """Writes documents `(prompt, completion)` from one seeded generator."""
+
+    def __init__(self, mix: TraceMix, rng: Random):
+        self.mix, self.rng = mix, rng
+
+    # -- choosing operations ---------------------------------------------------------------
+
+    def any_move(self, terms: tuple[Term, ...]) -> tuple[Term, str, Term, Term]:
+        """A random legal operation on two of the terms; large results and idle ones are rare."""
+        rng, mix = self.rng, self.mix
+        while True:
+            i, j = rng.sample(range(len(terms)), 2)
+            a, b = terms[i], terms[j]
+            if a.value < b.value:
+                a, b = b, a
+            op = OPERATORS[int(rng.random() * 4)]
+            result = join(a, op, b)
+            if result is None:
+                continue
+            if result.value > mix.high_result and rng.random() > mix.high_rate:
+                continue
+            if result.value > mix.max_result and rng.random() > mix.max_rate:
+                continue
+            idle = result.value == 0 or (b.value == 1 and op in "*/")
+            if idle and rng.random() > 0.1:
+                continue
+            if op in "+*" and rng.random() < 0.25:
+                a, b = b, a
+                result = join(a, op, b)
+            return a, op, b, result
+
+    def hit(self, terms: tuple[Term, ...], goal: int) -> tuple[Term, str, Term, Term] | None:
+        """The operation that makes `goal` of exactly two terms, if there is one."""
+        a, b = terms
+        if a.value < b.value:
+            a, b = b, a
+        options = []
+        for op in OPERATORS:
+            if apply(op, a.value, b.value) == goal:
+                options.append((a, op, b, join(a, op, b)))
+        return self.rng.choice(options) if options else None
+
+    def gold_moves(self, terms: tuple[Term, ...], goal: int) -> list | None:
+        """A solution from these terms as a list of moves, in random order of search, or None."""
+        if len(terms) == 2:
+            move = self.hit(terms, goal)
+            return [move] if move else None
+        pairs = [(i, j) for i in range(len(terms)) for j in range(i)]
+        moves = [(pair, op) for pair in pairs for op in OPERATORS]
+        self.rng.shuffle(moves)
+        for (i, j), op in moves:
+            a, b = terms[i], terms[j]
+            if a.value < b.value:
+                a, b = b, a
+            result = join(a, op, b)
+            if result is None or result.value > 5 * self.mix.max_result:
+                continue
+            rest = tuple(t for k, t in enumerate(terms) if k not in (i, j))
+            after = self.gold_moves((*rest, result), goal)
+            if after is not None:
+                return [(a, op, b, result), *after]
+        return None
+
+    # -- attempts --------------------------------------------------------------------------
+
+    def forward(
+        self, trace: Trace, terms: tuple[Term, ...], goal: int, gold: list | None, insight: float
+    ) -> tuple[Term, list[tuple[Term, ...]]]:
+        """Combine until one term is left; returns it and the states passed on the way."""
+        states = []
+        moves = list(gold or [])
+        while len(terms) > 1:
+            states.append(terms)
+            move = moves.pop(0) if moves else None
+            if move is None and len(terms) == 2 and self.rng.random() < insight:
+                move = self.hit(terms, goal)
+            a, op, b, result = move or self.any_move(terms)
+            trace.lines.append(line(a, op, b, result))
+            terms = (*self.without(terms, a, b), result)
+        return terms[0], states
+
+    @staticmethod
+    def without(terms: tuple[Term, ...], *used: Term) -> tuple[Term, ...]:
+        left = list(terms)
+        for term in used:
+            left.remove(term)
+        return tuple(left)
+
+    def backward_step(self, trace: Trace, terms: tuple[Term, ...], gold: bool):
+        """One step back from the target: which value must the other terms make?
+
+        Returns (goal for the rest, rest, rebuild) where `rebuild(term)` is the full answer, or
+        None when no step fits.
+        """
+        target, rng = trace.target, self.rng
+        options = []
+        for kept in terms:
+            n = kept.value
+            rest = self.without(terms, kept)
+            # target op n = need, so that need (op inverse) n = target
+            candidates = [("-", "+", target - n), ("+", "-", target + n), ("*", "/", target * n)]
+            if n and target % n == 0:
+                candidates.append(("/", "*", target // n))
+            for back, ahead, need in candidates:
+                if need > 0:
+                    options.append((kept, rest, back, ahead, need))
+        rng.shuffle(options)
+        if gold:
+            for option in options:
+                moves = self.gold_moves(option[1], option[4])
+                if moves:
+                    return (*option, moves)
+            return None
+        return (*options[0], None) if options else None
+
+    def attempt_backward(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
+        found = self.backward_step(trace, terms, gold)
+        if found is None:
+            return self.attempt_forward(trace, terms, gold)
+        kept, rest, back, ahead, need, moves = found
+        trace.lines.append(f"{trace.target}{back}{kept.value}={need} need")
+        end, states = self.forward(trace, rest, need, moves, self.mix.insight)
+        answer = f"{end.nested}{ahead}{kept.nested}"
+        return end.value == need, answer, states, need
+
+    def attempt_subgoal(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
+        """Name a value next to the target first, then reach it, then finish."""
+        found = self.backward_step(trace, terms, gold)
+        if found is None:
+            return self.attempt_forward(trace, terms, gold)
+        kept, rest, _, ahead, need, moves = found
+        trace.lines.append(f"aim {need}")
+        end, states = self.forward(trace, rest, need, moves, self.mix.insight)
+        last = join(end, ahead, kept)
+        if last is None:  # the aim was missed so far that the last operation is not legal
+            last_a, last_op, last_b, last = self.any_move((end, kept))
+        else:
+            last_a, last_op, last_b = end, ahead, kept
+        trace.lines.append(line(last_a, last_op, last_b, last))
+        return last.value == trace.target, last.text, states, trace.target
+
+    def attempt_forward(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
+        moves = None
+        if gold:
+            full = len(terms) == len(trace.numbers)
+            moves = trace.gold if full else self.gold_moves(terms, trace.target)
+        end, states = self.forward(trace, terms, trace.target, moves, self.mix.insight)
+        return end.value == trace.target, end.text, states, trace.target
+
+    # -- documents -------------------------------------------------------------------------
+
+    def search(self, trace: Trace) -> None:
+        """Try until solved or given up; an attempt that repeats an earlier answer is redone."""
+        mix, rng = self.mix, self.rng
+        start = tuple(Term(n, str(n)) for n in trace.numbers)
+        verify = rng.random() < mix.verify
+        patient = rng.random() < mix.patient
+        give_up = mix.give_up / 12 if patient else mix.give_up
+        gold_attempt = mix.gold_attempt / 8 if patient else mix.gold_attempt
+        earlier: list[tuple[Term, ...]] = []
+        closest = (10**9, "")
+        for _ in range(mix.max_attempts):
+            gold = rng.random() < gold_attempt
+            size = len(trace.lines)
+            for _redo in range(4):
+                del trace.lines[size:]
+                right, answer, states, goal = self.attempt(trace, start, earlier, gold)
+                if answer not in trace.tried:
+                    break
+            trace.tried.add(answer)
+            earlier = states[1:] or earlier
+            if verify:
+                trace.lines[-1] += " yes" if right else " no"
+            result = int(trace.lines[-1].split("=")[1].split()[0])
+            closest = min(closest, (abs(result - goal), answer))
+            if right:
+                trace.answer, trace.solved = answer, True
+                return
+            if rng.random() < give_up:
+                break
+        trace.answer = closest[1]
+
+    def attempt(self, trace: Trace, start: tuple[Term, ...], earlier: list, gold: bool) -> tuple:
+        draw, mix = self.rng.random(), self.mix
+        if earlier and self.rng.random() < mix.backtrack:
+            return self.attempt_forward(trace, self.rng.choice(earlier), gold)
+        if draw < mix.backward:
+            return self.attempt_backward(trace, start, gold)
+        if draw < mix.backward + mix.subgoal:
+            return self.attempt_subgoal(trace, start, gold)
+        return self.attempt_forward(trace, start, gold)
+
+    def guess(self, trace: Trace) -> None:
+        """Answer at once: no working at all, or one unchecked attempt."""
+        start = tuple(Term(n, str(n)) for n in trace.numbers)
+        gold = self.rng.random() < self.mix.gold_guess
+        moves = trace.gold if gold else None
+        end, _ = self.forward(trace, start, trace.target, moves, insight=0.0)
+        trace.answer, trace.solved = end.text, end.value == trace.target
+        if self.rng.random() < 0.5:
+            trace.lines.clear()
+
+    def drill(self) -> str:
+        """Bare arithmetic in the same grammar, so that calculation is learnt apart from search."""
+        rng, lines = self.rng, []
+        for _ in range(rng.randint(4, 10)):
+            high = rng.choice((20, 99, 99, 200, 999))
+            pair = tuple(Term(n, str(n)) for n in (rng.randint(1, high), rng.randint(1, 99)))
+            a, op, b, result = self.any_move(pair)
+            if op in "+-" and rng.random() < 0.5:  # division is rare by chance: make some
+                pair = (Term(a.value * b.value, str(a.value * b.value)), b)
+                if b.value and pair[0].value <= self.mix.max_result:
+                    a, op, result = pair[0], "/", Term(a.value, str(a.value))
+            lines.append(line(a, op, b, result))
+        return "\n".join(lines) + "\n"
+
+
+def prompt_line(numbers: tuple[int, ...], target: int) -> str:
+    """The one-line prompt of aha-tiny, up to and including the opening tag."""
+    return f"numbers {' '.join(map(str, numbers))} target {target}\n<think>\n"
+
+
+def completion_text(trace: Trace) -> str:
+    body = "".join(f"{text}\n" for text in trace.lines)
+    return f"{body}</think>\n<answer>{trace.answer}</answer>"
+
+
+def made_up(writer: Writer, size: int, targets: range) -> Trace:
+    """A puzzle made by playing it: draw numbers, combine them at random, call the end the target.
+
+    Fast, and solvable by construction; puzzles with many solutions come up more often than in
+    the task's own draw, which is even over solvable (numbers, target) pairs.
+    """
+    while True:
+        numbers = tuple(writer.rng.randint(1, 99) for _ in range(size))
+        terms = tuple(Term(n, str(n)) for n in numbers)
+        moves = []
+        while len(terms) > 1:
+            a, op, b, result = writer.any_move(terms)
+            moves.append((a, op, b, result))
+            terms = (*writer.without(terms, a, b), result)
+        if terms[0].value in targets:
+            return Trace(numbers, terms[0].value, gold=moves)
+
+
+def documents(
+    mix: TraceMix, seed: int, keep: Callable[[tuple[int, ...], int], bool]
+) -> Iterator[tuple[str, str]]:
+    """Endless `(prompt, completion)` pairs; drills have an empty prompt.
+
+    `keep(numbers, target)` says which puzzles may be written: `aha pretrain` hands over "belongs
+    to the training split", so that no held-out problem and no held-out target is ever read.
+    """
+    rng = Random(seed_for("traces", seed))
+    writer = Writer(mix, rng)
+    while True:
+        if rng.random() < mix.drill:
+            yield "", writer.drill()
+        trace = made_up(writer, rng.choice(mix.numbers), range(10, 101))
+        if not keep(trace.numbers, trace.target):
+            continue
+        if rng.random() < mix.search:
+            writer.search(trace)
+        else:
+            writer.guess(trace)
+        yield prompt_line(trace.numbers, trace.target), completion_text(trace)

@@ -1,0 +1,1 @@
+"""Training: reinforcement learning, pre-training, the loop and its watchers."""
