@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python 3.11 or newer, and a network the first time.
+# Each creates .venv, installs into it what constraints.txt pins, and is instant from then on.
+#
+# make demo PYTHON=python3.12        takes another interpreter
+# make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                    on Linux, takes torch's CPU build: a tenth of the download.
+#                                    Left empty, torch is what pip finds: on Linux, the CUDA build.
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+BENCHMARKS := $(wildcard benchmarks/*.py)
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.core
+	$(BIN)/aha demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+bench: .venv/.bench
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# Takes away what this file and its tools made. Runs are yours, and stay.
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone: an extra may ask for any torch, and must find this one in place.
+.venv/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Aha needs Python 3.11 or newer. Try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+.venv/.core: .venv/.torch pyproject.toml
+	$(INSTALL) --quiet --editable .
+	@touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml
+	$(INSTALL) --quiet --editable '.[dev]'
+	@touch $@ .venv/.core
+
+.venv/.bench: .venv/.dev
+	$(INSTALL) --quiet --editable '.[dev,bench]'
+	@touch $@
