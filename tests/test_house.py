@@ -50,6 +50,12 @@ def test_rooms_import_only_what_lies_below_them():
     assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
 
 
+def test_every_room_is_a_package():
+    """A folder of modules without an __init__.py is invisible to the layers."""
+    faults = {shown(path.parent) for path in MODULES if not (path.parent / "__init__.py").exists()}
+    complain(sorted(faults), "An __init__.py with a line of docstring is missing in:")
+
+
 def test_a_room_opens_without_importing_anything():
     """An import in a room's __init__.py would load on every use of the room, torch included."""
     faults = [
