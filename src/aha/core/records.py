@@ -6,7 +6,7 @@ All are frozen: a later room can read where a thing came from, and cannot change
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Finish = Literal["stop", "length"]
@@ -28,6 +28,11 @@ class Prompt:
     problem: Problem
     text: str
     tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, task, tokenizer) -> "Prompt":
+        text = task.ask(problem)
+        return cls(problem, text, tuple(tokenizer.encode(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,12 @@ class Graded:
     reason: str
     parts: Mapping[str, float] = field(default_factory=dict)
     completion: Completion | None = None
+
+    @classmethod
+    def of(cls, completion: Completion, task) -> "Graded":
+        """The task's verdict on the text alone, tied to the completion."""
+        judged = task.grade(completion.prompt.problem, completion.text)
+        return replace(judged, completion=completion)
 
 
 @dataclass(frozen=True, slots=True)

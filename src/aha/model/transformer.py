@@ -83,33 +83,6 @@ class ModelConfig:
         }
 
 
-class KVCache:
-    """Keys and values of B rows up to a fixed capacity, all layers in two tensors.
-
-    Rows may have different lengths; `lengths` [B] says how many positions of each row are valid.
-    Layout [L, B, K, S, D], so that a row can be dropped or moved with one copy a layer.
-    """
-
-    def __init__(self, config: ModelConfig, rows: int, capacity: int, dtype, device="cpu"):
-        shape = (
-            config.num_hidden_layers,
-            rows,
-            config.num_key_value_heads,
-            capacity,
-            config.head_dim,
-        )
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-
-    @property
-    def rows(self) -> int:
-        return self.keys.shape[1]
-
-    @property
-    def capacity(self) -> int:
-        return self.keys.shape[3]
-
-
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()

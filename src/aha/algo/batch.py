@@ -1,0 +1,70 @@
+"""Graded completions as tensors: rows of like length, cut into parts that fit a token budget.
+
+Text is never tokenised again: the ids that were drawn are the ids that are trained.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from aha.core.records import Graded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows `prompt + completion`, padded on the right.
+
+    Column t of the [B, T] tensors speaks about the token at position `start + t`; the mask is 1
+    exactly on the completion's own tokens, its stop token included. It is built from lengths,
+    never from the pad id, which may equal the stop token's.
+    """
+
+    tokens_BT: torch.Tensor  # [B, start + T]
+    start: int
+    mask_BT: torch.Tensor
+    old_logprobs_BT: torch.Tensor
+    advantages_BT: torch.Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.mask_BT.sum())
+
+    def to(self, device) -> "Batch":
+        moved = (self.tokens_BT, self.mask_BT, self.old_logprobs_BT, self.advantages_BT)
+        tokens, mask, old, advantages = (tensor.to(device) for tensor in moved)
+        return Batch(tokens, self.start, mask, old, advantages)
+
+
+def pack(rows: list[tuple[Graded, float]], pad_id: int) -> Batch:
+    """One batch of `(graded, advantage)` rows."""
+    completions = [graded.completion for graded, _ in rows]
+    prompts = [len(completion.prompt.tokens) for completion in completions]
+    start = min(prompts)
+    ends = [p + len(c.tokens) for p, c in zip(prompts, completions, strict=True)]
+    shape = (len(rows), max(ends) - start)
+    tokens_BT = torch.full((len(rows), max(ends)), pad_id)
+    mask_BT, old_BT, advantages_BT = (torch.zeros(shape) for _ in range(3))
+    for b, ((_, credit), completion) in enumerate(zip(rows, completions, strict=True)):
+        own = slice(prompts[b] - start, ends[b] - start)
+        tokens_BT[b, : ends[b]] = torch.tensor(completion.prompt.tokens + completion.tokens)
+        mask_BT[b, own] = 1.0
+        old_BT[b, own] = torch.tensor(completion.logprobs)
+        advantages_BT[b, own] = credit
+    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT)
+
+
+def pack_parts(rows: list[tuple[Graded, float]], pad_id: int, max_tokens: int) -> list[Batch]:
+    """Parts of at most `max_tokens` (padding counted; one row may exceed it), sorted by length.
+
+    Sorting keeps padding small; the sum over the parts is the same whatever the cut.
+    """
+
+    def length(row: tuple[Graded, float]) -> int:
+        return len(row[0].completion.prompt.tokens) + len(row[0].completion.tokens)
+
+    parts: list[list] = [[]]
+    for row in sorted(rows, key=length):
+        if parts[-1] and (len(parts[-1]) + 1) * length(row) > max_tokens:
+            parts.append([])
+        parts[-1].append(row)
+    return [pack(part, pad_id) for part in parts if part]

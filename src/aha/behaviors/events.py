@@ -1,0 +1,274 @@
+"""A completion as a row of events: calculations, verdicts, goals, the answer.
+
+The first grammar is that of aha-tiny, one operation a line:
+
+    25+7=32        32*3=96 no        82-7=75 need        aim 75        <answer>(25*3)+7</answer>
+
+and the way larger models write is read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`, equations with
+brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 * 2 = 10`. An
+expression without a claimed value is a plan, not a calculation, and makes no event. The words of
+a verdict are looked for in the clause of the calculation and in the next one.
+
+What events mean for each other (going back, which goal a verdict is about) is for `detector`.
+Source for the kinds of events: the four behaviours of Gandhi et al., arXiv 2503.01307. The words
+of verdicts and goals are ours; on free text, unlike on our own grammar, they will miss some.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aha.behaviors.arithmetic import (
+    NUMBER,
+    OPERATOR,
+    Number,
+    Step,
+    agrees,
+    number,
+    operate,
+    operator,
+    take_apart,
+)
+
+
+class Calc(NamedTuple):
+    """One claimed equation. `a op b` is its last operation, on the values of its two sides.
+
+    `numbers` are all the numbers it consumes, sorted, and `inner` its operations before the last:
+    for a plain line `a` and `b`, and none. `claimed` is None for "25 + 7 != 82", which claims no
+    value. `right` allows a decimal its rounding. `need`: the text says that the value is needed.
+    """
+
+    a: Number
+    op: str
+    b: Number
+    claimed: Number | None
+    true: Number | None
+    right: bool
+    numbers: tuple[Number, ...]
+    inner: tuple[Step, ...]
+    need: bool
+    start: int
+    end: int
+
+    @property
+    def value(self) -> Number:
+        """What the text goes on with: the claimed value, right or wrong."""
+        return self.true if self.claimed is None else self.claimed
+
+
+class Check(NamedTuple):
+    """A verdict on the value of the calculation before it; at most one for each.
+
+    `verdict` is yes, no, high or low; `named` is the number that the text compares with, or None.
+    `explicit`: the target is named, as a number or as "the target"; else the verdict stands alone.
+    """
+
+    value: Number
+    verdict: str
+    named: int | None
+    explicit: bool
+    start: int
+    end: int
+
+    def true_for(self, goal: Number) -> bool:
+        """Does the verdict hold when the value is compared with `goal`?"""
+        if self.verdict == "yes":
+            return self.value == goal
+        if self.verdict == "no":
+            return self.value != goal
+        return self.value > goal if self.verdict == "high" else self.value < goal
+
+
+class Goal(NamedTuple):
+    """A value that the text sets out to make."""
+
+    value: int
+    start: int
+    end: int
+
+
+class Answer(NamedTuple):
+    """The content of the last complete `<answer>` block, which is the one that is graded."""
+
+    text: str
+    start: int
+    end: int
+
+
+Event = Calc | Check | Goal | Answer
+
+# -- patterns: possessive or bounded throughout, so that reading is linear in the text ------
+
+_SPACE = r"[ \t]*+"
+_ATOM = rf"(?:\([ \t]*+){{0,9}}+-?+{NUMBER}(?:[ \t]*+\)){{0,9}}+"
+_NAMED = r"(?:(?:the |our )?(?:target|goal)\b|-?\d{1,9}\b)"
+_ENDS = r"(?=[ \t]*+(?:[.,;:!)\]]|$))"
+
+# A plain line (four unnamed groups) is by far the most common. "general" takes any expression
+# whole, with a claim after it or without, so that a long sum is walked through only once.
+_SCAN = re.compile(
+    rf"(?<![\w.])(?:"
+    rf"(\d{{1,9}}+){_SPACE}({OPERATOR}){_SPACE}(\d{{1,9}}+){_SPACE}=(?!=)"
+    rf"{_SPACE}(?=(\d{{1,9}}+)(?!\d|\.\d|{_SPACE}{OPERATOR}))"
+    rf"|(?P<general>{_ATOM}(?:{_SPACE}{OPERATOR}{_SPACE}{_ATOM})++)"
+    rf"(?:{_SPACE}(?P<relation>==?|!=|≠|\\neq?){_SPACE}"
+    rf"(?=(?:\([ \t]*+){{0,9}}+(?P<claimed>-?+{NUMBER})))?+"
+    r"|(?:aim(?:ing)?(?: for| at)?|subgoal(?: is| of|:)?|close to|get to"
+    r"|(?:try|trying|want|hope|hoping|let's|first)(?: to)?(?: first)? (?:make|reach|get|form))"
+    r" (?:a |about |around |exactly )?"
+    rf"(?P<goal>\d{{1,9}}+)(?!{_SPACE}(?:{OPERATOR}{_SPACE}[\d(]|=)|\.\d))",
+    re.IGNORECASE,
+)
+
+_NOT = r"(?:\bnot|n't|n’t)\b"
+_BY_WORDS = r"too|more|less|away|off|short|over|under|below|above"
+_VERDICT = re.compile(
+    r"(?P<need>\bneed(?:ed|s)?\b)"
+    rf"|(?P<no>\bno\b{_ENDS}|\b(?:nope|wrong|incorrect|fails?|off by|away from)\b|[✗✘❌]"
+    rf"|{_NOT} (?:quite |yet |equal to |equal |match |reach |make |give |hit ){{0,3}}"
+    rf"(?:{_NAMED}|right\b|correct\b|work|enough\b|it\b|what\b)"
+    rf"|{_NOT} (?:quite|equal|match)\b|(?:!=|≠|\\neq?) ?{_NAMED})"
+    rf"|(?P<high>\btoo (?:high|big|large|much|great)\b|(?<![-=])> ?{_NAMED}"
+    rf"|\b(?:over|above|exceeds|(?:greater|higher|more|larger|bigger) than) {_NAMED})"
+    rf"|(?P<low>\btoo (?:low|small|little)\b|< ?{_NAMED}"
+    rf"|\b(?:under|below|(?:less|lower|fewer|smaller) than) {_NAMED})"
+    rf"|(?P<yes>\byes\b{_ENDS}|\b(?:correct|works|bingo|success|perfect|found it|got it)\b|[✓✔✅]"
+    r"|(?:\bis|\bequals|\bequal to|\bmatches|\bhits|\breaches|=) (?:exactly )?"
+    rf"{_NAMED}(?! (?:{_BY_WORDS})\b))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_GAP = 100  # characters after a calculation in which its verdict is looked for
+_BREAK = re.compile(r"[.,;!?\n]")
+_DIGITS = re.compile(r"-?\d+")
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def parse(text: str, limit: int | None = None) -> tuple[Event, ...]:
+    """All events of a completion in order; the answer, where there is one, comes last.
+
+    Working ends at the first `</think>`, or where there is none at the answer that is graded; at
+    most `limit` characters of it are read. Linear in the text. Never raises, whatever the text.
+    """
+    answer = last_answer(text)
+    end = working_end(text, answer)
+    events: list[Event] = []
+    for held, after in _held(text, end if limit is None else min(end, limit)):
+        if isinstance(held, Goal):
+            events.append(held)
+        elif len(held) == 1 and held[0].lastindex == 4:
+            _judge(text, _plain(held[0]), after, events)
+        else:
+            for calc in _chain(held):
+                _judge(text, calc, after, events)
+    if answer is not None:
+        events.append(answer)
+    return tuple(events)
+
+
+def last_answer(text: str) -> Answer | None:
+    """The last `<answer>` that is closed, up to the first `</answer>` behind it."""
+    opened, closed = "<answer>", "</answer>"
+    last_closed = text.rfind(closed)
+    start = text.rfind(opened, 0, last_closed) if last_closed >= 0 else -1
+    if start < 0:
+        return None
+    end = text.find(closed, start)
+    return Answer(text[start + len(opened) : end], start, end + len(closed))
+
+
+def working_end(text: str, answer: Answer | None) -> int:
+    """Where the working stops and the reply begins."""
+    end = text.find("</think>")
+    if end >= 0:
+        return end
+    return len(text) if answer is None else answer.start
+
+
+def _held(text: str, end: int) -> Iterator[tuple[Goal | list[re.Match], int]]:
+    """Goals, and expressions joined by "=", each with the place where the next thing begins."""
+    held: Goal | list[re.Match] | None = None
+    joint = -1
+    for match in _SCAN.finditer(text, 0, end):
+        start, kind = match.start(), match.lastgroup
+        if start == joint:  # the claimed value is the first number of another expression
+            held.append(match)
+        else:
+            if held is not None:
+                yield held, start
+            held = [match]
+            if kind == "goal":
+                held = Goal(int(match["goal"]), start, match.end())
+        joint = match.end() if kind == "claimed" and match["relation"][0] == "=" else -1
+    if held is not None:
+        yield held, end
+
+
+def _plain(match: re.Match) -> Calc:
+    first, sign, second, said = match.groups()[:4]
+    a, op, b, claimed = int(first), operator(sign), int(second), int(said)
+    true = operate(a, op, b)
+    numbers = (a, b) if a <= b else (b, a)
+    span = match.start(), match.end(4)
+    return Calc(a, op, b, claimed, true, true == claimed, numbers, (), False, *span)
+
+
+def _chain(links: list[re.Match]) -> Iterator[Calc]:
+    """The calculations in `first = second = ... = value`.
+
+    A link that is worth the same restates the one before it. Another link begins with that one's
+    value, as in `7+25=32*3=96`, and is a calculation of its own. Any other is a slip.
+    """
+    head = read = None
+    slipped = False
+    for link in links:
+        more = take_apart(link["general"] or f"{link[1]}{link[2]}{link[3]}")
+        if more is None:
+            return
+        if head is None:
+            head, read = link, more
+        elif more.value != read.value:
+            slipped = len(read.steps) > 1 and more.numbers[0] != read.value
+            if not slipped:
+                yield _calc(head, read, str(more.numbers[0]), link.start())
+                head, read = link, more
+    said, end = (link[4], link.end(4)) if link[4] else (link["claimed"], link.end("claimed"))
+    if link["relation"] and link["relation"][0] != "=":
+        yield _calc(head, read, None, end)
+    elif said is not None:
+        calc = _calc(head, read, said, end)
+        yield calc._replace(right=calc.right and not slipped)
+
+
+def _calc(head: re.Match, read: Expression, said: str | None, end: int) -> Calc:
+    *inner, (a, op, b, true) = read.steps
+    numbers = tuple(sorted(read.numbers))
+    claimed = None if said is None else number(said)
+    right = said is None or agrees(said, true)
+    return Calc(a, op, b, claimed, true, right, numbers, tuple(inner), False, head.start(), end)
+
+
+def _judge(text: str, calc: Calc, after: int, events: list[Event]) -> None:
+    """Add the calculation, and the verdict that the text gives on it before `after`."""
+    start, end = calc.end, min(after, calc.end + _GAP)
+    cue = None
+    if calc.claimed is None:  # 25+7 != 82: the relation is the verdict
+        said = _DIGITS.search(text, calc.start, calc.end)
+        for said in _DIGITS.finditer(text, calc.start, calc.end):
+            pass
+        events += [calc, Check(calc.value, "no", int(said[0]), True, start, end)]
+        return
+    if end - start > 1:
+        cue = _VERDICT.search(text, start, end)
+    if cue is None or len(_BREAK.findall(text, start, cue.start())) > 1:
+        events.append(calc)
+    elif cue.lastgroup == "need":
+        events.append(calc._replace(need=True))
+    else:
+        words = cue[0]
+        said = _DIGITS.search(words)
+        named = int(said[0]) if said else None
+        explicit = named is not None or words.endswith(("target", "goal"))
+        events += [calc, Check(calc.value, cue.lastgroup, named, explicit, *cue.span())]

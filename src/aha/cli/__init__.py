@@ -1,0 +1,1 @@
+"""The command line: parses, and opens one door of one room."""

@@ -1,0 +1,186 @@
+"""A run in the terminal: one line a step, a completion now and then, a report card at the end."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from aha.core.config import RunConfig
+from aha.core.records import Graded
+from aha.eval.statistics import paired_bootstrap
+from aha.eval.suite import EvalReport
+from aha.plan.cost import Cost, money
+from aha.train.experiment import Experiment, Listener, Outcome
+
+console = Console(highlight=False)
+
+
+class Screen:
+    """Prints what a run tells. Plain lines, so that a log file reads the same."""
+
+    def __init__(self, cfg: RunConfig):
+        self.cfg = cfg
+        self.header_due = True
+
+    def listener(self) -> Listener:
+        return Listener(
+            stage=lambda text: console.print(f"\n[bold]{text}[/bold]"),
+            step=self.step,
+            validation=self.validation,
+            completion=self.completion,
+            say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]"),
+        )
+
+    def step(self, row: dict) -> None:
+        if self.header_due:
+            console.print(
+                "[dim] step  reward  solved  tokens  cut off   tok/s  elapsed      left"
+                "     cost[/dim]"
+            )
+            self.header_due = False
+        left = row["elapsed_s"] / row["step"] * (self.cfg.steps - row["step"])
+        cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
+        console.print(
+            f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
+            f"{row['mean_tokens']:>6.0f}  {row['truncated']:>7.1%}  {row['tokens_per_s']:>6.0f}  "
+            f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
+        )
+
+    def validation(self, row: dict) -> None:
+        low, high = row["interval"]
+        console.print(
+            f"[cyan]       held-out: solved {row['solve_rate']:.1%} [{low:.1%}, {high:.1%}] of "
+            f"{row['problems']}, {row['mean_tokens']:.0f} tokens[/cyan]"
+        )
+
+    def completion(self, version: int, one: Graded) -> None:
+        console.print(completion_panel(one, f"step {version}"))
+        self.header_due = True
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def completion_panel(one: Graded, title: str, lines: int = 16) -> Panel:
+    """A completion as text, never as markup; long thoughts are cut in the middle."""
+    thought = one.completion.text.splitlines()
+    if len(thought) > lines:
+        gone = len(thought) - lines
+        thought = [*thought[: lines // 2], f"... {gone} more lines ...", *thought[-lines // 2 :]]
+    question = one.completion.prompt.text.splitlines()[0]
+    mark = "[green]right[/green]" if one.correct else "[red]wrong[/red]"
+    return Panel(
+        escape("\n".join(thought)),
+        title=f"{escape(question)} ({title})",
+        subtitle=f"{mark}: {escape(one.reason)}",
+        title_align="left",
+        subtitle_align="left",
+        width=72,
+    )
+
+
+def start(cfg: RunConfig, path: Path) -> None:
+    screen = Screen(cfg)
+    experiment = Experiment.start(cfg, path, screen.listener())
+    model = experiment.trainer.decoder
+    console.print(
+        f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
+        f"parameters, seed {cfg.seed}; everything goes to {path}"
+    )
+    finish(experiment.run_all(), cfg)
+
+
+def resume_run(path: Path) -> None:
+    cfg = RunConfig()
+    screen = Screen(cfg)
+    experiment = Experiment.resume(path, screen.listener())
+    screen.cfg = experiment.cfg
+    console.print(f"[bold]aha[/bold]  {path} goes on after step {experiment.trainer.version}")
+    finish(experiment.run_all(), experiment.cfg)
+
+
+def finish(outcome: Outcome, cfg: RunConfig) -> None:
+    if outcome.summary is None:
+        return
+    if outcome.before and outcome.after:
+        compare_thinking(outcome.before, outcome.after)
+    report_card(outcome, cfg)
+
+
+# -- the report card ------------------------------------------------------------------------
+
+
+def compare_thinking(before: EvalReport, after: EvalReport, count: int = 3) -> None:
+    """The same puzzles before and after: those that the base got wrong and that now take the
+    most thinking, so that there is something to see."""
+    pairs = list(zip(before.graded, after.graded, strict=True))
+    turned = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
+    turned.sort(key=lambda pair: len(pair[1].completion.tokens))
+    middle = turned[len(turned) // 2 :][:count]
+    for old, new in middle:
+        console.print(completion_panel(old, "before"))
+        console.print(completion_panel(new, "after"))
+
+
+def report_card(outcome: Outcome, cfg: RunConfig) -> None:
+    summary, table = outcome.summary, Table(box=None, padding=(0, 2))
+    before, after = summary["before"], summary["after"]
+    console.print()
+    if before and after:
+        table.add_column("held-out problems", style="bold")
+        for name in ("before", "after"):
+            table.add_column(name, justify="right")
+        for name, cells in card_rows(before, after):
+            table.add_row(name, *cells)
+        console.print(table)
+        low, high = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
+        verdict = "" if low > 0 else "  (no evidence of a gain: the interval holds 0)"
+        console.print(
+            f"\n  gain {after['solve_rate'] - before['solve_rate']:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
+        )
+    console.print(f"  {closing_lines(summary, cfg)}")
+    console.print(f"  everything is in {outcome.run.path}", soft_wrap=True)
+
+
+def card_rows(before: dict, after: dict):
+    """(name, [before, after]) lines of the card."""
+
+    def both(show) -> list[str]:
+        return [show(before), show(after)]
+
+    def rate(report: dict) -> str:
+        low, high = report["interval"]
+        return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
+
+    def behavior(key: str, form: str):
+        return lambda report: format(report["behaviors"].get(key, float("nan")), form)
+
+    yield "solve rate, 95 % interval", both(rate)
+    yield "tokens of a completion", both(lambda report: f"{report['mean_tokens']:.0f}")
+    yield "cut off at the limit", both(lambda report: f"{report['truncated']:.1%}")
+    yield "attempts of a completion", both(behavior("attempts", ".1f"))
+    yield "checks of a completion", both(behavior("checks", ".1f"))
+    yield "goes back (to an intermediate)", both(behavior("backtracks_intermediate", ".2f"))
+    yield "lines with right arithmetic", both(behavior("line_accuracy", ".1%"))
+    yield "checks that are true", both(behavior("verdict_truth", ".1%"))
+
+
+def closing_lines(summary: dict, cfg: RunConfig) -> str:
+    aha = summary["time_to_aha_s"]
+    reached = f"{clock(aha)} after the start of training" if aha else "not reached"
+    base, kwh = summary["base_cost_usd"], summary["base_kwh"]
+    lines = [
+        f"aha (solve rate doubled and past one half): {reached}",
+        f"training {clock(summary['seconds'])} for {summary['steps']} steps, with both tests "
+        f"{clock(summary['wall_s'])}",
+        f"this run: {money(summary['cost_usd'])} at ${cfg.usd_per_hour:.2f} an hour, "
+        f"{1000 * summary['kwh']:.1f} Wh at {cfg.watts:.0f} W",
+    ]
+    if base is not None:
+        lines.append(f"its base model, once for everybody: {money(base)}, {1000 * kwh:.0f} Wh")
+    return "\n  ".join(lines)

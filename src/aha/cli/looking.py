@@ -1,0 +1,113 @@
+"""`aha eval`, `aha ask`, `aha grade`, `aha baseline`: look at a model, or judge text."""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+from aha.core.errors import ConfigError, DataError
+from aha.tasks.countdown import Countdown, grade_countdown
+
+
+def evaluate_model(name: str, options: dict, as_json: bool, out: Path | None) -> None:
+    from aha.eval.suite import evaluate, held_out, write_completions
+    from aha.model.weights import load_model
+    from aha.rollout.engine import Sampling
+    from aha.rollout.native import NativeEngine
+    from aha.train.experiment import resolve_model
+
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
+    task = Countdown(options["numbers"], data=options["data"])
+    model = load_model(resolve_model(name))
+    prompts = held_out(task, model.tokenizer, options["split"], options["n"], options["seed"])
+    sampling = Sampling(
+        options["max_new_tokens"], options["group_size"], options["temperature"], options["seed"]
+    )
+    report = evaluate(NativeEngine(model.decoder, model.tokenizer), task, prompts, sampling)
+    numbers = {"model": name, "task": "countdown", **options, **report.numbers}
+    if out is not None:
+        write_completions(out, report)
+    if as_json:
+        print(json.dumps(numbers))
+    else:
+        low, high = numbers["interval"]
+        print(
+            f"{name}: solve rate {numbers['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
+            f"{numbers['problems']} problems, {numbers['mean_tokens']:.0f} tokens each, "
+            f"{numbers['truncated']:.1%} cut off"
+        )
+
+
+def ask_model(
+    name: str,
+    numbers: tuple[int, ...],
+    target: int,
+    seed: int,
+    temperature: float,
+    max_new_tokens: int,
+) -> None:
+    from aha.core.records import Prompt
+    from aha.model.weights import load_model
+    from aha.rollout.engine import Sampling
+    from aha.rollout.native import NativeEngine
+    from aha.tasks.countdown import as_problem
+    from aha.train.experiment import resolve_model
+
+    if not 2 <= len(numbers) <= 6 or min((*numbers, target)) < 1:
+        raise ConfigError(
+            f"numbers {list(numbers)}, target {target}",
+            "2 to 6 positive numbers and a target",
+            "aha ask 3 7 25 --target 82",
+        )
+    task, model = Countdown((len(numbers),)), load_model(resolve_model(name))
+    prompt = Prompt.of(as_problem(tuple(numbers), target), task, model.tokenizer)
+    print(prompt.text, end="", flush=True)
+    room = model.decoder.config.max_position_embeddings - len(prompt.tokens)
+    sampling = Sampling(min(max_new_tokens, room), 1, temperature, seed)
+    pieces = []
+    for piece in NativeEngine(model.decoder, model.tokenizer).stream(prompt, sampling):
+        pieces.append(piece)
+        print(piece, end="", flush=True)
+    graded = task.grade(prompt.problem, "".join(pieces))
+    print(f"\n{'right' if graded.correct else 'wrong'}: {graded.reason}")
+
+
+def grade_lines(lines, out) -> None:
+    """One line out for every line in, in order, whatever the completion holds."""
+    for place, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw.decode("utf-8", errors="replace"))
+            numbers, target = row["numbers"], row["target"]
+            assert all(type(n) is int for n in [*numbers, target])
+        except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
+            raise DataError(
+                f"line {place}: {raw[:60]!r}",
+                '{"numbers": [3, 7, 25], "target": 82, "completion": "..."}',
+            ) from None
+        graded = grade_countdown(row.get("completion"), tuple(numbers), target)
+        verdict = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
+        out.write(json.dumps(verdict) + "\n")
+        out.flush()
+
+
+def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) -> None:
+    from aha.eval.statistics import wilson
+    from aha.model.tokenizer import build_tokenizer
+    from aha.tasks.random_search import search
+
+    tokenizer = build_tokenizer()
+
+    def count(text: str) -> int:
+        return len(tokenizer.fast.encode(text, add_special_tokens=False).ids)
+
+    task, solved = Countdown(numbers), 0
+    for problem in islice(task.problems("test", seed), n):
+        given = problem.given
+        solved += search(given["numbers"], given["target"], seed, count, budget)[1]
+    low, high = wilson(solved, n)
+    row = {"numbers": list(numbers), "tokens": budget, "n": n, "solve_rate": solved / n}
+    json.dump(row | {"interval": [low, high]}, sys.stdout)
+    print()

@@ -1,0 +1,168 @@
+"""The recipe of a run: frozen, checked, and saved with the run.
+
+Precedence: defaults here < recipe (TOML) < `--section.key value`. An unknown key is an error that
+names the nearest known one.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aha.core.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    path: str = "aha-tiny"  # a packaged model's name, or a Hugging Face model folder
+
+
+class TaskSection(Section):
+    name: Literal["countdown"] = "countdown"
+    numbers: tuple[int, ...] = (3,)  # sizes of the puzzles, drawn evenly
+    template: Literal["plain", "r1", "instruct"] = "plain"
+    data: str | None = None  # JSON lines or Parquet in place of drawn puzzles
+    verifier: Literal["strict", "tinyzero"] = "strict"
+
+
+class RolloutSection(Section):
+    prompts: int = Field(32, ge=1)  # P, problems of a step
+    group_size: int = Field(16, ge=1)  # G, completions of each
+    max_new_tokens: int = Field(320, ge=1)
+    temperature: float = Field(1.0, gt=0.0, le=10.0)
+    max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
+
+
+class AlgoSection(Section):
+    advantage: str = "dr_grpo"
+    loss: str = "pg"
+    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
+    clip_low: float = Field(0.2, ge=0.0)  # only of losses that clip
+    clip_high: float = Field(0.2, ge=0.0)
+    updates: int = Field(1, ge=1)  # optimiser steps on each rollout; 1 is on-policy
+
+
+class OptimSection(Section):
+    lr: float = Field(3e-4, ge=0.0)
+    final_lr: float = Field(0.1, ge=0.0, le=1.0)  # share of lr left at the last step; 1 = constant
+    warmup: int = Field(5, ge=0)  # steps
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.95, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    grad_clip: float = Field(1.0, gt=0.0)
+    micro_batch_tokens: int = Field(16_384, ge=1)  # padding counted; bounds the memory
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
+
+
+class EvalSection(Section):
+    every: int = Field(10, ge=0)  # steps between looks at the validation split; 0 = never
+    problems: int = Field(200, ge=1)  # of each such look
+    final: int = Field(1000, ge=0)  # test problems before and after; 0 = leave it out
+    seed: int = 0  # of the problems; the same before and after
+
+
+class RunConfig(Section):
+    """Everything that decides a run's result."""
+
+    seed: int = 0
+    steps: int = Field(60, ge=0)
+    checkpoint_every: int = Field(20, ge=0)  # steps; 0 = only at the end
+    keep_last: int = Field(2, ge=1)  # checkpoints
+    show_every: int = Field(10, ge=0)  # steps between printed completions; 0 = never
+    usd_per_hour: float = Field(0.08, ge=0.0)  # price of the machine: 2 cloud vCPUs
+    watts: float = Field(30.0, ge=0.0)  # its power under load
+    model: ModelSection = ModelSection()
+    task: TaskSection = TaskSection()
+    rollout: RolloutSection = RolloutSection()
+    algo: AlgoSection = AlgoSection()
+    optim: OptimSection = OptimSection()
+    eval: EvalSection = EvalSection()
+
+
+def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
+    raw = read_toml(recipe) if recipe else {}
+    for key, value in (overrides or {}).items():
+        set_dotted(raw, key, value)
+    where = f"{recipe}: " if recipe else ""
+    try:
+        cfg = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, where) from None
+    check(cfg)
+    return cfg
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "a recipe file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", "a TOML file") from None
+
+
+def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.replace("-", "_").split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--{key}: {section!r} is a value", "a section")
+    raw[name] = value
+
+
+def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """All keys of a recipe, dotted."""
+    keys = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def explain(error: ValidationError, where: str) -> ConfigError:
+    """Pydantic's first complaint in our words: got / wanted / fix."""
+    first = error.errors()[0]
+    # A wrong element of a list is reported as key.0: the key is what the user wrote.
+    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    if first["type"] == "extra_forbidden":
+        keys = known_keys()
+        near = difflib.get_close_matches(key, keys, 1, 0.5) or difflib.get_close_matches(
+            key.split(".")[-1], [k.split(".")[-1] for k in keys], 1, 0.5
+        )
+        hint = f"did you mean {near[0]!r}?" if near else "see `aha config show`"
+        return ConfigError(f"{where}unknown key {key!r}", "a known key", hint)
+    wanted = first["msg"][0].lower() + first["msg"][1:]
+    return ConfigError(f"{where}{key} = {first['input']!r}", wanted)
+
+
+def check(cfg: RunConfig) -> None:
+    """Refuse combinations that cannot work, with the reason."""
+    if cfg.rollout.group_size == 1:
+        raise ConfigError(
+            f"group_size 1 with the advantage {cfg.algo.advantage!r}, which compares a group",
+            "at least 2 completions of each prompt: alone, every advantage is 0",
+            "--rollout.group_size 16",
+        )
+    if cfg.algo.updates > cfg.rollout.prompts:
+        raise ConfigError(
+            f"algo.updates {cfg.algo.updates} of {cfg.rollout.prompts} prompts",
+            "at least one prompt for each update",
+        )
+    if cfg.algo.updates > 1 and cfg.algo.loss == "pg":
+        raise ConfigError(
+            "algo.updates > 1 with the loss 'pg', which ignores that the policy has moved",
+            "a loss with a ratio",
+            "--algo.loss ppo_clip",
+        )
+    if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
+        raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

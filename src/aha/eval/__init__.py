@@ -1,0 +1,1 @@
+"""Evaluation: held-out accuracy with intervals, the same problems before and after."""

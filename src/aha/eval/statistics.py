@@ -1,0 +1,39 @@
+"""Intervals and unbiased estimates for right-or-wrong results."""
+
+from math import comb, sqrt
+from random import Random
+
+Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a rate; sensible at 0 and at 1, where the plain one has no width.
+
+    Source: Wilson 1927; Brown, Cai & DasGupta 2001.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    rate, z2 = successes / trials, Z95 * Z95
+    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = Z95 * sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def pass_at_k(trials: int, successes: int, k: int) -> float:
+    """Chance that at least one of k completions is right, from `successes` of `trials`, unbiased.
+
+    1 - C(n - c, k) / C(n, k). Source: Chen et al. 2021 (arXiv 2107.03374).
+    """
+    assert 0 < k <= trials, "k completions cannot be drawn from fewer"
+    return 1.0 - comb(trials - successes, k) / comb(trials, k)
+
+
+def paired_bootstrap(
+    before: list[bool], after: list[bool], draws: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the mean difference after - before over the same problems."""
+    assert len(before) == len(after) and before, "pairs are needed"
+    differences = [int(b) - int(a) for a, b in zip(before, after, strict=True)]
+    rng, n = Random(seed), len(differences)
+    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
+    return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]

@@ -1,0 +1,1 @@
+"""What a run costs: time, money and energy."""

@@ -1,0 +1,33 @@
+"""Append-only JSON lines: written whole, read while another process writes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    """Append rows in one write, so that a reader meets whole lines."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with path.open("a", encoding="utf-8") as out:
+        out.write(text)
+
+
+def read_rows(path: Path) -> Iterator[dict]:
+    """The rows of a file; a last line that is still being written is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
+
+
+def truncate_after(path: Path, key: str, last: int) -> None:
+    """Drop rows whose `key` is beyond `last`: what a crashed run wrote after its checkpoint."""
+    rows = list(read_rows(path))
+    kept = [row for row in rows if row.get(key, 0) <= last]
+    if len(kept) != len(rows):
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -1,0 +1,205 @@
+"""A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from aha.core.config import RunConfig
+from aha.core.errors import ModelError
+from aha.core.records import Graded
+from aha.core.seeds import seed_for
+from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
+from aha.model.weights import LoadedModel, load_model, load_weights, save_model
+from aha.plan.cost import Cost
+from aha.rollout.engine import Sampling
+from aha.rollout.native import NativeEngine
+from aha.store.checkpoint import latest_checkpoint, load_state
+from aha.store.records import read_rows, truncate_after
+from aha.store.run import Run
+from aha.tasks.base import Task
+from aha.tasks.countdown import Countdown
+from aha.train.loop import Interrupt, drive
+from aha.train.rl import RLTrainer
+from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
+
+
+def _quiet(*unused) -> None:
+    pass
+
+
+@dataclass
+class Listener:
+    """What the front end wants to hear; every part may be left out."""
+
+    stage: Callable[[str], None] = _quiet
+    progress: Callable[[int, int], None] = _quiet
+    step: Callable[[dict], None] = _quiet
+    validation: Callable[[dict], None] = _quiet
+    completion: Callable[[int, Graded], None] = _quiet
+    say: Callable[[str], None] = _quiet
+
+
+@dataclass
+class Outcome:
+    """What is left of a run. `after` is None when it was stopped early."""
+
+    run: Run
+    summary: dict | None
+    before: EvalReport | None
+    after: EvalReport | None
+    rows: list[dict] = field(default_factory=list)
+
+
+def resolve_model(name: str) -> Path:
+    """The folder behind a packaged model's name, a run folder or a model folder."""
+    packaged = Path(str(files("aha"))) / "models" / name
+    if (packaged / "config.json").is_file():
+        return packaged
+    folder = Path(name)
+    if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
+        trained = folder / "model"
+        return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model called {name!r}",
+            "a packaged model, a run folder or a Hugging Face model folder",
+            "aha-tiny is packaged",
+        )
+    return folder
+
+
+def make_task(cfg: RunConfig) -> Task:
+    task = cfg.task
+    return Countdown(task.numbers, task.template, task.data, task.verifier)
+
+
+def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
+    rollout = cfg.rollout
+    engine = NativeEngine(model.decoder, model.tokenizer, rollout.dtype, rollout.max_rows)
+    return RLTrainer(model.decoder, model.tokenizer, task, engine, cfg)
+
+
+class Experiment:
+    """Holds the parts of one run together. `start` a new one or `resume` one that was stopped."""
+
+    def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
+        self.cfg, self.run, self.listener = cfg, run, listener
+        self.base = resolve_model(cfg.model.path)
+        self.task = make_task(cfg)
+        self.trainer = make_trainer(cfg, model, self.task)
+        self.elapsed_before = 0.0
+
+    @classmethod
+    def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
+        model = load_model(resolve_model(cfg.model.path))
+        check_room(cfg, model)
+        held_out(make_task(cfg), model.tokenizer, "train", 1, cfg.seed)
+        run = Run.create(path, cfg.model_dump(mode="json"))
+        return cls(cfg, run, model, listener)
+
+    @classmethod
+    def resume(cls, path: Path, listener: Listener) -> "Experiment":
+        """Go on from the last checkpoint; on a CPU bit-equal to a run that was never stopped."""
+        run = Run.open(path)
+        cfg = RunConfig.model_validate(run.read("config.json"))
+        model = load_model(resolve_model(cfg.model.path))
+        experiment = cls(cfg, run, model, listener)
+        checkpoint = latest_checkpoint(run.checkpoints)
+        state = load_state(checkpoint)
+        load_weights(model.decoder, checkpoint)
+        experiment.elapsed_before = state.pop("elapsed_s")
+        experiment.trainer.load_state_dict(state)
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            truncate_after(run.path / name, "step", experiment.trainer.version)
+        return experiment
+
+    def test(self, name: str, engine: NativeEngine) -> EvalReport | None:
+        """The held-out test: one completion of each problem, the same problems every time."""
+        rollout, final = self.cfg.rollout, self.cfg.eval
+        if not final.final:
+            return None
+        self.listener.stage(f"{name} training: {final.final} held-out problems")
+        prompts = held_out(
+            self.task, self.trainer.tokenizer, "test", final.final, final.seed
+        )
+        sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
+        report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
+        write_completions(self.run.completions / f"{name}.jsonl", report)
+        self.run.write(f"{name}.json", report.numbers)
+        return report
+
+    def run_all(self) -> Outcome:
+        before = self.test_before()
+        rows, finished = self.train()
+        if not finished:
+            self.listener.say(f"stopped; go on with: aha train --resume {self.run.path}")
+            return Outcome(self.run, None, before, None, rows)
+        save_model(self.run.model, self.trainer.decoder, self.trainer.tokenizer)
+        after = self.test("after", self.trainer.engine)
+        cost = self.cost(rows, before, after)
+        summary = summary_of(before, after, self.run, rows, cost, self.trainer)
+        self.run.write("summary.json", summary)
+        return Outcome(self.run, summary, before, after, rows)
+
+    def test_before(self) -> EvalReport | None:
+        """The base model's test; on a resumed run it is made again from the base's weights."""
+        if self.trainer.version == 0:
+            return self.test("before", self.trainer.engine)
+        rollout = self.cfg.rollout
+        base = load_model(self.base)
+        engine = NativeEngine(base.decoder, base.tokenizer, rollout.dtype, rollout.max_rows)
+        return self.test("before", engine)
+
+    def train(self) -> tuple[list[dict], bool]:
+        """Drive the steps; (metric rows, whether all steps were done)."""
+        cfg, trainer, listener = self.cfg, self.trainer, self.listener
+        listener.stage("training")
+        validation = held_out(
+            self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
+        )
+        elapsed = Stopwatch(self.elapsed_before)
+        checkpoint = Checkpoint(trainer, self.run, elapsed)
+        watchers = [
+            Record(self.run, elapsed, listener.step),
+            Show(cfg.show_every, listener.completion),
+            Evaluate(trainer, validation, self.run, elapsed, listener.validation),
+            checkpoint,
+        ]
+        with Interrupt(listener.say) as stop:
+            drive(steps_of(trainer), watchers, stop)
+            checkpoint.save()
+        return list(read_rows(self.run.metrics)), trainer.version >= cfg.steps
+
+    def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:
+        """Training and testing of this run, and on lines of its own what the base has cost."""
+        seconds = rows[-1]["elapsed_s"] if rows else 0.0
+        seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
+        own = Cost.of(seconds, self.cfg.usd_per_hour, self.cfg.watts)
+        card = self.base / "pretraining.json"
+        base = json.loads(card.read_text()) if card.is_file() else {}
+        return {
+            "cost_usd": own.usd,
+            "kwh": own.kwh,
+            "wall_s": seconds,
+            "base_cost_usd": base.get("cost_usd"),
+            "base_kwh": base.get("kwh"),
+        }
+
+
+def steps_of(trainer: RLTrainer):
+    """The steps that are left, one report each."""
+    while trainer.version < trainer.cfg.steps:
+        yield trainer.step(trainer.problems())
+
+
+def check_room(cfg: RunConfig, model: LoadedModel) -> None:
+    """More new tokens than the model has positions is an error before the run exists."""
+    room = model.decoder.config.max_position_embeddings
+    if cfg.rollout.max_new_tokens >= room:
+        raise ModelError(
+            f"rollout.max_new_tokens {cfg.rollout.max_new_tokens}",
+            f"fewer than the {room} positions of {model.path.name}",
+            f"--rollout.max_new_tokens {room - 64}",
+        )

@@ -1,0 +1,187 @@
+"""What happens between steps: one small class each, called with every step's report."""
+
+import time
+from collections.abc import Callable
+
+from aha.core.records import Graded, Prompt, StepReport
+from aha.eval.suite import EvalReport, as_row, evaluate
+from aha.model.weights import save_model
+from aha.rollout.engine import Sampling
+from aha.store.checkpoint import save_checkpoint
+from aha.store.records import append
+from aha.store.run import Run
+from aha.train.rl import RLTrainer
+
+
+def step_row(report: StepReport, elapsed_s: float) -> dict:
+    """One step as one row of metrics.jsonl: plain numbers, units in the names."""
+    flat = [one for group in report.groups for one in group]
+    tokens = sum(len(one.completion.tokens) for one in flat)
+    seconds = sum(report.seconds.values())
+    solved = [sum(one.correct for one in group) for group in report.groups]
+    return {
+        "step": report.version,
+        "elapsed_s": round(elapsed_s, 3),
+        "reward": sum(one.reward for one in flat) / len(flat),
+        "solve_rate": sum(solved) / len(flat),
+        "groups_none_solved": sum(s == 0 for s in solved) / len(solved),
+        "groups_all_solved": sum(
+            s == len(group) for s, group in zip(solved, report.groups, strict=True)
+        )
+        / len(solved),
+        "mean_tokens": tokens / len(flat),
+        "truncated": sum(one.completion.finish == "length" for one in flat) / len(flat),
+        "tokens": tokens,
+        "tokens_per_s": tokens / max(seconds, 1e-9),
+        **report.numbers,
+        **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
+    }
+
+
+class Stopwatch:
+    """Seconds of training, those before a resume included."""
+
+    def __init__(self, before: float = 0.0):
+        self.before, self.started = before, time.perf_counter()
+
+    def __call__(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+
+class Record:
+    """Writes metrics.jsonl and completions/step_*.jsonl, and hands the row on."""
+
+    def __init__(self, run: Run, elapsed: Stopwatch, tell: Callable[[dict], None]):
+        self.run, self.elapsed, self.tell = run, elapsed, tell
+
+    def __call__(self, report: StepReport) -> None:
+        row = step_row(report, self.elapsed())
+        append(self.run.metrics, [row])
+        path = self.run.completions / f"step_{report.version:06d}.jsonl"
+        path.unlink(missing_ok=True)
+        append(path, list(completion_rows(report)))
+        self.tell(row)
+
+
+def completion_rows(report: StepReport):
+    """Every completion of a step with its group and its advantage."""
+    pairs = zip(report.groups, report.advantages, strict=True)
+    for index, (group, credits) in enumerate(pairs):
+        for one, credit in zip(group, credits, strict=True):
+            yield {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
+
+
+class Evaluate:
+    """Looks at held-out validation problems every so many steps."""
+
+    def __init__(
+        self,
+        trainer: RLTrainer,
+        prompts: list[Prompt],
+        run: Run,
+        elapsed: Stopwatch,
+        tell: Callable[[dict], None],
+    ):
+        self.trainer, self.prompts, self.run = trainer, prompts, run
+        self.elapsed, self.tell = elapsed, tell
+
+    def __call__(self, report: StepReport) -> None:
+        every = self.trainer.cfg.eval.every
+        if not every or report.version % every:
+            return
+        rollout = self.trainer.cfg.rollout
+        sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, report.version)
+        found = evaluate(self.trainer.engine, self.trainer.task, self.prompts, sampling)
+        row = {
+            "step": report.version,
+            "elapsed_s": round(self.elapsed(), 3),
+            "split": "validation",
+            **found.numbers,
+        }
+        append(self.run.path / "evals.jsonl", [row])
+        self.tell(row)
+
+
+class Checkpoint:
+    """Saves everything that the next step depends on, every so many steps."""
+
+    def __init__(self, trainer: RLTrainer, run: Run, elapsed: Stopwatch):
+        self.trainer, self.run, self.elapsed = trainer, run, elapsed
+        self.saved = -1
+
+    def __call__(self, report: StepReport) -> None:
+        every = self.trainer.cfg.checkpoint_every
+        if every and report.version % every == 0:
+            self.save()
+
+    def save(self) -> None:
+        trainer = self.trainer
+        if self.saved == trainer.version:
+            return
+        state = trainer.state_dict() | {"elapsed_s": self.elapsed()}
+        save_checkpoint(
+            self.run.checkpoints,
+            trainer.version,
+            state,
+            lambda folder: save_model(folder, trainer.decoder, trainer.tokenizer),
+            trainer.cfg.keep_last,
+        )
+        self.saved = trainer.version
+
+
+class Show:
+    """Prints a completion or two every so many steps, for people who want to look."""
+
+    def __init__(self, every: int, tell: Callable[[int, Graded], None]):
+        self.every, self.tell = every, tell
+
+    def __call__(self, report: StepReport) -> None:
+        if self.every and report.version % self.every == 0:
+            self.tell(report.version, most_telling(report))
+
+
+def most_telling(report: StepReport) -> Graded:
+    """The right completion of the hardest group that has one, else the first completion."""
+    hard = [
+        (sum(one.correct for one in group), index)
+        for index, group in enumerate(report.groups)
+        if any(one.correct for one in group)
+    ]
+    if not hard:
+        return report.groups[0][0]
+    return next(one for one in report.groups[min(hard)[1]] if one.correct)
+
+
+def time_to_aha(rows: list[dict], before: float, window: int = 3) -> float | None:
+    """Seconds of training until the solve rate has doubled and passed one half, or None.
+
+    Over the last `window` steps' fresh training problems, none of which was seen before.
+    """
+    for index in range(window - 1, len(rows)):
+        recent = rows[index - window + 1 : index + 1]
+        rate = sum(row["solve_rate"] for row in recent) / window
+        if rate > 0.5 and rate >= 2 * before:
+            return rows[index]["elapsed_s"]
+    return None
+
+
+def summary_of(
+    before: EvalReport | None,
+    after: EvalReport | None,
+    run: Run,
+    rows: list[dict],
+    cost: dict,
+    trainer: RLTrainer,
+) -> dict:
+    """summary.json: the run in one object."""
+    start = before.numbers["solve_rate"] if before else 0.0
+    return {
+        "before": before and before.numbers,
+        "after": after and after.numbers,
+        "steps": trainer.version,
+        "seconds": rows[-1]["elapsed_s"] if rows else 0.0,
+        "time_to_aha_s": time_to_aha(rows, start),
+        **cost,
+        "seed": trainer.cfg.seed,
+        "commit": run.read("environment.json")["commit"],
+    }
