@@ -1,3 +1,3 @@
-"""Aha trains a language model to reason with reinforcement learning, and lets you watch it happen."""
+"""Trains a language model to reason with reinforcement learning, and lets you watch it happen."""
 
 __version__ = "0.1.0"

@@ -101,7 +101,7 @@ def start_run(recipe: Path, path: Path, overrides: tuple[str, ...], dry_run: boo
 def pretrain(
     out: Path = Path("runs/pretrain"),
     *,
-    tokens: int = 60_000_000,
+    tokens: int = 44_000_000,
     seed: int = 0,
     layers: int = 4,
     hidden: int = 128,
@@ -119,9 +119,7 @@ def pretrain(
     """
     from aha.cli.pretraining import pretrain_base
 
-    pretrain_base(
-        out, tokens, seed, {"layers": layers, "hidden": hidden, "mlp": mlp}, mix, dry_run
-    )
+    pretrain_base(out, tokens, seed, {"layers": layers, "hidden": hidden, "mlp": mlp}, mix, dry_run)
 
 
 # -- looking --------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ def problems(
 
 @app.command
 def grade(*, task: Literal["countdown"] = "countdown") -> None:
-    """Grade completions: JSON lines {numbers, target, completion} in, {reward, correct, reason} out."""
+    """Grade completions: JSON lines {numbers, target, completion} in, verdicts out."""
     from aha.cli.looking import grade_lines
 
     grade_lines(sys.stdin.buffer, sys.stdout)

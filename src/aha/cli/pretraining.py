@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError
-from aha.core.seeds import seed_for
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import load_weights, save_model
@@ -17,14 +16,14 @@ from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run import environment
 from aha.tasks.traces import TraceMix
 from aha.train.loop import Interrupt, drive
-from aha.train.pretrain import Pretrainer, PretrainConfig, PretrainReport
+from aha.train.pretrain import PretrainConfig, Pretrainer, PretrainReport
 
 SAVE_EVERY = 500  # updates
 TELL_EVERY = 50
 
 
 def parse_mix(text: str) -> TraceMix:
-    """"backtrack=0,search=0.2" on top of the defaults."""
+    """ "backtrack=0,search=0.2" on top of the defaults."""
     known = {field.name: field.type for field in dataclasses.fields(TraceMix)}
     changes = {}
     for pair in filter(None, text.split(",")):
@@ -93,7 +92,7 @@ def pretrain_base(
     print(json.dumps(settings | {"parameters": decoder.num_parameters()}, indent=2))
     if dry_run:
         return
-    decoder.initialise(torch.Generator().manual_seed(seed_for("initialise", seed) % 2**63))
+    decoder.initialise(torch.Generator().manual_seed(seed))
     trainer, before_s = Pretrainer(decoder, tokenizer, cfg), 0.0
     saved = checkpoints(out / "checkpoints")
     if saved:

@@ -216,9 +216,7 @@ class Decoder(nn.Module):
             qkv_weight, qkv_bias, out, gate_up, down = layer.fused_weights(dtype)
             qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias)
             x = x + F.linear(self.attend(qkv, cos, sin, mask), out)
-            x = x + F.linear(
-                ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down
-            )
+            x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
         return ops.rms_normalise(x, eps)
 
     def attend(self, qkv, cos, sin, mask):

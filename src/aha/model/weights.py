@@ -1,6 +1,6 @@
 """Weights in and out: the Hugging Face folder layout, safetensors only.
 
-    config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
+config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
 """
 
 import json

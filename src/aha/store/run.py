@@ -1,13 +1,13 @@
 """The run folder: create it, reopen it, and say where things are.
 
-    runs/NAME/
-      config.json        the resolved recipe
-      environment.json   versions, machine, commit
-      metrics.jsonl      one row a step
-      completions/       step_000010.jsonl ..., before.jsonl, after.jsonl
-      checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
-      model/             the trained model
-      summary.json       before, after, cost: written when the run is done
+runs/NAME/
+  config.json        the resolved recipe
+  environment.json   versions, machine, commit
+  metrics.jsonl      one row a step
+  completions/       step_000010.jsonl ..., before.jsonl, after.jsonl
+  checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
+  model/             the trained model
+  summary.json       before, after, cost: written when the run is done
 """
 
 import json

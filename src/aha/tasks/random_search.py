@@ -14,7 +14,11 @@ MAX_REDRAWS = 50
 
 
 def search(
-    numbers: tuple[int, ...], target: int, seed: int, count_tokens: Callable[[str], int], budget: int
+    numbers: tuple[int, ...],
+    target: int,
+    seed: int,
+    count_tokens: Callable[[str], int],
+    budget: int,
 ) -> tuple[str, bool]:
     """One search: (completion, solved within `budget` tokens, answer block included)."""
     writer = Writer(TraceMix(), Random(seed_for("random search", seed, *numbers, target)))

@@ -37,7 +37,7 @@ class TraceMix:
     """
 
     numbers: tuple[int, ...] = (3, 3, 3, 4, 4)  # drawn evenly: how many numbers a puzzle has
-    drill: float = 0.10  # documents that are bare arithmetic lines
+    drill: float = 0.40  # chance of a page of bare arithmetic before each puzzle
     search: float = 0.40  # of the rest: try and check; the others guess at once
     gold_guess: float = 0.05  # a direct guess that is right on purpose
     gold_attempt: float = 0.20  # an attempt that follows a solution
@@ -49,10 +49,10 @@ class TraceMix:
     give_up: float = 0.30  # after each failed attempt
     patient: float = 0.06  # searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
-    high_result: int = 300  # results above it are written less often ...
-    high_rate: float = 0.30  # ... by this factor: they rarely lead to targets of 10..100
+    high_result: int = 200  # results above it are written less often ...
+    high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
     max_result: int = 1_000  # and above this one
-    max_rate: float = 0.02
+    max_rate: float = 0.01
 
 
 @dataclass
@@ -294,18 +294,27 @@ class Writer:
             trace.lines.clear()
 
     def drill(self) -> str:
-        """Bare arithmetic in the same grammar, so that calculation is learnt apart from search."""
-        rng, lines = self.rng, []
-        for _ in range(rng.randint(4, 10)):
-            high = rng.choice((20, 99, 99, 200, 999))
-            pair = tuple(Term(n, str(n)) for n in (rng.randint(1, high), rng.randint(1, 99)))
-            a, op, b, result = self.any_move(pair)
-            if op in "+-" and rng.random() < 0.5:  # division is rare by chance: make some
-                pair = (Term(a.value * b.value, str(a.value * b.value)), b)
-                if b.value and pair[0].value <= self.mix.max_result:
-                    a, op, result = pair[0], "/", Term(a.value, str(a.value))
-            lines.append(line(a, op, b, result))
-        return "\n".join(lines) + "\n"
+        """Bare arithmetic in the same grammar, so that calculation is learnt apart from search.
+
+        Products and quotients come up most: they are hard, and rare among random operations.
+        """
+        return "".join(f"{self.drill_line()}\n" for _ in range(self.rng.randint(6, 14)))
+
+    def drill_line(self) -> str:
+        rng, kind = self.rng, self.rng.random()
+        if kind < 0.35:
+            high = rng.choice((99, 99, 99, 200, 999))
+            a, b = rng.randint(1, high), rng.randint(1, 99)
+            if rng.random() < 0.5:
+                return f"{max(a, b)}-{min(a, b)}={abs(a - b)}"
+            return f"{a}+{b}={a + b}" if rng.random() < 0.7 else f"{b}+{a}={a + b}"
+        small = rng.randint(2, 12) if rng.random() < 0.7 else rng.randint(2, 31)
+        other = rng.randint(2, min(99, self.mix.max_result // small))
+        if kind < 0.70:
+            a, b = (small, other) if rng.random() < 0.5 else (other, small)
+            return f"{a}*{b}={a * b}"
+        a, b = (small, other) if rng.random() < 0.3 else (other, small)
+        return f"{a * b}/{b}={a}"
 
 
 def prompt_line(numbers: tuple[int, ...], target: int) -> str:

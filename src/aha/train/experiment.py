@@ -121,9 +121,7 @@ class Experiment:
         if not final.final:
             return None
         self.listener.stage(f"{name} training: {final.final} held-out problems")
-        prompts = held_out(
-            self.task, self.trainer.tokenizer, "test", final.final, final.seed
-        )
+        prompts = held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
         report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
         write_completions(self.run.completions / f"{name}.jsonl", report)

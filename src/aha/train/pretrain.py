@@ -26,13 +26,14 @@ from aha.tasks.traces import TraceMix, documents
 class PretrainConfig:
     """Everything that decides the weights, so that the model card can quote it."""
 
-    tokens: int = 100_000_000  # tokens of documents to read, padding not counted
-    batch_tokens: int = 8_192  # per update, padding counted
+    tokens: int = 44_000_000  # tokens of documents to read, padding not counted
+    batch_tokens: int = 5_120  # per update, padding counted
     shard_documents: int = 20_000
-    lr: float = 8e-3  # of Muon, for the matrices
+    lr: float = 6e-3  # of Muon, for the matrices
     lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
+    result_weight: float = 3.0  # of tokens that follow from what was read, see `weigh`
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "bfloat16"
@@ -42,10 +43,10 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of like length. The mask leaves out prompts (they are given, not learnt) and padding."""
+    """Rows of like length. Weights are 0 on prompts (they are given, not learnt) and padding."""
 
     tokens_BT: torch.Tensor
-    mask_BT: torch.Tensor
+    weights_BT: torch.Tensor
     num_tokens: int
 
 
@@ -64,29 +65,49 @@ def shard(tokenizer: Tokenizer, cfg: PretrainConfig, number: int, longest: int) 
     for prompt, ending in zip(prompts, endings, strict=True):
         tokens = [*prompt.ids, *ending.ids, end]
         if len(tokens) <= longest:
-            rows.append((tokens, max(1, len(prompt.ids))))
+            rows.append((tokens, len(prompt.ids)))
     rng = Random(seed_for("batches", cfg.seed, number))
     rng.shuffle(rows)  # ties in length are broken by chance
     rows.sort(key=lambda row: len(row[0]))
     batches, part = [], []
     for row in rows:
         if part and (len(part) + 1) * len(row[0]) > cfg.batch_tokens:
-            batches.append(collate(part, tokenizer.pad_id))
+            batches.append(collate(part, tokenizer, cfg.result_weight))
             part = []
         part.append(row)
-    batches.append(collate(part, tokenizer.pad_id))
+    batches.append(collate(part, tokenizer, cfg.result_weight))
     rng.shuffle(batches)
     return batches
 
 
-def collate(rows: list[tuple[list[int], int]], pad: int) -> Batch:
+def collate(rows: list[tuple[list[int], int]], tokenizer: Tokenizer, result_weight: float) -> Batch:
     width = max(len(tokens) for tokens, _ in rows)
-    tokens_BT = torch.full((len(rows), width), pad)
+    tokens_BT = torch.full((len(rows), width), tokenizer.pad_id)
     mask_BT = torch.zeros((len(rows), width))
     for index, (tokens, start) in enumerate(rows):
         tokens_BT[index, : len(tokens)] = torch.tensor(tokens)
         mask_BT[index, start : len(tokens)] = 1.0
-    return Batch(tokens_BT, mask_BT, sum(len(tokens) for tokens, _ in rows))
+    weights_BT = mask_BT * weigh(tokens_BT, tokenizer, result_weight)
+    return Batch(tokens_BT, weights_BT, sum(len(tokens) for tokens, _ in rows))
+
+
+def weigh(tokens_BT: torch.Tensor, tokenizer: Tokenizer, result_weight: float) -> torch.Tensor:
+    """`result_weight` for what stands between an "=" and the end of its line, 1 elsewhere.
+
+    Results and verdicts follow from what was read; which numbers to combine is mostly chance, and
+    its noise would drown them. Weights do not move the optimum: each token is predicted by itself.
+    """
+    place = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
+    nowhere = torch.full_like(tokens_BT, -1)
+    last = {
+        text: torch.where(tokens_BT == tokenizer.encode(text)[0], place, nowhere).cummax(1).values
+        for text in ("=", "\n")
+    }
+    # A line's own newline still belongs to it: it says that there is no verdict.
+    ends_here = last["\n"] == place
+    before = torch.where(ends_here, last["\n"].roll(1, 1), last["\n"])
+    inside = (last["="] > before) & (last["="] < place)
+    return 1.0 + (result_weight - 1.0) * inside
 
 
 def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
@@ -110,15 +131,13 @@ def make_optimizers(decoder: Decoder, cfg: PretrainConfig) -> list[torch.optim.O
     muon = torch.optim.Muon(
         matrices, lr=cfg.lr, weight_decay=cfg.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    adamw = torch.optim.AdamW(
-        rest, lr=cfg.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True
-    )
+    adamw = torch.optim.AdamW(rest, lr=cfg.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return [muon, adamw]
 
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """One update, for the watchers. `loss` is in nats per learnt token."""
+    """One update, for the watchers. `loss` is in nats per token, weighted."""
 
     step: int
     seen: int
@@ -166,8 +185,8 @@ class Pretrainer:
         rate = schedule(self.cfg, self.step_count, self.seen)
         dtype = getattr(torch, self.cfg.dtype)
         logprobs_BT = self.decoder.token_logprobs(batch.tokens_BT, start=1, dtype=dtype)
-        mask_BT = batch.mask_BT[:, 1:]
-        loss = -(logprobs_BT * mask_BT).sum() / mask_BT.sum()
+        weights_BT = batch.weights_BT[:, 1:]
+        loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.cfg.grad_clip)
         for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
@@ -177,9 +196,7 @@ class Pretrainer:
         self.step_count += 1
         self.seen += batch.num_tokens
         seconds = time.perf_counter() - started
-        return PretrainReport(
-            self.step_count, self.seen, loss.item(), norm.item(), rate, seconds
-        )
+        return PretrainReport(self.step_count, self.seen, loss.item(), norm.item(), rate, seconds)
 
     def state_dict(self) -> dict:
         """All that the next step depends on besides the weights."""
