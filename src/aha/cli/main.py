@@ -19,9 +19,8 @@ app = App(
 config_app = App(name="config", help="Recipes and their keys.")
 app.command(config_app)
 
-Overrides = Annotated[
-    tuple[str, ...], Parameter(show=False, allow_leading_hyphen=True, negative="")
-]
+# The type of one word: cyclopts gathers the words of a starred argument by itself.
+Overrides = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 Split = Literal["train", "validation", "test", "test_targets"]
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from aha.behaviors.detector import read, summarise
+from aha.behaviors.detector import read
+from aha.behaviors.trends import summarise
 from aha.core.errors import DataError
 from aha.core.records import Graded, Prompt
 from aha.eval.statistics import pass_at_k, wilson
