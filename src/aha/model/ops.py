@@ -11,10 +11,15 @@ import torch
 from torch.autograd.function import once_differentiable
 
 
+def at_least_float32(x) -> torch.dtype:
+    """The type to sum in: float32 for narrower numbers; float64 stays, as gradcheck needs it."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 class _RMSNormalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, eps: float):
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=at_least_float32(x))
         scale = (norm.square_().div_(x.shape[-1]).add_(eps)).rsqrt_().to(x.dtype)
         y = x * scale
         ctx.save_for_backward(y, scale)
@@ -98,7 +103,7 @@ def rotary(x_BHTD, cos_TD, sin_TD):
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, targets):
-        logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
+        logprobs = torch.log_softmax(logits, -1, dtype=at_least_float32(logits))
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         probs = logprobs.exp_()
         ctx.save_for_backward(probs, targets)
@@ -118,6 +123,6 @@ class _TokenLogprobs(torch.autograd.Function):
 def token_logprobs(logits, targets):
     """log softmax(logits)[target] in float32, nats. [..., V], [...] -> [...].
 
-    Always float32 inside: a bf16 log-softmax is wrong in the third digit.
+    Never narrower inside: a bf16 log-softmax is wrong in the third digit.
     """
     return _TokenLogprobs.apply(logits, targets)

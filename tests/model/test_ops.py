@@ -1,0 +1,151 @@
+"""Each hand-written backward pass against torch's own, and against finite differences."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+
+from aha.model import ops
+
+EPS = 1e-6
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def normal(rng, *shape, dtype=torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=rng, dtype=dtype).requires_grad_()
+
+
+def angles(rng, T: int, half: int, dtype=torch.float32):
+    turned = torch.rand((T, half), generator=rng, dtype=dtype) * 6
+    return turned.cos(), turned.sin()
+
+
+def plain_rms(x):
+    return x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+
+
+def plain_swiglu(gate_up):
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def plain_rotary(x, cos, sin):
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def plain_logprobs(logits, targets):
+    return F.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def agree(ours, plain, x, tolerance=1e-5):
+    """The same values, and the same gradient under an uneven weighting of the outputs."""
+    mine, theirs = ours(x), plain(x)
+    torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+    weight = torch.linspace(-1, 2, mine.numel()).view_as(mine)
+    gradients = [torch.autograd.grad((out * weight).sum(), x)[0] for out in (mine, theirs)]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_rms_normalise_is_the_plain_expression(rng):
+    agree(lambda x: ops.rms_normalise(x, EPS), plain_rms, normal(rng, 3, 5, 16))
+
+
+def test_rms_normalise_of_a_tiny_vector_is_held_by_eps(rng):
+    """Where mean(x²) is no larger than eps, eps must be inside the root and in its gradient."""
+    x = (normal(rng, 2, 8).detach() * 1e-3).requires_grad_()
+    agree(lambda x: ops.rms_normalise(x, EPS), plain_rms, x, 1e-4)
+
+
+def test_swiglu_is_the_plain_expression(rng):
+    agree(ops.swiglu, plain_swiglu, normal(rng, 3, 5, 24))
+
+
+def test_rotary_is_the_plain_expression(rng):
+    cos, sin = angles(rng, 5, 4)
+    x = normal(rng, 2, 3, 5, 8)
+    agree(lambda x: ops.rotary(x, cos, sin), lambda x: plain_rotary(x, cos, sin), x)
+
+
+def test_rotary_takes_a_transposed_view(rng):
+    """The decoder hands over a view whose memory is in another order."""
+    cos, sin = angles(rng, 5, 4)
+    x = normal(rng, 2, 5, 3, 8)
+    agree(
+        lambda x: ops.rotary(x.transpose(1, 2), cos, sin),
+        lambda x: plain_rotary(x.transpose(1, 2), cos, sin),
+        x,
+    )
+
+
+def test_rotary_keeps_lengths_and_its_backward_turns_back(rng):
+    cos, sin = angles(rng, 5, 4)
+    x = normal(rng, 2, 3, 5, 8)
+    turned = ops.rotary(x, cos, sin)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    # d/dx of <turned, g> is g turned back, so with g = turned it is x itself.
+    (back,) = torch.autograd.grad(turned, x, grad_outputs=turned.detach())
+    torch.testing.assert_close(back, x.detach())
+
+
+def test_token_logprobs_is_log_softmax_at_the_target(rng):
+    targets = torch.randint(0, 7, (3, 5), generator=rng)
+    agree(
+        lambda logits: ops.token_logprobs(logits, targets),
+        lambda logits: plain_logprobs(logits, targets),
+        normal(rng, 3, 5, 7),
+    )
+
+
+def test_token_logprobs_of_huge_logits_stays_finite():
+    logits = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    # log(e^0 / (e^1e4 + e^0 + e^-1e4)) = -1e4
+    found = ops.token_logprobs(logits, torch.tensor([1]))
+    assert found.item() == -1e4
+    found.sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[-1.0, 1.0, 0.0]]))
+
+
+def test_token_logprobs_of_bf16_logits_is_computed_in_float32(rng):
+    logits = normal(rng, 4, 50).detach().bfloat16().requires_grad_()
+    targets = torch.randint(0, 50, (4,), generator=rng)
+    found = ops.token_logprobs(logits, targets)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, plain_logprobs(logits.float(), targets))
+    found.sum().backward()
+    assert logits.grad.dtype == torch.bfloat16
+
+
+def test_bf16_in_bf16_out_and_near_float32(rng):
+    x = normal(rng, 6, 32).detach()
+    for ours, plain in (
+        (lambda x: ops.rms_normalise(x, EPS), plain_rms),
+        (ops.swiglu, plain_swiglu),
+    ):
+        found = ours(x.bfloat16())
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), plain(x), rtol=2e-2, atol=2e-2)
+
+
+def test_gradcheck_in_float64(rng):
+    double = torch.float64
+    cos, sin = angles(rng, 3, 2, double)
+    targets = torch.randint(0, 6, (2, 3), generator=rng)
+    assert gradcheck(lambda x: ops.rms_normalise(x, EPS), normal(rng, 2, 3, 4, dtype=double))
+    assert gradcheck(ops.swiglu, normal(rng, 2, 3, 8, dtype=double))
+    assert gradcheck(lambda x: ops.rotary(x, cos, sin), normal(rng, 2, 2, 3, 4, dtype=double))
+    assert gradcheck(
+        lambda logits: ops.token_logprobs(logits, targets), normal(rng, 2, 3, 6, dtype=double)
+    )
+
+
+def test_float64_stays_float64(rng):
+    """A step through float32 would leave an error near 1e-7."""
+    x, targets = normal(rng, 4, 6, dtype=torch.float64).detach(), torch.tensor([0, 1, 2, 3])
+    tight = {"rtol": 1e-14, "atol": 1e-14}
+    torch.testing.assert_close(ops.rms_normalise(x, EPS), plain_rms(x), **tight)
+    torch.testing.assert_close(ops.token_logprobs(x, targets), plain_logprobs(x, targets), **tight)

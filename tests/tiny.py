@@ -1,0 +1,63 @@
+"""A decoder of some ten thousand weights for the tests of every room.
+
+Its weights are random and large, so that what it writes is far from uniform: a test of sampling
+or of a gradient would pass by luck on a freshly initialised decoder, whose logits are all alike.
+"""
+
+from pathlib import Path
+
+import torch
+
+from aha.core.records import Prompt
+from aha.model.tokenizer import build_tokenizer
+from aha.model.transformer import Decoder, ModelConfig
+from aha.model.weights import save_model
+from aha.tasks.countdown import Countdown, as_problem, puzzles
+
+# One thread: the sums of a matrix product depend on how many threads share it, and a test may
+# then differ from one machine to the next.
+torch.set_num_threads(1)
+
+TOKENIZER = build_tokenizer()
+
+
+def tiny_config(**changes) -> ModelConfig:
+    """Two layers of width 32: four query heads on two key-value heads."""
+    settings = {
+        "vocab_size": TOKENIZER.vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 160,
+    }
+    return ModelConfig(**(settings | changes))
+
+
+@torch.no_grad()
+def tiny_decoder(seed: int = 0, std: float = 0.3, **changes) -> Decoder:
+    """Every weight is drawn, biases and norms too: zeros and ones would hide a wrong sum."""
+    decoder, generator = Decoder(tiny_config(**changes)), torch.Generator().manual_seed(seed)
+    for name, parameter in decoder.named_parameters():
+        centre = 1.0 if name.endswith("norm.weight") else 0.0
+        parameter.normal_(centre, std, generator=generator)
+    return decoder
+
+
+def tiny_folder(folder: Path, **changes) -> Path:
+    """A model folder in the Hugging Face layout."""
+    save_model(folder, tiny_decoder(**changes), TOKENIZER)
+    return folder
+
+
+def ask(*numbers: int, target: int) -> Prompt:
+    return Prompt.of(as_problem(numbers, target), Countdown((len(numbers),)), TOKENIZER)
+
+
+def some_prompts(count: int) -> list[Prompt]:
+    """Different puzzles of three and of four numbers, so that prompts differ in length."""
+    drawn = puzzles("train", 7, (3, 4))
+    return [
+        ask(*numbers, target=target) for numbers, target, _ in (next(drawn) for _ in range(count))
+    ]
