@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 PRICES_AS_OF = "2026-11"
 
-# name: (USD per hour, watts). List prices of shared cloud machines, rounded up; see docs/costs.md.
+# name: (USD per hour, watts). A shared cloud machine at list price, rounded up; an owned laptop.
 MACHINES = {
     "cloud-2vcpu": (0.08, 30.0),
     "laptop": (0.0, 25.0),
