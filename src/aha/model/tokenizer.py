@@ -53,8 +53,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; text that the vocabulary cannot hold is an error, never dropped."""
         ids = self.fast.encode(text, add_special_tokens=False).ids
-        if len(text) and self.decode(ids) != text:
-            lost = sorted({char for char in text if char not in self.decode(ids)})
+        # Not `self.decode`, which drops stop tokens: a chat prompt holds some of its own.
+        held = self.fast.decode(ids, skip_special_tokens=False)
+        if held != text:
+            lost = sorted({char for char in text if char not in held})
             raise ModelError(
                 f"text with characters this tokenizer cannot hold: {''.join(lost)!r}",
                 "printable ASCII",
@@ -86,7 +88,10 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception for a bad file
             raise ModelError(f"{path}: {error}", "a readable tokenizer.json") from error
         config_path = folder / "tokenizer_config.json"
-        config = json.loads(config_path.read_text()) if config_path.exists() else {}
+        try:
+            config = json.loads(config_path.read_text()) if config_path.exists() else {}
+        except ValueError as error:
+            raise ModelError(f"{config_path}: {error}", "readable JSON") from error
         stop, pad = (_name(config.get(key)) for key in ("eos_token", "pad_token"))
         return cls(fast, (stop or END,), pad or stop or PAD)
 
@@ -100,11 +105,8 @@ def build_tokenizer() -> Tokenizer:
     special = [END, PAD, *TAGS]
     characters = ["\n", *(chr(code) for code in range(32, 127))]
     byte_level = {" ": "Ġ", "\n": "Ċ"}  # how byte-level BPE writes these two
-    pieces = [byte_level.get(char, char) for char in characters]
-    pieces += [word.replace(" ", "Ġ") for word in WORDS]
-    vocab = {piece: index for index, piece in enumerate(special + pieces)}
-    # With ignore_merges a known word is one token and any other falls apart into characters.
-    fast = FastTokenizer(BPE(vocab=vocab, merges=[], ignore_merges=True))
+    pieces = special + [byte_level.get(char, char) for char in characters]
+    fast = FastTokenizer(BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[]))
     fast.pre_tokenizer = Sequence(
         [
             Split(Regex(QWEN2_PATTERN), behavior="isolated", invert=False),
@@ -113,4 +115,7 @@ def build_tokenizer() -> Tokenizer:
     )
     fast.decoder = ByteLevelDecoder()
     fast.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    # Added tokens, not entries of the BPE model: `transformers` rebuilds a Qwen2 tokenizer from
+    # vocabulary and merges alone, and would spell out a word that no merge makes.
+    fast.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
     return Tokenizer(fast)

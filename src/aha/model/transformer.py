@@ -18,6 +18,16 @@ from torch.nn import functional as F
 from aha.core.errors import ConfigError, ModelError
 from aha.model import ops
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+# What a config.json means that leaves these out: other writers follow `Qwen2Config`, not us.
+HF_DEFAULTS = {"tie_word_embeddings": False, "max_position_embeddings": 32_768}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -66,9 +76,13 @@ class ModelConfig:
         if raw.get("hidden_act", "silu") != "silu":
             raise ModelError(f"hidden_act {raw['hidden_act']!r}", "'silu'")
         known = {f.name for f in fields(cls)}
-        found = {key: value for key, value in raw.items() if key in known}
-        found.setdefault("rope_theta", rope.get("rope_theta", 10_000.0))
-        return cls(**found)
+        given = {"rope_theta": rope.get("rope_theta"), **raw}
+        found = {key: value for key, value in given.items() if key in known and value is not None}
+        missing = [key for key in SIZES if not isinstance(found.get(key), int)]
+        if missing:
+            raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
+        found.setdefault("num_key_value_heads", found["num_attention_heads"])
+        return cls(**(HF_DEFAULTS | found))
 
     def to_hf(self) -> dict:
         """The content of `config.json`."""

@@ -55,6 +55,8 @@ def load_model(folder: str | Path) -> LoadedModel:
         raw = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}", "readable JSON") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{folder / 'config.json'} holds no object", WANTED)
     decoder = Decoder(ModelConfig.from_hf(raw))
     load_weights(decoder, folder)
     return LoadedModel(decoder, Tokenizer.load(folder), folder)

@@ -1,0 +1,160 @@
+"""Model folders: there and back, and each way in which a folder can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aha.core.errors import ConfigError, ModelError
+from aha.model.weights import load_model, save_model
+
+from ..tiny import TOKENIZER, tiny_decoder, tiny_folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tiny_folder(tmp_path / "model")
+
+
+def refused(folder: Path, words: str) -> str:
+    """The folder's error is one line and says what was wanted or how to mend it."""
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(folder)
+    text = str(caught.value)
+    assert "\n" not in text and ("wanted" in text or "fix" in text)
+    return text
+
+
+def rewrite(folder: Path, change) -> None:
+    """Change the tensors of a folder in place."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_save_and_load_are_bit_equal(tmp_path, tied):
+    decoder = tiny_decoder(tie_word_embeddings=tied)
+    save_model(tmp_path, decoder, TOKENIZER)
+    found = load_model(tmp_path)
+    assert found.path == tmp_path and found.decoder.config == decoder.config
+    ours, theirs = decoder.state_dict(), found.decoder.state_dict()
+    assert ours.keys() == theirs.keys() and ("lm_head.weight" in ours) == (not tied)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_folder_has_what_others_look_for(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["model_type"], config["eos_token_id"], config["pad_token_id"]) == ("qwen2", 0, 1)
+    # Drawn from the whole distribution, which is the one that was trained.
+    sampling = json.loads((folder / "generation_config.json").read_text())
+    assert (sampling["temperature"], sampling["top_k"], sampling["top_p"]) == (1.0, 0, 1.0)
+
+
+def test_shards_are_read_together(folder):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    for number, part in enumerate((names[:5], names[5:]), 1):
+        shard = {name: tensors[name] for name in part}
+        save_file(shard, folder / f"model-0000{number}-of-00002.safetensors")
+    found = load_model(folder).decoder.state_dict()
+    assert all(torch.equal(found[name], tensors[name]) for name in names)
+
+
+def test_a_copy_of_the_tied_head_does_not_matter(folder):
+    rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
+    assert load_model(folder).decoder.head_weight.abs().sum() > 0
+
+
+def test_a_missing_folder(tmp_path):
+    assert "nowhere" in refused(tmp_path / "nowhere", "no model in")
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path, "no model in")
+
+
+def test_a_file_in_place_of_a_folder(tmp_path):
+    (tmp_path / "model").write_text("hello")
+    refused(tmp_path / "model", "no model in")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"qwen2"', "null", "\xff"])
+def test_a_config_that_is_no_json_object(folder, text):
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    refused(folder, "config.json")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+def test_a_pickle_is_never_opened(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+    refused(folder, "pickle")
+
+
+def test_a_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    refused(folder, "no weights")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5_000])
+def test_a_file_that_was_cut_off(folder, keep):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(folder, "model.safetensors")
+
+
+def test_a_file_of_something_else(folder):
+    (folder / "model.safetensors").write_bytes(b"<!doctype html>" * 1000)
+    refused(folder, "model.safetensors")
+
+
+def test_a_tensor_of_another_shape(folder):
+    name = "model.layers.1.mlp.up_proj.weight"
+    rewrite(folder, lambda all: all.update({name: torch.zeros(47, 32)}))
+    assert "[47, 32]" in refused(folder, "up_proj") and "[48, 32]"
+
+
+def test_a_missing_tensor(folder):
+    rewrite(folder, lambda all: all.pop("model.norm.weight"))
+    refused(folder, "lack model.norm.weight")
+
+
+def test_an_unknown_tensor(folder):
+    rewrite(folder, lambda all: all.update({"model.layers.0.adapter.weight": torch.zeros(2)}))
+    refused(folder, "unknown model.layers.0.adapter.weight")
+
+
+def test_an_untied_model_without_its_head(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    refused(folder, "lack lm_head.weight")
+
+
+def test_another_architecture(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    refused(folder, "gpt2")
+
+
+def test_heads_that_do_not_fit_the_width(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": 5}))
+    with pytest.raises((ModelError, ConfigError), match="5 heads"):
+        load_model(folder)
+
+
+def test_a_folder_without_a_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "tokenizer.json")
