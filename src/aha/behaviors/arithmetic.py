@@ -11,8 +11,8 @@ from typing import NamedTuple
 Number = int | Fraction
 Step = tuple[Number, str, Number, Number]  # a, op, b, value
 
-NUMBER = r"\d{1,9}+(?:\.\d{1,6}+)?+(?!\d)"
-OPERATOR = r"(?:[-+*/x×÷−–·⋅]|\\times|\\div|\\cdot)"
+NUMBER = r"[0-9]{1,9}+(?:\.[0-9]{1,6}+)?+(?![0-9])"
+OPERATOR = r"(?:[-+*/xX×÷−–·⋅]|\\times|\\div|\\cdot)"
 MAX_CHARS = 256
 
 _TOKEN = re.compile(rf"({NUMBER})|({OPERATOR})|[()]")
@@ -31,7 +31,7 @@ class Expression(NamedTuple):
 
 def operator(sign: str) -> str:
     """The one spelling, out of + - * /, for any way of writing an operator."""
-    return _SAME.get(sign.lower(), sign)
+    return sign if sign in _BINDS else _SAME.get(sign.lower(), sign)
 
 
 def number(text: str) -> Number:
@@ -52,7 +52,9 @@ def operate(a: Number, op: str, b: Number) -> Number | None:
         return a - b
     if op == "*":
         return a * b
-    return whole(Fraction(a) / b) if b else None
+    if not b:
+        return None
+    return a // b if a % b == 0 else whole(Fraction(a) / b)
 
 
 def agrees(claimed: str, true: Number) -> bool:
@@ -66,58 +68,64 @@ def agrees(claimed: str, true: Number) -> bool:
 
 
 def take_apart(text: str) -> Expression | None:
-    """Evaluate with the usual precedence; None for what is not an expression or has no value.
-
-    Operators wait on a stack until a weaker one comes, so that no bracket makes it recurse.
-    """
+    """Evaluate with the usual precedence; None for what is not an expression or has no value."""
     if len(text) > MAX_CHARS:
         return None
-    numbers: list[Number] = []
-    values: list[Number] = []
-    waiting: list[str] = []
-    steps: list[Step] = []
-    place, sign, operand_next = 0, 1, True
-    while place < len(text):
-        if text[place] in " \t\r\n":
-            place += 1
-            continue
-        token = _TOKEN.match(text, place)
-        if token is None:
+    reading, place = _Reading(), 0
+    for token in _TOKEN.finditer(text):
+        # The pattern passes over what it does not know; only space may be passed over.
+        if text[place : token.start()].strip() or not reading.take(token):
             return None
         place = token.end()
-        symbol = operator(token[0])
-        if operand_next and token[1]:
-            values.append(sign * number(symbol))
-            numbers.append(values[-1])
-            sign, operand_next = 1, False
-        elif operand_next and symbol == "(" and sign == 1:
-            waiting.append("(")
-        elif operand_next and symbol == "-" and sign == 1:
-            sign = -1
-        elif operand_next or token[1] or symbol == "(":
-            return None
-        else:
-            operand_next = symbol != ")"
-            if not _settle(_BINDS.get(symbol, 1), values, waiting, steps):
-                return None
-            if symbol != ")":
-                waiting.append(symbol)
-            elif not waiting:
-                return None
-            else:
-                waiting.pop()
-    if operand_next or not _settle(1, values, waiting, steps) or waiting:
+    if text[place:].strip() or reading.wants_operand or not reading.settle(1) or reading.waiting:
         return None
-    return Expression(values[0], tuple(numbers), tuple(steps))
+    return Expression(reading.values[0], tuple(reading.numbers), tuple(reading.steps))
 
 
-def _settle(binds: int, values: list[Number], waiting: list[str], steps: list[Step]) -> bool:
-    """Carry out what waits and binds at least as strongly; False for a division by zero."""
-    while waiting and _BINDS[waiting[-1]] >= binds:
-        b, a, op = values.pop(), values.pop(), waiting.pop()
-        value = operate(a, op, b)
-        if value is None:
+class _Reading:
+    """Operators wait on a stack until a weaker one comes, so that no bracket makes it recurse."""
+
+    def __init__(self):
+        self.values: list[Number] = []
+        self.numbers: list[Number] = []
+        self.waiting: list[str] = []
+        self.steps: list[Step] = []
+        self.wants_operand, self.sign = True, 1
+
+    def take(self, token: re.Match) -> bool:
+        """One token further; False where it cannot stand."""
+        symbol = operator(token[0])
+        if self.wants_operand:
+            return self.operand(symbol, bool(token[1]))
+        if token[1] or symbol == "(" or not self.settle(_BINDS.get(symbol, 1)):
             return False
-        steps.append((a, op, b, value))
-        values.append(value)
-    return True
+        if symbol != ")":
+            self.waiting.append(symbol)
+            self.wants_operand = True
+            return True
+        return bool(self.waiting) and self.waiting.pop() == "("
+
+    def operand(self, symbol: str, is_number: bool) -> bool:
+        """A number, perhaps behind a minus, or an opening bracket."""
+        if is_number:
+            self.values.append(self.sign * number(symbol))
+            self.numbers.append(self.values[-1])
+            self.sign, self.wants_operand = 1, False
+        elif symbol == "-" and self.sign == 1:
+            self.sign = -1
+        elif symbol == "(" and self.sign == 1:
+            self.waiting.append("(")
+        else:
+            return False
+        return True
+
+    def settle(self, binds: int) -> bool:
+        """Carry out what waits and binds at least as much; False for a division by zero."""
+        while self.waiting and _BINDS[self.waiting[-1]] >= binds:
+            b, a, op = self.values.pop(), self.values.pop(), self.waiting.pop()
+            value = operate(a, op, b)
+            if value is None:
+                return False
+            self.steps.append((a, op, b, value))
+            self.values.append(value)
+        return True
