@@ -31,7 +31,10 @@ class InferenceWeights:
     @torch.no_grad()
     def of(cls, decoder: Decoder, dtype: torch.dtype) -> "InferenceWeights":
         cos, sin = decoder.rope_tables(dtype)
-        layers = [layer.fused_weights(dtype) for layer in decoder.model.layers]
+        # Cloned: where the type is the same already, `.to` hands over the parameter itself, and
+        # an optimiser step would reach into a copy that is meant to be a version behind.
+        fused = (layer.fused_weights(dtype) for layer in decoder.model.layers)
+        layers = [tuple(weight.clone() for weight in layer) for layer in fused]
         embedding = decoder.model.embed_tokens.weight.to(dtype, copy=True)
         return cls(decoder.config, embedding, layers, decoder.head(dtype), cos, sin)
 

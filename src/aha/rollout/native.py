@@ -158,9 +158,15 @@ class NativeEngine:
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """The text of one completion, token by token: the same one that `generate` returns."""
-        group = self.make_groups([prompt], replace(sampling, group_size=1))
-        for slots in self.run(group, sampling):
-            yield self.tokenizer.decode([int(slots.last[0])])
+        sampling = replace(sampling, group_size=1)
+        told = text = ""
+        for slots in self.run(self.make_groups([prompt], sampling), sampling):
+            text = self.tokenizer.decode(slots.tokens[0, : int(slots.used[0])].tolist())
+            # A character of several tokens reads as U+FFFD until it is whole: not told before.
+            if not text.endswith("\ufffd"):
+                yield text[len(told) :]
+                told = text
+        yield text[len(told) :]
 
     def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Row]]:
         """A row for every completion; a prompt that is asked twice draws other seeds each time."""

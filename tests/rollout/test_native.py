@@ -1,0 +1,311 @@
+"""The native engine: recorded log-probs, independence of the batch, ends, order and limits."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoModelForCausalLM
+
+from aha.core.errors import ConfigError
+from aha.core.records import Completion, Prompt
+from aha.model.tokenizer import Tokenizer
+from aha.rollout.engine import Sampling, uniforms
+from aha.rollout.native import NativeEngine, compute_dtype, draw
+
+from ..tiny import TOKENIZER, ask, some_prompts, tiny_decoder, tiny_folder
+
+STOP = TOKENIZER.stop_ids[0]
+SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return tiny_decoder()
+
+
+@pytest.fixture
+def engine(decoder) -> NativeEngine:
+    return NativeEngine(decoder, TOKENIZER, "float32")
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return some_prompts(40)
+
+
+@pytest.fixture(scope="module")
+def groups(decoder, prompts) -> list[list[Completion]]:
+    """Forty prompts with four completions each, all side by side."""
+    return NativeEngine(decoder, TOKENIZER, "float32").generate(prompts, SAMPLING)
+
+
+def flat(groups) -> list[Completion]:
+    return [completion for group in groups for completion in group]
+
+
+def tokens_of(groups) -> list[list[tuple[int, ...]]]:
+    return [[completion.tokens for completion in group] for group in groups]
+
+
+@torch.no_grad()
+def forced(decoder, completion: Completion, temperature: float = 1.0) -> torch.Tensor:
+    """The log-probs of a completion's tokens, read as one row by the training pass's maths."""
+    row = torch.tensor([completion.prompt.tokens + completion.tokens])
+    start = len(completion.prompt.tokens)
+    logits = decoder(row)[0, start - 1 : -1] / temperature
+    return torch.log_softmax(logits, -1).gather(1, row[0, start:, None]).squeeze(1)
+
+
+# -- log-probs ------------------------------------------------------------------------------
+
+
+def test_recorded_logprobs_are_those_of_the_training_pass(decoder, groups):
+    for completion in flat(groups):
+        recorded = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(recorded, forced(decoder, completion), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_recorded_logprobs_are_those_of_the_tempered_distribution(
+    decoder, engine, prompts, temperature
+):
+    sampling = Sampling(30, 2, temperature, 5)
+    for completion in flat(engine.generate(prompts[:8], sampling)):
+        wanted = forced(decoder, completion, temperature)
+        recorded = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(recorded, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_greedy_takes_the_likeliest_token_and_records_it_at_temperature_1(decoder, engine, prompts):
+    for completion in flat(engine.generate(prompts[:4], Sampling(20, 1, 0.0))):
+        row = torch.tensor([completion.prompt.tokens + completion.tokens])
+        with torch.no_grad():
+            logits = decoder(row)[0, len(completion.prompt.tokens) - 1 : -1]
+        assert logits.argmax(-1).tolist() == list(completion.tokens)
+        recorded = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(recorded, forced(decoder, completion), rtol=1e-5, atol=1e-5)
+
+
+def test_greedy_completions_of_a_group_are_alike(engine):
+    (group,) = engine.generate([ask(3, 7, 25, target=82)], Sampling(20, 3, 0.0))
+    assert len({completion.tokens for completion in group}) == 1
+
+
+def test_greedy_is_what_transformers_generates(tmp_path, engine):
+    oracle = AutoModelForCausalLM.from_pretrained(tiny_folder(tmp_path))
+    prompt = ask(3, 7, 25, target=82)
+    ((ours,),) = engine.generate([prompt], Sampling(30, 1, 0.0))
+    given = torch.tensor([prompt.tokens])
+    theirs = oracle.generate(
+        given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=30
+    )
+    assert tuple(theirs[0, len(prompt.tokens) :].tolist()) == ours.tokens
+
+
+# -- a completion does not depend on its batch ----------------------------------------------
+
+
+def test_a_completion_is_the_same_alone_and_among_forty_prompts(engine, prompts, groups):
+    for place in (0, 7, 39):
+        (group,) = engine.generate([prompts[place]], SAMPLING)
+        assert [c.tokens for c in group] == [c.tokens for c in groups[place]]
+
+
+def test_a_completion_is_the_same_in_a_smaller_group(engine, prompts, groups):
+    (group,) = engine.generate([prompts[3]], Sampling(40, 1, seed=11))
+    assert group[0].tokens == groups[3][0].tokens
+
+
+@pytest.mark.parametrize("max_rows", [1, 4, 12, 32, 100])
+def test_a_completion_is_the_same_when_rows_have_to_wait(decoder, prompts, groups, max_rows):
+    """Few rows: groups wait, gaps are closed and refilled, again and again."""
+    engine = NativeEngine(decoder, TOKENIZER, "float32", max_rows)
+    found = engine.generate(prompts, SAMPLING)
+    assert tokens_of(found) == tokens_of(groups)
+    for one, other in zip(flat(found), flat(groups), strict=True):
+        np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_completion_is_the_same_in_any_order(engine, prompts, groups):
+    found = engine.generate(prompts[::-1], SAMPLING)
+    assert tokens_of(found)[::-1] == tokens_of(groups)
+
+
+def test_a_shorter_limit_cuts_the_same_completion(engine, prompts, groups):
+    found = engine.generate(prompts[:10], Sampling(15, 4, seed=11))
+    for short, long in zip(flat(found), flat(groups[:10]), strict=True):
+        assert short.tokens == long.tokens[:15]
+
+
+def test_the_seed_and_the_place_in_the_group_decide(engine, prompts, groups):
+    again = engine.generate(prompts[:3], SAMPLING)
+    other = engine.generate(prompts[:3], Sampling(40, 4, seed=12))
+    assert tokens_of(again) == tokens_of(groups[:3])
+    assert not set(sum(tokens_of(again), [])) & set(sum(tokens_of(other), []))
+    assert all(len(set(group)) == 4 for group in tokens_of(again))
+
+
+def test_a_prompt_asked_twice_draws_anew(engine):
+    prompt = ask(3, 7, 25, target=82)
+    first, second = engine.generate([prompt, prompt], SAMPLING)
+    assert not {c.tokens for c in first} & {c.tokens for c in second}
+
+
+# -- ends, order, text ----------------------------------------------------------------------
+
+
+def test_finish_says_how_a_completion_ended(groups):
+    ends = Counter(completion.finish for completion in flat(groups))
+    assert ends["stop"] > 10 and ends["length"] > 10, "the tiny model no longer ends both ways"
+    for completion in flat(groups):
+        stops = [place for place, token in enumerate(completion.tokens) if token == STOP]
+        if completion.finish == "stop":
+            assert stops == [len(completion.tokens) - 1]
+        else:
+            assert not stops and len(completion.tokens) == 40
+
+
+def test_a_stop_token_at_the_very_limit_is_a_stop(engine, prompts, groups):
+    ended = next(c for c in flat(groups) if c.finish == "stop" and len(c.tokens) > 1)
+    place = flat(groups).index(ended)
+    sampling = Sampling(len(ended.tokens), 4, seed=11)
+    (group,) = engine.generate([prompts[place // 4]], sampling)
+    assert group[place % 4].tokens == ended.tokens and group[place % 4].finish == "stop"
+
+
+def test_the_stop_token_is_trained_and_not_read(groups):
+    ended = next(c for c in flat(groups) if c.finish == "stop")
+    assert ended.tokens[-1] == STOP and "endoftext" not in ended.text
+    assert ended.text == TOKENIZER.decode(ended.tokens[:-1])
+
+
+def test_groups_come_in_the_order_of_the_prompts(prompts, groups):
+    assert [[c.prompt for c in group] for group in groups] == [[p] * 4 for p in prompts]
+
+
+def test_stream_is_generate_piece_by_piece(engine, prompts, groups):
+    for place in (0, 1, 2):
+        pieces = list(engine.stream(prompts[place], SAMPLING))
+        assert "".join(pieces) == groups[place][0].text
+        assert max(map(len, pieces)) < 12, "a piece is more than a token"
+
+
+def test_stream_keeps_characters_of_several_tokens_whole():
+    """A byte-level vocabulary in which every accented letter takes two tokens."""
+    alphabet = sorted(ByteLevel.alphabet())
+    fast = FastTokenizer(BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
+    fast.pre_tokenizer, fast.decoder = ByteLevel(False), ByteLevelDecoder()
+    fast.add_special_tokens([AddedToken("<s>")])
+    tokenizer = Tokenizer(fast, ("<s>",))
+    decoder = tiny_decoder(vocab_size=tokenizer.vocab_size)
+    engine, prompt = NativeEngine(decoder, tokenizer, "float32"), ask(3, 7, 25, target=82)
+    prompt = Prompt(prompt.problem, "é", tuple(tokenizer.encode("é")))
+    written = ""
+    for seed in range(8):  # at temperature 3 the bytes come up nearly evenly
+        ((wanted,),) = engine.generate([prompt], Sampling(60, 1, 3.0, seed))
+        pieces = list(engine.stream(prompt, Sampling(60, 1, 3.0, seed)))
+        assert "".join(pieces) == wanted.text
+        written += wanted.text
+    assert any("\x7f" < char < "\ufffd" for char in written), "no character of several tokens"
+
+
+def test_no_prompts_no_completions(engine):
+    assert engine.generate([], SAMPLING) == []
+
+
+# -- limits and versions --------------------------------------------------------------------
+
+
+def test_more_tokens_than_positions_is_an_error_that_says_how_many_fit(engine):
+    prompt = ask(3, 7, 25, target=82)
+    room = 160 - len(prompt.tokens)
+    with pytest.raises(ConfigError, match=f"max_new_tokens = {room}"):
+        engine.generate([prompt], Sampling(room + 1))
+    ((completion,),) = engine.generate([prompt], Sampling(room, seed=3))
+    assert len(completion.tokens) <= room
+
+
+def test_the_last_position_of_the_context_can_be_used():
+    """Where a model never stops, every position is filled, and each log-prob is right."""
+    endless = tiny_decoder(tie_word_embeddings=False)
+    with torch.no_grad():
+        endless.lm_head.weight *= 3
+        endless.lm_head.weight[STOP] = 0.0
+    prompt = ask(3, 7, 25, target=82)
+    engine = NativeEngine(endless, TOKENIZER, "float32")
+    sampling = Sampling(160 - len(prompt.tokens), seed=4)
+    ((completion,),) = engine.generate([prompt], sampling)
+    assert len(prompt.tokens) + len(completion.tokens) == 160
+    wanted = forced(endless, completion)
+    torch.testing.assert_close(torch.tensor(completion.logprobs), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_completions_carry_the_version_of_their_weights():
+    decoder, prompt = tiny_decoder(), ask(3, 7, 25, target=82)
+    engine = NativeEngine(decoder, TOKENIZER, "float32")
+    ((before,),) = engine.generate([prompt], Sampling(20, seed=1))
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.mul_(0.5)
+    # The weights have moved, but the engine was not told: it writes with the old ones.
+    ((still,),) = engine.generate([prompt], Sampling(20, seed=1))
+    engine.load(decoder, 7)
+    ((after,),) = engine.generate([prompt], Sampling(20, seed=1))
+    assert (before.version, still.version, after.version) == (0, 0, 7)
+    assert before == still and after.tokens != before.tokens
+    torch.testing.assert_close(
+        torch.tensor(after.logprobs), forced(decoder, after), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_bf16_writes_whole_completions_near_float32(decoder, prompts):
+    engine = NativeEngine(decoder, TOKENIZER, "bfloat16")
+    gaps = []
+    for completion in flat(engine.generate(prompts[:4], SAMPLING)):
+        gaps += (torch.tensor(completion.logprobs) - forced(decoder, completion)).abs().tolist()
+    assert np.mean(gaps) < 0.1
+
+
+def test_dtype_auto_is_one_that_the_hardware_multiplies():
+    cpu = torch.device("cpu")
+    assert compute_dtype("float32", cpu) == torch.float32
+    assert compute_dtype("bfloat16", cpu) == torch.bfloat16
+    assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert compute_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+# -- drawing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+def test_draw_follows_the_softmax(temperature):
+    """Chi-square over 20,000 draws and 8 tokens: 7 degrees of freedom, 99.9 % below 24.3."""
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
+    n = 20_000
+    noise = torch.from_numpy(uniforms(99, n))[:, None]
+    tokens, logprobs = draw(logits.expand(n, 8), noise, temperature)
+    wanted = torch.softmax(logits / temperature, 0)
+    counts = torch.bincount(tokens, minlength=8)
+    chi_square = ((counts - n * wanted) ** 2 / (n * wanted)).sum()
+    assert chi_square < 24.3, counts / n
+    torch.testing.assert_close(logprobs, wanted.log()[tokens], rtol=1e-5, atol=1e-5)
+
+
+def test_draw_inverts_the_distribution_at_the_noise():
+    # p = (1/4, 1/2, 1/4), so its edges are 0.25 and 0.75.
+    logits = torch.tensor([[0.25, 0.5, 0.25]]).log().expand(6, 3)
+    noise = torch.tensor([[1e-9], [0.24], [0.26], [0.74], [0.76], [1 - 1e-9]], dtype=torch.float64)
+    assert draw(logits, noise, 1.0)[0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_draw_never_takes_a_token_of_probability_zero():
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).expand(2_000, 5)
+    noise = torch.from_numpy(uniforms(1, 2_000))[:, None]
+    noise[:2, 0] = torch.tensor([2.0**-54, 1 - 2.0**-54])
+    assert set(draw(logits, noise, 1.0)[0].tolist()) == {1, 3}
