@@ -149,3 +149,17 @@ def test_float64_stays_float64(rng):
     tight = {"rtol": 1e-14, "atol": 1e-14}
     torch.testing.assert_close(ops.rms_normalise(x, EPS), plain_rms(x), **tight)
     torch.testing.assert_close(ops.token_logprobs(x, targets), plain_logprobs(x, targets), **tight)
+
+
+# Computed by TRL's selective_log_softmax in float64 (vectors logprob/temperature_1.0 and _0.7).
+LOGITS = [[2.0, 0.0, -1.0, 0.5], [0.1, 0.2, 0.3, 0.4], [5.0, -5.0, 0.0, 1.0]]
+OTHERS = {
+    1.0: [-0.3423495824, -1.2425355295, -4.0247891795],
+    0.7: [-0.17270511, -1.1847270625, -5.7183669955],
+}
+
+
+@pytest.mark.parametrize("temperature", OTHERS)
+def test_token_logprobs_of_another_trainer(temperature):
+    found = ops.token_logprobs(torch.tensor(LOGITS) / temperature, torch.tensor([0, 3, 3]))
+    torch.testing.assert_close(found, torch.tensor(OTHERS[temperature]), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,161 @@
+"""Packing: which tokens count, and that no way of cutting a batch changes its gradient.
+
+The policy here is a table of bigram logits, so that these tests need no decoder.
+"""
+
+import pytest
+import torch
+
+from aha.algo.batch import pack, pack_parts
+from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
+from aha.core.records import Completion, Graded, Problem, Prompt
+
+PAD = STOP = 0  # the same id on purpose: a mask made by comparing ids would lose the stop token
+VOCABULARY = 9
+
+
+def graded(prompt: tuple[int, ...], tokens: tuple[int, ...]) -> Graded:
+    problem = Problem("a", "made up", {})
+    logprobs = tuple(-0.1 * (place + 1) for place in range(len(tokens)))
+    finish = "stop" if tokens[-1] == STOP else "length"
+    return Graded(
+        1.0,
+        True,
+        "",
+        completion=Completion(Prompt(problem, "", prompt), tokens, logprobs, "", finish),
+    )
+
+
+ROWS = [
+    (graded((1, 2), (3, 4, STOP)), 0.5),
+    (graded((1, 2, 3), (5, STOP)), -0.5),
+    (graded((4,), (6, 7, 8, 1, 2)), 1.0),  # cut off: no stop token
+    (graded((1, 2), (STOP,)), -1.0),
+    (graded((5, 6, 7, 8), (1, 1, 2, STOP)), 0.25),
+    (graded((2,), (3, 3)), -0.75),
+    (graded((2, 2), (8, 7, 6, 5, 4, STOP)), 0.1),
+]
+
+
+def table() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((VOCABULARY, VOCABULARY), generator=generator, dtype=torch.float64)
+    return logits.requires_grad_()
+
+
+def token_logprobs(logits_VV, part) -> torch.Tensor:
+    """log p(token | the one before) for the columns of a batch."""
+    logprobs_VV = torch.log_softmax(logits_VV, -1)
+    return logprobs_VV[part.tokens_BT[:, part.start - 1 : -1], part.tokens_BT[:, part.start :]]
+
+
+def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
+    logits_VV = table()
+    totals = Totals(len(ROWS), sum(len(g.completion.tokens) for g, _ in ROWS), 8)
+    for part in parts:
+        losses_BT = LOSSES[loss](
+            token_logprobs(logits_VV, part), part.old_logprobs_BT, part.advantages_BT
+        )
+        (losses_BT * token_weights(part.mask_BT, aggregation, totals)).sum().backward()
+    return logits_VV.grad
+
+
+def by_hand(aggregation: str) -> torch.Tensor:
+    """The policy-gradient step one token at a time, without any tensor of rows."""
+    logits_VV = table()
+    tokens = sum(len(one.completion.tokens) for one, _ in ROWS)
+    loss = torch.zeros((), dtype=torch.float64)
+    for one, credit in ROWS:
+        own = one.completion.tokens
+        denominator = {
+            "token_mean": tokens,
+            "sequence_mean": len(ROWS) * len(own),
+            "sequence_sum": len(ROWS) * 8,
+        }[aggregation]
+        before = one.completion.prompt.tokens[-1]
+        for token in own:
+            loss = loss - credit * torch.log_softmax(logits_VV[before], -1)[token] / denominator
+            before = token
+    loss.backward()
+    return logits_VV.grad
+
+
+def test_rows_are_prompt_and_completion_padded_on_the_right():
+    batch = pack(ROWS[:3], PAD)
+    assert batch.start == 1  # the shortest prompt
+    assert batch.tokens_BT.tolist() == [
+        [1, 2, 3, 4, STOP, PAD],
+        [1, 2, 3, 5, STOP, PAD],
+        [4, 6, 7, 8, 1, 2],
+    ]
+
+
+def test_the_mask_covers_exactly_the_completion_with_its_stop_token():
+    batch = pack(ROWS[:3], PAD)
+    # columns speak about positions 1 .. 5
+    assert batch.mask_BT.tolist() == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert batch.num_tokens == 3 + 2 + 5
+
+
+def test_logprobs_and_advantages_stand_where_the_mask_does():
+    batch = pack(ROWS, PAD)
+    for b, (one, credit) in enumerate(ROWS):
+        own = batch.mask_BT[b].bool()
+        assert batch.tokens_BT[b, batch.start :][own].tolist() == list(one.completion.tokens)
+        wanted = torch.tensor(one.completion.logprobs)
+        assert torch.equal(batch.old_logprobs_BT[b][own], wanted)
+        assert batch.advantages_BT[b][own].tolist() == pytest.approx([credit] * len(wanted))
+        assert not batch.old_logprobs_BT[b][~own].any() and not batch.advantages_BT[b][~own].any()
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_the_gradient_is_the_one_worked_out_token_by_token(aggregation):
+    found = gradient(pack_parts(ROWS, PAD, 10_000), "pg", aggregation)
+    torch.testing.assert_close(found, by_hand(aggregation), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_no_way_of_cutting_changes_the_gradient(loss, aggregation):
+    whole = gradient([pack(ROWS, PAD)], loss, aggregation)
+    assert whole.abs().max() > 0
+    cuts = [
+        [pack(ROWS[first : first + size], PAD) for first in range(0, 7, size)] for size in (1, 3)
+    ]
+    cuts += [pack_parts(ROWS, PAD, max_tokens) for max_tokens in (1, 12, 20, 30, 10_000)]
+    for parts in cuts:
+        found = gradient(parts, loss, aggregation)
+        torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-9)
+
+
+def test_the_order_of_rows_does_not_matter():
+    forwards, backwards = (
+        gradient([pack(rows, PAD)], "pg", "token_mean") for rows in (ROWS, ROWS[::-1])
+    )
+    torch.testing.assert_close(forwards, backwards)
+
+
+def test_the_stop_token_is_trained_and_what_follows_it_is_not():
+    """One completion that is nothing but a stop token, beside a long one that pads it."""
+    logits_VV = table()
+    batch = pack([(graded((3,), (STOP,)), 1.0), (graded((1,), (2, 4, 5)), 0.0)], PAD)
+    losses_BT = LOSSES["pg"](
+        token_logprobs(logits_VV, batch), batch.old_logprobs_BT, batch.advantages_BT
+    )
+    (losses_BT * token_weights(batch.mask_BT, "token_mean", Totals(2, 4, 4))).sum().backward()
+    # Stopping after a 3 becomes likelier; after the stop, where padding stands, nothing moves.
+    assert logits_VV.grad[3, STOP] < 0
+    assert not logits_VV.grad[STOP].any()
+
+
+def test_parts_keep_to_the_budget_and_hold_every_row_once():
+    for budget in (1, 8, 12, 16, 40, 1_000):
+        parts = pack_parts(ROWS, PAD, budget)
+        assert all(len(p.tokens_BT) == 1 or p.tokens_BT.numel() <= budget for p in parts)
+        assert sum(len(p.tokens_BT) for p in parts) == len(ROWS)
+        assert sum(p.num_tokens for p in parts) == sum(len(g.completion.tokens) for g, _ in ROWS)
+    assert len(pack_parts(ROWS, PAD, 1)) == len(ROWS) and len(pack_parts(ROWS, PAD, 1_000)) == 1
+
+
+def test_no_rows_no_parts():
+    assert pack_parts([], PAD, 100) == []

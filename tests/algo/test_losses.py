@@ -1,0 +1,155 @@
+"""Losses and the ways to add them up: hand numbers, other trainers' numbers, and slices."""
+
+import json
+from math import exp, log
+from pathlib import Path
+
+import pytest
+import torch
+
+from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
+
+VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
+INPUTS = {
+    key: torch.tensor(value, dtype=torch.float64) for key, value in VECTORS["loss_inputs"].items()
+}
+ADVANTAGES_BT = INPUTS["advantages_B"][:, None].expand(5, 5)
+
+
+def totals_of(mask_BT, max_new_tokens: int) -> Totals:
+    rows = int(mask_BT.any(1).sum())
+    return Totals(rows, int(mask_BT.sum()), max_new_tokens)
+
+
+def one(name: str, logp: float, old: float, advantage: float, **clips) -> tuple[float, float]:
+    """Loss and its gradient for a single token."""
+    logprobs = torch.tensor([[logp]], dtype=torch.float64, requires_grad=True)
+    old_logprobs = torch.tensor([[old]], dtype=torch.float64)
+    loss = LOSSES[name](logprobs, old_logprobs, torch.tensor([[advantage]]), **clips)
+    loss.sum().backward()
+    return loss.item(), logprobs.grad.item()
+
+
+def test_policy_gradient_by_hand():
+    # -A logp = -2 * ln(1/2) = 1.3863; its slope is -A
+    assert one("pg", log(0.5), 0.0, 2.0) == pytest.approx((1.3863, -2.0), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope"),
+    [
+        # r = 1: -A, and the slope of -A e^(logp - old) is -A r
+        (1.0, 2.0, -2.0, -2.0),
+        (1.1, 2.0, -2.2, -2.2),
+        # r = 1.5 with A > 0 has gone far enough: -A * 1.2, no push
+        (1.5, 2.0, -2.4, 0.0),
+        # r = 1.5 with A < 0 has gone the wrong way: -A * 1.5, the push back stays
+        (1.5, -2.0, 3.0, 3.0),
+        # r = 0.5 with A < 0 has gone far enough: 2 * 0.8
+        (0.5, -2.0, 1.6, 0.0),
+        # r = 0.5 with A > 0 has gone the wrong way: -2 * 0.5
+        (0.5, 2.0, -1.0, -1.0),
+    ],
+)
+def test_ppo_clip_by_hand(ratio, advantage, loss, slope):
+    found = one("ppo_clip", log(0.4 * ratio), log(0.4), advantage, clip_low=0.2, clip_high=0.2)
+    assert found == pytest.approx((loss, slope), abs=1e-6)
+
+
+def test_ppo_clip_has_bounds_of_its_own_on_each_side():
+    # r = 1.5: cut at 1 + 0.28; r = 0.5: cut at 1 - 0.1
+    assert one("ppo_clip", log(1.5), 0.0, 1.0, clip_low=0.1, clip_high=0.28)[0] == pytest.approx(
+        -1.28
+    )
+    assert one("ppo_clip", log(0.5), 0.0, -1.0, clip_low=0.1, clip_high=0.28)[0] == pytest.approx(
+        0.9
+    )
+
+
+def test_ppo_clip_stays_finite_where_the_policy_has_gone_astray():
+    loss, slope = one("ppo_clip", -1.0, -500.0, -1.0)
+    assert loss == pytest.approx(exp(20)) and slope == 0.0
+
+
+def test_on_policy_both_losses_push_alike():
+    """Vector loss/onpolicy_gradient_equivalence: at r = 1 the choice does not matter."""
+    gradients = []
+    for name in LOSSES:
+        logprobs = INPUTS["old_logprobs_BT"].clone().requires_grad_()
+        LOSSES[name](logprobs, INPUTS["old_logprobs_BT"], ADVANTAGES_BT).sum().backward()
+        gradients.append(logprobs.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_past_carries_no_gradient():
+    old = torch.tensor([[-1.0]], requires_grad=True)
+    now = torch.tensor([[-1.0]], requires_grad=True)
+    LOSSES["pg"](now, old, torch.tensor([[1.0]])).sum().backward()
+    assert old.grad is None
+
+
+@pytest.mark.parametrize("vector", VECTORS["losses"], ids=lambda vector: vector["name"])
+def test_the_numbers_of_other_trainers(vector):
+    """Loss and gradient; sequence_sum divides by a limit of 8 tokens."""
+    mask_BT = INPUTS["mask_BT"]
+    logprobs_BT = INPUTS["logprobs_BT"].clone().requires_grad_()
+    losses_BT = LOSSES[vector["loss"]](
+        logprobs_BT, INPUTS["old_logprobs_BT"], ADVANTAGES_BT, 0.2, vector["clip_high"]
+    )
+    weights_BT = token_weights(mask_BT, vector["aggregation"], totals_of(mask_BT, 8))
+    loss = (losses_BT * weights_BT).sum()
+    loss.backward()
+    assert loss.item() == pytest.approx(vector["expected"], abs=1e-6)
+    wanted = torch.tensor(vector["gradient_BT"], dtype=torch.float64)
+    torch.testing.assert_close(logprobs_BT.grad, wanted, rtol=1e-6, atol=1e-7)
+
+
+def masked_losses() -> tuple[torch.Tensor, torch.Tensor]:
+    """Per-token losses of the inputs with row 1 left out altogether."""
+    mask_BT = INPUTS["mask_BT"].clone()
+    mask_BT[1] = 0
+    losses_BT = LOSSES["ppo_clip"](
+        INPUTS["logprobs_BT"], INPUTS["old_logprobs_BT"], ADVANTAGES_BT, 0.2, 0.2
+    )
+    return losses_BT, mask_BT
+
+
+@pytest.mark.parametrize("vector", VECTORS["masked_row"], ids=lambda vector: vector["name"])
+def test_a_row_without_tokens_changes_nothing(vector):
+    losses_BT, mask_BT = masked_losses()
+    totals = totals_of(mask_BT, vector["max_new_tokens"])
+    weights_BT = token_weights(mask_BT, vector["aggregation"], totals)
+    assert torch.isfinite(weights_BT).all()
+    assert (losses_BT * weights_BT).sum().item() == pytest.approx(vector["expected"], abs=1e-6)
+
+
+def test_parts_add_up_to_the_whole():
+    """Vector agg/microbatch_invariance: with denominators of their own the mean would be 0.623."""
+    losses_BT, mask_BT = masked_losses()
+    totals = totals_of(mask_BT, 5)
+    found = []
+    for rows in VECTORS["microbatches"]["parts"]:
+        weights_BT = token_weights(mask_BT[rows], "token_mean", totals)
+        found.append((losses_BT[rows] * weights_BT).sum().item())
+    assert found == pytest.approx(VECTORS["microbatches"]["expected_parts"], abs=1e-6)
+
+
+def test_weights_by_hand():
+    # two completions of 1 and 3 tokens, at most 4 each
+    mask_BT = torch.tensor([[1.0, 0, 0], [1, 1, 1]])
+    totals = Totals(rows=2, tokens=4, max_new_tokens=4)
+    wanted = {
+        "token_mean": (1 / 4, 1 / 4),  # every token alike
+        "sequence_mean": (1 / 2, 1 / 6),  # 1 / (2 rows * 1 token), 1 / (2 rows * 3 tokens)
+        "sequence_sum": (1 / 8, 1 / 8),  # 1 / (2 rows * 4 tokens at most)
+    }
+    assert set(AGGREGATIONS) == set(wanted)
+    for name, (short, long) in wanted.items():
+        weights_BT = token_weights(mask_BT, name, totals)
+        expected = torch.tensor([[short, 0, 0], [long, long, long]])
+        torch.testing.assert_close(weights_BT, expected)
+
+
+def test_a_step_without_tokens_is_a_broken_promise():
+    with pytest.raises(AssertionError, match="without tokens"):
+        Totals(0, 0, 10)
