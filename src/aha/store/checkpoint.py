@@ -51,4 +51,5 @@ def load_state(checkpoint: Path) -> dict:
     try:
         return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise RunError(f"{checkpoint / 'trainer.pt'}: {error}", "a whole checkpoint") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{checkpoint / 'trainer.pt'}: {reason}", "a whole checkpoint") from error

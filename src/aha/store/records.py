@@ -1,6 +1,7 @@
 """Append-only JSON lines: written whole, read while another process writes."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,11 @@ def read_rows(path: Path) -> Iterator[dict]:
 
 
 def truncate_after(path: Path, key: str, last: int) -> None:
-    """Drop rows whose `key` is beyond `last`: what a crashed run wrote after its checkpoint."""
-    rows = list(read_rows(path))
-    kept = [row for row in rows if row.get(key, 0) <= last]
-    if len(kept) != len(rows):
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    """Drop what a crashed run wrote after its checkpoint: rows whose `key` is beyond `last`, and
+    a line that it did not finish, which would swallow the next row."""
+    if not path.exists():
+        return
+    kept = [row for row in read_rows(path) if row.get(key, 0) <= last]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    os.replace(partial, path)
