@@ -4,15 +4,17 @@ Its weights are random and large, so that what it writes is far from uniform: a 
 or of a gradient would pass by luck on a freshly initialised decoder, whose logits are all alike.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from aha.core.records import Prompt
+from aha.core.records import Graded, Problem, Prompt
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import save_model
 from aha.tasks.countdown import Countdown, as_problem, puzzles
+from aha.tasks.traces import prompt_line
 
 # One thread: the sums of a matrix product depend on how many threads share it, and a test may
 # then differ from one machine to the next.
@@ -61,3 +63,23 @@ def some_prompts(count: int) -> list[Prompt]:
     return [
         ask(*numbers, target=target) for numbers, target, _ in (next(drawn) for _ in range(count))
     ]
+
+
+class StartsWith:
+    """A task as a third party might write it: right is what begins with one of these characters."""
+
+    name = "starts-with"
+
+    def __init__(self, characters: str, right: float = 1, wrong: float = 0):
+        self.characters, self.rewards = tuple(characters), {True: right, False: wrong}
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        for numbers, target, _ in puzzles(split, seed, (3,)):
+            yield as_problem(numbers, target)
+
+    def ask(self, problem: Problem) -> str:
+        return prompt_line(problem.given["numbers"], problem.given["target"])
+
+    def grade(self, problem: Problem, text: str) -> Graded:
+        correct = text.startswith(self.characters)
+        return Graded(self.rewards[correct], correct, f"begins with {text[:1]!r}")

@@ -16,7 +16,10 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     rate, z2 = successes / trials, Z95 * Z95
     centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 * sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends are exact, where rounding would leave the rate itself outside its interval.
+    low = centre - half if successes else 0.0
+    high = centre + half if successes < trials else 1.0
+    return low, high
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:

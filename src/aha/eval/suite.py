@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aha.behaviors.detector import read
 from aha.behaviors.trends import summarise
-from aha.core.errors import DataError
+from aha.core.errors import ConfigError, DataError
 from aha.core.records import Graded, Prompt
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.tokenizer import Tokenizer
@@ -31,6 +31,8 @@ class EvalReport:
 
 def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[Prompt]:
     """The first n prompts of a split; the same ones for every model."""
+    if n < 1:
+        raise ConfigError(f"{n} problems", "at least one")
     prompts = [
         Prompt.of(problem, task, tokenizer) for problem in islice(task.problems(split, seed), n)
     ]
