@@ -53,6 +53,26 @@ def tiny_folder(folder: Path, **changes) -> Path:
     return folder
 
 
+@torch.no_grad()
+def answering_folder(folder: Path) -> Path:
+    """A model that likes answer tags: a third of its completions of 16 tokens hold a block.
+
+    No random model ever solves a puzzle, but TinyZero's verifier pays 0.1 for any block: with it
+    a run on this model has something to learn at every step.
+    """
+    decoder = tiny_decoder(tie_word_embeddings=False)
+    # The first feature is large at every position and no layer touches it ...
+    decoder.model.embed_tokens.weight[:, 0] = 10.0
+    decoder.model.norm.weight[0] = 1.0
+    for layer in decoder.model.layers:
+        layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0.0
+    # ... and it speaks for the tags.
+    for tag in ("<answer>", "</answer>"):
+        decoder.lm_head.weight[TOKENIZER.id_of(tag), 0] = 3.1
+    save_model(folder, decoder, TOKENIZER)
+    return folder
+
+
 def ask(*numbers: int, target: int) -> Prompt:
     return Prompt.of(as_problem(numbers, target), Countdown((len(numbers),)), TOKENIZER)
 

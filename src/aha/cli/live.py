@@ -30,7 +30,8 @@ class Screen:
             step=self.step,
             validation=self.validation,
             completion=self.completion,
-            say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]"),
+            # Soft: a command to copy must not be broken over lines.
+            say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
 
     def step(self, row: dict) -> None:

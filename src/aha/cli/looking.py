@@ -18,6 +18,8 @@ def evaluate_model(name: str, options: dict, as_json: bool, out: Path | None) ->
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
     task = Countdown(options["numbers"], data=options["data"])
     model = load_model(resolve_model(name))
     prompts = held_out(task, model.tokenizer, options["split"], options["n"], options["seed"])

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 import aha
 from aha.core.errors import AhaError, ConfigError
@@ -21,13 +21,17 @@ app.command(config_app)
 
 # The type of one word: cyclopts gathers the words of a starred argument by itself.
 Overrides = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Split = Literal["train", "validation", "test", "test_targets"]
 
 
 def run() -> None:
     """Entry point: errors that a user can mend are one line and exit code 2."""
     try:
-        app()
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"aha: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
     except AhaError as error:
         print(f"aha: {error}", file=sys.stderr)
         sys.exit(2)
@@ -131,7 +135,7 @@ def evaluate(
     task: Literal["countdown"] = "countdown",
     numbers: Annotated[list[int], Parameter(consume_multiple=True)] = [3],  # noqa: B006
     split: Split = "test",
-    n: int = 1000,
+    n: Count = 1000,
     seed: int = 0,
     group_size: int = 1,
     temperature: float = 1.0,
@@ -187,7 +191,7 @@ def problems(
     task: Literal["countdown"] = "countdown",
     split: Split = "test",
     numbers: Annotated[list[int], Parameter(consume_multiple=True)] = [3],  # noqa: B006
-    n: int = 1000,
+    n: Count = 1000,
     seed: int = 0,
     data: str | None = None,
 ) -> None:
@@ -216,7 +220,7 @@ def baseline(
     *,
     numbers: Annotated[list[int], Parameter(consume_multiple=True)] = [3],  # noqa: B006
     tokens: int = 320,
-    n: int = 1000,
+    n: Count = 1000,
     seed: int = 0,
 ) -> None:
     """What random search solves within a budget of tokens, written in aha-tiny's grammar."""

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from aha.core.config import RunConfig
-from aha.core.errors import ModelError
+from pydantic import ValidationError
+
+from aha.algo.advantages import ADVANTAGES
+from aha.algo.losses import LOSSES
+from aha.core.config import RunConfig, explain
+from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
@@ -54,10 +58,11 @@ class Outcome:
 
 def resolve_model(name: str) -> Path:
     """The folder behind a packaged model's name, a run folder or a model folder."""
-    packaged = Path(str(files("aha"))) / "models" / name
-    if (packaged / "config.json").is_file():
-        return packaged
     folder = Path(name)
+    packaged = Path(str(files("aha"))) / "models" / name
+    # A bare name only: joined to an absolute path, the left side is dropped.
+    if folder.name == name and (packaged / "config.json").is_file():
+        return packaged
     if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
         trained = folder / "model"
         return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
@@ -93,9 +98,9 @@ class Experiment:
 
     @classmethod
     def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
+        check_names(cfg)
         model = load_model(resolve_model(cfg.model.path))
-        check_room(cfg, model)
-        held_out(make_task(cfg), model.tokenizer, "train", 1, cfg.seed)
+        check_room(cfg, model, make_task(cfg))
         run = Run.create(path, cfg.model_dump(mode="json"))
         return cls(cfg, run, model, listener)
 
@@ -103,7 +108,10 @@ class Experiment:
     def resume(cls, path: Path, listener: Listener) -> "Experiment":
         """Go on from the last checkpoint; on a CPU bit-equal to a run that was never stopped."""
         run = Run.open(path)
-        cfg = RunConfig.model_validate(run.read("config.json"))
+        try:
+            cfg = RunConfig.model_validate(run.read("config.json"))
+        except ValidationError as error:
+            raise RunError(f"{explain(error, f'{path}/config.json: ')}") from None
         model = load_model(resolve_model(cfg.model.path))
         experiment = cls(cfg, run, model, listener)
         checkpoint = latest_checkpoint(run.checkpoints)
@@ -154,9 +162,11 @@ class Experiment:
         """Drive the steps; (metric rows, whether all steps were done)."""
         cfg, trainer, listener = self.cfg, self.trainer, self.listener
         listener.stage("training")
-        validation = held_out(
-            self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
-        )
+        validation = []
+        if cfg.eval.every:
+            validation = held_out(
+                self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
+            )
         elapsed = Stopwatch(self.elapsed_before)
         checkpoint = Checkpoint(trainer, self.run, elapsed)
         watchers = [
@@ -192,12 +202,29 @@ def steps_of(trainer: RLTrainer):
         yield trainer.step(trainer.problems())
 
 
-def check_room(cfg: RunConfig, model: LoadedModel) -> None:
-    """More new tokens than the model has positions is an error before the run exists."""
-    room = model.decoder.config.max_position_embeddings
-    if cfg.rollout.max_new_tokens >= room:
+def check_names(cfg: RunConfig) -> None:
+    """An advantage or a loss that does not exist is an error before the run exists."""
+    for key, known in (("advantage", ADVANTAGES), ("loss", LOSSES)):
+        name = getattr(cfg.algo, key)
+        if name not in known:
+            raise ConfigError(f"algo.{key} {name!r}", f"one of {', '.join(known)}")
+
+
+def check_room(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
+    """More new tokens than the model has positions, or a split without a problem, is an error
+    before the run exists. The longest of a few prompts stands for all."""
+    splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
+    prompts = [
+        prompt
+        for split, wanted in splits.items()
+        if wanted
+        for prompt in held_out(task, model.tokenizer, split, 16, cfg.seed)
+    ]
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    room = model.decoder.config.max_position_embeddings - longest
+    if cfg.rollout.max_new_tokens > room:
         raise ModelError(
-            f"rollout.max_new_tokens {cfg.rollout.max_new_tokens}",
-            f"fewer than the {room} positions of {model.path.name}",
-            f"--rollout.max_new_tokens {room - 64}",
+            f"rollout.max_new_tokens {cfg.rollout.max_new_tokens} after prompts of {longest}",
+            f"at most the {room + longest} positions of {model.path.name} together",
+            f"--rollout.max_new_tokens {max(1, room)}",
         )

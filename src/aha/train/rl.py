@@ -80,7 +80,8 @@ class RLTrainer:
         # Grade: a bad completion is a low reward with a reason, never an exception.
         graded = [[Graded.of(completion, self.task) for completion in group] for group in groups]
         # Credit: each completion against its own group.
-        rewards_PG = torch.tensor([[one.reward for one in group] for group in graded])
+        rewards = [[float(one.reward) for one in group] for group in graded]
+        rewards_PG = torch.tensor(rewards)
         advantages_PG = ADVANTAGES[self.cfg.algo.advantage](rewards_PG)
         clock.lap("grade")
         numbers = self.learn(graded, advantages_PG)
