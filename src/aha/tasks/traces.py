@@ -36,8 +36,9 @@ class TraceMix:
     They are the dial of the priming study: set a behaviour's rate to 0 and the base never saw it.
     """
 
-    numbers: tuple[int, ...] = (3, 3, 3, 4, 4)  # drawn evenly: how many numbers a puzzle has
-    drill: float = 0.40  # chance of a page of bare arithmetic before each puzzle
+    # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
+    numbers: tuple[int, ...] = (2, 2, 2, 3, 3, 3, 3, 4, 4)
+    drill: float = 0.25  # chance of a page of bare arithmetic before each puzzle
     search: float = 0.40  # of the rest: try and check; the others guess at once
     gold_guess: float = 0.05  # a direct guess that is right on purpose
     gold_attempt: float = 0.20  # an attempt that follows a solution
@@ -246,7 +247,7 @@ class Writer:
         """Try until solved or given up; an attempt that repeats an earlier answer is redone."""
         mix, rng = self.mix, self.rng
         start = tuple(Term(n, str(n)) for n in trace.numbers)
-        verify = rng.random() < mix.verify
+        verify = len(start) == 2 or rng.random() < mix.verify
         patient = rng.random() < mix.patient
         give_up = mix.give_up / 12 if patient else mix.give_up
         gold_attempt = mix.gold_attempt / 8 if patient else mix.gold_attempt
@@ -275,6 +276,8 @@ class Writer:
 
     def attempt(self, trace: Trace, start: tuple[Term, ...], earlier: list, gold: bool) -> tuple:
         draw, mix = self.rng.random(), self.mix
+        if len(start) == 2:
+            return self.attempt_forward(trace, start, gold)
         if earlier and self.rng.random() < mix.backtrack:
             return self.attempt_forward(trace, self.rng.choice(earlier), gold)
         if draw < mix.backward:
@@ -361,7 +364,7 @@ def documents(
         trace = made_up(writer, rng.choice(mix.numbers), range(10, 101))
         if not keep(trace.numbers, trace.target):
             continue
-        if rng.random() < mix.search:
+        if len(trace.numbers) == 2 or rng.random() < mix.search:
             writer.search(trace)
         else:
             writer.guess(trace)
