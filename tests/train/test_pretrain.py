@@ -1,0 +1,242 @@
+"""Pre-training: what is read and what never is, which tokens weigh more, and exact resuming."""
+
+import re
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from aha.core.seeds import seed_for
+from aha.model.transformer import Decoder
+from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
+from aha.tasks.traces import TraceMix, documents
+from aha.train.pretrain import PretrainConfig, Pretrainer, schedule, shard, weigh
+
+from ..tiny import TOKENIZER, tiny_config
+
+SMALL = PretrainConfig(
+    tokens=6_000, batch_tokens=600, shard_documents=40, warmup_steps=3, dtype="float32"
+)
+LONGEST = 160
+PROMPT = re.compile(r"numbers ([\d ]+) target (\d+)\n<think>\n")
+
+
+def make(cfg: PretrainConfig = SMALL) -> Pretrainer:
+    decoder = Decoder(tiny_config(max_position_embeddings=LONGEST))
+    decoder.initialise(torch.Generator().manual_seed(0))
+    return Pretrainer(decoder, TOKENIZER, cfg)
+
+
+def rows_of(batches) -> list[tuple[list[int], list[float]]]:
+    """Every document as its tokens and their weights, padding cut off."""
+    found = []
+    for batch in batches:
+        for tokens, weights in zip(batch.tokens_BT, batch.weights_BT, strict=True):
+            end = tokens.tolist().index(TOKENIZER.stop_ids[0]) + 1
+            assert set(tokens[end:].tolist()) <= {TOKENIZER.pad_id} and not weights[end:].any()
+            found.append((tokens[:end].tolist(), weights[:end].tolist()))
+    return found
+
+
+# -- what is read ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Three thousand documents as the model meets them, decoded from their tokens."""
+    cfg = replace(SMALL, shard_documents=3_000, batch_tokens=5_000)
+    return [TOKENIZER.decode(tokens) for tokens, _ in rows_of(shard(TOKENIZER, cfg, 0, 1_280))]
+
+
+def test_no_held_out_puzzle_is_ever_read(texts):
+    found = [PROMPT.match(text) for text in texts]
+    puzzles = [match for match in found if match]
+    assert len(texts) > 2_900 and len(puzzles) > 1_000
+    for match in puzzles:
+        numbers, target = tuple(map(int, match[1].split())), int(match[2])
+        assert target not in HELD_OUT_TARGETS
+        assert split_of(numbers, target) == "train"
+
+
+def test_what_is_no_puzzle_is_a_page_of_arithmetic(texts):
+    pages = [text for text in texts if not PROMPT.match(text)]
+    assert len(pages) > 200
+    for page in pages:
+        assert re.fullmatch(r"(\d+[-+*/]\d+=\d+\n){6,14}", page), page
+
+
+def test_every_puzzle_ends_with_an_answer(texts):
+    for text in texts:
+        if PROMPT.match(text):
+            assert re.search(r"</think>\n<answer>[-+*/()\d]+</answer>$", text), text
+
+
+def test_a_shard_is_a_function_of_seed_and_number():
+    def tokens(cfg: PretrainConfig, number: int) -> list:
+        return [batch.tokens_BT.tolist() for batch in shard(TOKENIZER, cfg, number, LONGEST)]
+
+    assert tokens(SMALL, 3) == tokens(SMALL, 3)
+    assert tokens(SMALL, 3) != tokens(SMALL, 4)
+    assert tokens(SMALL, 3) != tokens(replace(SMALL, seed=1), 3)
+
+
+def test_a_shard_holds_each_document_once_and_leaves_out_those_too_long():
+    stream = documents(SMALL.mix, seed_for(0, 5), lambda n, t: split_of(n, t) == "train")
+    written = [prompt + completion for prompt, completion in islice(stream, 40)]
+    for longest in (60, LONGEST, 1_280):
+        fit = sorted(text for text in written if len(TOKENIZER.encode(text)) + 1 <= longest)
+        read = rows_of(shard(TOKENIZER, SMALL, 5, longest))
+        assert sorted(TOKENIZER.decode(tokens) for tokens, _ in read) == fit
+    assert 0 < len(fit)
+
+
+def test_batches_keep_to_their_budget_and_count_their_tokens():
+    batches = shard(TOKENIZER, SMALL, 0, LONGEST)
+    assert all(batch.tokens_BT.numel() <= SMALL.batch_tokens for batch in batches)
+    for batch in batches:
+        assert batch.num_tokens == sum(len(tokens) for tokens, _ in rows_of([batch]))
+
+
+# -- weights --------------------------------------------------------------------------------
+
+
+def marked(text: str) -> str:
+    """The characters of `text` that weigh more, the others as dots; tokens here are characters
+    but for the words and tags."""
+    ids = TOKENIZER.encode(text)
+    weights = weigh(torch.tensor([ids]), TOKENIZER, 3.0)[0].tolist()
+    assert set(weights) <= {1.0, 3.0}
+    pieces = zip(ids, weights, strict=True)
+    shown = [TOKENIZER.decode([token]).replace("\n", "$") for token in ids]
+    return "".join(
+        piece if weight == 3.0 else "." * len(piece)
+        for piece, (_, weight) in zip(shown, pieces, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        # the result and its newline, which says that there is no verdict; not the "=" itself
+        ("25+7=32\n", ".....32$"),
+        ("32*3=96 no\n", ".....96 no$"),
+        ("25*3=75 yes\n", ".....75 yes$"),
+        ("82-7=75 need\n", ".....75 need$"),
+        # line by line, from the very first
+        ("1+2=3\n3*4=12 no\n", "....3$....12 no$"),
+        # what names no result weighs nothing more: goals, tags, answers
+        ("aim 75\n", "......."),
+        (
+            "9-2=7\n</think>\n<answer>9-2</answer>",
+            "....7$" + "." * len("</think>$<answer>9-2</answer>"),
+        ),
+        ("numbers 3 7 target 82\n<think>\n", "." * len("numbers 3 7 target 82$<think>$")),
+        # a line that is not finished
+        ("1+2=3\n4+5=", "....3$...."),
+        ("1+2=", "...."),
+        ("\n\n1=2", "....2"),
+    ],
+)
+def test_exactly_the_results_weigh_more(text, wanted):
+    assert marked(text) == wanted
+
+
+def test_the_rows_of_a_batch_do_not_touch_one_another():
+    """A line that ends one row must not mark the beginning of the next."""
+    rows = ["1+2=3\n4+5=9 ", "\n4+5=9\n1+2=3", "aim 42\n31-1=30"]
+    ids = [TOKENIZER.encode(row) for row in rows]
+    together = weigh(torch.tensor(ids), TOKENIZER, 2.0)
+    for row, weights in zip(ids, together, strict=True):
+        assert torch.equal(weigh(torch.tensor([row]), TOKENIZER, 2.0)[0], weights)
+
+
+def test_a_prompt_is_given_and_not_learnt():
+    for tokens, weights in rows_of(shard(TOKENIZER, SMALL, 0, LONGEST)):
+        match = PROMPT.match(TOKENIZER.decode(tokens))
+        start = len(TOKENIZER.encode(match[0])) if match else 0
+        assert not any(weights[:start]) and all(weights[start:])
+        assert weights[-1] == 1.0, "the stop token is learnt"
+
+
+def test_a_weight_of_one_is_no_weight():
+    plain = replace(SMALL, result_weight=1.0)
+    for batch in shard(TOKENIZER, plain, 0, LONGEST):
+        assert set(batch.weights_BT.unique().tolist()) <= {0.0, 1.0}
+
+
+# -- training -------------------------------------------------------------------------------
+
+
+def test_the_schedule_by_hand():
+    # warm-up over 4 steps, then flat, then linear over the last two fifths of 1000 tokens
+    cfg = replace(SMALL, tokens=1_000, warmup_steps=4, decay=0.4)
+    assert [schedule(cfg, step, 0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert schedule(cfg, 50, 600) == 1.0
+    assert schedule(cfg, 50, 800) == pytest.approx(0.5)
+    assert schedule(cfg, 50, 1_000) == 0.0 and schedule(cfg, 50, 2_000) == 0.0
+
+
+@pytest.fixture(scope="module")
+def straight() -> tuple[Pretrainer, list]:
+    """Trained to the end without a pause; more than one shard is read."""
+    trainer = make()
+    return trainer, list(trainer.steps())
+
+
+def test_it_reads_all_tokens_once_and_learns(straight):
+    trainer, reports = straight
+    assert trainer.done and trainer.shard_number >= 1
+    assert [report.step for report in reports] == list(range(1, len(reports) + 1))
+    assert reports[-1].seen >= SMALL.tokens > reports[-2].seen
+    assert reports[0].loss == pytest.approx(4.7, abs=0.2)  # ln 112: it knows nothing
+    assert sum(r.loss for r in reports[-3:]) / 3 < 3.6
+
+
+@pytest.mark.parametrize("pause", [1, 4, 9])
+def test_a_resumed_run_is_bit_equal(straight, pause, tmp_path):
+    whole, wanted = straight
+    first = make()
+    reports = [first.step() for _ in range(pause)]
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = make()
+    second.decoder.load_state_dict(first.decoder.state_dict())
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    reports += list(second.steps())
+    assert [r.loss for r in reports] == [r.loss for r in wanted]
+    assert [r.seen for r in reports] == [r.seen for r in wanted]
+    for ours, theirs in zip(second.decoder.parameters(), whole.decoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_bf16_learns_as_well():
+    trainer = make(replace(SMALL, tokens=3_000, dtype="bfloat16"))
+    reports = list(trainer.steps())
+    assert reports[-1].loss < reports[0].loss
+
+
+def test_the_optimisers_share_the_parameters_without_overlap():
+    trainer = make()
+    shares = [
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in trainer.optimizers
+    ]
+    assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == {id(p) for p in trainer.decoder.parameters()}
+    matrices = {id(p) for p in trainer.decoder.model.layers.parameters() if p.ndim == 2}
+    assert shares[0] == matrices
+
+
+def test_the_mix_decides_what_is_written():
+    """A base for the priming study: with every rate at 0 a behaviour is never read."""
+    cfg = replace(
+        SMALL,
+        shard_documents=300,
+        mix=TraceMix(
+            numbers=(3, 4), drill=0.0, backward=0.0, subgoal=0.0, verify=0.0, backtrack=0.0
+        ),
+    )
+    read = [TOKENIZER.decode(tokens) for tokens, _ in rows_of(shard(TOKENIZER, cfg, 0, 1_280))]
+    assert len(read) > 250
+    for text in read:
+        assert not re.search("aim|need|yes| no\n", text), text
