@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-BENCHMARKS := $(wildcard benchmarks/*.py)
+BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
 .PHONY: demo test lint bench clean
 

@@ -1,0 +1,161 @@
+"""The two sides of `step_vs_trl.py`, each the life of one process, and the task they share."""
+
+import argparse
+import time
+import warnings
+from functools import partial
+from itertools import islice
+from random import Random
+from zlib import crc32
+
+from _common import timed, use_threads
+
+from aha.core.config import RunConfig
+from aha.core.records import Graded, Problem
+from aha.model.weights import load_model
+from aha.rollout.native import NativeEngine
+from aha.train.rl import RLTrainer
+
+LR = 1e-6  # TRL's default; the weights hardly move, so that the stop token stays away
+
+
+def reward(text: str) -> float:
+    """From 0 to 1, as good as random, the same for the same text."""
+    return crc32(text.encode()) / 2**32
+
+
+class Digits:
+    """A task without sense: its prompt is `length` random digits, each one token."""
+
+    name = "digits"
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def problems(self, split: str, seed: int):
+        rng = Random(f"{split} {seed}")
+        while True:
+            digits = "".join(rng.choices("0123456789", k=self.length))
+            yield Problem(digits, self.name, {})
+
+    def ask(self, problem: Problem) -> str:
+        return problem.id
+
+    def grade(self, unused_problem: Problem, text: str) -> Graded:
+        return Graded(reward(text), False, "a hash of the text")
+
+
+def asked(turns) -> bool:
+    """Wait for the next turn; False when there is none."""
+    try:
+        return turns.recv()
+    except EOFError:
+        return False
+
+
+def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
+    """The process of our side: one step for every message."""
+    use_threads(args.threads)
+    model = load_model(folder)
+    sizes = {"prompts": args.prompts, "group_size": args.group_size}
+    sizes |= {"max_new_tokens": args.completion_tokens, "dtype": args.dtype}
+    optim = {"lr": LR, "final_lr": 1.0, "warmup": 0, "dtype": args.dtype}
+    cfg = RunConfig.model_validate({"rollout": sizes, "optim": optim})
+    engine = NativeEngine(model.decoder, model.tokenizer, args.dtype, cfg.rollout.max_rows)
+    task = Digits(args.prompt_tokens)
+    trainer = RLTrainer(model.decoder, model.tokenizer, task, engine, cfg)
+    turns.send("ready")
+    while asked(turns):
+        run = timed(lambda: trainer.step(trainer.problems()))
+        graded = [one for group in run.result.groups for one in group]
+        advantages = [one for group in run.result.advantages for one in group]
+        assert all(advantages), "a row without credit would not be trained"
+        tokens = sum(len(one.completion.tokens) for one in graded)
+        phases = dict(run.result.seconds)
+        turns.send({"seconds": run.seconds, "cpu": run.cpu, "tokens": tokens, "phases": phases})
+
+
+def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
+    """The process of a TRL side: its own loop, which waits for a message after each step."""
+    use_threads(args.threads)
+    warnings.simplefilter("ignore")  # names that TRL and transformers are about to change
+    from datasets import Dataset
+    from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+    from transformers.utils import logging
+    from trl import GRPOConfig, GRPOTrainer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+    phases, drawn = {}, []
+
+    def wrapped(name, call, *args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            phases[name] = phases.get(name, 0.0) + time.perf_counter() - start
+
+    def rewards(completions, completion_ids, **unused):
+        drawn.extend(completion_ids)
+        return [reward(text) for text in completions]
+
+    class Turns(TrainerCallback):
+        """The clock runs from one message to the end of the step that it allows."""
+
+        def on_train_begin(self, args, state, control, **more):
+            turns.send("ready")
+            self.wait(control)
+
+        def on_step_end(self, args, state, control, **more):
+            seconds, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
+            tokens = sum(map(len, drawn))
+            found = {"seconds": seconds, "cpu": cpu, "tokens": tokens, "phases": dict(phases)}
+            turns.send(found)
+            self.wait(control)
+
+        def wait(self, control):
+            control.should_training_stop = not asked(turns)
+            phases.clear()
+            drawn.clear()
+            self.start, self.cpu = time.perf_counter(), time.process_time()
+
+    rows = args.prompts * args.group_size
+    micro = min(args.micro_batch, rows)
+    cfg = GRPOConfig(
+        output_dir=folder,
+        use_cpu=True,
+        bf16=peer["dtype"] == "bfloat16",
+        gradient_checkpointing=peer["checkpointing"],
+        model_init_kwargs={"dtype": "float32", "attn_implementation": peer["attention"]},
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=rows // micro,
+        num_generations=args.group_size,
+        max_completion_length=args.completion_tokens,
+        temperature=1.0,
+        beta=0.0,
+        num_iterations=1,
+        learning_rate=LR,
+        lr_scheduler_type="constant",
+        max_steps=100_000,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    problems = islice(Digits(args.prompt_tokens).problems("train", 0), args.prompts * 50)
+    trainer = GRPOTrainer(
+        model=folder,
+        reward_funcs=rewards,
+        args=cfg,
+        train_dataset=Dataset.from_dict({"prompt": [problem.id for problem in problems]}),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+        callbacks=[Turns()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    parts = {"_generate": "rollout", "_calculate_rewards": "grade"}
+    parts["_get_per_token_logps_and_entropies"] = "forward"
+    for method, name in parts.items():
+        setattr(trainer, method, partial(wrapped, name, getattr(trainer, method)))
+    trainer.accelerator.backward = partial(wrapped, "backward", trainer.accelerator.backward)
+    trainer.train()
