@@ -28,7 +28,7 @@ Split = Literal["train", "validation", "test", "test_targets"]
 def run() -> None:
     """Entry point: errors that a user can mend are one line and exit code 2."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"aha: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -110,6 +110,8 @@ def pretrain(
     hidden: int = 128,
     mlp: int = 384,
     mix: str = "",
+    lr: float | None = None,
+    start: Path | None = None,
     dry_run: bool = False,
 ) -> None:
     """Pre-train a tiny base from nothing on the project's own traces; resumes where it stopped.
@@ -120,9 +122,10 @@ def pretrain(
     tokens: tokens of documents to read.
     mix: rates of the corpus to change, as in "backtrack=0,search=0.2".
     """
-    from aha.cli.pretraining import pretrain_base
+    from aha.cli.pretraining import make_config, pretrain_base
 
-    pretrain_base(out, tokens, seed, {"layers": layers, "hidden": hidden, "mlp": mlp}, mix, dry_run)
+    cfg = make_config(tokens, seed, mix, lr)
+    pretrain_base(out, cfg, {"layers": layers, "hidden": hidden, "mlp": mlp}, start, dry_run)
 
 
 # -- looking --------------------------------------------------------------------------------
@@ -157,6 +160,8 @@ def evaluate(
     """
     from aha.cli.looking import evaluate_model
 
+    if max_new_tokens is None:
+        max_new_tokens = 320 if max(numbers, default=0) <= 3 else 1024
     options = {
         "numbers": tuple(numbers),
         "split": split,
@@ -164,7 +169,7 @@ def evaluate(
         "seed": seed,
         "group_size": group_size,
         "temperature": temperature,
-        "max_new_tokens": max_new_tokens or (320 if max(numbers) <= 3 else 1024),
+        "max_new_tokens": max_new_tokens,
         "data": data,
     }
     evaluate_model(model, options, as_json=json, out=out)

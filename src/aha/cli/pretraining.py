@@ -76,10 +76,15 @@ class Progress:
         )
 
 
-def pretrain_base(
-    out: Path, tokens: int, seed: int, shape: dict[str, int], mix: str, dry_run: bool
-) -> None:
+def make_config(tokens: int, seed: int, mix: str, lr: float | None) -> PretrainConfig:
     cfg = PretrainConfig(tokens=tokens, seed=seed, mix=parse_mix(mix))
+    return cfg if lr is None else dataclasses.replace(cfg, lr=lr)
+
+
+def pretrain_base(
+    out: Path, cfg: PretrainConfig, shape: dict[str, int], start: Path | None, dry_run: bool
+) -> None:
+    """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
     tokenizer = build_tokenizer()
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size,
@@ -88,11 +93,17 @@ def pretrain_base(
         num_hidden_layers=shape["layers"],
     )
     decoder = Decoder(config)
-    settings = {"model": config.to_hf(), "pretraining": dataclasses.asdict(cfg)}
+    settings = {
+        "model": config.to_hf(),
+        "pretraining": dataclasses.asdict(cfg),
+        "start": start and str(start),
+    }
     print(json.dumps(settings | {"parameters": decoder.num_parameters()}, indent=2))
     if dry_run:
         return
-    decoder.initialise(torch.Generator().manual_seed(seed))
+    decoder.initialise(torch.Generator().manual_seed(cfg.seed))
+    if start is not None:
+        load_weights(decoder, start)
     trainer, before_s = Pretrainer(decoder, tokenizer, cfg), 0.0
     saved = checkpoints(out / "checkpoints")
     if saved:
