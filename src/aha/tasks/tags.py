@@ -20,8 +20,11 @@ def read_answer(completion: str) -> Answer:
     Deviation from TinyZero, on purpose: the whole completion is searched, not its last line, so a
     trailing newline does not turn a right answer into a wrong one.
     """
-    end = completion.rfind(CLOSE)
-    start = completion.rfind(OPEN, 0, end) if end >= 0 else -1
+    last_close = completion.rfind(CLOSE)
+    start = completion.rfind(OPEN, 0, last_close) if last_close >= 0 else -1
     if start < 0:
         return Answer(None, 0)
-    return Answer(completion[start + len(OPEN) : end], completion.count(OPEN))
+    # A stray closing tag after the block is text that follows it, and does not matter either.
+    end = completion.find(CLOSE, start)
+    blocks = sum(CLOSE in part for part in completion.split(OPEN)[1:])
+    return Answer(completion[start + len(OPEN) : end], blocks)
