@@ -44,6 +44,7 @@ def searches(size: int, count: int, **mix) -> list[tuple[Trace, list[bool], Beha
 @pytest.mark.parametrize(
     ("size", "count", "mix"),
     [
+        (2, 300, {}),
         (3, 1500, {}),
         (3, 150, {"patient": 1.0}),
         (3, 500, {"verify": 0.0}),
@@ -74,7 +75,7 @@ def test_counts_are_the_writers(size, count, mix):
         assert found.solution_seen == found.answered == trace.solved
         assert found.attempts_until_solved in (None, len(starts))
         seen = found if found.attempts > seen.attempts else seen
-    assert seen.attempts > 3  # it was no test of empty pages
+    assert seen.attempts > 2  # it was no test of empty pages
 
 
 def test_words_are_found_with_four_numbers_and_every_behaviour():
