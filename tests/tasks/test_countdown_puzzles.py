@@ -23,7 +23,7 @@ from aha.tasks.countdown import (
 from aha.tasks.solver import reachable
 
 # The test split holds one draw in fifty, so a puzzle of it takes fifty times as long to find.
-COUNTS = {"train": 1_500, "validation": 120, "test": 120, "test_targets": 500}
+COUNTS = {"train": 1_200, "validation": 50, "test": 50, "test_targets": 300}
 
 
 @cache
@@ -68,13 +68,13 @@ def assert_apart(found: dict[str, list]) -> None:
 
 def test_splits_share_no_problem():
     assert_apart({split: drawn(split) for split in SPLITS})
-    both = {split: drawn(split, 3, 25, (3, 4)) for split in SPLITS}
-    assert_apart(both)
+    assert_apart({split: drawn(split, 3, 8, (3, 4)) for split in SPLITS})
 
 
 @pytest.mark.slow
 def test_twenty_thousand_problems_share_no_split():
-    found = {split: drawn(split, 9, 5_100) for split in SPLITS}
+    counts = {"train": 14_000, "validation": 1_000, "test": 1_000, "test_targets": 4_100}
+    found = {split: drawn(split, 9, count) for split, count in counts.items()}
     assert sum(map(len, found.values())) >= 20_000
     assert_apart(found)
 
@@ -169,10 +169,10 @@ def test_two_numbers_make_few_puzzles_and_then_end():
 
 
 def test_other_sizes_go_on_when_two_numbers_have_ended():
-    found = list(islice(puzzles("validation", 0, (2, 5)), 300))
+    found = list(islice(puzzles("validation", 0, (2, 2, 2, 5)), 200))
     sizes = [len(numbers) for numbers, *_ in found]
     assert sizes.count(2) == 128  # all there are
-    assert set(sizes[-20:]) == {5}
+    assert set(sizes[-5:]) == {5}
 
 
 # -- records and prompts --------------------------------------------------------------------
