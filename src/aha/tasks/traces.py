@@ -39,15 +39,15 @@ class TraceMix:
     # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
     numbers: tuple[int, ...] = (2, 2, 2, 3, 3, 3, 3, 4, 4)
     drill: float = 0.25  # chance of a page of bare arithmetic before each puzzle
-    search: float = 0.40  # of the rest: try and check; the others guess at once
+    search: float = 0.75  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.05  # a direct guess that is right on purpose
-    gold_attempt: float = 0.20  # an attempt that follows a solution
-    insight: float = 0.35  # last operation chosen to hit the target when one does
+    gold_attempt: float = 0.12  # an attempt that follows a solution
+    insight: float = 0.30  # last operation chosen to hit the target when one does
     verify: float = 0.92  # searches that write a verdict after each full attempt
     backtrack: float = 0.45  # an attempt that starts from an intermediate result
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
-    give_up: float = 0.30  # after each failed attempt
+    give_up: float = 0.45  # after each failed attempt
     patient: float = 0.06  # searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     high_result: int = 200  # results above it are written less often ...
@@ -213,25 +213,26 @@ class Writer:
             return self.attempt_forward(trace, terms, gold)
         kept, rest, back, ahead, need, moves = found
         trace.lines.append(f"{trace.target}{back}{kept.value}={need} need")
-        end, states = self.forward(trace, rest, need, moves, self.mix.insight)
+        end, _ = self.forward(trace, rest, need, moves, self.mix.insight)
         answer = f"{end.nested}{ahead}{kept.nested}"
-        return end.value == need, answer, states, need
+        # Its tables lack the number kept back: a later attempt must not start from them.
+        return end.value == need, answer, [], need
 
     def attempt_subgoal(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
         """Name a value next to the target first, then reach it, then finish."""
         found = self.backward_step(trace, terms, gold)
-        if found is None:
+        if found is None or found[4] == trace.target:
             return self.attempt_forward(trace, terms, gold)
         kept, rest, _, ahead, need, moves = found
         trace.lines.append(f"aim {need}")
-        end, states = self.forward(trace, rest, need, moves, self.mix.insight)
+        end, _ = self.forward(trace, rest, need, moves, self.mix.insight)
         last = join(end, ahead, kept)
         if last is None:  # the aim was missed so far that the last operation is not legal
             last_a, last_op, last_b, last = self.any_move((end, kept))
         else:
             last_a, last_op, last_b = end, ahead, kept
         trace.lines.append(line(last_a, last_op, last_b, last))
-        return last.value == trace.target, last.text, states, trace.target
+        return last.value == trace.target, last.text, [], trace.target
 
     def attempt_forward(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
         moves = None
@@ -247,7 +248,7 @@ class Writer:
         """Try until solved or given up; an attempt that repeats an earlier answer is redone."""
         mix, rng = self.mix, self.rng
         start = tuple(Term(n, str(n)) for n in trace.numbers)
-        verify = len(start) == 2 or rng.random() < mix.verify
+        verify = rng.random() < mix.verify
         patient = rng.random() < mix.patient
         give_up = mix.give_up / 12 if patient else mix.give_up
         gold_attempt = mix.gold_attempt / 8 if patient else mix.gold_attempt
@@ -276,8 +277,9 @@ class Writer:
 
     def attempt(self, trace: Trace, start: tuple[Term, ...], earlier: list, gold: bool) -> tuple:
         draw, mix = self.rng.random(), self.mix
-        if len(start) == 2:
-            return self.attempt_forward(trace, start, gold)
+        if len(start) == 2:  # by chance alone, so that "yes" and "no" are about as frequent
+            end, _ = self.forward(trace, start, trace.target, None, insight=0.0)
+            return end.value == trace.target, end.text, [], trace.target
         if earlier and self.rng.random() < mix.backtrack:
             return self.attempt_forward(trace, self.rng.choice(earlier), gold)
         if draw < mix.backward:
