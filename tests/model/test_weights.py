@@ -61,6 +61,10 @@ def test_the_folder_has_what_others_look_for(folder):
     assert (sampling["temperature"], sampling["top_k"], sampling["top_p"]) == (1.0, 0, 1.0)
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folder):
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_shards_are_read_together(folder):
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()

@@ -4,6 +4,7 @@ config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generatio
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def save_model(folder: Path, decoder: Decoder, tokenizer: Tokenizer) -> None:
         for name, tensor in decoder.state_dict().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    # safetensors makes its file private; the weights are as public as the rest of the folder.
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,0 +1,191 @@
+"""Recipes as users write them: precedence, near names, combinations that cannot work."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from aha.algo.advantages import ADVANTAGES
+from aha.algo.losses import AGGREGATIONS, LOSSES
+from aha.core.config import RunConfig, known_keys, load_config
+from aha.core.errors import ConfigError
+
+RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text("steps = 7\n[optim]\nlr = 1e-4\n[task]\nnumbers = [3, 4]\n")
+    return path
+
+
+def refused(match: str, recipe: Path | None = None, **overrides) -> str:
+    """One line with what was wrong, and what was wanted."""
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(recipe, dotted)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- layers ---------------------------------------------------------------------------------
+
+
+def test_without_a_recipe_the_defaults_hold():
+    assert load_config(None) == RunConfig()
+
+
+def test_overrides_beat_the_recipe_and_the_recipe_beats_the_defaults(recipe):
+    cfg = load_config(recipe, {"optim.lr": 3e-3, "rollout.prompts": 5})
+    assert cfg.optim.lr == 3e-3  # override over recipe
+    assert cfg.steps == 7 and cfg.task.numbers == (3, 4)  # recipe over default
+    assert cfg.rollout.prompts == 5 and cfg.rollout.group_size == 16  # override, default
+
+
+def test_a_dash_is_an_underscore():
+    assert load_config(None, {"rollout.group-size": 4}).rollout.group_size == 4
+
+
+def test_the_config_is_frozen_and_survives_json():
+    cfg = load_config(None, {"task.numbers": [3, 4]})
+    with pytest.raises(ValueError, match="frozen"):
+        cfg.steps = 3
+    assert RunConfig.model_validate(json.loads(cfg.model_dump_json())) == cfg
+
+
+# -- keys -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("rollout.grop_size", "rollout.group_size"),
+        ("optim.learning_rate", None),
+        ("stps", "steps"),
+        ("group_size", "group_size"),  # the section is missing
+        ("optim.Lr", "optim.lr"),
+        ("optm.lr", None),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(key, near):
+    text = refused("unknown key", **{key.replace(".", "__"): 1})
+    assert repr(key) in text or repr(key.split(".")[0]) in text
+    assert "did you mean" in text or "aha config show" in text
+    if near:
+        assert near in text.split("did you mean")[1]
+
+
+def test_an_error_in_a_recipe_names_the_file(recipe):
+    recipe.write_text("[rollout]\ngrop_size = 3\n")
+    assert str(recipe) in refused("'rollout.group_size'", recipe)
+
+
+def test_there_are_few_keys_and_every_name_is_once():
+    keys = known_keys()
+    assert len(keys) == len(set(keys)) <= 80
+
+
+def test_every_key_can_be_set_from_the_command_line():
+    """To its own default, read from the JSON that `aha config show` prints."""
+    shown = json.loads(RunConfig().model_dump_json())
+    for key in known_keys():
+        value = shown
+        for part in key.split("."):
+            value = value[part]
+        if value is not None:
+            assert load_config(None, {key: value}) == RunConfig(), key
+
+
+# -- values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("steps", -1),
+        ("steps", "many"),
+        ("rollout.prompts", 0),
+        ("rollout.group_size", 0),
+        ("rollout.max_new_tokens", 0),
+        ("rollout.max_rows", 0),
+        ("rollout.temperature", 0),
+        ("rollout.temperature", 11),
+        ("rollout.dtype", "float16"),
+        ("task.name", "chess"),
+        ("task.template", "poem"),
+        ("task.numbers", 3),
+        ("task.numbers", "three"),
+        ("task.verifier", "lenient"),
+        ("algo.aggregation", "mean"),
+        ("algo.updates", 0),
+        ("optim.lr", -1e-3),
+        ("optim.lr", "fast"),
+        ("optim.final_lr", 1.5),
+        ("optim.beta1", 1.0),
+        ("optim.grad_clip", 0),
+        ("eval.final", -5),
+        ("eval.problems", 0),
+        ("keep_last", 0),
+        ("model", 5),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(key, value):
+    assert f"{key} = {value!r}" in refused("wanted", **{key.replace(".", "__"): value})
+
+
+def test_a_section_that_is_a_value_is_refused(recipe):
+    recipe.write_text("optim = 3\n")
+    refused("optim", recipe)
+    refused("'optim' is a value", recipe, optim__lr=1)
+
+
+@pytest.mark.parametrize("text", ["steps = ", "steps: 3", "[optim\nlr = 1", "\x00", "a = 1\na = 2"])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    assert str(path) in refused("TOML", path)
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused_by_name(tmp_path):
+    assert "none.toml" in refused("cannot read", tmp_path / "none.toml")
+    refused("cannot read", tmp_path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    refused("bytes.toml", tmp_path / "bytes.toml")
+
+
+# -- combinations ---------------------------------------------------------------------------
+
+
+def test_a_group_of_one_is_refused_with_the_reason():
+    text = refused("group_size 1", rollout__group_size=1)
+    assert "every advantage is 0" in text and "--rollout.group_size" in text
+
+
+def test_several_updates_need_a_loss_that_knows_the_past():
+    assert "ppo_clip" in refused("'pg'", algo__updates=2)
+    assert load_config(None, {"algo.updates": 2, "algo.loss": "ppo_clip"}).algo.updates == 2
+
+
+def test_more_updates_than_prompts_are_refused():
+    refused("updates 9", algo__updates=9, algo__loss="ppo_clip", rollout__prompts=8)
+
+
+@pytest.mark.parametrize("numbers", [[], [1], [7], [3, 0]])
+def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
+    refused("sizes from 2 to 6", task__numbers=numbers)
+
+
+# -- what is packaged -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_packaged_recipe_loads(path):
+    cfg = load_config(path)
+    assert cfg.algo.advantage in ADVANTAGES and cfg.algo.loss in LOSSES
+    assert cfg.algo.aggregation in AGGREGATIONS
+
+
+def test_there_is_a_demo():
+    assert "demo" in [path.stem for path in RECIPES]

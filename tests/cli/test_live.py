@@ -1,0 +1,102 @@
+"""A run in a process of its own: asked to stop, it saves and says how to go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aha.store.records import read_rows
+
+from ..tiny import answering_folder
+
+STEPS = 60
+RECIPE = """\
+steps = {steps}
+checkpoint_every = 0
+show_every = 0
+
+[model]
+path = "base"
+
+[task]
+verifier = "tinyzero"
+
+[rollout]
+prompts = 2
+group_size = 6
+max_new_tokens = 16
+dtype = "float32"
+
+[optim]
+lr = 1e-3
+dtype = "float32"
+
+[eval]
+every = 0
+final = 4
+"""
+TIMES = ("_s", "_per_s")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    answering_folder(tmp_path / "base")
+    (tmp_path / "mine.toml").write_text(RECIPE.format(steps=STEPS))
+    return tmp_path
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    """One thread, as in this process: the order of sums must not depend on the machine."""
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "40"}
+    command = [sys.executable, "-m", "aha", "train", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=alone, **pipes)
+
+
+def wait_for_steps(path: Path, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(read_rows(path / "metrics.jsonl"))) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no step within two minutes"
+        time.sleep(0.005)
+
+
+def timeless(path: Path) -> list[dict]:
+    rows = read_rows(path / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
+
+
+def test_sigterm_finishes_the_step_saves_and_resume_completes_bit_equal(aha, folder):
+    """Stopped in a process of its own, resumed and compared in this one."""
+    stopped = start(folder, "mine.toml", "--name", "stopped")
+    path = folder / "runs" / "stopped"
+    wait_for_steps(path, 2, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == 0, said
+    steps = len(timeless(path))
+    assert 2 <= steps < STEPS, "the signal came too late to stop anything"
+    assert "stopping after this step" in said
+    # Whole on one line, however narrow the terminal: it is there to be copied.
+    assert "aha train --resume runs/stopped" in said.splitlines()[-1]
+    assert not (path / "summary.json").exists() and not (path / "model").exists()
+    assert [one.name for one in (path / "checkpoints").iterdir()] == [f"step_{steps:06d}"]
+
+    resumed = aha("train", "--resume", "runs/stopped")
+    assert resumed.code == 0 and f"after step {steps}" in resumed.out
+    assert aha("train", "mine.toml", "--name", "whole").code == 0
+    ours, theirs = folder / "runs" / "whole", path
+    assert timeless(ours) == timeless(theirs) and len(timeless(ours)) == STEPS
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (ours, theirs)]
+    assert [summary["steps"] for summary in summaries] == [STEPS, STEPS]
+    one, other = (load_file(run / "model" / "model.safetensors") for run in (ours, theirs))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    base = load_file(folder / "base" / "model.safetensors")
+    assert any(not torch.equal(one[name], base[name]) for name in one), "nothing was learnt"

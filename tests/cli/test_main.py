@@ -1,0 +1,321 @@
+"""The command line as a user meets it: what is printed, where, and with which exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aha.cli.main import free_name, parse_overrides
+from aha.core.errors import ConfigError
+from aha.tasks.countdown import Countdown, as_problem, split_of
+
+from ..tiny import answering_folder
+
+RIGHT = {"numbers": [3, 7, 25], "target": 82, "completion": "<answer>3*25+7</answer>"}
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -- recipes --------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(aha, tmp_path):
+    for words in (
+        ("train", "demo", "--dry-run", "--optim.lr", "1e-5"),
+        ("train", "demo", "--optim.lr=1e-5", "--dry-run"),
+        ("train", "--dry-run", "demo", "--optim.lr", "1e-5"),
+        ("config", "show", "demo", "--optim.lr", "1e-5"),
+    ):
+        done = aha(*words)
+        assert done.code == 0 and done.err == ""
+        shown = json.loads(done.out)
+        assert shown["optim"]["lr"] == 1e-5 and shown["rollout"]["group_size"] == 16
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_takes_a_seed_and_overrides(aha):
+    shown = json.loads(aha("demo", "--dry-run", "--seed", "5", "--steps", "3").out)
+    assert (shown["seed"], shown["steps"]) == (5, 3)
+
+
+def test_config_show_without_a_recipe_prints_the_defaults(aha):
+    shown = json.loads(aha("config", "show").out)
+    assert shown["steps"] == 60 and shown["model"]["path"] == "aha-tiny"
+
+
+def test_overrides_read_values_as_toml():
+    words = ("--optim.lr", "3e-4", "--task.numbers", "[3, 4]", "--model.path=a b", "--seed", "-1")
+    assert parse_overrides(words) == {
+        "optim.lr": 3e-4,
+        "task.numbers": [3, 4],
+        "model.path": "a b",
+        "seed": -1,
+    }
+    with pytest.raises(ConfigError, match="stands alone"):
+        parse_overrides(("lr", "3"))
+
+
+def test_a_free_name_is_the_first_that_no_run_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert free_name("demo") == "demo"
+    for name in ("demo", "demo-2"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert free_name("demo") == "demo-3"
+
+
+# -- problems -------------------------------------------------------------------------------
+
+
+def rows_of(done) -> list[dict]:
+    assert done.code == 0 and done.err == "", done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_problems_are_json_lines_of_id_numbers_and_target(aha):
+    rows = rows_of(aha("problems", "--n", 20, "--split", "validation", "--numbers", 3, 4))
+    assert len(rows) == len({row["id"] for row in rows}) == 20
+    assert {len(row["numbers"]) for row in rows} == {3, 4}
+    for row in rows:
+        assert set(row) == {"id", "numbers", "target"}
+        assert split_of(tuple(row["numbers"]), row["target"]) == "validation"
+    assert rows == rows_of(aha("problems", "--n", 20, "--split", "validation", "--numbers", 3, 4))
+    assert rows != rows_of(aha("problems", "--n", 20, "--split", "validation", "--seed", 1))
+
+
+def test_problems_of_a_file_are_those_of_the_split(aha, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"nums": [3, 7, 25], "target": 82}\n' * 2)
+    rows = rows_of(aha("problems", "--data", "rows.jsonl", "--split", "train"))
+    assert rows == [{"id": "countdown/3-7-25=82", "numbers": [3, 7, 25], "target": 82}]
+    assert rows_of(aha("problems", "--data", "rows.jsonl", "--split", "test")) == []
+
+
+def test_problems_into_a_closed_pipe_is_no_traceback(tmp_path):
+    words = f"{sys.executable} -m aha problems --n 5000 --split train | head -n 1"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+# -- grade ----------------------------------------------------------------------------------
+
+WEIRD = [
+    ("", 0.0),
+    ("x" * 100_000, 0.0),
+    ("<answer>" * 12_500, 0.0),
+    ("<answer>3*25+7</answer>" + "y" * 100_000, 1.0),
+    ("<answer>" + "(" * 100_000 + "</answer>", 0.0),
+    ("\0", 0.0),
+    ("<answer>3*25+7\0</answer>", 0.0),
+    ("<answer>3*25+7</answer>\0", 1.0),
+    ("\ud800", 0.0),
+    ("<answer>\udfff</answer>", 0.0),
+    ("<answer>3*25+7</answer>\ud800", 1.0),
+    ("<answer>3×25+7</answer>", 0.0),
+    ("<answer>9**9**9**9</answer>", 0.0),
+    ("<answer>__import__('os')</answer>", 0.0),
+    ("line\nline\r\n\u2028<answer>3*25+7</answer>\n", 1.0),
+    (None, 0.0),
+    (42, 0.0),
+    (["<answer>3*25+7</answer>"], 0.0),
+]
+
+
+def test_grade_answers_each_line_in_order_whatever_it_holds(aha):
+    lines = [RIGHT | {"completion": completion} for completion, _ in WEIRD]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    rows = rows_of(aha("grade", stdin=text.encode()))
+    assert [row["reward"] for row in rows] == [reward for _, reward in WEIRD]
+    for row in rows:
+        assert set(row) >= {"reward", "correct", "reason"}
+        assert row["correct"] is (row["reward"] == 1.0) and isinstance(row["reason"], str)
+
+
+def test_grade_without_a_completion_is_a_reward_of_0(aha):
+    line = {"numbers": [3, 7, 25], "target": 82}
+    (row,) = rows_of(aha("grade", stdin=json.dumps(line).encode()))
+    assert row["reward"] == 0.0
+
+
+def test_grade_takes_raw_bytes_that_are_no_text(aha):
+    line = json.dumps(RIGHT).encode().replace(b"<answer>", b"\xff\xfe<answer>", 1)
+    (row,) = rows_of(aha("grade", stdin=line))
+    assert row["correct"]
+
+
+def test_grade_of_nothing_is_nothing(aha):
+    assert rows_of(aha("grade", stdin=b"")) == rows_of(aha("grade", stdin=b"\n\n")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b'"numbers"',
+        b'{"completion": "x"}',
+        b'{"numbers": [3], "completion": "x"}',
+        b'{"numbers": "37", "target": 82}',
+        b'{"numbers": [3.5, 7], "target": 82}',
+        b'{"numbers": [3, true], "target": 82}',
+        b'{"numbers": 3, "target": 82}',
+        b'{"numbers": [3, 7], "target": "82"}',
+        b"[" * 100_000,
+    ],
+)
+def test_grade_refuses_a_line_that_names_no_puzzle(aha, line):
+    """After answering the lines before it."""
+    done = aha("grade", stdin=json.dumps(RIGHT).encode() + b"\n" + line + b"\n")
+    assert done.code == 2 and "line 2" in done.err and done.err.count("\n") == 1
+    assert len(done.out.splitlines()) == 1
+
+
+# -- models ---------------------------------------------------------------------------------
+
+
+def test_ask_prints_the_puzzle_the_thought_and_a_verdict(aha, model):
+    done = aha("ask", 3, 7, 25, "--target", 82, "--model", model, "--max-new-tokens", 30)
+    assert done.code == 0 and done.err == ""
+    assert done.out.startswith("numbers 3 7 25 target 82\n<think>\n")
+    text, verdict = done.out.rstrip("\n").rsplit("\n", 1)
+    problem, written = (
+        as_problem((3, 7, 25), 82),
+        text.removeprefix("numbers 3 7 25 target 82\n<think>\n"),
+    )
+    graded = Countdown((3,)).grade(problem, written)
+    assert verdict == f"{'right' if graded.correct else 'wrong'}: {graded.reason}"
+    again = aha("ask", 3, 7, 25, "--target", 82, "--model", model, "--max-new-tokens", 30)
+    assert again.out == done.out
+
+
+def test_ask_takes_what_room_the_model_has(aha, model):
+    assert aha("ask", 3, 7, 25, "--target", 82, "--model", model).code == 0
+
+
+def test_eval_prints_one_json_object_and_writes_every_completion(aha, model, tmp_path):
+    words = ("eval", model, "--n", 6, "--max-new-tokens", 20, "--group-size", 2, "--json")
+    done = aha(*words, "--out", "out.jsonl")
+    (row,) = rows_of(done)
+    assert row["model"] == str(model) and row["split"] == "test" and row["numbers"] == [3]
+    assert (row["problems"], row["completions"], row["seed"]) == (6, 12, 0)
+    assert {"solve_rate", "interval", "mean_tokens", "truncated", "seconds"} <= row.keys()
+    assert set(row["pass_at_k"]) == {"1", "2"}
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(written) == 12 and len({one["id"] for one in written}) == 6
+    again = aha(*words, "--out", "again.jsonl")
+    assert again.code == 0
+    assert (tmp_path / "again.jsonl").read_text() == (tmp_path / "out.jsonl").read_text()
+
+
+def test_eval_without_json_is_a_sentence(aha, model):
+    done = aha("eval", model, "--n", 2, "--max-new-tokens", 9)
+    assert done.code == 0 and "solve rate 0.000 [0.000, " in done.out and "2 problems" in done.out
+
+
+def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
+    few, many = (rows_of(aha("baseline", "--n", 60, "--tokens", t))[0] for t in (40, 640))
+    assert few["solve_rate"] < many["solve_rate"] and few["n"] == many["n"] == 60
+    low, high = many["interval"]
+    assert low < many["solve_rate"] < high
+
+
+# -- training -------------------------------------------------------------------------------
+
+RECIPE = """\
+steps = 2
+checkpoint_every = 1
+show_every = 1
+
+[model]
+path = {path}
+
+[task]
+verifier = "tinyzero"
+
+[rollout]
+prompts = 2
+group_size = 2
+max_new_tokens = 24
+
+[eval]
+every = 1
+problems = 3
+final = 8
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    folder = answering_folder(tmp_path / "base")
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE.format(path=json.dumps(str(folder))))
+    return path
+
+
+def test_train_from_a_recipe_to_a_report_card(aha, recipe, tmp_path):
+    done = aha("train", "mine.toml", "--seed", 3)
+    assert done.code == 0, done.err
+    path = tmp_path / "runs" / "mine"
+    summary = json.loads((path / "summary.json").read_text())
+    wanted = {"before", "after", "steps", "seconds", "cost_usd", "seed", "commit"}
+    assert wanted <= summary.keys()
+    assert (summary["steps"], summary["seed"]) == (2, 3) and summary["cost_usd"] > 0
+    for name in ("before", "after"):
+        assert {"solve_rate", "interval", "mean_tokens", "truncated"} <= summary[name].keys()
+        assert summary[name]["problems"] == 8
+    for words in ("before training: 8 held-out problems", "step", "held-out: solved", "solve rate"):
+        assert words in done.out, done.out
+    assert "this run:" in done.out and "runs/mine" in done.out
+
+    # The run is a model, and so is the folder inside it.
+    for name in ("runs/mine", path, path / "model"):
+        found = aha("eval", name, "--n", 8, "--max-new-tokens", 24, "--json", "--out", "o.jsonl")
+        (row,) = rows_of(found)
+        assert row["problems"] == 8
+        (tmp_path / "o.jsonl").unlink()
+
+    # The next run of this recipe finds a name of its own.
+    again = aha("train", "mine.toml", "--eval.final", 0, "--eval.every", 0, "--show_every", 0)
+    assert again.code == 0 and (tmp_path / "runs" / "mine-2" / "summary.json").is_file()
+
+
+def test_train_takes_a_name_and_does_not_take_it_twice(aha, recipe, tmp_path):
+    words = ("train", "mine.toml", "--name", "first", "--eval.final", 0, "--eval.every", 0)
+    assert aha(*words).code == 0
+    before = files_below(tmp_path / "runs")
+    done = aha(*words)
+    assert done.code == 2 and "exists already" in done.err and "first-2" in done.err
+    assert files_below(tmp_path / "runs") == before
+
+
+def test_pretrain_dry_run_prints_what_it_would_do(aha, tmp_path):
+    words = ("--layers", 1, "--hidden", 32, "--mlp", 48, "--mix", "backtrack=0,search=0.2")
+    done = aha("pretrain", "out", *words, "--tokens", 5_000, "--dry-run")
+    shown = json.loads(done.out)
+    assert shown["model"]["num_hidden_layers"] == 1 and shown["parameters"] < 20_000
+    assert shown["pretraining"]["tokens"] == 5_000
+    assert (shown["pretraining"]["mix"]["backtrack"], shown["pretraining"]["mix"]["search"]) == (
+        0,
+        0.2,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_pretrain_makes_a_base_that_can_be_evaluated(aha, tmp_path):
+    """The whole way from nothing; the first shard of documents alone takes seconds."""
+    words = ("pretrain", "base", "--tokens", 60_000, "--layers", 1, "--hidden", 32, "--mlp", 48)
+    done = aha(*words)
+    assert done.code == 0, done.err
+    facts = json.loads((tmp_path / "base" / "model" / "pretraining.json").read_text())
+    assert facts["tokens"] >= 60_000 and facts["cost_usd"] > 0
+    (row,) = rows_of(aha("eval", "base/model", "--n", 4, "--max-new-tokens", 20, "--json"))
+    assert row["problems"] == 4
+    # Done is done: asked again, it changes nothing.
+    before = (tmp_path / "base" / "model" / "model.safetensors").read_bytes()
+    assert aha(*words).code == 0
+    assert (tmp_path / "base" / "model" / "model.safetensors").read_bytes() == before
