@@ -90,7 +90,7 @@ def start(cfg: RunConfig, path: Path) -> None:
     model = experiment.trainer.decoder
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
-        f"parameters, seed {cfg.seed}; everything goes to {path}"
+        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
     )
     finish(experiment.run_all(), cfg)
 
@@ -100,7 +100,8 @@ def resume_run(path: Path) -> None:
     screen = Screen(cfg)
     experiment = Experiment.resume(path, screen.listener())
     screen.cfg = experiment.cfg
-    console.print(f"[bold]aha[/bold]  {path} goes on after step {experiment.trainer.version}")
+    step = experiment.trainer.version
+    console.print(f"[bold]aha[/bold]  {escape(str(path))} goes on after step {step}")
     finish(experiment.run_all(), experiment.cfg)
 
 
@@ -145,7 +146,7 @@ def report_card(outcome: Outcome, cfg: RunConfig) -> None:
             f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
         )
     console.print(f"  {closing_lines(summary, cfg)}")
-    console.print(f"  everything is in {outcome.run.path}", soft_wrap=True)
+    console.print(f"  everything is in {escape(str(outcome.run.path))}", soft_wrap=True)
 
 
 def card_rows(before: dict, after: dict):
@@ -159,7 +160,11 @@ def card_rows(before: dict, after: dict):
         return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
 
     def behavior(key: str, form: str):
-        return lambda report: format(report["behaviors"].get(key, float("nan")), form)
+        def show(report: dict) -> str:
+            found = report["behaviors"].get(key)  # a ratio without a denominator is left out
+            return "-" if found is None else format(found, form)
+
+        return show
 
     yield "solve rate, 95 % interval", both(rate)
     yield "tokens of a completion", both(lambda report: f"{report['mean_tokens']:.0f}")

@@ -1,0 +1,93 @@
+"""What a run prints: model text only ever as text, and numbers that a person can read."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from aha.cli.live import card_rows, clock, compare_thinking, completion_panel
+from aha.core.records import Completion, Graded
+from aha.eval.suite import EvalReport
+
+from ..tiny import ask
+
+
+def graded(text: str, correct: bool = False, reason: str = "because") -> Graded:
+    completion = Completion(ask(3, 7, 25, target=82), (1,) * 9, (-1.0,) * 9, text, "stop")
+    return Graded(float(correct), correct, reason, completion=completion)
+
+
+def shown(panel) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(panel)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text", ["[bold]x[/bold]", "[/nonsense]", "[red", "a\\[b]", "[link=http://x]y"]
+)
+def test_model_text_is_never_markup(text):
+    """Neither swallowed nor an error, wherever it stands."""
+    assert text in shown(completion_panel(graded(text), "step 1"))
+    assert text in shown(completion_panel(graded("x", reason=text), "step 1"))
+
+
+def test_a_panel_says_what_was_asked_and_how_it_ended():
+    text = shown(completion_panel(graded("25*3=75", correct=True), "step 7"))
+    assert "numbers 3 7 25 target 82" in text and "(step 7)" in text and "right: because" in text
+    assert "wrong: because" in shown(completion_panel(graded("x"), "step 7"))
+
+
+def test_a_long_thought_is_cut_in_the_middle_and_says_so():
+    text = shown(completion_panel(graded("\n".join(f"line {n}" for n in range(100))), "x"))
+    assert "line 7" in text and "line 92" in text and "... 84 more lines ..." in text
+    assert "line 50" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3725, "62:05")]
+)
+def test_the_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def numbers(**behaviors: float) -> dict:
+    return {
+        "solve_rate": 0.25,
+        "interval": [0.2, 0.3],
+        "mean_tokens": 33.4,
+        "truncated": 0.125,
+        "behaviors": behaviors,
+    }
+
+
+def test_the_card_by_hand():
+    before = numbers(attempts=1.0, checks=0.5, backtracks_intermediate=0.0, line_accuracy=0.98)
+    after = numbers(attempts=4.26, checks=4.0, backtracks_intermediate=1.5, verdict_truth=1.0)
+    rows = {name: cells for name, cells in card_rows(before, after)}
+    assert rows["solve rate, 95 % interval"] == ["0.250 [0.200, 0.300]"] * 2
+    assert rows["tokens of a completion"] == ["33", "33"]
+    assert rows["cut off at the limit"] == ["12.5%", "12.5%"]
+    assert rows["attempts of a completion"] == ["1.0", "4.3"]
+    # Who wrote no line, or no check, has no rate of right ones.
+    assert rows["lines with right arithmetic"] == ["98.0%", "-"]
+    assert rows["checks that are true"] == ["-", "100.0%"]
+
+
+def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
+    def report(*verdicts: bool) -> EvalReport:
+        groups = [[graded(f"text {n}", right)] for n, right in enumerate(verdicts)]
+        return EvalReport({}, groups)
+
+    compare_thinking(report(False, True, False), report(True, True, False))
+    out = capsys.readouterr().out
+    assert out.count("(before)") == out.count("(after)") == 1 and "text 0" in out
+    compare_thinking(report(True, False), report(True, False))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_name_with_brackets_is_printed_as_it_is(aha, model, tmp_path):
+    words = ("train", "demo", "--model.path", model, "--steps", 0, "--eval.final", 0)
+    limits = ("--eval.every", 0, "--rollout.max_new_tokens", 20)
+    done = aha(*words, *limits, "--name", "a[b]c")
+    assert done.code == 0 and done.out.count("a[b]c") == 2, done.out + done.err
