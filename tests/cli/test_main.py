@@ -305,7 +305,6 @@ def test_pretrain_dry_run_prints_what_it_would_do(aha, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_pretrain_makes_a_base_that_can_be_evaluated(aha, tmp_path):
     """The whole way from nothing; the first shard of documents alone takes seconds."""
     words = ("pretrain", "base", "--tokens", 60_000, "--layers", 1, "--hidden", 32, "--mlp", 48)
