@@ -37,9 +37,10 @@ class TraceMix:
     """
 
     # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
-    numbers: tuple[int, ...] = (2, 2, 2, 3, 3, 3, 3, 4, 4)
-    drill: float = 0.25  # chance of a page of bare arithmetic before each puzzle
-    search: float = 0.75  # of the puzzles: try and check; the others guess at once
+    numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 4, 4, 4)
+    drill: float = 0.30  # chance of a page of arithmetic before each puzzle
+    judged: float = 0.65  # of those pages: every result is judged against a goal
+    search: float = 0.62  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.05  # a direct guess that is right on purpose
     gold_attempt: float = 0.12  # an attempt that follows a solution
     insight: float = 0.30  # last operation chosen to hit the target when one does
@@ -48,7 +49,7 @@ class TraceMix:
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
-    patient: float = 0.06  # searches that are long: give_up / 12, gold_attempt / 8
+    patient: float = 0.08  # searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     high_result: int = 200  # results above it are written less often ...
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
@@ -298,15 +299,34 @@ class Writer:
         if self.rng.random() < 0.5:
             trace.lines.clear()
 
-    def drill(self) -> str:
-        """Bare arithmetic in the same grammar, so that calculation is learnt apart from search.
+    def drill(self, target: int) -> str:
+        """A page of arithmetic in the same grammar, learnt apart from search.
 
-        Products and quotients come up most: they are hard, and rare among random operations.
+        Either bare results, mostly products and quotients (they are hard, and rare among random
+        operations), or results judged against `target`, where about half are right. Search alone
+        shows too few verdicts, and too few that are "yes", to learn what they compare.
         """
-        return "".join(f"{self.drill_line()}\n" for _ in range(self.rng.randint(6, 14)))
+        size = self.rng.randint(6, 14)
+        if self.rng.random() >= self.mix.judged:
+            return "".join(f"{self.drill_line()}\n" for _ in range(size))
+        page, goal = [f" target {target}"], target
+        while len(page) <= size:
+            text = self.drill_line(goal)
+            page.append(f"{text} {'yes' if text.endswith(f'={goal}') else 'no'}")
+            goal = target
+            if self.rng.random() < self.mix.backward:
+                kept, back = self.rng.randint(1, min(99, target - 1)), self.rng.choice("+-")
+                goal = target + kept if back == "+" else target - kept
+                page.append(f"{target}{back}{kept}={goal} need")
+        return "".join(f"{text}\n" for text in page)
 
-    def drill_line(self) -> str:
+    def drill_line(self, goal: int | None = None) -> str:
+        """One operation with its result; with a goal, half of them reach it or a near miss."""
         rng, kind = self.rng, self.rng.random()
+        if goal is not None and (draw := rng.random()) < 0.60:
+            swapped = 9 * (goal % 10 - goal // 10 % 10)  # 47 for 74
+            near = rng.choice((1, -1, 10, -10, 100, swapped))
+            return self.reaching(goal if draw < 0.45 else max(1, goal + near))
         if kind < 0.35:
             high = rng.choice((99, 99, 99, 200, 999))
             a, b = rng.randint(1, high), rng.randint(1, 99)
@@ -320,6 +340,24 @@ class Writer:
             return f"{a}*{b}={a * b}"
         a, b = (small, other) if rng.random() < 0.3 else (other, small)
         return f"{a * b}/{b}={a}"
+
+    def reaching(self, goal: int) -> str:
+        """An operation on numbers of the usual size that results in `goal`."""
+        rng = self.rng
+        op = rng.choice(OPERATORS)
+        if op == "*":
+            pairs = [n for n in range(2, min(goal, 100)) if goal % n == 0 and goal // n < 100]
+            if pairs:
+                a = rng.choice(pairs)
+                return f"{a}*{goal // a}={goal}"
+        elif op == "/":
+            b = rng.randint(2, 12)
+            return f"{goal * b}/{b}={goal}"
+        elif op == "+" and goal > 1:
+            a = rng.randint(1, goal - 1)
+            return f"{a}+{goal - a}={goal}"
+        b = rng.randint(1, 99)
+        return f"{goal + b}-{b}={goal}"
 
 
 def prompt_line(numbers: tuple[int, ...], target: int) -> str:
@@ -361,11 +399,11 @@ def documents(
     rng = Random(seed_for("traces", seed))
     writer = Writer(mix, rng)
     while True:
-        if rng.random() < mix.drill:
-            yield "", writer.drill()
         trace = made_up(writer, rng.choice(mix.numbers), range(10, 101))
         if not keep(trace.numbers, trace.target):
             continue
+        if rng.random() < mix.drill:
+            yield "", writer.drill(trace.target)  # its target, so that none is read that may not be
         if len(trace.numbers) == 2 or rng.random() < mix.search:
             writer.search(trace)
         else:
