@@ -87,7 +87,8 @@ def functions(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def test_files_are_short():
-    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    sources = [*MODULES, *AHA.rglob("*.[ch]")]
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
     faults = [f"{shown(path)}: {n}" for path, n in sizes.items() if n > MAX_FILE_LINES]
     complain(faults, f"A file has at most {MAX_FILE_LINES} lines:")
 
@@ -316,7 +317,7 @@ def test_the_wheel_holds_code_recipes_and_models(tmp_path):
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("aha-*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    data = [*AHA.glob("recipes/*.toml"), *AHA.glob("models/**/*")]
+    data = [*AHA.glob("recipes/*.toml"), *AHA.glob("models/**/*"), *AHA.glob("**/native_c/*")]
     files = [path for path in [*MODULES, *data] if path.is_file()]
     wanted = {path.relative_to(AHA.parent).as_posix() for path in files}
     complain(sorted(wanted - packed), "Not in the wheel:")

@@ -37,6 +37,7 @@ class RolloutSection(Section):
     temperature: float = Field(1.0, gt=0.0, le=10.0)
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
+    loop: Literal["auto", "compiled", "torch"] = "auto"  # auto: in C, on a CPU with a compiler
 
 
 class AlgoSection(Section):

@@ -10,6 +10,7 @@ Shapes: B live rows, V vocabulary.
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
@@ -19,8 +20,10 @@ from aha.core.seeds import seed_for
 from aha.model.decode import InferenceWeights, KVCache, prefill, step
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
+from aha.rollout.compiled import CompiledLoop, NotCompiled
 from aha.rollout.engine import Sampling, uniforms
 
+Loop = Literal["auto", "compiled", "torch"]  # auto: the loop in C where it can be had
 COMPACT_BELOW = 0.8  # close gaps when fewer than this share of the rows is alive
 
 
@@ -140,8 +143,9 @@ class NativeEngine:
         tokenizer: Tokenizer,
         dtype: str = "auto",
         max_rows: int = 512,
+        loop: Loop = "auto",
     ):
-        self.tokenizer, self.max_rows = tokenizer, max_rows
+        self.tokenizer, self.max_rows, self.loop = tokenizer, max_rows, loop
         self.dtype = compute_dtype(dtype, decoder.device)
         self.stop = torch.tensor(tokenizer.stop_ids)
         self.load(decoder, 0)
@@ -149,11 +153,23 @@ class NativeEngine:
     def load(self, decoder: Decoder, version: int) -> None:
         self.weights = InferenceWeights.of(decoder, self.dtype)
         self.version = version
+        self.compiled = None
+        if self.loop != "torch":
+            try:
+                self.compiled = CompiledLoop(self.weights)
+            except NotCompiled as reason:
+                if self.loop == "compiled":
+                    raise ConfigError(
+                        f"rollout.loop 'compiled': {reason}", "a C compiler", "use 'torch'"
+                    ) from None
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
         groups = self.make_groups(prompts, sampling)
-        for _ in self.run(groups, sampling):
-            pass
+        if self.compiled:
+            self.run_compiled(groups, sampling)
+        else:
+            for _ in self.run(groups, sampling):
+                pass
         return [[self.completed(row) for row in group] for group in groups]
 
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
@@ -185,6 +201,21 @@ class NativeEngine:
             members = range(sampling.group_size)
             groups.append([Row(prompt, place, seed_for(sampling.seed, *name, g)) for g in members])
         return groups
+
+    def run_compiled(self, groups: list[list[Row]], sampling: Sampling) -> None:
+        """Fill in all rows in one call."""
+        if not groups:
+            return
+        tokens, logprobs, counts = self.compiled.generate(
+            [group[0].prompt.tokens for group in groups],
+            [[row.seed for row in group] for group in groups],
+            self.stop.tolist(),
+            sampling,
+        )
+        rows = [row for group in groups for row in group]
+        for b, row in enumerate(rows):
+            row.tokens = tokens[b, : counts[b]].tolist()
+            row.logprobs = logprobs[b, : counts[b]].tolist()
 
     def run(self, groups: list[list[Row]], sampling: Sampling) -> Iterator[Slots]:
         """Fill in all rows; yields after every token, so that a caller can watch."""

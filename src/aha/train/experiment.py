@@ -81,9 +81,14 @@ def make_task(cfg: RunConfig) -> Task:
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
+    return RLTrainer(model.decoder, model.tokenizer, task, make_engine(cfg, model), cfg)
+
+
+def make_engine(cfg: RunConfig, model: LoadedModel) -> NativeEngine:
     rollout = cfg.rollout
-    engine = NativeEngine(model.decoder, model.tokenizer, rollout.dtype, rollout.max_rows)
-    return RLTrainer(model.decoder, model.tokenizer, task, engine, cfg)
+    return NativeEngine(
+        model.decoder, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop
+    )
 
 
 class Experiment:
@@ -153,10 +158,7 @@ class Experiment:
         """The base model's test; on a resumed run it is made again from the base's weights."""
         if self.trainer.version == 0:
             return self.test("before", self.trainer.engine)
-        rollout = self.cfg.rollout
-        base = load_model(self.base)
-        engine = NativeEngine(base.decoder, base.tokenizer, rollout.dtype, rollout.max_rows)
-        return self.test("before", engine)
+        return self.test("before", make_engine(self.cfg, load_model(self.base)))
 
     def train(self) -> tuple[list[dict], bool]:
         """Drive the steps; (metric rows, whether all steps were done)."""

@@ -1,0 +1,195 @@
+"""The native engine's loop in C, for CPUs: built once on this machine, then loaded from a cache.
+
+`decode.c` generates whole batches without coming back to Python. It needs a C compiler (cc, gcc
+or clang) the first time; without one, or on a shape it does not hold, the torch loop does the
+same work more slowly. Completions are the same in float32 up to rounding, and here bit for bit
+independent of what runs beside them in both types.
+
+Shapes: P prompts, B rows, N outputs and K inputs of a matrix.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from aha.model.decode import InferenceWeights
+from aha.rollout.engine import Sampling
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-shared", "-fPIC", "-pthread")
+SOURCES = ("numbers.h", "decode.h", "generate.c")
+LANES = 16  # numbers of a vector in the C code
+
+
+class NotCompiled(Exception):
+    """Why the loop in C cannot be used here; never an error, for torch does the same."""
+
+
+@lru_cache
+def library(bf16: bool) -> ctypes.CDLL:
+    """The compiled loop for one number type; NotCompiled where it cannot be had."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        raise NotCompiled(f"no C compiler ({', '.join(COMPILERS)})")
+    folder = Path(str(files("aha"))) / "rollout" / "native_c"
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    parts = [version, processor(), *FLAGS, *((folder / name).read_text() for name in SOURCES)]
+    name = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+    built = cache_folder() / f"native-{name}-{'bf16' if bf16 else 'float32'}.so"
+    if not built.is_file():
+        build(compiler, folder / "generate.c", built, bf16)
+    try:
+        found = ctypes.CDLL(str(built))
+    except OSError as error:
+        raise NotCompiled(str(error)) from None
+    found.aha_tile.restype = found.aha_generate.restype = ctypes.c_int32
+    return found
+
+
+def build(compiler: str, source: Path, target: Path, bf16: bool) -> None:
+    """Compile for this very processor; the file appears whole or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(suffix=".so", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise NotCompiled(f"cannot write to {target.parent}: {error.strerror}") from None
+    complaint = ""
+    # Some compilers for Arm know only the second spelling, and the last one is always known.
+    for tuned in (["-march=native"], ["-mcpu=native"], []):
+        command = [compiler, *FLAGS, *tuned, f"-DBF16={int(bf16)}", str(source)]
+        done = subprocess.run([*command, "-o", partial, "-lm"], capture_output=True, text=True)
+        if done.returncode == 0:
+            os.replace(partial, target)
+            return
+        complaint = complaint or (done.stderr.strip().splitlines() or ["no reason given"])[0]
+    os.unlink(partial)
+    raise NotCompiled(f"{compiler}: {complaint}")
+
+
+def cache_folder() -> Path:
+    """Where built libraries live: $AHA_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("AHA_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "aha"
+
+
+def processor() -> str:
+    """What `-march=native` depends on: a cache that is shared between machines keeps them apart."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(
+            sorted({x for x in lines if x.startswith(("model name", "flags", "Feat"))})
+        )
+    except OSError:
+        return " ".join(os.uname()) if hasattr(os, "uname") else ""
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in "hidden heads kv_heads head_dim mlp".split()),
+        *((name, ctypes.c_int32) for name in "layers vocab".split()),
+        ("eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in "embedding cos sin matrices biases".split()),
+    ]
+
+
+class _Job(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in "prompts rows max_new longest_prompt".split()),
+        *((name, ctypes.c_int32) for name in "stops threads".split()),
+        ("temperature", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in "prompt_tokens prompt_ends stop_tokens".split()),
+        *((name, ctypes.c_void_p) for name in "prompt_of seeds tokens counts logprobs".split()),
+    ]
+
+
+class CompiledLoop:
+    """One version of the weights, packed for the C loop."""
+
+    def __init__(self, weights: InferenceWeights):
+        config = weights.config
+        bf16 = weights.dtype == torch.bfloat16
+        odd = [
+            n for n in (config.hidden_size, config.intermediate_size, config.head_dim) if n % LANES
+        ]
+        if (
+            weights.device.type != "cpu"
+            or weights.dtype not in (torch.float32, torch.bfloat16)
+            or odd
+        ):
+            raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
+        self.library = library(bf16)
+        tile = self.library.aha_tile()
+        order = [matrix for layer in weights.layers for matrix in (layer[0], *layer[2:])]
+        self.matrices = [pack(matrix, tile) for matrix in (*order, weights.head)]
+        self.biases = [layer[1].float().contiguous() for layer in weights.layers]
+        self.tables = [
+            t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
+        ]
+        self.pointers = [pointers(self.matrices), pointers(self.biases)]
+        self.model = _Model(
+            config.hidden_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.vocab_size,
+            config.rms_norm_eps,
+            *(table.data_ptr() for table in self.tables),
+            *map(ctypes.addressof, self.pointers),
+        )
+
+    def generate(
+        self, prompts: list[tuple[int, ...]], seeds: list[list[int]], stop: list[int], s: Sampling
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One row for every seed of every prompt: tokens and log-probs [B, max_new_tokens], and
+        how many of them are real [B]."""
+        rows = sum(map(len, seeds))
+        given = {
+            "prompt_tokens": np.array([t for prompt in prompts for t in prompt], np.int32),
+            "prompt_ends": np.cumsum([len(prompt) for prompt in prompts], dtype=np.int32),
+            "stop_tokens": np.array(stop, np.int32),
+            "prompt_of": np.repeat(np.arange(len(prompts), dtype=np.int32), [*map(len, seeds)]),
+            "seeds": np.array([seed for group in seeds for seed in group], np.uint64),
+            "tokens": np.zeros((rows, s.max_new_tokens), np.int32),
+            "counts": np.zeros(rows, np.int32),
+            "logprobs": np.zeros((rows, s.max_new_tokens), np.float32),
+        }
+        job = _Job(
+            len(prompts),
+            rows,
+            s.max_new_tokens,
+            max(map(len, prompts)),
+            len(stop),
+            max(1, min(torch.get_num_threads(), rows)),
+            s.temperature,
+            *(array.ctypes.data for array in given.values()),
+        )
+        if self.library.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
+            raise MemoryError("no memory for the keys and values of the rows")
+        return given["tokens"], given["logprobs"], given["counts"]
+
+
+def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:
+    """[N, K] as [N / tile][K][tile], or in bf16 [N / tile][K / 2][tile][2]; N is padded with 0."""
+    N, K = matrix.shape
+    blocks = F.pad(matrix, (0, 0, 0, -N % tile)).view(-1, tile, K)
+    if matrix.dtype == torch.bfloat16:
+        return blocks.view(-1, tile, K // 2, 2).permute(0, 2, 1, 3).contiguous()
+    return blocks.transpose(1, 2).contiguous()
+
+
+def pointers(tensors: list[torch.Tensor]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

@@ -1,0 +1,123 @@
+/* Vectors of 16 numbers in plain C, the two types that weights are stored in, and the product.
+ *
+ * The compiler splits a vector where the processor's are narrower.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if BF16
+#include <immintrin.h>
+#endif
+
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t hvec __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(64), aligned(4), may_alias));
+
+enum { LANES = 16, SLOTS = 24 };
+#if defined(__AVX512F__)
+enum { TILE = 32, TALL = 12 };
+#else
+enum { TILE = 16, TALL = 6 };
+#endif
+enum { WIDE = TILE / LANES };
+
+#if BF16
+typedef uint16_t num;
+#else
+typedef float num;
+#endif
+
+static int64_t padded(int64_t count, int to) { return (count + to - 1) / to * to; }
+static vec load(const float *p) { return *(const vec *)p; }
+static void store(float *p, vec v) { *(vec *)p = v; }
+static vec all(float f) { return f - (vec){0}; }
+
+static vec pick(ivec mask, vec yes, vec no) {
+    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+static float sum(vec v) {
+    float total = 0;
+    for (int i = 0; i < LANES; i++) total += v[i];
+    return total;
+}
+
+/* e^x to a relative 2e-7 by range reduction and Taylor's terms on |r| <= ln(2) / 2. */
+static vec exponential(vec x) {
+    const vec shift = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
+    x = pick(x < -87.0f, all(-87.0f), x);
+    x = pick(x > 88.0f, all(88.0f), x);
+    vec whole = x * 1.44269504f + shift;
+    ivec power = (ivec)whole - (ivec)shift;
+    whole -= shift;
+    vec r = x - whole * 0.693145752f - whole * 1.42860677e-6f;
+    vec y = 1.0f / 720 + r * (1.0f / 5040);
+    y = 1.0f / 120 + r * y;
+    y = 1.0f / 24 + r * y;
+    y = 1.0f / 6 + r * y;
+    y = 0.5f + r * y;
+    y = 1.0f + r * y;
+    y = 1.0f + r * y;
+    return (vec)((ivec)y + (power << 23));
+}
+
+/* -- the two number types ---------------------------------------------------------------------- */
+
+#if BF16
+static vec widen(const num *p) {
+    return (vec)(__builtin_convertvector(*(const hvec *)p, uvec) << 16);
+}
+static void narrow(num *p, vec v) { *(__m256bh *)p = _mm512_cvtneps_pbh((__m512)v); }
+static num narrow_one(float f) {
+    num out[LANES];
+    narrow(out, all(f));
+    return out[0];
+}
+#else
+static vec widen(const num *p) { return load(p); }
+static void narrow(num *p, vec v) { store(p, v); }
+static num narrow_one(float f) { return f; }
+#endif
+
+/* y[rows, TILE] = x[rows, K] times one tile of a matrix; `rows` is a constant where it is inlined,
+ * and the order of the sum does not depend on it. */
+static inline __attribute__((always_inline)) void
+multiply_tile(const int rows, const num *x, int K, const num *tile, float *y, int stride) {
+    vec total[TALL][WIDE];
+    for (int r = 0; r < rows; r++)
+        for (int w = 0; w < WIDE; w++) total[r][w] = (vec){0};
+#if BF16
+    for (int k = 0; k < K; k += 2, tile += 2 * TILE) {
+        __m512bh weights[WIDE];
+        for (int w = 0; w < WIDE; w++)
+            weights[w] = (__m512bh)_mm512_loadu_si512(tile + 2 * LANES * w);
+        for (int r = 0; r < rows; r++) {
+            int32_t pair;
+            memcpy(&pair, x + r * K + k, sizeof pair);
+            const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+            for (int w = 0; w < WIDE; w++)
+                total[r][w] = (vec)_mm512_dpbf16_ps((__m512)total[r][w], both, weights[w]);
+        }
+    }
+#else
+    for (int k = 0; k < K; k++, tile += TILE)
+        for (int r = 0; r < rows; r++)
+            for (int w = 0; w < WIDE; w++) total[r][w] += x[r * K + k] * load(tile + LANES * w);
+#endif
+    for (int r = 0; r < rows; r++)
+        for (int w = 0; w < WIDE; w++) store(y + r * stride + LANES * w, total[r][w]);
+}
+
+static void multiply(int rows, const num *x, int K, const num *matrix, int N, float *y) {
+    const int stride = padded(N, TILE);
+    for (int n = 0; n < N; n += TILE, matrix += K * TILE) {
+        int r = 0;
+        for (; r + TALL <= rows; r += TALL)
+            multiply_tile(TALL, x + r * K, K, matrix, y + r * stride + n, stride);
+        for (; r + 4 <= rows; r += 4)
+            multiply_tile(4, x + r * K, K, matrix, y + r * stride + n, stride);
+        for (; r < rows; r++) multiply_tile(1, x + r * K, K, matrix, y + r * stride + n, stride);
+    }
+}

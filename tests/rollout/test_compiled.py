@@ -1,0 +1,140 @@
+"""The loop in C: the torch loop's completions, bit for bit independent of the batch, built once."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aha.core.errors import ConfigError
+from aha.model.decode import InferenceWeights
+from aha.rollout import compiled
+from aha.rollout.compiled import CompiledLoop, NotCompiled, library, pack
+from aha.rollout.engine import Sampling
+from aha.rollout.native import NativeEngine, has_native_bf16
+
+from ..tiny import TOKENIZER, some_prompts, tiny_decoder
+
+SAMPLING = Sampling(max_new_tokens=60, group_size=6, seed=3)
+TYPES = ["float32"] + ["bfloat16"] * has_native_bf16()
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, compiled.COMPILERS)), reason="no C compiler on this machine"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """`library` remembers what it has loaded; the next test may have another cache or compiler."""
+    library.cache_clear()
+    yield
+    library.cache_clear()
+
+
+def shaped(**changes):
+    return tiny_decoder(std=0.25, **({"hidden_size": 64} | changes))
+
+
+def flat(groups):
+    return [completion for group in groups for completion in group]
+
+
+SHAPES = [
+    {},
+    {"num_attention_heads": 2, "num_key_value_heads": 2},  # heads of 32, none shared
+    {"num_attention_heads": 4, "num_key_value_heads": 1},
+    {"intermediate_size": 80, "num_hidden_layers": 3, "tie_word_embeddings": False},
+    {"vocab_size": 131},  # no multiple of a vector
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
+def test_it_writes_what_the_torch_loop_writes(shape, temperature):
+    decoder, prompts = shaped(**shape), some_prompts(12)
+    sampling = replace(SAMPLING, temperature=temperature)
+    torch_loop, in_c = (
+        flat(NativeEngine(decoder, TOKENIZER, "float32", loop=loop).generate(prompts, sampling))
+        for loop in ("torch", "compiled")
+    )
+    same = [pair for pair in zip(torch_loop, in_c, strict=True) if pair[0].tokens == pair[1].tokens]
+    # Their sums differ in the sixth digit: now and then a number drawn falls between two edges.
+    assert len(same) >= len(torch_loop) - 1
+    for one, other in same:
+        assert one.finish == other.finish and one.text == other.text
+        torch.testing.assert_close(
+            torch.tensor(one.logprobs), torch.tensor(other.logprobs), rtol=1e-4, atol=1e-4
+        )
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TYPES)
+def test_not_one_bit_depends_on_the_batch_or_the_threads(dtype):
+    """The torch loop promises this of tokens in float32; here it holds for every log-prob."""
+    engine, prompts = NativeEngine(shaped(), TOKENIZER, dtype, loop="compiled"), some_prompts(30)
+    among = engine.generate(prompts, SAMPLING)
+    alone = [engine.generate([prompt], SAMPLING)[0] for prompt in prompts[:6]]
+    assert alone == among[:6]
+    try:
+        torch.set_num_threads(3)
+        assert engine.generate(prompts, SAMPLING) == among
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_pack_puts_a_tile_of_outputs_side_by_side():
+    matrix = torch.arange(5.0 * 4).view(5, 4)  # N = 5, K = 4; tiles of 4, the second mostly empty
+    packed = pack(matrix, 4)
+    assert packed.shape == (2, 4, 4)
+    assert packed[0, 1].tolist() == matrix[:4, 1].tolist()
+    assert packed[1, 2].tolist() == [matrix[4, 2], 0, 0, 0]
+    pairs = pack(matrix.bfloat16(), 4)
+    assert pairs[0, 1, 3].tolist() == [matrix[3, 2], matrix[3, 3]]
+
+
+# -- where it cannot be had -----------------------------------------------------------------
+
+
+def test_without_a_compiler_auto_is_torch_and_compiled_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("AHA_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiled, "COMPILERS", ("no-such-compiler",))
+    assert NativeEngine(shaped(), TOKENIZER, "float32").compiled is None
+    with pytest.raises(ConfigError, match="no C compiler"):
+        NativeEngine(shaped(), TOKENIZER, "float32", loop="compiled")
+
+
+def test_a_compiler_that_fails_is_told_in_its_own_words(monkeypatch, tmp_path):
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\n[ $1 = --version ] || { echo out of luck >&2; exit 1; }\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("AHA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "COMPILERS", (str(broken),))
+    with pytest.raises(NotCompiled, match="out of luck"):
+        library(False)
+    assert not list((tmp_path / "cache").iterdir()), "half a library is left behind"
+
+
+def test_a_cache_that_cannot_be_written_is_no_crash(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AHA_CACHE", str(tmp_path / "file" / "below"))
+    assert NativeEngine(shaped(), TOKENIZER, "float32").compiled is None
+
+
+@needs_compiler
+def test_it_is_built_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("AHA_CACHE", str(tmp_path))
+    library(False)
+    (built,) = tmp_path.iterdir()
+    before = built.stat().st_mtime_ns
+    library.cache_clear()
+    library(False)
+    assert built.stat().st_mtime_ns == before and list(tmp_path.iterdir()) == [built]
+
+
+def test_a_size_that_no_vector_divides_is_left_to_torch():
+    """Four heads of 8."""
+    weights = InferenceWeights.of(tiny_decoder(), torch.float32)
+    with pytest.raises(NotCompiled, match="16"):
+        CompiledLoop(weights)
+    assert NativeEngine(tiny_decoder(), TOKENIZER, "float32").compiled is None
