@@ -1,10 +1,8 @@
 """Pre-training: what is read and what never is, which tokens weigh more, and exact resuming."""
 
 import re
-from collections import Counter
 from dataclasses import replace
 from itertools import islice
-from random import Random
 
 import pytest
 import torch
@@ -12,13 +10,13 @@ import torch
 from aha.core.seeds import seed_for
 from aha.model.transformer import Decoder
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
-from aha.tasks.traces import TraceMix, Writer, documents
+from aha.tasks.traces import TraceMix, documents
 from aha.train.pretrain import PretrainConfig, Pretrainer, schedule, shard, weigh
 
 from ..tiny import TOKENIZER, tiny_config
 
 SMALL = PretrainConfig(
-    tokens=6_000, batch_tokens=600, shard_documents=40, warmup_steps=3, dtype="float32"
+    tokens=9_000, batch_tokens=600, shard_documents=40, warmup_steps=3, dtype="float32"
 )
 LONGEST = 160
 PROMPT = re.compile(r"numbers ([\d ]+) target (\d+)\n<think>\n")
@@ -70,24 +68,6 @@ def test_what_is_no_puzzle_is_a_page_of_arithmetic(texts):
         words = " (yes|no|need)" if target else ""
         assert re.fullmatch(rf"(\d+[-+*/]\d+=\d+{words}\n){{6,15}}", rest), page
         assert target is None or int(target) not in HELD_OUT_TARGETS
-
-
-def test_a_judged_page_says_yes_to_its_goal_and_to_nothing_else():
-    writer, said = Writer(TraceMix(judged=1.0), Random(4)), Counter()
-    for target in [*range(10, 101)] * 4:
-        first, *lines = writer.drill(target).splitlines()
-        goal = target
-        assert first == f" target {target}"
-        for text in lines:
-            calculation, word = text.split(" ")
-            result = int(calculation.split("=")[1])
-            if word == "need":
-                goal = result
-                continue
-            assert word == ("yes" if result == goal else "no"), (text, goal)
-            goal = target
-            said[word] += 1
-    assert 0.4 < said["yes"] / said.total() < 0.6
 
 
 def test_every_puzzle_ends_with_an_answer(texts):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from aha.core.seeds import seed_for
+from aha.tasks.drills import page
 from aha.tasks.solver import OPERATORS, apply
 
 Step = tuple[int, str, int, int]  # a, op, b, result
@@ -299,66 +300,6 @@ class Writer:
         if self.rng.random() < 0.5:
             trace.lines.clear()
 
-    def drill(self, target: int) -> str:
-        """A page of arithmetic in the same grammar, learnt apart from search.
-
-        Either bare results, mostly products and quotients (they are hard, and rare among random
-        operations), or results judged against `target`, where about half are right. Search alone
-        shows too few verdicts, and too few that are "yes", to learn what they compare.
-        """
-        size = self.rng.randint(6, 14)
-        if self.rng.random() >= self.mix.judged:
-            return "".join(f"{self.drill_line()}\n" for _ in range(size))
-        page, goal = [f" target {target}"], target
-        while len(page) <= size:
-            text = self.drill_line(goal)
-            page.append(f"{text} {'yes' if text.endswith(f'={goal}') else 'no'}")
-            goal = target
-            if self.rng.random() < self.mix.backward:
-                kept, back = self.rng.randint(1, min(99, target - 1)), self.rng.choice("+-")
-                goal = target + kept if back == "+" else target - kept
-                page.append(f"{target}{back}{kept}={goal} need")
-        return "".join(f"{text}\n" for text in page)
-
-    def drill_line(self, goal: int | None = None) -> str:
-        """One operation with its result; with a goal, half of them reach it or a near miss."""
-        rng, kind = self.rng, self.rng.random()
-        if goal is not None and (draw := rng.random()) < 0.60:
-            swapped = 9 * (goal % 10 - goal // 10 % 10)  # 47 for 74
-            near = rng.choice((1, -1, 10, -10, 100, swapped))
-            return self.reaching(goal if draw < 0.45 else max(1, goal + near))
-        if kind < 0.35:
-            high = rng.choice((99, 99, 99, 200, 999))
-            a, b = rng.randint(1, high), rng.randint(1, 99)
-            if rng.random() < 0.5:
-                return f"{max(a, b)}-{min(a, b)}={abs(a - b)}"
-            return f"{a}+{b}={a + b}" if rng.random() < 0.7 else f"{b}+{a}={a + b}"
-        small = rng.randint(2, 12) if rng.random() < 0.7 else rng.randint(2, 31)
-        other = rng.randint(2, min(99, self.mix.max_result // small))
-        if kind < 0.70:
-            a, b = (small, other) if rng.random() < 0.5 else (other, small)
-            return f"{a}*{b}={a * b}"
-        a, b = (small, other) if rng.random() < 0.3 else (other, small)
-        return f"{a * b}/{b}={a}"
-
-    def reaching(self, goal: int) -> str:
-        """An operation on numbers of the usual size that results in `goal`."""
-        rng = self.rng
-        op = rng.choice(OPERATORS)
-        if op == "*":
-            pairs = [n for n in range(2, min(goal, 100)) if goal % n == 0 and goal // n < 100]
-            if pairs:
-                a = rng.choice(pairs)
-                return f"{a}*{goal // a}={goal}"
-        elif op == "/":
-            b = rng.randint(2, 12)
-            return f"{goal * b}/{b}={goal}"
-        elif op == "+" and goal > 1:
-            a = rng.randint(1, goal - 1)
-            return f"{a}+{goal - a}={goal}"
-        b = rng.randint(1, 99)
-        return f"{goal + b}-{b}={goal}"
-
 
 def prompt_line(numbers: tuple[int, ...], target: int) -> str:
     """The one-line prompt of aha-tiny, up to and including the opening tag."""
@@ -403,7 +344,10 @@ def documents(
         if not keep(trace.numbers, trace.target):
             continue
         if rng.random() < mix.drill:
-            yield "", writer.drill(trace.target)  # its target, so that none is read that may not be
+            yield (
+                "",
+                page(rng, mix, trace.target),
+            )  # its target, so that none is read that may not be
         if len(trace.numbers) == 2 or rng.random() < mix.search:
             writer.search(trace)
         else:
