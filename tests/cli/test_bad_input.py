@@ -58,11 +58,13 @@ problems --n -1 -> --n
 problems --numbers 1 -> sizes from 2 to 6
 problems --data none.jsonl -> none.jsonl
 baseline --n 0 -> --n
+train demo --algo.loss nope --dry-run -> algo.loss 'nope'
 config show nowhere -> no recipe 'nowhere'
 config show demo --optim.lrr 1 -> optim.lr
 pretrain out --mix search=x --dry-run -> search=x
 pretrain out --mix serch=1 --dry-run -> serch=1
 pretrain out --hidden 30 --dry-run -> hidden_size 30
+pretrain out --layers 0 --dry-run -> num_hidden_layers 0
 fly -> fly
 """
 SHORT = {

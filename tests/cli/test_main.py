@@ -317,4 +317,7 @@ def test_pretrain_makes_a_base_that_can_be_evaluated(aha, tmp_path):
     # Done is done: asked again, it changes nothing.
     before = (tmp_path / "base" / "model" / "model.safetensors").read_bytes()
     assert aha(*words).code == 0
+    # Other settings would silently be those of before: refused.
+    refused = aha(*words, "--seed", 1)
+    assert refused.code == 2 and "pretraining.seed 1" in refused.err
     assert (tmp_path / "base" / "model" / "model.safetensors").read_bytes() == before

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from aha.tasks.countdown import check
-from aha.tasks.solver import apply, reachable, solutions
+from aha.tasks.solver import apply, can_make, reachable, solutions
 
 
 def make(op: str, a: Fraction, b: Fraction) -> Fraction | None:
@@ -35,6 +35,16 @@ def test_three_numbers_by_brute_force():
         numbers = tuple(rng.randint(1, 99 if rng.random() < 0.5 else 12) for _ in range(3))
         everything = three_number_values(numbers)
         assert set(reachable(numbers)) == {v for v in everything if v >= 0 and v.denominator == 1}
+
+
+@pytest.mark.parametrize("size, draws", [(1, 20), (2, 200), (3, 200), (4, 20)])
+def test_can_make_is_reachable_with_an_early_end(size, draws):
+    rng = Random(size)
+    for _ in range(draws):
+        numbers = tuple(rng.randint(1, 99 if rng.random() < 0.5 else 12) for _ in range(size))
+        within = reachable(numbers)
+        for target in [*range(0, 101), *rng.sample(sorted(within), min(5, len(within)))]:
+            assert can_make(numbers, target) == (target in within), (numbers, target)
 
 
 def test_a_target_that_only_a_fraction_reaches():

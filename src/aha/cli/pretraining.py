@@ -101,6 +101,7 @@ def pretrain_base(
     print(json.dumps(settings | {"parameters": decoder.num_parameters()}, indent=2))
     if dry_run:
         return
+    keep_settings(out / "settings.json", settings)
     decoder.initialise(torch.Generator().manual_seed(cfg.seed))
     if start is not None:
         load_weights(decoder, start)
@@ -120,6 +121,33 @@ def pretrain_base(
         save_model(out / "model", decoder, tokenizer)
         write_facts(out / "model" / "pretraining.json", trainer, progress.elapsed_s, settings)
         print(f"the model is in {out / 'model'}")
+
+
+def keep_settings(path: Path, settings: dict) -> None:
+    """Write them beside the checkpoints, or refuse to go on with others than a run began with."""
+    settings = json.loads(json.dumps(settings))
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    before = json.loads(path.read_text())
+    now, then = flat(settings), flat(before)
+    changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"{key} {now.get(key)} in {path.parent}, which began with {then.get(key)}",
+            "the settings of before, or a new folder",
+            f"aha pretrain {path.parent}-2",
+        )
+
+
+def flat(settings: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in settings.items():
+        inner = isinstance(value, dict)
+        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return found
 
 
 def write_facts(path: Path, trainer: Pretrainer, seconds: float, settings: dict) -> None:

@@ -45,6 +45,9 @@ class ModelConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
+        for name in (*SIZES, "num_key_value_heads", "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}", "at least 1")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} with {self.num_attention_heads} heads",

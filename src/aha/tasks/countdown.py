@@ -16,7 +16,7 @@ from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
-from aha.tasks.solver import reachable
+from aha.tasks.solver import can_make, reachable
 from aha.tasks.tags import read_answer
 from aha.tasks.traces import prompt_line
 
@@ -67,13 +67,12 @@ def puzzles(split: str, seed: int, sizes: tuple[int, ...]) -> Iterator[tuple]:
             continue
         numbers = tuple(rng.randint(SMALLEST, LARGEST) for _ in range(size))
         target = rng.choice(TARGETS)
-        if split_of(numbers, target) != split:
+        if split_of(numbers, target) != split or not can_make(numbers, target):
             continue
-        ways = reachable(numbers)[target]
         key = problem_key(numbers, target)
-        if ways and key not in met:
+        if key not in met:
             met.add(key)
-            yield numbers, target, ways
+            yield numbers, target, reachable(numbers)[target]
             size = rng.choice(sizes)
 
 

@@ -64,6 +64,20 @@ def reachable(numbers: tuple[int, ...]) -> Counter[int]:
     return _make(tuple(sorted(numbers)))
 
 
+def can_make(numbers: tuple[int, ...], target: int) -> bool:
+    """Whether `reachable(numbers)` holds the target: a search that ends at the first way found."""
+    if len(numbers) == 1:
+        return numbers[0] == target
+    if len(numbers) == 2:
+        return target in unordered_results(*numbers)
+    for i, j in combinations(range(len(numbers)), 2):
+        rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
+        for value in set(unordered_results(numbers[i], numbers[j])):
+            if can_make((*rest, value), target):
+                return True
+    return False
+
+
 def solutions(numbers: tuple[int, ...], target: int, limit: int = 1000) -> list[tuple]:
     """Solutions as tuples of steps `(a, op, b, result)`, by depth-first search; at most `limit`."""
     found: list[tuple] = []

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig, explain
 from aha.core.errors import ConfigError, ModelError, RunError
-from aha.core.records import Graded
+from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.model.weights import LoadedModel, load_model, load_weights, save_model
@@ -128,13 +129,19 @@ class Experiment:
             truncate_after(run.path / name, "step", experiment.trainer.version)
         return experiment
 
+    @cached_property
+    def test_prompts(self) -> list[Prompt]:
+        """Drawn once for both tests: finding a puzzle of the test split takes milliseconds."""
+        final = self.cfg.eval
+        return held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
+
     def test(self, name: str, engine: NativeEngine) -> EvalReport | None:
         """The held-out test: one completion of each problem, the same problems every time."""
         rollout, final = self.cfg.rollout, self.cfg.eval
         if not final.final:
             return None
         self.listener.stage(f"{name} training: {final.final} held-out problems")
-        prompts = held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
+        prompts = self.test_prompts
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
         report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
         write_completions(self.run.completions / f"{name}.jsonl", report)
@@ -177,7 +184,7 @@ class Experiment:
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
         ]
-        with Interrupt(listener.say) as stop:
+        with Interrupt() as stop:
             drive(steps_of(trainer), watchers, stop)
             checkpoint.save()
         return list(read_rows(self.run.metrics)), trainer.version >= cfg.steps

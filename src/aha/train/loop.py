@@ -1,5 +1,6 @@
 """The loop. It is the only one: whatever is to happen between steps is a watcher."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -18,13 +19,16 @@ def drive(steps: Iterable, watchers: list[Callable], stop: Callable[[], bool] = 
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into "finish this step"; the second one is immediate.
 
-    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`.
+    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. What it has to
+    say it writes with one system call: a handler may run in the middle of any print.
     """
+
+    WORDS = b"\nstopping after this step; once more to stop at once\n"
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, tell: Callable[[str], None] = print):
-        self.asked, self.tell = False, tell
+    def __init__(self) -> None:
+        self.asked = False
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -43,4 +47,4 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.tell("stopping after this step; once more to stop at once")
+        os.write(2, self.WORDS)
