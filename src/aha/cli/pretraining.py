@@ -101,7 +101,7 @@ def pretrain_base(
     print(json.dumps(settings | {"parameters": decoder.num_parameters()}, indent=2))
     if dry_run:
         return
-    keep_settings(out / "settings.json", settings)
+    began_in = keep_settings(out, settings)
     decoder.initialise(torch.Generator().manual_seed(cfg.seed))
     if start is not None:
         load_weights(decoder, start)
@@ -119,27 +119,33 @@ def pretrain_base(
     progress.save()
     if trainer.done:
         save_model(out / "model", decoder, tokenizer)
-        write_facts(out / "model" / "pretraining.json", trainer, progress.elapsed_s, settings)
+        write_facts(
+            out / "model" / "pretraining.json", trainer, progress.elapsed_s, settings, began_in
+        )
         print(f"the model is in {out / 'model'}")
 
 
-def keep_settings(path: Path, settings: dict) -> None:
-    """Write them beside the checkpoints, or refuse to go on with others than a run began with."""
-    settings = json.loads(json.dumps(settings))
+def keep_settings(out: Path, settings: dict) -> dict:
+    """Write them beside the checkpoints, or refuse to go on with others than a run began with.
+
+    Returns the environment it began in: the commit at the end may be another one.
+    """
+    path = out / "settings.json"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-        return
-    before = json.loads(path.read_text())
-    now, then = flat(settings), flat(before)
+        out.mkdir(parents=True, exist_ok=True)
+        began = {"settings": settings, "environment": environment()}
+        path.write_text(json.dumps(began, indent=2) + "\n")
+    began = json.loads(path.read_text())
+    now, then = flat(json.loads(json.dumps(settings))), flat(began["settings"])
     changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     if changed:
         key = changed[0]
         raise ConfigError(
-            f"{key} {now.get(key)} in {path.parent}, which began with {then.get(key)}",
+            f"{key} {now.get(key)} in {out}, which began with {then.get(key)}",
             "the settings of before, or a new folder",
-            f"aha pretrain {path.parent}-2",
+            f"aha pretrain {out}-2",
         )
+    return began["environment"]
 
 
 def flat(settings: dict, prefix: str = "") -> dict:
@@ -150,7 +156,9 @@ def flat(settings: dict, prefix: str = "") -> dict:
     return found
 
 
-def write_facts(path: Path, trainer: Pretrainer, seconds: float, settings: dict) -> None:
+def write_facts(
+    path: Path, trainer: Pretrainer, seconds: float, settings: dict, began_in: dict
+) -> None:
     """What the model card and every run that starts from this base will quote."""
     cost = Cost.of(seconds, *MACHINES["cloud-2vcpu"])
     facts = {
@@ -159,7 +167,7 @@ def write_facts(path: Path, trainer: Pretrainer, seconds: float, settings: dict)
         "hours": seconds / 3600,
         "cost_usd": cost.usd,
         "kwh": cost.kwh,
-        "environment": environment(),
+        "environment": began_in,
         **settings,
     }
     path.write_text(json.dumps(facts, indent=2) + "\n")
