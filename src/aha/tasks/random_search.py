@@ -23,15 +23,15 @@ def search(
     """One search: (completion, solved within `budget` tokens, answer block included)."""
     writer = Writer(TraceMix(), Random(seed_for("random search", seed, *numbers, target)))
     trace = Trace(numbers, target)
-    start = tuple(Term(n, str(n)) for n in numbers)
+    start = tuple(map(Term.given, numbers))
     while True:
         size = len(trace.lines)
         for _ in range(MAX_REDRAWS):
             del trace.lines[size:]
             end, _ = writer.forward(trace, start, target, gold=None, insight=0.0)
-            if end.text not in trace.tried:
+            if end.key not in trace.tried:
                 break
-        trace.tried.add(end.text)
+        trace.tried.add(end.key)
         trace.lines[-1] += " yes" if end.value == target else " no"
         trace.answer = end.text
         text = completion_text(trace)

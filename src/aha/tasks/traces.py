@@ -27,7 +27,9 @@ from aha.core.seeds import seed_for
 from aha.tasks.drills import page
 from aha.tasks.solver import OPERATORS, apply
 
-Step = tuple[int, str, int, int]  # a, op, b, result
+# Operations as they are tried: quotients often, because most of them are not whole.
+TRIED = "+-*////"
+REDOS = 12  # draws of an attempt before one that was made already is written again
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class TraceMix:
     numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 4, 4, 4)
     drill: float = 0.30  # chance of a page of arithmetic before each puzzle
     judged: float = 0.65  # of those pages: every result is judged against a goal
-    search: float = 0.62  # of the puzzles: try and check; the others guess at once
-    gold_guess: float = 0.05  # a direct guess that is right on purpose
-    gold_attempt: float = 0.12  # an attempt that follows a solution
+    search: float = 0.52  # of the puzzles: try and check; the others guess at once
+    gold_guess: float = 0.03  # a direct guess that is right on purpose
+    gold_attempt: float = 0.10  # an attempt that follows a solution
     insight: float = 0.30  # last operation chosen to hit the target when one does
     verify: float = 0.92  # searches that write a verdict after each full attempt
     backtrack: float = 0.45  # an attempt that starts from an intermediate result
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
-    patient: float = 0.08  # searches that are long: give_up / 12, gold_attempt / 8
+    patient: float = 0.12  # searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     high_result: int = 200  # results above it are written less often ...
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
@@ -66,17 +68,31 @@ class Trace:
     target: int
     gold: list[tuple] = field(default_factory=list)  # one solution, as moves on the start terms
     lines: list[str] = field(default_factory=list)
-    tried: set[tuple] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)  # keys of the attempts
     answer: str = ""
     solved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A number on the table with the expression that made it."""
+    """A number on the table with the expression that made it.
+
+    `key` is the expression with the operands of + and * in order: two ways to write one attempt
+    have the same key.
+    """
 
     value: int
     text: str
+    key: str
+
+    @classmethod
+    def given(cls, number: int) -> "Term":
+        return cls(number, str(number), str(number))
+
+    @classmethod
+    def made(cls, value: int, a: "Term", op: str, b: "Term") -> "Term":
+        first, second = sorted((a.key, b.key)) if op in "+*" else (a.key, b.key)
+        return cls(value, f"{a.nested}{op}{b.nested}", f"({first}{op}{second})")
 
     @property
     def nested(self) -> str:
@@ -86,7 +102,7 @@ class Term:
 def join(a: Term, op: str, b: Term) -> Term | None:
     """The term `a op b`, or None where the result leaves the non-negative integers."""
     value = apply(op, a.value, b.value)
-    return None if value is None else Term(value, f"{a.nested}{op}{b.nested}")
+    return None if value is None else Term.made(value, a, op, b)
 
 
 def line(a: Term, op: str, b: Term, result: Term) -> str:
@@ -109,7 +125,7 @@ class Writer:
             a, b = terms[i], terms[j]
             if a.value < b.value:
                 a, b = b, a
-            op = OPERATORS[int(rng.random() * 4)]
+            op = rng.choice(TRIED)
             result = join(a, op, b)
             if result is None:
                 continue
@@ -216,8 +232,8 @@ class Writer:
         kept, rest, back, ahead, need, moves = found
         trace.lines.append(f"{trace.target}{back}{kept.value}={need} need")
         end, _ = self.forward(trace, rest, need, moves, self.mix.insight)
-        answer = f"{end.nested}{ahead}{kept.nested}"
         # Its tables lack the number kept back: a later attempt must not start from them.
+        answer = Term.made(trace.target if end.value == need else -1, end, ahead, kept)
         return end.value == need, answer, [], need
 
     def attempt_subgoal(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
@@ -234,7 +250,7 @@ class Writer:
         else:
             last_a, last_op, last_b = end, ahead, kept
         trace.lines.append(line(last_a, last_op, last_b, last))
-        return last.value == trace.target, last.text, [], trace.target
+        return last.value == trace.target, last, [], trace.target
 
     def attempt_forward(self, trace: Trace, terms: tuple[Term, ...], gold: bool) -> tuple:
         moves = None
@@ -242,14 +258,14 @@ class Writer:
             full = len(terms) == len(trace.numbers)
             moves = trace.gold if full else self.gold_moves(terms, trace.target)
         end, states = self.forward(trace, terms, trace.target, moves, self.mix.insight)
-        return end.value == trace.target, end.text, states, trace.target
+        return end.value == trace.target, end, states, trace.target
 
     # -- documents -------------------------------------------------------------------------
 
     def search(self, trace: Trace) -> None:
-        """Try until solved or given up; an attempt that repeats an earlier answer is redone."""
+        """Try until solved or given up; an attempt that was made already is drawn anew."""
         mix, rng = self.mix, self.rng
-        start = tuple(Term(n, str(n)) for n in trace.numbers)
+        start = tuple(map(Term.given, trace.numbers))
         verify = rng.random() < mix.verify
         patient = rng.random() < mix.patient
         give_up = mix.give_up / 12 if patient else mix.give_up
@@ -259,19 +275,19 @@ class Writer:
         for _ in range(mix.max_attempts):
             gold = rng.random() < gold_attempt
             size = len(trace.lines)
-            for _redo in range(4):
+            for _redo in range(REDOS):
                 del trace.lines[size:]
                 right, answer, states, goal = self.attempt(trace, start, earlier, gold)
-                if answer not in trace.tried:
+                if answer.key not in trace.tried:
                     break
-            trace.tried.add(answer)
+            trace.tried.add(answer.key)
             earlier = states[1:] or earlier
             if verify:
                 trace.lines[-1] += " yes" if right else " no"
             result = int(trace.lines[-1].split("=")[1].split()[0])
-            closest = min(closest, (abs(result - goal), answer))
+            closest = min(closest, (abs(result - goal), answer.text))
             if right:
-                trace.answer, trace.solved = answer, True
+                trace.answer, trace.solved = answer.text, True
                 return
             if rng.random() < give_up:
                 break
@@ -281,7 +297,7 @@ class Writer:
         draw, mix = self.rng.random(), self.mix
         if len(start) == 2:  # by chance alone, so that "yes" and "no" are about as frequent
             end, _ = self.forward(trace, start, trace.target, None, insight=0.0)
-            return end.value == trace.target, end.text, [], trace.target
+            return end.value == trace.target, end, [], trace.target
         if earlier and self.rng.random() < mix.backtrack:
             return self.attempt_forward(trace, self.rng.choice(earlier), gold)
         if draw < mix.backward:
@@ -292,7 +308,7 @@ class Writer:
 
     def guess(self, trace: Trace) -> None:
         """Answer at once: no working at all, or one unchecked attempt."""
-        start = tuple(Term(n, str(n)) for n in trace.numbers)
+        start = tuple(map(Term.given, trace.numbers))
         gold = self.rng.random() < self.mix.gold_guess
         moves = trace.gold if gold else None
         end, _ = self.forward(trace, start, trace.target, moves, insight=0.0)
@@ -319,7 +335,7 @@ def made_up(writer: Writer, size: int, targets: range) -> Trace:
     """
     while True:
         numbers = tuple(writer.rng.randint(1, 99) for _ in range(size))
-        terms = tuple(Term(n, str(n)) for n in numbers)
+        terms = tuple(map(Term.given, numbers))
         moves = []
         while len(terms) > 1:
             a, op, b, result = writer.any_move(terms)
