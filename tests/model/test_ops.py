@@ -42,6 +42,12 @@ def plain_logprobs(logits, targets):
     return F.log_softmax(logits, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
+def plain_attention(q, k, v):
+    """Torch's own, the query heads side by side: [N, group, T, D]."""
+    keys, values = (x.unsqueeze(1).expand(q.shape) for x in (k, v))
+    return F.scaled_dot_product_attention(q, keys, values, is_causal=True, scale=1.0)
+
+
 def agree(ours, plain, x, tolerance=1e-5):
     """The same values, and the same gradient under an uneven weighting of the outputs."""
     mine, theirs = ours(x), plain(x)
@@ -163,3 +169,34 @@ OTHERS = {
 def test_token_logprobs_of_another_trainer(temperature):
     found = ops.token_logprobs(torch.tensor(LOGITS) / temperature, torch.tensor([0, 3, 3]))
     torch.testing.assert_close(found, torch.tensor(OTHERS[temperature]), rtol=1e-5, atol=1e-6)
+
+
+# Shorter than a block of queries, exactly one, exactly two, and a last one that is not full.
+@pytest.mark.parametrize("T", [1, 5, ops.QUERIES, 2 * ops.QUERIES, 2 * ops.QUERIES + 7])
+def test_causal_attention_is_torchs_own(rng, T):
+    q, k, v = normal(rng, 4, 3, T, 8), normal(rng, 4, T, 8), normal(rng, 4, T, 8)
+    agree(lambda x: ops.causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q)
+    agree(lambda x: ops.causal_attention(q, x, v), lambda x: plain_attention(q, x, v), k)
+    agree(lambda x: ops.causal_attention(q, k, x), lambda x: plain_attention(q, k, x), v)
+
+
+def test_causal_attention_gradcheck(rng, monkeypatch):
+    monkeypatch.setattr(ops, "QUERIES", 3)
+    shapes = [(2, 2, 7, 4), (2, 7, 4), (2, 7, 4)]
+    assert gradcheck(ops.causal_attention, [normal(rng, *s, dtype=torch.float64) for s in shapes])
+
+
+def test_causal_attention_in_bf16_stays_near_float32(rng):
+    """Over several blocks: the sums of the keys' gradients must not round at each."""
+    shapes = [(2, 2, 300, 16), (2, 300, 16), (2, 300, 16)]
+    wide = [normal(rng, *shape) for shape in shapes]
+    narrow = [x.detach().bfloat16().requires_grad_() for x in wide]
+    gradients = [torch.autograd.grad(ops.causal_attention(*x).sum(), x) for x in (wide, narrow)]
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b.float()).norm() < 0.02 * a.norm()
+
+
+def test_no_query_sees_a_later_key(rng):
+    q, k, v = normal(rng, 1, 1, 70, 4), normal(rng, 1, 70, 4), normal(rng, 1, 70, 4)
+    gradient = torch.autograd.grad(ops.causal_attention(q, k, v)[0, 0, 20].sum(), v)[0][0]
+    assert (gradient[:21].abs().sum(1) > 0).all() and not gradient[21:].any()

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from aha.model import ops
-from aha.model.transformer import Decoder, ModelConfig, causal_mask
+from aha.model.transformer import Decoder, ModelConfig
 
 
 @dataclass
@@ -106,7 +106,6 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
         tokens_PT[row, : len(prompt)] = torch.tensor(prompt)
     cache = KVCache(weights, P, T)
     cache.lengths = lengths
-    mask = causal_mask(T, weights.dtype, device)
     cos, sin = weights.cos[:T], weights.sin[:T]
     eps = config.rms_norm_eps
     x = F.embedding(tokens_PT.to(device), weights.embedding)
@@ -115,11 +114,14 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
         q, k, v = qkv.view(P, T, -1, D).transpose(1, 2).split([H, K, K], 1)
         cache.keys[index].copy_(ops.rotate(k, cos, sin))
         cache.values[index].copy_(v)
-        q = ops.rotate(q, cos, sin).reshape(P, K, H // K * T, D)
-        scores = q @ cache.keys[index].transpose(2, 3)
-        scores = scores.view(P, H, T, T) + mask
-        mixed = torch.softmax(scores, -1).view(P, K, -1, T) @ cache.values[index]
-        mixed = mixed.view(P, H, T, D).transpose(1, 2).reshape(P, T, H * D)
+        q = ops.rotate(q, cos, sin).reshape(P * K, H // K, T, D)
+        keys, values = (c[index].view(P * K, T, D) for c in (cache.keys, cache.values))
+        mixed = (
+            ops.causal_attention(q, keys, values)
+            .view(P, H, T, D)
+            .transpose(1, 2)
+            .reshape(P, T, H * D)
+        )
         x = x + F.linear(mixed, out)
         x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
     last = x[torch.arange(P, device=device), lengths - 1]
