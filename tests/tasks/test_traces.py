@@ -8,7 +8,7 @@ import pytest
 
 from aha.tasks.countdown import grade_countdown, split_of
 from aha.tasks.expression import read_expression
-from aha.tasks.traces import TraceMix, Writer, documents, made_up, prompt_line
+from aha.tasks.traces import Term, TraceMix, Writer, documents, join, made_up, prompt_line
 
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
 THREE = (3,)
@@ -121,7 +121,7 @@ class Attempts(Writer):
 
     def attempt(self, trace, start, earlier, gold):
         done = super().attempt(trace, start, earlier, gold)
-        self.made.append((done[1], done[0]))
+        self.made.append((done[1].text, done[0]))
         return done
 
 
@@ -211,7 +211,7 @@ def test_more_gold_is_more_right_answers():
 
     assert right(search=0.0, gold_guess=0.0) < 0.25
     assert right(search=0.0, gold_guess=1.0) == 1.0
-    assert right(search=1.0, gold_attempt=1.0) == 1.0
+    assert right(search=1.0, gold_attempt=1.0, patient=0.0) == 1.0
 
 
 def test_a_made_up_puzzle_comes_with_its_solution():
@@ -224,3 +224,22 @@ def test_a_made_up_puzzle_comes_with_its_solution():
             found = read_expression(last[3].text)
             assert found.value == trace.target
             assert sorted(found.numbers) == sorted(trace.numbers)
+
+
+def test_no_attempt_is_made_twice_in_whatever_order_it_is_written():
+    """`25+7` and `7+25` are one attempt: a search has as many keys as verdicts."""
+    writer = Writer(TraceMix(verify=1.0, patient=1.0, insight=0.0), Random(6))
+    verdicts = keys = 0
+    for _ in range(200):
+        trace = made_up(writer, 3, range(10, 101))
+        writer.search(trace)
+        verdicts += sum(text.endswith((" yes", " no")) for text in trace.lines)
+        keys += len(trace.tried)
+    assert verdicts > 1_000 and keys >= 0.995 * verdicts, (keys, verdicts)
+
+
+def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
+    a, b, c = map(Term.given, (3, 7, 25))
+    assert join(a, "+", b).key == join(b, "+", a).key
+    assert join(c, "*", join(a, "+", b)).key == join(join(b, "+", a), "*", c).key
+    assert join(c, "-", b).key != Term.made(0, b, "-", c).key
