@@ -230,7 +230,7 @@ def test_no_attempt_is_made_twice_in_whatever_order_it_is_written():
     """`25+7` and `7+25` are one attempt: a search has as many keys as verdicts."""
     writer = Writer(TraceMix(verify=1.0, patient=1.0, insight=0.0), Random(6))
     verdicts = keys = 0
-    for _ in range(200):
+    for _ in range(400):
         trace = made_up(writer, 3, range(10, 101))
         writer.search(trace)
         verdicts += sum(text.endswith((" yes", " no")) for text in trace.lines)
