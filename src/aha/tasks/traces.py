@@ -21,6 +21,7 @@ et al. (arXiv 2503.01307); the compact line grammar is ours.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from random import Random
 
 from aha.core.seeds import seed_for
@@ -28,7 +29,8 @@ from aha.tasks.drills import page
 from aha.tasks.solver import OPERATORS, apply
 
 # Operations as they are tried: quotients often, because most of them are not whole.
-TRIED = "+-*////"
+TRIED = "+-*//"
+GIVE_UP_ORDER = 0.02  # chance of an orderly search to end after a branch in vain
 REDOS = 12  # draws of an attempt before one that was made already is written again
 
 
@@ -41,9 +43,9 @@ class TraceMix:
 
     # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
     numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 4, 4, 4)
-    drill: float = 0.30  # chance of a page of arithmetic before each puzzle
+    drill: float = 0.25  # chance of a page of arithmetic before each puzzle
     judged: float = 0.65  # of those pages: every result is judged against a goal
-    search: float = 0.52  # of the puzzles: try and check; the others guess at once
+    search: float = 0.46  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
     insight: float = 0.30  # last operation chosen to hit the target when one does
@@ -52,8 +54,10 @@ class TraceMix:
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
-    patient: float = 0.12  # searches that are long: give_up / 12, gold_attempt / 8
+    orderly: float = 0.12  # searches that try operations in order, see `orderly`
+    patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
+    max_lines: int = 90  # of an orderly search
     high_result: int = 200  # results above it are written less often ...
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
     max_result: int = 1_000  # and above this one
@@ -70,6 +74,7 @@ class Trace:
     lines: list[str] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)  # keys of the attempts
     answer: str = ""
+    distance: int = 10**9  # of the answer from the target
     solved: bool = False
 
 
@@ -266,6 +271,9 @@ class Writer:
         """Try until solved or given up; an attempt that was made already is drawn anew."""
         mix, rng = self.mix, self.rng
         start = tuple(map(Term.given, trace.numbers))
+        if len(start) > 2 and rng.random() < mix.orderly:
+            self.orderly(trace, start, glance=rng.random() < 0.7)
+            return
         verify = rng.random() < mix.verify
         patient = rng.random() < mix.patient
         give_up = mix.give_up / 12 if patient else mix.give_up
@@ -292,6 +300,46 @@ class Writer:
             if rng.random() < give_up:
                 break
         trace.answer = closest[1]
+
+    def orderly(self, trace: Trace, terms: tuple[Term, ...], glance: bool) -> bool:
+        """Go through the pairs of numbers and + - * / in order, depth first; whether it ended well.
+
+        Of the last two numbers it tries every operation, or with `glance` only the one that comes
+        nearest. What was tried need not be remembered: each line says which one is next.
+        """
+        moves = self.moves_in_order(terms)
+        if len(terms) == 2 and glance and moves:
+            moves = [min(moves, key=lambda move: abs(move[3].value - trace.target))]
+        for a, op, b, result in moves:
+            trace.lines.append(line(a, op, b, result))
+            if len(terms) > 2:
+                if self.orderly(trace, (*self.without(terms, a, b), result), glance):
+                    return True
+                if len(trace.lines) > self.mix.max_lines or self.rng.random() < GIVE_UP_ORDER:
+                    return False
+                continue
+            right = result.value == trace.target
+            trace.lines[-1] += " yes" if right else " no"
+            distance = abs(result.value - trace.target)
+            if distance < trace.distance:
+                trace.answer, trace.distance = result.text, distance
+            if right:
+                trace.solved = True
+                return True
+        return False
+
+    def moves_in_order(self, terms: tuple[Term, ...]) -> list[tuple]:
+        """Every operation on two of the terms that is legal, not idle and not too large."""
+        found = []
+        for a, b in combinations(terms, 2):
+            if a.value < b.value:
+                a, b = b, a
+            for op in OPERATORS:
+                result = join(a, op, b)
+                idle = b.value == 1 and op in "*/"
+                if result and not idle and 0 < result.value <= self.mix.max_result:
+                    found.append((a, op, b, result))
+        return found
 
     def attempt(self, trace: Trace, start: tuple[Term, ...], earlier: list, gold: bool) -> tuple:
         draw, mix = self.rng.random(), self.mix
