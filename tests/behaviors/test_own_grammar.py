@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from aha.behaviors.detector import Behaviours, read
+from aha.tasks.terms import Term
 from aha.tasks.traces import Trace, TraceMix, Writer, completion_text, made_up
 
 NOTHING_BACKWARD = {"backward": 0.0, "subgoal": 0.0}
@@ -31,7 +32,7 @@ class Telling(Writer):
 
 def searches(size: int, count: int, **mix) -> list[tuple[Trace, list[bool], Behaviours]]:
     """Traces, where their attempts started, and what the detector makes of their text."""
-    writer = Telling(TraceMix(**mix), Random(11))
+    writer = Telling(TraceMix(**{"orderly": 0.0, **mix}), Random(11))
     found = []
     for _ in range(count):
         trace = made_up(writer, size, range(10, 101))
@@ -107,3 +108,20 @@ def test_a_subgoal_is_achieved_where_the_writer_makes_it():
                 values = [text.split("=")[1].split()[0] for text in trace.lines[place + 1 :][:2]]
                 achieved += line.removeprefix("aim ") in values
         assert found.subgoals_achieved == achieved
+
+
+@pytest.mark.parametrize("glance", [True, False])
+@pytest.mark.parametrize("size", [3, 4])
+def test_counts_of_an_orderly_search(size, glance):
+    """One attempt a verdict, each from the table that the next pair in order lies on."""
+    writer, backtracks = Writer(TraceMix(), Random(12)), 0
+    for _ in range(100):
+        trace = made_up(writer, size, range(10, 101))
+        writer.orderly(trace, tuple(map(Term.given, trace.numbers)), glance)
+        found = read(completion_text(trace), trace.numbers, trace.target)
+        verdicts = [line for line in trace.lines if line.endswith((" yes", " no"))]
+        assert (found.line_errors, found.illegal) == (0, 0)
+        assert found.checks == found.true_checks == len(verdicts)
+        assert found.attempts >= len(verdicts) and found.answered == trace.solved
+        backtracks += found.backtracks
+    assert backtracks > 80

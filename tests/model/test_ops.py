@@ -172,7 +172,7 @@ def test_token_logprobs_of_another_trainer(temperature):
 
 
 # Shorter than a block of queries, exactly one, exactly two, and a last one that is not full.
-@pytest.mark.parametrize("T", [1, 5, ops.QUERIES, 2 * ops.QUERIES, 2 * ops.QUERIES + 7])
+@pytest.mark.parametrize("T", [1, 5, ops.BLOCK, 2 * ops.BLOCK, 2 * ops.BLOCK + 7])
 def test_causal_attention_is_torchs_own(rng, T):
     q, k, v = normal(rng, 4, 3, T, 8), normal(rng, 4, T, 8), normal(rng, 4, T, 8)
     agree(lambda x: ops.causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q)
@@ -181,7 +181,7 @@ def test_causal_attention_is_torchs_own(rng, T):
 
 
 def test_causal_attention_gradcheck(rng, monkeypatch):
-    monkeypatch.setattr(ops, "QUERIES", 3)
+    monkeypatch.setattr(ops, "BLOCK", 3)
     shapes = [(2, 2, 7, 4), (2, 7, 4), (2, 7, 4)]
     assert gradcheck(ops.causal_attention, [normal(rng, *s, dtype=torch.float64) for s in shapes])
 

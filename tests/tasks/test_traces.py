@@ -1,6 +1,7 @@
 """The corpus writer: every line true, every verdict true, every dial turns its behaviour off."""
 
 import re
+from collections import Counter
 from itertools import islice
 from random import Random
 
@@ -8,7 +9,9 @@ import pytest
 
 from aha.tasks.countdown import grade_countdown, split_of
 from aha.tasks.expression import read_expression
-from aha.tasks.traces import Term, TraceMix, Writer, documents, join, made_up, prompt_line
+from aha.tasks.solver import apply
+from aha.tasks.terms import Term, join, line
+from aha.tasks.traces import TraceMix, Writer, documents, made_up, prompt_line
 
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
 THREE = (3,)
@@ -200,7 +203,8 @@ def test_no_search_is_one_attempt_without_a_verdict():
 
 
 def test_giving_up_at_once_is_one_attempt():
-    for *_, completion in worked(300, search=1.0, give_up=1.0, patient=0.0, verify=1.0):
+    chance = {"patient": 0.0, "orderly": 0.0, "verify": 1.0}
+    for *_, completion in worked(300, search=1.0, give_up=1.0, **chance):
         assert completion.count(" no\n") + completion.count(" yes\n") == 1
 
 
@@ -211,7 +215,7 @@ def test_more_gold_is_more_right_answers():
 
     assert right(search=0.0, gold_guess=0.0) < 0.25
     assert right(search=0.0, gold_guess=1.0) == 1.0
-    assert right(search=1.0, gold_attempt=1.0, patient=0.0) == 1.0
+    assert right(search=1.0, gold_attempt=1.0, patient=0.0, orderly=0.0) == 1.0
 
 
 def test_a_made_up_puzzle_comes_with_its_solution():
@@ -228,7 +232,7 @@ def test_a_made_up_puzzle_comes_with_its_solution():
 
 def test_no_attempt_is_made_twice_in_whatever_order_it_is_written():
     """`25+7` and `7+25` are one attempt: a search has as many keys as verdicts."""
-    writer = Writer(TraceMix(verify=1.0, patient=1.0, insight=0.0), Random(6))
+    writer = Writer(TraceMix(verify=1.0, patient=1.0, insight=0.0, orderly=0.0), Random(6))
     verdicts = keys = 0
     for _ in range(400):
         trace = made_up(writer, 3, range(10, 101))
@@ -243,3 +247,44 @@ def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
     assert join(a, "+", b).key == join(b, "+", a).key
     assert join(c, "*", join(a, "+", b)).key == join(join(b, "+", a), "*", c).key
     assert join(c, "-", b).key != Term.made(0, b, "-", c).key
+
+
+def orderly(size: int, glance: bool, count: int = 150):
+    """Puzzles searched in order from the first line to the last: (trace, found)."""
+    writer = Writer(TraceMix(), Random(8))
+    for _ in range(count):
+        trace = made_up(writer, size, range(10, 101))
+        found = writer.orderly(trace, tuple(map(Term.given, trace.numbers)), glance)
+        yield trace, found
+
+
+@pytest.mark.parametrize("glance", [True, False])
+@pytest.mark.parametrize("size", [3, 4])
+def test_an_orderly_search_tells_the_truth_and_answers_what_it_came_nearest_to(size, glance):
+    ends = Counter()
+    for trace, found in orderly(size, glance):
+        results = []
+        for text in trace.lines:
+            a, op, b, result, word = LINE.fullmatch(text).group(1, 2, 3, 4, 5)
+            assert apply(op, int(a), int(b)) == int(result), text
+            if word:
+                assert (word == " yes") == (int(result) == trace.target), text
+                results.append(int(result))
+        value = read_expression(trace.answer).value
+        nearest = min(abs(result - trace.target) for result in results)
+        assert abs(value - trace.target) == nearest and found == (nearest == 0) == trace.solved
+        ends[found] += 1
+    assert ends[True] > 60 and (size == 3 or ends[False])
+
+
+def test_an_orderly_search_of_three_numbers_rarely_misses():
+    """Nothing is left out but idle operations and large results, and giving up."""
+    assert sum(found for _, found in orderly(3, glance=False, count=400)) > 340
+
+
+def test_in_order_means_plus_minus_times_divided_by():
+    writer, terms = Writer(TraceMix(), Random(0)), tuple(map(Term.given, (4, 8, 1)))
+    assert [line(*move) for move in writer.moves_in_order(terms)] == [
+        *("8+4=12", "8-4=4", "8*4=32", "8/4=2"),
+        *("4+1=5", "4-1=3", "8+1=9", "8-1=7"),
+    ]

@@ -100,7 +100,7 @@ def rotary(x_BHTD, cos_TD, sin_TD):
     return _Rotary.apply(x_BHTD, cos_TD, sin_TD)
 
 
-QUERIES = 64  # of a block: small enough to skip most of what the mask hides
+BLOCK = 64  # of a block: small enough to skip most of what the mask hides
 
 
 class _CausalAttention(torch.autograd.Function):
@@ -108,8 +108,8 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx, q, k, v):
         N, group, T, D = q.shape
         out, blocks = torch.empty_like(q), []
-        for first in range(0, T, QUERIES):
-            last = min(first + QUERIES, T)
+        for first in range(0, T, BLOCK):
+            last = min(first + BLOCK, T)
             mine = q[:, :, first:last].reshape(N, -1, D)
             scores = torch.bmm(mine, k[:, :last].transpose(1, 2)).view(N, group, -1, last)
             scores[..., first:].add_(upper_triangle(last - first, q))
@@ -127,8 +127,8 @@ class _CausalAttention(torch.autograd.Function):
         grad_q = torch.empty_like(q)
         # Sums of several blocks: a narrow type would round at each.
         grad_k, grad_v = (torch.zeros_like(k, dtype=at_least_float32(k)) for _ in range(2))
-        for first, weights in zip(range(0, T, QUERIES), blocks, strict=True):
-            last = min(first + QUERIES, T)
+        for first, weights in zip(range(0, T, BLOCK), blocks, strict=True):
+            last = min(first + BLOCK, T)
             mine = q[:, :, first:last].reshape(N, -1, D)
             coming = grad[:, :, first:last].reshape(N, -1, D)
             grad_v[:, :last] += torch.bmm(weights.transpose(1, 2), coming)

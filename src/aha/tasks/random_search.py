@@ -8,7 +8,8 @@ from collections.abc import Callable
 from random import Random
 
 from aha.core.seeds import seed_for
-from aha.tasks.traces import Term, Trace, TraceMix, Writer, completion_text
+from aha.tasks.terms import Term
+from aha.tasks.traces import Trace, TraceMix, Writer, completion_text
 
 MAX_REDRAWS = 50
 

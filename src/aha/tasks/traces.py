@@ -27,6 +27,7 @@ from random import Random
 from aha.core.seeds import seed_for
 from aha.tasks.drills import page
 from aha.tasks.solver import OPERATORS, apply
+from aha.tasks.terms import Term, join, line
 
 # Operations as they are tried: quotients often, because most of them are not whole.
 TRIED = "+-*//"
@@ -76,42 +77,6 @@ class Trace:
     answer: str = ""
     distance: int = 10**9  # of the answer from the target
     solved: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A number on the table with the expression that made it.
-
-    `key` is the expression with the operands of + and * in order: two ways to write one attempt
-    have the same key.
-    """
-
-    value: int
-    text: str
-    key: str
-
-    @classmethod
-    def given(cls, number: int) -> "Term":
-        return cls(number, str(number), str(number))
-
-    @classmethod
-    def made(cls, value: int, a: "Term", op: str, b: "Term") -> "Term":
-        first, second = sorted((a.key, b.key)) if op in "+*" else (a.key, b.key)
-        return cls(value, f"{a.nested}{op}{b.nested}", f"({first}{op}{second})")
-
-    @property
-    def nested(self) -> str:
-        return f"({self.text})" if not self.text.isdigit() else self.text
-
-
-def join(a: Term, op: str, b: Term) -> Term | None:
-    """The term `a op b`, or None where the result leaves the non-negative integers."""
-    value = apply(op, a.value, b.value)
-    return None if value is None else Term.made(value, a, op, b)
-
-
-def line(a: Term, op: str, b: Term, result: Term) -> str:
-    return f"{a.value}{op}{b.value}={result.value}"
 
 
 class Writer:
@@ -271,7 +236,9 @@ class Writer:
         """Try until solved or given up; an attempt that was made already is drawn anew."""
         mix, rng = self.mix, self.rng
         start = tuple(map(Term.given, trace.numbers))
-        if len(start) > 2 and rng.random() < mix.orderly:
+        # It checks and goes back: with either dial at 0 there is none.
+        shown = mix.orderly if mix.verify and mix.backtrack and len(start) > 2 else 0.0
+        if rng.random() < shown:
             self.orderly(trace, start, glance=rng.random() < 0.7)
             return
         verify = rng.random() < mix.verify

@@ -1,0 +1,41 @@
+"""Numbers on the table, each with the expression that made it."""
+
+from dataclasses import dataclass
+
+from aha.tasks.solver import apply
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A number on the table with the expression that made it.
+
+    `key` is the expression with the operands of + and * in order: two ways to write one attempt
+    have the same key.
+    """
+
+    value: int
+    text: str
+    key: str
+
+    @classmethod
+    def given(cls, number: int) -> "Term":
+        return cls(number, str(number), str(number))
+
+    @classmethod
+    def made(cls, value: int, a: "Term", op: str, b: "Term") -> "Term":
+        first, second = sorted((a.key, b.key)) if op in "+*" else (a.key, b.key)
+        return cls(value, f"{a.nested}{op}{b.nested}", f"({first}{op}{second})")
+
+    @property
+    def nested(self) -> str:
+        return f"({self.text})" if not self.text.isdigit() else self.text
+
+
+def join(a: Term, op: str, b: Term) -> Term | None:
+    """The term `a op b`, or None where the result leaves the non-negative integers."""
+    value = apply(op, a.value, b.value)
+    return None if value is None else Term.made(value, a, op, b)
+
+
+def line(a: Term, op: str, b: Term, result: Term) -> str:
+    return f"{a.value}{op}{b.value}={result.value}"
