@@ -3,6 +3,8 @@
     48/6=8                         a bare page: results, mostly of products and quotients
     7*13=91
 
+    93/7                           not whole: left
+
      target 82                     a judged page: each result is compared with the goal
     25+57=82 yes
     82-7=75 need                   from here the goal is 75, for one line
@@ -35,6 +37,9 @@ def page(rng: Random, rates: Rates, target: int) -> str:
     lines, goal = [f" target {target}"], target
     while len(lines) <= size:
         text = judged_calculation(rng, rates.max_result, goal)
+        if "=" not in text:
+            lines.append(text)
+            continue
         lines.append(f"{text} {'yes' if text.endswith(f'={goal}') else 'no'}")
         goal = target
         if rng.random() < rates.backward:
@@ -54,8 +59,10 @@ def judged_calculation(rng: Random, max_result: int, goal: int) -> str:
 
 
 def calculation(rng: Random, max_result: int) -> str:
-    """One random operation with its result."""
+    """One random operation with its result, or a division that is left because it is not whole."""
     kind = rng.random()
+    if kind > 0.82:
+        return unfinished(rng)
     if kind < 0.35:
         high = rng.choice((99, 99, 99, 200, 999))
         a, b = rng.randint(1, high), rng.randint(1, 99)
@@ -69,6 +76,15 @@ def calculation(rng: Random, max_result: int) -> str:
         return f"{a}*{b}={a * b}"
     a, b = (small, other) if rng.random() < 0.3 else (other, small)
     return f"{a * b}/{b}={a}"
+
+
+def unfinished(rng: Random) -> str:
+    """A division that is not whole, often by little: it takes calculating to see that."""
+    while True:
+        b = rng.randint(2, 12) if rng.random() < 0.5 else rng.randint(2, 60)
+        a = b * rng.randint(1, max(1, 150 // b)) + rng.choice((1, -1, 2, -2, rng.randint(1, 99)))
+        if a > b and a % b:
+            return f"{a}/{b}"
 
 
 def reaching(rng: Random, goal: int) -> str:

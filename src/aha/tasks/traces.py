@@ -10,6 +10,7 @@ It is written by arithmetic and chance alone; no model takes part.
     25+7=32                       one operation a line; its result joins the numbers left
     32*3=96 no                    all used: a verdict
     32+3=35 no                    back to 32
+    32/3                          not whole: left
     82-7=75 need                  backwards: 75 is what the other two must make
     25*3=75 yes
     </think>
@@ -49,6 +50,7 @@ class TraceMix:
     search: float = 0.46  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
+    abandon: float = 0.15  # a division that is not whole is written, and left, before another move
     insight: float = 0.30  # last operation chosen to hit the target when one does
     verify: float = 0.92  # searches that write a verdict after each full attempt
     backtrack: float = 0.45  # an attempt that starts from an intermediate result
@@ -77,6 +79,7 @@ class Trace:
     answer: str = ""
     distance: int = 10**9  # of the answer from the target
     solved: bool = False
+    searches: bool = False
 
 
 class Writer:
@@ -87,8 +90,13 @@ class Writer:
 
     # -- choosing operations ---------------------------------------------------------------
 
-    def any_move(self, terms: tuple[Term, ...]) -> tuple[Term, str, Term, Term]:
-        """A random legal operation on two of the terms; large results and idle ones are rare."""
+    def any_move(
+        self, terms: tuple[Term, ...], trace: Trace | None = None
+    ) -> tuple[Term, str, Term, Term]:
+        """A random legal operation on two of the terms; large results and idle ones are rare.
+
+        With a trace, a division that turns out not to be whole may be left there as `60/18`.
+        """
         rng, mix = self.rng, self.mix
         while True:
             i, j = rng.sample(range(len(terms)), 2)
@@ -98,6 +106,8 @@ class Writer:
             op = rng.choice(TRIED)
             result = join(a, op, b)
             if result is None:
+                if trace and op == "/" and b.value and rng.random() < mix.abandon:
+                    trace.lines.append(f"{a.value}/{b.value}")
                 continue
             if result.value > mix.high_result and rng.random() > mix.high_rate:
                 continue
@@ -156,7 +166,7 @@ class Writer:
             move = moves.pop(0) if moves else None
             if move is None and len(terms) == 2 and self.rng.random() < insight:
                 move = self.hit(terms, goal)
-            a, op, b, result = move or self.any_move(terms)
+            a, op, b, result = move or self.any_move(terms, trace if trace.searches else None)
             trace.lines.append(line(a, op, b, result))
             terms = (*self.without(terms, a, b), result)
         return terms[0], states
@@ -238,6 +248,7 @@ class Writer:
         start = tuple(map(Term.given, trace.numbers))
         # It checks and goes back: with either dial at 0 there is none.
         shown = mix.orderly if mix.verify and mix.backtrack and len(start) > 2 else 0.0
+        trace.searches = True
         if rng.random() < shown:
             self.orderly(trace, start, glance=rng.random() < 0.7)
             return
@@ -275,9 +286,13 @@ class Writer:
         nearest. What was tried need not be remembered: each line says which one is next.
         """
         moves = self.moves_in_order(terms)
-        if len(terms) == 2 and glance and moves:
-            moves = [min(moves, key=lambda move: abs(move[3].value - trace.target))]
+        if len(terms) == 2 and glance:
+            whole = [move for move in moves if move[3]]
+            moves = [min(whole, key=lambda move: abs(move[3].value - trace.target))][: len(whole)]
         for a, op, b, result in moves:
+            if result is None:
+                trace.lines.append(f"{a.value}/{b.value}")
+                continue
             trace.lines.append(line(a, op, b, result))
             if len(terms) > 2:
                 if self.orderly(trace, (*self.without(terms, a, b), result), glance):
@@ -296,7 +311,8 @@ class Writer:
         return False
 
     def moves_in_order(self, terms: tuple[Term, ...]) -> list[tuple]:
-        """Every operation on two of the terms that is legal, not idle and not too large."""
+        """Every operation on two of the terms that is not idle and not too large. A division that
+        is not whole is among them, with None for a result: one has to try to see that."""
         found = []
         for a, b in combinations(terms, 2):
             if a.value < b.value:
@@ -304,7 +320,8 @@ class Writer:
             for op in OPERATORS:
                 result = join(a, op, b)
                 idle = b.value == 1 and op in "*/"
-                if result and not idle and 0 < result.value <= self.mix.max_result:
+                large = result and not 0 < result.value <= self.mix.max_result
+                if b.value and not idle and not large:
                     found.append((a, op, b, result))
         return found
 

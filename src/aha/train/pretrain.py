@@ -92,21 +92,24 @@ def collate(rows: list[tuple[list[int], int]], tokenizer: Tokenizer, result_weig
 
 
 def weigh(tokens_BT: torch.Tensor, tokenizer: Tokenizer, result_weight: float) -> torch.Tensor:
-    """`result_weight` for what stands between an "=" and the end of its line, 1 elsewhere.
+    """`result_weight` for what stands between an "=" or a "/" and the end of its line, 1 elsewhere.
 
-    Results and verdicts follow from what was read; which numbers to combine is mostly chance, and
-    its noise would drown them. Weights do not move the optimum: each token is predicted by itself.
+    Results, verdicts and whether a division is whole follow from what was read; which numbers to
+    combine is mostly chance, and its noise would drown them. Weights do not move the optimum: they
+    depend on what stands before a token, not on the token.
     """
     place = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
     nowhere = torch.full_like(tokens_BT, -1)
     last = {
         text: torch.where(tokens_BT == tokenizer.encode(text)[0], place, nowhere).cummax(1).values
-        for text in ("=", "\n")
+        for text in ("=", "/", "\n")
     }
     # A line's own newline still belongs to it: it says that there is no verdict.
     ends_here = last["\n"] == place
     before = torch.where(ends_here, last["\n"].roll(1, 1), last["\n"])
-    inside = (last["="] > before) & (last["="] < place)
+    inside = torch.zeros_like(ends_here)
+    for mark in ("=", "/"):
+        inside |= (last[mark] > before) & (last[mark] < place)
     return 1.0 + (result_weight - 1.0) * inside
 
 
