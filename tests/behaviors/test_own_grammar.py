@@ -105,7 +105,8 @@ def test_a_subgoal_is_achieved_where_the_writer_makes_it():
         for place, line in enumerate(trace.lines):
             if line.startswith("aim ") and line != f"aim {trace.target}":
                 # With three numbers an aim has two lines: make it of two, then use the third.
-                values = [text.split("=")[1].split()[0] for text in trace.lines[place + 1 :][:2]]
+                rest = [text for text in trace.lines[place + 1 :] if "=" in text]
+                values = [text.split("=")[1].split()[0] for text in rest[:2]]
                 achieved += line.removeprefix("aim ") in values
         assert found.subgoals_achieved == achieved
 

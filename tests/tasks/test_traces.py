@@ -13,6 +13,7 @@ from aha.tasks.solver import apply
 from aha.tasks.terms import Term, join, line
 from aha.tasks.traces import TraceMix, Writer, documents, made_up, prompt_line
 
+LEFT = re.compile(r"(\d+)/(\d+)")  # a division that is not whole
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
 THREE = (3,)
 SEARCHES = (3, 4)  # puzzles in which there is something to search
@@ -54,7 +55,8 @@ def test_the_shape_of_a_document():
         assert tag and answer.endswith("</answer>") and "\n" not in answer
         assert working == "" or working.endswith("\n")
         assert all(
-            LINE.fullmatch(text) or re.fullmatch(r"aim \d+", text) for text in lines_of(working)
+            LINE.fullmatch(text) or LEFT.fullmatch(text) or re.fullmatch(r"aim \d+", text)
+            for text in lines_of(working)
         )
 
 
@@ -69,8 +71,12 @@ def test_prompts_are_those_of_the_task():
 
 
 def test_every_line_is_true():
+    """Calculations come out as they say, and what is left as a division is not whole."""
     lines = [text for _, completion in written(1500) for text in lines_of(completion)]
-    calculations = [LINE.fullmatch(text) for text in lines if not text.startswith(("aim", " t"))]
+    left = [LEFT.fullmatch(text) for text in lines]
+    assert sum(map(bool, left)) > 200
+    assert all(int(found[1]) % int(found[2]) for found in left if found)
+    calculations = [LINE.fullmatch(text) for text in lines if "=" in text]
     assert len(calculations) > 5000
     for found in calculations:
         a, op, b, result = int(found[1]), found[2], int(found[3]), int(found[4])
@@ -262,9 +268,12 @@ def orderly(size: int, glance: bool, count: int = 150):
 @pytest.mark.parametrize("size", [3, 4])
 def test_an_orderly_search_tells_the_truth_and_answers_what_it_came_nearest_to(size, glance):
     ends = Counter()
-    for trace, found in orderly(size, glance):
+    for trace, solved in orderly(size, glance):
         results = []
         for text in trace.lines:
+            if found := LEFT.fullmatch(text):
+                assert int(found[1]) % int(found[2])
+                continue
             a, op, b, result, word = LINE.fullmatch(text).group(1, 2, 3, 4, 5)
             assert apply(op, int(a), int(b)) == int(result), text
             if word:
@@ -272,8 +281,8 @@ def test_an_orderly_search_tells_the_truth_and_answers_what_it_came_nearest_to(s
                 results.append(int(result))
         value = read_expression(trace.answer).value
         nearest = min(abs(result - trace.target) for result in results)
-        assert abs(value - trace.target) == nearest and found == (nearest == 0) == trace.solved
-        ends[found] += 1
+        assert abs(value - trace.target) == nearest and solved == (nearest == 0) == trace.solved
+        ends[solved] += 1
     assert ends[True] > 60 and (size == 3 or ends[False])
 
 
@@ -288,3 +297,5 @@ def test_in_order_means_plus_minus_times_divided_by():
         *("8+4=12", "8-4=4", "8*4=32", "8/4=2"),
         *("4+1=5", "4-1=3", "8+1=9", "8-1=7"),
     ]
+    *_, (a, op, b, result) = writer.moves_in_order((Term.given(3), Term.given(7)))
+    assert (a.value, op, b.value, result) == (7, "/", 3, None)

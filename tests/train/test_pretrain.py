@@ -62,11 +62,12 @@ def test_no_held_out_puzzle_is_ever_read(texts):
 def test_what_is_no_puzzle_is_a_page_of_arithmetic(texts):
     pages = [text for text in texts if not PROMPT.match(text)]
     judged = [page for page in pages if page.startswith(" target ")]
-    assert len(pages) > 600 and 0.5 < len(judged) / len(pages) < 0.8
+    assert len(pages) > 500 and 0.5 < len(judged) / len(pages) < 0.8
     for page in pages:
         target, rest = re.fullmatch(r"(?: target (\d+)\n)?((?:.+\n)+)", page).groups()
         words = " (yes|no|need)" if target else ""
-        assert re.fullmatch(rf"(\d+[-+*/]\d+=\d+{words}\n){{6,15}}", rest), page
+        line = rf"(\d+[-+*/]\d+=\d+{words}|\d+/\d+)\n"
+        assert re.fullmatch(rf"({line}){{6,15}}", rest), page
         assert target is None or int(target) not in HELD_OUT_TARGETS
 
 
@@ -127,6 +128,9 @@ def marked(text: str) -> str:
         ("32*3=96 no\n", ".....96 no$"),
         ("25*3=75 yes\n", ".....75 yes$"),
         ("82-7=75 need\n", ".....75 need$"),
+        # a division from its "/" on: whether it is whole, and the newline that leaves it
+        ("84/2=42 yes\n", "...2=42 yes$"),
+        ("60/18\n", "...18$"),
         # line by line, from the very first
         ("1+2=3\n3*4=12 no\n", "....3$....12 no$"),
         # what names no result weighs nothing more: goals, tags, answers
@@ -160,7 +164,7 @@ def test_a_prompt_is_given_and_not_learnt():
         match = PROMPT.match(TOKENIZER.decode(tokens))
         start = len(TOKENIZER.encode(match[0])) if match else 0
         assert not any(weights[:start]) and all(weights[start:])
-        assert weights[-1] == 1.0, "the stop token is learnt"
+        assert weights[-1] >= 1.0, "the stop token is not learnt"
 
 
 def test_a_weight_of_one_is_no_weight():
