@@ -43,9 +43,11 @@ class RolloutSection(Section):
 class AlgoSection(Section):
     advantage: str = "dr_grpo"
     loss: str = "pg"
-    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
-    clip_low: float = Field(0.2, ge=0.0)  # only of losses that clip
-    clip_high: float = Field(0.2, ge=0.0)
+    aggregation: Literal[
+        "token_mean", "sequence_mean", "sequence_sum", "sequence_total", "prompt_mean"
+    ] = "token_mean"
+    clip_low: float | None = Field(None, ge=0.0)  # of losses that clip; None: as in its paper
+    clip_high: float | None = Field(None, ge=0.0)
     updates: int = Field(1, ge=1)  # optimiser steps on each rollout; 1 is on-policy
 
 

@@ -12,8 +12,9 @@ from itertools import islice
 import torch
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.batch import Batch, pack_parts
+from aha.algo.batch import Batch, pack_parts, totals_of
 from aha.algo.losses import LOSSES, Totals, token_weights
+from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
@@ -82,7 +83,11 @@ class RLTrainer:
         # Credit: each completion against its own group.
         rewards = [[float(one.reward) for one in group] for group in graded]
         rewards_PG = torch.tensor(rewards)
-        advantages_PG = ADVANTAGES[self.cfg.algo.advantage](rewards_PG)
+        lengths_PG = torch.tensor(
+            [[float(len(one.completion.tokens)) for one in g] for g in graded]
+        )
+        estimator = ADVANTAGES[self.cfg.algo.advantage]
+        advantages_PG = call(estimator, rewards_PG, lengths_PG=lengths_PG)
         clock.lap("grade")
         numbers = self.learn(graded, advantages_PG)
         clock.lap("train")
@@ -112,8 +117,7 @@ class RLTrainer:
         """Forward, backward and one optimiser step, in parts that fit memory."""
         flat = [one for group in graded for one in group]
         rows = list(zip(flat, advantages_PG.flatten().tolist(), strict=True))
-        tokens = sum(len(one.completion.tokens) for one in flat)
-        totals = Totals(len(flat), tokens, self.cfg.rollout.max_new_tokens)
+        totals = totals_of(rows, self.cfg.rollout.max_new_tokens)
         # Rows without credit cannot move anything: they count in the totals but are not computed.
         useful = [row for row in rows if row[1] != 0.0]
         sums = torch.zeros(4)
@@ -140,10 +144,17 @@ class RLTrainer:
         logprobs_BT = self.decoder.token_logprobs(
             part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature
         )
-        losses_BT = LOSSES[algo.loss](
-            logprobs_BT, part.old_logprobs_BT, part.advantages_BT, algo.clip_low, algo.clip_high
+        losses_BT = call(
+            LOSSES[algo.loss],
+            logprobs_BT,
+            part.old_logprobs_BT,
+            part.advantages_BT,
+            mask_BT=mask_BT,
+            clip_low=algo.clip_low,
+            clip_high=algo.clip_high,
         )
-        loss = (losses_BT * token_weights(mask_BT, algo.aggregation, totals)).sum()
+        weights_BT = token_weights(mask_BT, algo.aggregation, totals, part.prompts)
+        loss = (losses_BT * weights_BT).sum()
         loss.backward()
         gap = ((logprobs_BT.detach() - part.old_logprobs_BT).abs() * mask_BT).sum()
         surprise = -(part.old_logprobs_BT * mask_BT).sum()
