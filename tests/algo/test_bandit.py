@@ -14,6 +14,7 @@ from aha.algo.losses import LOSSES
 from aha.algo.registry import call
 
 G = 16
+REFERENCE, ONES = torch.full((2 * G, 1), 0.5).log(), torch.ones(2 * G, 1)
 
 
 def draws(chance: float) -> torch.Tensor:
@@ -22,14 +23,15 @@ def draws(chance: float) -> torch.Tensor:
     return torch.tensor([[1] * n + [0] * (G - n) for n in rights])
 
 
-def learn(advantage: str, loss: str, steps: int, added=None) -> float:
+def learn(advantage: str, loss: str, steps: int, added=None, price=0.0, lr=0.5) -> float:
     """The chance of the better arm after some steps of two updates each."""
     logits = torch.zeros(2, requires_grad=True)
-    optimizer = torch.optim.SGD([logits], lr=0.5)
+    optimizer = torch.optim.SGD([logits], lr=lr)
     for _ in range(steps):
         arms_PG = draws(torch.softmax(logits, 0)[1].item())
-        credits_BT = call(ADVANTAGES[advantage], arms_PG.float(), k=2).view(-1, 1)
         old_BT = torch.log_softmax(logits, 0).detach()[arms_PG.view(-1, 1)]
+        paid_BT = kl.kl_in_reward(arms_PG.float().view(-1, 1), old_BT, REFERENCE, ONES, price)
+        credits_BT = call(ADVANTAGES[advantage], paid_BT.view(2, G), k=2).view(-1, 1)
         for _ in range(1 if loss == "pg" else 2):
             now_BT = torch.log_softmax(logits, 0)[arms_PG.view(-1, 1)]
             mask_BT = torch.ones_like(now_BT)
@@ -50,8 +52,13 @@ def test_the_better_arm_is_found(advantage, loss):
     assert learn(advantage, loss, 150) > (0.85 if advantage == "pass_at_k" else 0.95)
 
 
-@pytest.mark.parametrize("name", ["k2", "k3+"])
+@pytest.mark.parametrize("name", ["k2", "k3+", "in the reward"])
 def test_a_strong_kl_holds_the_policy_at_the_reference(name):
-    reference = torch.full((2 * G, 1), 0.5).log()
-    held = learn("dr_grpo", "pg", 150, lambda now: 30 * kl.ESTIMATORS[name](now, reference) / 5)
-    assert abs(held - 0.5) < 0.05 < learn("dr_grpo", "pg", 150) - 0.5
+    """The pull p(1-p) of the reward and the coef p(1-p) logit of the KL meet at logit 1/coef:
+    with 30 that is a chance of 0.508."""
+    if name == "in the reward":
+        held = learn("dr_grpo", "pg", 100, price=30.0, lr=0.02)
+    else:
+        term = kl.ESTIMATORS[name]
+        held = learn("dr_grpo", "pg", 100, lambda now: 30 * term(now, REFERENCE), lr=0.02)
+    assert 0.5 < held < 0.51

@@ -1,6 +1,7 @@
 """Losses and the ways to add them up: hand numbers, other trainers' numbers, and slices."""
 
 import json
+import sys
 from math import exp, log
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
-from aha.algo.registry import Registry, call
+from aha.algo.registry import Registry, call, load_outside
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 INPUTS = {
@@ -153,6 +154,34 @@ def test_weights_by_hand():
         weights_BT = token_weights(mask_BT, name, totals, (7, 8))
         expected = torch.tensor([[short, 0, 0], [long, long, long]])
         torch.testing.assert_close(weights_BT, expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_rows_without_credit_move_nothing_unless_the_loss_says_so(name):
+    """The trainer skips them, also where the policy has moved since they were drawn."""
+    logprobs_BT = INPUTS["logprobs_BT"].clone().requires_grad_()
+    old, mask, none = INPUTS["old_logprobs_BT"], INPUTS["mask_BT"], torch.zeros_like(logprobs_BT)
+    call(LOSSES[name], logprobs_BT, old, none, mask_BT=mask).sum().backward()
+    assert bool(logprobs_BT.grad.any()) == LOSSES[name].every_row
+
+
+def test_an_installed_package_registers_its_own(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(
+        "from aha.algo.losses import loss\n"
+        "@loss('theirs')\n"
+        "def theirs(logprobs_BT, old_logprobs_BT, advantages_BT):\n"
+        "    return -2 * advantages_BT * logprobs_BT\n"
+    )
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[aha.algorithms]\ntheirs = theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_outside()
+    try:
+        assert LOSSES.pop("theirs")(1.0, 0.0, 3.0) == -6.0
+    finally:
+        sys.modules.pop("theirs", None)
 
 
 def test_a_step_without_tokens_is_a_broken_promise():

@@ -151,7 +151,7 @@ def gmpo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.4, clip_high=0.
     return -row_mean(advantages_BT, mask_BT) * ratio_B1.expand_as(logprobs_BT)
 
 
-@loss("quadratic")
+@loss("quadratic", every_row=True)
 def quadratic(logprobs_BT, old_logprobs_BT, advantages_BT, tau=0.1):
     """-(A logp - tau/2 (logp - old)^2): a policy gradient held by the square of the way gone.
 
