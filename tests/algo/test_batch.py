@@ -167,3 +167,10 @@ def test_parts_keep_to_the_budget_and_hold_every_row_once():
 
 def test_no_rows_no_parts():
     assert pack_parts([], PAD, 100) == []
+
+
+def test_a_batch_moves_whole():
+    batch = pack(ROWS, PAD)
+    moved = batch.to("meta")
+    assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
+    assert (moved.start, moved.prompts) == (batch.start, batch.prompts)

@@ -191,9 +191,12 @@ def test_a_step_makes_what_was_right_likelier(aggregation):
 
 
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if not LOSSES[name].every_row])
 def test_groups_of_equal_rewards_change_no_parameter(reward, loss):
-    """Not even by the optimiser's momentum, which earlier steps have filled, or by decay."""
+    """Not even by the optimiser's momentum, which earlier steps have filled, or by decay.
+
+    A loss with a term of its own (quadratic) computes every row, so that the optimiser does step.
+    """
     cfg = config(algo={"loss": loss}, optim={"weight_decay": 0.1})
     trainer = make(cfg)
     trainer.step(trainer.problems())

@@ -1,9 +1,13 @@
 """The terms a recipe may add to the step: KL, entropy, correction, overlong, flat groups."""
 
+import math
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 import torch
 
-from aha.core.config import RunConfig
+from aha.core.config import RunConfig, load_config
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
 from aha.train.rl import Clock, RLTrainer, cut_off, lengths
@@ -145,3 +149,23 @@ def test_resampling_asks_other_problems_until_enough_groups_teach():
     assert report.numbers["informative"] >= step(make(StartsWith("0"))).numbers["informative"]
     ids = [group[0].completion.prompt.problem.id for group in report.groups]
     assert len(set(ids)) == 4
+
+
+# -- the packaged recipes -------------------------------------------------------------------
+
+RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
+    raw = load_config(path).model_dump()
+    small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
+    raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
+    raw["optim"] |= {"dtype": "float32"}
+    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
+    trainer = RLTrainer(decoder, TOKENIZER, StartsWith(DIGITS), engine, cfg)
+    before = weights(decoder)
+    reports = [step(trainer) for _ in range(2)]
+    assert reports[-1].version == 2 and not torch.equal(weights(decoder), before)
+    assert all(math.isfinite(value) for value in reports[-1].numbers.values())
