@@ -6,8 +6,9 @@ The policy here is a table of bigram logits, so that these tests need no decoder
 import pytest
 import torch
 
-from aha.algo.batch import pack, pack_parts
+from aha.algo.batch import pack, pack_parts, totals_of
 from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
+from aha.algo.registry import call
 from aha.core.records import Completion, Graded, Problem, Prompt
 
 PAD = STOP = 0  # the same id on purpose: a mask made by comparing ids would lose the stop token
@@ -51,12 +52,17 @@ def token_logprobs(logits_VV, part) -> torch.Tensor:
 
 def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
     logits_VV = table()
-    totals = Totals(len(ROWS), sum(len(g.completion.tokens) for g, _ in ROWS), 8)
+    totals = totals_of(ROWS, 8)
     for part in parts:
-        losses_BT = LOSSES[loss](
-            token_logprobs(logits_VV, part), part.old_logprobs_BT, part.advantages_BT
+        losses_BT = call(
+            LOSSES[loss],
+            token_logprobs(logits_VV, part),
+            part.old_logprobs_BT,
+            part.advantages_BT,
+            mask_BT=part.mask_BT,
         )
-        (losses_BT * token_weights(part.mask_BT, aggregation, totals)).sum().backward()
+        weights_BT = token_weights(part.mask_BT, aggregation, totals, part.prompts)
+        (losses_BT * weights_BT).sum().backward()
     return logits_VV.grad
 
 
@@ -71,6 +77,8 @@ def by_hand(aggregation: str) -> torch.Tensor:
             "token_mean": tokens,
             "sequence_mean": len(ROWS) * len(own),
             "sequence_sum": len(ROWS) * 8,
+            "sequence_total": len(ROWS),
+            "prompt_mean": len(ROWS) * len(own),  # here every completion has its own prompt
         }[aggregation]
         before = one.completion.prompt.tokens[-1]
         for token in own:
@@ -159,3 +167,10 @@ def test_parts_keep_to_the_budget_and_hold_every_row_once():
 
 def test_no_rows_no_parts():
     assert pack_parts([], PAD, 100) == []
+
+
+def test_a_batch_moves_whole():
+    batch = pack(ROWS, PAD)
+    moved = batch.to("meta")
+    assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
+    assert (moved.start, moved.prompts) == (batch.start, batch.prompts)

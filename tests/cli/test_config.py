@@ -172,6 +172,40 @@ def test_more_updates_than_prompts_are_refused():
     refused("updates 9", algo__updates=9, algo__loss="ppo_clip", rollout__prompts=8)
 
 
+@pytest.mark.parametrize(
+    ("match", "settings"),
+    [
+        ("does not read it", {"dual_clip": 3}),
+        ("does not read it", {"tau": 0.1}),
+        ("does not read it", {"pass_k": 4}),
+        ("does not read it", {"kl_estimator": "k3"}),
+        ("does not read it", {"kl_coef": 0.1}),
+        ("does not read it", {"reference_reset": 100}),
+        ("does not read it", {"resample_rounds": 9}),
+        ("does not clip", {"clip_high": 0.28}),
+        ("without a correction", {"correction_high": 3}),
+        ("of 16 completions", {"advantage": "pass_at_k", "pass_k": 16}),
+        ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
+        ("counts its length", {"loss": "gspo"}),
+        ("counts its length", {"loss": "gmpo", "aggregation": "sequence_sum"}),
+        ("correct twice", {"loss": "ppo_clip", "correction": "icepop"}),
+        ("right gradient", {"kl": "reward", "kl_estimator": "k3"}),
+        ("pushes nowhere", {"kl": "loss", "kl_estimator": "k1"}),
+        ("makes rewards negative", {"advantage": "max_rl", "kl": "reward"}),
+        ("without a buffer", {"overlong": "soft"}),
+        ("of 320 tokens", {"overlong": "soft", "overlong_buffer": 320}),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
+    text = refused(match, **{f"algo__{key}": value for key, value in settings.items()})
+    assert "wanted" in text
+
+
+def test_without_a_group_baseline_a_group_may_be_one():
+    cfg = load_config(None, {"rollout.group_size": 1, "algo.advantage": "reinforce_pp"})
+    assert cfg.rollout.group_size == 1
+
+
 @pytest.mark.parametrize("numbers", [[], [1], [7], [3, 0]])
 def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
     refused("sizes from 2 to 6", task__numbers=numbers)

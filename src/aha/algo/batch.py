@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aha.algo.losses import Totals
 from aha.core.records import Graded
 
 
@@ -24,6 +25,7 @@ class Batch:
     mask_BT: torch.Tensor
     old_logprobs_BT: torch.Tensor
     advantages_BT: torch.Tensor
+    prompts: tuple[int, ...] = ()  # a key of each row's prompt, the same within a group
 
     @property
     def num_tokens(self) -> int:
@@ -32,7 +34,21 @@ class Batch:
     def to(self, device) -> "Batch":
         moved = (self.tokens_BT, self.mask_BT, self.old_logprobs_BT, self.advantages_BT)
         tokens, mask, old, advantages = (tensor.to(device) for tensor in moved)
-        return Batch(tokens, self.start, mask, old, advantages)
+        return Batch(tokens, self.start, mask, old, advantages, self.prompts)
+
+
+def prompt_key(graded: Graded) -> int:
+    """The object, not its text: two problems of a step may read alike (trap T6)."""
+    return id(graded.completion.prompt)
+
+
+def totals_of(rows: list[tuple[Graded, float]], max_new_tokens: int) -> Totals:
+    """The denominators of a step that consists of these rows."""
+    prompt_tokens: dict[int, int] = {}
+    for graded, _ in rows:
+        key, own = prompt_key(graded), len(graded.completion.tokens)
+        prompt_tokens[key] = prompt_tokens.get(key, 0) + own
+    return Totals(len(rows), sum(prompt_tokens.values()), max_new_tokens, prompt_tokens)
 
 
 def pack(rows: list[tuple[Graded, float]], pad_id: int) -> Batch:
@@ -50,7 +66,8 @@ def pack(rows: list[tuple[Graded, float]], pad_id: int) -> Batch:
         mask_BT[b, own] = 1.0
         old_BT[b, own] = torch.tensor(completion.logprobs)
         advantages_BT[b, own] = credit
-    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT)
+    keys = tuple(prompt_key(graded) for graded, _ in rows)
+    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys)
 
 
 def pack_parts(rows: list[tuple[Graded, float]], pad_id: int, max_tokens: int) -> list[Batch]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aha.core.combinations import check_algo
 from aha.core.errors import ConfigError
 
 
@@ -43,10 +44,30 @@ class RolloutSection(Section):
 class AlgoSection(Section):
     advantage: str = "dr_grpo"
     loss: str = "pg"
-    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
-    clip_low: float = Field(0.2, ge=0.0)  # only of losses that clip
-    clip_high: float = Field(0.2, ge=0.0)
+    aggregation: Literal[
+        "token_mean", "sequence_mean", "sequence_sum", "sequence_total", "prompt_mean"
+    ] = "token_mean"
+    clip_low: float | None = Field(None, ge=0.0)  # of losses that clip; None: as in its paper
+    clip_high: float | None = Field(None, ge=0.0)
+    dual_clip: float | None = Field(None, gt=1.0)  # ppo_clip: bound of a bad token's ratio
+    tau: float | None = Field(None, ge=0.0)  # quadratic: strength of the square
+    pass_k: int | None = Field(None, ge=1)  # pass_at_k: completions of which one must be right
     updates: int = Field(1, ge=1)  # optimiser steps on each rollout; 1 is on-policy
+    kl: Literal["none", "reward", "loss"] = "none"  # where the way from the reference is paid
+    kl_estimator: Literal["k1", "k2", "k3", "k3+"] | None = None  # None: k1 in reward, k3+ in loss
+    kl_coef: float = Field(0.001, ge=0.0)
+    reference_reset: int = Field(0, ge=0)  # steps until the reference becomes the policy; 0 = never
+    entropy_coef: float = Field(0.0, ge=0.0)  # bonus; 0 = none
+    correction: Literal[
+        *("none", "token_tis", "sequence_tis", "icepop", "sequence_mis", "geometric"),
+        "k3_rejection",
+    ] = "none"  # of the engine's log-probs against the trainer's
+    correction_low: float | None = Field(None, ge=0.0)  # bounds; None: the method's own
+    correction_high: float | None = Field(None, ge=0.0)
+    overlong: Literal["keep", "zero", "mask", "soft"] = "keep"  # of completions that were cut off
+    overlong_buffer: int = Field(0, ge=0)  # soft: tokens before the limit with a growing penalty
+    zero_variance: Literal["keep", "drop", "resample"] = "keep"  # of groups that teach nothing
+    resample_rounds: int = Field(3, ge=1)  # resample: rollouts of a step at most
 
 
 class OptimSection(Section):
@@ -57,7 +78,7 @@ class OptimSection(Section):
     beta2: float = Field(0.95, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0)
     grad_clip: float = Field(1.0, gt=0.0)
-    micro_batch_tokens: int = Field(16_384, ge=1)  # padding counted; bounds the memory
+    micro_batch_tokens: int = Field(4_096, ge=1)  # padding counted; few fit a cache, many a GPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
 
 
@@ -148,22 +169,6 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 
 def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
-    if cfg.rollout.group_size == 1:
-        raise ConfigError(
-            f"group_size 1 with the advantage {cfg.algo.advantage!r}, which compares a group",
-            "at least 2 completions of each prompt: alone, every advantage is 0",
-            "--rollout.group_size 16",
-        )
-    if cfg.algo.updates > cfg.rollout.prompts:
-        raise ConfigError(
-            f"algo.updates {cfg.algo.updates} of {cfg.rollout.prompts} prompts",
-            "at least one prompt for each update",
-        )
-    if cfg.algo.updates > 1 and cfg.algo.loss == "pg":
-        raise ConfigError(
-            "algo.updates > 1 with the loss 'pg', which ignores that the policy has moved",
-            "a loss with a ratio",
-            "--algo.loss ppo_clip",
-        )
+    check_algo(cfg)
     if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
         raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

@@ -260,12 +260,17 @@ class Decoder(nn.Module):
         return F.linear(self.hidden(tokens_BT, dtype), self.head(dtype)).float()
 
     def token_logprobs(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
-        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start], float32, nats.
+        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start], float32, nats."""
+        logits = self.logits(tokens_BT, start, dtype, temperature)
+        return ops.token_logprobs(logits, tokens_BT[:, start:])
 
-        Logits are computed only where they are needed: at positions start-1 .. T-2.
+    def logits(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
+        """What decides about the tokens from `start` on: [B, T - start, V].
+
+        They are computed only where they are needed: at positions start-1 .. T-2.
         """
         hidden = self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
         logits = F.linear(hidden, self.head(dtype))
         if temperature != 1.0:
             logits = logits / temperature
-        return ops.token_logprobs(logits, tokens_BT[:, start:])
+        return logits

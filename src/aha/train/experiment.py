@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
+from aha.algo.registry import load_outside
 from aha.core.config import RunConfig, explain
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt
@@ -213,6 +214,7 @@ def steps_of(trainer: RLTrainer):
 
 def check_names(cfg: RunConfig) -> None:
     """An advantage or a loss that does not exist is an error before the run exists."""
+    load_outside()
     for key, known in (("advantage", ADVANTAGES), ("loss", LOSSES)):
         name = getattr(cfg.algo, key)
         if name not in known:

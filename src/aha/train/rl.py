@@ -11,17 +11,24 @@ from itertools import islice
 
 import torch
 
-from aha.algo.advantages import ADVANTAGES
-from aha.algo.batch import Batch, pack_parts
+from aha.algo.advantages import ADVANTAGES, informative
+from aha.algo.batch import Batch, pack_parts, totals_of
+from aha.algo.correction import CORRECTIONS
+from aha.algo.entropy import entropy_bonus, token_entropy
+from aha.algo.filters import counted, mixed_groups, overlong_rewards
+from aha.algo.kl import ESTIMATORS
 from aha.algo.losses import LOSSES, Totals, token_weights
+from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.model import ops
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.tasks.base import Task
+from aha.train.reference import Reference
 
 
 class Clock:
@@ -35,6 +42,15 @@ class Clock:
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
         self.last = now
+
+
+def lengths(graded: list[list[Graded]]) -> torch.Tensor:
+    return torch.tensor([[float(len(one.completion.tokens)) for one in g] for g in graded])
+
+
+def cut_off(graded: list[list[Graded]]) -> torch.Tensor:
+    """[P, G]: 1 where the limit ended the completion; by its finish, never by its last token."""
+    return torch.tensor([[float(one.completion.finish == "length") for one in g] for g in graded])
 
 
 class RLTrainer:
@@ -53,42 +69,41 @@ class RLTrainer:
             fused=True,
         )
         self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
+        temperature = cfg.rollout.temperature
+        wanted = cfg.algo.kl != "none"
+        self.reference = Reference(decoder, self.dtype, temperature) if wanted else None
         self.version = 0
 
-    def problems(self) -> list[Problem]:
+    def seed(self, name: str, again: int) -> int:
+        """Of the coming step; `again` counts the further rollouts of the same step."""
+        return seed_for(self.cfg.seed, name, self.version, *([again] if again else []))
+
+    def problems(self, again: int = 0) -> list[Problem]:
         """The problems of the coming step: a function of the seed and the version alone, so that
         a resumed run, or one on more machines, meets the same ones."""
-        seed = seed_for(self.cfg.seed, "problems", self.version)
+        seed = self.seed("problems", again)
         return list(islice(self.task.problems("train", seed), self.cfg.rollout.prompts))
 
-    def sampling(self) -> Sampling:
+    def sampling(self, again: int = 0) -> Sampling:
         rollout = self.cfg.rollout
         return Sampling(
             rollout.max_new_tokens,
             rollout.group_size,
             rollout.temperature,
-            seed_for(self.cfg.seed, "rollout", self.version),
+            self.seed("rollout", again),
         )
 
     def step(self, problems: list[Problem]) -> StepReport:
         """P problems in, one optimiser update out."""
         clock = Clock()
-        # Ask: words become tokens here, once.
-        prompts = [Prompt.of(problem, self.task, self.tokenizer) for problem in problems]
-        groups = self.engine.generate(prompts, self.sampling())
-        clock.lap("rollout")
-        # Grade: a bad completion is a low reward with a reason, never an exception.
-        graded = [[Graded.of(completion, self.task) for completion in group] for group in groups]
+        graded, asked = self.rollout(problems, clock)
         # Credit: each completion against its own group.
-        rewards = [[float(one.reward) for one in group] for group in graded]
-        rewards_PG = torch.tensor(rewards)
-        advantages_PG = ADVANTAGES[self.cfg.algo.advantage](rewards_PG)
+        advantages_PG = self.credit(graded)
         clock.lap("grade")
-        numbers = self.learn(graded, advantages_PG)
+        numbers = self.learn(graded, advantages_PG) | asked
         clock.lap("train")
         # Publish: the engine must never run behind by accident.
-        self.version += 1
-        self.engine.load(self.decoder, self.version)
+        self.publish()
         clock.lap("publish")
         return StepReport(
             self.version,
@@ -97,6 +112,56 @@ class RLTrainer:
             numbers,
             clock.seconds,
         )
+
+    def answer(self, problems: list[Problem], again: int, clock: Clock) -> list[list[Graded]]:
+        """One rollout, graded."""
+        # Ask: words become tokens here, once.
+        prompts = [Prompt.of(problem, self.task, self.tokenizer) for problem in problems]
+        groups = self.engine.generate(prompts, self.sampling(again))
+        clock.lap("rollout")
+        # Grade: a bad completion is a low reward with a reason, never an exception.
+        graded = [[Graded.of(completion, self.task) for completion in group] for group in groups]
+        clock.lap("grade")
+        return graded
+
+    def rollout(self, problems: list[Problem], clock: Clock) -> tuple[list[list[Graded]], dict]:
+        """The graded groups of a step. With `resample`, other problems are asked until as many
+        groups teach as were wanted; the price is told in `asked`, rollouts per step."""
+        graded, rounds = self.answer(problems, 0, clock), 1
+        if self.cfg.algo.zero_variance != "resample":
+            return graded, {}
+        while rounds < self.cfg.algo.resample_rounds:
+            if int(informative(self.rewards(graded)).sum()) >= len(problems):
+                break
+            graded = graded + self.answer(self.problems(rounds), rounds, clock)
+            rounds += 1
+        chosen = mixed_groups(self.rewards(graded), len(problems))
+        return [graded[p] for p in chosen], {"asked": float(rounds)}
+
+    def rewards(self, graded: list[list[Graded]]) -> torch.Tensor:
+        """[P, G] after the rule for completions that were cut off."""
+        algo, limit = self.cfg.algo, self.cfg.rollout.max_new_tokens
+        rewards_PG = torch.tensor([[float(one.reward) for one in group] for group in graded])
+        return overlong_rewards(
+            rewards_PG, lengths(graded), cut_off(graded), algo.overlong, limit, algo.overlong_buffer
+        )
+
+    def credit(self, graded: list[list[Graded]]) -> torch.Tensor:
+        """[P, G] advantages: rewards, less the way from the reference if that is paid there."""
+        algo, rewards_PG = self.cfg.algo, self.rewards(graded)
+        if algo.kl == "reward":
+            distances_PG = self.reference.distances(graded, self.tokenizer.pad_id)
+            rewards_PG = rewards_PG - algo.kl_coef * distances_PG
+        estimator = ADVANTAGES[algo.advantage]
+        return call(estimator, rewards_PG, lengths_PG=lengths(graded), k=algo.pass_k)
+
+    def publish(self) -> None:
+        """The next version, in the engine as well, and in the reference when its time has come."""
+        self.version += 1
+        self.engine.load(self.decoder, self.version)
+        every = self.cfg.algo.reference_reset
+        if self.reference and every and self.version % every == 0:
+            self.reference.reset(self.decoder)
 
     def learn(self, graded: list[list[Graded]], advantages_PG: torch.Tensor) -> dict[str, float]:
         """The updates on one rollout: its groups are dealt into `updates` equal shares."""
@@ -110,13 +175,17 @@ class RLTrainer:
 
     def update(self, graded: list[list[Graded]], advantages_PG: torch.Tensor) -> dict[str, float]:
         """Forward, backward and one optimiser step, in parts that fit memory."""
+        algo = self.cfg.algo
+        counted_PG = counted(advantages_PG, cut_off(graded), algo.overlong, algo.zero_variance)
         flat = [one for group in graded for one in group]
         rows = list(zip(flat, advantages_PG.flatten().tolist(), strict=True))
-        tokens = sum(len(one.completion.tokens) for one in flat)
-        totals = Totals(len(flat), tokens, self.cfg.rollout.max_new_tokens)
-        # Rows without credit cannot move anything: they count in the totals but are not computed.
-        useful = [row for row in rows if row[1] != 0.0]
-        sums = torch.zeros(4)
+        rows = [row for row, counts in zip(rows, counted_PG.flatten(), strict=True) if counts]
+        # Rows without credit move nothing unless the loss has a term of its own: they count in the
+        # totals but are not computed. A step in which no row counts has no totals and no parts.
+        every = algo.kl == "loss" or algo.entropy_coef > 0 or LOSSES[algo.loss].every_row
+        useful = [row for row in rows if every or row[1] != 0.0]
+        totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
+        sums = torch.zeros(5)
         for part in pack_parts(useful, self.tokenizer.pad_id, self.cfg.optim.micro_batch_tokens):
             sums += self.backward(part.to(self.decoder.device), totals)
         lr = self.schedule()
@@ -125,29 +194,64 @@ class RLTrainer:
         )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        loss, gap, surprise, trained = sums.tolist()
-        return {
+        loss, gap, surprise, trained, kl = sums.tolist()
+        numbers = {
             "loss": loss,
             "grad_norm": float(grad_norm),
             "mismatch": gap / max(trained, 1.0),
             "entropy": surprise / max(trained, 1.0),
             "lr": lr,
         }
+        return numbers | ({"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {})
+
+    def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
+        at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
+        if not self.cfg.algo.entropy_coef:
+            return self.decoder.token_logprobs(*at), None
+        logits_BTV = self.decoder.logits(*at)
+        logprobs_BT = ops.token_logprobs(logits_BTV, part.tokens_BT[:, part.start :])
+        return logprobs_BT, token_entropy(logits_BTV)
+
+    def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
+        """[B, T] of all terms, and the sum of the KL."""
+        algo, mask_BT, old_BT = self.cfg.algo, part.mask_BT, part.old_logprobs_BT
+        losses_BT = call(
+            LOSSES[algo.loss],
+            logprobs_BT,
+            old_BT,
+            part.advantages_BT,
+            mask_BT=mask_BT,
+            **algo.model_dump(include={"clip_low", "clip_high", "dual_clip", "tau"}),
+        )
+        if algo.correction != "none":
+            bounds = {"low": algo.correction_low, "high": algo.correction_high}
+            log_rho_BT = logprobs_BT.detach() - old_BT
+            losses_BT = losses_BT * call(
+                CORRECTIONS[algo.correction], log_rho_BT, mask_BT, **bounds
+            )
+        kl_sum = 0.0
+        if algo.kl == "loss":
+            estimate = ESTIMATORS[algo.kl_estimator or "k3+"]
+            kl_BT = estimate(logprobs_BT, self.reference.logprobs(part))
+            kl_sum = float((kl_BT.detach() * mask_BT).sum())
+            losses_BT = losses_BT + algo.kl_coef * kl_BT
+        if entropies_BT is not None:
+            losses_BT = losses_BT + entropy_bonus(entropies_BT, algo.entropy_coef)
+        return losses_BT, kl_sum
 
     def backward(self, part: Batch, totals: Totals) -> torch.Tensor:
-        """Add one part's gradient. Returns [loss, sum |logp - old|, sum -old, tokens]."""
+        """Add one part's gradient. Returns [loss, sum |logp - old|, sum -old, tokens, sum KL]."""
         algo, mask_BT = self.cfg.algo, part.mask_BT
-        logprobs_BT = self.decoder.token_logprobs(
-            part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature
-        )
-        losses_BT = LOSSES[algo.loss](
-            logprobs_BT, part.old_logprobs_BT, part.advantages_BT, algo.clip_low, algo.clip_high
-        )
-        loss = (losses_BT * token_weights(mask_BT, algo.aggregation, totals)).sum()
+        logprobs_BT, entropies_BT = self.read(part)
+        losses_BT, kl_sum = self.token_losses(part, logprobs_BT, entropies_BT)
+        weights_BT = token_weights(mask_BT, algo.aggregation, totals, part.prompts)
+        loss = (losses_BT * weights_BT).sum()
         loss.backward()
         gap = ((logprobs_BT.detach() - part.old_logprobs_BT).abs() * mask_BT).sum()
         surprise = -(part.old_logprobs_BT * mask_BT).sum()
-        return torch.stack([loss.detach(), gap, surprise, mask_BT.sum()]).cpu()
+        kl = loss.new_tensor(kl_sum)
+        return torch.stack([loss.detach(), gap, surprise, mask_BT.sum(), kl]).cpu()
 
     def schedule(self) -> float:
         """Set and return the learning rate: linear warm-up, then linear to `final_lr`."""
@@ -161,9 +265,14 @@ class RLTrainer:
     def state_dict(self) -> dict:
         """All that the next step depends on besides the weights: every random stream is a
         function of the seed and the version."""
-        return {"optimizer": self.optimizer.state_dict(), "version": self.version}
+        state = {"optimizer": self.optimizer.state_dict(), "version": self.version}
+        if self.reference:
+            state["reference"] = self.reference.decoder.state_dict()
+        return state
 
     def load_state_dict(self, state: dict) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.reference:
+            self.reference.decoder.load_state_dict(state["reference"])
         self.version = state["version"]
         self.engine.load(self.decoder, self.version)

@@ -1,0 +1,118 @@
+"""Rollout correction: weights for tokens that another policy drew than the one that is trained.
+
+`log_rho_BT` = log-prob by the trainer - log-prob as recorded when the token was drawn. Every
+correction maps (log_rho_BT, mask_BT, low, high) to weights [B, T] without gradient (trap T22).
+Never multiply them into a ratio that is already taken against the recorded log-probs: that would
+count the correction twice.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+MAX_LOG_RATIO = 20.0
+CORRECTIONS: dict[str, Callable] = {}
+
+
+def correction(function: Callable) -> Callable:
+    # Registered as wrapped: the bare function would leak gradient into the weights.
+    CORRECTIONS[function.__name__] = torch.no_grad()(function)
+    return CORRECTIONS[function.__name__]
+
+
+def rho_of(log_rho: torch.Tensor) -> torch.Tensor:
+    return log_rho.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+def row_sum(values_BT, mask_BT) -> torch.Tensor:
+    return (values_BT * mask_BT).sum(1, keepdim=True)
+
+
+def row_mean(values_BT, mask_BT) -> torch.Tensor:
+    return row_sum(values_BT, mask_BT) / mask_BT.sum(1, keepdim=True).clamp(min=1)
+
+
+def inside(values, low: float, high: float) -> torch.Tensor:
+    return ((values >= low) & (values <= high)).to(values.dtype)
+
+
+@correction
+def token_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
+    """min(rho_t, high): truncated importance weights, token by token. Low variance, biased.
+
+    Source: Yao et al. 2025, 'Your efficient RL framework secretly brings you off-policy RL'.
+    A `low` above 0 bounds the weight from below as well.
+    """
+    return rho_of(log_rho_BT).clamp(low, high) * mask_BT
+
+
+@correction
+def sequence_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
+    """min(product of rho, high), the same weight for all tokens of a completion.  Source: as
+    token_tis; unbiased but for the cap."""
+    return rho_of(row_sum(log_rho_BT, mask_BT)).clamp(low, high) * mask_BT
+
+
+@correction
+def icepop(log_rho_BT, mask_BT, low: float = 0.5, high: float = 5.0):
+    """rho_t inside [low, high], else 0: tokens on which the two disagree are left out.
+
+    Source: IcePop (Ling team 2025).
+    """
+    rho_BT = rho_of(log_rho_BT)
+    return rho_BT * inside(rho_BT, low, high) * mask_BT
+
+
+@correction
+def sequence_mis(log_rho_BT, mask_BT, low: float = 0.5, high: float = 2.0):
+    """1 for completions whose product of rho lies inside [low, high], else 0.
+
+    Source: masked importance sampling of veRL's rollout correction. Long completions leave the
+    bounds by length alone; the geometric one does not care.
+    """
+    return inside(rho_of(row_sum(log_rho_BT, mask_BT)), low, high) * mask_BT
+
+
+@correction
+def geometric(log_rho_BT, mask_BT, low: float = 0.999, high: float = 1.001):
+    """1 for completions whose geometric mean of rho lies inside [low, high], else 0.  Source: as
+    sequence_mis."""
+    return inside(rho_of(row_mean(log_rho_BT, mask_BT)), low, high) * mask_BT
+
+
+@correction
+def k3_rejection(log_rho_BT, mask_BT, low: float = 0.0, high: float = 0.01):
+    """1 for completions whose mean of rho - log rho - 1 is at most `high`, else 0.
+
+    Source: as sequence_mis; the mean is the k3 estimate of KL(drawn || trained), always >= 0.
+    """
+    k3_BT = rho_of(log_rho_BT) - log_rho_BT - 1
+    return inside(row_mean(k3_BT, mask_BT), low, high) * mask_BT
+
+
+def normalised(weights_BT, mask_BT) -> torch.Tensor:
+    """Weights with mean 1 over the tokens of the mask, so that a cap does not shrink the step."""
+    mean = (weights_BT * mask_BT).sum() / mask_BT.sum()
+    return weights_BT / mean.clamp(min=1e-8)
+
+
+@torch.no_grad()
+def disagreement(log_rho_BT, mask_BT) -> dict[str, float]:
+    """What to watch, from raw weights: those behind a cap would look well for ever (trap T24).
+
+    gap mean |log rho|, kl and k3 of KL(drawn || trained), chi2, ess the effective share of tokens.
+    """
+    tokens = mask_BT.sum()
+    rho_BT = rho_of(log_rho_BT)
+
+    def mean(values_BT) -> float:
+        return float((values_BT * mask_BT).sum() / tokens)
+
+    return {
+        "gap": mean(log_rho_BT.abs()),
+        "kl": mean(-log_rho_BT),
+        "k3": mean(rho_BT - log_rho_BT - 1),
+        "chi2": mean(rho_BT.square()) - 1,
+        "ess": mean(rho_BT) ** 2 / mean(rho_BT.square()),
+        "max": float((rho_BT * mask_BT).max()),
+    }

@@ -1,0 +1,63 @@
+"""Estimates of KL(policy || reference), one number for every token, in nats.
+
+In the loss and in the reward are different methods. The gradient of an estimate is not an
+estimate of the gradient: in the loss k1 pushes nowhere, k2 and k3+ follow KL(policy || reference),
+and k3 follows KL(reference || policy), the other one (our vector kl/expected_gradient).
+"""
+
+from collections.abc import Callable
+
+import torch
+
+MAX_LOG_RATIO = 20.0  # before exp
+MAX_KL = 10.0  # a single token's k3 explodes where the reference likes it far better
+
+
+def k1(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
+    """logp - ref. Unbiased, of either sign.  Source: Schulman 2020, 'Approximating KL'."""
+    return logprobs_BT - ref_logprobs_BT
+
+
+def k2(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
+    """(logp - ref)^2 / 2. Biased value, right gradient.  Source: as k1; arXiv 2510.01555."""
+    return 0.5 * (logprobs_BT - ref_logprobs_BT).square()
+
+
+def k3(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
+    """e^d - d - 1 with d = ref - logp. Unbiased and >= 0, gradient of the other KL.
+
+    Source: as k1; the KL of GRPO (arXiv 2402.03300). Clamped as in veRL.
+    """
+    d = (ref_logprobs_BT - logprobs_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return (d.exp() - d - 1).clamp(-MAX_KL, MAX_KL)
+
+
+def k3_plus(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
+    """The value of k3 with the gradient of k2, which is that of KL(policy || reference).
+
+    Source: veRL's "k3+" (arXiv 2510.01555).
+    """
+    right = k2(logprobs_BT, ref_logprobs_BT)
+    return right - right.detach() + k3(logprobs_BT, ref_logprobs_BT).detach()
+
+
+def k3_off_policy(logprobs_BT, old_logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
+    """k3 times the ratio, which carries gradient: unbiased for tokens drawn by an older policy.
+
+    Source: DeepSeek-V3.2 (arXiv 2512.02556).
+    """
+    ratio = (logprobs_BT - old_logprobs_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    return ratio * k3(logprobs_BT, ref_logprobs_BT)
+
+
+ESTIMATORS: dict[str, Callable] = {"k1": k1, "k2": k2, "k3": k3, "k3+": k3_plus}
+
+
+@torch.no_grad()
+def kl_in_reward(rewards_BT, old_logprobs_BT, ref_logprobs_BT, mask_BT, coef: float):
+    """r_t - coef (old - ref): token rewards after the price of leaving the reference.
+
+    Without gradient: the price is a reward, and the policy gradient does the rest.
+    Source: Ouyang et al. 2022 (arXiv 2203.02155); PPO, RLOO and REINFORCE++ use it.
+    """
+    return (rewards_BT - coef * k1(old_logprobs_BT, ref_logprobs_BT)) * mask_BT

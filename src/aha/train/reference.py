@@ -1,0 +1,36 @@
+"""The reference: a frozen copy of the policy, and how far the policy has gone from it."""
+
+import copy
+
+import torch
+
+from aha.algo.batch import Batch, pack
+from aha.core.records import Graded
+from aha.model.transformer import Decoder
+
+
+class Reference:
+    """Weights that do not move, but for a reset to the policy's now and then."""
+
+    def __init__(self, decoder: Decoder, dtype: torch.dtype, temperature: float):
+        self.decoder = copy.deepcopy(decoder).requires_grad_(False)
+        self.dtype, self.temperature = dtype, temperature
+
+    @torch.no_grad()
+    def logprobs(self, part: Batch) -> torch.Tensor:
+        """[B, T], at the temperature of the rollout as the policy's own (trap T15)."""
+        return self.decoder.token_logprobs(part.tokens_BT, part.start, self.dtype, self.temperature)
+
+    def distances(self, groups: list[list[Graded]], pad_id: int) -> torch.Tensor:
+        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion."""
+        rows = []
+        for group in groups:
+            part = pack([(one, 0.0) for one in group], pad_id).to(self.decoder.device)
+            gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
+            rows.append(gaps_BT.sum(1).cpu())
+        return torch.stack(rows)
+
+    def reset(self, decoder: Decoder) -> None:
+        """Become the policy of this moment.  Source: every 400 steps in R1-Zero; ProRL (arXiv
+        2505.24864). Differs from ProRL: the optimiser keeps its state."""
+        self.decoder.load_state_dict(decoder.state_dict())

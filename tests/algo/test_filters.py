@@ -1,0 +1,62 @@
+"""Which completions and problems count, by hand."""
+
+import pytest
+import torch
+
+from aha.algo import correction, filters
+
+REWARDS_PG = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+LENGTHS_PG = torch.tensor([[5.0, 10, 8], [10, 4, 4], [3, 10, 9]])
+CUT_PG = (LENGTHS_PG == 10).float()
+
+
+def rewards(how: str) -> list[list[float]]:
+    return filters.overlong_rewards(REWARDS_PG, LENGTHS_PG, CUT_PG, how, 10, 4).tolist()
+
+
+def test_overlong_rewards_by_hand():
+    assert rewards("keep") == rewards("mask") == REWARDS_PG.tolist()
+    assert rewards("zero")[2] == [1.0, 0.0, 1.0]
+    # limit 10, buffer 4: nothing up to 6, then -1/4 a token
+    assert rewards("soft")[0] == [1.0, -1.0, 0.5]
+    with pytest.raises(AssertionError, match="half"):
+        rewards("half")
+
+
+def test_what_counts():
+    advantages_PG = torch.tensor([[0.5, -0.5, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert filters.counted(advantages_PG, CUT_PG, "keep", "keep").sum() == 9
+    # A completion without credit in a group that has some stays; a flat group goes as a whole.
+    for how in ("drop", "resample"):
+        dropped = filters.counted(advantages_PG, CUT_PG, "zero", how)
+        assert dropped.tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    masked = filters.counted(advantages_PG, CUT_PG, "mask", "keep")
+    assert torch.equal(masked, 1 - CUT_PG)
+
+
+def test_mixed_groups_come_first_and_flat_ones_fill_up():
+    assert filters.mixed_groups(REWARDS_PG, 1) == [0]
+    assert filters.mixed_groups(REWARDS_PG.flip(0), 1) == [2]
+    assert filters.mixed_groups(REWARDS_PG, 2) == [0, 1]
+
+
+def test_the_share_of_informative_groups_is_that_of_our_notes():
+    for p, G, wanted in [(0.02, 8, 0.15), (0.05, 16, 0.56), (0.1, 32, 0.97)]:
+        assert filters.informative_share(p, G) == pytest.approx(wanted, abs=0.006)
+
+
+def test_curricula_by_hand():
+    rates = (None, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+    assert [filters.ask_weight("off", rate) for rate in rates] == [1.0] * 7
+    assert [filters.ask_weight("pools", r) for r in rates] == [1.0, 0.2, 0.2, 1.0, 1.0, 0.2, 0.2]
+    assert [filters.ask_weight("no_positive", r) for r in rates] == [1.0] * 5 + [0.0] * 2
+
+
+@pytest.mark.parametrize("name", correction.CORRECTIONS)
+def test_no_correction_where_trainer_and_engine_agree(name):
+    mask_BT = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
+    log_rho_BT = torch.zeros(2, 3, requires_grad=True)
+    weights_BT = correction.CORRECTIONS[name](log_rho_BT, mask_BT)
+    assert torch.equal(weights_BT, mask_BT) and not weights_BT.requires_grad
+    seen = correction.disagreement(log_rho_BT, mask_BT)
+    assert seen == {"gap": 0, "kl": 0, "k3": 0, "chi2": 0, "ess": 1, "max": 1}

@@ -1,0 +1,171 @@
+"""The terms a recipe may add to the step: KL, entropy, correction, overlong, flat groups."""
+
+import math
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from aha.core.config import RunConfig, load_config
+from aha.model.transformer import Decoder
+from aha.rollout.native import NativeEngine
+from aha.train.rl import Clock, RLTrainer, cut_off, lengths
+
+from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+
+DIGITS = "0123456789"
+
+
+def make(task=None, prompts=4, lr=1e-3, **algo) -> RLTrainer:
+    raw = {
+        "steps": 30,
+        "rollout": {
+            **{"prompts": prompts, "group_size": 8, "max_new_tokens": 6},
+            "dtype": "float32",
+        },
+        "optim": {"lr": lr, "warmup": 0, "final_lr": 1.0, "dtype": "float32"},
+        "algo": algo,
+    }
+    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
+    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+
+
+def weights(decoder: Decoder) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in decoder.parameters()])
+
+
+def step(trainer: RLTrainer):
+    return trainer.step(trainer.problems())
+
+
+# -- the reference --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["reward", "loss"])
+def test_at_version_0_the_reference_is_the_policy(where):
+    """Ratio 1 and KL 0, so that the first step is the one without KL (in the reward), and the
+    reference stays where it is while the policy goes."""
+    trainer, plain = make(kl=where, kl_coef=0.1), make()
+    before = weights(trainer.reference.decoder)
+    report = step(trainer)
+    step(plain)
+    if where == "loss":
+        assert report.numbers["kl"] == pytest.approx(0.0, abs=1e-6)
+    gaps = (weights(trainer.decoder) - weights(plain.decoder)).abs()
+    assert (gaps > 1e-5).float().mean() < 1e-2
+    assert torch.equal(weights(trainer.reference.decoder), before)
+    assert not torch.equal(weights(trainer.decoder), before)
+    if where == "loss":
+        assert step(trainer).numbers["kl"] > 1e-6
+
+
+def test_the_reference_is_reset_and_resumed():
+    trainer = make(kl="loss", reference_reset=2)
+    step(trainer)
+    moved = trainer.state_dict()
+    assert not torch.equal(weights(trainer.decoder), weights(trainer.reference.decoder))
+    again = make(kl="loss", reference_reset=2)
+    again.reference.decoder.model.norm.weight.data.fill_(7.0)
+    again.load_state_dict(moved)
+    assert torch.equal(weights(again.reference.decoder), weights(trainer.reference.decoder))
+    step(trainer)
+    assert torch.equal(weights(trainer.decoder), weights(trainer.reference.decoder))
+
+
+def test_kl_pulls_back_where_rewards_say_nothing():
+    """All rewards equal: only the KL moves a policy that has gone away from its reference."""
+    trainer = make(StartsWith("", right=1), kl="loss", kl_estimator="k2", kl_coef=1.0, lr=1e-4)
+    with torch.no_grad():
+        for parameter in trainer.decoder.parameters():
+            parameter.mul_(0.97)
+    trainer.engine.load(trainer.decoder, 0)
+    first, *_, last = [step(trainer).numbers["kl"] for _ in range(4)]
+    assert 0 < last < first
+
+
+# -- entropy and correction ------------------------------------------------------------------
+
+
+def test_the_bonus_raises_the_entropy_where_rewards_say_nothing():
+    trainer = make(StartsWith("", right=1), entropy_coef=0.1)
+    found = [step(trainer).numbers["entropy"] for _ in range(5)]
+    assert found[-1] > found[0]
+
+
+@pytest.mark.parametrize("name", ["token_tis", "sequence_tis", "icepop", "sequence_mis"])
+def test_a_correction_is_idle_where_engine_and_trainer_agree(name):
+    corrected, plain = make(correction=name), make()
+    step(corrected), step(plain)
+    gaps = (weights(corrected.decoder) - weights(plain.decoder)).abs()
+    assert (gaps > 1e-5).float().mean() < 1e-2
+
+
+# -- what counts ----------------------------------------------------------------------------
+
+
+def test_completions_that_were_cut_off():
+    kept = step(make()).groups
+    cut_PG = cut_off(kept)
+    assert 0 < cut_PG.sum() < cut_PG.numel()
+    plain_PG = make().rewards(kept)
+    assert torch.equal(make(overlong="zero").rewards(kept), plain_PG * (1 - cut_PG))
+    soft_PG = make(overlong="soft", overlong_buffer=2).rewards(kept)
+    assert torch.equal(soft_PG, plain_PG - (lengths(kept) - 4).clamp(min=0) / 2)
+
+
+@pytest.mark.parametrize("settings", [{"overlong": "mask"}, {"zero_variance": "drop"}])
+def test_masked_and_flat_rows_leave_the_denominator(settings):
+    """The loss is that of the rows that count, over their own tokens."""
+    plain, filtered = make(), make(**settings)
+    graded, _ = plain.rollout(plain.problems(), Clock())
+    advantages_PG = plain.credit(graded)
+    advantages_PG[2:] = 0.0
+    flat_PG = ~(advantages_PG != 0).any(1, keepdim=True).expand(4, 8)
+    out_PG = cut_off(graded).bool() if "overlong" in settings else flat_PG
+    assert out_PG.any() and not out_PG.all()
+    tokens_PG = lengths(graded)
+    over_all = plain.update(graded, advantages_PG * ~out_PG)["loss"]
+    found = filtered.update(graded, advantages_PG)["loss"]
+    share = tokens_PG[~out_PG].sum() / tokens_PG.sum()
+    assert over_all == pytest.approx(found * share.item(), rel=1e-4)
+
+
+def test_a_step_in_which_nothing_counts_moves_nothing():
+    trainer = make(StartsWith("", right=1), zero_variance="drop")
+    before = weights(trainer.decoder)
+    report = step(trainer)
+    assert report.version == 1 and report.numbers["loss"] == 0.0
+    assert torch.equal(weights(trainer.decoder), before)
+
+
+def test_resampling_asks_other_problems_until_enough_groups_teach():
+    flat = make(StartsWith("", right=1), zero_variance="resample")
+    assert step(flat).numbers["asked"] == 3.0  # never enough: the rounds are over
+    rare = make(StartsWith("0"), zero_variance="resample", resample_rounds=8)
+    report = step(rare)
+    assert len(report.groups) == 4 and report.numbers["asked"] > 1
+    assert report.numbers["informative"] >= step(make(StartsWith("0"))).numbers["informative"]
+    ids = [group[0].completion.prompt.problem.id for group in report.groups]
+    assert len(set(ids)) == 4
+
+
+# -- the packaged recipes -------------------------------------------------------------------
+
+RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
+    raw = load_config(path).model_dump()
+    small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
+    raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
+    raw["optim"] |= {"dtype": "float32"}
+    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
+    trainer = RLTrainer(decoder, TOKENIZER, StartsWith(DIGITS), engine, cfg)
+    before = weights(decoder)
+    reports = [step(trainer) for _ in range(2)]
+    assert reports[-1].version == 2 and not torch.equal(weights(decoder), before)
+    assert all(math.isfinite(value) for value in reports[-1].numbers.values())
