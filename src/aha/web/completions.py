@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aha.web.marks import means_of, pieces_of, puzzle_of, text_of, visible
-from aha.web.reading import number, row_of
+from aha.web.reading import Tail, number, row_of
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000
@@ -42,14 +42,12 @@ class Index:
         self.path = path
         self.entries: list[Entry] = []
         self.broken = 0
-        self._end, self._inode = 0, None
+        self._end, self._tail = 0, Tail()
 
     def refresh(self) -> None:
         with self.path.open("rb") as source:
-            stat = self.path.stat()
-            if stat.st_size < self._end or stat.st_ino != self._inode:
-                self.entries, self.broken, self._end = [], 0, 0
-                self._inode = stat.st_ino
+            if not self._tail.fits(source, self._end):
+                self.entries, self.broken, self._end, self._tail = [], 0, 0, Tail()
             source.seek(self._end)
             for line in source:
                 if not line.endswith(b"\n"):
@@ -60,6 +58,7 @@ class Index:
                 else:
                     self.entries.append(entry_of(row, len(self.entries), self._end, len(line)))
                 self._end += len(line)
+                self._tail.read(line)
 
     def rows(self, entries: list[Entry]) -> list[dict]:
         with self.path.open("rb") as source:

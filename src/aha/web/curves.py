@@ -8,7 +8,7 @@ import threading
 from aha.web.reading import Lines, number
 from aha.web.runs import RunFolder
 
-POINTS = 800  # of one curve
+POINTS = 600  # of one curve
 AXES = ("step", "total_tokens", "elapsed_s")
 
 

@@ -8,9 +8,30 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 MAX_JSON_BYTES = 8_000_000
 PART_BYTES = 32_000_000  # of one look: a huge file is read over several
+TAIL_BYTES = 128
+
+
+class Tail:
+    """The last bytes that were read, to know a file that was written anew by.
+
+    Its size may have grown since, and its inode may be the old one: a freed number is given out
+    again at once.
+    """
+
+    def __init__(self):
+        self.seen = b""
+
+    def fits(self, source: BinaryIO, offset: int) -> bool:
+        """Whether the bytes in front of `offset` are those that were read there."""
+        source.seek(offset - len(self.seen))
+        return source.read(len(self.seen)) == self.seen
+
+    def read(self, data: bytes) -> None:
+        self.seen = (self.seen + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
 
 class Lines:
@@ -20,32 +41,31 @@ class Lines:
         self.path, self.offset = path, offset
         self.broken = 0
         self.half = False  # the last look met a line without an end
-        self._inode: int | None = None
+        self._tail = Tail()
 
     def more(self) -> tuple[list[dict], bool]:
         """(new rows, whether the file was rewritten, so that all before is void).
 
-        A resumed run cuts its files back: they get shorter, or are replaced by another file.
+        A resumed run cuts its files back, and may have written beyond the old end by now.
         """
         try:
             with self.path.open("rb") as source:
-                stat = os.fstat(source.fileno())
-                anew = stat.st_size < self.offset
-                anew |= self._inode is not None and self._inode != stat.st_ino
-                self._inode = stat.st_ino
+                size = os.fstat(source.fileno()).st_size
+                anew = size < self.offset or not self._tail.fits(source, self.offset)
                 if anew:
-                    self.offset = self.broken = 0
+                    self.offset, self.broken, self._tail = 0, 0, Tail()
                 source.seek(self.offset)
                 data = source.read(PART_BYTES)
         except OSError:
             anew = self.offset > 0
-            self.offset, self._inode, self.half = 0, None, False
+            self.offset, self._tail, self.half = 0, Tail(), False
             return [], anew
         end = data.rfind(b"\n") + 1
         self.half = end < len(data)
         if not end and len(data) == PART_BYTES:
             end = len(data)  # a line longer than a whole part is no line of ours
         self.offset += end
+        self._tail.read(data[:end])
         rows = [row_of(line) for line in data[:end].splitlines()]
         kept = [row for row in rows if row is not None]
         self.broken += len(rows) - len(kept)
