@@ -4,7 +4,8 @@ runs/NAME/
   config.json        the resolved recipe
   environment.json   versions, machine, commit
   metrics.jsonl      one row a step
-  completions/       step_000010.jsonl ..., before.jsonl, after.jsonl
+  evals.jsonl        one row an evaluation on the way
+  completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
   model/             the trained model
   summary.json       before, after, cost: written when the run is done

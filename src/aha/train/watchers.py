@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, as_row, evaluate
+from aha.eval.suite import EvalReport, as_row, evaluate, write_completions
 from aha.model.weights import save_model
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
@@ -72,7 +72,7 @@ def completion_rows(report: StepReport):
 
 
 class Evaluate:
-    """Looks at held-out validation problems every so many steps."""
+    """Looks at held-out validation problems every so many steps, and keeps the completions."""
 
     def __init__(
         self,
@@ -98,6 +98,8 @@ class Evaluate:
             "split": "validation",
             **found.numbers,
         }
+        # The same problems every time: what they got each time is worth a look later.
+        write_completions(self.run.completions / f"eval_{report.version:06d}.jsonl", found)
         append(self.run.path / "evals.jsonl", [row])
         self.tell(row)
 

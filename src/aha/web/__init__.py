@@ -1,0 +1,1 @@
+"""The dashboard and the report: reads run folders, never trains, knows no torch."""

@@ -1,0 +1,58 @@
+// The frame around every page, and which page an address means.
+
+import { html, render, useAddress, useLoad, address, api } from "/static/lib.js";
+import { Runs } from "/static/runs.js";
+import { Overview } from "/static/overview.js";
+import { Rollouts } from "/static/rollouts.js";
+import { Through } from "/static/through.js";
+import { Compare } from "/static/compare.js";
+
+const TABS = [
+  ["", "Overview"], ["rollouts", "Rollouts"], ["through", "Same puzzles"], ["report", "Report"],
+];
+
+function Report({ run }) {
+  const url = api(run, "report");
+  return html`<section>
+    <p class="lead"><a class="button" href=${url + "?save=1"} download>Save as one file</a>${" "}
+      <span class="dim">Opens anywhere, needs no network. The same as <code>aha report ${run}</code>.</span></p>
+    <iframe class="report" title=${"Report of " + run} src=${url} sandbox=""></iframe></section>`;
+}
+
+function Page({ parts, fields, list }) {
+  const kinds = (list && list.kinds) || {};
+  if (parts[0] === "run" && parts[1]) {
+    const run = parts[1];
+    if (parts[2] === "rollouts") return html`<${Rollouts} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
+    if (parts[2] === "through") return html`<${Through} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
+    if (parts[2] === "report") return html`<${Report} key=${run} run=${run} />`;
+    return html`<${Overview} key=${run} run=${run} />`;
+  }
+  if (parts[0] === "compare") return html`<${Compare} fields=${fields} list=${list} />`;
+  return html`<${Runs} list=${list} />`;
+}
+
+function App() {
+  const { parts, fields } = useAddress();
+  const { content: list, error } = useLoad(api(null, "runs"), 3000);
+  const run = parts[0] === "run" ? parts[1] : null;
+  document.title = run ? `${run} · aha` : "aha";
+  return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
+    <header class="top">
+      <a class="brand" href="#/">aha</a>
+      <nav aria-label="places"><a href="#/" aria-current=${!parts.length ? "page" : null}>Runs</a>
+        <a href="#/compare" aria-current=${parts[0] === "compare" ? "page" : null}>Compare</a></nav>
+      ${run && html`<span class="where">${run}</span>`}
+      ${run && html`<nav class="tabs" aria-label=${"pages of " + run}>${TABS.map(([key, name]) => html`
+        <a key=${name} href=${address(key ? ["run", run, key] : ["run", run])}
+          aria-current=${(parts[2] || "") === key ? "page" : null}>${name}</a>`)}</nav>`}
+    </header>
+    <main id="main" tabindex="-1">
+      ${error && html`<p class="failure" role="alert">No answer from the server: ${error}. Is <code>aha dash</code> still running?</p>`}
+      <${Page} parts=${parts} fields=${fields} list=${list} />
+    </main>`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));
+const waiting = document.querySelector("#app > .wait");
+if (waiting) waiting.remove();

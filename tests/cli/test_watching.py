@@ -1,0 +1,69 @@
+"""`aha report`, `aha compare`, `aha behaviors`, `aha dash`: what they print and refuse."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ..web.conftest import make_run, row, write_rows
+
+
+@pytest.fixture
+def runs(tmp_path):
+    make_run(tmp_path / "runs" / "good")
+    make_run(tmp_path / "runs" / "flat", right_after=4, seed=1)
+    return tmp_path / "runs"
+
+
+def test_report_is_written_into_the_run(aha, runs):
+    done = aha("report", "runs/good")
+    assert done.code == 0 and "opens offline" in done.out
+    assert (runs / "good" / "report.html").read_text().startswith("<!doctype html>")
+    assert aha("report", "runs/good", "--out", "mine.html").code == 0
+
+
+def test_compare_tells_the_interval_the_config_and_who_wins(aha, runs):
+    out = " ".join(aha("compare", "runs/flat", "runs/good").out.split())
+    assert "good minus flat: +70.0 points" in out and "Better" in out
+    assert "seed 1 0" in out
+    assert "right in good alone: 14" in out and "right in flat alone: 0" in out
+    assert "3 7 25 -> 82" in out
+
+
+def test_compare_without_shared_problems_says_why(aha, runs):
+    (runs / "good" / "completions" / "after.jsonl").unlink()
+    assert "share no held-out problem" in aha("compare", "runs/flat", "runs/good").out
+
+
+def test_behaviours_of_a_run_and_of_a_file(aha, runs, tmp_path):
+    out = aha("behaviors", "runs/good").out
+    assert "before" in out and "step 3" in out and "after" in out
+    write_rows(tmp_path / "texts.jsonl", [row(0, True), row(1, False)])
+    done = aha("behaviors", "texts.jsonl", "--json")
+    (line,) = [json.loads(line) for line in done.out.splitlines()]
+    assert line["completions"] == 2 and line["attempts"] == 1.5 and line["backtracks_root"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "none"),
+        ("report", "runs/good", "--out", "none/report.html"),
+        ("compare", "runs/good", "none"),
+        ("behaviors", "none"),
+        ("behaviors", "empty.jsonl"),
+        ("dash", "none"),
+        ("dash", "runs", "--port", "99999"),
+        ("dash", "runs", "--host", "no.such.host.invalid"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_code_2(aha, runs, tmp_path, words):
+    (tmp_path / "empty.jsonl").write_text("{}\n")
+    done = aha(*words)
+    assert done.code == 2 and done.err.startswith("aha: ") and len(done.err.splitlines()) == 1
+
+
+def test_watching_loads_no_torch():
+    code = "import aha.cli.watching, aha.web.serve, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""A small run folder as the training writes it, made here: this room needs no model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+RIGHT = "3+7=10\n10+25=35 no\n25*3=75\n75+7=82 yes\n</think>\n<answer>25*3+7</answer>"
+WRONG = "3+7=10\n10+25=35 no\n</think>\n<answer>3+7+25</answer>"
+
+
+def row(place: int, correct: bool, **more) -> dict:
+    """One completion as `eval.suite.as_row` writes it."""
+    return {
+        "id": f"countdown-{place}",
+        "numbers": [3, 7, 25],
+        "target": 82,
+        "prompt": "3 7 25 -> 82\n<think>",
+        "completion": RIGHT if correct else WRONG,
+        "tokens": 60 if correct else 30,
+        "finish": "stop",
+        "reward": float(correct),
+        "correct": correct,
+        "reason": "makes 82 of every number once" if correct else "makes 35, not 82",
+        **more,
+    }
+
+
+def metrics(step: int, **more) -> dict:
+    """One row of metrics.jsonl."""
+    return {
+        "step": step,
+        "elapsed_s": 2.0 * step,
+        "reward": step / 10,
+        "solve_rate": min(1.0, step / 10),
+        "mean_tokens": 40.0,
+        "truncated": 0.0,
+        "tokens": 1000,
+        "tokens_per_s": 500.0,
+        "entropy": 0.3,
+        "grad_norm": 0.1,
+        **more,
+    }
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as out:
+        out.writelines(json.dumps(one) + "\n" for one in rows)
+
+
+def held_out(right: int, of: int) -> dict:
+    """before.json or after.json."""
+    rate = right / of
+    return {
+        "solve_rate": rate,
+        "interval": [max(0, rate - 0.2), min(1, rate + 0.2)],
+        "problems": of,
+    }
+
+
+def make_run(path: Path, steps: int = 5, right_after: int = 18, seed: int = 0) -> Path:
+    """A finished run: 20 test problems, 4 right before; steps of 4 groups of 4."""
+    path.mkdir(parents=True)
+    config = {
+        "seed": seed,
+        "steps": steps,
+        "usd_per_hour": 0.08,
+        "watts": 30.0,
+        "model": {"path": "aha-tiny"},
+        "task": {"name": "countdown", "numbers": [3]},
+        "optim": {"lr": 3e-4},
+    }
+    before, after = held_out(4, 20), held_out(right_after, 20)
+    summary = {"before": before, "after": after, "cost_usd": 0.001, "kwh": 0.0005, "wall_s": 30.0}
+    summary |= {"base_cost_usd": 0.1, "base_kwh": 0.04, "time_to_aha_s": 6.0}
+    for name, content in {
+        "config": config,
+        "environment": {"python": "3.12", "packages": {"aha": "0.1.0"}},
+        "summary": summary,
+        "before": before,
+        "after": after,
+    }.items():
+        (path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    write_rows(path / "metrics.jsonl", [metrics(step) for step in range(1, steps + 1)])
+    texts = path / "completions"
+    write_rows(texts / "before.jsonl", [row(i, i < 4) for i in range(20)])
+    write_rows(texts / "after.jsonl", [row(i, i >= 20 - right_after) for i in range(20)])
+    for step in range(1, steps + 1):
+        write_step(path, step)
+    for step in (2, 4):
+        rate = {"step": step, "elapsed_s": 2.0 * step, **held_out(step, 8)}
+        write_rows(path / "evals.jsonl", [rate])
+        write_rows(texts / f"eval_{step:06d}.jsonl", [row(i, i < step) for i in range(8)])
+    return path
+
+
+def write_step(path: Path, step: int, **more) -> None:
+    rows = [
+        row(group, member < group, step=step, group=group, advantage=(member < group) - 0.5, **more)
+        for group in range(4)
+        for member in range(4)
+    ]
+    write_rows(path / "completions" / f"step_{step:06d}.jsonl", rows)
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return make_run(tmp_path / "runs" / "demo")

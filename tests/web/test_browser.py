@@ -1,0 +1,211 @@
+"""The dashboard in a real browser: live curves, clicks, filters, narrow screens, hostile text.
+
+Needs a Chromium of the system, which `apt-get install -y chromium` brings on Debian and Ubuntu.
+"""
+
+import json
+import time
+
+import pytest
+
+from .browser import Served, find_chromium
+from .conftest import make_run, metrics, row, write_rows, write_step
+
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium found: apt-get install -y chromium, or set AHA_CHROMIUM"
+)
+EVIL = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container lacks; every page here is our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("browser") / "runs"
+    make_run(root / "demo")
+    make_run(root / "other", right_after=10, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(runs):
+    served = Served(runs)
+    yield served.url
+    served.stop()
+
+
+class Visit:
+    """A page that remembers what it asked for and what went wrong."""
+
+    def __init__(self, page, url: str):
+        self.page, self.url = page, url
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", self._console)
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(message.text)
+
+    def go(self, path: str):
+        self.page.goto(f"{self.url}/{path}")
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium, url):
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    visit = Visit(context.new_page(), url)
+    yield visit
+    context.close()
+    assert not visit.faults
+    strangers = [one for one in visit.asked if not one.startswith((url, "data:", "file:"))]
+    assert not strangers, "a request left the machine"
+
+
+def test_the_list_leads_to_a_run_and_to_a_comparison(visit):
+    page = visit.go("#/")
+    page.get_by_label("compare demo").check()
+    page.get_by_label("compare other").check()
+    page.get_by_role("button", name="Compare 2").click()
+    page.get_by_text("What differs in their configs").wait_for()
+    assert page.locator(".gain").inner_text().count("20 held-out problems") == 1
+    assert "seed" in page.locator("table").inner_text()
+    page.locator(".cards a", has_text="demo").click()
+    page.locator(".tile").first.wait_for()
+
+
+def test_a_new_step_appears_by_itself_within_a_second(visit, runs):
+    run = make_run(runs / "live", steps=3)
+    (run / "summary.json").unlink()
+    page = visit.go("#/run/live")
+    page.locator("canvas").first.wait_for()
+    assert "3 / 3" in page.locator(".tiles").inner_text()
+    page.evaluate(
+        """() => { const tiles = document.querySelector('.tiles');
+        window.seen = new Promise((done) => new MutationObserver(() => {
+          if (tiles.innerText.includes('4 / 3')) done(Date.now()); })
+          .observe(tiles, {subtree: true, childList: true, characterData: true})); }"""
+    )
+    write_step(run, 4)
+    written = time.time()
+    write_rows(run / "metrics.jsonl", [metrics(4)])
+    late = page.evaluate("() => window.seen") / 1000 - written
+    assert late < 1.0, f"{late:.2f} s"
+
+
+def test_curves_grow_and_a_click_opens_the_completions_of_the_step(visit, runs):
+    page = visit.go("#/run/demo")
+    chart = page.locator(".chart", has_text="Reward")
+    over = chart.locator(".u-over")
+    over.wait_for()
+    box = over.bounding_box()
+    over.click(position={"x": box["width"] - 3, "y": box["height"] / 2})
+    page.locator(".group").first.wait_for()
+    assert "file=step_000005" in page.url
+    assert page.locator(".group").count() == 4 and page.locator("button.cell").count() == 16
+
+
+def test_the_keyboard_opens_a_step_as_well(visit):
+    page = visit.go("#/run/demo")
+    plot = page.locator(".chart", has_text="Reward").locator(".plot")
+    plot.locator("canvas").wait_for()
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.locator(".group").first.wait_for()
+    assert "file=step_000004" in page.url
+    page.keyboard.press("h")
+    page.wait_for_url("**file=step_000003**")
+
+
+def test_a_group_opens_with_marks_reward_advantage_and_reason(visit):
+    page = visit.go("#/run/demo/rollouts?file=step_000003")
+    page.locator(".group").nth(2).locator("button.cell").first.click()
+    text = page.locator(".completion").inner_text()
+    for words in ("✓ right", "advantage +0.50", "reward 1", "makes 82 of every number once"):
+        assert words in text
+    for words in ("↺ back to the start", "★ solution", "■ right answer"):
+        assert words in text
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.locator(".completion", has_text="makes 35, not 82").wait_for()
+
+
+def test_filters(visit):
+    page = visit.go("#/run/demo/rollouts?file=step_000003")
+    page.get_by_role("button", name="✓ right", exact=True).click()
+    page.get_by_text("6 of 16 completions; 6 right").wait_for()
+    page.get_by_role("button", name="✗ wrong", exact=True).click()
+    page.get_by_text("10 of 16 completions; 6 right").wait_for()
+    page.get_by_role("button", name="all", exact=True).click()
+    page.get_by_label("text to find").fill("75+7=82")
+    page.get_by_text("6 of 16 completions; 6 right").wait_for()
+    assert page.locator(".completion").count() == 6
+
+
+def test_the_same_puzzles_through_time(visit):
+    page = visit.go("#/run/demo/through?family=validation")
+    page.get_by_text("2 of 8 puzzles").wait_for()
+    page.locator("button.line").first.click()
+    page.locator(".beside .completion").nth(1).wait_for()
+    sides = page.locator(".beside .completion").all_inner_texts()
+    assert "✗ wrong" in sides[0] and "✓ right" in sides[1]
+
+
+def test_hostile_text_stays_text(visit, runs):
+    run = make_run(runs / "evil")
+    rows = [row(0, False, completion=EVIL, reason=EVIL, prompt=EVIL, group=0, id=EVIL)]
+    write_rows(run / "completions" / "step_000009.jsonl", rows)
+    config = {"model": {"path": EVIL}, "task": {"name": EVIL}, EVIL: EVIL}
+    (run / "config.json").write_text(json.dumps(config))
+    for path in (
+        "#/run/evil/rollouts?file=step_000009&view=list",
+        "#/run/evil/rollouts?file=step_000009&view=groups&group=0&place=0",
+        "#/run/evil",
+        "#/",
+        "#/compare?run=evil&run=demo",
+    ):
+        page = visit.go(path)
+        page.get_by_text("<img src=x").first.wait_for(state="attached")
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["#/", "#/run/demo", "#/run/demo/rollouts?file=step_000003&view=list", "#/run/demo/through",
+     "#/compare?run=demo&run=other", "#/run/demo/report"],
+)  # fmt: skip
+def test_every_page_fits_a_narrow_screen(visit, path):
+    visit.page.set_viewport_size({"width": 380, "height": 800})
+    page = visit.go(path)
+    page.locator("main section").wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_the_report_opens_from_disk(visit, runs, tmp_path):
+    from aha.web.report import write_report
+    from aha.web.runs import RunFolder
+
+    write_report(RunFolder(runs / "demo"), tmp_path / "report.html")
+    visit.page.goto((tmp_path / "report.html").as_uri())
+    assert "+70.0 points" in visit.page.locator("body").inner_text()
+    assert visit.page.locator("svg").count() >= 10
+    visit.page.set_viewport_size({"width": 380, "height": 800})
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 380
