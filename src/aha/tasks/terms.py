@@ -1,8 +1,9 @@
 """Numbers on the table, each with the expression that made it."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
-from aha.tasks.solver import apply
+from aha.tasks.solver import OPERATORS, apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,22 @@ def join(a: Term, op: str, b: Term) -> Term | None:
 
 def line(a: Term, op: str, b: Term, result: Term) -> str:
     return f"{a.value}{op}{b.value}={result.value}"
+
+
+def moves_in_order(
+    terms: tuple[Term, ...], largest: int
+) -> list[tuple[Term, str, Term, Term | None]]:
+    """Every operation on two of the terms, pair by pair and + - * /, that is not idle and whose
+    result is not larger than `largest`. A division that is not whole is among them, with None for
+    a result: one has to try to see that."""
+    found = []
+    for a, b in combinations(terms, 2):
+        if a.value < b.value:
+            a, b = b, a
+        for op in OPERATORS:
+            result = join(a, op, b)
+            idle = b.value == 1 and op in "*/"
+            large = result and not 0 < result.value <= largest
+            if b.value and not idle and not large:
+                found.append((a, op, b, result))
+    return found

@@ -22,13 +22,12 @@ et al. (arXiv 2503.01307); the compact line grammar is ours.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
 from random import Random
 
 from aha.core.seeds import seed_for
 from aha.tasks.drills import page
 from aha.tasks.solver import OPERATORS, apply
-from aha.tasks.terms import Term, join, line
+from aha.tasks.terms import Term, join, line, moves_in_order
 
 # Operations as they are tried: quotients often, because most of them are not whole.
 TRIED = "+-*//"
@@ -285,7 +284,7 @@ class Writer:
         Of the last two numbers it tries every operation, or with `glance` only the one that comes
         nearest. What was tried need not be remembered: each line says which one is next.
         """
-        moves = self.moves_in_order(terms)
+        moves = moves_in_order(terms, self.mix.max_result)
         if len(terms) == 2 and glance:
             whole = [move for move in moves if move[3]]
             moves = [min(whole, key=lambda move: abs(move[3].value - trace.target))][: len(whole)]
@@ -309,21 +308,6 @@ class Writer:
                 trace.solved = True
                 return True
         return False
-
-    def moves_in_order(self, terms: tuple[Term, ...]) -> list[tuple]:
-        """Every operation on two of the terms that is not idle and not too large. A division that
-        is not whole is among them, with None for a result: one has to try to see that."""
-        found = []
-        for a, b in combinations(terms, 2):
-            if a.value < b.value:
-                a, b = b, a
-            for op in OPERATORS:
-                result = join(a, op, b)
-                idle = b.value == 1 and op in "*/"
-                large = result and not 0 < result.value <= self.mix.max_result
-                if b.value and not idle and not large:
-                    found.append((a, op, b, result))
-        return found
 
     def attempt(self, trace: Trace, start: tuple[Term, ...], earlier: list, gold: bool) -> tuple:
         draw, mix = self.rng.random(), self.mix
