@@ -90,7 +90,8 @@ def start(cfg: RunConfig, path: Path) -> None:
     model = experiment.trainer.decoder
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
-        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
+        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}\n"
+        "watch it in a browser: run `aha dash` in another terminal"
     )
     finish(experiment.run_all(), cfg)
 
@@ -171,7 +172,7 @@ def card_rows(before: dict, after: dict):
     yield "cut off at the limit", both(lambda report: f"{report['truncated']:.1%}")
     yield "attempts of a completion", both(behavior("attempts", ".1f"))
     yield "checks of a completion", both(behavior("checks", ".1f"))
-    yield "goes back (to an intermediate)", both(behavior("backtracks_intermediate", ".2f"))
+    yield "goes back to a part result", both(behavior("backtracks_intermediate", ".2f"))
     yield "lines with right arithmetic", both(behavior("line_accuracy", ".1%"))
     yield "checks that are true", both(behavior("verdict_truth", ".1%"))
 
