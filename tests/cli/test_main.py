@@ -217,7 +217,7 @@ def test_eval_without_json_is_a_sentence(aha, model):
 
 
 def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
-    few, many = (rows_of(aha("baseline", "--n", 60, "--tokens", t))[0] for t in (40, 640))
+    few, many = (rows_of(aha("baseline", "--n", 60, "--tokens", t))[0] for t in (40, 160))
     assert few["solve_rate"] < many["solve_rate"] and few["n"] == many["n"] == 60
     low, high = many["interval"]
     assert low < many["solve_rate"] < high

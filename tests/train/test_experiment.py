@@ -96,9 +96,9 @@ def test_a_run_leaves_what_the_design_promises(straight, model):
     assert [row["step"] for row in read_rows(run.path / "evals.jsonl")] == [3, 6]
     assert [path.name for path in checkpoints(run.checkpoints)] == ["step_000004", "step_000006"]
     written = {path.name for path in run.completions.iterdir()}
-    assert written == {"before.jsonl", "after.jsonl"} | {
-        f"step_{step:06d}.jsonl" for step in range(1, STEPS + 1)
-    }
+    looks = {f"eval_{step:06d}.jsonl" for step in (3, 6)}
+    steps = {f"step_{step:06d}.jsonl" for step in range(1, STEPS + 1)}
+    assert written == {"before.jsonl", "after.jsonl"} | looks | steps
     assert RunConfig.model_validate(run.read("config.json")) == config(model)
 
 

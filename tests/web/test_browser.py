@@ -7,6 +7,7 @@ import json
 import time
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from .browser import Served, find_chromium
 from .conftest import make_run, metrics, row, write_rows, write_step
@@ -21,7 +22,6 @@ PATIENCE_MS = 30_000
 
 @pytest.fixture(scope="module")
 def chromium():
-    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         # The sandbox needs rights that a container lacks; every page here is our own.
@@ -155,7 +155,7 @@ def test_filters(visit):
     page.get_by_role("button", name="all", exact=True).click()
     page.get_by_label("text to find").fill("75+7=82")
     page.get_by_text("6 of 16 completions; 6 right").wait_for()
-    assert page.locator(".completion").count() == 6
+    expect(page.locator(".completion")).to_have_count(6)
 
 
 def test_the_same_puzzles_through_time(visit):
