@@ -4,17 +4,31 @@ Its weights are random and large, so that what it writes is far from uniform: a 
 or of a gradient would pass by luck on a freshly initialised decoder, whose logits are all alike.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import save_model
+from aha.rollout.compiled import COMPILERS
+from aha.rollout.native import has_native_bf16
 from aha.tasks.countdown import Countdown, as_problem, puzzles
 from aha.tasks.traces import prompt_line
+
+# Two promises of the engine's loop in C can only be held where it can be built: users without a
+# compiler get the torch loop, whose tests need nothing. CI has both.
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, COMPILERS)),
+    reason=f"the loop in C is built on the machine, and this one has none of {COMPILERS}",
+)
+needs_bf16 = pytest.mark.skipif(
+    not has_native_bf16(), reason="the loop in C computes bf16 with an instruction this CPU lacks"
+)
 
 # One thread: the sums of a matrix product depend on how many threads share it, and a test may
 # then differ from one machine to the next.

@@ -1,6 +1,5 @@
 """The loop in C: the torch loop's completions, bit for bit independent of the batch, built once."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,16 +10,12 @@ from aha.model.decode import InferenceWeights
 from aha.rollout import compiled
 from aha.rollout.compiled import CompiledLoop, NotCompiled, library, pack
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine, has_native_bf16
+from aha.rollout.native import NativeEngine
 
-from ..tiny import TOKENIZER, some_prompts, tiny_decoder
+from ..tiny import TOKENIZER, needs_bf16, needs_compiler, some_prompts, tiny_decoder
 
 SAMPLING = Sampling(max_new_tokens=60, group_size=6, seed=3)
-TYPES = ["float32"] + ["bfloat16"] * has_native_bf16()
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, compiled.COMPILERS)), reason="no C compiler on this machine"
-)
+TYPES = ["float32", pytest.param("bfloat16", marks=needs_bf16)]
 
 
 @pytest.fixture(autouse=True)

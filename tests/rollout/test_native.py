@@ -1,6 +1,5 @@
 """The native engine: recorded log-probs, independence of the batch, ends, order and limits."""
 
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -17,9 +16,17 @@ from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling, uniforms
-from aha.rollout.native import NativeEngine, compute_dtype, draw, has_native_bf16
+from aha.rollout.native import NativeEngine, compute_dtype, draw
 
-from ..tiny import TOKENIZER, ask, some_prompts, tiny_decoder, tiny_folder
+from ..tiny import (
+    TOKENIZER,
+    ask,
+    needs_bf16,
+    needs_compiler,
+    some_prompts,
+    tiny_decoder,
+    tiny_folder,
+)
 
 STOP = TOKENIZER.stop_ids[0]
 SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
@@ -31,11 +38,9 @@ def decoder():
     return tiny_decoder(std=0.25, **WIDTH)
 
 
-@pytest.fixture(scope="module", params=["torch", "compiled"])
+@pytest.fixture(scope="module", params=["torch", pytest.param("compiled", marks=needs_compiler)])
 def loop(request) -> str:
     """Both loops of the engine hold the same promises."""
-    if request.param == "compiled" and shutil.which("cc") is None:
-        pytest.skip("no C compiler on this machine")
     return request.param
 
 
@@ -274,9 +279,10 @@ def test_completions_carry_the_version_of_their_weights(loop):
     )
 
 
+@pytest.mark.parametrize(
+    "loop", ["torch", pytest.param("compiled", marks=[needs_compiler, needs_bf16])]
+)
 def test_bf16_writes_whole_completions_near_float32(decoder, prompts, loop):
-    if loop == "compiled" and not has_native_bf16():
-        pytest.skip("this CPU does not multiply bf16")
     engine = NativeEngine(decoder, TOKENIZER, "bfloat16", loop=loop)
     gaps = []
     for completion in flat(engine.generate(prompts[:4], SAMPLING)):

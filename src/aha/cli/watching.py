@@ -14,7 +14,7 @@ from aha.web.habits import BEHAVIOURS, Habits
 from aha.web.marks import behaviours_of, puzzle_of, visible
 from aha.web.reading import all_rows
 from aha.web.report import VERDICTS, write_report
-from aha.web.runs import RunFolder, is_run, open_run, rate_of
+from aha.web.runs import RunFolder, is_run, open_run, rate_of, rate_text
 
 console = Console(highlight=False)
 SHOWN = 6  # winners and losers
@@ -68,21 +68,13 @@ def rates_table(runs: tuple[RunFolder, RunFolder], names: list[str]) -> Table:
         cost = card["cost_usd"]
         table.add_row(
             name,
-            _rate(rate_of(run.read("before"))),
-            _rate(rate_of(run.read("after"))),
+            escape(rate_text(rate_of(run.read("before")), "-")),
+            escape(rate_text(rate_of(run.read("after")), "-")),
             "-" if card["step"] is None else f"{card['step']:.0f}",
             "-" if card["elapsed_s"] is None else f"{card['elapsed_s']:.0f}",
             "-" if cost is None else f"{100 * cost:.2f} cents",
         )
     return table
-
-
-def _rate(report: dict | None) -> str:
-    if report is None:
-        return "-"
-    ends = report["interval"]
-    interval = f" \\[{ends[0]:.1%}, {ends[1]:.1%}]" if ends else ""
-    return f"{report['solve_rate']:.1%}{interval}"
 
 
 def differences_table(differences: list[tuple], names: list[str]) -> Table | str:

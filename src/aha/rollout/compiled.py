@@ -129,8 +129,8 @@ class CompiledLoop:
             or odd
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
-        self.library = library(bf16)
-        tile = self.library.aha_tile()
+        self.code = library(bf16)
+        tile = self.code.aha_tile()
         order = [matrix for layer in weights.layers for matrix in (layer[0], *layer[2:])]
         self.matrices = [pack(matrix, tile) for matrix in (*order, weights.head)]
         self.biases = [layer[1].float().contiguous() for layer in weights.layers]
@@ -177,7 +177,7 @@ class CompiledLoop:
             s.temperature,
             *(array.ctypes.data for array in given.values()),
         )
-        if self.library.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
+        if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
             raise MemoryError("no memory for the keys and values of the rows")
         return given["tokens"], given["logprobs"], given["counts"]
 

@@ -16,7 +16,7 @@ from aha.web.figures import Figure, Line, Point, short
 from aha.web.habits import Habits, spread
 from aha.web.marks import KINDS, behaviours_of, pieces_of, puzzle_of, visible
 from aha.web.reading import all_rows, number
-from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, section
+from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -119,8 +119,8 @@ def card_of(run: RunFolder, paired: Paired | None) -> list[dict]:
         lines.append(
             {
                 "name": "solve rate",
-                "before": _rate(before),
-                "after": _rate(after),
+                "before": rate_text(before, "–"),
+                "after": rate_text(after, "–"),
                 "difference": f"{gain['points']} points {gain['interval']}" if gain else "–",
                 "evidence": gain["verdict"] if gain else "–",
             }
@@ -164,14 +164,6 @@ def mean_line(name: str, values: list[tuple], form: str) -> list[dict]:
             "evidence": evidence,
         }
     ]
-
-
-def _rate(report: dict | None) -> str:
-    if report is None:
-        return "–"
-    ends = report["interval"]
-    interval = f" [{ends[0]:.1%}, {ends[1]:.1%}]" if ends else ""
-    return f"{report['solve_rate']:.1%}{interval}"
 
 
 # -- the curves ------------------------------------------------------------------------------
