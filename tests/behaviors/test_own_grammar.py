@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from aha.behaviors.detector import Behaviours, read
-from aha.tasks.terms import Term
-from aha.tasks.traces import Trace, TraceMix, Writer, completion_text, made_up
+from aha.tasks.mix import TraceMix
+from aha.tasks.traces import Trace, Writer, completion_text, made_up
 
 NOTHING_BACKWARD = {"backward": 0.0, "subgoal": 0.0}
 
@@ -32,7 +32,7 @@ class Telling(Writer):
 
 def searches(size: int, count: int, **mix) -> list[tuple[Trace, list[bool], Behaviours]]:
     """Traces, where their attempts started, and what the detector makes of their text."""
-    writer = Telling(TraceMix(**{"orderly": 0.0, **mix}), Random(11))
+    writer = Telling(TraceMix(**mix), Random(11))
     found = []
     for _ in range(count):
         trace = made_up(writer, size, range(10, 101))
@@ -118,7 +118,7 @@ def test_counts_of_an_orderly_search(size, glance):
     writer, backtracks = Writer(TraceMix(), Random(12)), 0
     for _ in range(100):
         trace = made_up(writer, size, range(10, 101))
-        writer.orderly(trace, tuple(map(Term.given, trace.numbers)), glance)
+        writer.orderly(trace, trace.start, glance)
         found = read(completion_text(trace), trace.numbers, trace.target)
         verdicts = [line for line in trace.lines if line.endswith((" yes", " no"))]
         assert (found.line_errors, found.illegal) == (0, 0)

@@ -16,7 +16,8 @@ from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.tasks.traces import TraceMix, documents
+from aha.tasks.mix import TraceMix
+from aha.tasks.traces import documents
 
 from ..tiny import TOKENIZER
 

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from aha.core.errors import ModelError
 from aha.model.tokenizer import END, PAD, TAGS, WORDS, Tokenizer, build_tokenizer
-from aha.tasks.traces import TraceMix, documents
+from aha.tasks.mix import TraceMix
+from aha.tasks.traces import documents
 
 from ..tiny import TOKENIZER, tiny_folder
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 from aha.tasks.drills import calculation, page, reaching
-from aha.tasks.traces import TraceMix
+from aha.tasks.mix import TraceMix
 
 LINE = re.compile(r"([1-9]\d*)([-+*/])([1-9]\d*)=(\d+)(?: (yes|no|need))?")
 JUDGED = replace(TraceMix(), judged=1.0)

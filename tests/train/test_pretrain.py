@@ -10,7 +10,8 @@ import torch
 from aha.core.seeds import seed_for
 from aha.model.transformer import Decoder
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
-from aha.tasks.traces import TraceMix, documents
+from aha.tasks.mix import TraceMix
+from aha.tasks.traces import documents
 from aha.train.pretrain import PretrainConfig, Pretrainer, schedule, shard, weigh
 
 from ..tiny import TOKENIZER, tiny_config

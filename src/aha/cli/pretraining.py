@@ -14,7 +14,7 @@ from aha.model.weights import load_weights, save_model
 from aha.plan.cost import MACHINES, Cost
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run import environment
-from aha.tasks.traces import TraceMix
+from aha.tasks.mix import TraceMix
 from aha.train.loop import Interrupt, drive
 from aha.train.pretrain import PretrainConfig, Pretrainer, PretrainReport
 

@@ -16,33 +16,25 @@ and rarely "yes". A base that had read searches alone calculated well and judged
 """
 
 from random import Random
-from typing import Protocol
 
+from aha.tasks.mix import TraceMix
 from aha.tasks.solver import OPERATORS
 
 
-class Rates(Protocol):
-    """What a page needs of the mix."""
-
-    judged: float  # chance that a page is judged
-    backward: float  # chance of a new goal after a judged line
-    max_result: int
-
-
-def page(rng: Random, rates: Rates, target: int) -> str:
+def page(rng: Random, mix: TraceMix, target: int) -> str:
     """A page of 6 to 14 lines; about half the verdicts of a judged one are "yes"."""
     size = rng.randint(6, 14)
-    if rng.random() >= rates.judged:
-        return "".join(f"{calculation(rng, rates.max_result)}\n" for _ in range(size))
+    if rng.random() >= mix.judged:
+        return "".join(f"{calculation(rng, mix.max_result)}\n" for _ in range(size))
     lines, goal = [f" target {target}"], target
     while len(lines) <= size:
-        text = judged_calculation(rng, rates.max_result, goal)
+        text = judged_calculation(rng, mix.max_result, goal)
         if "=" not in text:
             lines.append(text)
             continue
         lines.append(f"{text} {'yes' if text.endswith(f'={goal}') else 'no'}")
         goal = target
-        if rng.random() < rates.backward:
+        if rng.random() < mix.backward:
             kept, back = rng.randint(1, min(99, target - 1)), rng.choice("+-")
             goal = target + kept if back == "+" else target - kept
             lines.append(f"{target}{back}{kept}={goal} need")

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from random import Random
 
 from aha.core.seeds import seed_for
+from aha.tasks.mix import TraceMix
 from aha.tasks.terms import Term
-from aha.tasks.traces import Trace, TraceMix, Writer, completion_text
+from aha.tasks.traces import Trace, Writer, completion_text
 
 MAX_REDRAWS = 50
 

@@ -26,44 +26,14 @@ from random import Random
 
 from aha.core.seeds import seed_for
 from aha.tasks.drills import page
-from aha.tasks.solver import OPERATORS, apply
+from aha.tasks.mix import TraceMix
+from aha.tasks.solver import OPERATORS, apply, can_make
 from aha.tasks.terms import Term, join, line, moves_in_order
 
 # Operations as they are tried: quotients often, because most of them are not whole.
 TRIED = "+-*//"
 GIVE_UP_ORDER = 0.02  # chance of an orderly search to end after a branch in vain
 REDOS = 12  # draws of an attempt before one that was made already is written again
-
-
-@dataclass(frozen=True)
-class TraceMix:
-    """Rates of the corpus; every one is a probability unless it says otherwise.
-
-    They are the dial of the priming study: set a behaviour's rate to 0 and the base never saw it.
-    """
-
-    # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
-    numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 4, 4, 4)
-    drill: float = 0.25  # chance of a page of arithmetic before each puzzle
-    judged: float = 0.65  # of those pages: every result is judged against a goal
-    search: float = 0.46  # of the puzzles: try and check; the others guess at once
-    gold_guess: float = 0.03  # a direct guess that is right on purpose
-    gold_attempt: float = 0.10  # an attempt that follows a solution
-    abandon: float = 0.15  # a division that is not whole is written, and left, before another move
-    insight: float = 0.30  # last operation chosen to hit the target when one does
-    verify: float = 0.92  # searches that write a verdict after each full attempt
-    backtrack: float = 0.45  # an attempt that starts from an intermediate result
-    backward: float = 0.12  # an attempt that works back from the target
-    subgoal: float = 0.08  # an attempt that names its goal first
-    give_up: float = 0.45  # after each failed attempt
-    orderly: float = 0.12  # searches that try operations in order, see `orderly`
-    patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
-    max_attempts: int = 60
-    max_lines: int = 90  # of an orderly search
-    high_result: int = 200  # results above it are written less often ...
-    high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
-    max_result: int = 1_000  # and above this one
-    max_rate: float = 0.01
 
 
 @dataclass
@@ -79,6 +49,10 @@ class Trace:
     distance: int = 10**9  # of the answer from the target
     solved: bool = False
     searches: bool = False
+
+    @property
+    def start(self) -> tuple[Term, ...]:
+        return tuple(map(Term.given, self.numbers))
 
 
 class Writer:
@@ -244,13 +218,8 @@ class Writer:
     def search(self, trace: Trace) -> None:
         """Try until solved or given up; an attempt that was made already is drawn anew."""
         mix, rng = self.mix, self.rng
-        start = tuple(map(Term.given, trace.numbers))
-        # It checks and goes back: with either dial at 0 there is none.
-        shown = mix.orderly if mix.verify and mix.backtrack and len(start) > 2 else 0.0
+        start = trace.start
         trace.searches = True
-        if rng.random() < shown:
-            self.orderly(trace, start, glance=rng.random() < 0.7)
-            return
         verify = rng.random() < mix.verify
         patient = rng.random() < mix.patient
         give_up = mix.give_up / 12 if patient else mix.give_up
@@ -324,7 +293,7 @@ class Writer:
 
     def guess(self, trace: Trace) -> None:
         """Answer at once: no working at all, or one unchecked attempt."""
-        start = tuple(map(Term.given, trace.numbers))
+        start = trace.start
         gold = self.rng.random() < self.mix.gold_guess
         moves = trace.gold if gold else None
         end, _ = self.forward(trace, start, trace.target, moves, insight=0.0)
@@ -361,6 +330,16 @@ def made_up(writer: Writer, size: int, targets: range) -> Trace:
             return Trace(numbers, terms[0].value, gold=moves)
 
 
+def drawn(writer: Writer, size: int, targets: range) -> Trace:
+    """A puzzle as the task draws them: even over solvable (numbers, target) pairs, so that a search
+    in order often has to go far."""
+    while True:
+        numbers = tuple(writer.rng.randint(1, 99) for _ in range(size))
+        target = writer.rng.choice(targets)
+        if can_make(numbers, target):
+            return Trace(numbers, target)
+
+
 def documents(
     mix: TraceMix, seed: int, keep: Callable[[tuple[int, ...], int], bool]
 ) -> Iterator[tuple[str, str]]:
@@ -371,16 +350,21 @@ def documents(
     """
     rng = Random(seed_for("traces", seed))
     writer = Writer(mix, rng)
+    # An orderly search checks and goes back: with either dial at 0 there is none.
+    orderly = mix.orderly if mix.verify and mix.backtrack else 0.0
     while True:
-        trace = made_up(writer, rng.choice(mix.numbers), range(10, 101))
+        size = rng.choice(mix.numbers)
+        searches = size == 2 or rng.random() < mix.search
+        in_order = size > 2 and searches and rng.random() < orderly
+        trace = (drawn if in_order else made_up)(writer, size, range(10, 101))
         if not keep(trace.numbers, trace.target):
             continue
         if rng.random() < mix.drill:
-            yield (
-                "",
-                page(rng, mix, trace.target),
-            )  # its target, so that none is read that may not be
-        if len(trace.numbers) == 2 or rng.random() < mix.search:
+            # The puzzle's target, so that none is read that may not be.
+            yield "", page(rng, mix, trace.target)
+        if in_order:
+            writer.orderly(trace, trace.start, glance=rng.random() < mix.glance)
+        elif searches:
             writer.search(trace)
         else:
             writer.guess(trace)

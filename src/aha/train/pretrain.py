@@ -19,7 +19,8 @@ from aha.core.seeds import seed_for
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
 from aha.tasks.countdown import split_of
-from aha.tasks.traces import TraceMix, documents
+from aha.tasks.mix import TraceMix
+from aha.tasks.traces import documents
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""The dials of the corpus."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TraceMix:
+    """Rates of the corpus; every one is a probability unless it says otherwise.
+
+    They are the dial of the priming study: set a behaviour's rate to 0 and the base never saw it.
+    """
+
+    # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
+    numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 3, 4, 4)
+    drill: float = 0.35  # chance of a page of arithmetic before each puzzle
+    judged: float = 0.65  # of those pages: every result is judged against a goal
+    search: float = 0.42  # of the puzzles: try and check; the others guess at once
+    gold_guess: float = 0.03  # a direct guess that is right on purpose
+    gold_attempt: float = 0.10  # an attempt that follows a solution
+    abandon: float = 0.35  # a division that is not whole is written, and left, before another move
+    insight: float = 0.30  # last operation chosen to hit the target when one does
+    verify: float = 0.92  # searches that write a verdict after each full attempt
+    backtrack: float = 0.45  # an attempt that starts from an intermediate result
+    backward: float = 0.12  # an attempt that works back from the target
+    subgoal: float = 0.08  # an attempt that names its goal first
+    give_up: float = 0.45  # after each failed attempt
+    orderly: float = 0.30  # searches that try operations in order, see `orderly`
+    glance: float = 0.3  # of those: of the last two numbers only the operation that comes nearest
+    patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
+    max_attempts: int = 60
+    max_lines: int = 90  # of an orderly search
+    high_result: int = 200  # results above it are written less often ...
+    high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
+    max_result: int = 1_000  # and above this one
+    max_rate: float = 0.01
