@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aha.cli.main import free_name, parse_overrides
+from aha.cli.recipes import free_name, parse_overrides
 from aha.core.errors import ConfigError
 from aha.tasks.countdown import Countdown, as_problem, split_of
 

@@ -1,0 +1,101 @@
+"""`aha demo`, `aha train`, `aha pretrain`, `aha config show`."""
+
+from pathlib import Path
+
+from aha.cli.app import Overrides, app, config_app
+from aha.cli.recipes import find_recipe, free_name, packaged_recipes, parse_overrides
+from aha.core.errors import ConfigError
+
+
+@app.command
+def demo(
+    *overrides: Overrides, seed: int = 0, name: str | None = None, dry_run: bool = False
+) -> None:
+    """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
+
+    Takes minutes on two CPU cores and no network. `--key value` overrides the recipe.
+    """
+    path = Path("runs") / (name or free_name("demo"))
+    start_run(find_recipe("demo"), path, ("--seed", str(seed), *overrides), dry_run)
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    *overrides: Overrides,
+    name: str | None = None,
+    resume: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
+
+    Parameters
+    ----------
+    recipe: packaged recipe (demo, laptop-3to4, ...) or path of a TOML file.
+    name: name of the run folder below runs/; the recipe's name with a number by default.
+    resume: run folder to go on with, from its last checkpoint.
+    dry_run: print the resolved config and leave.
+    """
+    if resume is not None:
+        if recipe or overrides:
+            raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
+        from aha.cli.live import resume_run
+
+        resume_run(resume)
+        return
+    if recipe is None:
+        raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
+    found = find_recipe(recipe)
+    start_run(found, Path("runs") / (name or free_name(found.stem)), overrides, dry_run)
+
+
+def start_run(recipe: Path, path: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
+    from aha.core.config import load_config
+
+    cfg = load_config(recipe, parse_overrides(overrides))
+    if dry_run:
+        from aha.train.experiment import check_names
+
+        check_names(cfg)
+        print(cfg.model_dump_json(indent=2))
+        return
+    from aha.cli.live import start
+
+    start(cfg, path)
+
+
+@app.command
+def pretrain(
+    out: Path = Path("runs/pretrain"),
+    *,
+    tokens: int = 44_000_000,
+    seed: int = 0,
+    layers: int = 4,
+    hidden: int = 128,
+    mlp: int = 384,
+    mix: str = "",
+    lr: float | None = None,
+    start: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Pre-train a tiny base from nothing on the project's own traces; resumes where it stopped.
+
+    Parameters
+    ----------
+    out: folder of the model and its state.
+    tokens: tokens of documents to read.
+    mix: rates of the corpus to change, as in "backtrack=0,search=0.2".
+    """
+    from aha.cli.pretraining import make_config, pretrain_base
+
+    cfg = make_config(tokens, seed, mix, lr)
+    pretrain_base(out, cfg, {"layers": layers, "hidden": hidden, "mlp": mlp}, start, dry_run)
+
+
+@config_app.command
+def show(recipe: str | None = None, *overrides: Overrides) -> None:
+    """Print every key with its value: the defaults, or a recipe with its overrides."""
+    from aha.core.config import load_config
+
+    cfg = load_config(find_recipe(recipe) if recipe else None, parse_overrides(overrides))
+    print(cfg.model_dump_json(indent=2))
