@@ -1,7 +1,10 @@
 """Reading `<think>` and `<answer>` out of a completion. Plain searches, no regular expressions:
 linear in the text, whatever it holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from aha.core.records import Graded
 
 OPEN, CLOSE = "<answer>", "</answer>"
 
@@ -28,3 +31,19 @@ def read_answer(completion: str) -> Answer:
     end = completion.find(CLOSE, start)
     blocks = sum(CLOSE in part for part in completion.split(OPEN)[1:])
     return Answer(completion[start + len(OPEN) : end], blocks)
+
+
+def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
+    """A reward of 1 if `check` accepts the last answer block, else 0, with the reason in words.
+
+    Any text gets a verdict, and so does what is no text. `check(answer)` returns (right, reason).
+    """
+    if not isinstance(text, str):
+        return Graded(0.0, False, "the completion is not text")
+    answer = read_answer(text)
+    if answer.text is None:
+        return Graded(0.0, False, "no <answer>...</answer> block", {"answer_blocks": 0.0})
+    correct, reason = check(answer.text)
+    if answer.blocks > 1:
+        reason += f" (the last of {answer.blocks} answers)"
+    return Graded(float(correct), correct, reason, {"answer_blocks": float(answer.blocks)})
