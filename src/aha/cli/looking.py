@@ -2,14 +2,32 @@
 
 import json
 import sys
+import tomllib
 from itertools import islice
 from pathlib import Path
 
 from aha.core.errors import ConfigError, DataError
+from aha.core.records import Graded, Problem
 from aha.tasks.countdown import Countdown, grade_countdown
+from aha.tasks.registry import make_task
 
 
-def evaluate_model(name: str, options: dict, as_json: bool, out: Path | None) -> None:
+def task_settings(task: str, options: str, numbers: list[int] | None, data: str | None) -> dict:
+    """What the flags say about a task, as keywords for its constructor."""
+    try:
+        settings = tomllib.loads(f"value = {{{options}}}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--options {options!r}: {error}", '"digits = [2, 3]"') from None
+    if numbers is not None:
+        settings["numbers"] = tuple(numbers)
+    if data is not None:
+        settings["data"] = data
+    return settings
+
+
+def evaluate_model(
+    name: str, task_name: str, settings: dict, asked: dict, as_json: bool, out: Path | None
+) -> None:
     from aha.eval.suite import evaluate, held_out, write_completions
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
@@ -20,14 +38,16 @@ def evaluate_model(name: str, options: dict, as_json: bool, out: Path | None) ->
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
-    task = Countdown(options["numbers"], data=options["data"])
+    task = make_task(task_name, settings)
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, options["split"], options["n"], options["seed"])
+    prompts = held_out(task, model.tokenizer, asked["split"], asked["n"], asked["seed"])
     sampling = Sampling(
-        options["max_new_tokens"], options["group_size"], options["temperature"], options["seed"]
+        asked["max_new_tokens"], asked["group_size"], asked["temperature"], asked["seed"]
     )
     report = evaluate(NativeEngine(model.decoder, model.tokenizer), task, prompts, sampling)
-    numbers = {"model": name, "task": "countdown", **options, **report.numbers}
+    if task_name == "countdown":
+        settings = {"numbers": task.numbers, "data": None} | settings
+    numbers = {"model": name, "task": task_name, **settings, **asked, **report.numbers}
     if out is not None:
         write_completions(out, report)
     if as_json:
@@ -81,7 +101,7 @@ def grade_lines(lines, out) -> None:
         if not raw.strip():
             continue
         try:
-            row = json.loads(raw.decode("utf-8", errors="replace"))
+            row = read_line(raw)
             numbers, target = row["numbers"], row["target"]
             assert all(type(n) is int for n in [*numbers, target])
         except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
@@ -90,9 +110,42 @@ def grade_lines(lines, out) -> None:
                 '{"numbers": [3, 7, 25], "target": 82, "completion": "..."}',
             ) from None
         graded = grade_countdown(row.get("completion"), tuple(numbers), target)
-        verdict = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
-        out.write(json.dumps(verdict) + "\n")
-        out.flush()
+        write_verdict(out, graded)
+
+
+def grade_task_lines(name: str, settings: dict, lines, out) -> None:
+    """As `grade_lines`, for any task: what is in a line besides id and completion is given."""
+    task = make_task(name, settings)
+    for place, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        wanted = f"a line of `aha problems --task {name}` with a completion"
+        try:
+            row = read_line(raw)
+            given = {key: row[key] for key in row if key not in ("id", "completion")}
+            problem = Problem(str(row.get("id", place)), name, given)
+            graded = task.grade(problem, row.get("completion"))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise DataError(f"line {place}: {raw[:60]!r}", wanted) from None
+        write_verdict(out, graded)
+
+
+def read_line(raw: bytes) -> dict:
+    return json.loads(raw.decode("utf-8", errors="replace"))
+
+
+def write_verdict(out, graded: Graded) -> None:
+    verdict = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
+    out.write(json.dumps(verdict) + "\n")
+    out.flush()
+
+
+def print_problems(name: str, settings: dict, split: str, n: int, seed: int) -> None:
+    for problem in islice(make_task(name, settings).problems(split, seed), n):
+        given = dict(problem.given)
+        if name == "countdown":
+            given = {"numbers": list(given["numbers"]), "target": given["target"]}
+        print(json.dumps({"id": problem.id, **given}))
 
 
 def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) -> None:

@@ -24,11 +24,23 @@ class ModelSection(Section):
 
 
 class TaskSection(Section):
-    name: Literal["countdown"] = "countdown"
-    numbers: tuple[int, ...] = (3,)  # sizes of the puzzles, drawn evenly
+    name: str = "countdown"  # multiply, math, gym:NAME, my_task.py, or an installed task
+    numbers: tuple[int, ...] = (3,)  # countdown: sizes of the puzzles, drawn evenly
     template: Literal["plain", "r1", "instruct"] = "plain"
-    data: str | None = None  # JSON lines or Parquet in place of drawn puzzles
-    verifier: Literal["strict", "tinyzero"] = "strict"
+    data: str | None = None  # JSON lines or Parquet; countdown draws puzzles without
+    verifier: Literal["strict", "tinyzero", "math-verify"] = "strict"
+    options: dict[str, Any] = {}  # what only this task knows, as in options.digits = [2, 3]
+    grade_seconds: float = Field(5.0, gt=0.0)  # for one verdict of a task from outside
+
+    def settings(self) -> dict[str, Any]:
+        """What the task's constructor is called with: the keys that were changed, and the options.
+
+        An unchanged key is left out, because many tasks read none of them.
+        """
+        keys = ("numbers", "template", "data", "verifier")
+        fields = type(self).model_fields
+        changed = {key: getattr(self, key) for key in keys}
+        return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
 
 
 class RolloutSection(Section):

@@ -4,7 +4,6 @@ Numbers are 1..99, targets 10..100, as in TinyZero's `Countdown-Tasks-3to4`; eve
 solvable, and how hard it is, is known (`ways`, the number of distinct solutions).
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.files import read_rows
 from aha.tasks.solver import can_make, reachable
+from aha.tasks.splits import hash_percent
 from aha.tasks.tags import judge_answer
 from aha.tasks.templates import instruct_frame, r1_frame
 from aha.tasks.traces import prompt_line
@@ -40,8 +40,7 @@ def split_of(numbers: tuple[int, ...], target: int) -> str:
     """
     if target in HELD_OUT_TARGETS:
         return "test_targets"
-    digest = hashlib.blake2b(problem_key(numbers, target).encode(), digest_size=4).digest()
-    bucket = int.from_bytes(digest, "big") % 100
+    bucket = hash_percent(problem_key(numbers, target))
     return "test" if bucket < 2 else "validation" if bucket < 4 else "train"
 
 

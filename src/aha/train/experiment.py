@@ -25,7 +25,7 @@ from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
 from aha.tasks.base import Task
-from aha.tasks.countdown import Countdown
+from aha.tasks.registry import make_task
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -77,9 +77,8 @@ def resolve_model(name: str) -> Path:
     return folder
 
 
-def make_task(cfg: RunConfig) -> Task:
-    task = cfg.task
-    return Countdown(task.numbers, task.template, task.data, task.verifier)
+def task_of(cfg: RunConfig) -> Task:
+    return make_task(cfg.task.name, cfg.task.settings(), cfg.task.grade_seconds)
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
@@ -99,7 +98,7 @@ class Experiment:
     def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
         self.cfg, self.run, self.listener = cfg, run, listener
         self.base = resolve_model(cfg.model.path)
-        self.task = make_task(cfg)
+        self.task = task_of(cfg)
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
 
@@ -107,7 +106,7 @@ class Experiment:
     def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
         check_names(cfg)
         model = load_model(resolve_model(cfg.model.path))
-        check_room(cfg, model, make_task(cfg))
+        check_room(cfg, model, task_of(cfg))
         run = Run.create(path, cfg.model_dump(mode="json"))
         return cls(cfg, run, model, listener)
 
