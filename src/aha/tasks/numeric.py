@@ -13,8 +13,8 @@ from fractions import Fraction
 MAX_CHARS = 200
 NO_UNITS = frozenset(
     "hundred thousand thousands million millions billion billions trillion dozen half third "
-    "quarter and or to of pi e i x y z n k a b c plus minus times over squared cubed sqrt log sin cos inf "
-    "infinity nan none".split()
+    "quarter and or to of pi e i x y z n k a b c plus minus times over squared cubed sqrt log "
+    "sin cos inf infinity nan none".split()
 )
 COMPACT_UNITS = frozenset(
     "cm mm km m in ft kg g mg lb lbs oz s h hr hrs min ml l mph am pm".split()
