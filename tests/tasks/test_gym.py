@@ -1,4 +1,4 @@
-"""The adapter, on a small module of reasoning-gym's interface; the real one is used when it is there."""
+"""The adapter, on a small module of reasoning-gym's interface; the real one where it is there."""
 
 import sys
 from itertools import islice

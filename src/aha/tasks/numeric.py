@@ -30,7 +30,7 @@ _DECORATION = (
 )
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname) ?\{([^{}]*)\}")
 _FRAC = re.compile(r"\\frac ?(?:\{(-?\d+)\}|(\d)) ?(?:\{(-?\d+)\}|(\d))")
-_NAMED = re.compile(r"[A-Za-z] ?= ?(?=[-+.\d\\])")
+_NAMED = re.compile(r"^[A-Za-z] *= *(?=[-+.\d\\])")
 # Each repetition is anchored by digits: no two ways to match, so the time is linear.
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _NUMBER = re.compile(
