@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aha.cli.app import Count, Split, app
+from aha.core.errors import ConfigError
 
 Numbers = Annotated[list[int] | None, Parameter(consume_multiple=True)]
 
@@ -61,16 +62,34 @@ def evaluate(
 @app.command
 def ask(
     *numbers: int,
-    target: int,
+    target: int | None = None,
+    task: str = "countdown",
+    options: str = "",
+    data: str | None = None,
+    given: str = "",
     model: str = "aha-tiny",
     seed: int = 0,
     temperature: float = 1.0,
     max_new_tokens: int = 1024,
 ) -> None:
-    """Put one puzzle to a model and watch it think: `aha ask 3 7 25 --target 82`."""
-    from aha.cli.looking import ask_model
+    """Put one puzzle to a model and watch it think: `aha ask 3 7 25 --target 82`.
 
-    ask_model(model, numbers, target, seed, temperature, max_new_tokens)
+    Parameters
+    ----------
+    task: another task than Countdown: its problem is `given`, or a held-out one that `seed` draws.
+    given: a problem as `aha problems --task NAME` prints it, a JSON object.
+    """
+    from aha.cli.looking import ask_model, puzzle, task_problem, task_settings
+
+    if task == "countdown" and not given:
+        asked = puzzle(numbers, target)
+    else:
+        if numbers or target is not None:
+            raise ConfigError(
+                f"numbers and target with the task {task!r}", "--given with a JSON object", ""
+            )
+        asked = task_problem(task, task_settings(task, options, None, data), given, seed)
+    ask_model(model, *asked, seed, temperature, max_new_tokens)
 
 
 @app.command

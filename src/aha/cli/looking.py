@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from aha.core.errors import ConfigError, DataError
-from aha.core.records import Graded, Problem
-from aha.tasks.countdown import Countdown, grade_countdown
+from aha.core.records import Graded, Problem, Prompt
+from aha.tasks.base import Task
+from aha.tasks.countdown import Countdown, as_problem, grade_countdown
 from aha.tasks.registry import make_task
 
 
@@ -61,29 +62,38 @@ def evaluate_model(
         )
 
 
-def ask_model(
-    name: str,
-    numbers: tuple[int, ...],
-    target: int,
-    seed: int,
-    temperature: float,
-    max_new_tokens: int,
-) -> None:
-    from aha.core.records import Prompt
-    from aha.model.weights import load_model
-    from aha.rollout.engine import Sampling
-    from aha.rollout.native import NativeEngine
-    from aha.tasks.countdown import as_problem
-    from aha.train.experiment import resolve_model
-
-    if not 2 <= len(numbers) <= 6 or min((*numbers, target)) < 1:
+def puzzle(numbers: tuple[int, ...], target: int | None) -> tuple[Task, Problem]:
+    """Countdown's puzzle as it was typed."""
+    if not 2 <= len(numbers) <= 6 or target is None or min((*numbers, target)) < 1:
         raise ConfigError(
             f"numbers {list(numbers)}, target {target}",
             "2 to 6 positive numbers and a target",
             "aha ask 3 7 25 --target 82",
         )
-    task, model = Countdown((len(numbers),)), load_model(resolve_model(name))
-    prompt = Prompt.of(as_problem(tuple(numbers), target), task, model.tokenizer)
+    return Countdown((len(numbers),)), as_problem(tuple(numbers), target)
+
+
+def task_problem(name: str, settings: dict, given: str, seed: int) -> tuple[Task, Problem]:
+    """A task with the problem that `given` says, or with one of its test split."""
+    task = make_task(name, settings)
+    if given:
+        return task, read_problem(given.encode(), name, "--given", 1)[0]
+    problem = next(iter(task.problems("test", seed)), None)
+    if problem is None:
+        raise DataError(f"the task {name!r} without a test problem", "at least one", "use --given")
+    return task, problem
+
+
+def ask_model(
+    name: str, task: Task, problem: Problem, seed: int, temperature: float, max_new_tokens: int
+) -> None:
+    from aha.model.weights import load_model
+    from aha.rollout.engine import Sampling
+    from aha.rollout.native import NativeEngine
+    from aha.train.experiment import resolve_model
+
+    model = load_model(resolve_model(name))
+    prompt = prompt_of(task, problem, model.tokenizer)
     print(prompt.text, end="", flush=True)
     room = model.decoder.config.max_position_embeddings - len(prompt.tokens)
     sampling = Sampling(min(max_new_tokens, room), 1, temperature, seed)
@@ -93,6 +103,19 @@ def ask_model(
         print(piece, end="", flush=True)
     graded = task.grade(prompt.problem, "".join(pieces))
     print(f"\n{'right' if graded.correct else 'wrong'}: {graded.reason}")
+
+
+def prompt_of(task: Task, problem: Problem, tokenizer) -> Prompt:
+    """The prompt; a problem that the task cannot ask is the user's, and an error in one line."""
+    try:
+        return Prompt.of(problem, task, tokenizer)
+    except (KeyError, TypeError, AttributeError) as error:
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(
+            f"the problem {dict(problem.given)}: {fault}",
+            "a problem of the task",
+            "see `aha problems --task NAME`",
+        ) from error
 
 
 def grade_lines(lines, out) -> None:
@@ -119,15 +142,25 @@ def grade_task_lines(name: str, settings: dict, lines, out) -> None:
     for place, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
-        wanted = f"a line of `aha problems --task {name}` with a completion"
+        problem, completion = read_problem(raw, name, f"line {place}", place)
         try:
-            row = read_line(raw)
-            given = {key: row[key] for key in row if key not in ("id", "completion")}
-            problem = Problem(str(row.get("id", place)), name, given)
-            graded = task.grade(problem, row.get("completion"))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise DataError(f"line {place}: {raw[:60]!r}", wanted) from None
+            graded = task.grade(problem, completion)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(f"line {place}: {raw[:60]!r}", WANTED_LINE.format(name=name)) from None
         write_verdict(out, graded)
+
+
+WANTED_LINE = "a line of `aha problems --task {name}` with a completion"
+
+
+def read_problem(raw: bytes, name: str, where: str, place: int) -> tuple[Problem, object]:
+    """A problem as `aha problems` prints it, and the completion where one was added."""
+    try:
+        row = read_line(raw)
+        given = {key: row[key] for key in row if key not in ("id", "completion")}
+        return Problem(str(row.get("id", place)), name, given), row.get("completion")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DataError(f"{where}: {raw[:60]!r}", WANTED_LINE.format(name=name)) from None
 
 
 def read_line(raw: bytes) -> dict:

@@ -54,9 +54,10 @@ def start_run(recipe: Path, path: Path, overrides: tuple[str, ...], dry_run: boo
 
     cfg = load_config(recipe, parse_overrides(overrides))
     if dry_run:
-        from aha.train.experiment import check_names
+        from aha.train.experiment import check_names, task_of
 
         check_names(cfg)
+        task_of(cfg)
         print(cfg.model_dump_json(indent=2))
         return
     from aha.cli.live import start

@@ -122,6 +122,7 @@ class RunConfig(Section):
 def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
     """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
     raw = read_toml(recipe) if recipe else {}
+    forget_other_task(raw, (overrides or {}).get("task.name"))
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
     where = f"{recipe}: " if recipe else ""
@@ -131,6 +132,16 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
         raise explain(error, where) from None
     check(cfg)
     return cfg
+
+
+def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
+    """A recipe's settings of its own task say nothing about another that is put in its place."""
+    section = raw.get("task", {})
+    if name is None or not isinstance(section, dict):
+        return
+    if name != section.get("name", TaskSection.model_fields["name"].default):
+        shared = ("template", "grade_seconds")
+        raw["task"] = {key: section[key] for key in shared if key in section}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
