@@ -36,7 +36,7 @@ def rows_of(done) -> list[dict]:
 
 
 def test_problems_of_a_task_go_back_into_grade(aha):
-    words = ("--task", "multiply", "--options", "digits = 1")
+    words = ("--task", "multiply", "--options", "digits = 3")
     rows = rows_of(aha("problems", *words, "--n", 3))
     assert all(set(row) == {"id", "a", "b"} for row in rows) and len(rows) == 3
     lines = [

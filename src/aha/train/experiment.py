@@ -1,6 +1,7 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.model.weights import LoadedModel, load_model, load_weights, save_model
-from aha.plan.cost import Cost
+from aha.plan.cost import Budget, Cost
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
@@ -101,6 +102,8 @@ class Experiment:
         self.task = task_of(cfg)
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
+        self.tested_s, self.why = 0.0, ""
+        self.budget_s = math.inf  # of training and the test before it
 
     @classmethod
     def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
@@ -150,9 +153,10 @@ class Experiment:
 
     def run_all(self) -> Outcome:
         before = self.test_before()
+        self.tested_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:
-            self.listener.say(f"stopped; go on with: aha train --resume {self.run.path}")
+            self.listener.say(f"{self.why}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
         save_model(self.run.model, self.trainer.decoder, self.trainer.tokenizer)
         after = self.test("after", self.trainer.engine)
@@ -184,9 +188,15 @@ class Experiment:
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
         ]
-        with Interrupt() as stop:
-            drive(steps_of(trainer), watchers, stop)
+        budget = Budget(self.budget_s - self.tested_s, elapsed())
+        with Interrupt() as asked:
+            drive(
+                steps_of(trainer),
+                watchers,
+                lambda: asked() or (budget.spent_by(elapsed()) and trainer.version < cfg.steps),
+            )
             checkpoint.save()
+            self.why = "stopped" if asked() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.version >= cfg.steps
 
     def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:
