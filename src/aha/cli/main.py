@@ -4,13 +4,14 @@ import sys
 
 from cyclopts import CycloptsError
 
-from aha.cli import look_commands, task_commands, train_commands, watch_commands
+from aha.cli import look_commands, plan_commands, task_commands, train_commands, watch_commands
 from aha.cli.app import app
 from aha.core.errors import AhaError
 
 COMMANDS = (
     train_commands,
     look_commands,
+    plan_commands,
     task_commands,
     watch_commands,
 )  # importing them hangs them on `app`

@@ -1,0 +1,27 @@
+"""`aha plan`."""
+
+from pathlib import Path
+
+from aha.cli.app import Overrides, app
+
+
+@app.command
+def plan(
+    recipe: str,
+    *overrides: Overrides,
+    cards: Path | None = None,
+    mean_tokens: float | None = None,
+    json: bool = False,
+) -> None:
+    """Memory, time, energy and money of a recipe on a table of machines, from shapes alone.
+
+    Parameters
+    ----------
+    recipe: packaged recipe or TOML file; `--model Qwen2.5-0.5B` plans it for another model.
+    cards: a table of machines of your own, like aha/plan/cards.toml.
+    mean_tokens: of a completion; half of rollout.max_new_tokens unless given.
+    json: print one JSON object.
+    """
+    from aha.cli.planning import print_plan
+
+    print_plan(recipe, overrides, cards, mean_tokens, json)

@@ -1,0 +1,153 @@
+"""What a recipe needs on a machine, from shapes alone: memory by part, time, energy, money.
+
+As this program trains: every weight, its gradient and Adam's two moments in float32, arithmetic in
+bf16, no recomputation of activations. Memory is what tensors hold at the peak, plus a reserve for
+the libraries. Time is the larger of arithmetic and memory traffic at the shares that cards.toml
+says; no figure for a GPU has been compared with a measurement yet.
+"""
+
+import math
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.plan.cost import Cost
+from aha.plan.shapes import Shape
+
+GB = 1e9
+RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between tensors
+ATTENTION_BLOCK = 64  # positions: aha.model.ops works through the causal half in such blocks
+PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A machine: GB, bf16 TFLOP/s, GB/s, W, and the shares of them that are reached."""
+
+    memory: float
+    tflops: float
+    bandwidth: float
+    watts: float
+    usd_per_hour: float
+    train: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would need. Memory in bytes by part, times in seconds."""
+
+    memory: dict[str, float]
+    tokens: float  # of completions, in one step
+    rollout_s: float  # of one step
+    train_s: float  # of one step
+    cost: Cost  # of all steps
+
+    @property
+    def peak(self) -> float:
+        """Generation and training take turns: the larger of the two, and what always stays."""
+        stays = sum(self.memory[key] for key in STAYS)
+        training = sum(self.memory[key] for key in TRAINING)
+        return stays + max(training, self.memory["kv cache"])
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / (self.rollout_s + self.train_s)
+
+    def fits(self, card: Card) -> bool:
+        return self.peak <= card.memory * GB * (1 - RESERVE)
+
+
+TRAINING = ("gradients", "folded weights", "activations", "logits")
+STAYS = ("weights", "optimiser", "generation weights", "reference")
+
+
+def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
+    """(date of the prices, cards by name). Raises `ConfigError` for a file that holds none."""
+    source = path or files("aha.plan") / "cards.toml"
+    try:
+        raw = tomllib.loads(source.read_text(encoding="utf-8"))
+        cards = {name: Card(**card) for name, card in raw["cards"].items()}
+        numbers = [value for card in cards.values() for value in vars(card).values()]
+        assert all(type(value) in (int, float) and value >= 0 for value in numbers)
+        assert all(c.tflops * c.bandwidth * c.train * c.decode > 0 for c in cards.values())
+        return str(raw["as_of"]), cards
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        reason = f"{type(error).__name__} {error}".strip()
+        raise ConfigError(f"{source}: {reason}", "a table like aha/plan/cards.toml") from None
+
+
+def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None = None) -> Plan:
+    """The plan of a recipe for a model's shape on a card.
+
+    `mean_tokens` of a completion; half of the limit unless given, which is a guess: it depends on
+    what the model learns. Without the tests before and after.
+    """
+    rollout = cfg.rollout
+    mean = mean_tokens or rollout.max_new_tokens / 2
+    prompt = PROMPT_TOKENS[cfg.task.template]
+    rows = rollout.prompts * rollout.group_size
+    tokens = rows * mean
+    speed, traffic = card.tflops * 1e12, card.bandwidth * 1e9 * card.decode
+    # Every pass reads the weights once; rows wait for a place, and the longest ends last.
+    passes = rollout.max_new_tokens * math.ceil(rows / rollout.max_rows)
+    read = passes * 2 * shape.multiplied + tokens * (prompt + mean / 2) * 2 * shape.kv_numbers
+    compute = 2 * shape.multiplied * (tokens + rollout.prompts * prompt) / (speed * card.train)
+    train = 6 * shape.multiplied * (tokens + rows * prompt) / (speed * card.train)
+    rollout_s = max(read / traffic, compute)
+    cost = Cost.of(cfg.steps * (rollout_s + train), card.usd_per_hour, card.watts)
+    return Plan(memory_of(cfg, shape, prompt), tokens, rollout_s, train, cost)
+
+
+def memory_of(cfg: RunConfig, shape: Shape, prompt: int) -> dict[str, float]:
+    """Bytes by part."""
+    rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
+    rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
+    micro = max(cfg.optim.micro_batch_tokens, longest)
+    return {
+        "weights": 4.0 * shape.parameters,
+        "gradients": 4.0 * shape.parameters,
+        "optimiser": 8.0 * shape.parameters,
+        "generation weights": 2.0 * shape.parameters,
+        "reference": 0.0 if cfg.algo.kl == "none" else 4.0 * shape.parameters,
+        "folded weights": folded_bytes(shape),
+        "activations": activation_bytes(shape, micro, longest),
+        "logits": 3 * 4.0 * micro * shape.V,  # themselves, their log-softmax, their gradient
+        "kv cache": 2.0 * rows * longest * shape.kv_numbers,
+    }
+
+
+def activation_bytes(shape: Shape, tokens: int, longest: int) -> float:
+    """What the backward pass asks for, in bf16: of each layer both norms, q, k and v, what the
+    attention mixed, three of the mlp, and the rows of attention up to the causal mask."""
+    layer = 2 * shape.C + 2 * shape.H * shape.D + 2 * shape.K * shape.D + 3 * shape.I
+    layer += shape.H * (longest + ATTENTION_BLOCK) / 2
+    return 2.0 * tokens * (shape.L * layer + shape.C)
+
+
+def folded_bytes(shape: Shape) -> float:
+    """Matrices with the norms' weights folded in, in bf16, and what was folded, in float32."""
+    q, kv = shape.H * shape.D, shape.K * shape.D
+    folded = shape.C * (q + 2 * kv) + 2 * shape.C * shape.I
+    others = shape.C * q + shape.C * shape.I
+    return shape.L * (4.0 * folded + 2.0 * (folded + others)) + 2.0 * shape.V * shape.C
+
+
+def advice(cfg: RunConfig, shape: Shape, card: Card) -> str:
+    """What to change so that it fits: the largest setting that does, or that none does."""
+    longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
+    micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
+    while micro > longest or rows > 1:
+        micro, rows = max(longest, micro // 2), max(1, rows // 2)
+        smaller = cfg.model_copy(
+            update={
+                "optim": cfg.optim.model_copy(update={"micro_batch_tokens": micro}),
+                "rollout": cfg.rollout.model_copy(update={"max_rows": rows}),
+            }
+        )
+        if estimate(smaller, shape, card).fits(card):
+            return f"--optim.micro_batch_tokens {micro} --rollout.max_rows {rows}"
+    return "a smaller model, or shorter completions"

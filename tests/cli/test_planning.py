@@ -1,0 +1,49 @@
+"""`aha plan`: the table, the JSON, prices of one's own, and no torch."""
+
+import json
+import subprocess
+import sys
+
+
+def test_a_plan_is_a_table_with_what_fits(aha):
+    done = aha("plan", "demo", "--model", "Qwen2.5-1.5B")
+    assert done.code == 0 and done.err == ""
+    for words in ("1,543.7 M parameters", "optimiser", "kv cache", "rtx-4060-laptop", "h200-141gb"):
+        assert words in done.out
+    assert "prices of 2026-11" in done.out and "160 tokens are assumed" in done.out
+
+
+def test_as_json_with_cards_of_ones_own(aha, tmp_path):
+    card = "memory = 8, tflops = 10, bandwidth = 100, watts = 100, usd_per_hour = 2, "
+    text = f'as_of = "today"\n[cards]\nmine = {{ {card} train = 0.5, decode = 0.5 }}\n'
+    (tmp_path / "mine.toml").write_text(text)
+    words = ("plan", "demo", "--cards", "mine.toml", "--json")
+    found = json.loads(aha(*words).out)
+    (row,) = found["cards"]
+    assert found["prices_as_of"] == "today" and row["fits"] and row["advice"] == ""
+    assert row["usd"] == 2 * row["hours"] and row["kwh"] == 0.1 * row["hours"]
+    assert 0 < found["peak_gb"] < sum(found["memory_gb"].values()) < 1
+    twice = json.loads(aha(*words, "--steps", 240).out)["cards"][0]
+    assert abs(twice["hours"] - 2 * row["hours"]) < 1e-9
+    big = json.loads(aha(*words, "--model", "Qwen2.5-7B").out)["cards"][0]
+    assert not big["fits"] and big["advice"]
+
+
+def test_bad_input_is_one_line(aha):
+    for words in (
+        ("nowhere",),
+        ("demo", "--model", "GPT-5"),
+        ("demo", "--cards", "none.toml"),
+        ("demo", "--mean-tokens", 0),
+    ):
+        done = aha("plan", *words)
+        assert done.code == 2 and done.err.count("\n") == 1, done.err
+
+
+def test_a_plan_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['aha', 'plan', 'demo']; from aha.cli.main import run; run(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == 0, done.stderr

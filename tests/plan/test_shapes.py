@@ -1,0 +1,67 @@
+"""Parameters counted from shapes, against what the makers' checkpoints hold."""
+
+import json
+
+import pytest
+import torch
+
+from aha.core.errors import ModelError
+from aha.model.transformer import Decoder
+from aha.plan.shapes import known_shapes, shape_of
+
+from ..tiny import tiny_config
+
+PUBLISHED = {
+    "Qwen2.5-0.5B": 494_032_768,
+    "Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen2.5-3B": 3_085_938_688,
+    "Qwen2.5-7B": 7_615_616_512,
+    "Qwen2.5-14B": 14_770_033_664,
+    "Qwen2.5-32B": 32_763_876_352,
+    "Qwen3-0.6B": 596_049_920,
+    "Qwen3-1.7B": 1_720_574_976,
+    "Qwen3-4B": 4_022_468_096,
+    "Qwen3-8B": 8_190_735_360,
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B": 3_212_749_824,
+    "SmolLM2-135M": 134_515_008,
+    "SmolLM2-360M": 361_821_120,
+    "SmolLM2-1.7B": 1_711_376_384,
+    "aha-tiny": 802_944,
+}
+
+
+def test_every_known_shape_has_the_published_number_of_parameters():
+    assert {name: shape.parameters for name, shape in known_shapes().items()} == PUBLISHED
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_folder_is_counted_as_the_decoder_is(tmp_path, tied):
+    config = tiny_config(tie_word_embeddings=tied)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_hf()))
+    shape = shape_of(str(tmp_path))
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    assert shape.parameters == decoder.num_parameters()
+    assert shape.parameters - shape.multiplied == (0 if tied else config.vocab_size * shape.C)
+
+
+def test_owner_and_instruct_do_not_change_a_shape():
+    assert shape_of("Qwen/Qwen2.5-3B-Instruct") == shape_of("Qwen2.5-3B")
+    with pytest.raises(ModelError, match="Qwen2.5-0.5B, "):
+        shape_of("GPT-5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "{}", '{"hidden_size": "x"}', '{"hidden_size": 8, "num_attention_heads": 0}']
+    + [
+        '{"vocab_size": 1.5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,'
+        ' "num_attention_heads": 2}'
+    ],
+)
+def test_a_config_that_has_no_shape_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="a model's config") as caught:
+        shape_of(str(tmp_path))
+    assert "\n" not in str(caught.value)
