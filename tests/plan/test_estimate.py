@@ -1,4 +1,4 @@
-"""The plan against what tensors hold and what the demo took, and what it says of too small a card."""
+"""The plan against what tensors hold and what the demo took; what it says of too small a card."""
 
 import json
 import math
