@@ -203,7 +203,7 @@ def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
     assert "wanted" in text
 
 
-@pytest.mark.parametrize("advantage", ["reinforce_pp", "gae"])
+@pytest.mark.parametrize("advantage", ["reinforce", "reinforce_pp", "gae"])
 def test_without_a_group_baseline_a_group_may_be_one(advantage):
     cfg = load_config(None, {"rollout.group_size": 1, "algo.advantage": advantage})
     assert cfg.rollout.group_size == 1

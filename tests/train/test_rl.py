@@ -301,9 +301,9 @@ def test_several_updates_deal_the_groups_into_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG):
+    def watch(graded, advantages_PG, credits):
         seen.append((len(graded), len(advantages_PG)))
-        return update(graded, advantages_PG)
+        return update(graded, advantages_PG, credits)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NO_CLIP = ("pg", "sapo", "quadratic")
 WHOLE_COMPLETION = ("gspo", "sapo", "gmpo")
-NO_GROUP = ("reinforce_pp", "gae")
+NO_GROUP = ("reinforce", "reinforce_pp", "gae")
 NEEDS_REWARDS_FROM_0 = ("max_rl", "pass_at_k")
 # setting -> the value of another setting without which nothing reads it
 READ_BY = {
