@@ -57,6 +57,11 @@ def test_what_cannot_be_compared_is_one_line_and_code_2(aha, words):
     assert done.code == 2 and done.err.startswith("aha: ") and len(done.err.splitlines()) == 1
 
 
+def test_help_says_what_each_flag_is(aha):
+    out = " ".join(aha("lab", "--help").out.replace("│", " ").split())
+    assert "a verdict needs three" in out and "until the tokens are spent" in out
+
+
 def test_the_default_lab_can_be_planned(aha):
     """Nine named methods on the same base and problems, three seeds."""
     done = aha("lab", "--dry-run")

@@ -27,12 +27,18 @@ def lab(
 
     Parameters
     ----------
-    recipes: packaged names or TOML files, with commas.
-    seeds: with commas; a verdict needs three.
-    tokens: completion tokens of each run, those of thrown-away rollouts too; 0 = steps alone.
-    steps: of each run at most; 0 = until the tokens are spent.
-    out: folder of the lab.
-    dry_run: say what would be run, and leave.
+    recipes
+        Packaged names or TOML files, with commas.
+    seeds
+        With commas; a verdict needs three.
+    tokens
+        Completion tokens of each run, those of thrown-away rollouts too; 0 = steps alone.
+    steps
+        Of each run at most; 0 = until the tokens are spent.
+    out
+        Folder of the lab.
+    dry_run
+        Say what would be run, and leave.
     """
     from aha.cli.comparing_recipes import run_lab
 
