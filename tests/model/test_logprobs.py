@@ -39,7 +39,7 @@ def test_the_cut_changes_neither_numbers_nor_gradients(entropy, dtype, off):
     assert (whole[1] is not None) == (parts[1] is not None) == entropy
     for one, other in zip((*whole, *slopes), (*parts, *part_slopes), strict=True):
         if one is not None:
-            torch.testing.assert_close(other, one, rtol=off, atol=off * float(one.abs().max()))
+            torch.testing.assert_close(other, one, rtol=off, atol=off * float(one.detach().abs().max()))
 
 
 def test_the_gradient_is_the_difference_quotient():
@@ -94,15 +94,16 @@ def test_no_tensor_has_a_number_for_every_position_and_word():
 
 
 def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
-    decoder = tiny_decoder()
-    tokens_BT = torch.randint(0, TOKENIZER.vocab_size, (3, 40))
-    plain = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
-    monkeypatch.setattr(score_tokens, "__defaults__", (1.0, False, 11 * 112))
+    decoder = tiny_decoder(vocab_size=V)
+    tokens_BT = torch.randint(0, V, (3, 40))
+    with Largest() as whole:
+        plain = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+    monkeypatch.setattr(score_tokens, "__defaults__", (1.0, False, 11 * V))
     with Largest() as made:
         parts = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
     for one, other in zip(plain, parts, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
-    assert made.numel < 3 * 35 * 112
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-5)
+    assert made.numel < whole.numel == 3 * 35 * V
 
 
 # -- activations again in the backward pass -------------------------------------------------
