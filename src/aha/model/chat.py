@@ -1,10 +1,13 @@
 """Chat templates: how a model's own conversations are written down.
 
+Tasks write their conversations in ChatML, which is Qwen's way; here they become those of any model.
 A template comes with a model that a stranger may have made, so it runs in Jinja's sandbox: it can
 format text and reach nothing else.
 """
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -14,6 +17,36 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from aha.core.errors import ModelError
 
 FILE = "chat_template.jinja"
+TURN, END = "<|im_start|>", "<|im_end|>"
+CHATML = re.compile(
+    rf"(?P<turns>({re.escape(TURN)}\w+\n.*?{re.escape(END)}\n)+)"
+    rf"{re.escape(TURN)}assistant\n(?P<begun>.*)",
+    re.DOTALL,
+)
+ONE_TURN = re.compile(rf"{re.escape(TURN)}(\w+)\n(.*?){re.escape(END)}\n", re.DOTALL)
+
+
+def in_own_words(
+    text: str, template: str | None, settings: dict, id_of: Callable[[str], int | None]
+) -> str:
+    """`text`, or the conversation that it is in ChatML as the model's template writes it; what the
+    assistant has begun to say stays at the end. Raises `ModelError` for a conversation with a model
+    that has neither a template nor ChatML's tokens."""
+    found = CHATML.fullmatch(text)
+    if not found:
+        return text
+    if template is None:
+        if id_of(TURN) is None or id_of(END) is None:
+            raise ModelError(
+                "a conversation for a model without a chat template",
+                "an instruct model",
+                "--task.template r1, the form for base models",
+            )
+        return text
+    messages = [
+        {"role": role, "content": content} for role, content in ONE_TURN.findall(found["turns"])
+    ]
+    return render(template, messages, settings) + found["begun"]
 
 
 def find_template(folder: Path, settings: dict) -> str | None:

@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from aha.core.errors import ModelError
-from aha.model.chat import find_template, render
+from aha.model.chat import find_template, in_own_words
 from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -30,7 +30,7 @@ QWEN2_PATTERN = (
 
 
 class Tokenizer:
-    """`encode`, `decode`, `render` and the ids that generation needs to know.
+    """`say`, `encode`, `decode` and the ids that generation needs to know.
 
     `stop` are ids or texts of tokens that end a completion; `settings` is the content of
     tokenizer_config.json, kept as it was found.
@@ -79,7 +79,8 @@ class Tokenizer:
         ids = self.fast.encode(text, add_special_tokens=False).ids
         # Not `self.decode`, which drops stop tokens: a chat prompt holds some of its own.
         held = self.fast.decode(ids, skip_special_tokens=False)
-        if held != text:
+        # Spaces apart: sentencepiece's way puts one before a text and takes it away again.
+        if held.replace(" ", "") != text.replace(" ", ""):
             lost = sorted({char for char in text if char not in held})
             raise ModelError(
                 f"text with characters this tokenizer cannot hold: {''.join(lost)!r}",
@@ -94,10 +95,10 @@ class Tokenizer:
         silent = {self.pad_id, *self.stop_ids}
         return self.fast.decode([i for i in ids if i not in silent], skip_special_tokens=False)
 
-    def render(self, messages: list[dict[str, str]]) -> str | None:
-        """A conversation up to where the assistant begins, in the model's own words; None for a
-        model without a chat template. A message is {"role": ..., "content": ...}."""
-        return render(self.template, messages, self.settings or {}) if self.template else None
+    def say(self, text: str) -> str:
+        """A prompt as this model was taught to read it: a conversation written in ChatML comes
+        back in the words of the model's own chat template, any other text as it is."""
+        return in_own_words(text, self.template, self.settings or {}, self.fast.token_to_id)
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads. A tokenizer that was loaded keeps its settings."""

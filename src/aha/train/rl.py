@@ -217,7 +217,9 @@ class RLTrainer:
     def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
-        return self.decoder.scores(*at, entropy=self.cfg.algo.entropy_coef > 0)
+        if not self.cfg.algo.entropy_coef:
+            return self.decoder.token_logprobs(*at), None
+        return self.decoder.scores(*at, entropy=True)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
