@@ -180,7 +180,7 @@ class Experiment:
         """The base model's test; on a resumed run it is made again from the base's weights."""
         if self.trainer.version == 0:
             return self.test("before", self.trainer.engine)
-        return self.test("before", make_engine(self.cfg, load_model(self.base)))
+        return self.test("before", make_engine(self.cfg, open_policy(self.cfg)))
 
     def train(self) -> tuple[list[dict], bool]:
         """Drive the steps; (metric rows, whether all steps were done)."""
