@@ -61,7 +61,6 @@ def opening(model: LoadedModel, form: str, base: str | None, config: dict | None
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
     if config and config.get("task"):
         text += f" with reinforcement learning on the task {config['task']['name']}"
-        text += ": right or wrong, and nothing else, was its reward"
     return text + "."
 
 
