@@ -100,6 +100,10 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(runs, tmp_path):
     with pytest.raises(ModelError, match="no adapter.*--form hf"):
         export(str(runs / "whole"), tmp_path / "out", "adapter", "float32")
     assert not (tmp_path / "out").exists()
+    pytest.importorskip("gguf")
+    with pytest.raises(ModelError, match="GGUF has no name for"):
+        export(str(runs / "whole"), tmp_path / "out", "gguf", "float32")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "taken").mkdir()
     with pytest.raises(RunError, match="exists already"):
         export(str(runs / "whole"), tmp_path / "taken", "hf", "float32")

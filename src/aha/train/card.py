@@ -17,6 +17,7 @@ tokenizer = AutoTokenizer.from_pretrained(FOLDER)""",
     "adapter": """from peft import AutoPeftModelForCausalLM
 
 model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)""",
+    "gguf": "llama-cli -m model.gguf -p PROMPT",
 }
 
 
@@ -45,7 +46,7 @@ def read(path: Path) -> dict | None:
 
 def front_matter(form: str, base: str | None) -> str:
     """What the hub reads. No licence: that is the base model's, and its owner's to say."""
-    names = {"hf": "transformers", "adapter": "peft"}
+    names = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
     lines = [f"library_name: {names[form]}", "tags: [reinforcement-learning, reasoning, aha]"]
     if base and looks_like_hub_name(base):
         lines.append(f"base_model: {base}")
