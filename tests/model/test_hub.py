@@ -37,14 +37,21 @@ class Hub:
     def __init__(self, source: Path | None):
         self.source, self.asked = source, []
 
-    def __call__(self, name, allow_patterns=(), local_files_only=False, **where):
+    def __call__(
+        self, name, allow_patterns=(), ignore_patterns=(), local_files_only=False, **where
+    ):
         self.asked.append("disk" if local_files_only else "network")
         if local_files_only:
             raise LocalEntryNotFoundError("not in the cache")
         if self.source is None:
             raise OSError("no route to host\nsecond line")
         names = [p.name for p in self.source.iterdir()]
-        self.given = {n for n in names if any(fnmatch(n, p) for p in allow_patterns)}
+        self.given = {
+            n
+            for n in names
+            if any(fnmatch(n, p) for p in allow_patterns)
+            and not any(fnmatch(n, p) for p in ignore_patterns)
+        }
         return str(self.source)
 
 
@@ -66,7 +73,8 @@ def test_a_folder_is_used_whatever_its_name(tmp_path, monkeypatch):
 
 def test_the_network_is_asked_last_and_gives_no_pickle(tmp_path, monkeypatch):
     source = tiny_folder(tmp_path / "source")
-    for name in ("pytorch_model.bin", "model.gguf", "modeling_evil.py", "chat_template.jinja"):
+    names = ("pytorch_model.bin", "model.gguf", "modeling_evil.py", "consolidated.safetensors")
+    for name in (*names, "chat_template.jinja"):
         (source / name).write_text("")
     hub = Hub(source)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)

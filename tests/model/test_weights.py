@@ -218,6 +218,11 @@ def test_quantised_weights_are_refused(folder):
     refused(folder, "I8")
 
 
+def test_weights_in_another_layout_beside_the_model_are_left_alone(folder):
+    save_file({"tok_embeddings.weight": torch.zeros(2)}, folder / "consolidated.safetensors")
+    assert load_model(folder).decoder.config == tiny_decoder().config
+
+
 def test_a_tied_head_that_was_written_twice_is_read_once(folder):
     rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
     found = load_model(folder).decoder

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from aha.core.errors import MissingExtra, ModelError
 
-FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja"]
+FILES = {
+    "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
+    # The same weights once more, under other names.
+    "ignore_patterns": ["consolidated*", "*/*"],
+}
 
 
 def looks_like_hub_name(name: str) -> bool:
@@ -30,11 +34,11 @@ def folder_of(name: str, **where) -> Path:
     except ImportError as error:
         raise MissingExtra("huggingface_hub", "hf") from error
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True, **where))
+        return Path(snapshot_download(name, local_files_only=True, **FILES, **where))
     except LocalEntryNotFoundError:
         pass
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES, **where))
+        return Path(snapshot_download(name, **FILES, **where))
     except Exception as error:  # the hub, its client and the network fail in many ways
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(

@@ -46,6 +46,9 @@ def weight_files(folder: Path) -> list[Path]:
                 "download the folder again, to the end",
             )
         return [folder / name for name in names]
+    whole = folder / "model.safetensors"
+    if whole.is_file():  # whatever lies beside it, such as the same weights in another layout
+        return [whole]
     files = sorted(folder.glob("*.safetensors"))
     files = [path for path in files if path.name != "adapter_model.safetensors"]
     if not files:
