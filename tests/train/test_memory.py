@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from aha.core.errors import ConfigError
+from aha.model.lora import add_lora
 from aha.train.memory import SMALLEST, Room, is_out_of_memory
 from aha.train.rl import RLTrainer
 
@@ -80,6 +81,50 @@ def test_another_error_is_not_taken_for_a_lack_of_memory():
         trainer.step(trainer.problems())
     assert len(parts) == 1
     assert not is_out_of_memory(ValueError("out of memory")) and is_out_of_memory(MemoryError())
+
+
+def test_a_critic_backs_off_as_well_and_learns_the_same():
+    """Its own update and its looks at the completions; the size that fitted holds for both."""
+    algo = {"advantage": "gae", "loss": "ppo_clip"}
+    easy, hard = (make(config(algo=algo, critic={"lr": 1e-3})) for _ in range(2))
+    plain, parts = hard.critic.values, []
+
+    def values(batch):
+        parts.append(batch.tokens_BT.numel())
+        found = plain(batch)
+        if batch.tokens_BT.numel() > 200:
+            raise torch.OutOfMemoryError("CUDA")
+        return found
+
+    hard.critic.values = values
+    for trainer in (easy, hard):
+        trainer.step(trainer.problems())
+    assert parts[0] > 200 and hard.room.tokens == 128
+    for one, other in zip(
+        easy.critic.model.parameters(), hard.critic.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
+    decoder = tiny_decoder()
+    add_lora(decoder, 2, 4.0, seed=0)
+    algo = {"advantage": "gae", "loss": "ppo_clip"}
+    trainer = make(config(algo=algo, critic={"lr": 1e-2}), decoder=decoder)
+    value = trainer.critic.model.decoder
+    frozen = {name: tensor.clone() for name, tensor in decoder.weights().items()}
+    for _ in range(2):
+        trainer.step(trainer.problems())
+    q_proj = value.model.layers[0].self_attn.q_proj
+    assert q_proj.weight is decoder.model.layers[0].self_attn.q_proj.weight
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in decoder.weights().items())
+    mine, theirs = (d.adapter.B["q_proj"] for d in (value, decoder))
+    assert mine.abs().max() > 0 and theirs.abs().max() > 0 and not torch.equal(mine, theirs)
+    state = trainer.critic.state_dict()
+    assert len(state["model"]) == 2 * 7 * 2 + 2  # A and B of seven maps in two layers, the head
+    other = make(config(algo=algo), decoder=decoder).critic
+    other.load_state_dict(state)
+    assert torch.equal(other.model.decoder.adapter.B["q_proj"], mine)
 
 
 def test_half_a_gradient_is_cleared_before_the_next_attempt():

@@ -86,11 +86,16 @@ def merge_lora(decoder: Decoder) -> None:
     decoder.requires_grad_(True)
 
 
-def frozen_copy(decoder: Decoder) -> Decoder:
-    """A copy that no update reaches. What is frozen already is shared, not copied: beside LoRA a
-    second set of weights costs the adapters alone."""
+def copy_of(decoder: Decoder) -> Decoder:
+    """A second policy with the same weights. What is frozen is shared, not copied: beside LoRA it
+    costs the adapters alone."""
     shared = {id(p): p for p in decoder.parameters() if not p.requires_grad}
-    return copy.deepcopy(decoder, shared).requires_grad_(False)
+    return copy.deepcopy(decoder, shared)
+
+
+def frozen_copy(decoder: Decoder) -> Decoder:
+    """A copy that no update reaches."""
+    return copy_of(decoder).requires_grad_(False)
 
 
 # -- files ----------------------------------------------------------------------------------
