@@ -18,10 +18,14 @@ def export(
 
     Parameters
     ----------
-    model: a run folder, or a model folder or name as `aha eval` takes it.
-    out: the new folder.
-    form: hf, a folder that transformers loads (an adapter merged in); the adapter alone; or gguf.
-    dtype: of the weights in the folder; an adapter stays as it is.
+    model
+        a run folder, or a model folder or name as `aha eval` takes it.
+    out
+        the new folder.
+    form
+        hf, a folder that transformers loads (an adapter merged in); the adapter alone; or gguf.
+    dtype
+        of the weights in the folder; an adapter stays as it is.
     """
     from aha.train.export import export as give
 
