@@ -76,9 +76,7 @@ class Checklist(dict):
 
 def worst(findings: list[Finding]) -> Level:
     """The level of the whole; "ok" where there is nothing."""
-    return next(
-        (level for level in WORST_FIRST if any(f.level == level for f in findings)), "ok"
-    )
+    return next((level for level in WORST_FIRST if any(f.level == level for f in findings)), "ok")
 
 
 def as_object(findings: list[Finding]) -> dict:
