@@ -15,7 +15,8 @@ from aha.core.errors import RunError
 from aha.core.findings import worst
 from aha.store.records import append
 from aha.store.run import Run
-from aha.train.doctor.records import Records, checks, diagnose, first_step
+from aha.train.doctor.records import Records
+from aha.train.doctor.run import checks, diagnose, first_step
 from aha.train.doctor.weights import changed_share
 
 STEPS = 40
@@ -246,6 +247,12 @@ def test_weights_of_other_shapes_or_types_are_not_compared(tmp_path):
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no run"):
         diagnose(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(RunError, match="no object"):
+        diagnose(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text('7\nnonsense\n{"step": 1}\n{"step": ')
+    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite"]
 
 
 def test_the_first_step_speaks_only_of_what_is_off():
@@ -256,7 +263,7 @@ def test_the_first_step_speaks_only_of_what_is_off():
 
 
 def test_a_run_is_read_without_torch():
-    code = "import sys, aha.train.doctor.records; assert not {'torch'} & set(sys.modules)"
+    code = "import sys, aha.train.doctor.run; assert not {'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
