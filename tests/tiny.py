@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from aha.core.records import Graded, Problem, Prompt
+from aha.model.compiled import COMPILERS
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import save_model
-from aha.rollout.compiled import COMPILERS
 from aha.rollout.native import has_native_bf16
 from aha.tasks.countdown import Countdown, as_problem, puzzles
 from aha.tasks.traces import prompt_line

@@ -5,7 +5,9 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from aha.model import ops
+from aha.model import fused, ops
+
+from ..tiny import needs_compiler
 
 EPS = 1e-6
 
@@ -57,6 +59,23 @@ def agree(ours, plain, x, tolerance=1e-5):
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
 
 
+@pytest.fixture(params=["torch", pytest.param("c", marks=needs_compiler)], autouse=True)
+def side(request, monkeypatch) -> str:
+    """Every test holds for the torch expressions and for the C that takes their place."""
+    if request.param == "torch":
+        monkeypatch.setattr(fused, "code", lambda bf16: None)
+    else:
+        assert fused.code(False) is not None
+    return request.param
+
+
+@pytest.mark.parametrize("width", [16, 20, 128])
+def test_which_tensors_are_handed_to_c(side, width):
+    x = torch.zeros(3, width)
+    assert fused.fits(x) == (side == "c" and width % 16 == 0)
+    assert not fused.fits(x.double()) and not fused.fits(torch.zeros(width, 16).T)
+
+
 def test_rms_normalise_is_the_plain_expression(rng):
     agree(lambda x: ops.rms_normalise(x, EPS), plain_rms, normal(rng, 3, 5, 16))
 
@@ -69,32 +88,41 @@ def test_rms_normalise_of_a_tiny_vector_is_held_by_eps(rng):
 
 def test_swiglu_is_the_plain_expression(rng):
     agree(ops.swiglu, plain_swiglu, normal(rng, 3, 5, 24))
+    agree(ops.swiglu, plain_swiglu, normal(rng, 3, 5, 64))
 
 
-def test_rotary_is_the_plain_expression(rng):
-    cos, sin = angles(rng, 5, 4)
-    x = normal(rng, 2, 3, 5, 8)
-    agree(lambda x: ops.rotary(x, cos, sin), lambda x: plain_rotary(x, cos, sin), x)
+def split_one(part: int, *shape):
+    """One of the three parts, so that `agree` can look at each."""
+    return lambda x: ops.split_heads(x, *shape)[part]
 
 
-def test_rotary_takes_a_transposed_view(rng):
-    """The decoder hands over a view whose memory is in another order."""
-    cos, sin = angles(rng, 5, 4)
-    x = normal(rng, 2, 5, 3, 8)
-    agree(
-        lambda x: ops.rotary(x.transpose(1, 2), cos, sin),
-        lambda x: plain_rotary(x.transpose(1, 2), cos, sin),
-        x,
-    )
+@pytest.mark.parametrize("D", [8, 16, 48])
+def test_split_heads_is_the_plain_expression(rng, D):
+    """Two query heads on each of two key heads; the values are not rotated."""
+    cos, sin = angles(rng, 5, D // 2)
+    x = normal(rng, 2, 5, 8 * D)
+
+    def plain(part: int):
+        first, last = ((0, 4), (4, 6), (6, 8))[part]
+
+        def heads(x):
+            mine = x.view(2, 5, 8, D)[:, :, first:last].transpose(1, 2)
+            return mine if part == 2 else plain_rotary(mine, cos, sin)
+
+        return heads
+
+    for part in range(3):
+        agree(split_one(part, 4, 2, cos, sin), plain(part), x)
 
 
-def test_rotary_keeps_lengths_and_its_backward_turns_back(rng):
-    cos, sin = angles(rng, 5, 4)
-    x = normal(rng, 2, 3, 5, 8)
-    turned = ops.rotary(x, cos, sin)
-    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+def test_rotation_keeps_lengths_and_its_backward_turns_back(rng):
+    cos, sin = angles(rng, 5, 8)
+    x = normal(rng, 2, 5, 4 * 16)
+    parts = ops.split_heads(x, 2, 1, cos, sin)
+    lengths = torch.cat([part.norm(dim=-1) for part in parts], 1).transpose(1, 2)
+    torch.testing.assert_close(lengths, x.view(2, 5, 4, 16).norm(dim=-1))
     # d/dx of <turned, g> is g turned back, so with g = turned it is x itself.
-    (back,) = torch.autograd.grad(turned, x, grad_outputs=turned.detach())
+    (back,) = torch.autograd.grad(parts, x, grad_outputs=[part.detach() for part in parts])
     torch.testing.assert_close(back, x.detach())
 
 
@@ -143,7 +171,9 @@ def test_gradcheck_in_float64(rng):
     targets = torch.randint(0, 6, (2, 3), generator=rng)
     assert gradcheck(lambda x: ops.rms_normalise(x, EPS), normal(rng, 2, 3, 4, dtype=double))
     assert gradcheck(ops.swiglu, normal(rng, 2, 3, 8, dtype=double))
-    assert gradcheck(lambda x: ops.rotary(x, cos, sin), normal(rng, 2, 2, 3, 4, dtype=double))
+    assert gradcheck(
+        lambda x: ops.split_heads(x, 2, 1, cos, sin), normal(rng, 2, 3, 4 * 4, dtype=double)
+    )
     assert gradcheck(
         lambda logits: ops.token_logprobs(logits, targets), normal(rng, 2, 3, 6, dtype=double)
     )
@@ -194,6 +224,34 @@ def test_causal_attention_in_bf16_stays_near_float32(rng):
     gradients = [torch.autograd.grad(ops.causal_attention(*x).sum(), x) for x in (wide, narrow)]
     for a, b in zip(*gradients, strict=True):
         assert (a - b.float()).norm() < 0.02 * a.norm()
+
+
+def test_not_a_number_is_not_lost_on_the_way(rng):
+    """A run that has gone wrong must be seen to have: nothing may turn nan into a number."""
+    x = normal(rng, 1, 70, 32).detach()
+    x[0, 40, 3] = torch.nan
+    cos, sin = angles(rng, 70, 8)
+    assert ops.rms_normalise(x, EPS)[0, 40].isnan().all()
+    assert ops.swiglu(x)[0, 40, 3].isnan()
+    assert ops.split_heads(torch.cat([x, x], -1), 2, 1, cos, sin)[0].isnan().any()
+    q, k = x[None, :, :, :16].contiguous(), x[:, :, :16].contiguous()
+    assert ops.causal_attention(q, k, k)[0, 0, 40:].isnan().all()
+
+
+@pytest.mark.parametrize("side", [pytest.param("c", marks=needs_compiler)], indirect=True)
+@pytest.mark.parametrize("threads", [2, 3, 70])
+def test_not_one_bit_depends_on_the_threads(rng, threads):
+    x = normal(rng, 40, 64, 64)
+    alone = [ops.rms_normalise(x, EPS), ops.swiglu(x)]
+    grads = torch.autograd.grad(alone, x, [torch.ones_like(y) for y in alone])
+    try:
+        torch.set_num_threads(threads)
+        together = [ops.rms_normalise(x, EPS), ops.swiglu(x)]
+        again = torch.autograd.grad(together, x, [torch.ones_like(y) for y in together])
+    finally:
+        torch.set_num_threads(1)
+    for one, other in zip([*alone, *grads], [*together, *again], strict=True):
+        assert torch.equal(one, other)
 
 
 def test_no_query_sees_a_later_key(rng):

@@ -144,7 +144,8 @@ def test_a_completion_is_the_same_when_rows_have_to_wait(decoder, prompts, group
     found = engine.generate(prompts, SAMPLING)
     assert tokens_of(found) == tokens_of(groups)
     for one, other in zip(flat(found), flat(groups), strict=True):
-        np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-5, atol=1e-5)
+        # The sums of a product depend on how many rows it has, in the sixth digit.
+        np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_completion_is_the_same_in_any_order(engine, prompts, groups):

@@ -10,6 +10,8 @@ Shapes: B rows, H heads, T tokens, D head size, F features.
 import torch
 from torch.autograd.function import once_differentiable
 
+from aha.model import fused
+
 
 def at_least_float32(x) -> torch.dtype:
     """The type to sum in: float32 for narrower numbers; float64 stays, as gradcheck needs it."""
@@ -19,6 +21,11 @@ def at_least_float32(x) -> torch.dtype:
 class _RMSNormalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, eps: float):
+        ctx.fused = fused.fits(x)
+        if ctx.fused:
+            y, scale = fused.normalise(x, eps)
+            ctx.save_for_backward(y, scale)
+            return y
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=at_least_float32(x))
         scale = (norm.square_().div_(x.shape[-1]).add_(eps)).rsqrt_().to(x.dtype)
         y = x * scale
@@ -29,6 +36,8 @@ class _RMSNormalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         y, scale = ctx.saved_tensors
+        if ctx.fused:
+            return fused.normalise_back(grad, y, scale), None
         # eps is a constant inside the root: dx = scale * (g - y * mean(g * y)).
         mean = (grad * y).sum(-1, keepdim=True).div_(y.shape[-1])
         return torch.addcmul(grad, y, mean, value=-1).mul_(scale), None
@@ -46,6 +55,10 @@ def rms_normalise(x, eps: float):
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gate_up):
+        ctx.fused = fused.fits(gate_up) and gate_up.shape[-1] % (2 * fused.LANES) == 0
+        if ctx.fused:
+            ctx.save_for_backward(gate_up)
+            return fused.swiglu(gate_up)
         gate, up = gate_up.chunk(2, -1)
         ctx.save_for_backward(gate_up)
         return torch.nn.functional.silu(gate).mul_(up)
@@ -54,6 +67,8 @@ class _SwiGLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         (gate_up,) = ctx.saved_tensors
+        if ctx.fused:
+            return fused.swiglu_back(grad, gate_up)
         gate, up = gate_up.chunk(2, -1)
         out = torch.empty_like(gate_up)
         grad_gate, grad_up = out.chunk(2, -1)
@@ -82,22 +97,37 @@ def rotate(x, cos, sin, out=None):
     return out
 
 
-class _Rotary(torch.autograd.Function):
+class _SplitHeads(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, cos, sin):
+    def forward(ctx, qkv, H: int, K: int, cos, sin):
+        B, T, width = qkv.shape
+        D = width // (H + 2 * K)
         ctx.save_for_backward(cos, sin)
-        return rotate(x, cos, sin)
+        ctx.fused = fused.fits(qkv) and D % fused.LANES == 0 and D <= fused.WIDEST_HEAD
+        if ctx.fused:
+            return fused.split(qkv, H, K, cos, sin)
+        q, k, v = qkv.view(B, T, -1, D).transpose(1, 2).split([H, K, K], 1)
+        cos, sin = cos.to(qkv.dtype), sin.to(qkv.dtype)
+        q, k = q.contiguous(), k.contiguous()
+        return rotate(q, cos, sin), rotate(k, cos, sin), v.contiguous()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad_q, grad_k, grad_v):
         cos, sin = ctx.saved_tensors
-        return rotate(grad, cos, -sin), None, None
+        if ctx.fused:
+            return fused.merge(grad_q, grad_k, grad_v, cos, sin), None, None, None, None
+        cos, sin = cos.to(grad_q.dtype), sin.to(grad_q.dtype)
+        grads = [rotate(grad_q, cos, -sin), rotate(grad_k, cos, -sin), grad_v]
+        return torch.cat(grads, 1).transpose(1, 2).flatten(2), None, None, None, None
 
 
-def rotary(x_BHTD, cos_TD, sin_TD):
-    """Rotate queries or keys by their position. Source: Su et al. 2021, RoFormer."""
-    return _Rotary.apply(x_BHTD, cos_TD, sin_TD)
+def split_heads(qkv_BTF, H: int, K: int, cos_TD, sin_TD):
+    """[B, T, (H + 2K) D] as q [B, H, T, D], k and v [B, K, T, D]; q and k rotated.
+
+    `cos_TD`, `sin_TD` [T, D/2] are float32. Source of the rotation: Su et al. 2021, RoFormer.
+    """
+    return _SplitHeads.apply(qkv_BTF, H, K, cos_TD, sin_TD)
 
 
 BLOCK = 64  # of a block: small enough to skip most of what the mask hides
@@ -111,9 +141,7 @@ class _CausalAttention(torch.autograd.Function):
         for first in range(0, T, BLOCK):
             last = min(first + BLOCK, T)
             mine = q[:, :, first:last].reshape(N, -1, D)
-            scores = torch.bmm(mine, k[:, :last].transpose(1, 2)).view(N, group, -1, last)
-            scores[..., first:].add_(upper_triangle(last - first, q))
-            weights = torch.softmax(scores, -1).view(N, -1, last)
+            weights = causal_softmax(torch.bmm(mine, k[:, :last].transpose(1, 2)), last - first)
             out[:, :, first:last] = torch.bmm(weights, v[:, :last]).view(N, group, -1, D)
             blocks.append(weights)
         ctx.save_for_backward(q, k, v, *blocks)
@@ -133,12 +161,27 @@ class _CausalAttention(torch.autograd.Function):
             coming = grad[:, :, first:last].reshape(N, -1, D)
             grad_v[:, :last] += torch.bmm(weights.transpose(1, 2), coming)
             grad_weights = torch.bmm(coming, v[:, :last].transpose(1, 2))
-            grad_scores = torch.ops.aten._softmax_backward_data(
-                grad_weights, weights, -1, weights.dtype
-            )
+            grad_scores = causal_softmax_back(grad_weights, weights, last - first)
             grad_q[:, :, first:last] = torch.bmm(grad_scores, k[:, :last]).view(N, group, -1, D)
             grad_k[:, :last] += torch.bmm(grad_scores.transpose(1, 2), mine)
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
+
+
+def causal_softmax(scores, size: int):
+    """Softmax over the keys that each query may see; `scores` [N, group * size, keys] belong to the
+    last `size` positions of the keys, and may be overwritten."""
+    if fused.ready(scores):
+        return fused.softmax_(scores, size)
+    shaped = scores.view(-1, size, scores.shape[-1])
+    shaped[..., -size:].add_(upper_triangle(size, scores))
+    return torch.softmax(shaped, -1).view(scores.shape)
+
+
+def causal_softmax_back(grad, weights, size: int):
+    """The gradient of the scores; `grad` may be overwritten."""
+    if fused.ready(weights) and grad.is_contiguous():
+        return fused.softmax_back_(weights, grad, size)
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
 def causal_attention(q, k, v):

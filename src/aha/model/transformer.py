@@ -225,7 +225,7 @@ class Decoder(nn.Module):
         Rows start at position 0 and are padded on the right: with a causal mask no real token
         ever sees the padding, so no padding mask is needed.
         """
-        cos, sin = (table[: tokens_BT.shape[1]] for table in self.rope_tables(dtype))
+        cos, sin = (table[: tokens_BT.shape[1]] for table in self.rope_tables(torch.float32))
         eps = self.config.rms_norm_eps
         x = F.embedding(tokens_BT, self.model.embed_tokens.weight).to(dtype)
         for layer in self.model.layers:
@@ -240,14 +240,9 @@ class Decoder(nn.Module):
         config = self.config
         B, T, _ = qkv.shape
         H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        qk, v = qkv.split([(H + K) * D, K * D], -1)
-        qk = ops.rotary(qk.view(B, T, H + K, D).transpose(1, 2), cos, sin)
-        q, k = qk.split([H, K], 1)
-        v = v.view(B, T, K, D).transpose(1, 2)
+        q, k, v = ops.split_heads(qkv, H, K, cos, sin)
         # Queries of the heads that share a key are stacked, so that keys are never copied.
-        q = q.reshape(B * K, H // K, T, D)
-        k = k.reshape(B * K, T, D)
-        v = v.reshape(B * K, T, D)
+        q, k, v = q.view(B * K, H // K, T, D), k.view(B * K, T, D), v.view(B * K, T, D)
         mixed = ops.causal_attention(q, k, v).view(B, H, T, D)
         return mixed.transpose(1, 2).reshape(B, T, H * D)
 

@@ -1,20 +1,13 @@
-"""The native engine's loop in C, for CPUs: built once on this machine, then loaded from a cache.
+"""The native engine's loop in C, for CPUs: whole batches without coming back to Python.
 
-`decode.c` generates whole batches without coming back to Python. It needs a C compiler (cc, gcc
-or clang) the first time; without one, or on a shape it does not hold, the torch loop does the
-same work more slowly. Completions are the same in float32 up to rounding, and here bit for bit
-independent of what runs beside them in both types.
+Without a compiler, or on a shape it does not hold, the torch loop does the same work more slowly.
+Completions are the same in float32 up to rounding, and here bit for bit independent of what runs
+beside them in both types.
 
 Shapes: P prompts, B rows, N outputs and K inputs of a matrix.
 """
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,77 +15,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from aha.model.compiled import LANES, NotCompiled, load_code
 from aha.model.decode import InferenceWeights
 from aha.rollout.engine import Sampling
 
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-shared", "-fPIC", "-pthread")
-SOURCES = ("numbers.h", "decode.h", "generate.c")
-LANES = 16  # numbers of a vector in the C code
-
-
-class NotCompiled(Exception):
-    """Why the loop in C cannot be used here; never an error, for torch does the same."""
-
-
-@lru_cache
-def library(bf16: bool) -> ctypes.CDLL:
-    """The compiled loop for one number type; NotCompiled where it cannot be had."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        raise NotCompiled(f"no C compiler ({', '.join(COMPILERS)})")
-    folder = Path(str(files("aha"))) / "rollout" / "native_c"
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    parts = [version, processor(), *FLAGS, *((folder / name).read_text() for name in SOURCES)]
-    name = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-    built = cache_folder() / f"native-{name}-{'bf16' if bf16 else 'float32'}.so"
-    if not built.is_file():
-        build(compiler, folder / "generate.c", built, bf16)
-    try:
-        found = ctypes.CDLL(str(built))
-    except OSError as error:
-        raise NotCompiled(str(error)) from None
-    found.aha_tile.restype = found.aha_generate.restype = ctypes.c_int32
-    return found
-
-
-def build(compiler: str, source: Path, target: Path, bf16: bool) -> None:
-    """Compile for this very processor; the file appears whole or not at all."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(suffix=".so", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise NotCompiled(f"cannot write to {target.parent}: {error.strerror}") from None
-    complaint = ""
-    # Some compilers for Arm know only the second spelling, and the last one is always known.
-    for tuned in (["-march=native"], ["-mcpu=native"], []):
-        command = [compiler, *FLAGS, *tuned, f"-DBF16={int(bf16)}", str(source)]
-        done = subprocess.run([*command, "-o", partial, "-lm"], capture_output=True, text=True)
-        if done.returncode == 0:
-            os.replace(partial, target)
-            return
-        complaint = complaint or (done.stderr.strip().splitlines() or ["no reason given"])[0]
-    os.unlink(partial)
-    raise NotCompiled(f"{compiler}: {complaint}")
-
-
-def cache_folder() -> Path:
-    """Where built libraries live: $AHA_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("AHA_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(base) / "aha"
-
-
-def processor() -> str:
-    """What `-march=native` depends on: a cache that is shared between machines keeps them apart."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(
-            sorted({x for x in lines if x.startswith(("model name", "flags", "Feat"))})
-        )
-    except OSError:
-        return " ".join(os.uname()) if hasattr(os, "uname") else ""
+SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
 
 
 class _Model(ctypes.Structure):
@@ -129,7 +56,7 @@ class CompiledLoop:
             or odd
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
-        self.code = library(bf16)
+        self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
         order = [matrix for layer in weights.layers for matrix in (layer[0], *layer[2:])]
         self.matrices = [pack(matrix, tile) for matrix in (*order, weights.head)]

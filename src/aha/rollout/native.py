@@ -17,10 +17,11 @@ import torch
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.core.seeds import seed_for
+from aha.model.compiled import NotCompiled
 from aha.model.decode import InferenceWeights, KVCache, prefill, step
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
-from aha.rollout.compiled import CompiledLoop, NotCompiled
+from aha.rollout.compiled import CompiledLoop
 from aha.rollout.engine import Sampling, uniforms
 
 Loop = Literal["auto", "compiled", "torch"]  # auto: the loop in C where it can be had

@@ -29,23 +29,23 @@ typedef uint16_t num;
 typedef float num;
 #endif
 
-static int64_t padded(int64_t count, int to) { return (count + to - 1) / to * to; }
-static vec load(const float *p) { return *(const vec *)p; }
-static void store(float *p, vec v) { *(vec *)p = v; }
-static vec all(float f) { return f - (vec){0}; }
+static inline int64_t padded(int64_t count, int to) { return (count + to - 1) / to * to; }
+static inline vec load(const float *p) { return *(const vec *)p; }
+static inline void store(float *p, vec v) { *(vec *)p = v; }
+static inline vec all(float f) { return f - (vec){0}; }
 
-static vec pick(ivec mask, vec yes, vec no) {
+static inline vec pick(ivec mask, vec yes, vec no) {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
 }
 
-static float sum(vec v) {
+static inline float sum(vec v) {
     float total = 0;
     for (int i = 0; i < LANES; i++) total += v[i];
     return total;
 }
 
 /* e^x to a relative 2e-7 by range reduction and Taylor's terms on |r| <= ln(2) / 2. */
-static vec exponential(vec x) {
+static inline vec exponential(vec x) {
     const vec shift = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
     x = pick(x < -87.0f, all(-87.0f), x);
     x = pick(x > 88.0f, all(88.0f), x);
@@ -60,25 +60,35 @@ static vec exponential(vec x) {
     y = 0.5f + r * y;
     y = 1.0f + r * y;
     y = 1.0f + r * y;
-    return (vec)((ivec)y + (power << 23));
+    /* Not a number stays that: a run that has gone wrong must be seen to. */
+    return pick(x == x, (vec)((ivec)y + (power << 23)), x);
 }
 
 /* -- the two number types ---------------------------------------------------------------------- */
 
 #if BF16
-static vec widen(const num *p) {
+static inline vec widen(const num *p) {
     return (vec)(__builtin_convertvector(*(const hvec *)p, uvec) << 16);
 }
-static void narrow(num *p, vec v) { *(__m256bh *)p = _mm512_cvtneps_pbh((__m512)v); }
-static num narrow_one(float f) {
+static inline void narrow(num *p, vec v) {
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+static inline num narrow_one(float f) {
     num out[LANES];
     narrow(out, all(f));
     return out[0];
 }
+static inline float widen_one(num n) {
+    const uint32_t bits = (uint32_t)n << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
 #else
-static vec widen(const num *p) { return load(p); }
-static void narrow(num *p, vec v) { store(p, v); }
-static num narrow_one(float f) { return f; }
+static inline vec widen(const num *p) { return load(p); }
+static inline void narrow(num *p, vec v) { store(p, v); }
+static inline num narrow_one(float f) { return f; }
+static inline float widen_one(num n) { return n; }
 #endif
 
 /* y[rows, TILE] = x[rows, K] times one tile of a matrix; `rows` is a constant where it is inlined,
@@ -110,7 +120,7 @@ multiply_tile(const int rows, const num *x, int K, const num *tile, float *y, in
         for (int w = 0; w < WIDE; w++) store(y + r * stride + LANES * w, total[r][w]);
 }
 
-static void multiply(int rows, const num *x, int K, const num *matrix, int N, float *y) {
+static inline void multiply(int rows, const num *x, int K, const num *matrix, int N, float *y) {
     const int stride = padded(N, TILE);
     for (int n = 0; n < N; n += TILE, matrix += K * TILE) {
         int r = 0;

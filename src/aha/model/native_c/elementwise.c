@@ -1,0 +1,257 @@
+/* What stands between the products of a training step: norms, rotary embedding, SwiGLU and the
+ * masked softmax, forward and backward, each in one pass over memory. The maths, and where it comes
+ * from, is in aha.model.ops; this is called from there and is as exact: sums are float32.
+ *
+ * Rows are dealt to `threads` workers. No row's numbers depend on which worker has it.
+ */
+#include <math.h>
+#include <pthread.h>
+
+#include "numbers.h"
+
+typedef struct {
+    const num *a, *b;
+    num *out;
+    num *q, *k, *v;          /* of split and merge */
+    float *scale;            /* [rows] */
+    const float *cos, *sin;  /* [positions, D / 2] */
+    int64_t width, T, heads, kv_heads, D, size;
+    float eps;
+} Job;
+
+typedef void (*Work)(const Job *, int64_t first, int64_t last);
+
+typedef struct {
+    const Job *job;
+    Work work;
+    int64_t first, last;
+} Share;
+
+static void *run_share(void *argument) {
+    const Share *share = argument;
+    share->work(share->job, share->first, share->last);
+    return NULL;
+}
+
+enum { LITTLE = 1 << 15, CROWD = 64 }; /* numbers below which a thread is not worth its start */
+
+static void spread(const Job *job, Work work, int64_t rows, int64_t numbers, int threads) {
+    if (numbers < LITTLE || threads < 2) {
+        work(job, 0, rows);
+        return;
+    }
+    if (threads > CROWD) threads = CROWD;
+    pthread_t ids[CROWD];
+    Share shares[CROWD];
+    int started = 0;
+    for (int t = 0; t < threads; t++) {
+        shares[t] = (Share){job, work, rows * t / threads, rows * (t + 1) / threads};
+        if (t + 1 == threads) break;
+        if (pthread_create(ids + t, NULL, run_share, shares + t)) {
+            shares[t].last = rows; /* no thread to be had: the rest is done here */
+            break;
+        }
+        started++;
+    }
+    run_share(shares + started);
+    for (int t = 0; t < started; t++) pthread_join(ids[t], NULL);
+}
+
+/* -- x / sqrt(mean(x^2) + eps) ----------------------------------------------------------------- */
+
+static void normalise_rows(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *x = j->a + n * j->width;
+        num *out = j->out + n * j->width;
+        vec squares = {0};
+        for (int64_t i = 0; i < j->width; i += LANES) squares += widen(x + i) * widen(x + i);
+        const float scale = 1.0f / sqrtf(sum(squares) / j->width + j->eps);
+        for (int64_t i = 0; i < j->width; i += LANES) narrow(out + i, widen(x + i) * scale);
+        j->scale[n] = scale;
+    }
+}
+
+static void normalise_back(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *grad = j->a + n * j->width, *y = j->b + n * j->width;
+        num *out = j->out + n * j->width;
+        vec both = {0};
+        for (int64_t i = 0; i < j->width; i += LANES) both += widen(grad + i) * widen(y + i);
+        const float mean = sum(both) / j->width, scale = j->scale[n];
+        for (int64_t i = 0; i < j->width; i += LANES)
+            narrow(out + i, (widen(grad + i) - widen(y + i) * mean) * scale);
+    }
+}
+
+void aha_normalise(const num *x, num *y, float *scale, int64_t rows, int64_t width, float eps,
+                   int threads) {
+    const Job job = {.a = x, .out = y, .scale = scale, .width = width, .eps = eps};
+    spread(&job, normalise_rows, rows, rows * width, threads);
+}
+
+void aha_normalise_back(const num *grad, const num *y, float *scale, num *out, int64_t rows,
+                        int64_t width, int threads) {
+    const Job job = {.a = grad, .b = y, .scale = scale, .out = out, .width = width};
+    spread(&job, normalise_back, rows, rows * width, threads);
+}
+
+/* -- silu(gate) * up --------------------------------------------------------------------------- */
+
+static void swiglu_rows(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *gate = j->a + 2 * n * j->width, *up = gate + j->width;
+        num *out = j->out + n * j->width;
+        for (int64_t i = 0; i < j->width; i += LANES) {
+            const vec g = widen(gate + i);
+            narrow(out + i, g / (1.0f + exponential(-g)) * widen(up + i));
+        }
+    }
+}
+
+static void swiglu_back(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *gate = j->b + 2 * n * j->width, *up = gate + j->width;
+        const num *grad = j->a + n * j->width;
+        num *out = j->out + 2 * n * j->width;
+        for (int64_t i = 0; i < j->width; i += LANES) {
+            const vec g = widen(gate + i), d = widen(grad + i);
+            const vec sigmoid = 1.0f / (1.0f + exponential(-g));
+            narrow(out + j->width + i, d * g * sigmoid);
+            narrow(out + i, d * widen(up + i) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
+        }
+    }
+}
+
+void aha_swiglu(const num *gate_up, num *out, int64_t rows, int64_t width, int threads) {
+    const Job job = {.a = gate_up, .out = out, .width = width};
+    spread(&job, swiglu_rows, rows, rows * width, threads);
+}
+
+void aha_swiglu_back(const num *grad, const num *gate_up, num *out, int64_t rows, int64_t width,
+                     int threads) {
+    const Job job = {.a = grad, .b = gate_up, .out = out, .width = width};
+    spread(&job, swiglu_back, rows, rows * width, threads);
+}
+
+/* -- [B, T, (H + 2K) D] to q [B, H, T, D], k and v [B, K, T, D]; q and k rotated ----------------- */
+
+enum { WIDEST = 512 }; /* D at most */
+
+static void turn(const num *x, num *out, const float *cos, const float *sin, float sign, int64_t D) {
+    const int64_t half = D / 2;
+    float in[WIDEST], done[WIDEST];
+    for (int64_t i = 0; i < D; i += LANES) store(in + i, widen(x + i));
+    for (int64_t i = 0; i < half; i++) {
+        const float first = in[i], second = in[half + i], s = sign * sin[i];
+        done[i] = first * cos[i] - second * s;
+        done[half + i] = second * cos[i] + first * s;
+    }
+    for (int64_t i = 0; i < D; i += LANES) narrow(out + i, load(done + i));
+}
+
+static void split_rows(const Job *j, int64_t first, int64_t last) {
+    const int64_t H = j->heads, K = j->kv_heads, D = j->D, T = j->T;
+    for (int64_t n = first; n < last; n++) {
+        const int64_t b = n / T, t = n % T;
+        const num *row = j->a + n * (H + 2 * K) * D;
+        const float *cos = j->cos + t * D / 2, *sin = j->sin + t * D / 2;
+        for (int64_t h = 0; h < H; h++, row += D)
+            turn(row, j->q + ((b * H + h) * T + t) * D, cos, sin, 1.0f, D);
+        for (int64_t h = 0; h < K; h++, row += D)
+            turn(row, j->k + ((b * K + h) * T + t) * D, cos, sin, 1.0f, D);
+        for (int64_t h = 0; h < K; h++, row += D)
+            memcpy(j->v + ((b * K + h) * T + t) * D, row, D * sizeof(num));
+    }
+}
+
+static void merge_rows(const Job *j, int64_t first, int64_t last) {
+    const int64_t H = j->heads, K = j->kv_heads, D = j->D, T = j->T;
+    for (int64_t n = first; n < last; n++) {
+        const int64_t b = n / T, t = n % T;
+        num *row = j->out + n * (H + 2 * K) * D;
+        const float *cos = j->cos + t * D / 2, *sin = j->sin + t * D / 2;
+        for (int64_t h = 0; h < H; h++, row += D)
+            turn(j->q + ((b * H + h) * T + t) * D, row, cos, sin, -1.0f, D);
+        for (int64_t h = 0; h < K; h++, row += D)
+            turn(j->k + ((b * K + h) * T + t) * D, row, cos, sin, -1.0f, D);
+        for (int64_t h = 0; h < K; h++, row += D)
+            memcpy(row, j->v + ((b * K + h) * T + t) * D, D * sizeof(num));
+    }
+}
+
+void aha_split(const num *qkv, num *q, num *k, num *v, const float *cos, const float *sin,
+               int64_t B, int64_t T, int64_t heads, int64_t kv_heads, int64_t D, int threads) {
+    const Job job = {.a = qkv, .q = q, .k = k, .v = v, .cos = cos, .sin = sin,
+                     .T = T, .heads = heads, .kv_heads = kv_heads, .D = D};
+    spread(&job, split_rows, B * T, B * T * (heads + 2 * kv_heads) * D, threads);
+}
+
+void aha_merge(num *q, num *k, num *v, num *out, const float *cos, const float *sin,
+               int64_t B, int64_t T, int64_t heads, int64_t kv_heads, int64_t D, int threads) {
+    const Job job = {.q = q, .k = k, .v = v, .out = out, .cos = cos, .sin = sin,
+                     .T = T, .heads = heads, .kv_heads = kv_heads, .D = D};
+    spread(&job, merge_rows, B * T, B * T * (heads + 2 * kv_heads) * D, threads);
+}
+
+/* -- softmax of what a query may see, in place ------------------------------------------------- */
+
+/* Row n is query `n % size` of its block and sees `width - size + n % size + 1` keys. */
+static void softmax_rows(const Job *j, int64_t first, int64_t last) {
+    float kept[padded(j->width, LANES)];
+    for (int64_t n = first; n < last; n++) {
+        num *x = j->out + n * j->width;
+        const int64_t seen = j->width - j->size + n % j->size + 1;
+        const int64_t whole = seen / LANES * LANES, end = padded(seen, LANES);
+        for (int64_t i = 0; i < whole; i += LANES) store(kept + i, widen(x + i));
+        for (int64_t i = whole; i < end; i++) kept[i] = i < seen ? widen_one(x[i]) : -1e30f;
+        vec most = all(-1e30f);
+        for (int64_t i = 0; i < end; i += LANES) {
+            const vec here = load(kept + i);
+            most = pick(here > most, here, most);
+        }
+        float top = -1e30f;
+        for (int64_t i = 0; i < LANES; i++) top = most[i] > top ? most[i] : top;
+        vec total = {0};
+        for (int64_t i = 0; i < end; i += LANES) {
+            const vec weight = exponential(load(kept + i) - top);
+            store(kept + i, weight);
+            if (i < whole) total += weight;
+        }
+        float norm = sum(total);
+        for (int64_t i = whole; i < seen; i++) norm += kept[i];
+        const float share = 1.0f / norm;
+        for (int64_t i = 0; i < whole; i += LANES) narrow(x + i, load(kept + i) * share);
+        for (int64_t i = whole; i < seen; i++) x[i] = narrow_one(kept[i] * share);
+        memset(x + seen, 0, (j->width - seen) * sizeof(num));
+    }
+}
+
+/* grad = weights * (grad - sum(grad * weights)), in place in `out`. */
+static void softmax_back(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *w = j->a + n * j->width;
+        num *grad = j->out + n * j->width;
+        const int64_t seen = j->width - j->size + n % j->size + 1;
+        const int64_t whole = seen / LANES * LANES;
+        vec both = {0};
+        for (int64_t i = 0; i < whole; i += LANES) both += widen(w + i) * widen(grad + i);
+        float dot = sum(both);
+        for (int64_t i = whole; i < seen; i++) dot += widen_one(w[i]) * widen_one(grad[i]);
+        for (int64_t i = 0; i < whole; i += LANES)
+            narrow(grad + i, widen(w + i) * (widen(grad + i) - dot));
+        for (int64_t i = whole; i < seen; i++)
+            grad[i] = narrow_one(widen_one(w[i]) * (widen_one(grad[i]) - dot));
+        memset(grad + seen, 0, (j->width - seen) * sizeof(num));
+    }
+}
+
+void aha_softmax(num *scores, int64_t rows, int64_t width, int64_t size, int threads) {
+    const Job job = {.out = scores, .width = width, .size = size};
+    spread(&job, softmax_rows, rows, rows * width, threads);
+}
+
+void aha_softmax_back(const num *weights, num *grad, int64_t rows, int64_t width, int64_t size,
+                      int threads) {
+    const Job job = {.a = weights, .out = grad, .width = width, .size = size};
+    spread(&job, softmax_back, rows, rows * width, threads);
+}
