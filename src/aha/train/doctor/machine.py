@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
-from aha.rollout.compiled import NotCompiled, cache_folder, library
+from aha.model import fused
+from aha.model.compiled import NotCompiled, cache_folder, load_code
+from aha.rollout import compiled
 from aha.rollout.native import has_native_bf16
 from aha.store.run import cpu_name
 
@@ -54,7 +56,7 @@ class Machine:
     cores: int  # that this process may use
     threads: int
     load: float  # processes that want to run, in the last minute
-    loop: str  # why the loop in C cannot be used; empty where it can
+    c_code: str  # why the parts in C cannot be used; empty where they can
     places: dict[str, Place] = field(default_factory=dict)
     missing_model: str = ""
 
@@ -63,7 +65,7 @@ class Machine:
 
 
 def look(runs: Path = Path("runs")) -> Machine:
-    """Gather the facts. Compiles the engine's loop where that has not been done."""
+    """Gather the facts. Compiles the parts in C where that has not been done."""
     needed, extras = wanted_packages(requires("aha") or [])
     name, memory = accelerator()
     bf16 = has_native_bf16()
@@ -81,7 +83,7 @@ def look(runs: Path = Path("runs")) -> Machine:
         cores=usable_cores(),
         threads=torch.get_num_threads(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        loop=why_no_loop(bf16),
+        c_code=why_no_c(bf16),
         places={"cache": place(cache_folder()), "runs": place(runs)},
         missing_model=missing_model(),
     )
@@ -155,9 +157,10 @@ def usable_cores() -> int:
     return max(1, min(ours or 1, int(quota / 100_000) or ours or 1) if quota else ours or 1)
 
 
-def why_no_loop(bf16: bool) -> str:
+def why_no_c(bf16: bool) -> str:
     try:
-        library(bf16)
+        for source in (compiled.SOURCE, fused.SOURCE):
+            load_code(source, bf16)
     except NotCompiled as reason:
         return str(reason)
     return ""
@@ -254,11 +257,13 @@ def cores(machine: Machine) -> Finding:
 
 
 @checks
-def c_loop(machine: Machine) -> Finding:
-    if machine.loop:
+def c_compiler(machine: Machine) -> Finding:
+    if machine.c_code:
         fix = "install a C compiler (Debian: apt install gcc; macOS: xcode-select --install)"
-        return warn(f"no loop in C, rollouts are five times slower: {machine.loop}", fix)
-    return ok("the engine's loop in C is compiled and loads")
+        if machine.c_code == "AHA_C=0":
+            fix = "unset AHA_C"
+        return warn(f"no C code, rollouts are several times slower: {machine.c_code}", fix)
+    return ok("the engine's loop and the training's in C are compiled and load")
 
 
 def writable(machine: Machine, name: str, fix: str) -> Finding:
