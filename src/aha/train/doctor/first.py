@@ -108,8 +108,8 @@ def steady(trial: Trial) -> Finding:
 def mask(trial: Trial) -> Finding:
     """1 exactly on the completion's own tokens, its stop token included (trap T20)."""
     wrong = 0
-    for part, group in zip(trial.parts, trial.report.groups, strict=True):
-        for b, one in enumerate(group):
+    for part, rows in zip(trial.parts, trial.rows, strict=True):
+        for b, one in enumerate(rows):
             prompt, own = one.completion.prompt.tokens, one.completion.tokens
             wanted = torch.zeros_like(part.mask_BT[b])
             first = len(prompt) - part.start
@@ -158,7 +158,7 @@ def text(trial: Trial) -> Finding:
 @checks
 def answers(trial: Trial) -> Finding | None:
     """A base that never answers in the form that is graded cannot be paid for anything."""
-    if trial.cfg.task.name != "countdown":
+    if trial.task != "countdown":
         return None
     found = [read_answer(one.text).text is not None for one in completions(trial)]
     share = sum(found) / len(found)

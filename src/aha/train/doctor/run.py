@@ -80,7 +80,7 @@ def none_solved(run: Records) -> Finding | None:
             f"in {share:.0%} of the groups nothing was solved",
             "easier problems (task.numbers), a better base, or more tries (rollout.group_size)",
         )
-    return ok(f"{share:.0%} of the groups without a right answer at the end")
+    return ok(f"{share:.0%} of the groups without a right answer")
 
 
 @checks
@@ -94,7 +94,7 @@ def all_solved(run: Records) -> Finding | None:
         return fail(f"{start:.0%} of the groups were all solved from the start", fix)
     if end > SOLVED:
         return ok(f"{end:.0%} of the groups all solved at the end: it has outgrown them", fix)
-    return ok(f"{end:.0%} of the groups all solved at the end")
+    return ok(f"{end:.0%} of the groups all solved")
 
 
 @checks
@@ -104,7 +104,7 @@ def informative(run: Records) -> Finding | None:
     if math.isnan(share) or not has_groups(run):
         return None
     if share > RARE or run.end("groups_all_solved") > SOLVED:
-        return ok(f"{share:.0%} of the groups teach at the end")
+        return ok(f"{share:.0%} of the groups teach")
     fix = "problems nearer to half solved, a larger rollout.group_size, or zero_variance resample"
     return (fail if share < FLAT else warn)(f"only {share:.0%} of the groups teach", fix)
 

@@ -18,6 +18,7 @@ from aha.train.rl import RLTrainer
 from aha.train.watchers import step_row
 
 ROWS = 256  # completions of the trial, unless its updates need more
+PART_ROWS = 32
 ALONE = 16  # completions that are read once more, each in a batch of its own
 PROBED = (4, 4, 32)  # prompts, completions of each and tokens of a look at the engine
 NUDGE = 0.3  # of a tensor's deviation: weights that no engine may mistake for those before
@@ -46,11 +47,13 @@ class Trial:
     """The facts. Weights before the step are `version 0`, those after it `version 1`."""
 
     cfg: RunConfig
+    task: str
     tokenizer: Tokenizer
     exact: bool  # engine and trainer both compute in float32
     report: StepReport
     row: dict  # as in metrics.jsonl
-    parts: list[Batch]  # one for each group, rows in its order
+    rows: list[list[Graded]]  # of each part
+    parts: list[Batch]  # prompts of different lengths side by side, as in training
     engine: Gap  # the engine's recorded log-probs against the trainer's at version 0
     repeat: Gap  # the trainer's own, twice
     packing: Gap  # a completion in its group's batch against the same one alone
@@ -82,20 +85,21 @@ def try_out(trainer: RLTrainer) -> Trial:
     trainer.engine.load(trainer.decoder, 0)
     reference = copy.deepcopy(trainer.reference)
     report = trainer.step(problems)
-    groups = [list(group) for group in report.groups]
-    parts = packed(groups, report.advantages, trainer)
+    rows, parts = packed(report.groups, report.advantages, trainer)
     first = [read(base, part, trainer) for part in parts]
     moved = compared(base, trainer.decoder)
     return Trial(
         cfg=trainer.cfg,
+        task=trainer.task.name,
         tokenizer=trainer.tokenizer,
         exact=trainer.dtype == getattr(trainer.engine, "dtype", trainer.dtype) == torch.float32,
         report=report,
         row=step_row(report, 0.0),
+        rows=rows,
         parts=parts,
         engine=gap_of([part.old_logprobs_BT for part in parts], first, parts),
         repeat=gap_of([read(base, part, trainer) for part in parts], first, parts),
-        packing=gap_alone(base, groups, first, parts, trainer),
+        packing=gap_alone(base, rows, first, parts, trainer),
         reference=reference
         and gap_of([reference.logprobs(part) for part in parts], first, parts),
         moved=moved,
@@ -109,14 +113,17 @@ def try_out(trainer: RLTrainer) -> Trial:
 # -- measuring ------------------------------------------------------------------------------
 
 
-def packed(groups: list[list[Graded]], advantages, trainer: RLTrainer) -> list[Batch]:
-    """A batch for each group, rows in the group's order."""
-    pairs = zip(groups, advantages, strict=True)
-    made = [
-        pack(list(zip(group, credits, strict=True)), trainer.tokenizer.pad_id)
-        for group, credits in pairs
+def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], list[Batch]]:
+    """(the rows of each batch in their order, the batches): some groups in each, two at least."""
+    pairs = [
+        (one, credit)
+        for group, credits in zip(groups, advantages, strict=True)
+        for one, credit in zip(group, credits, strict=True)
     ]
-    return [part.to(trainer.decoder.device) for part in made]
+    size = max(PART_ROWS, 2 * len(groups[0]))
+    cut = [pairs[first : first + size] for first in range(0, len(pairs), size)]
+    parts = [pack(rows, trainer.tokenizer.pad_id).to(trainer.decoder.device) for rows in cut]
+    return [[one for one, _ in rows] for rows in cut], parts
 
 
 @torch.no_grad()
@@ -137,16 +144,16 @@ def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch
 
 
 def gap_alone(
-    base: Decoder, groups: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
+    base: Decoder, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
 ) -> Gap:
-    """The shortest completion of some groups, which has most padding beside it, read alone."""
+    """The shortest completion of some batches, which has most padding beside it, read alone."""
     one, other, lone = [], [], []
-    for group, logprobs_BT, part in zip(groups[:ALONE], first, parts, strict=False):
-        b = min(range(len(group)), key=lambda i: len(group[i].completion.tokens))
-        alone = pack([(group[b], 0.0)], trainer.tokenizer.pad_id).to(base.device)
-        T = alone.mask_BT.shape[1]
+    for graded, logprobs_BT, part in list(zip(rows, first, parts, strict=True))[:ALONE]:
+        b = min(range(len(graded)), key=lambda i: len(graded[i].completion.tokens))
+        alone = pack([(graded[b], 0.0)], trainer.tokenizer.pad_id).to(base.device)
+        begin = alone.start - part.start
         one.append(read(base, alone, trainer))
-        other.append(logprobs_BT[b : b + 1, :T])
+        other.append(logprobs_BT[b : b + 1, begin : begin + alone.mask_BT.shape[1]])
         lone.append(alone)
     return gap_of(one, other, lone)
 
@@ -216,7 +223,7 @@ def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[Gap, Gap]:
             parameter += NUDGE * parameter.float().std(correction=0).to(parameter) * noise
     trainer.engine.load(decoder, version + 1)
     groups = [[Graded(0.0, False, "", completion=c) for c in g] for g in probe(trainer, problems)]
-    parts = packed(groups, [[0.0] * len(group) for group in groups], trainer)
+    _, parts = packed(groups, [[0.0] * len(group) for group in groups], trainer)
     drawn = [part.old_logprobs_BT for part in parts]
     found = [gap_of(drawn, [read(d, p, trainer) for p in parts], parts) for d in (decoder, old)]
     decoder.load_state_dict(old.state_dict())
