@@ -66,7 +66,7 @@ def found(trial: Trial) -> dict:
 
 HEALTHY = {
     "plain": {},
-    "temperature": {"rollout": {"temperature": 0.7}},
+    "temperature": {"rollout": {"temperature": 1.2}},
     "a KL in the loss": {"algo": {"kl": "loss", "kl_coef": 0.01, "reference_reset": 1}},
     "a KL in the reward": {"algo": {"kl": "reward", "kl_coef": 0.01}},
     "updates": {"algo": {"loss": "ppo_clip", "updates": 4}},

@@ -16,8 +16,8 @@ from aha.core.findings import worst
 from aha.store.records import append
 from aha.store.run import Run
 from aha.train.doctor.records import Records
-from aha.train.doctor.run import checks, diagnose, first_step
-from aha.train.doctor.weights import changed_share
+from aha.train.doctor.run import checks, diagnose, first_step, unexplained
+from aha.train.doctor.weights import changes
 
 STEPS = 40
 CONFIG = {
@@ -66,6 +66,7 @@ def healthy() -> Records:
         look(STEPS, 0.8),
         finished=True,
         restless=1.0,
+        distance=0.05,
     )
 
 
@@ -146,6 +147,7 @@ FAULTS = {
     "rate 0": ("learning_rate", "fail", lambda: all_rows(lr=0.0)),
     "rate too small for the type": ("weights", "fail", lambda: replace(healthy(), restless=0.01)),
     "half of the weights stuck": ("weights", "warn", lambda: replace(healthy(), restless=0.3)),
+    "a rate that leads nowhere": ("weights", "warn", lambda: replace(healthy(), distance=1e-6)),
     "mismatch grows": ("mismatch", "warn", lambda: column("mismatch", 0.003, 0.01, 0.03, 0.04)),
     "mismatch": ("mismatch", "fail", lambda: all_rows(mismatch=0.5)),
     "held out falls": (
@@ -238,16 +240,39 @@ def test_weights_of_other_shapes_or_types_are_not_compared(tmp_path):
     for name, weights in (("a", np.ones(3, np.float32)), ("b", np.ones(3, np.float16))):
         write_weights(tmp_path / name, weights)
         paths.append(tmp_path / name / "model.safetensors")
-    assert changed_share((paths[0], paths[0])) == 0.0
-    assert changed_share((paths[0], paths[1])) is None
+    assert changes((paths[0], paths[0])) == (0.0, 0.0)
+    assert changes((paths[0], paths[1])) is None
     paths[1].write_bytes(b"\xff" * 9)
-    assert changed_share((paths[0], paths[1])) is None
+    assert changes((paths[0], paths[1])) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_way_that_weights_went_is_told_for_every_type(tmp_path, dtype):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path, last in zip(paths, (4.0, 4.5), strict=True):
+        save({"w": torch.tensor([0.0, 3.0, last]).to(getattr(torch, dtype))}, path)
+    # One of three differs; |0.5| against |(0, 3, 4)| = 5.
+    assert changes(tuple(paths)) == pytest.approx((1 / 3, 0.1))
+
+
+def test_a_run_that_did_not_learn_with_nothing_else_off_had_too_little_training():
+    found = checks.run(replace(healthy(), after=look(40, 0.22)))
+    assert [f.check for f in unexplained(found)] == ["why"]
+    assert unexplained(checks.run(healthy())) == []
+    flat = replace(all_rows(informative=0.0), after=look(40, 0.22))
+    assert unexplained(checks.run(flat)) == []
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no run"):
         diagnose(tmp_path)
     (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(RunError, match="no run"):  # a model folder has a config.json too
+        diagnose(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(RunError, match="no object"):
         diagnose(tmp_path)
     (tmp_path / "config.json").write_text("{}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from aha.core.errors import RunError
 from aha.store.records import read_rows
 from aha.store.run import Run
-from aha.train.doctor.weights import changed_share, weight_files
+from aha.train.doctor.weights import changes, weight_files
 
 FEW = 5  # steps: the start of a run, and what is too short to judge
 TESTS = ("before", "after")
@@ -27,12 +27,15 @@ class Records:
     before: dict | None = None
     after: dict | None = None
     finished: bool = False
-    restless: float | None = None  # share of the weights that differ from the base's
+    restless: float | None = None  # share of the weights that differ from the base's ...
+    distance: float | None = None  # ... and how far they went, against the base's norm
 
     @classmethod
     def read(cls, path: Path) -> "Records":
         """Raises RunError where there is no run."""
         run = Run.open(path)
+        if not run.metrics.exists() and not run.completions.is_dir():
+            raise RunError(f"{path} is no run", "a folder with metrics.jsonl", "see `ls runs`")
         config = run.read("config.json")
         if not isinstance(config, dict):
             raise RunError(f"{path / 'config.json'} holds no object", "a run's settings")
@@ -40,12 +43,14 @@ class Records:
             [row for row in read_rows(file) if isinstance(row, dict)]
             for file in (run.metrics, path / "evals.jsonl")
         ]
+        share, distance = changes(weight_files(path, config)) or (None, None)
         return cls(
             config,
             *rows,
             *(run.read(f"{n}.json") if (path / f"{n}.json").exists() else None for n in TESTS),
             finished=(path / "summary.json").exists(),
-            restless=changed_share(weight_files(path, config)),
+            restless=share,
+            distance=distance,
         )
 
     def setting(self, section: str, key: str, default):

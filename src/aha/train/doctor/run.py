@@ -5,6 +5,7 @@ pass, and one that drifted (docs/log.md, laptop-3to4) does not.
 """
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ ARITHMETIC = (0.85, 0.7)  # share of right lines
 LEGALITY = (0.7, 0.5)  # share of lines whose numbers lie on the table
 REPEATED = 0.4  # share of attempts that were made before
 SOLVED = 0.9
+HARDLY = 1e-4  # of the weights' norm; the demo's go 0.026
 
 
 # -- is there something to judge? -----------------------------------------------------------
@@ -293,6 +295,11 @@ def weights(run: Records) -> Finding | None:
     if run.restless < 0.5 and max(run.of("grad_norm"), default=0) > 0:
         fix = "the rate is too small for the type: a higher optim.lr, or weights stored in float32"
         return (fail if run.restless < 0.05 else warn)(saw, fix)
+    if run.distance is None:
+        return ok(saw)
+    saw = f"{saw}, {run.distance:.2g} of their size away"
+    if run.distance < HARDLY and len(run.metrics) >= 2 * FEW:
+        return warn(f"{saw}: hardly anywhere", "a higher optim.lr, or more steps")
     return ok(saw)
 
 
@@ -324,9 +331,19 @@ def held_out(run: Records) -> Finding | None:
     return ok(saw)
 
 
+def unexplained(found: list[Finding]) -> list[Finding]:
+    """A run that did not learn although nothing else is off was short, or slow."""
+    off = {finding.check for finding in found if finding.level != "ok"}
+    if "learned" not in off or off - {"learned", "steps"}:
+        return []
+    fix = "more steps, or a higher optim.lr; `aha doctor RECIPE` looks at its first step"
+    return [replace(warn("nothing else is off: it had too little training", fix), check="why")]
+
+
 def diagnose(path: Path) -> list[Finding]:
     """All findings about a finished or running run."""
-    return checks.run(Records.read(path))
+    found = checks.run(Records.read(path))
+    return found + unexplained(found)
 
 
 # -- a look at the first step of every run ---------------------------------------------------

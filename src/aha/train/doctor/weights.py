@@ -25,8 +25,9 @@ def weight_files(run: Path, config: dict) -> tuple[Path, Path] | None:
     return (base, newest) if base and newest else None
 
 
-def changed_share(pair: tuple[Path, Path] | None) -> float | None:
-    """Share of the weights whose bits differ; None where the two cannot be compared."""
+def changes(pair: tuple[Path, Path] | None) -> tuple[float, float] | None:
+    """(share of the weights whose bits differ, norm of the difference against the norm of the
+    base's weights); None where the two cannot be compared."""
     if pair is None:
         return None
     try:
@@ -34,6 +35,7 @@ def changed_share(pair: tuple[Path, Path] | None) -> float | None:
     except (OSError, ValueError, KeyError):
         return None
     changed = total = 0
+    difference = norm = 0.0
     for name, where in old.items():
         other = new.get(name)
         if other is None or other["dtype"] != where["dtype"] or where["dtype"] not in BYTES:
@@ -43,7 +45,10 @@ def changed_share(pair: tuple[Path, Path] | None) -> float | None:
             return None
         changed += int((one != two).sum())
         total += one.size
-    return changed / total if total else None
+        before, after = (values(bits, where["dtype"]) for bits in (one, two))
+        difference += float(np.square(after - before).sum())
+        norm += float(np.square(before).sum())
+    return (changed / total, (difference / max(norm, 1e-30)) ** 0.5) if total else None
 
 
 def opened(path: Path) -> tuple[dict, np.ndarray]:
@@ -61,3 +66,10 @@ def numbers(data: np.ndarray, where: dict) -> np.ndarray:
     """A tensor's bits as whole numbers: NaN equals itself here, and -0 is not 0."""
     first, last = where["data_offsets"]
     return np.frombuffer(data[first:last].tobytes(), WORDS[BYTES[where["dtype"]]])
+
+
+def values(bits: np.ndarray, kind: str) -> np.ndarray:
+    """The bits as the numbers they stand for, float64."""
+    if kind == "BF16":  # the upper half of a float32
+        return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return bits.view({8: np.float64, 4: np.float32, 2: np.float16}[BYTES[kind]]).astype(np.float64)
