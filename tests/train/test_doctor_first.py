@@ -71,11 +71,14 @@ HEALTHY = {
     "a KL in the reward": {"algo": {"kl": "reward", "kl_coef": 0.01}},
     "updates": {"algo": {"loss": "ppo_clip", "updates": 4}},
     "gspo": {"algo": {"loss": "gspo", "aggregation": "sequence_mean", "updates": 2}},
-    "no group": {"algo": {"advantage": "reinforce_pp"}, "rollout": {"group_size": 1, "prompts": 64}},
+    "no group": {
+        "algo": {"advantage": "reinforce_pp"},
+        "rollout": {"group_size": 1, "prompts": 64},
+    },
     "resample": {"algo": {"zero_variance": "resample"}},
     "masked": {"algo": {"overlong": "mask", "zero_variance": "drop"}},
     "bf16": {"rollout": {"dtype": "bfloat16", "loop": "torch"}, "optim": {"dtype": "bfloat16"}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -229,7 +232,7 @@ FAULTS = {
     "all is right": ("all_solved", "fail", {"task": StartsWith(("",))}),
     "never stops": ("truncated", "fail", {"decoder": tiny_decoder}),
     "never answers": ("answers", "fail", {"task": Countdown((3,))}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -253,9 +256,10 @@ def outside():
         return rewards_PG / rewards_PG
 
     yield
-    for registry, names in ((LOSSES, ("wrong_sign", "detached")), (ADVANTAGES, ("pays_all", "no_number"))):  # fmt: skip
-        for name in names:
-            del registry[name]
+    for name in ("wrong_sign", "detached"):
+        del LOSSES[name]
+    for name in ("pays_all", "no_number"):
+        del ADVANTAGES[name]
 
 
 def planted(parts: dict) -> RLTrainer:

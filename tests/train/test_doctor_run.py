@@ -194,6 +194,20 @@ def test_what_looks_like_a_fault_and_is_none():
     assert found(run)["arithmetic"].level == "ok"
 
 
+DEMO = Path(__file__).resolve().parents[2] / "results" / "demo"
+
+
+@pytest.mark.parametrize("file", sorted(DEMO.glob("seed_?.json")), ids=lambda path: path.stem)
+def test_the_runs_that_learned_raise_no_alarm(file):
+    """The real ones, as far as they are filed."""
+    filed = json.loads(file.read_text())
+    tests = (filed["summary"]["before"], filed["summary"]["after"])
+    run = Records(filed["config"], filed["curve"], [], *tests, finished=True)
+    findings = found(run)
+    assert worst(list(findings.values())) == "ok", findings
+    assert "it learned" in findings["learned"].saw
+
+
 def test_drift_names_the_step_where_it_was_first_seen():
     assert "step 40" in found(habits(line_accuracy=0.55))["arithmetic"].saw
 

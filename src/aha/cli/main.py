@@ -4,11 +4,12 @@ import sys
 
 from cyclopts import CycloptsError
 
-from aha.cli import look_commands, train_commands, watch_commands
+from aha.cli import doctor_commands, look_commands, train_commands, watch_commands
 from aha.cli.app import app
 from aha.core.errors import AhaError
 
-COMMANDS = (train_commands, look_commands, watch_commands)  # importing them hangs them on `app`
+# Importing them hangs them on `app`.
+COMMANDS = (train_commands, look_commands, watch_commands, doctor_commands)
 
 
 def run() -> None:

@@ -77,7 +77,9 @@ def base_weights(start: Start) -> Finding:
         if not torch.isfinite(tensor).all()
     ]
     if bad:
-        return fail(f"weights that are no numbers: {', '.join(bad[:3])}", "another copy of the base")
+        return fail(
+            f"weights that are no numbers: {', '.join(bad[:3])}", "another copy of the base"
+        )
     millions = start.model.decoder.num_parameters() / 1e6
     return ok(f"{millions:.2f} M weights, all finite, stored in float32")
 
@@ -170,7 +172,9 @@ def splits(start: Start) -> Finding:
     found = {split: set(ids) for split, ids in start.ids.items()}
     trained = found.get("train", set())
     shared = {split: found[split] & trained for split in found if split != "train"}
-    bad = [f"{len(both)} of {len(found[split])} in {split}" for split, both in shared.items() if both]
+    bad = [
+        f"{len(both)} of {len(found[split])} in {split}" for split, both in shared.items() if both
+    ]
     if bad:
         return fail(f"training problems are held out too: {', '.join(bad)}", "splits by problem")
     empty = [split for split, ids in found.items() if not ids]

@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is. `packages` and `extras` map a name to its version, None where it is missing."""
+    """What there is. `packages` and `extras` map a name to its version, None if missing."""
 
     python: tuple[int, ...]
     packages: dict[str, str | None]

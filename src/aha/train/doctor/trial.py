@@ -100,8 +100,7 @@ def try_out(trainer: RLTrainer) -> Trial:
         engine=gap_of([part.old_logprobs_BT for part in parts], first, parts),
         repeat=gap_of([read(base, part, trainer) for part in parts], first, parts),
         packing=gap_alone(base, rows, first, parts, trainer),
-        reference=reference
-        and gap_of([reference.logprobs(part) for part in parts], first, parts),
+        reference=reference and gap_of([reference.logprobs(part) for part in parts], first, parts),
         moved=moved,
         idle=idle,
         gain=gain_of(base, trainer.decoder, parts, trainer) if moved.share else None,
@@ -135,9 +134,7 @@ def read(decoder: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch
 
 def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> Gap:
     """Over the completions' own tokens."""
-    gaps = [
-        (a - b)[part.mask_BT > 0] for a, b, part in zip(one, other, parts, strict=True)
-    ]
+    gaps = [(a - b)[part.mask_BT > 0] for a, b, part in zip(one, other, parts, strict=True)]
     gaps_N = torch.cat(gaps).float().cpu()
     low, high = (float(edge) for edge in gaps_N.clamp(-20, 20).exp().aminmax())
     return Gap(float(gaps_N.abs().mean()), low, high)
