@@ -32,6 +32,8 @@ def test_a_link_out_of_the_folder_is_no_run(run, tmp_path):
     (run.parent / "link").symlink_to(outside)
     assert RunsFolder(run.parent).find("link") is None
     assert RunsFolder(run.parent).names() == ["demo"]
+    assert RunsFolder(run.parent).left_out() == ["link"]
+    assert RunsFolder(run).left_out() == []
 
 
 def test_a_link_out_of_a_run_is_no_file_of_completions(run, tmp_path):

@@ -11,9 +11,11 @@ def doctor(what: str | None = None, *overrides: Overrides, json: bool = False) -
 
     Parameters
     ----------
-    what: nothing for the machine; a recipe (packaged name or TOML file), with
+    what
+        nothing for the machine; a recipe (packaged name or TOML file), with
         `--section.key value` as for `aha train`; or a run folder.
-    json: print one JSON object.
+    json
+        print one JSON object.
     """
     from aha.cli.consulting import consult
 

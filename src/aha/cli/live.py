@@ -49,7 +49,7 @@ class Screen:
                 "     cost[/dim]"
             )
             self.header_due = False
-        left = row["elapsed_s"] / row["step"] * (self.cfg.steps - row["step"])
+        left = row["elapsed_s"] * (1 / share_done(row, self.cfg) - 1)
         cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
         console.print(
             f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
@@ -69,6 +69,12 @@ class Screen:
     def completion(self, version: int, one: Graded) -> None:
         console.print(completion_panel(one, f"step {version}"))
         self.header_due = True
+
+
+def share_done(row: dict, cfg: RunConfig) -> float:
+    """How much of a run lies behind: of its steps or its tokens, whichever is nearer its end."""
+    spent = row["generated"] / cfg.tokens if cfg.tokens else 0.0
+    return min(1.0, max(row["step"] / cfg.steps, spent))
 
 
 def clock(seconds: float) -> str:

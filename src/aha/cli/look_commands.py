@@ -30,12 +30,18 @@ def evaluate(
 
     Parameters
     ----------
-    model: aha-tiny, a run folder or a Hugging Face model folder.
-    numbers: sizes of the puzzles, drawn evenly.
-    group_size: completions of each problem; above 1, pass@k is reported too.
-    max_new_tokens: 320 for three numbers, 1024 for more, unless given.
-    json: print one JSON object.
-    out: file for every completion, as JSON lines.
+    model
+        aha-tiny, a run folder or a Hugging Face model folder.
+    numbers
+        sizes of the puzzles, drawn evenly.
+    group_size
+        completions of each problem; above 1, pass@k is reported too.
+    max_new_tokens
+        320 for three numbers, 1024 for more, unless given.
+    json
+        print one JSON object.
+    out
+        file for every completion, as JSON lines.
     """
     from aha.cli.looking import evaluate_model
 

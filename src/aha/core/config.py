@@ -29,6 +29,7 @@ class TaskSection(Section):
     template: Literal["plain", "r1", "instruct"] = "plain"
     data: str | None = None  # JSON lines or Parquet in place of drawn puzzles
     verifier: Literal["strict", "tinyzero"] = "strict"
+    format_reward: float = Field(0.0, ge=0.0, le=1.0)  # for R1's form to the letter, right or not
 
 
 class RolloutSection(Section):
@@ -70,6 +71,16 @@ class AlgoSection(Section):
     resample_rounds: int = Field(3, ge=1)  # resample: rollouts of a step at most
 
 
+class CriticSection(Section):
+    """The value model of PPO, which the advantage "gae" asks for."""
+
+    lr: float = Field(1e-5, ge=0.0)  # goes down as optim.lr does
+    warmup: int = Field(0, ge=0)  # first steps, in which only the critic learns
+    clip: float = Field(0.5, gt=0.0)  # of a value's way from what it was at the rollout
+    gamma: float = Field(1.0, gt=0.0, le=1.0)  # discount by token
+    lam: float = Field(1.0, ge=0.0, le=1.0)  # GAE: 1 trusts what was paid, 0 the critic
+
+
 class OptimSection(Section):
     lr: float = Field(3e-4, ge=0.0)
     final_lr: float = Field(0.1, ge=0.0, le=1.0)  # share of lr left at the last step; 1 = constant
@@ -94,6 +105,7 @@ class RunConfig(Section):
 
     seed: int = 0
     steps: int = Field(60, ge=0)
+    tokens: int = Field(0, ge=0)  # completion tokens after which training stops; 0 = steps alone
     checkpoint_every: int = Field(20, ge=0)  # steps; 0 = only at the end
     keep_last: int = Field(2, ge=1)  # checkpoints
     show_every: int = Field(10, ge=0)  # steps between printed completions; 0 = never
@@ -103,6 +115,7 @@ class RunConfig(Section):
     task: TaskSection = TaskSection()
     rollout: RolloutSection = RolloutSection()
     algo: AlgoSection = AlgoSection()
+    critic: CriticSection = CriticSection()
     optim: OptimSection = OptimSection()
     eval: EvalSection = EvalSection()
 

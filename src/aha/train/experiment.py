@@ -79,7 +79,7 @@ def resolve_model(name: str) -> Path:
 
 def make_task(cfg: RunConfig) -> Task:
     task = cfg.task
-    return Countdown(task.numbers, task.template, task.data, task.verifier)
+    return Countdown(task.numbers, task.template, task.data, task.verifier, task.format_reward)
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
@@ -188,7 +188,7 @@ class Experiment:
         with Interrupt() as stop:
             drive(steps_of(trainer), watchers, stop)
             checkpoint.save()
-        return list(read_rows(self.run.metrics)), trainer.version >= cfg.steps
+        return list(read_rows(self.run.metrics)), trainer.finished
 
     def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:
         """Training and testing of this run, and on lines of its own what the base has cost."""
@@ -208,14 +208,15 @@ class Experiment:
 
 def steps_of(trainer: RLTrainer):
     """The steps that are left, one report each."""
-    while trainer.version < trainer.cfg.steps:
+    while not trainer.finished:
         yield trainer.step(trainer.problems())
 
 
 def check_names(cfg: RunConfig) -> None:
     """An advantage or a loss that does not exist is an error before the run exists."""
     load_outside()
-    for key, known in (("advantage", ADVANTAGES), ("loss", LOSSES)):
+    # "gae" is no function of a group's rewards: the critic computes it.
+    for key, known in (("advantage", [*ADVANTAGES, "gae"]), ("loss", LOSSES)):
         name = getattr(cfg.algo, key)
         if name not in known:
             raise ConfigError(f"algo.{key} {name!r}", f"one of {', '.join(known)}")

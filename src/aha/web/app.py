@@ -82,6 +82,7 @@ class Dashboard:
                 "version": aha.__version__,
                 "folder": self.runs.root.absolute().name,
                 "total": len(names),
+                "left_out": self.runs.left_out(),
                 "runs": [run.card() for run in found],
                 "kinds": {kind.key: [kind.sign, kind.label] for kind in KINDS},
             }

@@ -111,12 +111,25 @@ class RunsFolder:
 
     def names(self) -> list[str]:
         """Every folder that looks like a run, newest first."""
+        found = [run for run in map(self.find, self.folders()) if run is not None]
+        return [run.name for run in sorted(found, key=lambda run: -run.modified())]
+
+    def left_out(self) -> list[str]:
+        """Runs that are links to somewhere outside the folder: they are not shown, for no path
+        leaves the folder, and whoever made the links should read why."""
+        if self.only is not None:
+            return []
+        return [
+            name
+            for name in sorted(self.folders())
+            if is_run(self.root / name) and not within(self.root / name, self.root)
+        ]
+
+    def folders(self) -> list[str]:
         try:
-            entries = [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
+            return [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
         except OSError:
             return []
-        found = [run for run in map(self.find, entries) if run is not None]
-        return [run.name for run in sorted(found, key=lambda run: -run.modified())]
 
     def find(self, name: str) -> RunFolder | None:
         """A run by name; one with a slash, a dot in front or a link out of the folder is none."""

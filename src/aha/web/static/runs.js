@@ -32,6 +32,12 @@ function Row({ run, chosen, choose }) {
     <td data-name="changed" class="dim">${ago(run.modified)}</td></tr>`;
 }
 
+function LeftOut({ names }) {
+  if (!names?.length) return null;
+  return html`<p class="dim">Left out, because a link leads out of the folder: ${names.join(", ")}.
+    Give <code>aha dash</code> the folder that the runs lie in.</p>`;
+}
+
 export function Runs({ list }) {
   const [chosen, setChosen] = useState([]);
   const [text, setText] = useState("");
@@ -39,7 +45,7 @@ export function Runs({ list }) {
   if (!list.runs.length) {
     return html`<section class="empty"><h1>No runs yet</h1>
       <p>There is no run in the folder <code>${list.folder}</code>. Start one, and it appears here by itself:</p>
-      <pre>aha demo</pre></section>`;
+      <pre>aha demo</pre><${LeftOut} names=${list.left_out} /></section>`;
   }
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status}`.toLowerCase().includes(word)));
@@ -55,5 +61,6 @@ export function Runs({ list }) {
         <th class="num">held-out</th><th class="num">training</th><th class="num">cost</th><th>changed</th></tr></thead>
       <tbody>${shown.map((run) => html`<${Row} key=${run.name} run=${run} chosen=${chosen.includes(run.name)} choose=${() => toggle(run.name)} />`)}</tbody>
     </table></div>
-    ${list.total > list.runs.length && html`<p class="dim">The newest ${list.runs.length} of ${list.total} runs.</p>`}</section>`;
+    ${list.total > list.runs.length && html`<p class="dim">The newest ${list.runs.length} of ${list.total} runs.</p>`}
+    <${LeftOut} names=${list.left_out} /></section>`;
 }
