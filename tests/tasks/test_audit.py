@@ -113,6 +113,15 @@ def test_a_strangers_strict_reward_passes():
     assert "reward_right" not in found  # nobody knows what is right there
 
 
+def test_form_that_is_paid_on_purpose_is_told_and_no_alarm():
+    paid = findings(Countdown((3, 4), format_reward=1.0))
+    assert worst(list(paid.values())) == "ok", paid
+    assert "task.format_reward" in paid["reward_paid"].saw
+    # The same reward without the choice is one that leaks.
+    leaks = Countdown((3, 4), verifier="tinyzero", format_reward=1.0)
+    assert findings(leaks)["reward_paid"].level == "fail"
+
+
 def test_tinyzeros_holes_are_found():
     found = findings(Countdown((3, 4), verifier="tinyzero"))
     for hole in ("a power", "a floor division", "a decimal"):

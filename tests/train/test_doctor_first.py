@@ -75,6 +75,11 @@ HEALTHY = {
         "algo": {"advantage": "reinforce_pp"},
         "rollout": {"group_size": 1, "prompts": 64},
     },
+    "a critic": {
+        "algo": {"advantage": "gae", "loss": "ppo_clip", "updates": 2},
+        "critic": {"lr": 1e-3},
+        "rollout": {"group_size": 1, "prompts": 64},
+    },
     "resample": {"algo": {"zero_variance": "resample"}},
     "masked": {"algo": {"overlong": "mask", "zero_variance": "drop"}},
     "bf16": {"rollout": {"dtype": "bfloat16", "loop": "torch"}, "optim": {"dtype": "bfloat16"}},
@@ -87,6 +92,7 @@ def test_a_healthy_step_raises_no_alarm(name):
     findings = found(trial)
     assert worst(list(findings.values())) == "ok", [f for f in findings.values() if f.level != "ok"]
     silent = {"answers"} | (set() if trial.cfg.algo.kl != "none" else {"reference"})
+    silent |= {"direction"} if trial.cfg.algo.advantage == "gae" else set()
     assert set(checks) - set(findings) == silent
 
 
@@ -107,6 +113,7 @@ def test_a_trial_is_small_but_holds_every_update():
     assert small(cfg).rollout.prompts == 64
     assert small(config(rollout={"prompts": 512, "group_size": 16})).rollout.prompts == 16
     assert small(config()) == config()
+    assert small(config(critic={"warmup": 9})).critic.warmup == 0
 
 
 # -- planted faults --------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Verdict:
     fault: str = ""
     steady: bool = True  # the same verdict twice
     hangs: bool = False
+    form: float = 0.0  # of the reward, what the recipe pays for form on purpose
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,12 @@ def verdict_on(task: Task, name: str, problem: Problem, text: str) -> Verdict:
     if fault:
         return Verdict(name, seconds=seconds, fault=fault)
     steady = (first.reward, first.correct) == (again.reward, again.correct)
-    return Verdict(name, float(first.reward), bool(first.correct), seconds, "", steady)
+    # R1 pays for form whether or not the answer is right: a choice, and told as one.
+    for_form = getattr(task, "format_reward", 0.0)
+    form = for_form * first.parts.get("format", 0.0) if for_form else 0.0
+    return Verdict(
+        name, float(first.reward), bool(first.correct), seconds, steady=steady, form=form
+    )
 
 
 def fault_of(judged: object) -> str:
@@ -129,10 +135,12 @@ def some(names: list[str]) -> str:
 @checks
 def reward_paid(found: Audit) -> Finding:
     """RL finds every hole: what is paid here is what the policy will write."""
-    paid = sorted((v for v in found.cheats if v.reward > 0 or v.correct), key=lambda v: -v.reward)
-    tried = f"{len(found.cheats)} cheats"
+    paid = [v for v in found.cheats if v.reward > v.form + 1e-9 or v.correct]
+    paid.sort(key=lambda v: -v.reward)
+    tried, formed = f"{len(found.cheats)} cheats", sum(v.form > 0 for v in found.cheats)
     if not paid:
-        return ok(f"{tried}, none of them paid")
+        but = f" but for the form that task.format_reward asks for ({formed})" if formed else ""
+        return ok(f"{tried}, none of them paid{but}")
     listed = some([f"{v.name} ({v.reward:g})" for v in paid])
     saw = f"{len(paid)} of {tried} are paid: {listed}"
     if any(v.correct or v.reward >= PAID_IN_FULL for v in paid):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
+from aha.core.combinations import NO_GROUP
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Completion
 from aha.tasks.tags import read_answer
@@ -185,7 +186,7 @@ def credit(trial: Trial) -> Finding:
     ]
     # Without a group baseline, with a critic or with other terms in the reward, flat groups teach.
     algo = trial.cfg.algo
-    grouped = algo.advantage not in ("reinforce_pp", "gae")
+    grouped = algo.advantage not in NO_GROUP
     if grouped and algo.kl != "reward" and algo.overlong == "keep":
         paid = sum(any(credit != 0 for credit in credits) for credits in flat)
         if paid:

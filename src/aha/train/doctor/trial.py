@@ -66,7 +66,10 @@ class Trial:
 
 
 def small(cfg: RunConfig) -> RunConfig:
-    """The recipe with fewer prompts: as many as its updates and informative groups need."""
+    """The recipe with fewer prompts: as many as its updates and informative groups need. A critic
+    is not warmed up first, for it is the policy's step that is looked at."""
+    if cfg.critic.warmup:
+        cfg = cfg.model_copy(update={"critic": cfg.critic.model_copy(update={"warmup": 0})})
     rollout = cfg.rollout
     wanted = max(cfg.algo.updates, -(-ROWS // rollout.group_size))
     if wanted >= rollout.prompts:
