@@ -12,6 +12,7 @@ from aha.core.records import Graded
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.cost import Cost, money
+from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
 console = Console(highlight=False)
@@ -34,6 +35,13 @@ class Screen:
             say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
 
+    def first_look(self, row: dict) -> None:
+        """What is off already, so that nobody waits an hour for it."""
+        for finding in first_step(row, self.cfg.model_dump(mode="json")):
+            if finding.level != "ok":
+                saw, fix = escape(finding.saw), escape(finding.fix)
+                console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
+
     def step(self, row: dict) -> None:
         if self.header_due:
             console.print(
@@ -48,6 +56,8 @@ class Screen:
             f"{row['mean_tokens']:>6.0f}  {row['truncated']:>7.1%}  {row['tokens_per_s']:>6.0f}  "
             f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
         )
+        if row["step"] == 1:
+            self.first_look(row)
 
     def validation(self, row: dict) -> None:
         low, high = row["interval"]

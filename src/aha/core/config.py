@@ -20,7 +20,9 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    path: str = "aha-tiny"  # a packaged model's name, or a Hugging Face model folder
+    path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
+    lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
+    lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
 
 
 class TaskSection(Section):
@@ -91,6 +93,7 @@ class OptimSection(Section):
     grad_clip: float = Field(1.0, gt=0.0)
     micro_batch_tokens: int = Field(4_096, ge=1)  # padding counted; few fit a cache, many a GPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
+    recompute: bool = False  # activations again in the backward pass: a third slower, less memory
 
 
 class EvalSection(Section):
@@ -183,5 +186,11 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
     check_algo(cfg)
+    if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
+        raise ConfigError(
+            f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
+            "a rank for them",
+            "--model.lora_rank 16",
+        )
     if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
         raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

@@ -7,9 +7,9 @@ Shapes: P prompts, G completions, B rows, T tokens; in [P, G, T] column t is a c
 token t, where a batch's column is a position.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,7 +20,9 @@ from aha.algo.critic import gae, value_loss, whiten
 from aha.algo.kl import kl_in_reward
 from aha.core.config import RunConfig
 from aha.core.records import Graded
+from aha.model.lora import copy_of
 from aha.model.transformer import Decoder
+from aha.train.memory import Room
 from aha.train.reference import Reference
 
 
@@ -33,7 +35,7 @@ class ValueModel(nn.Module):
 
     def __init__(self, decoder: Decoder):
         super().__init__()
-        self.decoder = copy.deepcopy(decoder).requires_grad_(True)
+        self.decoder = copy_of(decoder)  # with LoRA, adapters of its own on the same weights
         if not decoder.config.tie_word_embeddings:
             del self.decoder.lm_head
         self.head = nn.Linear(decoder.config.hidden_size, 1, device=decoder.device)
@@ -76,8 +78,10 @@ class Judged:
 class Critic:
     """The value model with its optimiser: judges completions, then learns from what they got."""
 
-    def __init__(self, decoder: Decoder, cfg: RunConfig, dtype: torch.dtype, pad_id: int):
-        self.cfg, self.dtype, self.pad_id = cfg, dtype, pad_id
+    def __init__(
+        self, decoder: Decoder, cfg: RunConfig, dtype: torch.dtype, pad_id: int, room: Room
+    ):
+        self.cfg, self.dtype, self.pad_id, self.room = cfg, dtype, pad_id, room
         self.model = ValueModel(decoder)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -87,9 +91,9 @@ class Critic:
             fused=True,
         )
 
-    def cut(self, rows: list[tuple]) -> Iterator[tuple[Batch, list]]:
-        """Batches that fit memory, each with what stood beside its graded completions."""
-        for part in cut(rows, self.cfg.optim.micro_batch_tokens):
+    def cut(self, rows: list[tuple], tokens: int) -> Iterator[tuple[Batch, list]]:
+        """Batches of at most `tokens`, each with what stood beside its graded completions."""
+        for part in cut(rows, tokens):
             batch = pack([(graded, 0.0) for graded, _ in part], self.pad_id)
             yield batch.to(self.model.decoder.device), [beside for _, beside in part]
 
@@ -99,12 +103,17 @@ class Critic:
 
     def by_token(self, flat: list[Graded], mask_BT, read: Callable) -> torch.Tensor:
         """`read(batch)` of all completions, in their own order, column t their own token t."""
-        found_BT = torch.zeros_like(mask_BT)
-        for batch, places in self.cut([(one, place) for place, one in enumerate(flat)]):
-            rows = gather(read(batch).cpu(), batch.mask_BT.cpu())
-            for place, row in zip(places, rows, strict=True):
-                found_BT[place, : len(row)] = row
-        return found_BT
+        placed = [(one, place) for place, one in enumerate(flat)]
+
+        def fill(tokens: int) -> torch.Tensor:
+            found_BT = torch.zeros_like(mask_BT)
+            for batch, places in self.cut(placed, tokens):
+                rows = gather(read(batch).cpu(), batch.mask_BT.cpu())
+                for place, row in zip(places, rows, strict=True):
+                    found_BT[place, : len(row)] = row
+            return found_BT
+
+        return self.room.fit(fill, clear=lambda: None)
 
     @torch.no_grad()
     def judge(
@@ -139,17 +148,9 @@ class Critic:
         """
         flat = [one for group in graded for one in group]
         values, returns = judged.rows("values_PGT"), judged.rows("returns_PGT")
-        tokens, total = judged.mask_PGT.sum(), 0.0
-        targets = list(zip(values, returns, strict=True))
-        for batch, beside in self.cut(list(zip(flat, targets, strict=True))):
-            old_BT, returns_BT = (
-                spread(list(rows), batch.mask_BT) for rows in zip(*beside, strict=True)
-            )
-            values_BT = self.values(batch)
-            losses_BT = value_loss(values_BT, old_BT, returns_BT, self.cfg.critic.clip)
-            loss = (losses_BT * batch.mask_BT).sum() / tokens
-            loss.backward()
-            total += float(loss.detach())
+        rows = list(zip(flat, zip(values, returns, strict=True), strict=True))
+        gradient = partial(self.gradient, rows, judged.mask_PGT.sum())
+        total = self.room.fit(gradient, self.optimizer.zero_grad)
         self.optimizer.param_groups[0]["lr"] = lr
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optim.grad_clip)
         self.optimizer.step()
@@ -162,9 +163,31 @@ class Critic:
             "explained": float(1 - missed / spread_out),
         }
 
+    def gradient(self, rows: list[tuple], total: torch.Tensor, tokens: int) -> float:
+        """Of the whole step, in parts of at most `tokens`; returns the loss."""
+        found = 0.0
+        for batch, beside in self.cut(rows, tokens):
+            old_BT, returns_BT = (
+                spread(list(some), batch.mask_BT) for some in zip(*beside, strict=True)
+            )
+            values_BT = self.values(batch)
+            losses_BT = value_loss(values_BT, old_BT, returns_BT, self.cfg.critic.clip)
+            loss = (losses_BT * batch.mask_BT).sum() / total
+            loss.backward()
+            found += float(loss.detach())
+        return found
+
     def state_dict(self) -> dict:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Beside LoRA without the frozen weights, which are the base model's."""
+        lora = self.model.decoder.adapter is not None
+        kept = {
+            name: tensor
+            for name, tensor in self.model.state_dict().items()
+            if not lora or ".lora." in name or name.startswith("head.")
+        }
+        return {"model": kept, "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
+        whole = self.model.decoder.adapter is None
+        self.model.load_state_dict(state["model"], strict=whole)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -7,6 +7,7 @@ Shapes: P prompts, G completions of a prompt, B rows, T tokens.
 """
 
 import time
+from functools import partial
 from itertools import islice
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.batch import Batch, pack_parts, totals_of
 from aha.algo.correction import CORRECTIONS
-from aha.algo.entropy import entropy_bonus, token_entropy
+from aha.algo.entropy import entropy_bonus
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
 from aha.algo.kl import ESTIMATORS
 from aha.algo.losses import LOSSES, Totals, token_weights
@@ -22,13 +23,13 @@ from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
-from aha.model import ops
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.tasks.base import Task
 from aha.train.critic import Critic, Judged
+from aha.train.memory import Room
 from aha.train.reference import Reference
 
 
@@ -63,18 +64,21 @@ class RLTrainer:
         self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
         self.engine, self.cfg = engine, cfg
         self.optimizer = torch.optim.AdamW(
-            decoder.parameters(),
+            decoder.trainable(),
             lr=cfg.optim.lr,
             betas=(cfg.optim.beta1, cfg.optim.beta2),
             weight_decay=cfg.optim.weight_decay,
             fused=True,
         )
         self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
+        decoder.recompute = cfg.optim.recompute
+        self.room = Room(cfg.optim.micro_batch_tokens, decoder.device)
         temperature = cfg.rollout.temperature
         wanted = cfg.algo.kl != "none"
         self.reference = Reference(decoder, self.dtype, temperature) if wanted else None
         wanted = cfg.algo.advantage == "gae"
-        self.critic = Critic(decoder, cfg, self.dtype, tokenizer.pad_id) if wanted else None
+        own = (decoder, cfg, self.dtype, tokenizer.pad_id, self.room)
+        self.critic = Critic(*own) if wanted else None
         self.version = 0
         self.tokens = 0  # of all completions so far, those of a thrown-away rollout too
 
@@ -186,7 +190,8 @@ class RLTrainer:
                 report |= self.update(graded[share], advantages_PG[share], credits)
             reports.append(report)
         numbers = {key: sum(r[key] for r in reports) / shares for key in reports[0]}
-        return numbers | {"informative": float((advantages_PG != 0).any(1).float().mean())}
+        numbers["informative"] = float((advantages_PG != 0).any(1).float().mean())
+        return numbers | self.room.numbers
 
     def update(
         self,
@@ -208,9 +213,7 @@ class RLTrainer:
         every = algo.kl == "loss" or algo.entropy_coef > 0 or LOSSES[algo.loss].every_row
         useful = [row for row in rows if every or credits or row[1] != 0.0]
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
-        sums = torch.zeros(5)
-        for part in pack_parts(useful, self.tokenizer.pad_id, self.cfg.optim.micro_batch_tokens):
-            sums += self.backward(part.to(self.decoder.device), totals)
+        sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.zero_grad)
         lr = self.schedule()
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.decoder.parameters(), self.cfg.optim.grad_clip
@@ -227,14 +230,20 @@ class RLTrainer:
         }
         return numbers | ({"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {})
 
+    def gradient(self, rows: list, totals: Totals, tokens: int) -> torch.Tensor:
+        """The whole step's gradient, in parts of at most `tokens`: the sum is the same for any.
+        Returns the sum of what `backward` does."""
+        sums = torch.zeros(5)
+        for part in pack_parts(rows, self.tokenizer.pad_id, tokens):
+            sums += self.backward(part.to(self.decoder.device), totals)
+        return sums
+
     def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
         if not self.cfg.algo.entropy_coef:
             return self.decoder.token_logprobs(*at), None
-        logits_BTV = self.decoder.logits(*at)
-        logprobs_BT = ops.token_logprobs(logits_BTV, part.tokens_BT[:, part.start :])
-        return logprobs_BT, token_entropy(logits_BTV)
+        return self.decoder.scores(*at, entropy=True)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
@@ -305,9 +314,10 @@ class RLTrainer:
             "optimizer": self.optimizer.state_dict(),
             "version": self.version,
             "tokens": self.tokens,
+            "micro_batch_tokens": self.room.tokens,
         }
         if self.reference:
-            state["reference"] = self.reference.decoder.state_dict()
+            state["reference"] = self.reference.state_dict()
         if self.critic:
             state["critic"] = self.critic.state_dict()
         return state
@@ -315,10 +325,11 @@ class RLTrainer:
     def load_state_dict(self, state: dict) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.reference:
-            self.reference.decoder.load_state_dict(state["reference"])
+            self.reference.load_state_dict(state["reference"])
         if self.critic:
             self.critic.load_state_dict(state["critic"])
-        # Checkpoints of older versions do not count tokens, nor could their recipes ask for it.
+        # Checkpoints of older versions count no tokens, and knew no smaller micro-batch.
         self.tokens = state.get("tokens", 0)
+        self.room.tokens = state.get("micro_batch_tokens", self.room.tokens)
         self.version = state["version"]
         self.engine.load(self.decoder, self.version)
