@@ -113,7 +113,6 @@ def test_every_key_can_be_set_from_the_command_line():
         ("rollout.temperature", 0),
         ("rollout.temperature", 11),
         ("rollout.dtype", "float16"),
-        ("task.name", "chess"),
         ("task.template", "poem"),
         ("task.numbers", 3),
         ("task.numbers", "three"),

@@ -292,6 +292,21 @@ def test_train_takes_a_name_and_does_not_take_it_twice(aha, recipe, tmp_path):
     assert files_below(tmp_path / "runs") == before
 
 
+def test_a_spent_budget_leaves_a_checkpoint_and_the_line_to_go_on(aha, recipe, tmp_path):
+    words = ("train", "mine.toml", "--eval.final", 0, "--eval.every", 0)
+    done = aha(*words, "--budget", "0.001s")
+    assert (
+        done.code == 0 and "budget is spent; go on with: aha train --resume runs/mine" in done.out
+    )
+    run = tmp_path / "runs" / "mine"
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not (run / "summary.json").exists()
+    again = aha("train", "--resume", "runs/mine", "--budget", "1h")
+    assert again.code == 0 and json.loads((run / "summary.json").read_text())["steps"] == 2
+    bad = aha(*words, "--name", "other", "--budget", "much")
+    assert bad.code == 2 and bad.err.count("\n") == 1 and not (run.parent / "other").exists()
+
+
 def test_pretrain_dry_run_prints_what_it_would_do(aha, tmp_path):
     words = ("--layers", 1, "--hidden", 32, "--mlp", 48, "--mix", "backtrack=0,search=0.2")
     done = aha("pretrain", "out", *words, "--tokens", 5_000, "--dry-run")

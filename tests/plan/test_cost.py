@@ -2,7 +2,8 @@
 
 import pytest
 
-from aha.plan.cost import MACHINES, Cost, money
+from aha.core.errors import ConfigError
+from aha.plan.cost import MACHINES, Budget, Cost, budget_seconds, money
 
 
 def test_cost_by_hand():
@@ -30,3 +31,39 @@ def test_nothing_costs_nothing():
 )
 def test_money_is_in_cents_where_there_are_any(usd, text):
     assert money(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2h", 7200),
+        ("30min", 1800),
+        ("30m", 1800),
+        ("90s", 90),
+        ("1.5 h", 5400),
+        ("5usd", 36_000),
+        ("$5", 36_000),
+        ("0.25 USD", 1800),
+    ],
+)
+def test_a_budget_is_time_at_half_a_dollar_an_hour(text, seconds):
+    assert budget_seconds(text, 0.5) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "-2h", "0h", "2 days", "$2h", "five usd", "1e3s"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(ConfigError, match="--budget 2h"):
+        budget_seconds(text, 0.5)
+
+
+def test_money_buys_no_time_that_is_free():
+    with pytest.raises(ConfigError, match=r"\$0 an hour"):
+        budget_seconds("5usd", 0.0)
+    assert budget_seconds("1h", 0.0) == 3600
+
+
+def test_a_budget_ends_before_the_step_that_would_go_past_it():
+    budget = Budget(10.0, before=2.0)
+    assert [budget.spent_by(now) for now in (4.0, 6.0, 8.0)] == [False, False, False]
+    assert budget.spent_by(9.5), "a step of 1.5 s more would end at 11"
+    assert not Budget().spent_by(1e9)

@@ -1,5 +1,6 @@
 """A run in the terminal: one line a step, a completion now and then, a report card at the end."""
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
-from aha.plan.cost import Cost, money
+from aha.plan.cost import Cost, budget_seconds, money
 from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
@@ -100,9 +101,11 @@ def completion_panel(one: Graded, title: str, lines: int = 16) -> Panel:
     )
 
 
-def start(cfg: RunConfig, path: Path) -> None:
+def start(cfg: RunConfig, path: Path, budget: str | None = None) -> None:
     screen = Screen(cfg)
+    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     experiment = Experiment.start(cfg, path, screen.listener())
+    experiment.budget_s = seconds
     model = experiment.trainer.decoder
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
@@ -112,11 +115,13 @@ def start(cfg: RunConfig, path: Path) -> None:
     finish(experiment.run_all(), cfg)
 
 
-def resume_run(path: Path) -> None:
+def resume_run(path: Path, budget: str | None = None) -> None:
     cfg = RunConfig()
     screen = Screen(cfg)
     experiment = Experiment.resume(path, screen.listener())
     screen.cfg = experiment.cfg
+    if budget:
+        experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} goes on after step {step}")
     finish(experiment.run_all(), experiment.cfg)

@@ -1,21 +1,24 @@
 """`aha eval`, `aha ask`, `aha problems`, `aha grade`, `aha baseline`."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from aha.cli.app import Count, Split, app
+from aha.core.errors import ConfigError
+
+Numbers = Annotated[list[int] | None, Parameter(consume_multiple=True)]
 
 
 @app.command(name="eval")
 def evaluate(
     model: str,
     *,
-    task: Literal["countdown"] = "countdown",
-    numbers: Annotated[list[int], Parameter(consume_multiple=True)] = [3],  # noqa: B006
+    task: str = "countdown",
+    options: str = "",
+    numbers: Numbers = None,
     split: Split = "test",
     n: Count = 1000,
     seed: int = 0,
@@ -32,77 +35,105 @@ def evaluate(
     ----------
     model
         aha-tiny, a run folder or a Hugging Face model folder.
+    task
+        countdown, multiply, math, gym:NAME, a Python file, or an installed task.
+    options
+        settings of the task, as in "digits = [2, 3]".
     numbers
-        sizes of the puzzles, drawn evenly.
+        sizes of Countdown's puzzles, drawn evenly; 3 unless given.
     group_size
         completions of each problem; above 1, pass@k is reported too.
     max_new_tokens
-        320 for three numbers, 1024 for more, unless given.
+        320 for Countdown with three numbers, 1024 otherwise, unless given.
     json
         print one JSON object.
     out
         file for every completion, as JSON lines.
     """
-    from aha.cli.looking import evaluate_model
+    from aha.cli.looking import evaluate_model, task_settings
 
+    settings = task_settings(task, options, numbers, data)
     if max_new_tokens is None:
-        max_new_tokens = 320 if max(numbers, default=0) <= 3 else 1024
-    options = {
-        "numbers": tuple(numbers),
+        short = task == "countdown" and max(settings.get("numbers", (3,))) <= 3
+        max_new_tokens = 320 if short else 1024
+    asked = {
         "split": split,
         "n": n,
         "seed": seed,
         "group_size": group_size,
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
-        "data": data,
     }
-    evaluate_model(model, options, as_json=json, out=out)
+    evaluate_model(model, task, settings, asked, as_json=json, out=out)
 
 
 @app.command
 def ask(
     *numbers: int,
-    target: int,
+    target: int | None = None,
+    task: str = "countdown",
+    options: str = "",
+    data: str | None = None,
+    given: str = "",
     model: str = "aha-tiny",
     seed: int = 0,
     temperature: float = 1.0,
     max_new_tokens: int = 1024,
 ) -> None:
-    """Put one puzzle to a model and watch it think: `aha ask 3 7 25 --target 82`."""
-    from aha.cli.looking import ask_model
+    """Put one puzzle to a model and watch it think: `aha ask 3 7 25 --target 82`.
 
-    ask_model(model, numbers, target, seed, temperature, max_new_tokens)
+    Parameters
+    ----------
+    task
+        another task than Countdown: its problem is `given`, or a held-out one that `seed`
+        draws.
+    given
+        a problem as `aha problems --task NAME` prints it, a JSON object.
+    """
+    from aha.cli.looking import ask_model, puzzle, task_problem, task_settings
+
+    if task == "countdown" and not given:
+        asked = puzzle(numbers, target)
+    else:
+        if numbers or target is not None:
+            raise ConfigError(
+                f"numbers and target with the task {task!r}", "--given with a JSON object", ""
+            )
+        asked = task_problem(task, task_settings(task, options, None, data), given, seed)
+    ask_model(model, *asked, seed, temperature, max_new_tokens)
 
 
 @app.command
 def problems(
     *,
-    task: Literal["countdown"] = "countdown",
+    task: str = "countdown",
+    options: str = "",
     split: Split = "test",
-    numbers: Annotated[list[int], Parameter(consume_multiple=True)] = [3],  # noqa: B006
+    numbers: Numbers = None,
     n: Count = 1000,
     seed: int = 0,
     data: str | None = None,
 ) -> None:
-    """Print problems as JSON lines: id, numbers, target."""
-    from itertools import islice
+    """Print problems as JSON lines: id, and what is given (Countdown: numbers, target)."""
+    from aha.cli.looking import print_problems, task_settings
 
-    from aha.tasks.countdown import Countdown
-
-    source = Countdown(tuple(numbers), data=data)
-    for problem in islice(source.problems(split, seed), n):
-        given = problem.given
-        row = {"id": problem.id, "numbers": list(given["numbers"]), "target": given["target"]}
-        print(json.dumps(row))
+    print_problems(task, task_settings(task, options, numbers, data), split, n, seed)
 
 
 @app.command
-def grade(*, task: Literal["countdown"] = "countdown") -> None:
-    """Grade completions: JSON lines {numbers, target, completion} in, verdicts out."""
-    from aha.cli.looking import grade_lines
+def grade(*, task: str = "countdown", options: str = "", data: str | None = None) -> None:
+    """Grade completions: JSON lines {numbers, target, completion} in, verdicts out.
 
-    grade_lines(sys.stdin.buffer, sys.stdout)
+    For another task than Countdown, what `aha problems --task NAME` prints takes the place of
+    numbers and target.
+    """
+    from aha.cli.looking import grade_lines, grade_task_lines, task_settings
+
+    if task == "countdown":
+        grade_lines(sys.stdin.buffer, sys.stdout)
+    else:
+        settings = task_settings(task, options, None, data)
+        grade_task_lines(task, settings, sys.stdin.buffer, sys.stdout)
 
 
 @app.command

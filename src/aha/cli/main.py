@@ -9,6 +9,7 @@ from aha.cli import (
     export_commands,
     lab_commands,
     look_commands,
+    task_commands,
     train_commands,
     watch_commands,
 )
@@ -19,6 +20,7 @@ from aha.core.errors import AhaError
 COMMANDS = (
     train_commands,
     look_commands,
+    task_commands,
     watch_commands,
     lab_commands,
     doctor_commands,

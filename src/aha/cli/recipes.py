@@ -33,6 +33,10 @@ def free_name(stem: str) -> str:
     return name
 
 
+# Short for the keys that most often change.
+SHORT = {"task": "task.name", "model": "model.path"}
+
+
 def parse_overrides(tokens: tuple[str, ...]) -> dict:
     """`--optim.lr 3e-4 --task.numbers "[3, 4]"` as {dotted key: value}; values read as TOML."""
     found, rest = {}, list(tokens)
@@ -41,6 +45,7 @@ def parse_overrides(tokens: tuple[str, ...]) -> dict:
         if not key.startswith("--"):
             raise ConfigError(f"{key!r} stands alone", "--section.key value")
         key, equals, text = key[2:].partition("=")
+        key = SHORT.get(key, key)
         if not equals:
             if not rest:
                 raise ConfigError(f"--{key} has no value", "--section.key value")

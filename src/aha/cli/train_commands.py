@@ -25,6 +25,7 @@ def train(
     *overrides: Overrides,
     name: str | None = None,
     resume: Path | None = None,
+    budget: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
@@ -37,6 +38,8 @@ def train(
         name of the run folder below runs/; the recipe's name with a number by default.
     resume
         run folder to go on with, from its last checkpoint.
+    budget
+        "2h", "30min" or "5usd": stop before more is spent, with a checkpoint to go on from.
     dry_run
         print the resolved config and leave.
     """
@@ -45,27 +48,34 @@ def train(
             raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
         from aha.cli.live import resume_run
 
-        resume_run(resume)
+        resume_run(resume, budget)
         return
     if recipe is None:
         raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
     found = find_recipe(recipe)
-    start_run(found, Path("runs") / (name or free_name(found.stem)), overrides, dry_run)
+    start_run(found, Path("runs") / (name or free_name(found.stem)), overrides, dry_run, budget)
 
 
-def start_run(recipe: Path, path: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
+def start_run(
+    recipe: Path,
+    path: Path,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    budget: str | None = None,
+) -> None:
     from aha.core.config import load_config
 
     cfg = load_config(recipe, parse_overrides(overrides))
     if dry_run:
-        from aha.train.experiment import check_names
+        from aha.train.experiment import check_names, task_of
 
         check_names(cfg)
+        task_of(cfg)
         print(cfg.model_dump_json(indent=2))
         return
     from aha.cli.live import start
 
-    start(cfg, path)
+    start(cfg, path, budget)
 
 
 @app.command

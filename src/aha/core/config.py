@@ -26,12 +26,24 @@ class ModelSection(Section):
 
 
 class TaskSection(Section):
-    name: Literal["countdown"] = "countdown"
-    numbers: tuple[int, ...] = (3,)  # sizes of the puzzles, drawn evenly
+    name: str = "countdown"  # multiply, math, gym:NAME, my_task.py, or an installed task
+    numbers: tuple[int, ...] = (3,)  # countdown: sizes of the puzzles, drawn evenly
     template: Literal["plain", "r1", "instruct"] = "plain"
-    data: str | None = None  # JSON lines or Parquet in place of drawn puzzles
-    verifier: Literal["strict", "tinyzero"] = "strict"
+    data: str | None = None  # JSON lines or Parquet; countdown draws puzzles without
+    verifier: Literal["strict", "tinyzero", "math-verify"] = "strict"
     format_reward: float = Field(0.0, ge=0.0, le=1.0)  # for R1's form to the letter, right or not
+    options: dict[str, Any] = {}  # what only this task knows, as in options.digits = [2, 3]
+    grade_seconds: float = Field(5.0, gt=0.0)  # for one verdict of a task from outside
+
+    def settings(self) -> dict[str, Any]:
+        """What the task's constructor is called with: the keys that were changed, and the options.
+
+        An unchanged key is left out, because many tasks read none of them.
+        """
+        keys = ("numbers", "template", "data", "verifier", "format_reward")
+        fields = type(self).model_fields
+        changed = {key: getattr(self, key) for key in keys}
+        return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
 
 
 class RolloutSection(Section):
@@ -126,6 +138,7 @@ class RunConfig(Section):
 def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
     """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
     raw = read_toml(recipe) if recipe else {}
+    forget_other_task(raw, (overrides or {}).get("task.name"))
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
     where = f"{recipe}: " if recipe else ""
@@ -135,6 +148,16 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
         raise explain(error, where) from None
     check(cfg)
     return cfg
+
+
+def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
+    """A recipe's settings of its own task say nothing about another that is put in its place."""
+    section = raw.get("task", {})
+    if name is None or not isinstance(section, dict):
+        return
+    if name != section.get("name", TaskSection.model_fields["name"].default):
+        shared = ("template", "grade_seconds")
+        raw["task"] = {key: section[key] for key in shared if key in section}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

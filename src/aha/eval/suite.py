@@ -73,6 +73,7 @@ def evaluate(
         "problems": len(prompts),
         "completions": len(flat),
         "seconds": time.perf_counter() - started,
+        "grade_errors": grade_errors(flat),
         "behaviors": behaviors_of(flat),
     }
     G = sampling.group_size
@@ -85,12 +86,17 @@ def evaluate(
     return EvalReport(numbers, graded)
 
 
+def grade_errors(graded: list[Graded]) -> int:
+    """Completions whose grader raised, hung or returned nonsense; their reward is 0."""
+    return sum(one.parts.get("grade_error", 0.0) > 0 for one in graded)
+
+
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
     """What the completions do, counted exactly, where the task's traces are arithmetic."""
     found = []
     for one in graded:
         given = one.completion.prompt.problem.given
-        if "numbers" in given:
+        if {"numbers", "target"} <= given.keys():
             found.append(read(one.completion.text, given["numbers"], given["target"]))
     return summarise(found) if found else {}
 

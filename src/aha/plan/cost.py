@@ -4,7 +4,11 @@
 energy line is what is left. Watts are for the whole machine under load.
 """
 
+import math
+import re
 from dataclasses import dataclass
+
+from aha.core.errors import ConfigError
 
 PRICES_AS_OF = "2026-11"
 
@@ -28,6 +32,41 @@ class Cost:
     def of(cls, seconds: float, usd_per_hour: float, watts: float) -> "Cost":
         hours = seconds / 3600
         return cls(seconds, hours * usd_per_hour, hours * watts / 1000)
+
+
+UNITS = {"usd": None, "$": None, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}  # in seconds
+
+
+def budget_seconds(text: str, usd_per_hour: float) -> float:
+    """How long a budget such as "2h", "30min" or "5usd" lasts on a machine of that price.
+
+    Raises `ConfigError` for what is no budget, and for money on a machine that costs nothing.
+    """
+    found = re.fullmatch(r"(\$?)(\d+(?:\.\d+)?)\s*(usd|s|m|min|h|)", text.strip().lower())
+    unit = found and (found[1] + found[3])
+    if unit not in UNITS or not float(found[2]):
+        raise ConfigError(f"the budget {text!r}", "money or time", "--budget 5usd or --budget 2h")
+    amount, seconds = float(found[2]), UNITS[unit]
+    if seconds is not None:
+        return amount * seconds
+    if usd_per_hour == 0:
+        raise ConfigError(
+            f"the budget {text!r} at $0 an hour", "a price or a time", "--usd_per_hour 0.08"
+        )
+    return amount / usd_per_hour * 3600
+
+
+@dataclass
+class Budget:
+    """Says when to stop: before the step that, being as long as the last one, would go past."""
+
+    seconds: float = math.inf
+    before: float = 0.0  # spent already
+
+    def spent_by(self, seconds: float) -> bool:
+        """Whether one more step, as long as this one, would be too much; `seconds` in all."""
+        step, self.before = seconds - self.before, seconds
+        return seconds + step > self.seconds
 
 
 def money(usd: float) -> str:

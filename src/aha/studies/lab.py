@@ -25,8 +25,8 @@ from aha.train.experiment import (
     Listener,
     check_names,
     make_engine,
-    make_task,
     resolve_model,
+    task_of,
 )
 from aha.web.comparing import config_differences
 
@@ -146,7 +146,7 @@ def measure(cfg: RunConfig, model: Path, place: Run, name: str) -> None:
     """Several completions of each of the first test problems, for pass@k; once."""
     if (place.path / name).is_file():
         return
-    loaded, task = load_model(model), make_task(cfg)
+    loaded, task = load_model(model), task_of(cfg)
     problems = min(PASS_PROBLEMS, cfg.eval.final)
     prompts = held_out(task, loaded.tokenizer, "test", problems, cfg.eval.seed)
     seed = seed_for(cfg.eval.seed, "pass_at_k")

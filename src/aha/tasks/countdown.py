@@ -4,21 +4,22 @@ Numbers are 1..99, targets 10..100, as in TinyZero's `Countdown-Tasks-3to4`; eve
 solvable, and how hard it is, is known (`ways`, the number of distinct solutions).
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from aha.core.errors import ConfigError, DataError, MissingExtra
+from aha.core.errors import ConfigError, DataError
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
+from aha.tasks.files import read_rows
 from aha.tasks.solver import can_make, reachable
-from aha.tasks.tags import read_answer, well_formed
+from aha.tasks.splits import hash_percent
+from aha.tasks.tags import judge_answer, well_formed
+from aha.tasks.templates import instruct_frame, r1_frame
 from aha.tasks.traces import prompt_line
 
 SMALLEST, LARGEST = 1, 99
@@ -40,8 +41,7 @@ def split_of(numbers: tuple[int, ...], target: int) -> str:
     """
     if target in HELD_OUT_TARGETS:
         return "test_targets"
-    digest = hashlib.blake2b(problem_key(numbers, target).encode(), digest_size=4).digest()
-    bucket = int.from_bytes(digest, "big") % 100
+    bucket = hash_percent(problem_key(numbers, target))
     return "test" if bucket < 2 else "validation" if bucket < 4 else "train"
 
 
@@ -171,15 +171,7 @@ class Countdown:
 
 def grade_countdown(text: str, numbers: tuple[int, ...], target: int) -> Graded:
     """The strict verdict on one completion: linear, under a millisecond for 100,000 characters."""
-    if not isinstance(text, str):
-        return Graded(0.0, False, "the completion is not text")
-    answer = read_answer(text)
-    if answer.text is None:
-        return Graded(0.0, False, "no <answer>...</answer> block", {"answer_blocks": 0.0})
-    correct, reason = check(answer.text, numbers, target)
-    if answer.blocks > 1:
-        reason += f" (the last of {answer.blocks} answers)"
-    return Graded(float(correct), correct, reason, {"answer_blocks": float(answer.blocks)})
+    return judge_answer(text, lambda answer: check(answer, numbers, target))
 
 
 def with_format(judged: Graded, text: str, reward: float) -> Graded:
@@ -212,30 +204,14 @@ _RULES = (
     "<think> </think> tags, then give the equation inside <answer> </answer> tags, as in "
     "<answer> (1 + 2) / 3 </answer>."
 )
-_LEAD_IN = "Let me work this out step by step.\n<think>"
 
 
 def ask_r1(numbers: tuple[int, ...], target: int) -> str:
-    """For base models: DeepSeek R1's dialogue frame with the tag prefilled, as TinyZero has it.
-
-    The structure is TinyZero's `base` template, its wording is ours.
-    """
-    rules = _RULES.format(numbers=list(numbers), target=target)
-    return (
-        "This is a conversation between User and Assistant. The user asks a question, and the "
-        "Assistant solves it: it first thinks about the reasoning in its mind and then gives "
-        f"the user the answer.\nUser: {rules}\nAssistant: {_LEAD_IN}"
-    )
+    return r1_frame(_RULES.format(numbers=list(numbers), target=target))
 
 
 def ask_instruct(numbers: tuple[int, ...], target: int) -> str:
-    """For instruct models: the same request in ChatML, the assistant's turn begun."""
-    rules = _RULES.format(numbers=list(numbers), target=target)
-    return (
-        "<|im_start|>system\nYou are a helpful assistant. You first think about the reasoning "
-        "in your mind and then give the user the answer.<|im_end|>\n"
-        f"<|im_start|>user\n{rules}<|im_end|>\n<|im_start|>assistant\n{_LEAD_IN}"
-    )
+    return instruct_frame(_RULES.format(numbers=list(numbers), target=target))
 
 
 TEMPLATES = {"plain": ask_plain, "r1": ask_r1, "instruct": ask_instruct}
@@ -250,11 +226,8 @@ _WANTED = f"JSON lines or Parquet with 'nums' and 'target', as in {_ROW}"
 
 def load_puzzles(path: Path) -> list[tuple[tuple[int, ...], int]]:
     """Rows of the public 3-to-4 data: `nums` and `target`, JSON lines or Parquet, each once."""
-    if not path.is_file():
-        raise DataError(f"no file {path}", _WANTED, "check task.data, or leave it out")
-    rows = read_parquet(path) if path.suffix == ".parquet" else read_json_lines(path)
     found = {}
-    for place, row in rows:
+    for place, row in read_rows(path, _WANTED, ("nums", "target")):
         nums, target = (row.get("nums"), row.get("target")) if isinstance(row, dict) else (0, 0)
         whole = isinstance(nums, list) and all(type(n) is int and n > 0 for n in [*nums, target])
         if not whole or not 2 <= len(nums) <= 6:
@@ -267,40 +240,3 @@ def load_puzzles(path: Path) -> list[tuple[tuple[int, ...], int]]:
     if not found:
         raise DataError(f"{path} is empty", _WANTED, "add at least one row")
     return list(found.values())
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for place, text in enumerate(lines, 1):
-                if text.strip():
-                    yield place, read_json(text, f"{path}, row {place}")
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def read_json(text: str, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        fix = "write one JSON object on each line"
-        raise DataError(f"{where}: {error}", f"a row like {_ROW}", fix) from error
-
-
-def read_parquet(path: Path) -> Iterator[tuple[int, object]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet") from error
-    try:
-        table = parquet.read_table(path, columns=["nums", "target"])
-        rows = table.to_pylist()
-    except (ArrowException, KeyError, OSError) as error:
-        raise unreadable(path, error) from error
-    yield from enumerate(rows, 1)
-
-
-def unreadable(path: Path, error: Exception) -> DataError:
-    """A file that is there and cannot be read, in one line."""
-    reason = str(error).split("\n")[0]
-    return DataError(f"{path}: {reason}", _WANTED, "write the file again, or choose another")

@@ -1,7 +1,10 @@
 """Reading `<think>` and `<answer>` out of a completion. Plain searches, no regular expressions:
 linear in the text, whatever it holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from aha.core.records import Graded
 
 OPEN, CLOSE = "<answer>", "</answer>"
 THINK, THOUGHT = "<think>", "</think>"
@@ -47,3 +50,19 @@ def well_formed(completion: str) -> bool:
     inside = thought + answer
     tags = (THINK, THOUGHT, OPEN, CLOSE)
     return bool(thought.strip() and answer.strip()) and not any(tag in inside for tag in tags)
+
+
+def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
+    """A reward of 1 if `check` accepts the last answer block, else 0, with the reason in words.
+
+    Any text gets a verdict, and so does what is no text. `check(answer)` returns (right, reason).
+    """
+    if not isinstance(text, str):
+        return Graded(0.0, False, "the completion is not text")
+    answer = read_answer(text)
+    if answer.text is None:
+        return Graded(0.0, False, "no <answer>...</answer> block", {"answer_blocks": 0.0})
+    correct, reason = check(answer.text)
+    if answer.blocks > 1:
+        reason += f" (the last of {answer.blocks} answers)"
+    return Graded(float(correct), correct, reason, {"answer_blocks": float(answer.blocks)})

@@ -1,6 +1,7 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,14 +21,14 @@ from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.model.hub import folder_of
 from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
-from aha.plan.cost import Cost
+from aha.plan.cost import Budget, Cost
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine, compute_dtype
 from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
 from aha.tasks.base import Task
-from aha.tasks.countdown import Countdown
+from aha.tasks.registry import make_task
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -91,9 +92,8 @@ def open_policy(cfg: RunConfig) -> LoadedModel:
     return model
 
 
-def make_task(cfg: RunConfig) -> Task:
-    task = cfg.task
-    return Countdown(task.numbers, task.template, task.data, task.verifier, task.format_reward)
+def task_of(cfg: RunConfig) -> Task:
+    return make_task(cfg.task.name, cfg.task.settings(), cfg.task.grade_seconds)
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
@@ -113,15 +113,17 @@ class Experiment:
     def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
         self.cfg, self.run, self.listener = cfg, run, listener
         self.base = resolve_model(cfg.model.path)
-        self.task = make_task(cfg)
+        self.task = task_of(cfg)
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
+        self.tested_s, self.why = 0.0, ""
+        self.budget_s = math.inf  # of training and the test before it
 
     @classmethod
     def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
         check_names(cfg)
         model = open_policy(cfg)
-        check_room(cfg, model, make_task(cfg))
+        check_room(cfg, model, task_of(cfg))
         run = Run.create(path, cfg.model_dump(mode="json"))
         return cls(cfg, run, model, listener)
 
@@ -165,9 +167,10 @@ class Experiment:
 
     def run_all(self) -> Outcome:
         before = self.test_before()
+        self.tested_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:
-            self.listener.say(f"stopped; go on with: aha train --resume {self.run.path}")
+            self.listener.say(f"{self.why}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
         save_policy(self.run.model, self.trainer.decoder, self.trainer.tokenizer, self.base)
         after = self.test("after", self.trainer.engine)
@@ -199,9 +202,15 @@ class Experiment:
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
         ]
-        with Interrupt() as stop:
-            drive(steps_of(trainer), watchers, stop)
+        budget = Budget(self.budget_s - self.tested_s, elapsed())
+        with Interrupt() as asked:
+            drive(
+                steps_of(trainer),
+                watchers,
+                lambda: asked() or (budget.spent_by(elapsed()) and not trainer.finished),
+            )
             checkpoint.save()
+            self.why = "stopped" if asked() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
 
     def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:

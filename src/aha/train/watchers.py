@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, as_row, evaluate, write_completions
+from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
@@ -33,6 +33,7 @@ def step_row(report: StepReport, elapsed_s: float) -> dict:
         "mean_tokens": tokens / len(flat),
         "truncated": sum(one.completion.finish == "length" for one in flat) / len(flat),
         "tokens": tokens,
+        "grade_errors": grade_errors(flat),
         "tokens_per_s": tokens / max(seconds, 1e-9),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},

@@ -173,6 +173,8 @@ def section(config: dict, name: str) -> dict:
 
 def describe_task(config: dict) -> str:
     task = section(config, "task")
+    if task.get("name") != "countdown":
+        return str(task.get("name", "?"))
     sizes = task.get("numbers")
     sizes = " or ".join(map(str, sizes)) if isinstance(sizes, list) else "?"
     return f"{task.get('name', '?')}, {sizes} numbers"

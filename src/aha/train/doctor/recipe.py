@@ -8,13 +8,13 @@ from aha.model.weights import load_model
 from aha.tasks import audit
 from aha.train.doctor import before, first
 from aha.train.doctor.trial import small, try_out
-from aha.train.experiment import check_names, make_task, make_trainer, resolve_model
+from aha.train.experiment import check_names, make_trainer, resolve_model, task_of
 
 
 def examine(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings), part by part. The first step is left out where the start has failed."""
     check_names(cfg)
-    model, task = load_model(resolve_model(cfg.model.path)), make_task(cfg)
+    model, task = load_model(resolve_model(cfg.model.path)), task_of(cfg)
     found = before.checks.run(before.Start.of(cfg, model, task))
     yield "before the run", found
     yield "the reward", audit.checks.run(audit.audit(task, cfg.seed))

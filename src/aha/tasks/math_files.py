@@ -1,0 +1,186 @@
+r"""Questions with answers from a file, as in GSM8K and MATH: JSON lines or Parquet.
+
+    {"question": "Ann has 3 apples ...", "answer": "She has 3+4=7. #### 7"}
+    {"problem": "Find $x$ ...", "solution": "... so $x=\boxed{\frac12}$"}
+
+The true answer is what follows the last ####, else the last \boxed{}, else the whole column. A
+completion's is its last <answer> block, else its last \boxed{}, else what follows its last ####.
+Two numbers are compared exactly; two other answers as text without spaces and decoration. With
+`verifier = "math-verify"` (extra [math]) such other answers are compared as mathematics instead.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from aha.core.errors import ConfigError, DataError, MissingExtra
+from aha.core.records import Graded, Problem
+from aha.core.seeds import seed_for
+from aha.tasks.files import read_rows
+from aha.tasks.numeric import after_hashes, last_boxed, plain, read_number
+from aha.tasks.splits import check_split, split_by_hash
+from aha.tasks.tags import read_answer
+from aha.tasks.templates import instruct_frame, r1_frame
+from aha.tasks.worker import CallFailed, Worker
+
+HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each
+QUESTIONS, ANSWERS = ("question", "problem", "prompt"), ("answer", "solution", "target")
+VERIFIERS = ("strict", "math-verify")
+WANTED = "JSON lines or Parquet with 'question' and 'answer' (or 'problem' and 'solution')"
+SYMBOLIC_SECONDS = 10.0
+
+
+class MathFiles:
+    """Questions of a file; a reward of 1 for the right answer and 0 for anything else."""
+
+    name = "math"
+
+    def __init__(
+        self, data: str | Path | None = None, template: str = "plain", verifier: str = "strict"
+    ):
+        if data is None:
+            raise ConfigError("the task 'math' without a file", WANTED, "--task.data FILE")
+        if template not in TEMPLATES:
+            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
+        if verifier not in VERIFIERS:
+            raise ConfigError(f"verifier {verifier!r}", f"one of {', '.join(VERIFIERS)}")
+        self.template = template
+        self.rows = load_questions(Path(data))
+        # In a process of its own: it guards itself with signals, which a thread may not, and some
+        # expressions take it minutes.
+        self.symbolic = None
+        if verifier == "math-verify":
+            require_math_verify()
+            self.symbolic = Worker("aha.tasks.math_files:same_mathematics", (), SYMBOLIC_SECONDS)
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        """The questions of one split, each once, in the seed's order."""
+        check_split(split)
+        mine = [row for row in self.rows if split_of(row[0]) == split]
+        Random(seed_for("math", split, seed)).shuffle(mine)
+        for question, answer in mine:
+            given = {"question": question, "answer": answer}
+            yield Problem(f"math/{question_id(question)}", "math", given)
+
+    def ask(self, problem: Problem) -> str:
+        return TEMPLATES[self.template](problem.given["question"])
+
+    def grade(self, problem: Problem, text: str) -> Graded:
+        if not isinstance(text, str):
+            return Graded(0.0, False, "the completion is not text")
+        found = answer_of(text)
+        if found is None:
+            return Graded(0.0, False, "no <answer>...</answer> block and no \\boxed{}")
+        return self.judge(true_answer(problem.given["answer"]), found)
+
+    def judge(self, truth: str, found: str) -> Graded:
+        correct, reason, sure = check(truth, found)
+        if sure or correct or self.symbolic is None:
+            return Graded(float(correct), correct, reason)
+        try:
+            correct = bool(self.symbolic(truth, found))
+        except CallFailed as fault:
+            return Graded(0.0, False, f"math-verify {fault}", {"grade_error": 1.0})
+        verdict = "the same as" if correct else "not the same as"
+        return Graded(float(correct), correct, f"{found[:60]!r} is {verdict} {truth[:60]!r}")
+
+
+def check(truth: str, found: str) -> tuple[bool, str, bool]:
+    """(right, reason, sure): sure where both are numbers, so that nothing is left to interpret."""
+    wanted, got = read_number(truth), read_number(found)
+    if wanted is not None and got is not None:
+        return wanted == got, f"is {got}" + ("" if wanted == got else f", not {wanted}"), True
+    same = plain(truth) == plain(found) != ""
+    return same, f"{found[:60]!r} is {'' if same else 'not '}{truth[:60]!r}", False
+
+
+def true_answer(column: str) -> str:
+    """The answer itself out of a worked solution."""
+    marked = after_hashes(column)
+    if marked is None:
+        marked = last_boxed(column)
+    return column.strip() if marked is None else marked
+
+
+def answer_of(completion: str) -> str | None:
+    r"""What a completion answers: the last <answer>, else \boxed{}, else ####."""
+    block = read_answer(completion).text
+    if block is not None:
+        boxed = last_boxed(block)
+        return block.strip() if boxed is None else boxed
+    boxed = last_boxed(completion)
+    return after_hashes(completion) if boxed is None else boxed
+
+
+# -- the file -------------------------------------------------------------------------------
+
+
+def question_key(question: str) -> str:
+    """What makes two questions the same: their words, whatever the spaces and capitals."""
+    return " ".join(question.lower().split())
+
+
+def question_id(question: str) -> str:
+    return f"{seed_for(question_key(question)):016x}"
+
+
+def split_of(question: str) -> str:
+    return split_by_hash(question_key(question), HELD_OUT_PERCENT)
+
+
+def load_questions(path: Path) -> list[tuple[str, str]]:
+    """(question, answer) of every row, each question once; the first of two wins."""
+    found: dict[str, tuple[str, str]] = {}
+    for place, row in read_rows(path, WANTED):
+        cells = row if isinstance(row, dict) else {}
+        question = next((cells[name] for name in QUESTIONS if name in cells), None)
+        answer = next((cells[name] for name in ANSWERS if name in cells), None)
+        if isinstance(answer, int | float) and not isinstance(answer, bool):
+            answer = str(answer)
+        whole = isinstance(question, str) and isinstance(answer, str)
+        if not whole or not question.strip() or not true_answer(answer):
+            raise DataError(
+                f"{path}, row {place}: {str(row)[:80]}", WANTED, f"mend or remove row {place}"
+            )
+        found.setdefault(question_key(question), (question, answer))
+    if not found:
+        raise DataError(f"{path} is empty", WANTED, "add at least one row")
+    return list(found.values())
+
+
+# -- how it is asked ------------------------------------------------------------------------
+
+
+_REQUEST = (
+    "{question}\nWork it out inside <think> </think> tags, then give the final answer alone inside "
+    "<answer> </answer> tags, as in <answer> 42 </answer>."
+)
+TEMPLATES = {
+    "plain": lambda question: f"{question}\n<think>\n",
+    "r1": lambda question: r1_frame(_REQUEST.format(question=question)),
+    "instruct": lambda question: instruct_frame(_REQUEST.format(question=question)),
+}
+
+
+# -- math-verify ----------------------------------------------------------------------------
+
+
+def require_math_verify() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("math_verify") is None:
+        raise MissingExtra("math-verify", "math")
+
+
+def same_mathematics():
+    """In the worker: `compare(truth, found)` by math-verify. Its own time limits are off: they
+    want signals, and ours ends the whole process."""
+    from math_verify import parse, verify
+
+    def read(text: str):
+        return parse(f"${text}$", parsing_timeout=None)
+
+    def compare(truth: str, found: str) -> bool:
+        return bool(verify(read(truth), read(found), timeout_seconds=None))
+
+    return compare

@@ -1,0 +1,126 @@
+"""Multiplication: TinyZero's second task, two numbers and their product.
+
+As theirs: a three-digit default is for real models; aha-tiny reads two digits. Differs: the split
+is a hash of the unordered pair, where theirs let 37*48 train and 48*37 test.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from aha.core.errors import ConfigError
+from aha.core.records import Graded, Problem
+from aha.core.seeds import seed_for
+from aha.tasks.splits import check_split, split_by_hash
+from aha.tasks.tags import judge_answer
+from aha.tasks.templates import instruct_frame, r1_frame
+
+HELD_OUT_PERCENT = 5  # of the pairs, in test and in validation each
+MAX_DIGITS = 18
+ENUMERATED = 2  # digits up to which all pairs are listed: drawing the last few takes for ever
+MAX_MISSES = 20_000  # draws in a row without a new pair: then there are no more
+
+
+def split_of(a: int, b: int) -> str:
+    """The split of a pair, whichever number comes first."""
+    return split_by_hash(f"{min(a, b)}*{max(a, b)}", HELD_OUT_PERCENT)
+
+
+def check(answer: str, product: int) -> tuple[bool, str]:
+    """Is `answer` the product, written in plain digits? With the reason."""
+    answer = answer.strip(" \n\t\r")
+    if not (answer.isascii() and answer.isdigit()):
+        return False, "not a whole number in plain digits"
+    if len(answer) > 2 * MAX_DIGITS:
+        return False, f"{len(answer)} digits"
+    if answer[0] == "0" and answer != "0":
+        return False, "begins with a zero"
+    if int(answer) != product:
+        return False, f"is {answer}, not {product}"
+    return True, f"is {product}"
+
+
+class Multiply:
+    """The product of two numbers; a reward of 1 for the right one and 0 for anything else.
+
+    `digits` are the lengths of the numbers: each of the two draws one of them. Every pair of a
+    split comes up once, in either order.
+    """
+
+    name = "multiply"
+
+    def __init__(self, digits: int | tuple[int, ...] = (2,), template: str = "plain"):
+        digits = (digits,) if isinstance(digits, int) else tuple(digits)
+        if not digits or not all(type(n) is int and 1 <= n <= MAX_DIGITS for n in digits):
+            raise ConfigError(f"digits {list(digits)}", f"lengths from 1 to {MAX_DIGITS}")
+        if template not in TEMPLATES:
+            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
+        self.digits, self.template = digits, template
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        """Different pairs of one split, until there are no more."""
+        check_split(split)
+        rng = Random(seed_for("multiply", split, seed, *self.digits))
+        listed = max(self.digits) <= ENUMERATED
+        for a, b in self.all_pairs(rng) if listed else self.drawn_pairs(rng):
+            if split_of(a, b) == split:
+                yield as_problem(a, b)
+
+    def all_pairs(self, rng: Random) -> list[tuple[int, int]]:
+        """Every pair once, shuffled, its order by chance."""
+        numbers = [n for length in set(self.digits) for n in numbers_of(length)]
+        pairs = [(a, b) for a in numbers for b in numbers if a <= b]
+        rng.shuffle(pairs)
+        return [(a, b) if rng.random() < 0.5 else (b, a) for a, b in pairs]
+
+    def drawn_pairs(self, rng: Random) -> Iterator[tuple[int, int]]:
+        met: set[tuple[int, int]] = set()
+        misses = 0
+        while misses < MAX_MISSES:
+            a, b = (rng.choice(numbers_of(rng.choice(self.digits))) for _ in range(2))
+            if (key := (min(a, b), max(a, b))) in met:
+                misses += 1
+                continue
+            met.add(key)
+            misses = 0
+            yield a, b
+
+    def ask(self, problem: Problem) -> str:
+        return TEMPLATES[self.template](problem.given["a"], problem.given["b"])
+
+    def grade(self, problem: Problem, text: str) -> Graded:
+        product = problem.given["a"] * problem.given["b"]
+        return judge_answer(text, lambda answer: check(answer, product))
+
+
+def numbers_of(length: int) -> range:
+    """The whole numbers with so many digits; 0 is none of them."""
+    return range(10 ** (length - 1), 10**length)
+
+
+def as_problem(a: int, b: int) -> Problem:
+    return Problem(f"multiply/{a}*{b}", "multiply", {"a": a, "b": b})
+
+
+# -- how it is asked ------------------------------------------------------------------------
+
+
+def ask_plain(a: int, b: int) -> str:
+    """aha-tiny's one line."""
+    return f"multiply {a} times {b}\n<think>\n"
+
+
+_REQUEST = (
+    "What is {a} times {b}? Work it out inside <think> </think> tags, then give the product, in "
+    "digits alone, inside <answer> </answer> tags, as in <answer> 42 </answer>."
+)
+
+
+def ask_r1(a: int, b: int) -> str:
+    return r1_frame(_REQUEST.format(a=a, b=b))
+
+
+def ask_instruct(a: int, b: int) -> str:
+    return instruct_frame(_REQUEST.format(a=a, b=b))
+
+
+TEMPLATES = {"plain": ask_plain, "r1": ask_r1, "instruct": ask_instruct}
