@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aha.core.config import RunConfig
+from aha.core.errors import ModelError
 from aha.core.findings import worst
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import END, PAD, Tokenizer
@@ -104,12 +105,6 @@ def other_tokens(model: LoadedModel) -> Start:
     return replace(made, prompts=prompts)
 
 
-def spelled_out(model: LoadedModel) -> Start:
-    """ChatML for a tokenizer that does not know its tokens."""
-    cfg = config(task={"template": "instruct"})
-    return Start.of(cfg, model, Countdown((3,), "instruct"))
-
-
 FAULTS = {
     "a rate of 0": ("settings", "fail", lambda m: start(m, optim={"lr": 0.0})),
     "no steps": ("settings", "warn", lambda m: start(m, steps=0)),
@@ -126,7 +121,6 @@ FAULTS = {
     "a pad token beyond the table": ("pad_token", "fail", pad_outside),
     "a padded prompt": ("pad_token", "fail", lambda m: start(m, EndsWith(PAD))),
     "tokens of another text": ("prompt_tokens", "fail", other_tokens),
-    "a template the base cannot read": ("prompt_tokens", "warn", spelled_out),
     "three problems": ("problems", "warn", lambda m: start(m, Few("0"))),
     "held-out problems are trained on": (
         "splits",
@@ -161,3 +155,8 @@ def test_the_prompts_are_those_of_the_first_step(model):
     assert [p.tokens for p in made.prompts] == [
         Prompt.of(problem, made.task, TOKENIZER).tokens for problem in wanted
     ]
+
+
+def test_a_conversation_for_a_base_model_is_refused_before_any_check(model):
+    with pytest.raises(ModelError, match="template r1"):
+        Start.of(config(task={"template": "instruct"}), model, Countdown((3,), "instruct"))

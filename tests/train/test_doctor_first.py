@@ -179,8 +179,8 @@ class Moody(NativeEngine):
 
 
 class Dropout(Decoder):
-    def logits(self, *arguments, **named):
-        return F.dropout(super().logits(*arguments, **named), 0.1, training=True)
+    def deciding(self, *arguments, **named):
+        return F.dropout(super().deciding(*arguments, **named), 0.1, training=True)
 
 
 class SeesPadding(Decoder):

@@ -149,9 +149,6 @@ def prompt_tokens(start: Start) -> Finding:
         if fast.decode(list(prompt.tokens), skip_special_tokens=False) != prompt.text:
             saw = f"the tokens of {prompt.problem.id} read as another text"
             return fail(saw, "encode a prompt once, without special tokens of your own")
-    if start.cfg.task.template == "instruct" and fast.token_to_id("<|im_start|>") is None:
-        saw = "the template speaks ChatML, and the tokenizer spells <|im_start|> out"
-        return warn(saw, "--task.template r1 for a base model")
     longest = max(len(prompt.tokens) for prompt in start.prompts)
     return ok(f"prompts of up to {longest} tokens, whole and back again")
 
