@@ -19,7 +19,8 @@ def found(name: str, *rewards: float) -> list[float]:
 
 
 def test_these_are_all():
-    assert set(ADVANTAGES) == {*ALONE, "batch_std", "reinforce_pp", "reinforce_pp_baseline", "opo"}
+    others = {"batch_std", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"}
+    assert set(ADVANTAGES) == {*ALONE, *others}
 
 
 # -- one right of four: the mean is (1 + 0 + 0 + 0) / 4 = 0.25 --------------------------------
@@ -103,6 +104,13 @@ def test_a_better_completion_never_gets_less(name):
     credits = found(name, *rewards)
     assert credits == sorted(credits) and credits[0] < 0 < credits[-1]
     assert credits[2] == credits[3]
+
+
+def test_reinforce_compares_with_the_whole_step():
+    # the mean of 1, 0, 1, 1 is 0.75, whatever the groups
+    advantages_PG = ADVANTAGES["reinforce"](torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    assert advantages_PG.tolist() == [[0.25, -0.75], [0.25, 0.25]]
+    assert found("reinforce", 1, 0, 1, 1) == [0.25, -0.75, 0.25, 0.25]
 
 
 def test_max_rl_of_a_group_without_success_is_0():

@@ -6,7 +6,7 @@ The policy here is a table of bigram logits, so that these tests need no decoder
 import pytest
 import torch
 
-from aha.algo.batch import pack, pack_parts, totals_of
+from aha.algo.batch import cut, gather, pack, pack_parts, spread, totals_of
 from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
 from aha.algo.registry import call
 from aha.core.records import Completion, Graded, Problem, Prompt
@@ -174,3 +174,29 @@ def test_a_batch_moves_whole():
     moved = batch.to("meta")
     assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
     assert (moved.start, moved.prompts) == (batch.start, batch.prompts)
+
+
+def test_an_advantage_may_differ_from_token_to_token():
+    """One tensor a row lands on the row's own tokens, wherever its prompt ends, and comes back."""
+    credits = [
+        torch.arange(1.0, 1 + len(one.completion.tokens)) + 10 * place
+        for place, (one, _) in enumerate(ROWS)
+    ]
+    rows = [(one, credit) for (one, _), credit in zip(ROWS, credits, strict=True)]
+    part = pack(rows, PAD)
+    assert torch.equal(part.advantages_BT, spread(credits, part.mask_BT))
+    assert part.advantages_BT[part.mask_BT == 0].abs().max() == 0
+    for place, ((one, credit), back) in enumerate(
+        zip(rows, gather(part.advantages_BT, part.mask_BT), strict=True)
+    ):
+        assert torch.equal(back, credit)
+        first = len(one.completion.prompt.tokens) - part.start
+        assert part.advantages_BT[place, first] == 1 + 10 * place
+
+
+def test_what_stands_beside_a_row_travels_with_it():
+    for size in (1, 9, 1000):
+        parts = cut([(one, place) for place, (one, _) in enumerate(ROWS)], size)
+        flat = [row for part in parts for row in part]
+        assert sorted(place for _, place in flat) == list(range(len(ROWS)))
+        assert all(one is ROWS[place][0] for one, place in flat)

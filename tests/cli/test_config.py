@@ -187,6 +187,8 @@ def test_more_updates_than_prompts_are_refused():
         ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
         ("counts its length", {"loss": "gspo"}),
         ("counts its length", {"loss": "gmpo", "aggregation": "sequence_sum"}),
+        ("group baseline", {"advantage": "gae", "zero_variance": "resample"}),
+        ("every completion", {"advantage": "gae", "overlong": "mask"}),
         ("correct twice", {"loss": "ppo_clip", "correction": "icepop"}),
         ("right gradient", {"kl": "reward", "kl_estimator": "k3"}),
         ("pushes nowhere", {"kl": "loss", "kl_estimator": "k1"}),
@@ -200,9 +202,28 @@ def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
     assert "wanted" in text
 
 
-def test_without_a_group_baseline_a_group_may_be_one():
-    cfg = load_config(None, {"rollout.group_size": 1, "algo.advantage": "reinforce_pp"})
+@pytest.mark.parametrize("advantage", ["reinforce", "reinforce_pp", "gae"])
+def test_without_a_group_baseline_a_group_may_be_one(advantage):
+    cfg = load_config(None, {"rollout.group_size": 1, "algo.advantage": advantage})
     assert cfg.rollout.group_size == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr", 1e-3), ("warmup", 5), ("lam", 0.95)])
+def test_critic_keys_without_ppo_are_refused(key, value):
+    text = refused(f"critic.{key} {value}", **{f"critic__{key}": value})
+    assert "'dr_grpo', which has no critic" in text and "--algo.advantage gae" in text
+    assert load_config(None, {f"critic.{key}": value, "algo.advantage": "gae"})
+
+
+def test_a_warm_up_that_never_ends_is_refused():
+    refused("never learns", algo__advantage="gae", critic__warmup=60)
+    assert load_config(None, {"algo.advantage": "gae", "critic.warmup": 59})
+
+
+def test_a_reward_for_the_form_is_paid_once_and_only_where_it_can_be_told():
+    refused("pays 0.1 for a form", task__format_reward=0.1, task__verifier="tinyzero")
+    refused("above 0.5", task__format_reward=0.1, algo__advantage="pass_at_k")
+    refused("task.format_reward", task__format_reward=1.5)
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [7], [3, 0]])
@@ -216,7 +237,7 @@ def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_packaged_recipe_loads(path):
     cfg = load_config(path)
-    assert cfg.algo.advantage in ADVANTAGES and cfg.algo.loss in LOSSES
+    assert cfg.algo.advantage in [*ADVANTAGES, "gae"] and cfg.algo.loss in LOSSES
     assert cfg.algo.aggregation in AGGREGATIONS
 
 

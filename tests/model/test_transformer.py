@@ -182,7 +182,7 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "llama"}, "'llama'"),
+        ({"model_type": "gpt2"}, "'gpt2'"),
         ({"model_type": None}, "None"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope scaling"),

@@ -162,3 +162,73 @@ def test_heads_that_do_not_fit_the_width(folder):
 def test_a_folder_without_a_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
     refused(folder, "tokenizer.json")
+
+
+# -- shards, types and heads ----------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(folder) -> Path:
+    """The same model in three files with an index."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    path.unlink()
+    names, places = sorted(tensors), {}
+    for part in range(3):
+        file = f"model-{part + 1:05d}-of-00003.safetensors"
+        mine = {name: tensors[name] for name in names[part::3]}
+        save_file(mine, folder / file)
+        places |= dict.fromkeys(mine, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_shards_are_one_model(shards):
+    found, wanted = load_model(shards).decoder.weights(), tiny_decoder().weights()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_missing_shard_is_named(shards):
+    (shards / "model-00002-of-00003.safetensors").unlink()
+    refused(shards, "model-00002-of-00003.safetensors is missing")
+
+
+@pytest.mark.parametrize(
+    "index", ["{", "{}", '{"weight_map": []}', '{"weight_map": {"a": "../../outside.safetensors"}}']
+)
+def test_an_index_that_makes_no_sense(shards, index):
+    (shards / "model.safetensors.index.json").write_text(index)
+    refused(shards, "index.json")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_become_float32(folder, dtype):
+    rewrite(folder, lambda all: all.update({n: t.to(dtype) for n, t in all.items()}))
+    found = load_model(folder).decoder.weights()
+    for name, tensor in tiny_decoder().weights().items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], tensor.to(dtype).float())
+
+
+def test_quantised_weights_are_refused(folder):
+    name = "model.layers.1.mlp.up_proj.weight"
+    rewrite(folder, lambda all: all.update({name: all[name].to(torch.int8)}))
+    refused(folder, "I8")
+
+
+def test_weights_in_another_layout_beside_the_model_are_left_alone(folder):
+    save_file({"tok_embeddings.weight": torch.zeros(2)}, folder / "consolidated.safetensors")
+    assert load_model(folder).decoder.config == tiny_decoder().config
+
+
+def test_a_tied_head_that_was_written_twice_is_read_once(folder):
+    rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
+    found = load_model(folder).decoder
+    assert torch.equal(found.head_weight, tiny_decoder().model.embed_tokens.weight)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
+    save_model(tmp_path, tiny_decoder(vocab_size=100), TOKENIZER)
+    refused(tmp_path, "112 tokens for a model of 100")

@@ -45,7 +45,7 @@ def config(model: Path, **changes) -> RunConfig:
         "eval": {"every": 3, "problems": 4, "final": 5},
     }
     for name, value in changes.items():
-        raw[name] = raw[name] | value if isinstance(value, dict) else value
+        raw[name] = raw.get(name, {}) | value if isinstance(value, dict) else value
     return RunConfig.model_validate(raw)
 
 
@@ -215,6 +215,29 @@ def test_a_run_stopped_by_a_signal_and_resumed_is_bit_equal(model, tmp_path, str
     assert checkpoints(path / "checkpoints")[-1].name == f"step_{step:06d}"
     assert said[-1] == f"stopped; go on with: aha train --resume {path}"
     resumed_equals_straight(path, straight)
+
+
+def test_a_stopped_run_with_a_critic_is_bit_equal_too(model, tmp_path):
+    """PPO in the middle of a token budget: critic, its optimiser and the tokens spent go on."""
+    cfg = config(
+        model,
+        algo={"advantage": "gae", "loss": "ppo_clip", "updates": 2, "kl": "reward"},
+        critic={"lr": 1e-3, "warmup": 1},
+        eval={"every": 0, "final": 0},
+        tokens=900,
+        steps=60,
+    )
+    whole = go(cfg, tmp_path / "whole")
+
+    def stop(row: dict) -> None:
+        if row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert go(cfg, tmp_path / "cut", step=stop).summary is None
+    rest = Experiment.resume(tmp_path / "cut", Listener()).run_all()
+    assert 3 < rest.summary["steps"] == whole.summary["steps"] < 60
+    assert timeless(rest.run.metrics) == timeless(whole.run.metrics)
+    assert same_weights(rest.run.model, whole.run.model)
 
 
 @pytest.mark.parametrize("scrap", ["", '{"step": 6, "rew'])

@@ -73,6 +73,9 @@ class TapedTokenizer:
     def __init__(self, tape: Tape):
         self.tape = tape
 
+    def say(self, text: str) -> str:
+        return text
+
     def encode(self, text: str) -> list[int]:
         self.tape.append("encode")
         return TOKENIZER.encode(text)
@@ -301,9 +304,9 @@ def test_several_updates_deal_the_groups_into_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG):
+    def watch(graded, advantages_PG, credits):
         seen.append((len(graded), len(advantages_PG)))
-        return update(graded, advantages_PG)
+        return update(graded, advantages_PG, credits)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())
@@ -374,3 +377,34 @@ def test_problems_can_run_out_without_a_crash():
 
     trainer = make(config(), Few(DIGITS))
     assert len(trainer.step(trainer.problems()).groups) == 2
+
+
+# -- a budget of tokens ---------------------------------------------------------------------
+
+
+def test_tokens_are_counted_and_end_the_run():
+    trainer = make(config(tokens=900))
+    counted, before = 0, []
+    while not trainer.finished:
+        before.append(trainer.tokens)
+        report = trainer.step(trainer.problems())
+        counted += sum(len(one.completion.tokens) for group in report.groups for one in group)
+        assert trainer.tokens == counted == report.numbers["generated"]
+    assert before[-1] < 900 <= trainer.tokens and trainer.version < 30
+    assert make(config(steps=0)).finished and not make(config()).finished
+
+
+def test_a_rollout_that_is_thrown_away_is_counted_too():
+    trainer = make(config(algo={"zero_variance": "resample"}), StartsWith("", right=1))
+    report = trainer.step(trainer.problems())
+    kept = sum(len(one.completion.tokens) for group in report.groups for one in group)
+    assert report.numbers["asked"] == 3.0 and trainer.tokens > 2 * kept
+
+
+def test_with_a_budget_the_rate_falls_with_the_tokens():
+    # halfway from 1 to 0.1 is 0.55
+    trainer = make(config(tokens=1000, optim={"lr": 1.0, "final_lr": 0.1}))
+    trainer.tokens = 500
+    assert trainer.schedule() == pytest.approx(0.55)
+    trainer.version = 29  # all steps done, whatever is left of the tokens
+    assert trainer.schedule() == pytest.approx(0.1)

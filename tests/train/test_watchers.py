@@ -50,6 +50,7 @@ def test_a_row_by_hand():
         "truncated": pytest.approx(1 / 6),
         "tokens": 36,
         "tokens_per_s": 9.0,
+        "grade_errors": 0,
         "loss": 0.5,
         "grad_norm": 2.0,
         "rollout_s": 1.0,

@@ -66,6 +66,17 @@ def rloo(rewards_PG: torch.Tensor) -> torch.Tensor:
     return dr_grpo(rewards_PG) * (G / max(1, G - 1))
 
 
+@advantage("reinforce")
+def reinforce(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """R - mean(all rewards of the step): the plainest baseline, which knows no groups.
+
+    Source: Williams 1992, with the mean reward as reinforcement baseline.
+    Differs: the mean is that of the step, not of all steps so far; a step in which all rewards
+    are equal gets exactly 0.
+    """
+    return (rewards_PG - rewards_PG.mean()) * (rewards_PG.amax() > rewards_PG.amin())
+
+
 @advantage("reinforce_pp")
 def reinforce_pp(rewards_PG: torch.Tensor, lengths_PG=None) -> torch.Tensor:
     """(R - mean) / std over all tokens of the step: no group baseline.

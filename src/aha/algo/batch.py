@@ -51,8 +51,21 @@ def totals_of(rows: list[tuple[Graded, float]], max_new_tokens: int) -> Totals:
     return Totals(len(rows), sum(prompt_tokens.values()), max_new_tokens, prompt_tokens)
 
 
-def pack(rows: list[tuple[Graded, float]], pad_id: int) -> Batch:
-    """One batch of `(graded, advantage)` rows."""
+def spread(rows: list[torch.Tensor], mask_BT: torch.Tensor) -> torch.Tensor:
+    """[B, T]: one number for each own token of each row at its place in a batch; 0 elsewhere."""
+    spread_BT = torch.zeros_like(mask_BT)
+    spread_BT[mask_BT.bool()] = torch.cat(rows).to(mask_BT)
+    return spread_BT
+
+
+def gather(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
+    """The way back: each row's numbers at its own tokens alone."""
+    own_BT = mask_BT.bool()
+    return list(values_BT[own_BT].split(own_BT.sum(1).tolist()))
+
+
+def pack(rows: list[tuple[Graded, float | torch.Tensor]], pad_id: int) -> Batch:
+    """One batch of `(graded, advantage)` rows; one advantage for all tokens, or one for each."""
     completions = [graded.completion for graded, _ in rows]
     prompts = [len(completion.prompt.tokens) for completion in completions]
     start = min(prompts)
@@ -70,13 +83,14 @@ def pack(rows: list[tuple[Graded, float]], pad_id: int) -> Batch:
     return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys)
 
 
-def pack_parts(rows: list[tuple[Graded, float]], pad_id: int, max_tokens: int) -> list[Batch]:
-    """Parts of at most `max_tokens` (padding counted; one row may exceed it), sorted by length.
+def cut(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
+    """`(graded, anything)` rows in parts of at most `max_tokens` (padding counted; one row may
+    exceed it), sorted by length.
 
     Sorting keeps padding small; the sum over the parts is the same whatever the cut.
     """
 
-    def length(row: tuple[Graded, float]) -> int:
+    def length(row: tuple) -> int:
         return len(row[0].completion.prompt.tokens) + len(row[0].completion.tokens)
 
     parts: list[list] = [[]]
@@ -84,4 +98,9 @@ def pack_parts(rows: list[tuple[Graded, float]], pad_id: int, max_tokens: int) -
         if parts[-1] and (len(parts[-1]) + 1) * length(row) > max_tokens:
             parts.append([])
         parts[-1].append(row)
-    return [pack(part, pad_id) for part in parts if part]
+    return [part for part in parts if part]
+
+
+def pack_parts(rows: list[tuple], pad_id: int, max_tokens: int) -> list[Batch]:
+    """Batches of `(graded, advantage)` rows, cut to fit."""
+    return [pack(part, pad_id) for part in cut(rows, max_tokens)]

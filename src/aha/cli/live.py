@@ -13,6 +13,7 @@ from aha.core.records import Graded
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.cost import Cost, budget_seconds, money
+from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
 console = Console(highlight=False)
@@ -35,6 +36,13 @@ class Screen:
             say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
 
+    def first_look(self, row: dict) -> None:
+        """What is off already, so that nobody waits an hour for it."""
+        for finding in first_step(row, self.cfg.model_dump(mode="json")):
+            if finding.level != "ok":
+                saw, fix = escape(finding.saw), escape(finding.fix)
+                console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
+
     def step(self, row: dict) -> None:
         if self.header_due:
             console.print(
@@ -42,13 +50,15 @@ class Screen:
                 "     cost[/dim]"
             )
             self.header_due = False
-        left = row["elapsed_s"] / row["step"] * (self.cfg.steps - row["step"])
+        left = row["elapsed_s"] * (1 / share_done(row, self.cfg) - 1)
         cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
         console.print(
             f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
             f"{row['mean_tokens']:>6.0f}  {row['truncated']:>7.1%}  {row['tokens_per_s']:>6.0f}  "
             f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
         )
+        if row["step"] == 1:
+            self.first_look(row)
 
     def validation(self, row: dict) -> None:
         low, high = row["interval"]
@@ -60,6 +70,12 @@ class Screen:
     def completion(self, version: int, one: Graded) -> None:
         console.print(completion_panel(one, f"step {version}"))
         self.header_due = True
+
+
+def share_done(row: dict, cfg: RunConfig) -> float:
+    """How much of a run lies behind: of its steps or its tokens, whichever is nearer its end."""
+    spent = row["generated"] / cfg.tokens if cfg.tokens else 0.0
+    return min(1.0, max(row["step"] / cfg.steps, spent))
 
 
 def clock(seconds: float) -> str:

@@ -33,14 +33,22 @@ def evaluate(
 
     Parameters
     ----------
-    model: aha-tiny, a run folder or a Hugging Face model folder.
-    task: countdown, multiply, math, gym:NAME, a Python file, or an installed task.
-    options: settings of the task, as in "digits = [2, 3]".
-    numbers: sizes of Countdown's puzzles, drawn evenly; 3 unless given.
-    group_size: completions of each problem; above 1, pass@k is reported too.
-    max_new_tokens: 320 for Countdown with three numbers, 1024 otherwise, unless given.
-    json: print one JSON object.
-    out: file for every completion, as JSON lines.
+    model
+        aha-tiny, a run folder or a Hugging Face model folder.
+    task
+        countdown, multiply, math, gym:NAME, a Python file, or an installed task.
+    options
+        settings of the task, as in "digits = [2, 3]".
+    numbers
+        sizes of Countdown's puzzles, drawn evenly; 3 unless given.
+    group_size
+        completions of each problem; above 1, pass@k is reported too.
+    max_new_tokens
+        320 for Countdown with three numbers, 1024 otherwise, unless given.
+    json
+        print one JSON object.
+    out
+        file for every completion, as JSON lines.
     """
     from aha.cli.looking import evaluate_model, task_settings
 
@@ -76,8 +84,11 @@ def ask(
 
     Parameters
     ----------
-    task: another task than Countdown: its problem is `given`, or a held-out one that `seed` draws.
-    given: a problem as `aha problems --task NAME` prints it, a JSON object.
+    task
+        another task than Countdown: its problem is `given`, or a held-out one that `seed`
+        draws.
+    given
+        a problem as `aha problems --task NAME` prints it, a JSON object.
     """
     from aha.cli.looking import ask_model, puzzle, task_problem, task_settings
 

@@ -4,17 +4,30 @@ import sys
 
 from cyclopts import CycloptsError
 
-from aha.cli import look_commands, plan_commands, task_commands, train_commands, watch_commands
+from aha.cli import (
+    doctor_commands,
+    export_commands,
+    lab_commands,
+    look_commands,
+    plan_commands,
+    task_commands,
+    train_commands,
+    watch_commands,
+)
 from aha.cli.app import app
 from aha.core.errors import AhaError
 
+# Importing them hangs them on `app`.
 COMMANDS = (
     train_commands,
     look_commands,
     plan_commands,
     task_commands,
     watch_commands,
-)  # importing them hangs them on `app`
+    lab_commands,
+    doctor_commands,
+    export_commands,
+)
 
 
 def run() -> None:

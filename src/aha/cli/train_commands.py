@@ -32,11 +32,16 @@ def train(
 
     Parameters
     ----------
-    recipe: packaged recipe (demo, laptop-3to4, ...) or path of a TOML file.
-    name: name of the run folder below runs/; the recipe's name with a number by default.
-    resume: run folder to go on with, from its last checkpoint.
-    budget: "2h", "30min" or "5usd": stop before more is spent, with a checkpoint to go on from.
-    dry_run: print the resolved config and leave.
+    recipe
+        packaged recipe (demo, laptop-3to4, ...) or path of a TOML file.
+    name
+        name of the run folder below runs/; the recipe's name with a number by default.
+    resume
+        run folder to go on with, from its last checkpoint.
+    budget
+        "2h", "30min" or "5usd": stop before more is spent, with a checkpoint to go on from.
+    dry_run
+        print the resolved config and leave.
     """
     if resume is not None:
         if recipe or overrides:
@@ -91,9 +96,12 @@ def pretrain(
 
     Parameters
     ----------
-    out: folder of the model and its state.
-    tokens: tokens of documents to read.
-    mix: rates of the corpus to change, as in "backtrack=0,search=0.2".
+    out
+        folder of the model and its state.
+    tokens
+        tokens of documents to read.
+    mix
+        rates of the corpus to change, as in "backtrack=0,search=0.2".
     """
     from aha.cli.pretraining import make_config, pretrain_base
 

@@ -20,10 +20,15 @@ def dash(
 
     Parameters
     ----------
-    runs: folder of runs, or one run folder.
-    host: 127.0.0.1 is seen from this machine alone; any other asks for a token that is printed.
-    port: where to listen; the next free one if it is taken, 0 for any.
-    open: open the browser as well.
+    runs
+        folder of runs, or one run folder.
+    host
+        127.0.0.1 is seen from this machine alone; any other asks for a token that is
+        printed.
+    port
+        where to listen; the next free one if it is taken, 0 for any.
+    open
+        open the browser as well.
     """
     from aha.web.serve import serve
 
@@ -52,8 +57,10 @@ def behaviors(path: Path, *, json: bool = False) -> None:
 
     Parameters
     ----------
-    path: JSON lines of {numbers, target, completion}, or a run folder.
-    json: print JSON lines.
+    path
+        JSON lines of {numbers, target, completion}, or a run folder.
+    json
+        print JSON lines.
     """
     from aha.cli.watching import print_behaviours
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 NO_CLIP = ("pg", "sapo", "quadratic")
 WHOLE_COMPLETION = ("gspo", "sapo", "gmpo")
+NO_GROUP = ("reinforce", "reinforce_pp", "gae")
 NEEDS_REWARDS_FROM_0 = ("max_rl", "pass_at_k")
 # setting -> the value of another setting without which nothing reads it
 READ_BY = {
@@ -31,8 +32,10 @@ def check_algo(cfg: "RunConfig") -> None:
     """Raise a ConfigError for the first combination that makes no sense."""
     check_unread(cfg)
     check_group(cfg)
+    check_critic(cfg)
     check_loss(cfg)
     check_kl(cfg)
+    check_format(cfg)
     check_rewards(cfg)
 
 
@@ -63,7 +66,7 @@ def check_unread(cfg: "RunConfig") -> None:
 
 def check_group(cfg: "RunConfig") -> None:
     algo, G = cfg.algo, cfg.rollout.group_size
-    if G == 1 and algo.advantage != "reinforce_pp":
+    if G == 1 and algo.advantage not in NO_GROUP:
         raise ConfigError(
             f"group_size 1 with the advantage {algo.advantage!r}, which compares a group",
             "at least 2 completions of each prompt: alone, every advantage is 0",
@@ -75,11 +78,42 @@ def check_group(cfg: "RunConfig") -> None:
             "fewer than the group: with all of it no completion makes a difference",
             f"--rollout.group_size {2 * algo.pass_k}",
         )
-    if algo.zero_variance != "keep" and algo.advantage == "reinforce_pp":
+    if algo.zero_variance != "keep" and algo.advantage in NO_GROUP:
         raise ConfigError(
-            f"zero_variance {algo.zero_variance!r} with 'reinforce_pp', without a group baseline",
+            f"zero_variance {algo.zero_variance!r} with {algo.advantage!r}, without a group "
+            "baseline",
             "'keep': there a group of equal rewards teaches as well",
             "--algo.zero_variance keep",
+        )
+
+
+def check_critic(cfg: "RunConfig") -> None:
+    algo, critic = cfg.algo, cfg.critic
+    if algo.advantage != "gae":
+        changed = [
+            key
+            for key, field in type(critic).model_fields.items()
+            if getattr(critic, key) != field.default
+        ]
+        if changed:
+            raise ConfigError(
+                f"critic.{changed[0]} {getattr(critic, changed[0])} with the advantage "
+                f"{algo.advantage!r}, which has no critic",
+                "the advantage of PPO",
+                "--algo.advantage gae",
+            )
+        return
+    if algo.overlong == "mask":
+        raise ConfigError(
+            "algo.overlong 'mask' with 'gae', whose critic learns from every completion",
+            "'keep', 'zero' or 'soft'",
+            "--algo.overlong zero",
+        )
+    if critic.warmup >= max(1, cfg.steps):
+        raise ConfigError(
+            f"critic.warmup {critic.warmup} of {cfg.steps} steps, so that the policy never learns",
+            "fewer than steps",
+            f"--steps {critic.warmup + 60}",
         )
 
 
@@ -124,6 +158,23 @@ def check_kl(cfg: "RunConfig") -> None:
             "kl_estimator 'k1' in the loss, where it pushes nowhere on average",
             "k2 or k3+ (or k3, as GRPO was published)",
             "--algo.kl_estimator k3+",
+        )
+
+
+def check_format(cfg: "RunConfig") -> None:
+    task, algo = cfg.task, cfg.algo
+    if task.format_reward and task.verifier == "tinyzero":
+        raise ConfigError(
+            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
+            "one reward for the form",
+            "--task.verifier strict",
+        )
+    if task.format_reward and algo.advantage == "pass_at_k":
+        raise ConfigError(
+            "task.format_reward with the advantage 'pass_at_k', which takes any reward above 0.5 "
+            "for a right answer",
+            "rewards of 0 and 1",
+            "--task.format_reward 0",
         )
 
 

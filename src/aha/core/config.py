@@ -20,7 +20,9 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    path: str = "aha-tiny"  # a packaged model's name, or a Hugging Face model folder
+    path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
+    lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
+    lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
 
 
 class TaskSection(Section):
@@ -29,6 +31,7 @@ class TaskSection(Section):
     template: Literal["plain", "r1", "instruct"] = "plain"
     data: str | None = None  # JSON lines or Parquet; countdown draws puzzles without
     verifier: Literal["strict", "tinyzero", "math-verify"] = "strict"
+    format_reward: float = Field(0.0, ge=0.0, le=1.0)  # for R1's form to the letter, right or not
     options: dict[str, Any] = {}  # what only this task knows, as in options.digits = [2, 3]
     grade_seconds: float = Field(5.0, gt=0.0)  # for one verdict of a task from outside
 
@@ -37,7 +40,7 @@ class TaskSection(Section):
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "verifier")
+        keys = ("numbers", "template", "data", "verifier", "format_reward")
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
@@ -82,6 +85,16 @@ class AlgoSection(Section):
     resample_rounds: int = Field(3, ge=1)  # resample: rollouts of a step at most
 
 
+class CriticSection(Section):
+    """The value model of PPO, which the advantage "gae" asks for."""
+
+    lr: float = Field(1e-5, ge=0.0)  # goes down as optim.lr does
+    warmup: int = Field(0, ge=0)  # first steps, in which only the critic learns
+    clip: float = Field(0.5, gt=0.0)  # of a value's way from what it was at the rollout
+    gamma: float = Field(1.0, gt=0.0, le=1.0)  # discount by token
+    lam: float = Field(1.0, ge=0.0, le=1.0)  # GAE: 1 trusts what was paid, 0 the critic
+
+
 class OptimSection(Section):
     lr: float = Field(3e-4, ge=0.0)
     final_lr: float = Field(0.1, ge=0.0, le=1.0)  # share of lr left at the last step; 1 = constant
@@ -92,6 +105,7 @@ class OptimSection(Section):
     grad_clip: float = Field(1.0, gt=0.0)
     micro_batch_tokens: int = Field(4_096, ge=1)  # padding counted; few fit a cache, many a GPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
+    recompute: bool = False  # activations again in the backward pass: a third slower, less memory
 
 
 class EvalSection(Section):
@@ -106,6 +120,7 @@ class RunConfig(Section):
 
     seed: int = 0
     steps: int = Field(60, ge=0)
+    tokens: int = Field(0, ge=0)  # completion tokens after which training stops; 0 = steps alone
     checkpoint_every: int = Field(20, ge=0)  # steps; 0 = only at the end
     keep_last: int = Field(2, ge=1)  # checkpoints
     show_every: int = Field(10, ge=0)  # steps between printed completions; 0 = never
@@ -115,6 +130,7 @@ class RunConfig(Section):
     task: TaskSection = TaskSection()
     rollout: RolloutSection = RolloutSection()
     algo: AlgoSection = AlgoSection()
+    critic: CriticSection = CriticSection()
     optim: OptimSection = OptimSection()
     eval: EvalSection = EvalSection()
 
@@ -193,5 +209,11 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
     check_algo(cfg)
+    if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
+        raise ConfigError(
+            f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
+            "a rank for them",
+            "--model.lora_rank 16",
+        )
     if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
         raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

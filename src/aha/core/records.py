@@ -31,7 +31,7 @@ class Prompt:
 
     @classmethod
     def of(cls, problem: Problem, task, tokenizer) -> "Prompt":
-        text = task.ask(problem)
+        text = tokenizer.say(task.ask(problem))
         return cls(problem, text, tuple(tokenizer.encode(text)))
 
 

@@ -6,7 +6,7 @@ from random import Random
 Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson(successes: float, trials: int) -> tuple[float, float]:
     """95 % interval of a rate; sensible at 0 and at 1, where the plain one has no width.
 
     Source: Wilson 1927; Brown, Cai & DasGupta 2001.
@@ -40,3 +40,23 @@ def paired_bootstrap(
     rng, n = Random(seed), len(differences)
     means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
+
+
+# Student's t, two-sided 95 %, by degrees of freedom; the last one stands for all above.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def over_seeds(rates: list[float], problems: int) -> tuple[float, float]:
+    """95 % interval of a mean rate over seeds that were tested on the same problems.
+
+    The wider of two: Student's t over the seeds (would other seeds agree?) and Wilson's over the
+    problems, counted once (would other problems?). With one seed the first is not known.
+    """
+    n, mean = len(rates), sum(rates) / len(rates)
+    # Wilson's formula takes any rate; a mean of seeds need not be a whole number of problems.
+    low, high = wilson(mean * problems, problems)
+    if n > 1:
+        deviation = sqrt(sum((rate - mean) ** 2 for rate in rates) / (n - 1))
+        half = T95[min(n - 1, len(T95)) - 1] * deviation / sqrt(n)
+        low, high = min(low, max(0.0, mean - half)), max(high, min(1.0, mean + half))
+    return low, high

@@ -22,7 +22,8 @@ class InferenceWeights:
 
     config: ModelConfig
     embedding: torch.Tensor
-    layers: list[tuple[torch.Tensor, ...]]
+    layers: list[tuple[torch.Tensor | None, ...]]  # as Layer.fused_weights; no bias is None
+    head_norms: list[torch.Tensor | None]  # [H + K, D], of queries and keys
     head: torch.Tensor
     cos: torch.Tensor
     sin: torch.Tensor
@@ -33,10 +34,12 @@ class InferenceWeights:
         cos, sin = decoder.rope_tables(dtype)
         # Cloned: where the type is the same already, `.to` hands over the parameter itself, and
         # an optimiser step would reach into a copy that is meant to be a version behind.
-        fused = (layer.fused_weights(dtype) for layer in decoder.model.layers)
-        layers = [tuple(weight.clone() for weight in layer) for layer in fused]
-        embedding = decoder.model.embed_tokens.weight.to(dtype, copy=True)
-        return cls(decoder.config, embedding, layers, decoder.head(dtype), cos, sin)
+        body = decoder.model
+        fused = (layer.fused_weights(dtype, merged=True) for layer in body.layers)
+        layers = [tuple(w if w is None else w.clone() for w in layer) for layer in fused]
+        norms = [layer.self_attn.head_norms(dtype) for layer in body.layers]
+        embedding = body.embed_tokens.weight.to(dtype, copy=True)
+        return cls(decoder.config, embedding, layers, norms, decoder.head(dtype), cos, sin)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,7 +114,9 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
     x = F.embedding(tokens_PT.to(device), weights.embedding)
     for index, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(weights.layers):
         qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias)
-        q, k, v = qkv.view(P, T, -1, D).transpose(1, 2).split([H, K, K], 1)
+        qk, v = qkv.view(P, T, -1, D).split([H + K, K], 2)
+        q, k = normed_heads(weights, index, qk).transpose(1, 2).split([H, K], 1)
+        v = v.transpose(1, 2)
         cache.keys[index].copy_(ops.rotate(k, cos, sin))
         cache.values[index].copy_(v)
         q = ops.rotate(q, cos, sin).reshape(P * K, H // K, T, D)
@@ -144,7 +149,7 @@ def step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> t
     x = F.embedding(tokens_B, weights.embedding)
     for index, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(weights.layers):
         qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias).view(B, -1, D)
-        qk = ops.rotate(qkv[:, : H + K], cos, sin)
+        qk = ops.rotate(normed_heads(weights, index, qkv[:, : H + K]), cos, sin)
         keys, values = cache.keys[index], cache.values[index]
         keys[rows, :, lengths] = qk[:, H:]
         values[rows, :, lengths] = qkv[:, H + K :]
@@ -155,6 +160,14 @@ def step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> t
         x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
     cache.lengths[:B] += 1
     return F.linear(ops.rms_normalise(x, eps), weights.head).float()
+
+
+def normed_heads(weights: InferenceWeights, index: int, qk: torch.Tensor) -> torch.Tensor:
+    """Queries and keys [..., H + K, D] after the norms of layer `index`, if it has any."""
+    norms = weights.head_norms[index]
+    if norms is None:
+        return qk
+    return ops.rms_normalise(qk, weights.config.rms_norm_eps) * norms
 
 
 def length_mask(lengths: torch.Tensor, S: int, dtype: torch.dtype) -> torch.Tensor:

@@ -15,6 +15,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from aha.core.errors import ModelError
+from aha.model.chat import find_template, in_own_words
+from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -28,17 +30,35 @@ QWEN2_PATTERN = (
 
 
 class Tokenizer:
-    """`encode`, `decode` and the ids that generation needs to know."""
+    """`say`, `encode`, `decode` and the ids that generation needs to know.
 
-    def __init__(self, fast: FastTokenizer, stop: tuple[str, ...] = (END,), pad: str = PAD):
-        self.fast = fast
-        self.stop_ids = tuple(self.id_of(token) for token in stop)
+    `stop` are ids or texts of tokens that end a completion; `settings` is the content of
+    tokenizer_config.json, kept as it was found.
+    """
+
+    def __init__(
+        self,
+        fast: FastTokenizer,
+        stop: tuple[str | int, ...] = (END,),
+        pad: str = PAD,
+        settings: dict | None = None,
+        template: str | None = None,
+    ):
+        self.fast, self.settings, self.template = fast, settings, template
+        ids = (token if isinstance(token, int) else self.id_of(token) for token in stop)
+        self.stop_ids = tuple(dict.fromkeys(ids))
         pad_id = fast.token_to_id(pad)
         self.pad_id = self.stop_ids[0] if pad_id is None else pad_id
+        # What the model has seen before every text, such as <|begin_of_text|>; mostly nothing.
+        self.prefix = tuple(i for i in fast.encode("").ids if i not in self.stop_ids)
 
     @property
     def vocab_size(self) -> int:
         return self.fast.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.prefix[0] if self.prefix else None
 
     def id_of(self, token: str) -> int:
         found = self.fast.token_to_id(token)
@@ -51,49 +71,81 @@ class Tokenizer:
         return found
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; text that the vocabulary cannot hold is an error, never dropped."""
+        """Token ids of `text`; text that the vocabulary cannot hold is an error, never dropped.
+
+        The ids begin as the model's texts begin: with its begin-of-text token, if it has one and
+        the text does not bring it.
+        """
         ids = self.fast.encode(text, add_special_tokens=False).ids
         # Not `self.decode`, which drops stop tokens: a chat prompt holds some of its own.
         held = self.fast.decode(ids, skip_special_tokens=False)
-        if held != text:
+        # Spaces apart: sentencepiece's way puts one before a text and takes it away again.
+        if held.replace(" ", "") != text.replace(" ", ""):
             lost = sorted({char for char in text if char not in held})
             raise ModelError(
                 f"text with characters this tokenizer cannot hold: {''.join(lost)!r}",
-                "printable ASCII",
+                "text that comes back unchanged, in aha-tiny's case printable ASCII",
                 "take them out, or use a model with a larger vocabulary",
             )
-        return ids
+        known = tuple(ids[: len(self.prefix)]) == self.prefix
+        return ids if known else [*self.prefix, *ids]
 
     def decode(self, ids) -> str:
         """The text of `ids`, tags included, stop and pad tokens left out."""
         silent = {self.pad_id, *self.stop_ids}
         return self.fast.decode([i for i in ids if i not in silent], skip_special_tokens=False)
 
+    def say(self, text: str) -> str:
+        """A prompt as this model was taught to read it: a conversation written in ChatML comes
+        back in the words of the model's own chat template, any other text as it is."""
+        return in_own_words(text, self.template, self.settings or {}, self.fast.token_to_id)
+
     def save(self, folder: Path) -> None:
+        """Write what `load` reads. A tokenizer that was loaded keeps its settings."""
         self.fast.save(str(folder / "tokenizer.json"))
         names = {token: self.fast.id_to_token(token) for token in (*self.stop_ids, self.pad_id)}
-        config = {
+        ours = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": names[self.stop_ids[0]],
             "pad_token": names[self.pad_id],
             "clean_up_tokenization_spaces": False,
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        content = json.dumps(self.settings or ours, indent=2) + "\n"
+        (folder / "tokenizer_config.json").write_text(content)
+        if self.template and "chat_template" not in (self.settings or {}):
+            (folder / "chat_template.jinja").write_text(self.template)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
+        """Read tokenizer.json with what the files beside it say. A token stops a completion when
+        tokenizer_config.json, generation_config.json or config.json calls it the end."""
         path = folder / "tokenizer.json"
         try:
             fast = FastTokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception for a bad file
             raise ModelError(f"{path}: {error}", "a readable tokenizer.json") from error
-        config_path = folder / "tokenizer_config.json"
-        try:
-            config = json.loads(config_path.read_text()) if config_path.exists() else {}
-        except ValueError as error:
-            raise ModelError(f"{config_path}: {error}", "readable JSON") from error
-        stop, pad = (_name(config.get(key)) for key in ("eos_token", "pad_token"))
-        return cls(fast, (stop or END,), pad or stop or PAD)
+        names = ("tokenizer_config.json", "generation_config.json", "config.json")
+        settings, *others = (
+            read_object(folder / name) if (folder / name).is_file() else {} for name in names
+        )
+        first, pad = (_name(settings.get(key)) for key in ("eos_token", "pad_token"))
+        stop: list[str | int] = [first] if first else []
+        for name, other in zip(names[1:], others, strict=True):
+            stop += _stop_ids(other.get("eos_token_id"), fast, folder / name)
+        stop = stop or [END]
+        pad = pad or (stop[0] if isinstance(stop[0], str) else fast.id_to_token(stop[0]))
+        return cls(fast, tuple(stop), pad, settings or None, find_template(folder, settings))
+
+
+def _stop_ids(found, fast: FastTokenizer, where: Path) -> list[int]:
+    """The ids behind an `eos_token_id`, which is a number, a list or null."""
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    for token in ids:
+        if type(token) is not int or fast.id_to_token(token) is None:
+            raise ModelError(
+                f"{where}: eos_token_id {token!r}", "ids that the tokenizer has", "correct it"
+            )
+    return ids
 
 
 def _name(token) -> str | None:

@@ -1,124 +1,87 @@
-"""The decoder: Qwen2's architecture, small enough to read, used for training and for generation.
+"""The decoder: Qwen2's architecture and its relatives, small enough to read, used for training and
+for generation.
 
-Grouped-query attention, rotary positions, SwiGLU, RMSNorm, biases on q, k and v alone, tied or
-untied output head. Parameter names are Hugging Face's, so that weights need no mapping.
-Source: Qwen2 technical report (arXiv 2407.10671); the oracle is `transformers` (see tests).
+Grouped-query attention, rotary positions, SwiGLU, RMSNorm; biases on q, k and v in Qwen2 alone,
+norms on q and k in Qwen3 alone; tied or untied output head. Parameter names are Hugging Face's, so
+that weights need no mapping.
+Source: Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama 3 (arXiv 2407.21783); the oracle
+is `transformers` (see tests).
 
 Shapes: B rows, T tokens, V vocabulary, L layers, H heads, K key-value heads, D head size,
-C hidden size. `dtype` is the type of the arithmetic; the parameters stay float32.
+C hidden size. `dtype` is the type of the arithmetic; the parameters that train stay float32.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from aha.core.errors import ConfigError, ModelError
 from aha.model import ops
-
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
-# What a config.json means that leaves these out: other writers follow `Qwen2Config`, not us.
-HF_DEFAULTS = {"tie_word_embeddings": False, "max_position_embeddings": 32_768}
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The numbers of Hugging Face's `Qwen2Config`, under its names."""
-
-    vocab_size: int
-    hidden_size: int = 128
-    intermediate_size: int = 512
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    max_position_embeddings: int = 1280
-    rope_theta: float = 10_000.0
-    rms_norm_eps: float = 1e-6
-    tie_word_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        for name in (*SIZES, "num_key_value_heads", "max_position_embeddings"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}", "at least 1")
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} with {self.num_attention_heads} heads",
-                "a hidden_size that the heads divide",
-                f"use {self.num_attention_heads * 32}",
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ConfigError(
-                f"{self.num_attention_heads} heads on {self.num_key_value_heads} key-value heads",
-                "a number of heads that the key-value heads divide",
-            )
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
-
-    @classmethod
-    def from_hf(cls, raw: dict) -> "ModelConfig":
-        """From the content of a `config.json`; refuses what this decoder would compute wrongly."""
-        if raw.get("model_type") != "qwen2":
-            raise ModelError(
-                f"model_type {raw.get('model_type')!r}", "a Qwen2 model folder", "convert it first"
-            )
-        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise ModelError(f"rope scaling {rope}", "plain rotary positions")
-        if raw.get("use_sliding_window"):
-            raise ModelError("use_sliding_window true", "full attention")
-        if raw.get("hidden_act", "silu") != "silu":
-            raise ModelError(f"hidden_act {raw['hidden_act']!r}", "'silu'")
-        known = {f.name for f in fields(cls)}
-        given = {"rope_theta": rope.get("rope_theta"), **raw}
-        found = {key: value for key, value in given.items() if key in known and value is not None}
-        missing = [key for key in SIZES if not isinstance(found.get(key), int)]
-        if missing:
-            raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
-        found.setdefault("num_key_value_heads", found["num_attention_heads"])
-        return cls(**(HF_DEFAULTS | found))
-
-    def to_hf(self) -> dict:
-        """The content of `config.json`."""
-        return {
-            "architectures": ["Qwen2ForCausalLM"],
-            "model_type": "qwen2",
-            "hidden_act": "silu",
-            "attention_dropout": 0.0,
-            "use_sliding_window": False,
-            "torch_dtype": "float32",
-            **asdict(self),
-        }
+from aha.model.config import ModelConfig
+from aha.model.logprobs import logits_of, score_tokens
+from aha.model.rope import rope_tables
 
 
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, kv_width)
-        self.v_proj = nn.Linear(width, kv_width)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        C, D, bias = config.hidden_size, config.head_dim, config.family.qkv_bias
+        self.q_proj = nn.Linear(C, config.num_attention_heads * D, bias=bias)
+        self.k_proj = nn.Linear(C, config.num_key_value_heads * D, bias=bias)
+        self.v_proj = nn.Linear(C, config.num_key_value_heads * D, bias=bias)
+        self.o_proj = nn.Linear(config.num_attention_heads * D, C, bias=False)
+        if config.family.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(D), RMSNorm(D)
 
-    def fused_weights(self, norm, dtype):
-        """One matrix for q, k and v with the norm's weight folded in; 1/sqrt(D) goes into q.
+    @property
+    def query_scale(self) -> float:
+        """1/sqrt(D) goes into q's map, or into its norm where one would undo that."""
+        return 1.0 if self.config.family.qk_norm else self.config.head_dim**-0.5
+
+    def fused_weights(self, weights, norm, dtype):
+        """One matrix for q, k and v with the norm's weight folded in; the scale goes into q.
 
         All of it is differentiable, and tiny beside the products that it serves.
         """
-        scale = self.config.head_dim**-0.5
-        weight = torch.cat([self.q_proj.weight * scale, self.k_proj.weight, self.v_proj.weight])
-        bias = torch.cat([self.q_proj.bias * scale, self.k_proj.bias, self.v_proj.bias])
-        return (weight * norm).to(dtype), bias.to(dtype), self.o_proj.weight.to(dtype)
+        weight = torch.cat(
+            [weights["q_proj"] * self.query_scale, weights["k_proj"], weights["v_proj"]]
+        )
+        bias = None
+        if self.q_proj.bias is not None:
+            q_bias = self.q_proj.bias * self.query_scale
+            bias = torch.cat([q_bias, self.k_proj.bias, self.v_proj.bias]).to(dtype)
+        return (weight * norm).to(dtype), bias, weights["o_proj"].to(dtype)
+
+    def head_norms(self, dtype):
+        """The weights [H + K, D] of the norms on queries and keys, or None without such norms."""
+        if not self.config.family.qk_norm:
+            return None
+        H, K, D = (
+            self.config.num_attention_heads,
+            self.config.num_key_value_heads,
+            self.config.head_dim,
+        )
+        q_norm = (self.q_norm.weight * D**-0.5).expand(H, D)
+        return torch.cat([q_norm, self.k_norm.weight.expand(K, D)]).to(dtype)
+
+    def forward(self, qkv, cos, sin):
+        """Rotate, attend, and lay the heads side by side again: [B, T, H * D]."""
+        config = self.config
+        B, T, _ = qkv.shape
+        H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        norms = self.head_norms(qkv.dtype)
+        if norms is not None:
+            qk, v = qkv.view(B, T, -1, D).split([H + K, K], 2)
+            qk = ops.rms_normalise(qk, config.rms_norm_eps) * norms
+            qkv = torch.cat([qk, v], 2).flatten(2)
+        q, k, v = ops.split_heads(qkv, H, K, cos, sin)
+        # Queries of the heads that share a key are stacked, so that keys are never copied.
+        q, k, v = q.view(B * K, H // K, T, D), k.view(B * K, T, D), v.view(B * K, T, D)
+        mixed = ops.causal_attention(q, k, v).view(B, H, T, D)
+        return mixed.transpose(1, 2).reshape(B, T, H * D)
 
 
 class MLP(nn.Module):
@@ -128,9 +91,9 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def fused_weights(self, norm, dtype):
-        gate_up = torch.cat([self.gate_proj.weight, self.up_proj.weight])
-        return (gate_up * norm).to(dtype), self.down_proj.weight.to(dtype)
+    def fused_weights(self, weights, norm, dtype):
+        gate_up = torch.cat([weights["gate_proj"], weights["up_proj"]])
+        return (gate_up * norm).to(dtype), weights["down_proj"].to(dtype)
 
 
 class RMSNorm(nn.Module):
@@ -144,16 +107,46 @@ class RMSNorm(nn.Module):
 class Layer(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
+        self.eps = config.rms_norm_eps
         self.input_layernorm = RMSNorm(config.hidden_size)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size)
         self.mlp = MLP(config)
+        self.lora: nn.Module | None = None  # a LayerAdapter, see aha.model.lora
 
-    def fused_weights(self, dtype):
+    def linears(self) -> dict[str, nn.Linear]:
+        """The seven linear maps by name."""
+        rooms = (self.self_attn, self.mlp)
+        return {n: m for room in rooms for n, m in room.named_children() if n.endswith("_proj")}
+
+    def fused_weights(self, dtype, merged: bool = False):
+        """(qkv, its bias, out, gate and up, down); `merged` with the adapter's part in them."""
+        weights = {name: linear.weight for name, linear in self.linears().items()}
+        if merged and self.lora is not None:
+            weights = {name: weight + self.lora.delta(name) for name, weight in weights.items()}
         return (
-            *self.self_attn.fused_weights(self.input_layernorm.weight, dtype),
-            *self.mlp.fused_weights(self.post_attention_layernorm.weight, dtype),
+            *self.self_attn.fused_weights(weights, self.input_layernorm.weight, dtype),
+            *self.mlp.fused_weights(weights, self.post_attention_layernorm.weight, dtype),
         )
+
+    def forward(self, x, cos, sin):
+        """[B, T, C] -> [B, T, C]."""
+        qkv_weight, qkv_bias, out, gate_up, down = self.fused_weights(x.dtype)
+        read = ops.rms_normalise(x, self.eps)
+        qkv = F.linear(read, qkv_weight, qkv_bias)
+        if self.lora is not None:
+            qkv = qkv + self.lora.qkv(read, self)
+        mixed = self.self_attn(qkv, cos, sin)
+        x = x + F.linear(mixed, out)
+        if self.lora is not None:
+            x = x + self.lora.apart(["o_proj"], mixed)
+        read = ops.rms_normalise(x, self.eps)
+        wide = F.linear(read, gate_up)
+        if self.lora is not None:
+            wide = wide + self.lora.gate_up(read, self)
+        narrow = ops.swiglu(wide)
+        x = x + F.linear(narrow, down)
+        return x if self.lora is None else x + self.lora.apart(["down_proj"], narrow)
 
 
 class Body(nn.Module):
@@ -175,6 +168,7 @@ class Decoder(nn.Module):
         self.model = Body(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.recompute = False  # a layer's activations again in the backward pass: less memory
         self._rope: dict = {}
 
     def initialise(self, generator: torch.Generator) -> "Decoder":
@@ -203,20 +197,27 @@ class Decoder(nn.Module):
     def device(self):
         return self.model.embed_tokens.weight.device
 
+    @property
+    def adapter(self) -> nn.Module | None:
+        """The first layer's LoRA adapter: None where the whole decoder trains."""
+        return self.model.layers[0].lora
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors of the model itself, without adapters, under Hugging Face's names."""
+        return {name: t for name, t in self.state_dict().items() if ".lora." not in name}
+
+    def trainable(self) -> list[nn.Parameter]:
+        """What an optimiser holds: with LoRA the adapters alone."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
     def rope_tables(self, dtype):
-        """cos and sin [max positions, D/2], computed in float32, kept per dtype."""
+        """cos and sin [max positions, D/2], kept per dtype."""
         key = (dtype, self.device)
         if key not in self._rope:
-            half = self.config.head_dim // 2
-            steps = torch.arange(half, dtype=torch.float32, device=self.device) / half
-            positions = torch.arange(
-                self.config.max_position_embeddings, dtype=torch.float32, device=self.device
-            )
-            angles = torch.outer(positions, self.config.rope_theta**-steps)
-            self._rope[key] = (angles.cos().to(dtype), angles.sin().to(dtype))
+            self._rope[key] = rope_tables(self.config, dtype, self.device)
         return self._rope[key]
 
     def hidden(self, tokens_BT, dtype=torch.float32):
@@ -226,25 +227,14 @@ class Decoder(nn.Module):
         ever sees the padding, so no padding mask is needed.
         """
         cos, sin = (table[: tokens_BT.shape[1]] for table in self.rope_tables(torch.float32))
-        eps = self.config.rms_norm_eps
         x = F.embedding(tokens_BT, self.model.embed_tokens.weight).to(dtype)
+        again = self.recompute and torch.is_grad_enabled()
         for layer in self.model.layers:
-            qkv_weight, qkv_bias, out, gate_up, down = layer.fused_weights(dtype)
-            qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias)
-            x = x + F.linear(self.attend(qkv, cos, sin), out)
-            x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
-        return ops.rms_normalise(x, eps)
-
-    def attend(self, qkv, cos, sin):
-        """Rotate, attend, and lay the heads side by side again: [B, T, H * D]."""
-        config = self.config
-        B, T, _ = qkv.shape
-        H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        q, k, v = ops.split_heads(qkv, H, K, cos, sin)
-        # Queries of the heads that share a key are stacked, so that keys are never copied.
-        q, k, v = q.view(B * K, H // K, T, D), k.view(B * K, T, D), v.view(B * K, T, D)
-        mixed = ops.causal_attention(q, k, v).view(B, H, T, D)
-        return mixed.transpose(1, 2).reshape(B, T, H * D)
+            if again:
+                x = checkpoint(layer, x, cos, sin, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, cos, sin)
+        return ops.rms_normalise(x, self.config.rms_norm_eps)
 
     def head(self, dtype=torch.float32):
         """The output matrix [V, C] with the final norm's weight folded in."""
@@ -256,16 +246,23 @@ class Decoder(nn.Module):
 
     def token_logprobs(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
         """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start], float32, nats."""
-        logits = self.logits(tokens_BT, start, dtype, temperature)
-        return ops.token_logprobs(logits, tokens_BT[:, start:])
+        return self.scores(tokens_BT, start, dtype, temperature)[0]
+
+    def scores(
+        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, entropy=False
+    ):
+        """`token_logprobs`, and the entropy [B, T - start] of each choice, or None if not wanted.
+
+        However large the vocabulary, [B, T, V] is never held (see aha.model.logprobs).
+        """
+        deciding = self.deciding(tokens_BT, start, dtype)
+        return score_tokens(deciding, self.head(dtype), tokens_BT[:, start:], temperature, entropy)
 
     def logits(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
-        """What decides about the tokens from `start` on: [B, T - start, V].
+        """What decides about the tokens from `start` on: [B, T - start, V]."""
+        return logits_of(self.deciding(tokens_BT, start, dtype), self.head(dtype), temperature)
 
-        They are computed only where they are needed: at positions start-1 .. T-2.
-        """
-        hidden = self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
-        logits = F.linear(hidden, self.head(dtype))
-        if temperature != 1.0:
-            logits = logits / temperature
-        return logits
+    def deciding(self, tokens_BT, start: int, dtype):
+        """The hidden states that decide about the tokens from `start` on: [B, T - start, C], at
+        positions start-1 .. T-2. Logits are computed only where they are needed."""
+        return self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]

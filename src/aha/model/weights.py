@@ -1,6 +1,7 @@
 """Weights in and out: the Hugging Face folder layout, safetensors only.
 
-config.json  model.safetensors  tokenizer.json  tokenizer_config.json  generation_config.json
+config.json  model.safetensors (or shards with an index)  tokenizer.json  tokenizer_config.json
+generation_config.json; or, for an adapter, adapter_config.json  adapter_model.safetensors
 """
 
 import json
@@ -9,12 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
+from aha.model.config import ModelConfig
+from aha.model.hub import folder_of, name_of
+from aha.model.lora import CONFIG as ADAPTER
+from aha.model.lora import (
+    add_lora,
+    load_adapter,
+    merge_lora,
+    read_adapter_config,
+    save_adapter,
+)
+from aha.model.tensors import TensorFiles, read_object, weight_files
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import Decoder
 
 WANTED = "a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"
 
@@ -28,21 +39,35 @@ class LoadedModel:
     path: Path
 
 
-def save_model(folder: Path, decoder: Decoder, tokenizer: Tokenizer) -> None:
-    """Write a folder that `transformers` loads as a Qwen2 model."""
+def save_model(
+    folder: Path, decoder: Decoder, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a folder that `transformers` loads; the adapters of a LoRA policy are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = {"eos_token_id": tokenizer.stop_ids[0], "pad_token_id": tokenizer.pad_id}
-    write_json(folder / "config.json", decoder.config.to_hf() | ids | {"bos_token_id": None})
-    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    write_json(folder / "generation_config.json", ids | sampling)
+    stop, sampling = tokenizer.stop_ids, {"do_sample": True, "temperature": 1.0}
+    ids = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
+    told = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
+    write_json(folder / "config.json", decoder.config.to_hf() | ids | told)
+    if len(stop) > 1:
+        ids["eos_token_id"] = list(stop)
+    write_json(folder / "generation_config.json", ids | sampling | {"top_k": 0, "top_p": 1.0})
     tokenizer.save(folder)
     tensors = {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in decoder.state_dict().items()
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in decoder.weights().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     # safetensors makes its file private; the weights are as public as the rest of the folder.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
+
+
+def save_policy(folder: Path, decoder: Decoder, tokenizer: Tokenizer, base: Path) -> None:
+    """What has been trained: a model folder, or beside LoRA the adapter alone, which names the
+    frozen `base` that it belongs to."""
+    if decoder.adapter is None:
+        save_model(folder, decoder, tokenizer)
+    else:
+        save_adapter(folder, decoder, name_of(base))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -50,50 +75,57 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def load_model(folder: str | Path) -> LoadedModel:
-    """Read such a folder, whoever wrote it. Raises `ModelError` for anything that does not fit."""
+    """Read such a folder, whoever wrote it; an adapter's comes merged into its base. The weights
+    become float32. Raises `ModelError` for anything that does not fit."""
     folder = Path(folder)
+    if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+        return load_merged(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"no model in {folder}", WANTED, "check the path")
-    try:
-        raw = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise ModelError(f"{folder / 'config.json'}: {error}", "readable JSON") from error
-    if not isinstance(raw, dict):
-        raise ModelError(f"{folder / 'config.json'} holds no object", WANTED)
-    decoder = Decoder(ModelConfig.from_hf(raw))
+    config = ModelConfig.from_hf(read_object(folder / "config.json"))
+    with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
+        decoder = Decoder(config)
+    decoder.to_empty(device="cpu")
     load_weights(decoder, folder)
-    return LoadedModel(decoder, Tokenizer.load(folder), folder)
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ModelError(
+            f"{folder}: a tokenizer of {tokenizer.vocab_size} tokens for a model of "
+            f"{config.vocab_size}",
+            "no token without a row in the embedding",
+            "check that tokenizer.json belongs to these weights",
+        )
+    return LoadedModel(decoder, tokenizer, folder)
+
+
+def load_merged(folder: Path) -> LoadedModel:
+    """The base that an adapter names, with the adapter in its weights."""
+    config = read_adapter_config(folder)
+    base = folder_of(str(config.get("base_model_name_or_path")))
+    if base == folder or not (base / "config.json").is_file():
+        raise ModelError(
+            f"{folder / ADAPTER} names the base {str(base)!r}, where no model is",
+            "the folder or hub name of the model that the adapter was trained on",
+            "put it there, or change base_model_name_or_path",
+        )
+    model = load_model(base)
+    add_lora(model.decoder, config["r"], 1.0, seed=0)
+    load_adapter(model.decoder, folder)
+    merge_lora(model.decoder)
+    return LoadedModel(model.decoder, model.tokenizer, folder)
 
 
 def load_weights(decoder: Decoder, folder: Path) -> None:
     """Fill the decoder from every safetensors file of the folder; names and shapes must match."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-        got = f"{pickles[0].name}, a pickle that could run code" if pickles else "no weights"
-        raise ModelError(f"{folder}: {got}", "model.safetensors", "save it with save_pretrained")
-    tensors = {}
-    for path in files:
-        try:
-            tensors |= load_file(path)
-        except SafetensorError as error:
-            raise ModelError(f"{path}: {error}", "a whole safetensors file") from error
-    if decoder.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)
-    wanted = decoder.state_dict()
-    missing, extra = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
-    if missing or extra:
-        names = ", ".join(sorted(missing or extra)[:3])
-        problem = "lack" if missing else "have unknown"
-        raise ModelError(
-            f"the weights in {folder} {problem} {names}",
-            f"the {len(wanted)} tensors that config.json describes",
-            "check that all shards are there and that config.json is theirs",
-        )
-    for name, tensor in wanted.items():
-        if tensors[name].shape != tensor.shape:
-            raise ModelError(
-                f"{name} has shape {list(tensors[name].shape)} in {folder}",
-                f"{list(tensor.shape)}, as config.json says",
-            )
-    decoder.load_state_dict(tensors)
+    files = TensorFiles(weight_files(folder))
+    for name in list(files.places):
+        copy_of_head = name == "lm_head.weight" and decoder.config.tie_word_embeddings
+        # Old writers kept the rotary frequencies, which the configuration already tells.
+        if copy_of_head or name.endswith("rotary_emb.inv_freq"):
+            del files.places[name]
+    files.fill(decoder.weights(), folder)
+
+
+def load_policy(decoder: Decoder, folder: Path) -> None:
+    """Fill what trains from what `save_policy` wrote."""
+    (load_weights if decoder.adapter is None else load_adapter)(decoder, folder)

@@ -1,9 +1,10 @@
 """What a recipe needs on a machine, from shapes alone: memory by part, time, energy, money.
 
-As this program trains: every weight, its gradient and Adam's two moments in float32, arithmetic in
-bf16, no recomputation of activations. Memory is what tensors hold at the peak, plus a reserve for
-the libraries. Time is the larger of arithmetic and memory traffic at the shares that cards.toml
-says; no figure for a GPU has been compared with a measurement yet.
+As this program trains: weights, gradients and Adam's two moments in float32 (with adapters: frozen
+weights in bf16, and those of the adapters alone), arithmetic in bf16, log-probs in chunks. Memory
+is what tensors hold at the peak, plus a reserve for the libraries. Time is the larger of arithmetic
+and memory traffic at the shares that cards.toml says; no figure for a GPU has been compared with a
+measurement yet.
 """
 
 import math
@@ -20,6 +21,7 @@ from aha.plan.shapes import Shape
 GB = 1e9
 RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between tensors
 ATTENTION_BLOCK = 64  # positions: aha.model.ops works through the causal half in such blocks
+LOGITS_CHUNK = 2**25  # logits held at once: aha.model.logprobs
 PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
 
 
@@ -96,7 +98,9 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     passes = rollout.max_new_tokens * math.ceil(rows / rollout.max_rows)
     read = passes * 2 * shape.multiplied + tokens * (prompt + mean / 2) * 2 * shape.kv_numbers
     compute = 2 * shape.multiplied * (tokens + rollout.prompts * prompt) / (speed * card.train)
-    train = 6 * shape.multiplied * (tokens + rows * prompt) / (speed * card.train)
+    work = 8 if cfg.optim.recompute else 6  # FLOP of a parameter: forward, backward, forward again
+    work *= 2 if cfg.algo.advantage == "gae" else 1
+    train = work * shape.multiplied * (tokens + rows * prompt) / (speed * card.train)
     rollout_s = max(read / traffic, compute)
     cost = Cost.of(cfg.steps * (rollout_s + train), card.usd_per_hour, card.watts)
     return Plan(memory_of(cfg, shape, prompt), tokens, rollout_s, train, cost)
@@ -107,47 +111,76 @@ def memory_of(cfg: RunConfig, shape: Shape, prompt: int) -> dict[str, float]:
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     micro = max(cfg.optim.micro_batch_tokens, longest)
+    trained = trained_parameters(cfg, shape)
+    frozen = 2.0 * shape.parameters if cfg.model.lora_rank else 0.0
+    copies = 2 if cfg.algo.advantage == "gae" else 1  # the critic is a decoder of its own
+    logits = min(micro * shape.V, LOGITS_CHUNK)
+    head = 0 if cfg.model.lora_rank or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
     return {
-        "weights": 4.0 * shape.parameters,
-        "gradients": 4.0 * shape.parameters,
-        "optimiser": 8.0 * shape.parameters,
+        "weights": frozen + 4.0 * trained * copies,
+        "gradients": 4.0 * trained * copies,
+        "optimiser": 8.0 * trained * copies,
         "generation weights": 2.0 * shape.parameters,
         "reference": 0.0 if cfg.algo.kl == "none" else 4.0 * shape.parameters,
-        "folded weights": folded_bytes(shape),
-        "activations": activation_bytes(shape, micro, longest),
-        "logits": 3 * 4.0 * micro * shape.V,  # themselves, their log-softmax, their gradient
+        "folded weights": folded_bytes(shape, cfg.optim.recompute, bool(cfg.model.lora_rank)),
+        "activations": activation_bytes(shape, micro, longest, cfg.optim.recompute),
+        # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
+        "logits": 3 * 4.0 * logits + 4.0 * head,
         "kv cache": 2.0 * rows * longest * shape.kv_numbers,
     }
 
 
-def activation_bytes(shape: Shape, tokens: int, longest: int) -> float:
+def trained_parameters(cfg: RunConfig, shape: Shape) -> int:
+    """All of them, or those of the adapters of every linear map of the layers."""
+    q, kv, C = shape.H * shape.D, shape.K * shape.D, shape.C
+    ends = 2 * (C + q) + 2 * (C + kv) + 3 * (C + shape.I)
+    return cfg.model.lora_rank * shape.L * ends or shape.parameters
+
+
+def activation_bytes(shape: Shape, tokens: int, longest: int, recompute: bool = False) -> float:
     """What the backward pass asks for, in bf16: of each layer both norms, q, k and v, what the
-    attention mixed, three of the mlp, and the rows of attention up to the causal mask."""
+    attention mixed, three of the mlp, and the rows of attention up to the causal mask. With
+    `recompute` that of one layer at a time, and what enters each."""
     layer = 2 * shape.C + 2 * shape.H * shape.D + 2 * shape.K * shape.D + 3 * shape.I
     layer += shape.H * (longest + ATTENTION_BLOCK) / 2
-    return 2.0 * tokens * (shape.L * layer + shape.C)
+    layers = layer + shape.L * shape.C if recompute else shape.L * layer
+    return 2.0 * tokens * (layers + shape.C)
 
 
-def folded_bytes(shape: Shape) -> float:
-    """Matrices with the norms' weights folded in, in bf16, and what was folded, in float32."""
+def folded_bytes(shape: Shape, recompute: bool = False, frozen: bool = False) -> float:
+    """Matrices with the norms' weights folded in, in bf16, and, where they train, what was folded,
+    in float32."""
     q, kv = shape.H * shape.D, shape.K * shape.D
     folded = shape.C * (q + 2 * kv) + 2 * shape.C * shape.I
     others = shape.C * q + shape.C * shape.I
-    return shape.L * (4.0 * folded + 2.0 * (folded + others)) + 2.0 * shape.V * shape.C
+    layer = (0.0 if frozen else 4.0) * folded + 2.0 * (folded + others)
+    return (1 if recompute else shape.L) * layer + 2.0 * shape.V * shape.C
 
 
 def advice(cfg: RunConfig, shape: Shape, card: Card) -> str:
-    """What to change so that it fits: the largest setting that does, or that none does."""
+    """The flags with which it fits, the mildest first, or that no setting does it."""
     longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
-    micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
-    while micro > longest or rows > 1:
-        micro, rows = max(longest, micro // 2), max(1, rows // 2)
-        smaller = cfg.model_copy(
-            update={
-                "optim": cfg.optim.model_copy(update={"micro_batch_tokens": micro}),
-                "rollout": cfg.rollout.model_copy(update={"max_rows": rows}),
-            }
-        )
-        if estimate(smaller, shape, card).fits(card):
-            return f"--optim.micro_batch_tokens {micro} --rollout.max_rows {rows}"
+    own = cfg.model.lora_rank
+    for recompute, rank in ((cfg.optim.recompute, own), (True, own), (True, own or 16)):
+        milder = {"optim.recompute": recompute, "model.lora_rank": rank}
+        milder = {key: value for key, value in milder.items() if value != value_of(cfg, key)}
+        micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
+        while micro > longest or rows > 8:
+            micro, rows = max(longest, micro // 2), max(8, rows // 2)
+            flags = {"optim.micro_batch_tokens": micro, "rollout.max_rows": rows, **milder}
+            if estimate(changed(cfg, flags), shape, card).fits(card):
+                return " ".join(f"--{key} {str(value).lower()}" for key, value in flags.items())
     return "a smaller model, or shorter completions"
+
+
+def value_of(cfg: RunConfig, key: str):
+    section, name = key.split(".")
+    return getattr(getattr(cfg, section), name)
+
+
+def changed(cfg: RunConfig, flags: dict) -> RunConfig:
+    for key, value in flags.items():
+        section, name = key.split(".")
+        inner = getattr(cfg, section).model_copy(update={name: value})
+        cfg = cfg.model_copy(update={section: inner})
+    return cfg

@@ -56,11 +56,13 @@ class CompiledLoop:
             or odd
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
+        if config.family.qk_norm:
+            raise NotCompiled(f"it has no norms on queries and keys, as {config.model_type} wants")
         self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
         order = [matrix for layer in weights.layers for matrix in (layer[0], *layer[2:])]
         self.matrices = [pack(matrix, tile) for matrix in (*order, weights.head)]
-        self.biases = [layer[1].float().contiguous() for layer in weights.layers]
+        self.biases = [bias_of(layer).float().contiguous() for layer in weights.layers]
         self.tables = [
             t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
         ]
@@ -107,6 +109,11 @@ class CompiledLoop:
         if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
             raise MemoryError("no memory for the keys and values of the rows")
         return given["tokens"], given["logprobs"], given["counts"]
+
+
+def bias_of(layer: tuple) -> torch.Tensor:
+    """The bias of q, k and v; zeros in a model without one."""
+    return layer[0].new_zeros(len(layer[0])) if layer[1] is None else layer[1]
 
 
 def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:

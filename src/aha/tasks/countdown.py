@@ -6,6 +6,7 @@ solvable, and how hard it is, is known (`ways`, the number of distinct solutions
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -17,7 +18,7 @@ from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.files import read_rows
 from aha.tasks.solver import can_make, reachable
 from aha.tasks.splits import hash_percent
-from aha.tasks.tags import judge_answer
+from aha.tasks.tags import judge_answer, well_formed
 from aha.tasks.templates import instruct_frame, r1_frame
 from aha.tasks.traces import prompt_line
 
@@ -120,7 +121,8 @@ class Countdown:
 
     `numbers` are the sizes of the puzzles, drawn evenly; `template` is how they are asked;
     `data` is a file of puzzles to use in place of drawn ones; `verifier="tinyzero"` grades as
-    TinyZero does, faults included, for runs that are to be compared with it.
+    TinyZero does, faults included, for runs that are to be compared with it; `format_reward` is
+    paid besides for R1's form, whether or not the answer is right.
     """
 
     name = "countdown"
@@ -131,6 +133,7 @@ class Countdown:
         template: str = "plain",
         data: str | Path | None = None,
         verifier: str = "strict",
+        format_reward: float = 0.0,
     ):
         if not numbers or not all(isinstance(n, int) and 2 <= n <= 6 for n in numbers):
             raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "numbers = [3, 4]")
@@ -139,6 +142,7 @@ class Countdown:
         if verifier not in ("strict", "tinyzero"):
             raise ConfigError(f"verifier {verifier!r}", "'strict' or 'tinyzero'")
         self.numbers, self.template, self.verifier = tuple(numbers), template, verifier
+        self.format_reward = format_reward
         self.rows = load_puzzles(Path(data)) if data else None
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
@@ -161,12 +165,21 @@ class Countdown:
         numbers, target = problem.given["numbers"], problem.given["target"]
         if self.verifier == "tinyzero":
             return tinyzero_compat.grade(text, numbers, target, self.template)
-        return grade_countdown(text, numbers, target)
+        judged = grade_countdown(text, numbers, target)
+        return with_format(judged, text, self.format_reward) if self.format_reward else judged
 
 
 def grade_countdown(text: str, numbers: tuple[int, ...], target: int) -> Graded:
     """The strict verdict on one completion: linear, under a millisecond for 100,000 characters."""
     return judge_answer(text, lambda answer: check(answer, numbers, target))
+
+
+def with_format(judged: Graded, text: str, reward: float) -> Graded:
+    """The verdict with R1's format reward on top; what is right stays what it was."""
+    formed = well_formed(text)
+    reason = judged.reason if formed else f"{judged.reason} (and not in the asked form)"
+    parts = {**judged.parts, "format": float(formed)}
+    return replace(judged, reward=judged.reward + reward * formed, reason=reason, parts=parts)
 
 
 def as_problem(numbers: tuple[int, ...], target: int, ways: int | None = None) -> Problem:

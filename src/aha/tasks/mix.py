@@ -14,7 +14,7 @@ class TraceMix:
     numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 3, 4, 4)
     drill: float = 0.35  # chance of a page of arithmetic before each puzzle
     judged: float = 0.65  # of those pages: every result is judged against a goal
-    search: float = 0.42  # of the puzzles: try and check; the others guess at once
+    search: float = 0.32  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
     abandon: float = 0.35  # a division that is not whole is written, and left, before another move
@@ -24,7 +24,7 @@ class TraceMix:
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
-    orderly: float = 0.30  # searches that try operations in order, see `orderly`
+    orderly: float = 0.35  # searches that try operations in order, see `orderly`
     glance: float = 0.3  # of those: of the last two numbers only the operation that comes nearest
     patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aha.core.records import Graded
 
 OPEN, CLOSE = "<answer>", "</answer>"
+THINK, THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,24 @@ def read_answer(completion: str) -> Answer:
     end = completion.find(CLOSE, start)
     blocks = sum(CLOSE in part for part in completion.split(OPEN)[1:])
     return Answer(completion[start + len(OPEN) : end], blocks)
+
+
+def well_formed(completion: str) -> bool:
+    """R1's form to the letter: a thought, `</think>`, one answer block, and nothing else.
+
+    The prompt has opened the thought. White space may stand between the tags and at the end; a
+    second tag of any kind, an empty thought or answer, or text outside the two is another form.
+    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), read strictly: a form that any
+    tag satisfies is what small models park on (trap T35 of our notes).
+    """
+    thought, closed, rest = completion.partition(THOUGHT)
+    rest = rest.strip()
+    if not closed or not rest.startswith(OPEN) or not rest.endswith(CLOSE):
+        return False
+    answer = rest[len(OPEN) : -len(CLOSE)]
+    inside = thought + answer
+    tags = (THINK, THOUGHT, OPEN, CLOSE)
+    return bool(thought.strip() and answer.strip()) and not any(tag in inside for tag in tags)
 
 
 def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:

@@ -18,10 +18,12 @@ from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
-from aha.model.weights import LoadedModel, load_model, load_weights, save_model
+from aha.model.hub import folder_of
+from aha.model.lora import add_lora
+from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.cost import Budget, Cost
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine
+from aha.rollout.native import NativeEngine, compute_dtype
 from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
@@ -60,7 +62,7 @@ class Outcome:
 
 
 def resolve_model(name: str) -> Path:
-    """The folder behind a packaged model's name, a run folder or a model folder."""
+    """The folder behind a packaged model's name, a run, a model folder or a name on the hub."""
     folder = Path(name)
     packaged = Path(str(files("aha"))) / "models" / name
     # A bare name only: joined to an absolute path, the left side is dropped.
@@ -69,13 +71,25 @@ def resolve_model(name: str) -> Path:
     if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
         trained = folder / "model"
         return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
-    if not folder.is_dir():
+    found = folder_of(name)
+    if not found.is_dir():
         raise ModelError(
             f"no model called {name!r}",
-            "a packaged model, a run folder or a Hugging Face model folder",
+            "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
             "aha-tiny is packaged",
         )
-    return folder
+    return found
+
+
+def open_policy(cfg: RunConfig) -> LoadedModel:
+    """The model that a run begins with, its adapters on if the recipe wants some."""
+    model = load_model(resolve_model(cfg.model.path))
+    rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
+    if rank:
+        # Frozen weights need no more digits than the arithmetic has.
+        model.decoder.to(compute_dtype(cfg.optim.dtype, model.decoder.device))
+        add_lora(model.decoder, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
+    return model
 
 
 def task_of(cfg: RunConfig) -> Task:
@@ -108,7 +122,7 @@ class Experiment:
     @classmethod
     def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
         check_names(cfg)
-        model = load_model(resolve_model(cfg.model.path))
+        model = open_policy(cfg)
         check_room(cfg, model, task_of(cfg))
         run = Run.create(path, cfg.model_dump(mode="json"))
         return cls(cfg, run, model, listener)
@@ -121,11 +135,11 @@ class Experiment:
             cfg = RunConfig.model_validate(run.read("config.json"))
         except ValidationError as error:
             raise RunError(f"{explain(error, f'{path}/config.json: ')}") from None
-        model = load_model(resolve_model(cfg.model.path))
+        model = open_policy(cfg)
         experiment = cls(cfg, run, model, listener)
         checkpoint = latest_checkpoint(run.checkpoints)
         state = load_state(checkpoint)
-        load_weights(model.decoder, checkpoint)
+        load_policy(model.decoder, checkpoint)
         experiment.elapsed_before = state.pop("elapsed_s")
         experiment.trainer.load_state_dict(state)
         for name in ("metrics.jsonl", "evals.jsonl"):
@@ -158,7 +172,7 @@ class Experiment:
         if not finished:
             self.listener.say(f"{self.why}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
-        save_model(self.run.model, self.trainer.decoder, self.trainer.tokenizer)
+        save_policy(self.run.model, self.trainer.decoder, self.trainer.tokenizer, self.base)
         after = self.test("after", self.trainer.engine)
         cost = self.cost(rows, before, after)
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
@@ -169,7 +183,7 @@ class Experiment:
         """The base model's test; on a resumed run it is made again from the base's weights."""
         if self.trainer.version == 0:
             return self.test("before", self.trainer.engine)
-        return self.test("before", make_engine(self.cfg, load_model(self.base)))
+        return self.test("before", make_engine(self.cfg, open_policy(self.cfg)))
 
     def train(self) -> tuple[list[dict], bool]:
         """Drive the steps; (metric rows, whether all steps were done)."""
@@ -181,7 +195,7 @@ class Experiment:
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
         elapsed = Stopwatch(self.elapsed_before)
-        checkpoint = Checkpoint(trainer, self.run, elapsed)
+        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base)
         watchers = [
             Record(self.run, elapsed, listener.step),
             Show(cfg.show_every, listener.completion),
@@ -193,11 +207,11 @@ class Experiment:
             drive(
                 steps_of(trainer),
                 watchers,
-                lambda: asked() or (budget.spent_by(elapsed()) and trainer.version < cfg.steps),
+                lambda: asked() or (budget.spent_by(elapsed()) and not trainer.finished),
             )
             checkpoint.save()
             self.why = "stopped" if asked() else "the budget is spent"
-        return list(read_rows(self.run.metrics)), trainer.version >= cfg.steps
+        return list(read_rows(self.run.metrics)), trainer.finished
 
     def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:
         """Training and testing of this run, and on lines of its own what the base has cost."""
@@ -217,14 +231,15 @@ class Experiment:
 
 def steps_of(trainer: RLTrainer):
     """The steps that are left, one report each."""
-    while trainer.version < trainer.cfg.steps:
+    while not trainer.finished:
         yield trainer.step(trainer.problems())
 
 
 def check_names(cfg: RunConfig) -> None:
     """An advantage or a loss that does not exist is an error before the run exists."""
     load_outside()
-    for key, known in (("advantage", ADVANTAGES), ("loss", LOSSES)):
+    # "gae" is no function of a group's rewards: the critic computes it.
+    for key, known in (("advantage", [*ADVANTAGES, "gae"]), ("loss", LOSSES)):
         name = getattr(cfg.algo, key)
         if name not in known:
             raise ConfigError(f"algo.{key} {name!r}", f"one of {', '.join(known)}")

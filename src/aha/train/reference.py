@@ -1,11 +1,10 @@
 """The reference: a frozen copy of the policy, and how far the policy has gone from it."""
 
-import copy
-
 import torch
 
 from aha.algo.batch import Batch, pack
 from aha.core.records import Graded
+from aha.model.lora import frozen_copy
 from aha.model.transformer import Decoder
 
 
@@ -13,7 +12,7 @@ class Reference:
     """Weights that do not move, but for a reset to the policy's now and then."""
 
     def __init__(self, decoder: Decoder, dtype: torch.dtype, temperature: float):
-        self.decoder = copy.deepcopy(decoder).requires_grad_(False)
+        self.decoder = frozen_copy(decoder)
         self.dtype, self.temperature = dtype, temperature
 
     @torch.no_grad()
@@ -29,6 +28,15 @@ class Reference:
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             rows.append(gaps_BT.sum(1).cpu())
         return torch.stack(rows)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What may differ from the base model: beside LoRA the adapters alone."""
+        whole = self.decoder.state_dict()
+        lora = self.decoder.adapter is not None
+        return {name: t for name, t in whole.items() if ".lora." in name or not lora}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.decoder.load_state_dict(state, strict=self.decoder.adapter is None)
 
     def reset(self, decoder: Decoder) -> None:
         """Become the policy of this moment.  Source: every 400 steps in R1-Zero; ProRL (arXiv

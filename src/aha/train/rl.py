@@ -7,6 +7,7 @@ Shapes: P prompts, G completions of a prompt, B rows, T tokens.
 """
 
 import time
+from functools import partial
 from itertools import islice
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.batch import Batch, pack_parts, totals_of
 from aha.algo.correction import CORRECTIONS
-from aha.algo.entropy import entropy_bonus, token_entropy
+from aha.algo.entropy import entropy_bonus
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
 from aha.algo.kl import ESTIMATORS
 from aha.algo.losses import LOSSES, Totals, token_weights
@@ -22,12 +23,13 @@ from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
-from aha.model import ops
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.tasks.base import Task
+from aha.train.critic import Critic, Judged
+from aha.train.memory import Room
 from aha.train.reference import Reference
 
 
@@ -62,17 +64,23 @@ class RLTrainer:
         self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
         self.engine, self.cfg = engine, cfg
         self.optimizer = torch.optim.AdamW(
-            decoder.parameters(),
+            decoder.trainable(),
             lr=cfg.optim.lr,
             betas=(cfg.optim.beta1, cfg.optim.beta2),
             weight_decay=cfg.optim.weight_decay,
             fused=True,
         )
         self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
+        decoder.recompute = cfg.optim.recompute
+        self.room = Room(cfg.optim.micro_batch_tokens, decoder.device)
         temperature = cfg.rollout.temperature
         wanted = cfg.algo.kl != "none"
         self.reference = Reference(decoder, self.dtype, temperature) if wanted else None
+        wanted = cfg.algo.advantage == "gae"
+        own = (decoder, cfg, self.dtype, tokenizer.pad_id, self.room)
+        self.critic = Critic(*own) if wanted else None
         self.version = 0
+        self.tokens = 0  # of all completions so far, those of a thrown-away rollout too
 
     def seed(self, name: str, again: int) -> int:
         """Of the coming step; `again` counts the further rollouts of the same step."""
@@ -97,10 +105,12 @@ class RLTrainer:
         """P problems in, one optimiser update out."""
         clock = Clock()
         graded, asked = self.rollout(problems, clock)
-        # Credit: each completion against its own group.
-        advantages_PG = self.credit(graded)
-        clock.lap("grade")
-        numbers = self.learn(graded, advantages_PG) | asked
+        # Credit: each completion against its own group, or each token against the critic.
+        judged = self.critic and self.critic.judge(graded, self.rewards(graded), self.reference)
+        advantages_PG = judged.advantages_PG if judged else self.credit(graded)
+        clock.lap("judge" if judged else "grade")
+        numbers = self.learn(graded, advantages_PG, judged) | asked
+        numbers["generated"] = float(self.tokens)
         clock.lap("train")
         # Publish: the engine must never run behind by accident.
         self.publish()
@@ -118,6 +128,7 @@ class RLTrainer:
         # Ask: words become tokens here, once.
         prompts = [Prompt.of(problem, self.task, self.tokenizer) for problem in problems]
         groups = self.engine.generate(prompts, self.sampling(again))
+        self.tokens += sum(len(one.tokens) for group in groups for one in group)
         clock.lap("rollout")
         # Grade: a bad completion is a low reward with a reason, never an exception.
         graded = [[Graded.of(completion, self.task) for completion in group] for group in groups]
@@ -163,31 +174,46 @@ class RLTrainer:
         if self.reference and every and self.version % every == 0:
             self.reference.reset(self.decoder)
 
-    def learn(self, graded: list[list[Graded]], advantages_PG: torch.Tensor) -> dict[str, float]:
+    def learn(
+        self, graded: list[list[Graded]], advantages_PG: torch.Tensor, judged: Judged | None = None
+    ) -> dict[str, float]:
         """The updates on one rollout: its groups are dealt into `updates` equal shares."""
-        shares = self.cfg.algo.updates
-        reports = [
-            self.update(graded[first::shares], advantages_PG[first::shares])
-            for first in range(shares)
-        ]
+        shares, reports = self.cfg.algo.updates, []
+        for first in range(shares):
+            share = slice(first, None, shares)
+            report = {}
+            if judged:
+                lr = self.rate(self.cfg.critic.lr)
+                report = self.critic.update(graded[share], judged[share], lr)
+            if not judged or self.version >= self.cfg.critic.warmup:
+                credits = judged[share].rows("advantages_PGT") if judged else None
+                report |= self.update(graded[share], advantages_PG[share], credits)
+            reports.append(report)
         numbers = {key: sum(r[key] for r in reports) / shares for key in reports[0]}
-        return numbers | {"informative": float((advantages_PG != 0).any(1).float().mean())}
+        numbers["informative"] = float((advantages_PG != 0).any(1).float().mean())
+        return numbers | self.room.numbers
 
-    def update(self, graded: list[list[Graded]], advantages_PG: torch.Tensor) -> dict[str, float]:
-        """Forward, backward and one optimiser step, in parts that fit memory."""
+    def update(
+        self,
+        graded: list[list[Graded]],
+        advantages_PG: torch.Tensor,
+        credits: list[torch.Tensor] | None = None,
+    ) -> dict[str, float]:
+        """Forward, backward and one optimiser step, in parts that fit memory.
+
+        `credits` has an advantage for each token of each completion, where there is a critic.
+        """
         algo = self.cfg.algo
         counted_PG = counted(advantages_PG, cut_off(graded), algo.overlong, algo.zero_variance)
         flat = [one for group in graded for one in group]
-        rows = list(zip(flat, advantages_PG.flatten().tolist(), strict=True))
+        rows = list(zip(flat, credits or advantages_PG.flatten().tolist(), strict=True))
         rows = [row for row, counts in zip(rows, counted_PG.flatten(), strict=True) if counts]
         # Rows without credit move nothing unless the loss has a term of its own: they count in the
         # totals but are not computed. A step in which no row counts has no totals and no parts.
         every = algo.kl == "loss" or algo.entropy_coef > 0 or LOSSES[algo.loss].every_row
-        useful = [row for row in rows if every or row[1] != 0.0]
+        useful = [row for row in rows if every or credits or row[1] != 0.0]
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
-        sums = torch.zeros(5)
-        for part in pack_parts(useful, self.tokenizer.pad_id, self.cfg.optim.micro_batch_tokens):
-            sums += self.backward(part.to(self.decoder.device), totals)
+        sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.zero_grad)
         lr = self.schedule()
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.decoder.parameters(), self.cfg.optim.grad_clip
@@ -204,14 +230,20 @@ class RLTrainer:
         }
         return numbers | ({"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {})
 
+    def gradient(self, rows: list, totals: Totals, tokens: int) -> torch.Tensor:
+        """The whole step's gradient, in parts of at most `tokens`: the sum is the same for any.
+        Returns the sum of what `backward` does."""
+        sums = torch.zeros(5)
+        for part in pack_parts(rows, self.tokenizer.pad_id, tokens):
+            sums += self.backward(part.to(self.decoder.device), totals)
+        return sums
+
     def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
         if not self.cfg.algo.entropy_coef:
             return self.decoder.token_logprobs(*at), None
-        logits_BTV = self.decoder.logits(*at)
-        logprobs_BT = ops.token_logprobs(logits_BTV, part.tokens_BT[:, part.start :])
-        return logprobs_BT, token_entropy(logits_BTV)
+        return self.decoder.scores(*at, entropy=True)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
@@ -255,24 +287,49 @@ class RLTrainer:
 
     def schedule(self) -> float:
         """Set and return the learning rate: linear warm-up, then linear to `final_lr`."""
+        lr = self.rate(self.cfg.optim.lr)
+        self.optimizer.param_groups[0]["lr"] = lr
+        return lr
+
+    def rate(self, lr: float) -> float:
+        """A learning rate at this version. With a token budget it falls with the tokens that are
+        spent, so that methods with steps of different sizes end alike."""
         optim = self.cfg.optim
         warm = min(1.0, (self.version + 1) / (optim.warmup + 1))
         done = min(1.0, self.version / max(1, self.cfg.steps - 1))
-        lr = optim.lr * warm * (1 - done * (1 - optim.final_lr))
-        self.optimizer.param_groups[0]["lr"] = lr
-        return lr
+        if self.cfg.tokens:
+            done = max(done, min(1.0, self.tokens / self.cfg.tokens))
+        return lr * warm * (1 - done * (1 - optim.final_lr))
+
+    @property
+    def finished(self) -> bool:
+        """All steps done, or the tokens spent, whichever comes first."""
+        spent = 0 < self.cfg.tokens <= self.tokens
+        return spent or self.version >= self.cfg.steps
 
     def state_dict(self) -> dict:
         """All that the next step depends on besides the weights: every random stream is a
         function of the seed and the version."""
-        state = {"optimizer": self.optimizer.state_dict(), "version": self.version}
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "version": self.version,
+            "tokens": self.tokens,
+            "micro_batch_tokens": self.room.tokens,
+        }
         if self.reference:
-            state["reference"] = self.reference.decoder.state_dict()
+            state["reference"] = self.reference.state_dict()
+        if self.critic:
+            state["critic"] = self.critic.state_dict()
         return state
 
     def load_state_dict(self, state: dict) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.reference:
-            self.reference.decoder.load_state_dict(state["reference"])
+            self.reference.load_state_dict(state["reference"])
+        if self.critic:
+            self.critic.load_state_dict(state["critic"])
+        # Checkpoints of older versions count no tokens, and knew no smaller micro-batch.
+        self.tokens = state.get("tokens", 0)
+        self.room.tokens = state.get("micro_batch_tokens", self.room.tokens)
         self.version = state["version"]
         self.engine.load(self.decoder, self.version)

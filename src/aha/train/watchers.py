@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
-from aha.model.weights import save_model
+from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
 from aha.store.records import append
@@ -108,8 +109,8 @@ class Evaluate:
 class Checkpoint:
     """Saves everything that the next step depends on, every so many steps."""
 
-    def __init__(self, trainer: RLTrainer, run: Run, elapsed: Stopwatch):
-        self.trainer, self.run, self.elapsed = trainer, run, elapsed
+    def __init__(self, trainer: RLTrainer, run: Run, elapsed: Stopwatch, base: Path):
+        self.trainer, self.run, self.elapsed, self.base = trainer, run, elapsed, base
         self.saved = -1
 
     def __call__(self, report: StepReport) -> None:
@@ -126,7 +127,7 @@ class Checkpoint:
             self.run.checkpoints,
             trainer.version,
             state,
-            lambda folder: save_model(folder, trainer.decoder, trainer.tokenizer),
+            lambda folder: save_policy(folder, trainer.decoder, trainer.tokenizer, self.base),
             trainer.cfg.keep_last,
         )
         self.saved = trainer.version

@@ -1,0 +1,1 @@
+"""Experiments over recipes: several runs, one question."""

@@ -1,0 +1,62 @@
+"""Too little memory for a micro-batch is answered with smaller ones, not with the end of the run.
+
+The gradient of a step is a sum over its rows, so it may be cut anywhere: the effective batch, the
+denominators and the result stay what they were, but for rounding.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from aha.core.errors import ConfigError
+
+SMALLEST = 16  # tokens: no row with a prompt is shorter, so smaller parts are no smaller
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a GPU torch has a class of its own for it; on a CPU only the words of a RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+class Room:
+    """How many tokens are computed at once: what the recipe says, until that did not fit."""
+
+    def __init__(self, tokens: int, device: torch.device):
+        self.wanted = self.tokens = tokens
+        self.device = device
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For the step's report: a run that had to back off says so."""
+        return {} if self.tokens == self.wanted else {"micro_batch_tokens": float(self.tokens)}
+
+    def fit(self, compute: Callable[[int], Result], clear: Callable[[], None]) -> Result:
+        """`compute(tokens)` with half as many tokens as often as memory runs out.
+
+        `clear` takes away what the failed attempt has left: half a gradient must not be counted.
+        Raises ConfigError when even one row at a time does not fit.
+        """
+        while True:
+            try:
+                return compute(self.tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0] if str(error) else "out of memory"
+            # Out here the error is gone, and with it the frames that held its tensors.
+            clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self.tokens <= SMALLEST:
+                raise ConfigError(
+                    f"no memory to train on one completion at a time ({reason})",
+                    "room for the weights, their gradient and one completion",
+                    "--optim.recompute true, --model.lora_rank 16, or fewer "
+                    "--rollout.max_new_tokens",
+                )
+            self.tokens = max(SMALLEST, self.tokens // 2)

@@ -1,0 +1,68 @@
+"""`aha lab`: what it prints, what it leaves, what it refuses."""
+
+import json
+
+import pytest
+
+from ..tiny import answering_folder
+
+SMALL = ["--model.path", "base", "--rollout.prompts", "2", "--rollout.max_new_tokens", "8"]
+SMALL += ["--eval.problems", "2", "--eval.final", "3", "--eval.every", "1", "--algo.updates", "1"]
+LAB = [
+    "lab",
+    "--recipes",
+    "dr_grpo,rloo",
+    "--seeds",
+    "0",
+    "--steps",
+    "1",
+    "--out",
+    "my lab",
+    *SMALL,
+]
+
+
+def test_a_lab_prints_a_table_and_goes_on(aha, tmp_path):
+    answering_folder(tmp_path / "base")
+    done = aha(*LAB, "--dry-run")
+    assert done.code == 0 and "dr_grpo-seed0: to do" in done.out
+    assert not (tmp_path / "my lab").exists()
+    done = aha(*LAB)
+    words = " ".join(done.out.split())
+    assert done.code == 0 and "2/2 rloo-seed0" in words and "held-out: solved" in words
+    assert "no verdict: fewer than 3 finished seeds: dr_grpo, rloo" in words
+    found = json.loads((tmp_path / "my lab" / "lab.json").read_text())
+    assert [one["recipe"] for one in found["recipes"]] == ["dr_grpo", "rloo"]
+    assert found["planned"] == ["dr_grpo-seed0", "rloo-seed0"] and found["environment"]["python"]
+    assert "rloo-seed0: done" in aha(*LAB, "--dry-run").out
+    again = aha(*LAB)
+    assert again.code == 0 and "2/2" not in again.out and "no verdict" in again.out
+    assert aha("report", "my lab/runs/rloo-seed0").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--recipes", "grpo"),
+        ("--recipes", "grpo,nosuch"),
+        ("--seeds", "a,b"),
+        ("--tokens", "0"),
+        ("--tokens", "-1"),
+        ("--recipes", "grpo,laptop-3to4"),
+        ("--critic.lr", "1e-3"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_code_2(aha, words):
+    done = aha("lab", *words)
+    assert done.code == 2 and done.err.startswith("aha: ") and len(done.err.splitlines()) == 1
+
+
+def test_help_says_what_each_flag_is(aha):
+    out = " ".join(aha("lab", "--help").out.replace("│", " ").split())
+    assert "a verdict needs three" in out and "until the tokens are spent" in out
+
+
+def test_the_default_lab_can_be_planned(aha):
+    """Nine named methods on the same base and problems, three seeds."""
+    done = aha("lab", "--dry-run")
+    assert done.code == 0 and len(done.out.split("to do")) == 28

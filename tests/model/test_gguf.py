@@ -1,0 +1,96 @@
+"""A GGUF file, read back by `transformers`: the same logits, the same tokens."""
+
+import pytest
+import torch
+from tokenizers import AddedToken, Regex
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from aha.core.errors import ModelError
+from aha.model.config import Llama3Scaling
+from aha.model.gguf import SPLITS, save_gguf
+from aha.model.tokenizer import Tokenizer
+
+from ..tiny import TOKENIZER, tiny_decoder
+
+TEXT = "Reach 82 with 3, 7 and 25: 25*3+7 = 82, and don't forget it.\n<think>\nIt's 1234567!"
+# As the real ones: Qwen2.5's has rows without a token, Qwen3's heads are 128 wide.
+SHAPES = {
+    "qwen2": {},
+    "qwen3": {"head_dim": 128},
+    "llama": {"tie_word_embeddings": False, "rope_theta": 5e5},
+    "mistral": {"head_dim": 16, "tie_word_embeddings": False},
+}
+
+
+def real_tokenizer(split: str) -> Tokenizer:
+    """Byte-level BPE with merges, trained here, and tokens that are added: special and plain."""
+    fast = FastTokenizer(BPE())
+    fast.pre_tokenizer = Sequence(
+        [Split(Regex(split), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    fast.decoder = ByteLevelDecoder()
+    alphabet = ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=290, initial_alphabet=alphabet, show_progress=False)
+    fast.train_from_iterator([TEXT] * 3, trainer)
+    fast.add_special_tokens([AddedToken("<|endoftext|>", normalized=False)])
+    fast.add_tokens([AddedToken("<think>", normalized=False)])
+    return Tokenizer(fast, template="{{ messages[0].content }}")
+
+
+def exported(tmp_path, kind: str, split: str, dtype=torch.float32):
+    pytest.importorskip("gguf")
+    tokenizer = real_tokenizer(split)
+    decoder = tiny_decoder(model_type=kind, vocab_size=300, **SHAPES[kind])
+    save_gguf(tmp_path / "model.gguf", decoder, tokenizer, dtype)
+    return decoder, tokenizer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", SHAPES)
+@torch.no_grad()
+def test_transformers_reads_the_same_logits(tmp_path, kind, dtype):
+    decoder, _ = exported(tmp_path, kind, next(iter(SPLITS)), dtype)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="model.gguf", dtype=torch.float32
+    )
+    for parameter in decoder.parameters():
+        if parameter.ndim > 1:
+            parameter.copy_(parameter.to(dtype))
+    tokens_BT = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(theirs(tokens_BT).logits, decoder(tokens_BT), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_transformers_reads_the_same_tokens(tmp_path, split):
+    _, tokenizer = exported(tmp_path, "qwen2", split)
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    ids = tokenizer.encode(TEXT)
+    assert theirs(TEXT, add_special_tokens=False).input_ids == ids
+    assert len(ids) < len(TEXT.encode()) and tokenizer.id_of("<think>") in ids
+    assert theirs.eos_token == "<|endoftext|>" and theirs.eos_token_id == tokenizer.stop_ids[0]
+    assert theirs.chat_template == tokenizer.template
+
+
+def test_what_the_format_cannot_say_is_refused_before_a_file_exists(tmp_path):
+    pytest.importorskip("gguf")
+    path, tokenizer = tmp_path / "model.gguf", real_tokenizer(next(iter(SPLITS)))
+    scaling = Llama3Scaling(32.0, 1.0, 4.0, 64)
+    cases = [
+        (tiny_decoder(), TOKENIZER, "tokenizer"),
+        (tiny_decoder(vocab_size=300), real_tokenizer(r"\d|\D+"), "tokenizer"),
+        (
+            tiny_decoder(model_type="llama", vocab_size=300, rope_scaling=scaling),
+            tokenizer,
+            "scaled rotary",
+        ),
+        (tiny_decoder(vocab_size=300, head_dim=16), tokenizer, "head_dim 16"),
+    ]
+    for decoder, words, reason in cases:
+        with pytest.raises(ModelError, match=f"{reason}.*--form hf"):
+            save_gguf(path, decoder, words, torch.float32)
+    assert not path.exists()

@@ -1,0 +1,131 @@
+"""Models by name: the disk first, the network only for what is not there, and never a pickle."""
+
+import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from aha.core.errors import ModelError
+from aha.model.hub import folder_of, looks_like_hub_name, name_of
+from aha.model.lora import add_lora
+from aha.model.weights import load_model, save_policy
+from aha.train.experiment import resolve_model
+
+from ..tiny import TOKENIZER, tiny_decoder, tiny_folder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    """A hub cache that holds owner/tiny, laid out as huggingface_hub does."""
+    place = tmp_path / "cache" / "models--owner--tiny"
+    tiny_folder(place / "snapshots" / COMMIT)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(COMMIT)
+    return tmp_path / "cache"
+
+
+class Hub:
+    """Stands for the network: what is asked of it, and what it gives."""
+
+    def __init__(self, source: Path | None):
+        self.source, self.asked = source, []
+
+    def __call__(
+        self, name, allow_patterns=(), ignore_patterns=(), local_files_only=False, **where
+    ):
+        self.asked.append("disk" if local_files_only else "network")
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
+        if self.source is None:
+            raise OSError("no route to host\nsecond line")
+        names = [p.name for p in self.source.iterdir()]
+        self.given = {
+            n
+            for n in names
+            if any(fnmatch(n, p) for p in allow_patterns)
+            and not any(fnmatch(n, p) for p in ignore_patterns)
+        }
+        return str(self.source)
+
+
+def test_a_name_in_the_cache_is_found_without_a_network(cache, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *unused: pytest.fail("the network"))
+    found = folder_of("owner/tiny", cache_dir=cache)
+    assert load_model(found).decoder.config == tiny_decoder().config
+    assert name_of(found) == "owner/tiny"
+
+
+def test_a_folder_is_used_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("hub"))
+    tiny_folder(tmp_path / "owner" / "tiny")
+    assert folder_of("owner/tiny") == Path("owner/tiny")
+    assert resolve_model("owner/tiny") == Path("owner/tiny")
+    assert name_of(Path("owner/tiny")) == str(tmp_path / "owner" / "tiny")
+
+
+def test_the_network_is_asked_last_and_gives_no_pickle(tmp_path, monkeypatch):
+    source = tiny_folder(tmp_path / "source")
+    names = ("pytorch_model.bin", "model.gguf", "modeling_evil.py", "consolidated.safetensors")
+    for name in (*names, "chat_template.jinja"):
+        (source / name).write_text("")
+    hub = Hub(source)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("owner/tiny") == source
+    assert hub.asked == ["disk", "network"]
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert hub.given == wanted | {"generation_config.json", "chat_template.jinja"}
+
+
+def test_a_name_that_nobody_has_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Hub(None))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="owner/nothing.*no route to host") as found:
+        resolve_model("owner/nothing")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hub"),
+    [
+        ("Qwen/Qwen2.5-0.5B", True),
+        ("runs/demo", False),
+        ("aha-tiny", False),
+        ("./model/x", False),
+        ("../model", False),
+        ("~/model", False),
+        ("/abs/model", False),
+        ("a/b/c", False),
+        ("owner/", False),
+    ],
+)
+def test_what_can_only_mean_the_hub(tmp_path, monkeypatch, name, hub):
+    monkeypatch.chdir(tmp_path)
+    assert looks_like_hub_name(name) == hub
+    (tmp_path / "Qwen").mkdir()
+    assert not looks_like_hub_name("Qwen/Qwen2.5-0.5B")
+
+
+def test_an_adapter_names_its_base_by_the_hub_name(cache, tmp_path, monkeypatch):
+    """So that it can be read on another machine, where the cache is elsewhere."""
+    base = folder_of("owner/tiny", cache_dir=cache)
+    decoder = load_model(base).decoder
+    add_lora(decoder, 2, 4.0, seed=0)
+    save_policy(tmp_path / "adapter", decoder, TOKENIZER, base)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "owner/tiny"
+    monkeypatch.chdir(tmp_path)
+    other = shutil.copytree(base, tmp_path / "owner" / "tiny")
+    assert other.is_dir()
+    tokens_BT = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        found = load_model(tmp_path / "adapter").decoder(tokens_BT)
+        torch.testing.assert_close(found, decoder(tokens_BT))

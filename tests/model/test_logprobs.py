@@ -1,0 +1,132 @@
+"""Log-probs in chunks: the same numbers and gradients, and no [B, T, V] anywhere."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aha.model.logprobs import score_tokens
+
+from ..tiny import TOKENIZER, tiny_decoder
+
+B, T, C, V = 2, 30, 8, 500
+CHUNK = 7 * V  # seven positions at a time: the last chunk is a short one
+
+
+def case(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(B, T, C, generator=generator, dtype=dtype)
+    head = torch.randn(V, C, generator=generator, dtype=dtype)
+    targets = torch.randint(0, V, (B, T), generator=generator)
+    return hidden.requires_grad_(), head.requires_grad_(), targets
+
+
+def graded(hidden, head, targets, entropy, chunk, temperature=0.7):
+    """Values and gradients under an uneven weighting of the outputs."""
+    found = score_tokens(hidden, head, targets, temperature, entropy, chunk)
+    weight = torch.linspace(-1, 2, B * T, dtype=hidden.dtype).view(B, T)
+    loss = (found[0] * weight).sum()
+    if entropy:
+        loss = loss + (found[1] * weight.flip(0)).sum()
+    return found, torch.autograd.grad(loss, (hidden, head))
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_the_cut_changes_neither_numbers_nor_gradients(entropy, dtype, off):
+    hidden, head, targets = case(dtype)
+    whole, slopes = graded(hidden, head, targets, entropy, B * T * V)
+    parts, part_slopes = graded(hidden, head, targets, entropy, CHUNK)
+    assert (whole[1] is not None) == (parts[1] is not None) == entropy
+    for one, other in zip((*whole, *slopes), (*parts, *part_slopes), strict=True):
+        if one is not None:
+            size = float(one.detach().abs().max())
+            torch.testing.assert_close(other, one, rtol=off, atol=off * size)
+
+
+def test_the_gradient_is_the_difference_quotient():
+    hidden, head, targets = case()
+    few = (hidden[:1, :3].detach().requires_grad_(), head, targets[:1, :3])
+    for place in (0, 1):
+        assert torch.autograd.gradcheck(
+            lambda h, w, place=place: score_tokens(h, w, few[2], 0.7, True, 2 * V)[place], few[:2]
+        )
+
+
+def test_a_frozen_head_gets_no_gradient():
+    hidden, head, targets = case()
+    (hidden_slope,) = torch.autograd.grad(
+        score_tokens(hidden, head.detach(), targets, chunk=CHUNK)[0].sum(), hidden
+    )
+    wanted = torch.autograd.grad(score_tokens(hidden, head, targets)[0].sum(), hidden)[0]
+    torch.testing.assert_close(hidden_slope, wanted)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation gives."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        found = function(*arguments, **(keywords or {}))
+        for tensor in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return found
+
+
+def held(chunk: int) -> tuple[int, int]:
+    """(largest tensor made, largest tensor saved for the backward pass), in numbers."""
+    hidden, head, targets = case(torch.float32)
+    saved = [0]
+
+    def note(tensor):
+        saved.append(tensor.numel())
+        return tensor
+
+    with Largest() as made, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        graded(hidden, head, targets, True, chunk)
+    return made.numel, max(saved)
+
+
+def test_no_tensor_has_a_number_for_every_position_and_word():
+    assert held(B * T * V) == (B * T * V, B * T * V)  # the plain way does, so the count counts
+    made, saved = held(CHUNK)
+    assert made == max(CHUNK, V * C) and saved == V * C
+
+
+def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
+    decoder = tiny_decoder(vocab_size=V)
+    tokens_BT = torch.randint(0, V, (3, 40))
+    with Largest() as whole:
+        plain = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+    monkeypatch.setattr(score_tokens, "__defaults__", (1.0, False, 11 * V))
+    with Largest() as made:
+        parts = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+    for one, other in zip(plain, parts, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-5)
+    assert made.numel < whole.numel == 3 * 35 * V
+
+
+# -- activations again in the backward pass -------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputing_changes_no_gradient_and_holds_less(dtype):
+    decoder = tiny_decoder(num_hidden_layers=4)
+    tokens_BT = torch.randint(0, TOKENIZER.vocab_size, (3, 40))
+    found = []
+    for decoder.recompute in (False, True):
+        saved = []
+
+        def note(tensor, saved=saved):
+            saved.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = decoder.token_logprobs(tokens_BT, 3, dtype).sum()
+        loss.backward()
+        found.append(([p.grad.clone() for p in decoder.parameters()], sum(saved)))
+        decoder.zero_grad()
+    (plain, held_plain), (again, held_again) = found
+    assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+    assert held_again < held_plain / 3

@@ -1,0 +1,214 @@
+"""LoRA: what trains, what it amounts to, and PEFT's file layout both ways."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aha.core.errors import ModelError
+from aha.model.decode import InferenceWeights, prefill
+from aha.model.lora import (
+    add_lora,
+    frozen_copy,
+    load_adapter,
+    merge_lora,
+    peft_names,
+    save_adapter,
+)
+from aha.model.weights import load_model, load_policy, save_model, save_policy
+
+from ..tiny import TOKENIZER, tiny_decoder
+
+RANK, ALPHA = 3, 12.0
+FAMILIES = {"qwen2": {}, "qwen3": {"model_type": "qwen3", "head_dim": 16}}
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TOKENS_BT = torch.randint(0, 112, (2, 25), generator=torch.Generator().manual_seed(3))
+
+
+def adapted(trained: bool = True, **changes):
+    """A decoder whose adapters have moved from where they began, or have not."""
+    decoder = tiny_decoder(**changes)
+    add_lora(decoder, RANK, ALPHA, seed=1)
+    if trained:
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for layer in decoder.model.layers:
+                for B in layer.lora.B.values():
+                    B.normal_(0.0, 0.2, generator=generator)
+    return decoder
+
+
+@torch.no_grad()
+def test_adapters_begin_without_effect_and_end_with_one():
+    plain = tiny_decoder()(TOKENS_BT)
+    torch.testing.assert_close(adapted(trained=False)(TOKENS_BT), plain, rtol=0, atol=0)
+    assert (adapted()(TOKENS_BT) - plain).abs().max() > 1.0
+
+
+def test_all_linear_maps_and_nothing_else_trains():
+    decoder = adapted()
+    before = {name: tensor.clone() for name, tensor in decoder.weights().items()}
+    optimizer = torch.optim.AdamW(decoder.trainable(), lr=0.1)
+    decoder.token_logprobs(TOKENS_BT).sum().backward()
+    assert len(decoder.trainable()) == 2 * 7 * len(decoder.model.layers)
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in decoder.trainable())
+    optimizer.step()
+    assert all(torch.equal(tensor, before[n]) for n, tensor in decoder.weights().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_merging_changes_no_logit(family):
+    """The low-rank sums beside the maps, the maps with them inside, and what the engine holds."""
+    decoder = adapted(**FAMILIES[family])
+    beside = decoder(TOKENS_BT)
+    weights = InferenceWeights.of(decoder, torch.float32)
+    last, _ = prefill(weights, [tuple(row) for row in TOKENS_BT.tolist()])
+    torch.testing.assert_close(last, beside[:, -1], rtol=1e-4, atol=1e-4)
+    merge_lora(decoder)
+    assert decoder.adapter is None and all(p.requires_grad for p in decoder.parameters())
+    torch.testing.assert_close(decoder(TOKENS_BT), beside, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_is_that_of_the_merged_weight():
+    """dA = scale * Bᵀ dW, dB = scale * dW Aᵀ with dW of the merged model's plain backward pass."""
+    decoder, merged = adapted(), adapted()
+    merge_lora(merged)
+    for model in (decoder, merged):
+        model.token_logprobs(TOKENS_BT).sum().backward()
+    for layer, whole in zip(decoder.model.layers, merged.model.layers, strict=True):
+        for name, linear in whole.linears().items():
+            A, B, dW = layer.lora.A[name], layer.lora.B[name], linear.weight.grad
+            for found, wanted in ((A.grad, B.T @ dW), (B.grad, dW @ A.T)):
+                wanted = wanted.detach() * ALPHA / RANK
+                size = float(wanted.abs().max())
+                torch.testing.assert_close(found, wanted, rtol=1e-3, atol=2e-4 * size)
+
+
+def test_recomputing_gives_adapters_the_same_gradient():
+    found = []
+    for recompute in (False, True):
+        decoder = adapted()
+        decoder.recompute = recompute
+        decoder.token_logprobs(TOKENS_BT).sum().backward()
+        found.append([p.grad for p in decoder.trainable()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_reference_shares_what_is_frozen_and_copies_what_moves():
+    decoder = adapted()
+    reference = frozen_copy(decoder)
+    assert reference.head_weight.data_ptr() == decoder.head_weight.data_ptr()
+    before = reference(TOKENS_BT)
+    with torch.no_grad():
+        for parameter in decoder.trainable():
+            parameter.add_(1.0)
+    assert torch.equal(reference(TOKENS_BT), before)
+    assert not reference.trainable() and len(decoder.trainable()) == 28
+    whole = tiny_decoder()
+    assert frozen_copy(whole).head_weight.data_ptr() != whole.head_weight.data_ptr()
+
+
+# -- files ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_an_adapter_comes_back(tmp_path):
+    decoder, other = adapted(), adapted(trained=False)
+    save_adapter(tmp_path, decoder, "owner/base")
+    load_adapter(other, tmp_path)
+    assert torch.equal(other(TOKENS_BT), decoder(TOKENS_BT))
+    fresh = adapted(trained=False)
+    load_policy(fresh, tmp_path)
+    assert torch.equal(fresh(TOKENS_BT), decoder(TOKENS_BT))
+
+
+def test_the_files_are_laid_out_as_peft_documents(tmp_path):
+    """adapter_config.json with these keys, and A [r, in], B [out, r] under these names."""
+    save_adapter(tmp_path, adapted(), "owner/base")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["task_type"] == "CAUSAL_LM"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (RANK, ALPHA, 0.0)
+    assert config["base_model_name_or_path"] == "owner/base"
+    assert sorted(config["target_modules"]) == sorted(LINEARS)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = {}
+    widths = {"q_proj": 32, "k_proj": 16, "v_proj": 16, "o_proj": 32}
+    for layer in range(2):
+        for name in LINEARS:
+            room = "self_attn" if name in widths else "mlp"
+            place = f"base_model.model.model.layers.{layer}.{room}.{name}"
+            outputs = widths.get(name, 32 if name == "down_proj" else 48)
+            wanted[f"{place}.lora_A.weight"] = (RANK, 48 if name == "down_proj" else 32)
+            wanted[f"{place}.lora_B.weight"] = (outputs, RANK)
+    assert shapes == wanted
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_peft_reads_what_we_write_and_we_read_what_peft_writes(tmp_path, family):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base, ours, theirs = (tmp_path / name for name in ("base", "ours", "theirs"))
+    decoder = adapted(**FAMILIES[family])
+    save_model(base, decoder, TOKENIZER)
+    save_adapter(ours, decoder, str(base))
+    found = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ours)
+    torch.testing.assert_close(found(TOKENS_BT).logits, decoder(TOKENS_BT), rtol=1e-4, atol=1e-4)
+    for name, parameter in found.named_parameters():
+        if "lora_" in name:
+            parameter.mul_(-0.5)
+    found.save_pretrained(theirs)
+    back = load_model(theirs).decoder
+    wanted = found(TOKENS_BT).logits
+    torch.testing.assert_close(back(TOKENS_BT), wanted, rtol=1e-4, atol=1e-4)
+    assert (wanted - decoder(TOKENS_BT)).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
+    decoder = adapted()
+    save_model(tmp_path / "base", decoder, TOKENIZER)
+    save_policy(tmp_path / "adapter", decoder, TOKENIZER, tmp_path / "base")
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+    found = load_model(tmp_path / "adapter")
+    assert found.decoder.adapter is None and found.tokenizer.stop_ids == TOKENIZER.stop_ids
+    torch.testing.assert_close(found.decoder(TOKENS_BT), decoder(TOKENS_BT), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"use_rslora": True}, "use_rslora"),
+        ({"bias": "all"}, "bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 9}}, "rank_pattern"),
+        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"r": 0}, "r 0"),
+        ({"base_model_name_or_path": "/nowhere/base"}, "names the base"),
+        ({"base_model_name_or_path": None}, "names the base"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused(tmp_path, change, words):
+    save_model(tmp_path / "base", tiny_decoder(), TOKENIZER)
+    save_adapter(tmp_path / "adapter", adapted(), str(tmp_path / "base"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=words):
+        load_model(tmp_path / "adapter")
+
+
+def test_an_adapter_of_another_shape_or_on_fewer_maps_is_refused(tmp_path):
+    save_adapter(tmp_path, adapted(), "owner/base")
+    with pytest.raises(ModelError, match="shape"):
+        load_adapter(adapted(hidden_size=64), tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    del tensors[next(iter(peft_names(adapted())))]
+    save_file(tensors, path)
+    with pytest.raises(ModelError, match="lack base_model.model"):
+        load_adapter(adapted(), tmp_path)
