@@ -145,7 +145,7 @@ def test_more_work_takes_longer_and_a_better_card_less():
     ["", "as_of = 1\n", "cards = 3", "as_of = '1'\n[cards]\na = {memory = 1}", "[", "\0"]
     + [
         "as_of = '1'\n[cards]\na = {memory = 8, tflops = 0, bandwidth = 1, watts = 1,"
-        " usd_per_hour = 1, train = 1, decode = 1}"
+        " usd_per_hour = 1, train = 1, decode = 1, layer_us = 0}"
     ],
 )
 def test_a_table_that_holds_no_cards_is_refused(tmp_path, text):
@@ -153,3 +153,14 @@ def test_a_table_that_holds_no_cards_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"cards\.toml"):
         load_cards(path)
+
+
+def test_a_tiny_model_gains_little_from_a_large_card():
+    """Starting the work of a layer takes a GPU as long for 128 features as for 4,096."""
+    cfg, tiny, large = RunConfig(), shape_of("aha-tiny"), shape_of("Qwen2.5-7B")
+
+    def gain(shape: Shape) -> float:
+        slow, fast = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-3090", "h200-141gb"))
+        return slow.cost.seconds / fast.cost.seconds
+
+    assert gain(tiny) < 1.6 and gain(large) > 4

@@ -54,7 +54,7 @@ def print_plan(
         fits = "yes" if row["fits"] else "no"
         print(
             f"{row['card']:<18}{row['memory_gb']:>5.0f}{fits:>6}{row['tokens_per_s']:>10,.0f}"
-            f"{row['hours']:>9.2f}{row['kwh']:>9.3f}{money(row['usd']):>13}"
+            f"{row['hours']:>9.3f}{row['kwh']:>9.3f}{money(row['usd']):>13}"
             + (f"  fits with {row['advice']}" if row["advice"] else "")
         )
     print(

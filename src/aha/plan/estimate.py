@@ -27,7 +27,8 @@ PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
 
 @dataclass(frozen=True)
 class Card:
-    """A machine: GB, bf16 TFLOP/s, GB/s, W, and the shares of them that are reached."""
+    """A machine: GB, bf16 TFLOP/s, GB/s, W, the shares of them that are reached, and what one
+    layer takes in microseconds however little there is to do."""
 
     memory: float
     tflops: float
@@ -36,6 +37,7 @@ class Card:
     usd_per_hour: float
     train: float
     decode: float
+    layer_us: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     work = 8 if cfg.optim.recompute else 6  # FLOP of a parameter: forward, backward, forward again
     work *= 2 if cfg.algo.advantage == "gae" else 1
     train = work * shape.multiplied * (tokens + rows * prompt) / (speed * card.train)
-    rollout_s = max(read / traffic, compute)
+    floor = shape.L * card.layer_us * 1e-6
+    rollout_s = max(read / traffic, compute) + passes * floor
+    parts = math.ceil((tokens + rows * prompt) / cfg.optim.micro_batch_tokens)
+    train += 3 * parts * floor  # forward, and backward with its two products
     cost = Cost.of(cfg.steps * (rollout_s + train), card.usd_per_hour, card.watts)
     return Plan(memory_of(cfg, shape, prompt), tokens, rollout_s, train, cost)
 
