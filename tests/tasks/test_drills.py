@@ -13,14 +13,15 @@ JUDGED = replace(TraceMix(), judged=1.0)
 BARE = replace(TraceMix(), judged=0.0)
 
 
-LEFT = re.compile(r"([1-9]\d*)/([1-9]\d*)")
+LEFT = re.compile(r"([1-9]\d*)([-/])([1-9]\d*)")
 
 
 def read(text: str) -> tuple[int | None, str | None]:
-    """The result and the word of a line, after checking the line itself; no result where it is a
-    division that was left."""
+    """The result and the word of a line, after checking the line itself; no result where it was
+    left, and then there must be none."""
     if found := LEFT.fullmatch(text):
-        assert int(found[1]) % int(found[2]), f"{text} is whole"
+        a, op, b = int(found[1]), found[2], int(found[3])
+        assert a < b if op == "-" else a % b, f"{text} has a result"
         return None, None
     found = LINE.fullmatch(text)
     assert found, text

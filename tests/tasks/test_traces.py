@@ -14,7 +14,7 @@ from aha.tasks.solver import apply
 from aha.tasks.terms import Term, join, line, moves_in_order
 from aha.tasks.traces import Writer, documents, made_up, prompt_line
 
-LEFT = re.compile(r"(\d+)/(\d+)")  # a division that is not whole
+LEFT = re.compile(r"(\d+)([-/])(\d+)")  # left: there is no result
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
 THREE = (3,)
 SEARCHES = (3, 4)  # puzzles in which there is something to search
@@ -72,11 +72,13 @@ def test_prompts_are_those_of_the_task():
 
 
 def test_every_line_is_true():
-    """Calculations come out as they say, and what is left as a division is not whole."""
+    """Calculations come out as they say, and what is left has no result."""
     lines = [text for _, completion in written(1500) for text in lines_of(completion)]
     left = [LEFT.fullmatch(text) for text in lines]
-    assert sum(map(bool, left)) > 200
-    assert all(int(found[1]) % int(found[2]) for found in left if found)
+    divisions = [found for found in left if found and found[2] == "/"]
+    differences = [found for found in left if found and found[2] == "-"]
+    assert len(divisions) > 200 and all(int(found[1]) % int(found[3]) for found in divisions)
+    assert len(differences) > 150 and all(int(f[1]) < int(f[3]) for f in differences)
     calculations = [LINE.fullmatch(text) for text in lines if "=" in text]
     assert len(calculations) > 5000
     for found in calculations:
@@ -273,7 +275,7 @@ def test_an_orderly_search_tells_the_truth_and_answers_what_it_came_nearest_to(s
         results = []
         for text in trace.lines:
             if found := LEFT.fullmatch(text):
-                assert int(found[1]) % int(found[2])
+                assert found[2] == "/" and int(found[1]) % int(found[3])
                 continue
             a, op, b, result, word = LINE.fullmatch(text).group(1, 2, 3, 4, 5)
             assert apply(op, int(a), int(b)) == int(result), text

@@ -4,6 +4,7 @@
     7*13=91
 
     93/7                           not whole: left
+    41-68                          below zero: left
 
      target 82                     a judged page: each result is compared with the goal
     25+57=82 yes
@@ -51,7 +52,7 @@ def judged_calculation(rng: Random, max_result: int, goal: int) -> str:
 
 
 def calculation(rng: Random, max_result: int) -> str:
-    """One random operation with its result, or a division that is left because it is not whole."""
+    """One random operation with its result, or an operation that is left because it has none."""
     kind = rng.random()
     if kind > 0.82:
         return unfinished(rng)
@@ -71,7 +72,11 @@ def calculation(rng: Random, max_result: int) -> str:
 
 
 def unfinished(rng: Random) -> str:
-    """A division that is not whole, often by little: it takes calculating to see that."""
+    """A division that is not whole, often by little: it takes calculating to see that. One in four
+    is a difference below zero."""
+    if rng.random() < 0.25:
+        b = rng.randint(2, 120)
+        return f"{rng.randint(1, min(99, b - 1))}-{b}"
     while True:
         b = rng.randint(2, 12) if rng.random() < 0.5 else rng.randint(2, 60)
         a = b * rng.randint(1, max(1, 150 // b)) + rng.choice((1, -1, 2, -2, rng.randint(1, 99)))

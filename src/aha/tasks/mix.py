@@ -17,7 +17,7 @@ class TraceMix:
     search: float = 0.32  # of the puzzles: try and check; the others guess at once
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
-    abandon: float = 0.35  # a division that is not whole is written, and left, before another move
+    abandon: float = 0.35  # a division that is not whole, a difference below 0: written, and left
     insight: float = 0.30  # last operation chosen to hit the target when one does
     verify: float = 0.92  # searches that write a verdict after each full attempt
     backtrack: float = 0.45  # an attempt that starts from an intermediate result

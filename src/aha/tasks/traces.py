@@ -10,7 +10,7 @@ It is written by arithmetic and chance alone; no model takes part.
     25+7=32                       one operation a line; its result joins the numbers left
     32*3=96 no                    all used: a verdict
     32+3=35 no                    back to 32
-    32/3                          not whole: left
+    32/3                          not whole, or below zero: left
     82-7=75 need                  backwards: 75 is what the other two must make
     25*3=75 yes
     </think>
@@ -68,15 +68,19 @@ class Writer:
     ) -> tuple[Term, str, Term, Term]:
         """A random legal operation on two of the terms; large results and idle ones are rare.
 
-        With a trace, a division that turns out not to be whole may be left there as `60/18`.
+        With a trace, what turns out to have no result may be left there: `60/18`, `26-59`.
         """
         rng, mix = self.rng, self.mix
         while True:
             i, j = rng.sample(range(len(terms)), 2)
             a, b = terms[i], terms[j]
+            op = rng.choice(TRIED)
+            below = op == "-" and a.value < b.value
+            if below and trace and rng.random() < mix.abandon:
+                trace.lines.append(f"{a.value}-{b.value}")
+                continue
             if a.value < b.value:
                 a, b = b, a
-            op = rng.choice(TRIED)
             result = join(a, op, b)
             if result is None:
                 if trace and op == "/" and b.value and rng.random() < mix.abandon:
