@@ -22,6 +22,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 
 from ..tiny import TOKENIZER, needs_compiler, tiny_decoder
+from .gradients import assert_gradients_like
 
 LLAMA_32 = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SCALING = Llama3Scaling(**LLAMA_32, original_max_position_embeddings=24)
@@ -156,15 +157,7 @@ def test_gradients_are_those_of_transformers(tmp_path, name):
     decoder, tokens_BT = decoder_of(name), some_tokens(2, 30)
     save_model(tmp_path, decoder, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
-    decoder.token_logprobs(tokens_BT).sum().backward()
-    theirs = torch.log_softmax(oracle(tokens_BT).logits[:, :-1], -1)
-    theirs.gather(-1, tokens_BT[:, 1:, None]).sum().backward()
-    wanted = dict(oracle.named_parameters())
-    for key, parameter in decoder.named_parameters():
-        scale = wanted[key].grad.abs().max()
-        torch.testing.assert_close(
-            parameter.grad / scale, wanted[key].grad / scale, rtol=1e-3, atol=2e-4, msg=key
-        )
+    assert_gradients_like(decoder, oracle, tokens_BT, atol=2e-4)
 
 
 # -- positions ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from aha.model.transformer import ModelConfig
 from aha.model.weights import load_model, save_model
 
 from ..tiny import TOKENIZER, tiny_config, tiny_decoder, tiny_folder
+from .gradients import assert_gradients_like
 
 SHAPES = [
     pytest.param({}, id="two query heads a key"),
@@ -130,15 +131,7 @@ def test_gradients_are_those_of_transformers(tmp_path):
     decoder, tokens_BT = tiny_decoder(), some_tokens(2, 24)
     save_model(tmp_path, decoder, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
-    decoder.token_logprobs(tokens_BT).sum().backward()
-    theirs = torch.log_softmax(oracle(tokens_BT).logits[:, :-1], -1)
-    theirs.gather(-1, tokens_BT[:, 1:, None]).sum().backward()
-    wanted = dict(oracle.named_parameters())
-    for name, parameter in decoder.named_parameters():
-        scale = wanted[name].grad.abs().max()
-        torch.testing.assert_close(
-            parameter.grad / scale, wanted[name].grad / scale, rtol=1e-3, atol=1e-4, msg=name
-        )
+    assert_gradients_like(decoder, oracle, tokens_BT, atol=1e-4)
 
 
 def test_bf16_arithmetic_is_near_float32_and_leaves_float32_gradients():

@@ -13,7 +13,6 @@ from aha.tasks.countdown import (
     HELD_OUT_TARGETS,
     SPLITS,
     TARGETS,
-    TEMPLATES,
     Countdown,
     as_problem,
     load_puzzles,
@@ -21,6 +20,7 @@ from aha.tasks.countdown import (
     split_of,
 )
 from aha.tasks.solver import reachable
+from aha.tasks.templates import TEMPLATES
 
 # The test split holds one draw in fifty, so a puzzle of it takes fifty times as long to find.
 COUNTS = {"train": 1_200, "validation": 50, "test": 50, "test_targets": 300}

@@ -19,8 +19,8 @@ from aha.tasks.files import read_rows
 from aha.tasks.solver import can_make, reachable
 from aha.tasks.splits import hash_percent
 from aha.tasks.tags import judge_answer, well_formed
-from aha.tasks.templates import instruct_frame, r1_frame
-from aha.tasks.traces import prompt_line
+from aha.tasks.templates import check_template, framed
+from aha.tasks.traces import puzzle_line
 
 SMALLEST, LARGEST = 1, 99
 TARGETS = range(10, 101)
@@ -137,11 +137,10 @@ class Countdown:
     ):
         if not numbers or not all(isinstance(n, int) and 2 <= n <= 6 for n in numbers):
             raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "numbers = [3, 4]")
-        if template not in TEMPLATES:
-            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
         if verifier not in ("strict", "tinyzero"):
             raise ConfigError(f"verifier {verifier!r}", "'strict' or 'tinyzero'")
-        self.numbers, self.template, self.verifier = tuple(numbers), template, verifier
+        self.numbers, self.verifier = tuple(numbers), verifier
+        self.template = check_template(template)
         self.format_reward = format_reward
         self.rows = load_puzzles(Path(data)) if data else None
 
@@ -159,7 +158,9 @@ class Countdown:
             yield as_problem(numbers, target)
 
     def ask(self, problem: Problem) -> str:
-        return TEMPLATES[self.template](problem.given["numbers"], problem.given["target"])
+        numbers, target = problem.given["numbers"], problem.given["target"]
+        request = REQUEST.format(numbers=list(numbers), target=target)
+        return framed(self.template, puzzle_line(numbers, target), request)
 
     def grade(self, problem: Problem, text: str) -> Graded:
         numbers, target = problem.given["numbers"], problem.given["target"]
@@ -193,28 +194,12 @@ def as_problem(numbers: tuple[int, ...], target: int, ways: int | None = None) -
 # -- how it is asked ------------------------------------------------------------------------
 
 
-def ask_plain(numbers: tuple[int, ...], target: int) -> str:
-    """One line: every prompt token is paid for again in training."""
-    return prompt_line(numbers, target)
-
-
-_RULES = (
+REQUEST = (
     "Make an equation from the numbers {numbers} that equals {target}. You may use the basic "
     "operations (+, -, *, /), and every number has to be used exactly once. Work it out inside "
     "<think> </think> tags, then give the equation inside <answer> </answer> tags, as in "
     "<answer> (1 + 2) / 3 </answer>."
 )
-
-
-def ask_r1(numbers: tuple[int, ...], target: int) -> str:
-    return r1_frame(_RULES.format(numbers=list(numbers), target=target))
-
-
-def ask_instruct(numbers: tuple[int, ...], target: int) -> str:
-    return instruct_frame(_RULES.format(numbers=list(numbers), target=target))
-
-
-TEMPLATES = {"plain": ask_plain, "r1": ask_r1, "instruct": ask_instruct}
 
 
 # -- puzzles from a file --------------------------------------------------------------------

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import count
 
-from aha.core.errors import ConfigError, MissingExtra
+from aha.core.errors import MissingExtra
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import read_answer
-from aha.tasks.templates import instruct_frame, r1_frame
+from aha.tasks.templates import check_template, framed
 
 HELD_OUT_PERCENT = 10
 PART = 256  # problems of one data set; then another seed makes the next
@@ -22,11 +22,6 @@ REQUEST = (
     "{question}\nWork it out inside <think> </think> tags, then give the final answer alone inside "
     "<answer> </answer> tags."
 )
-TEMPLATES = {
-    "plain": lambda question: f"{question}\n<think>\n",
-    "r1": lambda question: r1_frame(REQUEST.format(question=question)),
-    "instruct": lambda question: instruct_frame(REQUEST.format(question=question)),
-}
 
 
 def gym_task(dataset: str) -> Callable:
@@ -42,10 +37,8 @@ class GymTask:
     """`options` go to the data set: `task.options = {min_terms = 2}`."""
 
     def __init__(self, dataset: str, template: str = "plain", strict: bool = True, **options):
-        if template not in TEMPLATES:
-            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
         self.name, self.dataset, self.options = f"gym:{dataset}", dataset, options
-        self.template, self.strict = template, strict
+        self.template, self.strict = check_template(template), strict
         # A data set is a function of its seed: kept small, made again when it is needed.
         self.part = lru_cache(maxsize=8)(self.make_part)
         self.part(0)  # an unknown name or option is an error now, not at the first problem
@@ -75,7 +68,8 @@ class GymTask:
                 return
 
     def ask(self, problem: Problem) -> str:
-        return TEMPLATES[self.template](problem.given["question"])
+        question = problem.given["question"]
+        return framed(self.template, question, REQUEST.format(question=question))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         answer = read_answer(text).text

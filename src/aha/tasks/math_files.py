@@ -20,7 +20,7 @@ from aha.tasks.files import read_rows
 from aha.tasks.numeric import after_hashes, last_boxed, plain, read_number
 from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import read_answer
-from aha.tasks.templates import instruct_frame, r1_frame
+from aha.tasks.templates import check_template, framed
 from aha.tasks.worker import CallFailed, Worker
 
 HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each
@@ -40,11 +40,9 @@ class MathFiles:
     ):
         if data is None:
             raise ConfigError("the task 'math' without a file", WANTED, "--task.data FILE")
-        if template not in TEMPLATES:
-            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
         if verifier not in VERIFIERS:
             raise ConfigError(f"verifier {verifier!r}", f"one of {', '.join(VERIFIERS)}")
-        self.template = template
+        self.template = check_template(template)
         self.rows = load_questions(Path(data))
         # In a process of its own: it guards itself with signals, which a thread may not, and some
         # expressions take it minutes.
@@ -63,7 +61,8 @@ class MathFiles:
             yield Problem(f"math/{question_id(question)}", "math", given)
 
     def ask(self, problem: Problem) -> str:
-        return TEMPLATES[self.template](problem.given["question"])
+        question = problem.given["question"]
+        return framed(self.template, question, REQUEST.format(question=question))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         if not isinstance(text, str):
@@ -151,15 +150,10 @@ def load_questions(path: Path) -> list[tuple[str, str]]:
 # -- how it is asked ------------------------------------------------------------------------
 
 
-_REQUEST = (
+REQUEST = (
     "{question}\nWork it out inside <think> </think> tags, then give the final answer alone inside "
     "<answer> </answer> tags, as in <answer> 42 </answer>."
 )
-TEMPLATES = {
-    "plain": lambda question: f"{question}\n<think>\n",
-    "r1": lambda question: r1_frame(_REQUEST.format(question=question)),
-    "instruct": lambda question: instruct_frame(_REQUEST.format(question=question)),
-}
 
 
 # -- math-verify ----------------------------------------------------------------------------

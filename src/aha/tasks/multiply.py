@@ -12,7 +12,7 @@ from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import judge_answer
-from aha.tasks.templates import instruct_frame, r1_frame
+from aha.tasks.templates import check_template, framed
 
 HELD_OUT_PERCENT = 5  # of the pairs, in test and in validation each
 MAX_DIGITS = 18
@@ -52,9 +52,7 @@ class Multiply:
         digits = (digits,) if isinstance(digits, int) else tuple(digits)
         if not digits or not all(type(n) is int and 1 <= n <= MAX_DIGITS for n in digits):
             raise ConfigError(f"digits {list(digits)}", f"lengths from 1 to {MAX_DIGITS}")
-        if template not in TEMPLATES:
-            raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
-        self.digits, self.template = digits, template
+        self.digits, self.template = digits, check_template(template)
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """Different pairs of one split, until there are no more."""
@@ -85,7 +83,8 @@ class Multiply:
             yield a, b
 
     def ask(self, problem: Problem) -> str:
-        return TEMPLATES[self.template](problem.given["a"], problem.given["b"])
+        a, b = problem.given["a"], problem.given["b"]
+        return framed(self.template, f"multiply {a} times {b}", REQUEST.format(a=a, b=b))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         product = problem.given["a"] * problem.given["b"]
@@ -104,23 +103,7 @@ def as_problem(a: int, b: int) -> Problem:
 # -- how it is asked ------------------------------------------------------------------------
 
 
-def ask_plain(a: int, b: int) -> str:
-    """aha-tiny's one line."""
-    return f"multiply {a} times {b}\n<think>\n"
-
-
-_REQUEST = (
+REQUEST = (
     "What is {a} times {b}? Work it out inside <think> </think> tags, then give the product, in "
     "digits alone, inside <answer> </answer> tags, as in <answer> 42 </answer>."
 )
-
-
-def ask_r1(a: int, b: int) -> str:
-    return r1_frame(_REQUEST.format(a=a, b=b))
-
-
-def ask_instruct(a: int, b: int) -> str:
-    return instruct_frame(_REQUEST.format(a=a, b=b))
-
-
-TEMPLATES = {"plain": ask_plain, "r1": ask_r1, "instruct": ask_instruct}

@@ -1,5 +1,8 @@
 """How a request is framed for models that have read dialogues; the request itself is the task's."""
 
+from aha.core.errors import ConfigError
+
+TEMPLATES = ("plain", "r1", "instruct")
 LEAD_IN = "Let me work this out step by step.\n<think>"
 
 
@@ -22,3 +25,17 @@ def instruct_frame(request: str) -> str:
         "in your mind and then give the user the answer.<|im_end|>\n"
         f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n{LEAD_IN}"
     )
+
+
+def check_template(template: str) -> str:
+    if template not in TEMPLATES:
+        raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
+    return template
+
+
+def framed(template: str, line: str, request: str) -> str:
+    """`line` for aha-tiny, which has read nothing else: every token of a prompt is paid for again
+    in training. The request in a frame for any other model."""
+    if template == "plain":
+        return f"{line}\n<think>\n"
+    return r1_frame(request) if template == "r1" else instruct_frame(request)

@@ -306,9 +306,13 @@ class Writer:
             trace.lines.clear()
 
 
+def puzzle_line(numbers: tuple[int, ...], target: int) -> str:
+    return f"numbers {' '.join(map(str, numbers))} target {target}"
+
+
 def prompt_line(numbers: tuple[int, ...], target: int) -> str:
     """The one-line prompt of aha-tiny, up to and including the opening tag."""
-    return f"numbers {' '.join(map(str, numbers))} target {target}\n<think>\n"
+    return f"{puzzle_line(numbers, target)}\n<think>\n"
 
 
 def completion_text(trace: Trace) -> str:
