@@ -186,7 +186,7 @@ STRAY_WORDS = re.compile(
     r"\b(rollout[_ -]texts?|resp_ids|responses?|episodes?)\b", flags=re.IGNORECASE
 )
 # HTTP has its own responses and queries.
-SPEAKS_HTTP = AHA / "web"
+SPEAKS_HTTP = (AHA / "web", AHA / "serve")
 HTTP_WORDS = {"response", "responses", "query", "queries"}
 
 
@@ -234,7 +234,7 @@ def test_one_word_one_idea():
         f"{shown(path)}:{line} {word}"
         for path in MODULES
         for line, word in strays(
-            parsed(path), HTTP_WORDS if path.is_relative_to(SPEAKS_HTTP) else set()
+            parsed(path), HTTP_WORDS if any(map(path.is_relative_to, SPEAKS_HTTP)) else set()
         )
     ]
     complain(faults, "Say problem, prompt, completion, rollout or group instead of:")

@@ -30,9 +30,10 @@ def dash(
     open
         open the browser as well.
     """
+    from aha.cli.talking import lazy_speaker
     from aha.web.serve import serve
 
-    serve(runs, host, port, open)
+    serve(runs, host, port, open, lazy_speaker())
 
 
 @app.command

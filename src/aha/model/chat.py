@@ -35,18 +35,34 @@ def in_own_words(
     found = CHATML.fullmatch(text)
     if not found:
         return text
-    if template is None:
-        if id_of(TURN) is None or id_of(END) is None:
-            raise ModelError(
-                "a conversation for a model without a chat template",
-                "an instruct model",
-                "--task.template r1, the form for base models",
-            )
-        return text
     messages = [
         {"role": role, "content": content} for role, content in ONE_TURN.findall(found["turns"])
     ]
-    return render(template, messages, settings) + found["begun"]
+    return conversation(messages, template, settings, id_of) + found["begun"]
+
+
+def conversation(
+    messages: list[dict[str, str]],
+    template: str | None,
+    settings: dict,
+    id_of: Callable[[str], int | None],
+) -> str:
+    """The messages as the model's template writes them, or in ChatML where it has none but knows
+    ChatML's tokens; the assistant's turn is begun."""
+    if template is not None:
+        return render(template, messages, settings)
+    if not knows_chatml(id_of):
+        raise ModelError(
+            "a conversation for a model without a chat template",
+            "an instruct model",
+            "--task.template r1, the form for base models",
+        )
+    turns = (f"{TURN}{said['role']}\n{said['content']}{END}\n" for said in messages)
+    return "".join(turns) + f"{TURN}assistant\n"
+
+
+def knows_chatml(id_of: Callable[[str], int | None]) -> bool:
+    return id_of(TURN) is not None and id_of(END) is not None
 
 
 def find_template(folder: Path, settings: dict) -> str | None:

@@ -28,15 +28,11 @@ def folder_of(name: str, **where) -> Path:
     `endpoint`). Raises `ModelError` where neither the disk nor the hub has it."""
     if Path(name).is_dir() or not looks_like_hub_name(name):
         return Path(name)
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "hf") from error
-    try:
-        return Path(snapshot_download(name, local_files_only=True, **FILES, **where))
-    except LocalEntryNotFoundError:
-        pass
+    cached = cached_folder(name, **where)
+    if cached is not None:
+        return cached
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(name, **FILES, **where))
     except Exception as error:  # the hub, its client and the network fail in many ways
@@ -46,6 +42,19 @@ def folder_of(name: str, **where) -> Path:
             "a model folder, a run folder, or a name on the hub and a network",
             f"huggingface-cli download {name}, where there is a network",
         ) from error
+
+
+def cached_folder(name: str, **where) -> Path | None:
+    """The folder of a hub name in the hub's cache on this disk; None where it is not there."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "hf") from error
+    try:
+        return Path(snapshot_download(name, local_files_only=True, **FILES, **where))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def name_of(folder: Path) -> str:

@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from aha.core.errors import ModelError
-from aha.model.chat import find_template, in_own_words
+from aha.model.chat import conversation, find_template, in_own_words, knows_chatml
 from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -99,6 +99,15 @@ class Tokenizer:
         """A prompt as this model was taught to read it: a conversation written in ChatML comes
         back in the words of the model's own chat template, any other text as it is."""
         return in_own_words(text, self.template, self.settings or {}, self.fast.token_to_id)
+
+    def converses(self) -> bool:
+        """Whether this model has read conversations: it has a template, or ChatML's tokens."""
+        return self.template is not None or knows_chatml(self.fast.token_to_id)
+
+    def converse(self, messages: list[dict[str, str]]) -> str:
+        """The prompt of a conversation of {role, content}, the assistant's turn begun. Raises
+        `ModelError` for a model that does not converse, or a template that refuses the roles."""
+        return conversation(messages, self.template, self.settings or {}, self.fast.token_to_id)
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads. A tokenizer that was loaded keeps its settings."""

@@ -51,6 +51,7 @@ class Row:
     seed: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
 
 
 class Slots:
@@ -101,6 +102,12 @@ class Slots:
         self.last[first:last] = tokens_B
         self.used[first:last] += 1
 
+    def fill_in(self, b: int) -> None:
+        """Give row b what it has drawn so far."""
+        count = int(self.used[b])
+        self.rows[b].tokens = self.tokens[b, :count].tolist()
+        self.rows[b].logprobs = self.logprobs[b, :count].tolist()
+
     def retire(self, stop: torch.Tensor) -> None:
         """End the rows that drew a stop token or have no tokens left."""
         B = len(self.rows)
@@ -110,9 +117,8 @@ class Slots:
         if not len(ended):
             return
         for b in ended.tolist():
-            count = int(used[b])
-            self.rows[b].tokens = self.tokens[b, :count].tolist()
-            self.rows[b].logprobs = self.logprobs[b, :count].tolist()
+            self.fill_in(b)
+            self.rows[b].ended = True
         self.alive[ended] = False
         self.cache.lengths[ended.to(self.cache.lengths.device)] = 0
         self.num_alive -= len(ended)
@@ -184,6 +190,15 @@ class NativeEngine:
                 yield text[len(told) :]
                 told = text
         yield text[len(told) :]
+
+    def watch(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[list[list[Row]]]:
+        """What `generate` returns, in the making: after every token the groups' rows, filled in
+        up to there. `completed` makes a record of a row at any time after its first token."""
+        groups = self.make_groups(prompts, sampling)
+        for slots in self.run(groups, sampling):
+            for b in slots.alive[: len(slots.rows)].nonzero().flatten().tolist():
+                slots.fill_in(b)
+            yield groups
 
     def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Row]]:
         """A row for every completion; a prompt that is asked twice draws other seeds each time."""

@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 import aha
 from aha.web import habits
+from aha.web.chat import Speak, answer_lines
 from aha.web.comparing import Paired, compare_runs, config_differences, through_training
 from aha.web.completions import VERDICTS, WHOLE_CHARS, Shelf, groups_of, page_of, shown
 from aha.web.curves import Curves
@@ -44,8 +45,8 @@ class Json(Response):
 class Dashboard:
     """The endpoints. All but the stream are plain functions, which run in threads."""
 
-    def __init__(self, runs: RunsFolder):
-        self.runs, self.shelf = runs, Shelf()
+    def __init__(self, runs: RunsFolder, speak: Speak | None = None):
+        self.runs, self.shelf, self.speak = runs, Shelf(), speak
         self._curves: OrderedDict[str, Curves] = OrderedDict()
         self._habits: OrderedDict[str, habits.Habits] = OrderedDict()
 
@@ -65,6 +66,7 @@ class Dashboard:
             Route(f"{run}/groups", self.groups),
             Route(f"{run}/through", self.through),
             Route(f"{run}/report", self.report),
+            Route(f"{run}/chat", self.chat),
             Route("/api/compare", self.compare),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -84,6 +86,7 @@ class Dashboard:
                 "total": len(names),
                 "left_out": self.runs.left_out(),
                 "runs": [run.card() for run in found],
+                "chat": self.speak is not None,
                 "kinds": {kind.key: [kind.sign, kind.label] for kind in KINDS},
             }
         )
@@ -168,6 +171,19 @@ class Dashboard:
         family = fields.get("family", FAMILIES[0])
         start = whole(fields.get("start"), 0)
         return Json(through_time(run, self.shelf, family, fields.get("change", ""), start))
+
+    # -- chat --------------------------------------------------------------------------------
+
+    async def chat(self, request: Request) -> Response:
+        """One side's answer to a puzzle, streamed."""
+        run = self.run_of(request)
+        if self.speak is None:
+            raise HTTPException(404, "this server shows runs and has no model to ask")
+        # No page elsewhere can make a browser send this, so none can make this machine compute.
+        if request.headers.get("x-aha") != "chat":
+            raise HTTPException(403, "aha answers its own page alone: wanted x-aha: chat")
+        lines = answer_lines(self.speak, run, request.query_params)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     # -- comparison and report ---------------------------------------------------------------
 
@@ -262,10 +278,13 @@ async def _refuse(request: Request, error: Exception) -> Json:
     return Json({"error": f"{type(error).__name__}: {error}"}, 500)
 
 
-def make_app(root: Path, host: str = "127.0.0.1", token: str | None = None) -> Starlette:
-    """The dashboard over a folder of runs, or over one run folder."""
+def make_app(
+    root: Path, host: str = "127.0.0.1", token: str | None = None, speak: Speak | None = None
+) -> Starlette:
+    """The dashboard over a folder of runs, or over one run folder. `speak` answers the chat; this
+    room has no model of its own."""
     return Starlette(
-        routes=Dashboard(RunsFolder(root)).routes(),
+        routes=Dashboard(RunsFolder(root), speak).routes(),
         middleware=[Middleware(Guard, host=host, token=token)],
         exception_handlers={HTTPException: _refuse, OSError: _refuse, Exception: _refuse},
     )

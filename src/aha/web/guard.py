@@ -2,16 +2,18 @@
 
 A page elsewhere on the web can make a browser send requests to this machine, and can point a name
 of its own at 127.0.0.1. So the Host must be ours, a foreign Origin is refused, and on any address
-but the loopback a random token is asked for.
+but the loopback a random token is asked for: in the address once, as a cookie from then on, or as
+the API key of a program.
 """
 
 import hmac
 import ipaddress
 import secrets
 import socket
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "aha_token"
@@ -46,8 +48,16 @@ def new_token() -> str:
 class Guard:
     """Refuses strangers, and puts the safety headers on whatever goes out."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", token: str | None = None):
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        methods: tuple[str, ...] = ("GET", "HEAD"),
+        say: Callable[[str, int], Response] = PlainTextResponse,
+    ):
         self.app, self.host, self.token = app, host, token
+        self.methods, self.say = methods, say
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,16 +74,17 @@ class Guard:
         answer = self.refusal(scope, headers) or self.token_answer(scope, headers)
         await (answer or self.app)(scope, receive, send_safely)
 
-    def refusal(self, scope: Scope, headers: dict[str, bytes]) -> PlainTextResponse | None:
+    def refusal(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
         """The answer to a request that must not be served; None where it may."""
-        if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("aha only shows: wanted GET", 405)
+        if scope["method"] not in self.methods:
+            wanted = " or ".join(self.methods)
+            return self.say(f"aha does not take {scope['method']}: wanted {wanted}", 405)
         host = headers.get("host", b"").decode("latin-1")
         if not self.knows(host):
-            return PlainTextResponse(f"aha does not answer to the Host {host!r}", 403)
+            return self.say(f"aha does not answer to the Host {host!r}", 403)
         origin = headers.get("origin", b"").decode("latin-1")
         if origin and host_of(origin) != host:
-            return PlainTextResponse(f"aha does not answer pages of {origin!r}", 403)
+            return self.say(f"aha does not answer pages of {origin!r}", 403)
         return None
 
     def knows(self, host: str) -> bool:
@@ -96,11 +107,13 @@ class Guard:
 
     def token_answer(self, scope: Scope, headers: dict[str, bytes]):
         """None for those who may in; a redirect with a cookie for the token in the address."""
-        if self.token is None or self._right(cookie_of(headers)):
+        if self.token is None or self._right(cookie_of(headers)) or self._right(key_of(headers)):
             return None
         fields = parse_qs(scope["query_string"].decode("latin-1"))
         if not self._right(fields.pop("token", [""])[0]):
-            return PlainTextResponse("aha wants the token: open the address it has printed", 403)
+            return self.say(
+                "aha wants the token that it has printed: in the address, or as the API key", 403
+            )
         rest = urlencode(fields, doseq=True)
         answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
         answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
@@ -116,6 +129,12 @@ def cookie_of(headers: dict[str, bytes]) -> str:
         if name == COOKIE:
             return value
     return ""
+
+
+def key_of(headers: dict[str, bytes]) -> str:
+    """The API key of a program: `Authorization: Bearer KEY`."""
+    scheme, _, key = headers.get("authorization", b"").decode("latin-1").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def host_of(address: str, name_only: bool = False) -> str | None:

@@ -6,13 +6,15 @@ import webbrowser
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from aha.core.errors import ConfigError
 from aha.web.app import make_app
+from aha.web.chat import Speak
 from aha.web.guard import is_loopback, new_token
 
 
-def serve(root: Path, host: str, port: int, open_browser: bool) -> None:
+def serve(root: Path, host: str, port: int, open_browser: bool, speak: Speak | None) -> None:
     """Serve the runs below a folder. Any address but the loopback asks for a random token."""
     if not root.is_dir():
         raise ConfigError(f"no folder {root}", "a folder of runs, or one run", "aha dash runs")
@@ -22,13 +24,22 @@ def serve(root: Path, host: str, port: int, open_browser: bool) -> None:
     print(f"aha dash: {where}  (Ctrl-C stops it)", flush=True)
     if open_browser:
         webbrowser.open(where)
+    keep(make_app(root, host, token, speak), listener)
+
+
+def keep(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer on a socket until Ctrl-C."""
+    asyncio.run(server_of(app).serve(sockets=[listener]))
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
     settings = uvicorn.Config(
-        make_app(root, host, token),
+        app,
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=1,  # open streams would hold the door for ever
     )
-    asyncio.run(uvicorn.Server(settings).serve(sockets=[listener]))
+    return uvicorn.Server(settings)
 
 
 def listen(host: str, port: int) -> socket.socket:

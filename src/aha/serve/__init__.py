@@ -1,0 +1,1 @@
+"""A trained model for others to talk to: OpenAI's interface, and the voice of every chat."""

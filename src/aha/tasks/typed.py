@@ -1,0 +1,42 @@
+"""Puzzles as people type them, and as a run asked them."""
+
+import re
+
+from aha.core.errors import ConfigError, DataError
+from aha.core.records import Problem
+from aha.tasks.countdown import Countdown, as_problem
+
+LINE = re.compile(
+    r"\s*(?:numbers?\b:?)?\s*(?P<numbers>\d{1,9}(?:[\s,]+\d{1,9})*?)"
+    r"[\s,]*(?:\btarget\b:?|->|→|=|[\s,])\s*(?P<target>\d{1,9})\s*",
+    re.ASCII | re.IGNORECASE,
+)
+LONGEST, SHOWN = 200, 80
+
+
+def typed_puzzle(text: str) -> Problem:
+    """Countdown's puzzle in a line: `numbers 3 7 25 target 82`, `3 7 25 -> 82`, `3, 7, 25 = 82`, or
+    `3 7 25 82`, whose last number is the target. Raises `DataError` for anything else."""
+    found = LINE.fullmatch(text) if len(text) <= LONGEST else None
+    numbers = tuple(map(int, re.findall(r"\d+", found["numbers"]))) if found else ()
+    target = int(found["target"]) if found else 0
+    if not 2 <= len(numbers) <= 6 or min((*numbers, target)) < 1:
+        raise DataError(
+            f"{text[:SHOWN]!r}",
+            "a puzzle: 2 to 6 positive whole numbers and a target",
+            "numbers 3 7 25 target 82",
+        )
+    return as_problem(numbers, target)
+
+
+def countdown_of(section: object) -> Countdown | None:
+    """The game as a run asked and judged it, from [task] of its config.json; None for a run on
+    another task. Settings that are unknown here are those of the game without any."""
+    settings = section if isinstance(section, dict) else {}
+    if settings.get("name") != "countdown":
+        return None
+    known = {key: settings[key] for key in ("template", "verifier") if key in settings}
+    try:
+        return Countdown(**known)
+    except ConfigError:  # of a newer version, or damaged
+        return Countdown()
