@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -17,6 +20,50 @@ def find_chromium() -> str | None:
     """AHA_CHROMIUM, or the first one that is installed."""
     found = [os.environ.get("AHA_CHROMIUM"), *map(shutil.which, NAMES), *PLACES]
     return next((path for path in found if path and Path(path).is_file()), None)
+
+
+CHROMIUM = find_chromium()
+NO_CHROMIUM = "no Chromium found: apt-get install -y chromium, or set AHA_CHROMIUM"
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)  # a model has to be opened first, torch before it
+
+
+@pytest.fixture(scope="module")
+def chromium():
+
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container lacks; every page here is our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that remembers what it asked for and what went wrong."""
+
+    def __init__(self, page, url: str):
+        self.page, self.url = page, url
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", self._console)
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(message.text)
+
+    def go(self, path: str):
+        self.page.goto(f"{self.url}/{path}")
+        return self.page
+
+    def check(self) -> None:
+        """Nothing went wrong, and no request left the machine."""
+        assert not self.faults
+        ours = (self.url, "data:", "file:")
+        strangers = [one for one in self.asked if not one.startswith(ours)]
+        assert not strangers, "a request left the machine"
 
 
 class Served:

@@ -7,27 +7,13 @@ import json
 import time
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from .browser import Served, find_chromium
+from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit, chromium  # noqa: F401
 from .conftest import make_run, metrics, row, write_rows, write_step
 
-CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium found: apt-get install -y chromium, or set AHA_CHROMIUM"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 EVIL = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
-PATIENCE_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def chromium():
-
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that a container lacks; every page here is our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,36 +31,13 @@ def url(runs):
     served.stop()
 
 
-class Visit:
-    """A page that remembers what it asked for and what went wrong."""
-
-    def __init__(self, page, url: str):
-        self.page, self.url = page, url
-        self.asked: list[str] = []
-        self.faults: list[str] = []
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", self._console)
-
-    def _console(self, message) -> None:
-        if message.type == "error":
-            self.faults.append(message.text)
-
-    def go(self, path: str):
-        self.page.goto(f"{self.url}/{path}")
-        return self.page
-
-
 @pytest.fixture
-def visit(chromium, url):
+def visit(chromium, url):  # noqa: F811
     context = chromium.new_context(viewport={"width": 1200, "height": 900})
     visit = Visit(context.new_page(), url)
     yield visit
     context.close()
-    assert not visit.faults
-    strangers = [one for one in visit.asked if not one.startswith((url, "data:", "file:"))]
-    assert not strangers, "a request left the machine"
+    visit.check()
 
 
 def test_the_list_leads_to_a_run_and_to_a_comparison(visit):

@@ -6,9 +6,10 @@ import { Overview } from "/static/overview.js";
 import { Rollouts } from "/static/rollouts.js";
 import { Through } from "/static/through.js";
 import { Compare } from "/static/compare.js";
+import { Chat } from "/static/chat.js";
 
 const TABS = [
-  ["", "Overview"], ["rollouts", "Rollouts"], ["through", "Same puzzles"], ["report", "Report"],
+  ["", "Overview"], ["rollouts", "Rollouts"], ["through", "Same puzzles"], ["chat", "Chat"], ["report", "Report"],
 ];
 
 function Report({ run }) {
@@ -25,6 +26,7 @@ function Page({ parts, fields, list }) {
     const run = parts[1];
     if (parts[2] === "rollouts") return html`<${Rollouts} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
     if (parts[2] === "through") return html`<${Through} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
+    if (parts[2] === "chat") return html`<${Chat} key=${run} run=${run} kinds=${kinds} list=${list} />`;
     if (parts[2] === "report") return html`<${Report} key=${run} run=${run} />`;
     return html`<${Overview} key=${run} run=${run} />`;
   }

@@ -37,5 +37,5 @@ export function Completion({ run, file, row, kinds, chosen, label }) {
     <${Pieces} pieces=${one.pieces} kinds=${kinds} />
     ${one.hidden > 0 && html`<button type="button" onClick=${all}>Show all ${one.chars.toLocaleString("en")} characters</button>`}
     <footer><span class="reason">${one.reason}</span>
-      <span class="dim">${counts.map(([name, n]) => `${name} ${n}`).join(" · ")}${one.group !== null ? ` · group ${one.group}` : ""} · ${fileLabel(file)}, line ${row.place + 1}</span></footer></article>`;
+      <span class="dim">${counts.map(([name, n]) => `${name} ${n}`).join(" · ")}${one.group !== null ? ` · group ${one.group}` : ""}${file && ` · ${fileLabel(file)}, line ${row.place + 1}`}</span></footer></article>`;
 }
