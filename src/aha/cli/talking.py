@@ -91,7 +91,8 @@ class Side:
         if isinstance(told, Exception):
             self.verdict = Text(f"{told}", style="red")
         elif "origin" in told:
-            self.title = f"{self.title}, {told['origin']}"
+            if told["origin"] not in self.title:
+                self.title += f", {told['origin']}"
         elif "text" in told:
             self.text += told["text"]
         else:
@@ -133,8 +134,9 @@ def chat_with(model: str, base: str | None, how: dict) -> None:
 def read_line(console: Console) -> str:
     """What was typed; empty at the end of the input."""
     try:
-        if sys.stdin.isatty():
-            console.print(HINT, style="dim")
+        if not sys.stdin.isatty():
+            return console.input().strip()
+        console.print(HINT, style="dim")
         return console.input("puzzle> ").strip()
     except EOFError:
         return ""
@@ -146,13 +148,11 @@ def answer_beside(
     """All sides at once, streamed; the whole of them stays on the screen."""
     news: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()
-    for side in sides:
-        threading.Thread(
-            target=tell_all,
-            args=(speaker(side.model, task, problem, how), side, news, gone),
-            daemon=True,
-        ).start()
     try:
+        for side in sides:
+            answer = speaker(side.model, task, problem, how)
+            given = (answer, side, news, gone)
+            threading.Thread(target=tell_all, args=given, daemon=True).start()
         with Live(console=console, transient=True, refresh_per_second=12) as live:
             left = len(sides)
             while left:
