@@ -95,6 +95,27 @@ def test_qwen_gets_what_the_task_wrote(tmp_path):
     assert Tokenizer.load(folder_with(tmp_path, QWEN)).say(text) == text
 
 
+SAID = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "hello"},
+    {"role": "user", "content": "5 + 6?"},
+]
+
+
+def test_a_conversation_is_written_in_chatml_without_a_template_and_else_by_it(tmp_path):
+    chatml = Tokenizer(TOKENIZER.fast.from_str(TOKENIZER.fast.to_str()))
+    assert not chatml.converses()
+    with pytest.raises(ModelError, match="without a chat template"):
+        chatml.converse(SAID)
+    chatml.fast.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    assert chatml.converses() and chatml.converse(SAID) == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n"
+        "<|im_start|>user\n5 + 6?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    own = Tokenizer(TOKENIZER.fast, template="{% for m in messages %}<{{ m.content }}>{% endfor %}")
+    assert own.converses() and own.converse(SAID) == "<hi><hello><5 + 6?>"
+
+
 def test_text_that_is_no_conversation_stays_as_it_is(tmp_path):
     tokenizer = Tokenizer.load(folder_with(tmp_path, LLAMA))
     for text in (Countdown().ask(PROBLEM), Countdown(template="r1").ask(PROBLEM), "", "a\nb"):

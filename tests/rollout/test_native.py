@@ -212,6 +212,21 @@ def test_stream_is_generate_piece_by_piece(engine, prompts, groups):
         assert max(map(len, pieces)) < 12, "a piece is more than a token"
 
 
+def test_watch_is_generate_token_by_token(prompts):
+    """More rows than the cache holds, so that some wait and gaps are closed on the way."""
+    engine = NativeEngine(tiny_decoder(), TOKENIZER, "float32", max_rows=6, loop="torch")
+    prompts, lengths = prompts[:4], []
+    for rows in engine.watch(prompts, SAMPLING):
+        flat = [row for group in rows for row in group]
+        assert all(len(row.tokens) == len(row.logprobs) for row in flat)
+        lengths.append([len(row.tokens) for row in flat])
+    assert all(row.ended for row in flat)
+    found = [[engine.completed(row) for row in group] for group in rows]
+    assert found == engine.generate(prompts, SAMPLING)
+    for before, after in zip(lengths, lengths[1:], strict=False):
+        assert all(0 <= b - a <= 1 for a, b in zip(before, after, strict=True))
+
+
 def test_stream_keeps_characters_of_several_tokens_whole():
     """A byte-level vocabulary in which every accented letter takes two tokens."""
     alphabet = sorted(ByteLevel.alphabet())

@@ -72,6 +72,12 @@ def test_the_token_in_the_address_becomes_a_cookie(open_house):
     assert open_house.get("/api/runs").status_code == 200
 
 
+def test_a_program_brings_the_token_as_its_key(open_house):
+    for key, status in (("Bearer a-token", 200), ("bearer a-token", 200), ("Bearer b", 403)):
+        answer = open_house.get("/api/runs", headers={"authorization": key})
+        assert answer.status_code == status and "set-cookie" not in answer.headers
+
+
 def test_with_a_token_a_foreign_name_is_still_refused(open_house):
     headers = {"host": "evil.example", "cookie": f"aha_token={TOKEN}"}
     assert open_house.get("/api/runs", headers=headers).status_code == 403
