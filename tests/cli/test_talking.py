@@ -50,7 +50,7 @@ def test_chat_puts_the_runs_base_beside_it(aha, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     done = aha("chat", "runs/demo", "--max-new-tokens", 8, stdin=b"3 7 25 -> 82\n\n3 7 25 83\n")
     assert done.code == 0 and not done.err
-    assert "before: " in done.out and "after: runs/demo, at the end of its training" in done.out
+    assert "before: " in done.out and "after: runs/demo, trained to the end" in done.out
     assert written(0, 8) in done.out and written(1, 8) in done.out
     assert done.out.count("wrong: no <answer>...</answer> block, 8 tokens, cut off") == 2, (
         "an empty line ends it"
@@ -167,7 +167,7 @@ def models_at(url: str, key: str | None) -> list[str]:
 
 def test_serve_on_this_machine_needs_no_key(served, run):
     line = served(run)
-    assert "model 'demo' (at the end of its training), API key: any text" in line
+    assert "model 'demo' (trained to the end), API key: any text" in line
     assert models_at(line.split()[2], None) == ["demo"]
 
 

@@ -24,7 +24,7 @@ def test_a_run_that_goes_on_answers_from_its_newest_checkpoint_and_then_from_its
     embedding = tiny_decoder(10).model.embed_tokens.weight
     assert torch.equal(second.engine.weights.embedding, embedding.to(second.engine.dtype))
     tiny_folder(run / "model", seed=3)
-    assert models.get(str(run)).origin == "at the end of its training"
+    assert models.get(str(run)).origin == "trained to the end"
     assert second.positions == 160
 
 

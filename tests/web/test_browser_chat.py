@@ -102,7 +102,7 @@ def test_base_and_trained_model_answer_what_their_engines_write(visiting, real):
         ((want,),) = engine.generate([ask(3, 7, 25, target=82)], Sampling(60, 1, 1.0, 4))
         assert text_of(sides.nth(place)).strip() == want.text.strip()
         assert "no <answer>...</answer> block" in sides.nth(place).inner_text()
-    assert "after training: at the end of its training" in sides.nth(1).inner_text()
+    assert "after training: trained to the end" in sides.nth(1).inner_text()
     # And once more, by the keyboard.
     page.get_by_label("target").fill("83")
     page.get_by_label("target").press("Enter")

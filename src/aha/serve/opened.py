@@ -40,7 +40,7 @@ class Opened:
         step = re.fullmatch(r"step_(\d+)", self.folder.name)
         if step:
             return f"checkpoint of step {int(step[1])}"
-        return "at the end of its training" if self.folder.name == "model" else Path(self.name).name
+        return "trained to the end" if self.folder.name == "model" else Path(self.name).name
 
 
 class OpenModels:

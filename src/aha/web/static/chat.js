@@ -62,19 +62,23 @@ async function heldOut(run) {
 export function Chat({ run, kinds, list }) {
   const [numbers, setNumbers] = useState("47 30 3");
   const [target, setTarget] = useState("37");
-  const [how, setHow] = useState({ temperature: "1", seed: "0", max_new_tokens: "1024" });
+  const [how, setHow] = useState({ temperature: "1", seed: "0", max_new_tokens: null });
   const [asked, setAsked] = useState(null);
   const [error, setError] = useState("");
-  const { content } = useLoad(api(run), 5000);
+  const { content } = useLoad(api(run));
   const answers = SIDES.map(([side]) => useAnswer(run, side, asked));
   const busy = answers.some((answer) => answer.busy);
   useEffect(() => { setAsked(null); setError(""); }, [run]);
+  // As long as in the run's training, until something else is typed.
+  const usual = content && content.config && content.config.rollout && Number(content.config.rollout.max_new_tokens);
+  const chosen = { ...how, max_new_tokens: how.max_new_tokens ?? String(usual || 1024) };
   if (list && !list.chat) return html`<section class="empty"><h1>Nobody to ask</h1><p>This server shows runs and has no model. <code>aha dash</code> has one.</p></section>`;
-  const ask = (event) => { event.preventDefault(); setError(""); setAsked({ fields: { puzzle: `numbers ${numbers} target ${target}`, ...how } }); };
+  const ask = (event) => { event.preventDefault(); setError(""); setAsked({ fields: { puzzle: `numbers ${numbers} target ${target}`, ...chosen } }); };
   const draw = () => heldOut(run).then(([some, one]) => { setError(""); setNumbers(some); setTarget(one); }).catch((fault) => setError(fault.message));
   const field = (key, title, step) => html`<label>${title} <input type="number" min=${key === "max_new_tokens" ? 1 : 0} max=${MOST[key]} step=${step} required
-    value=${how[key]} onInput=${(e) => setHow({ ...how, [key]: e.target.value })} /></label>`;
-  const status = content && content.card.status;
+    value=${chosen[key]} onInput=${(e) => setHow({ ...how, [key]: e.target.value })} /></label>`;
+  const card = list && list.runs.find((one) => one.name === run);
+  const status = card && card.status;
   return html`<section>
     <div class="bar"><h1>Ask both</h1></div>
     <p class="lead dim">Make the target from the numbers, each used once. The same puzzle and seed go to the model before training and after it.</p>
