@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import openai
 import pytest
@@ -28,16 +30,23 @@ def opened(tmp_path_factory) -> Opened:
     return Opened("tiny", tmp_path_factory.mktemp("tiny"), engine)
 
 
-@pytest.fixture(scope="module")
-def client(opened):
+@contextmanager
+def served(api: Api):
+    """OpenAI's client of a server in a thread."""
     listener = listen("127.0.0.1", 0)
-    server = server_of(make_api(Api(opened, "tiny", TrainedOn(), 1_700_000_000)))
+    server = server_of(make_api(api))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     yield openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
     server.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def client(opened):
+    with served(Api(opened, "tiny", TrainedOn(), 1_700_000_000)) as client:
+        yield client
 
 
 def alone(opened: Opened, most: int, n: int = 1, temperature: float = 1.0, seed: int = 7) -> list:
@@ -194,6 +203,39 @@ def test_values_that_ask_for_nothing_are_fine(client):
     nothing = {"top_p": 1, "presence_penalty": 0.0, "logit_bias": {}, "user": "me", "tools": None}
     done = client.chat.completions.create(**CHAT, max_tokens=1, extra_body=nothing)
     assert done.usage.completion_tokens == 1
+
+
+class Slow(NativeEngine):
+    """Takes its time, and counts its tokens."""
+
+    drawn = 0
+
+    def watch(self, prompts, sampling):
+        for groups in super().watch(prompts, sampling):
+            self.drawn += 1
+            time.sleep(0.1)
+            yield groups
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_whoever_hangs_up_is_not_written_for_any_longer(opened, stream):
+    engine = Slow(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    api = Api(Opened("tiny", opened.folder, engine), "tiny", TrainedOn(), 0)
+    with served(api) as client:
+        if stream:
+            chunks = client.chat.completions.create(**CHAT, seed=7, max_tokens=130, stream=True)
+            next(chunks)
+            chunks.close()
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                client.with_options(timeout=0.5).chat.completions.create(
+                    **CHAT, seed=7, max_tokens=130
+                )
+        drawn = -1
+        while drawn != engine.drawn:
+            drawn = engine.drawn
+            time.sleep(1)
+    assert drawn < len(alone(opened, 130)[0].tokens) // 2
 
 
 # -- without the client -----------------------------------------------------------------------
