@@ -26,6 +26,17 @@ def row(place: int, correct: bool, **more) -> dict:
     }
 
 
+def with_tokens(row: dict) -> dict:
+    """The row as a run writes it for a telling group: token 3 has log-prob -3, entropy 1.5."""
+    pieces = [*row["completion"], "<|endoftext|>"]
+    numbers = [float(n % 5) for n in range(len(pieces))]
+    return row | {
+        "pieces": pieces,
+        "logprobs": [-n for n in numbers],
+        "entropies": [n / 2 for n in numbers],
+    }
+
+
 def metrics(step: int, **more) -> dict:
     """One row of metrics.jsonl."""
     return {

@@ -23,6 +23,7 @@ from aha.web.report import POLICY as REPORT_POLICY
 from aha.web.report import report_html
 from aha.web.runs import RunFolder, RunsFolder
 from aha.web.stream import news, offsets_of
+from aha.web.strips import strip_of
 from aha.web.through import FAMILIES, through_time
 
 STATIC = Path(__file__).parent / "static"
@@ -62,6 +63,7 @@ class Dashboard:
             Route(f"{run}/files", self.files),
             Route(f"{run}/completions", self.completions),
             Route(f"{run}/completion", self.completion),
+            Route(f"{run}/strip", self.strip),
             Route(f"{run}/groups", self.groups),
             Route(f"{run}/through", self.through),
             Route(f"{run}/report", self.report),
@@ -152,12 +154,10 @@ class Dashboard:
         return Json(page_of(index, verdict, group, fields.get("text", "")[:200], start))
 
     def completion(self, request: Request) -> Json:
-        index = self.index_of(request)
-        place = whole(request.query_params.get("place"), 0)
-        if place >= len(index.entries):
-            raise HTTPException(404, f"no completion {place} here")
-        row = index.rows([index.entries[place]])[0]
-        return Json(shown(row, place, WHOLE_CHARS))
+        return Json(shown(*self.row_of(request), WHOLE_CHARS))
+
+    def strip(self, request: Request) -> Json:
+        return Json(strip_of(self.row_of(request)[0]))
 
     def groups(self, request: Request) -> Json:
         start = whole(request.query_params.get("start"), 0)
@@ -217,6 +217,14 @@ class Dashboard:
         if path is None:
             raise HTTPException(404, f"no completions {name!r} in this run")
         return self.shelf.index(path)
+
+    def row_of(self, request: Request) -> tuple[dict, int]:
+        """The completion that is asked for, and its place."""
+        index = self.index_of(request)
+        place = whole(request.query_params.get("place"), 0)
+        if place >= len(index.entries):
+            raise HTTPException(404, f"no completion {place} here")
+        return index.rows([index.entries[place]])[0], place
 
     def curves_of(self, run: RunFolder) -> Curves:
         curves = kept(self._curves, run.name, lambda: Curves(run))

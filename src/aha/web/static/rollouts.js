@@ -47,6 +47,7 @@ function Groups({ run, file, fields, set, kinds }) {
     return html`<div class=${isOpen ? "group open" : "group"} key=${line.group}>
       <div class="line"><b>${puzzleText(line.puzzle, line.prompt)}</b>
         ${!single && html`<span class="dim num">${right} of ${line.cells.length}</span>`}
+        ${line.recorded && html`<span class="dim kept" title="its completions can be read token by token">▤ tokens</span>`}
         <span class="cells">${line.cells.map((cell) => html`<${Cell} key=${cell[0]} cell=${cell} choose=${choose} chosen=${isOpen && fields.get("place") === String(cell[0])} />`)}</span></div>
       ${isOpen && html`<${One} run=${run} file=${file} place=${fields.get("place") || line.cells[0][0]} cells=${line.cells} kinds=${kinds} set=${(place) => set({ place })} />`}
     </div>`;
