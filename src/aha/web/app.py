@@ -15,7 +15,7 @@ import aha
 from aha.web import habits
 from aha.web.comparing import Paired, compare_runs, config_differences, through_training
 from aha.web.completions import VERDICTS, WHOLE_CHARS, Shelf, groups_of, page_of, shown
-from aha.web.curves import Curves
+from aha.web.curves import DRAWN, Curves
 from aha.web.guard import Guard
 from aha.web.marks import KINDS
 from aha.web.reading import Lines, dumps
@@ -112,7 +112,7 @@ class Dashboard:
                 "names": curves.names(),
                 "last": curves.last(),
                 "place": f"{curves.lines.offset}.{evals_file.offset}",
-                "curves": curves.thinned(curves.names()),
+                "curves": curves.thinned(DRAWN),
             }
         )
 
@@ -123,7 +123,7 @@ class Dashboard:
 
     def curves(self, request: Request) -> Json:
         curves = self.curves_of(self.run_of(request))
-        names = request.query_params.getlist("name") or curves.names()
+        names = request.query_params.getlist("name") or DRAWN
         return Json({"steps": curves.rows, "curves": curves.thinned(names)})
 
     def habits(self, request: Request) -> Json:
@@ -134,7 +134,7 @@ class Dashboard:
     async def news(self, request: Request) -> StreamingResponse:
         run = self.run_of(request)
         place = request.headers.get("last-event-id") or request.query_params.get("place")
-        return StreamingResponse(news(run, offsets_of(place)), media_type="text/event-stream")
+        return StreamingResponse(news(run, offsets_of(place, run)), media_type="text/event-stream")
 
     # -- completions -------------------------------------------------------------------------
 

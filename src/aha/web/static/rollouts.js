@@ -1,7 +1,7 @@
 // The completions of a step or a test: groups with their rewards and advantages, or a filtered list.
 
 import {
-  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, Failure, Choice, Pager, useKeys,
+  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, Failure, Choice, Pager, useKeys, useNews,
 } from "/static/lib.js";
 import { Completion, Legend } from "/static/completion.js";
 
@@ -87,7 +87,7 @@ function List({ run, file, fields, set, kinds }) {
 }
 
 export function Rollouts({ run, fields, kinds }) {
-  const { content: files, error } = useLoad(api(run, "files"), 2000);
+  const { content: files, error } = useLoad(api(run, "files"), 10_000, useNews(run));
   const [follow, setFollow] = useState(false);
   const [typed, setTyped] = useState(fields.get("text") || "");
   const set = (change) => {
