@@ -1,9 +1,9 @@
 """The exact detector: milliseconds to read one completion of about 300 tokens.
 
-Measured: `behaviors.detector.read` on completions of the corpus writer (three numbers, the mix that
-aha-tiny has read) that have between 280 and 320 of aha-tiny's tokens; the whole of them once is a
-round. Wall and processor milliseconds of one completion, medians of the rounds. The counts of all of
-them together are filed as well, so that a faster detector that counts otherwise is seen.
+Measured: `behaviors.detector.read` on completions of the corpus writer (the mix that aha-tiny has
+read) that have between 280 and 320 of aha-tiny's tokens; all of them once is a round. Wall and
+processor milliseconds of one completion, medians of the rounds. The counts of all of them together
+are filed as a hash, so that a faster detector that counts otherwise is seen.
 
 Not measured: `annotate`, which the dashboard calls and which keeps marks besides; free text.
 """

@@ -6,6 +6,7 @@ import webbrowser
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from aha.core.errors import ConfigError
 from aha.web.app import make_app
@@ -22,13 +23,17 @@ def serve(root: Path, host: str, port: int, open_browser: bool) -> None:
     print(f"aha dash: {where}  (Ctrl-C stops it)", flush=True)
     if open_browser:
         webbrowser.open(where)
+    asyncio.run(server_of(make_app(root, host, token)).serve(sockets=[listener]))
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
     settings = uvicorn.Config(
-        make_app(root, host, token),
+        app,
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=1,  # open streams would hold the door for ever
     )
-    asyncio.run(uvicorn.Server(settings).serve(sockets=[listener]))
+    return uvicorn.Server(settings)
 
 
 def listen(host: str, port: int) -> socket.socket:
