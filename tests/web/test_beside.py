@@ -18,7 +18,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def runs_at(url: str) -> list[str]:
     base = url.partition("#")[0]
-    with DIRECT.open(f"{base}api/runs", timeout=60) as answer:
+    with DIRECT.open(f"{base}api/runs", timeout=200) as answer:
         return [run["name"] for run in json.load(answer)["runs"]]
 
 
@@ -45,10 +45,12 @@ def test_it_does_not_outlive_a_parent_that_is_killed(run):
         "print(beside.url, beside.process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    url, _ = parent.stdout.readline().split()
-    assert runs_at(url) == ["demo"]
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    try:
+        url, _ = parent.stdout.readline().split()
+        assert runs_at(url) == ["demo"]
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -57,6 +59,13 @@ def test_it_does_not_outlive_a_parent_that_is_killed(run):
             return
         time.sleep(0.1)
     pytest.fail("it is still there")
+
+
+def test_an_open_page_at_the_end_is_no_error(run, capfd):
+    with Beside(run, port=0) as beside:
+        stream = DIRECT.open(f"{beside.url.partition('#')[0]}api/runs/demo/news", timeout=200)
+        assert stream.readline() == b"retry: 500\n"
+    assert beside.process.returncode == 0 and capfd.readouterr().err == ""
 
 
 def test_it_loads_no_torch():

@@ -7,6 +7,7 @@ process to come up.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from aha.web.serve import address, listen, server_of
 
 HOST, PORT = "127.0.0.1", 8765
 PATIENCE_S = 5.0
-LOWER = 10  # of the priority, in the units of `nice`
+LOWER = 5  # of the priority, in the units of `nice`: beside two busy threads a quarter of a core
 
 
 class Beside:
@@ -68,6 +69,9 @@ def stay(root: Path, number: int) -> None:
 
 def leave_with_parent(server: uvicorn.Server) -> None:
     sys.stdin.buffer.read()
+    # Pages that are still open are hung up on, which uvicorn would report as errors on a terminal
+    # that shows the end of the run.
+    logging.disable(logging.CRITICAL)
     server.should_exit = True
 
 
