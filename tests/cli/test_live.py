@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,27 @@ def test_sigterm_finishes_the_step_saves_and_resume_completes_bit_equal(aha, fol
     assert all(torch.equal(one[name], other[name]) for name in one)
     base = load_file(folder / "base" / "model.safetensors")
     assert any(not torch.equal(one[name], base[name]) for name in one), "nothing was learnt"
+
+
+def test_a_run_serves_its_dashboard_and_takes_it_along(folder):
+    done = start(folder, "mine.toml", "--name", "seen", "--dash")
+    line = ""
+    while "watch it in a browser" not in line:
+        line = done.stdout.readline()
+        assert line, "the run ended without an address"
+    base = line.split("browser: ")[1].partition("#")[0]
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"{base}api/runs/seen", timeout=60) as answer:
+        assert json.load(answer)["config"]["steps"] == STEPS
+    done.send_signal(signal.SIGINT)
+    out, _ = done.communicate(timeout=200)
+    assert done.returncode == 0, out
+    with pytest.raises(OSError):
+        direct.open(f"{base}api/runs/seen", timeout=60)
+
+
+def test_without_a_terminal_a_run_only_says_how_to_watch_it(folder):
+    done = start(folder, "mine.toml", "--name", "unseen", "--steps", "1")
+    out, _ = done.communicate(timeout=200)
+    assert done.returncode == 0 and "run `aha dash` in another terminal" in out
+    assert "http://" not in out

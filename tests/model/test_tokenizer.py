@@ -6,7 +6,9 @@ from itertools import islice
 import pytest
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
 from aha.core.errors import ModelError
@@ -125,3 +127,21 @@ def test_a_missing_or_broken_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(ModelError, match="tokenizer_config.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_pieces_are_what_each_token_adds():
+    tokenizer = build_tokenizer()
+    text = "82-7=75 need\n</think>"
+    ids = [*tokenizer.encode(text), *tokenizer.stop_ids]
+    assert tokenizer.pieces(ids) == [*"82-7=75", " need", "\n", "</think>", "<|endoftext|>"]
+
+
+def test_pieces_of_a_character_of_several_tokens():
+    """Byte-level BPE without merges spells é as two tokens and the sign of a thumb as four."""
+    alphabet = {char: i for i, char in enumerate(sorted(ByteLevel.alphabet()))}
+    fast = FastTokenizer(BPE(vocab=alphabet, merges=[]))
+    fast.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    fast.decoder = ByteLevelDecoder()
+    tokenizer = Tokenizer(fast, stop=(0,), pad="!")
+    pieces = tokenizer.pieces(fast.encode("né 👍!").ids)
+    assert pieces == ["n", "", "é", " ", "", "", "", "👍", "!"]

@@ -58,9 +58,10 @@ def test_it_writes_what_the_torch_loop_writes(shape, temperature):
     assert len(same) >= len(torch_loop) - 1
     for one, other in same:
         assert one.finish == other.finish and one.text == other.text
-        torch.testing.assert_close(
-            torch.tensor(one.logprobs), torch.tensor(other.logprobs), rtol=1e-4, atol=1e-4
-        )
+        for said in ("logprobs", "entropies"):
+            theirs, ours = torch.tensor(getattr(one, said)), torch.tensor(getattr(other, said))
+            assert len(theirs) == len(one.tokens)
+            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """The native engine: recorded log-probs, independence of the batch, ends, order and limits."""
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -323,12 +324,14 @@ def test_draw_follows_the_softmax(temperature):
     logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
     n = 20_000
     noise = torch.from_numpy(uniforms(99, n))[:, None]
-    tokens, logprobs = draw(logits.expand(n, 8), noise, temperature)
+    tokens, logprobs, entropies = draw(logits.expand(n, 8), noise, temperature)
     wanted = torch.softmax(logits / temperature, 0)
     counts = torch.bincount(tokens, minlength=8)
     chi_square = ((counts - n * wanted) ** 2 / (n * wanted)).sum()
     assert chi_square < 24.3, counts / n
     torch.testing.assert_close(logprobs, wanted.log()[tokens], rtol=1e-5, atol=1e-5)
+    entropy = -(wanted * wanted.log()).sum().expand(n)
+    torch.testing.assert_close(entropies, entropy, rtol=1e-5, atol=1e-5)
 
 
 def test_draw_inverts_the_distribution_at_the_noise():
@@ -342,4 +345,7 @@ def test_draw_never_takes_a_token_of_probability_zero():
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).expand(2_000, 5)
     noise = torch.from_numpy(uniforms(1, 2_000))[:, None]
     noise[:2, 0] = torch.tensor([2.0**-54, 1 - 2.0**-54])
-    assert set(draw(logits, noise, 1.0)[0].tolist()) == {1, 3}
+    tokens, _, entropies = draw(logits, noise, 1.0)
+    assert set(tokens.tolist()) == {1, 3}
+    # Two of probability one half: ln 2 nats, and what cannot come adds nothing.
+    torch.testing.assert_close(entropies, torch.full((2_000,), math.log(2)))

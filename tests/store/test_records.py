@@ -2,7 +2,7 @@
 
 import json
 
-from aha.store.records import append, read_rows, truncate_after
+from aha.store.records import append, drop_half_line, read_rows, truncate_after
 
 
 def steps(path) -> list[int]:
@@ -62,3 +62,15 @@ def test_after_truncate_a_half_written_line_does_not_swallow_the_next_row(tmp_pa
     append(path, [{"step": 3}])
     assert steps(path) == [1, 2, 3]
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_a_half_line_is_cut_off(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    drop_half_line(path)
+    assert not path.exists()
+    path.write_text('{"a": 1}\n{"a": ')
+    drop_half_line(path)
+    append(path, [{"a": 2}])
+    assert list(read_rows(path)) == [{"a": 1}, {"a": 2}]
+    drop_half_line(path)
+    assert list(read_rows(path)) == [{"a": 1}, {"a": 2}]

@@ -252,3 +252,13 @@ def test_forgetting_the_critic_would_be_noticed():
     for one in (trainer, other):
         one.step(one.problems())
     assert not torch.equal(weights(trainer.decoder), weights(other.decoder))
+
+
+def test_the_report_tells_what_each_token_got():
+    trainer = make(config(critic={"warmup": 1}))
+    report = trainer.step(trainer.problems())
+    assert [len(group) for group in report.credits] == [len(group) for group in report.groups]
+    for group, credits, means in zip(report.groups, report.credits, report.advantages, strict=True):
+        for one, credit, mean in zip(group, credits, means, strict=True):
+            assert len(credit) == len(one.completion.tokens)
+            assert sum(credit) / len(credit) == pytest.approx(mean, abs=1e-5)

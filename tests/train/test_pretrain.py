@@ -67,8 +67,10 @@ def test_what_is_no_puzzle_is_a_page_of_arithmetic(texts):
     for page in pages:
         target, rest = re.fullmatch(r"(?: target (\d+)\n)?((?:.+\n)+)", page).groups()
         words = " (yes|no|need)" if target else ""
-        line = rf"(\d+[-+*/]\d+=\d+{words}|\d+/\d+)\n"
+        line = rf"(\d+[-+*/]\d+=\d+{words}|\d+[-/]\d+)\n"
         assert re.fullmatch(rf"({line}){{6,15}}", rest), page
+        for a, op, b in re.findall(r"^(\d+)([-/])(\d+)$", rest, re.MULTILINE):
+            assert int(a) < int(b) if op == "-" else int(a) % int(b), f"{a}{op}{b} in {page}"
         assert target is None or int(target) not in HELD_OUT_TARGETS
 
 

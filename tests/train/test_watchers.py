@@ -1,5 +1,7 @@
 """What happens between steps: rows, files, pictures of progress."""
 
+from dataclasses import replace
+
 import pytest
 
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
@@ -9,11 +11,14 @@ from aha.train.watchers import (
     Record,
     Show,
     Stopwatch,
+    by_interest,
     completion_rows,
     most_telling,
     step_row,
     time_to_aha,
 )
+
+from ..tiny import TOKENIZER
 
 PROMPT = Prompt(Problem("p", "made up", {"numbers": (1, 2), "target": 3}), "1 2 = 3?", (1, 2))
 
@@ -59,16 +64,47 @@ def test_a_row_by_hand():
 
 
 def test_every_completion_is_written_with_its_group_and_its_advantage():
-    rows = list(completion_rows(report()))
+    rows = list(completion_rows(report(), TOKENIZER, 0))
     assert [row["group"] for row in rows] == [0, 0, 1, 1, 2, 2]
     assert [row["advantage"] for row in rows] == [0.0, 0.0, -0.5, 0.5, 0.0, 0.0]
     assert rows[3] | {"tokens": 8} == rows[3]
     assert {"id", "prompt", "completion", "reward", "reason", "finish", "step"} <= rows[0].keys()
 
 
+def test_the_most_telling_group_is_written_token_by_token():
+    text = "3+7=10"
+    ids = (*TOKENIZER.encode(text), *TOKENIZER.stop_ids)
+    told = report()
+    completion = Completion(PROMPT, ids, (-0.12345,) * 7, text, "stop", entropies=(0.98765,) * 7)
+    group = (replace(told.groups[1][0], completion=completion), told.groups[1][1])
+    told = replace(told, groups=(told.groups[0], group, told.groups[2]))
+    rows = list(completion_rows(told, TOKENIZER, 1))
+    assert [i for i, row in enumerate(rows) if "pieces" in row] == [2, 3]
+    assert rows[2]["pieces"] == [*text, "<|endoftext|>"]
+    assert rows[2]["logprobs"] == [-0.123] * 7 and rows[2]["entropies"] == [0.988] * 7
+    # This engine told no entropies, and no critic judged its tokens.
+    assert len(rows[3]["logprobs"]) == 8 and not {"entropies", "advantages"} & rows[3].keys()
+
+
+def test_what_a_critic_said_of_each_token_is_written():
+    told = report()
+    credits = tuple(
+        tuple(tuple(0.1 * t for t in range(len(one.completion.tokens))) for one in group)
+        for group in told.groups
+    )
+    rows = list(completion_rows(replace(told, credits=credits), TOKENIZER, 1))
+    assert rows[2]["advantages"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert "advantages" not in rows[0]
+
+
+def test_groups_by_interest():
+    # None right, one of two, all: the hardest with a right one first, the hopeless last.
+    assert by_interest(report()) == [1, 2, 0]
+
+
 def test_record_writes_both_files_and_hands_the_row_on(tmp_path):
     run, told = Run.create(tmp_path / "run", {}), []
-    record = Record(run, Stopwatch(100.0), told.append)
+    record = Record(run, Stopwatch(100.0), told.append, TOKENIZER, 1)
     record(report(1))
     record(report(2))
     rows = list(read_rows(run.metrics))

@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PLACES = (
@@ -26,16 +25,6 @@ CHROMIUM = find_chromium()
 NO_CHROMIUM = "no Chromium found: apt-get install -y chromium, or set AHA_CHROMIUM"
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)  # a model has to be opened first, torch before it
-
-
-@pytest.fixture(scope="module")
-def chromium():
-
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that a container lacks; every page here is our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visit:

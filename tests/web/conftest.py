@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
+
+from .browser import CHROMIUM
 
 RIGHT = "3+7=10\n10+25=35 no\n25*3=75\n75+7=82 yes\n</think>\n<answer>25*3+7</answer>"
 WRONG = "3+7=10\n10+25=35 no\n</think>\n<answer>3+7+25</answer>"
@@ -23,6 +26,17 @@ def row(place: int, correct: bool, **more) -> dict:
         "correct": correct,
         "reason": "makes 82 of every number once" if correct else "makes 35, not 82",
         **more,
+    }
+
+
+def with_tokens(row: dict) -> dict:
+    """The row as a run writes it for a telling group: token 3 has log-prob -3, entropy 1.5."""
+    pieces = [*row["completion"], "<|endoftext|>"]
+    numbers = [float(n % 5) for n in range(len(pieces))]
+    return row | {
+        "pieces": pieces,
+        "logprobs": [-n for n in numbers],
+        "entropies": [n / 2 for n in numbers],
     }
 
 
@@ -107,3 +121,13 @@ def write_step(path: Path, step: int, **more) -> None:
 @pytest.fixture
 def run(tmp_path) -> Path:
     return make_run(tmp_path / "runs" / "demo")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser for the tests of one file."""
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container lacks; every page here is our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -9,8 +9,8 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit, chromium  # noqa: F401
-from .conftest import make_run, metrics, row, write_rows, write_step
+from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
+from .conftest import make_run, metrics, row, with_tokens, write_rows, write_step
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 EVIL = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
@@ -32,7 +32,7 @@ def url(runs):
 
 
 @pytest.fixture
-def visit(chromium, url):  # noqa: F811
+def visit(chromium, url):
     context = chromium.new_context(viewport={"width": 1200, "height": 900})
     visit = Visit(context.new_page(), url)
     yield visit
@@ -107,6 +107,33 @@ def test_a_group_opens_with_marks_reward_advantage_and_reason(visit):
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.locator(".completion", has_text="makes 35, not 82").wait_for()
+
+
+def test_a_completion_token_by_token_with_the_keyboard_alone(visit, runs):
+    run = make_run(runs / "tokens", steps=2)
+    rows = [row(0, True, group=0, advantage=0.5), row(1, True, group=1, advantage=-0.25)]
+    write_rows(run / "completions" / "step_000003.jsonl", [rows[0], with_tokens(rows[1])])
+    page = visit.go("#/run/tokens/rollouts?file=step_000003&view=list")
+    old, new = (page.locator(".completion").nth(n) for n in (0, 1))
+    old.get_by_text("Token by token (not recorded)").press("Enter")
+    old.get_by_text("No tokens were recorded for this completion").wait_for()
+    summary = new.get_by_text("Token by token", exact=True)
+    summary.press("Enter")
+    strip = new.get_by_role("listbox")
+    strip.wait_for()
+    strip.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    said = new.get_by_role("status")
+    for words in ("token 4 of", "log-prob -3.000 (5.0 %)", "entropy 1.500", "advantage −0.250"):
+        expect(said).to_contain_text(words)
+    # A bar beside the colour: the fourth token was a surprise, the first was certain.
+    tokens = strip.get_by_role("option")
+    assert "█" in tokens.nth(3).inner_text() and "█" not in tokens.nth(0).inner_text()
+    new.get_by_role("button", name="advantage", exact=True).press("Enter")
+    expect(tokens.nth(3)).to_contain_text("▼")
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
 def test_filters(visit):

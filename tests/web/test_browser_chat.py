@@ -13,7 +13,7 @@ from aha.web.app import make_app
 from aha.web.serve import listen, server_of
 
 from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
-from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit, chromium  # noqa: F401
+from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
 from .conftest import RIGHT, make_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def visiting(chromium):  # noqa: F811
+def visiting(chromium):
     """Opens a page of a server in a window of its own; looks for faults at the end."""
     opened = []
 

@@ -40,7 +40,7 @@ def test_a_stream_begins_where_the_page_stopped_and_follows_the_files(run):
                 seen[name] += [row["step"] for row in data[name]]
         assert seen == {"metrics": [6], "evals": [6]}
         # A browser that comes back with the last id gets nothing twice.
-        again = Listener(run, offsets_of(place))
+        again = Listener(run, offsets_of(place, RunFolder(run)))
         write_rows(run / "metrics.jsonl", [metrics(7)])
         assert [row["step"] for row in (await again.event("rows"))[1]["metrics"]] == [7]
 
@@ -74,8 +74,8 @@ def test_a_run_that_was_cut_back_says_so(run):
 
 
 @pytest.mark.parametrize("text", [None, "", "1", "a.b", "1.2.3", "-1.0", "9" * 40 + ".1", "١.٢"])
-def test_a_place_that_makes_no_sense_is_the_beginning(text):
-    assert offsets_of(text) == (0, 0)
+def test_a_place_that_makes_no_sense_is_the_beginning(run, text):
+    assert offsets_of(text, RunFolder(run)) == (0, 0)
 
 
 def test_many_rows_come_in_several_events():
@@ -83,3 +83,13 @@ def test_many_rows_come_in_several_events():
     parts = parts_of({"metrics": (rows, True), "evals": ([], False)})
     assert [len(part["metrics"]) for part in parts] == [ROWS, 1]
     assert [part["anew"] for part in parts] == [["metrics"], []]
+
+
+def test_the_end_is_behind_the_last_whole_line_of_both_files(run):
+    sizes = tuple((run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals"))
+    assert offsets_of("end", RunFolder(run)) == sizes
+    with (run / "metrics.jsonl").open("a") as out:
+        out.write('{"step": 6')  # being written: the news must bring it when it is whole
+    assert offsets_of("end", RunFolder(run)) == sizes
+    (run / "evals.jsonl").unlink()
+    assert offsets_of("end", RunFolder(run)) == (sizes[0], 0)

@@ -185,9 +185,12 @@ def parse(text: str, limit: int | None = None) -> tuple[Event, ...]:
 
 def _release(text: str, held: list[re.Match], after: int, events: list[Event]) -> None:
     """Add the calculations of a chain that is complete; `after` is where the next thing begins."""
-    if len(held) == 1 and held[0].lastindex == 4:
-        _judge(text, _plain(held[0]), after, events)
-        return
+    if len(held) == 1:
+        if held[0].lastindex == 4:
+            _judge(text, _plain(held[0]), after, events)
+            return
+        if held[0]["relation"] is None:  # a plan: not worth taking apart
+            return
     calcs = list(_chain(held))
     for calc, following in zip_longest(calcs, calcs[1:]):
         _judge(text, calc, after if following is None else following.start, events)

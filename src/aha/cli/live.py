@@ -1,6 +1,8 @@
 """A run in the terminal: one line a step, a completion now and then, a report card at the end."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from aha.core.config import RunConfig
+from aha.core.errors import AhaError
 from aha.core.records import Graded
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
@@ -101,7 +104,30 @@ def completion_panel(one: Graded, title: str, lines: int = 16) -> Panel:
     )
 
 
-def start(cfg: RunConfig, path: Path, budget: str | None = None) -> None:
+@contextmanager
+def watched(path: Path, wanted: bool | None) -> Iterator[None]:
+    """Say where the run can be watched; with `wanted`, or in a terminal unless told otherwise,
+    serve it there while it lasts. A run without a dashboard is still a run."""
+    if wanted is False or not (wanted or console.is_terminal):
+        hint = "watch it in a browser: run `aha dash` in another terminal"
+        console.print(hint, soft_wrap=True)
+        yield
+        return
+    from aha.web.beside import Beside
+
+    try:
+        beside = Beside(path)
+    except (AhaError, OSError) as error:
+        console.print(f"[yellow]no dashboard: {escape(str(error))}[/yellow]", soft_wrap=True)
+        yield
+        return
+    with beside:
+        hint = f"watch it in a browser: {beside.url} while this lasts, with `aha dash` later"
+        console.print(escape(hint), soft_wrap=True)
+        yield
+
+
+def start(cfg: RunConfig, path: Path, budget: str | None = None, dash: bool | None = None) -> None:
     screen = Screen(cfg)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     experiment = Experiment.start(cfg, path, screen.listener())
@@ -109,13 +135,13 @@ def start(cfg: RunConfig, path: Path, budget: str | None = None) -> None:
     model = experiment.trainer.decoder
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
-        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}\n"
-        "watch it in a browser: run `aha dash` in another terminal"
+        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
     )
-    finish(experiment.run_all(), cfg)
+    with watched(path, dash):
+        finish(experiment.run_all(), cfg)
 
 
-def resume_run(path: Path, budget: str | None = None) -> None:
+def resume_run(path: Path, budget: str | None = None, dash: bool | None = None) -> None:
     cfg = RunConfig()
     screen = Screen(cfg)
     experiment = Experiment.resume(path, screen.listener())
@@ -124,7 +150,8 @@ def resume_run(path: Path, budget: str | None = None) -> None:
         experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} goes on after step {step}")
-    finish(experiment.run_all(), experiment.cfg)
+    with watched(path, dash):
+        finish(experiment.run_all(), experiment.cfg)
 
 
 def finish(outcome: Outcome, cfg: RunConfig) -> None:

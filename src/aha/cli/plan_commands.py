@@ -17,10 +17,14 @@ def plan(
 
     Parameters
     ----------
-    recipe: packaged recipe or TOML file; `--model Qwen2.5-0.5B` plans it for another model.
-    cards: a table of machines of your own, like aha/plan/cards.toml.
-    mean_tokens: of a completion; half of rollout.max_new_tokens unless given.
-    json: print one JSON object.
+    recipe
+        packaged recipe or TOML file; `--model Qwen2.5-0.5B` plans it for another model.
+    cards
+        a table of machines of your own, like aha/plan/cards.toml.
+    mean_tokens
+        of a completion; half of rollout.max_new_tokens unless given.
+    json
+        print one JSON object.
     """
     from aha.cli.planning import print_plan
 

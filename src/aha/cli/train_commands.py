@@ -9,14 +9,24 @@ from aha.core.errors import ConfigError
 
 @app.command
 def demo(
-    *overrides: Overrides, seed: int = 0, name: str | None = None, dry_run: bool = False
+    *overrides: Overrides,
+    seed: int = 0,
+    name: str | None = None,
+    dash: bool | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
 
     Takes minutes on two CPU cores and no network. `--key value` overrides the recipe.
+
+    Parameters
+    ----------
+    dash
+        serve the dashboard while it runs; in a terminal it does, unless `--no-dash` says not to.
     """
     path = Path("runs") / (name or free_name("demo"))
-    start_run(find_recipe("demo"), path, ("--seed", str(seed), *overrides), dry_run)
+    overrides = ("--seed", str(seed), *overrides)
+    start_run(find_recipe("demo"), path, overrides, dry_run, dash=dash)
 
 
 @app.command
@@ -26,6 +36,7 @@ def train(
     name: str | None = None,
     resume: Path | None = None,
     budget: str | None = None,
+    dash: bool | None = None,
     dry_run: bool = False,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
@@ -40,6 +51,9 @@ def train(
         run folder to go on with, from its last checkpoint.
     budget
         "2h", "30min" or "5usd": stop before more is spent, with a checkpoint to go on from.
+    dash
+        serve the dashboard while it runs, at a lower priority and for this machine alone; in a
+        terminal it does, unless `--no-dash` says not to.
     dry_run
         print the resolved config and leave.
     """
@@ -48,12 +62,13 @@ def train(
             raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
         from aha.cli.live import resume_run
 
-        resume_run(resume, budget)
+        resume_run(resume, budget, dash)
         return
     if recipe is None:
         raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
     found = find_recipe(recipe)
-    start_run(found, Path("runs") / (name or free_name(found.stem)), overrides, dry_run, budget)
+    path = Path("runs") / (name or free_name(found.stem))
+    start_run(found, path, overrides, dry_run, budget, dash)
 
 
 def start_run(
@@ -62,6 +77,7 @@ def start_run(
     overrides: tuple[str, ...],
     dry_run: bool,
     budget: str | None = None,
+    dash: bool | None = None,
 ) -> None:
     from aha.core.config import load_config
 
@@ -75,7 +91,7 @@ def start_run(
         return
     from aha.cli.live import start
 
-    start(cfg, path, budget)
+    start(cfg, path, budget, dash)
 
 
 @app.command

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from aha.cli.app import app
+from aha.cli.app import Count, app
 
 
 @app.command
@@ -53,7 +53,18 @@ def compare(first: Path, second: Path) -> None:
 
 
 @app.command
-def behaviors(path: Path, *, json: bool = False) -> None:
+def behaviors(
+    path: Path,
+    *,
+    json: bool = False,
+    judge: str | None = None,
+    judge_model: str | None = None,
+    judge_n: Count = 100,
+    judge_seed: int = 0,
+    judge_workers: Count = 4,
+    judge_tokens: Count = 1_024,
+    judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
+) -> None:
     """Count what completions do (attempts, checks, going back ...) in a file or a run.
 
     Parameters
@@ -62,7 +73,38 @@ def behaviors(path: Path, *, json: bool = False) -> None:
         JSON lines of {numbers, target, completion}, or a run folder.
     json
         print JSON lines.
+    judge
+        address of an OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama ...) whose model counts
+        as well; prints how far it agrees with the detector. A key is read from AHA_JUDGE_KEY.
+    judge_model
+        the model that it serves.
+    judge_n
+        completions to ask about, four questions each.
+    judge_seed
+        of their choice and of the answers.
+    judge_workers
+        questions at a time.
+    judge_tokens
+        of an answer at most.
+    judge_timeout
+        seconds to wait for an answer before asking again.
     """
+    if judge or judge_model:
+        from aha.behaviors.judge import Judge
+        from aha.cli.judging import check_judge, judge_behaviours, key_of_environment
+
+        check_judge(judge, judge_model)
+        asked = Judge(
+            judge,
+            judge_model,
+            key_of_environment(),
+            judge_seed,
+            judge_workers,
+            judge_timeout,
+            judge_tokens,
+        )
+        judge_behaviours(path, asked, judge_n, json)
+        return
     from aha.cli.watching import print_behaviours
 
     print_behaviours(path, json)

@@ -41,6 +41,8 @@ class Completion:
 
     `logprobs` are the log-probabilities (nats) under which each token was sampled, by the policy
     whose weights had had `version` updates. `text` is decoded once and is what gets graded.
+    `entropies` (nats) are those of the distributions that the tokens were drawn from; none where
+    an engine does not tell them.
     """
 
     prompt: Prompt
@@ -49,9 +51,11 @@ class Completion:
     text: str
     finish: Finish
     version: int = 0
+    entropies: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.logprobs), "a token without its log-prob"
+        assert len(self.entropies) in (0, len(self.tokens)), "a token without its entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Graded:
 class StepReport:
     """What one RL step did, for the watchers. The step itself logs and saves nothing.
 
-    `groups` has the graded completions by prompt, `advantages` one number for each of them.
+    `groups` has the graded completions by prompt, `advantages` one number for each of them;
+    `credits` has one for each of their tokens where a critic judged tokens, else nothing.
     `numbers` are scalars (loss, gradient norm, entropy ...), `seconds` the wall time by phase.
     """
 
@@ -84,3 +89,4 @@ class StepReport:
     advantages: tuple[tuple[float, ...], ...]
     numbers: Mapping[str, float]
     seconds: Mapping[str, float]
+    credits: tuple[tuple[tuple[float, ...], ...], ...] = ()

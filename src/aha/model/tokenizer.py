@@ -6,6 +6,7 @@ tokens. Text is encoded once, when a prompt is made, and decoded once, when a co
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex
@@ -20,6 +21,7 @@ from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+PIECE_TOKENS = 8  # no character has more bytes than four, and no token less than one
 WORDS = ("numbers", " target", " yes", " no", " need", "aim", "multiply", " times", "check", "back")
 
 # The split pattern of Qwen2's tokenizer: one digit a piece, words with their leading space.
@@ -45,6 +47,7 @@ class Tokenizer:
         template: str | None = None,
     ):
         self.fast, self.settings, self.template = fast, settings, template
+        self._alone: dict[int, str] = {}  # the text of single tokens
         ids = (token if isinstance(token, int) else self.id_of(token) for token in stop)
         self.stop_ids = tuple(dict.fromkeys(ids))
         pad_id = fast.token_to_id(pad)
@@ -94,6 +97,26 @@ class Tokenizer:
         """The text of `ids`, tags included, stop and pad tokens left out."""
         silent = {self.pad_id, *self.stop_ids}
         return self.fast.decode([i for i in ids if i not in silent], skip_special_tokens=False)
+
+    def pieces(self, ids: list[int] | tuple[int, ...]) -> list[str]:
+        """What each token adds to the text, stop tokens by their names.
+
+        Where tokens do not read alone as they read together (a space that sentencepiece drops, a
+        character of several tokens), each is what the text grows by over a few tokens before it.
+        """
+        read = partial(self.fast.decode, skip_special_tokens=False)
+        for token in ids:
+            if token not in self._alone:
+                self._alone[token] = read([token])
+        alone = [self._alone[token] for token in ids]
+        if "".join(alone) == read(list(ids)):
+            return alone
+        found = []
+        for end in range(1, len(ids) + 1):
+            some = list(ids[max(0, end - PIECE_TOKENS) : end])
+            before, after = read(some[:-1]), read(some)
+            found.append(after[len(before.rstrip("\ufffd")) :].rstrip("\ufffd"))
+        return found
 
     def say(self, text: str) -> str:
         """A prompt as this model was taught to read it: a conversation written in ChatML comes

@@ -37,7 +37,8 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_int32) for name in "stops threads".split()),
         ("temperature", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in "prompt_tokens prompt_ends stop_tokens".split()),
-        *((name, ctypes.c_void_p) for name in "prompt_of seeds tokens counts logprobs".split()),
+        *((name, ctypes.c_void_p) for name in "prompt_of seeds tokens counts".split()),
+        *((name, ctypes.c_void_p) for name in "logprobs entropies".split()),
     ]
 
 
@@ -82,9 +83,9 @@ class CompiledLoop:
 
     def generate(
         self, prompts: list[tuple[int, ...]], seeds: list[list[int]], stop: list[int], s: Sampling
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One row for every seed of every prompt: tokens and log-probs [B, max_new_tokens], and
-        how many of them are real [B]."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One row for every seed of every prompt: tokens, their log-probs and the entropies of
+        what they were drawn from [B, max_new_tokens], and how many of them are real [B]."""
         rows = sum(map(len, seeds))
         given = {
             "prompt_tokens": np.array([t for prompt in prompts for t in prompt], np.int32),
@@ -95,6 +96,7 @@ class CompiledLoop:
             "tokens": np.zeros((rows, s.max_new_tokens), np.int32),
             "counts": np.zeros(rows, np.int32),
             "logprobs": np.zeros((rows, s.max_new_tokens), np.float32),
+            "entropies": np.zeros((rows, s.max_new_tokens), np.float32),
         }
         job = _Job(
             len(prompts),
@@ -108,7 +110,7 @@ class CompiledLoop:
         )
         if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
             raise MemoryError("no memory for the keys and values of the rows")
-        return given["tokens"], given["logprobs"], given["counts"]
+        return given["tokens"], given["logprobs"], given["entropies"], given["counts"]
 
 
 def bias_of(layer: tuple) -> torch.Tensor:

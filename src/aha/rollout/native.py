@@ -51,6 +51,7 @@ class Row:
     seed: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
     ended: bool = False
 
 
@@ -72,6 +73,7 @@ class Slots:
         self.noise = torch.zeros((size, max_new), dtype=torch.float64)
         self.tokens = torch.zeros((size, max_new), dtype=torch.long)
         self.logprobs = torch.zeros((size, max_new), dtype=torch.float32)
+        self.entropies = torch.zeros((size, max_new), dtype=torch.float32)
         self.last = torch.zeros(size, dtype=torch.long, device=device)
         self.num_alive = 0
         self.longest = 0
@@ -92,13 +94,21 @@ class Slots:
         self.num_alive += len(rows)
         self.longest = max(self.longest, prompts.capacity)
 
-    def write(self, first: int, tokens_B: torch.Tensor, logprobs_B: torch.Tensor) -> None:
+    def write(
+        self,
+        first: int,
+        tokens_B: torch.Tensor,
+        logprobs_B: torch.Tensor,
+        entropies_B: torch.Tensor,
+    ) -> None:
         """Record one drawn token for each row from `first` on."""
         last = len(self.rows)
         places = self.used[first:last].clamp(max=self.max_new - 1)
         index = torch.arange(first, last)
         self.tokens[index, places] = tokens_B.cpu()
-        self.logprobs[index, places] = logprobs_B.cpu()
+        # One way from the device for both: each is a wait for the GPU.
+        both = torch.stack((logprobs_B, entropies_B)).cpu()
+        self.logprobs[index, places], self.entropies[index, places] = both
         self.last[first:last] = tokens_B
         self.used[first:last] += 1
 
@@ -107,6 +117,7 @@ class Slots:
         count = int(self.used[b])
         self.rows[b].tokens = self.tokens[b, :count].tolist()
         self.rows[b].logprobs = self.logprobs[b, :count].tolist()
+        self.rows[b].entropies = self.entropies[b, :count].tolist()
 
     def retire(self, stop: torch.Tensor) -> None:
         """End the rows that drew a stop token or have no tokens left."""
@@ -127,7 +138,7 @@ class Slots:
         """Move the live rows together."""
         kept = self.alive[: len(self.rows)].nonzero().flatten()
         count = len(kept)
-        for tensor in (self.used, self.noise, self.tokens, self.logprobs):
+        for tensor in (self.used, self.noise, self.tokens, self.logprobs, self.entropies):
             tensor[:count] = tensor[kept]
         on_device = kept.to(self.last.device)
         self.last[:count] = self.last[on_device]
@@ -222,7 +233,7 @@ class NativeEngine:
         """Fill in all rows in one call."""
         if not groups:
             return
-        tokens, logprobs, counts = self.compiled.generate(
+        tokens, logprobs, entropies, counts = self.compiled.generate(
             [group[0].prompt.tokens for group in groups],
             [[row.seed for row in group] for group in groups],
             self.stop.tolist(),
@@ -232,6 +243,7 @@ class NativeEngine:
         for b, row in enumerate(rows):
             row.tokens = tokens[b, : counts[b]].tolist()
             row.logprobs = logprobs[b, : counts[b]].tolist()
+            row.entropies = entropies[b, : counts[b]].tolist()
 
     def run(self, groups: list[list[Row]], sampling: Sampling) -> Iterator[Slots]:
         """Fill in all rows; yields after every token, so that a caller can watch."""
@@ -277,13 +289,15 @@ class NativeEngine:
             text=self.tokenizer.decode(row.tokens),
             finish="stop" if ended else "length",
             version=self.version,
+            entropies=tuple(row.entropies),
         )
 
 
 def draw(logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float) -> tuple:
-    """Tokens [B] by inverting the distribution at `noise`, with their log-probs [B], float32.
+    """Tokens [B] by inverting the distribution at `noise`, with their log-probs [B] and the
+    entropies [B] of the distribution, float32, in nats.
 
-    The log-probs are those of the tempered distribution, the one that is sampled and trained;
+    Both are of the tempered distribution, the one that is sampled and trained;
     greedy drawing (temperature 0) records those at temperature 1.
     """
     if temperature == 0.0:
@@ -296,4 +310,5 @@ def draw(logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float) ->
         tokens = torch.searchsorted(cumulative, edge).squeeze(1)
         tokens = tokens.clamp_(max=logits_BV.shape[1] - 1)
     logprobs_BV = torch.log_softmax(logits_BV, -1)
-    return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1)
+    entropies = torch.special.entr(logprobs_BV.exp()).sum(-1)
+    return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1), entropies

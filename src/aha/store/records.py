@@ -26,6 +26,15 @@ def read_rows(path: Path) -> Iterator[dict]:
                     continue
 
 
+def drop_half_line(path: Path) -> None:
+    """Cut off a last line that was not finished: what is appended would be lost in it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as lines:
+        content = lines.read()
+        lines.truncate(content.rfind(b"\n") + 1)
+
+
 def truncate_after(path: Path, key: str, last: int) -> None:
     """Drop what a crashed run wrote after its checkpoint: rows whose `key` is beyond `last`, and
     a line that it did not finish, which would swallow the next row."""

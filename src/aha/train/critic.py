@@ -65,6 +65,13 @@ class Judged:
         """The mean over a completion's tokens, for people to look at."""
         return self.advantages_PGT.sum(2) / self.mask_PGT.sum(2)
 
+    @property
+    def credits(self) -> tuple:
+        """The advantage of each token of each completion of each prompt, as plain numbers."""
+        rows = [tuple(row.tolist()) for row in self.rows("advantages_PGT")]
+        G = self.mask_PGT.shape[1]
+        return tuple(tuple(rows[first : first + G]) for first in range(0, len(rows), G))
+
     def __getitem__(self, places: slice) -> "Judged":
         """The same of some of the prompts."""
         tensors = (self.mask_PGT, self.values_PGT, self.returns_PGT, self.advantages_PGT)

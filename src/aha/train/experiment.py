@@ -197,7 +197,7 @@ class Experiment:
         elapsed = Stopwatch(self.elapsed_before)
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base)
         watchers = [
-            Record(self.run, elapsed, listener.step),
+            Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
             Show(cfg.show_every, listener.completion),
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,

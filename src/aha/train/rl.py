@@ -121,6 +121,7 @@ class RLTrainer:
             tuple(map(tuple, advantages_PG.tolist())),
             numbers,
             clock.seconds,
+            judged.credits if judged else (),
         )
 
     def answer(self, problems: list[Problem], again: int, clock: Clock) -> list[list[Graded]]:

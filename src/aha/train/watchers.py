@@ -1,11 +1,12 @@
 """What happens between steps: one small class each, called with every step's report."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
+from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
@@ -51,26 +52,58 @@ class Stopwatch:
 
 
 class Record:
-    """Writes metrics.jsonl and completions/step_*.jsonl, and hands the row on."""
+    """Writes completions/step_*.jsonl and metrics.jsonl, and hands the row on."""
 
-    def __init__(self, run: Run, elapsed: Stopwatch, tell: Callable[[dict], None]):
+    def __init__(
+        self,
+        run: Run,
+        elapsed: Stopwatch,
+        tell: Callable[[dict], None],
+        tokenizer: Tokenizer,
+        token_groups: int,
+    ):
         self.run, self.elapsed, self.tell = run, elapsed, tell
+        self.tokenizer, self.token_groups = tokenizer, token_groups
 
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
-        append(self.run.metrics, [row])
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
         path.unlink(missing_ok=True)
-        append(path, list(completion_rows(report)))
+        append(path, list(completion_rows(report, self.tokenizer, self.token_groups)))
+        # Last: whoever sees the step in the metrics finds its completions.
+        append(self.run.metrics, [row])
         self.tell(row)
 
 
-def completion_rows(report: StepReport):
-    """Every completion of a step with its group and its advantage."""
+def completion_rows(report: StepReport, tokenizer: Tokenizer, token_groups: int) -> Iterator[dict]:
+    """Every completion of a step with its group and its advantage; the most telling groups token
+    by token, which for all of them would be ten times the text."""
+    telling = by_interest(report)[:token_groups]
     pairs = zip(report.groups, report.advantages, strict=True)
     for index, (group, credits) in enumerate(pairs):
-        for one, credit in zip(group, credits, strict=True):
-            yield {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
+        for member, (one, credit) in enumerate(zip(group, credits, strict=True)):
+            row = {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
+            if index in telling:
+                row |= token_columns(one, tokenizer)
+                if report.credits:
+                    row["advantages"] = rounded(report.credits[index][member])
+            yield row
+
+
+def token_columns(one: Graded, tokenizer: Tokenizer) -> dict[str, list]:
+    """A completion token by token: its text, log-prob and entropy (nats)."""
+    completion = one.completion
+    columns = {
+        "pieces": tokenizer.pieces(completion.tokens),
+        "logprobs": rounded(completion.logprobs),
+        "entropies": rounded(completion.entropies),
+    }
+    return {name: column for name, column in columns.items() if column}
+
+
+def rounded(numbers: Sequence[float]) -> list[float]:
+    # Three digits are finer than any colour, and half of the file.
+    return [round(number, 3) for number in numbers]
 
 
 class Evaluate:
@@ -144,16 +177,16 @@ class Show:
             self.tell(report.version, most_telling(report))
 
 
+def by_interest(report: StepReport) -> list[int]:
+    """The places of the groups: hardest first of those with a right completion, then the rest."""
+    solved = [sum(one.correct for one in group) for group in report.groups]
+    return sorted(range(len(solved)), key=lambda place: (not solved[place], solved[place], place))
+
+
 def most_telling(report: StepReport) -> Graded:
     """The right completion of the hardest group that has one, else the first completion."""
-    hard = [
-        (sum(one.correct for one in group), index)
-        for index, group in enumerate(report.groups)
-        if any(one.correct for one in group)
-    ]
-    if not hard:
-        return report.groups[0][0]
-    return next(one for one in report.groups[min(hard)[1]] if one.correct)
+    group = report.groups[by_interest(report)[0]]
+    return next((one for one in group if one.correct), group[0])
 
 
 def time_to_aha(rows: list[dict], before: float, window: int = 3) -> float | None:

@@ -16,7 +16,7 @@ from aha.web import habits
 from aha.web.chat import Speak, answer_lines
 from aha.web.comparing import Paired, compare_runs, config_differences, through_training
 from aha.web.completions import VERDICTS, WHOLE_CHARS, Shelf, groups_of, page_of, shown
-from aha.web.curves import Curves
+from aha.web.curves import DRAWN, Curves
 from aha.web.guard import Guard
 from aha.web.marks import KINDS
 from aha.web.reading import Lines, dumps
@@ -24,6 +24,7 @@ from aha.web.report import POLICY as REPORT_POLICY
 from aha.web.report import report_html
 from aha.web.runs import RunFolder, RunsFolder
 from aha.web.stream import news, offsets_of
+from aha.web.strips import strip_of
 from aha.web.through import FAMILIES, through_time
 
 STATIC = Path(__file__).parent / "static"
@@ -63,6 +64,7 @@ class Dashboard:
             Route(f"{run}/files", self.files),
             Route(f"{run}/completions", self.completions),
             Route(f"{run}/completion", self.completion),
+            Route(f"{run}/strip", self.strip),
             Route(f"{run}/groups", self.groups),
             Route(f"{run}/through", self.through),
             Route(f"{run}/report", self.report),
@@ -113,7 +115,7 @@ class Dashboard:
                 "names": curves.names(),
                 "last": curves.last(),
                 "place": f"{curves.lines.offset}.{evals_file.offset}",
-                "curves": curves.thinned(curves.names()),
+                "curves": curves.thinned(DRAWN),
             }
         )
 
@@ -124,7 +126,7 @@ class Dashboard:
 
     def curves(self, request: Request) -> Json:
         curves = self.curves_of(self.run_of(request))
-        names = request.query_params.getlist("name") or curves.names()
+        names = request.query_params.getlist("name") or DRAWN
         return Json({"steps": curves.rows, "curves": curves.thinned(names)})
 
     def habits(self, request: Request) -> Json:
@@ -135,7 +137,7 @@ class Dashboard:
     async def news(self, request: Request) -> StreamingResponse:
         run = self.run_of(request)
         place = request.headers.get("last-event-id") or request.query_params.get("place")
-        return StreamingResponse(news(run, offsets_of(place)), media_type="text/event-stream")
+        return StreamingResponse(news(run, offsets_of(place, run)), media_type="text/event-stream")
 
     # -- completions -------------------------------------------------------------------------
 
@@ -155,12 +157,10 @@ class Dashboard:
         return Json(page_of(index, verdict, group, fields.get("text", "")[:200], start))
 
     def completion(self, request: Request) -> Json:
-        index = self.index_of(request)
-        place = whole(request.query_params.get("place"), 0)
-        if place >= len(index.entries):
-            raise HTTPException(404, f"no completion {place} here")
-        row = index.rows([index.entries[place]])[0]
-        return Json(shown(row, place, WHOLE_CHARS))
+        return Json(shown(*self.row_of(request), WHOLE_CHARS))
+
+    def strip(self, request: Request) -> Json:
+        return Json(strip_of(self.row_of(request)[0]))
 
     def groups(self, request: Request) -> Json:
         start = whole(request.query_params.get("start"), 0)
@@ -233,6 +233,14 @@ class Dashboard:
         if path is None:
             raise HTTPException(404, f"no completions {name!r} in this run")
         return self.shelf.index(path)
+
+    def row_of(self, request: Request) -> tuple[dict, int]:
+        """The completion that is asked for, and its place."""
+        index = self.index_of(request)
+        place = whole(request.query_params.get("place"), 0)
+        if place >= len(index.entries):
+            raise HTTPException(404, f"no completion {place} here")
+        return index.rows([index.entries[place]])[0], place
 
     def curves_of(self, run: RunFolder) -> Curves:
         curves = kept(self._curves, run.name, lambda: Curves(run))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aha.web.marks import means_of, pieces_of, puzzle_of, text_of, visible
 from aha.web.reading import Tail, number, row_of
+from aha.web.strips import has_strip
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000
@@ -33,6 +34,7 @@ class Entry:
     correct: bool
     tokens: float | None
     finish: str
+    strip: bool  # its tokens were recorded one by one
 
 
 class Index:
@@ -100,6 +102,7 @@ def entry_of(row: dict, place: int, offset: int, size: int) -> Entry:
         row.get("correct") is True,
         number(row.get("tokens")),
         str(row.get("finish", "")),
+        has_strip(row),
     )
 
 
@@ -157,6 +160,7 @@ def shown(row: dict, place: int, limit: int) -> dict:
         "reward": number(row.get("reward")),
         "advantage": number(row.get("advantage")),
         "correct": row.get("correct") is True,
+        "recorded": has_strip(row),
         "reason": visible(str(row.get("reason", ""))[:2000]),
         "attempts": means.get("attempts"),
         "checks": means.get("checks"),
@@ -181,6 +185,7 @@ def groups_of(index: Index, start: int, count: int = 64) -> dict:
                 "puzzle": puzzle and {"numbers": puzzle[0], "target": puzzle[1]},
                 "prompt": visible(str(row.get("prompt", ""))[:200]),
                 "cells": cells,
+                "recorded": any(entry.strip for entry in entries),
             }
         )
     return {"groups": len(groups), "start": start, "page": count, "lines": lines}

@@ -106,6 +106,18 @@ def last_row(path: Path, tail: int = 65_536) -> dict | None:
     return next((row for row in rows if row is not None), None)
 
 
+def end_of(path: Path, tail: int = 65_536) -> int:
+    """The offset behind the last whole line, without reading the file."""
+    try:
+        with path.open("rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            start = source.seek(max(0, size - tail))
+            end = source.read().rfind(b"\n") + 1
+    except OSError:
+        return 0
+    return start + end if end or not start else size
+
+
 def spread_rows(path: Path, count: int) -> list[dict]:
     """About `count` rows spread over a file, found by jumping: enough for a small picture of it."""
     try:

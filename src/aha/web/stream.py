@@ -7,7 +7,7 @@ there. A run that was cut back by a resume sends its rows anew, and says so.
 import asyncio
 from collections.abc import AsyncIterator
 
-from aha.web.reading import Lines, dumps
+from aha.web.reading import Lines, dumps, end_of
 from aha.web.runs import RunFolder
 
 LOOK_S = 0.2
@@ -15,8 +15,11 @@ QUIET_S = 15.0  # between signs of life, without which a proxy would hang up
 ROWS = 500  # of one event
 
 
-def offsets_of(text: str | None) -> tuple[int, int]:
-    """`metrics.evals` as two offsets; nonsense is the beginning."""
+def offsets_of(text: str | None, run: RunFolder) -> tuple[int, int]:
+    """`metrics.evals` as two offsets, or "end" for where both files end; nonsense is the
+    beginning."""
+    if text == "end":
+        return end_of(run.metrics), end_of(run.evals)
     parts = (text or "").split(".")
     if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 16 for p in parts):
         return 0, 0

@@ -21,6 +21,7 @@ typedef struct {
     const uint64_t *seeds;    /* [rows] */
     int32_t *tokens, *counts; /* [rows, max_new], [rows] */
     float *logprobs;          /* [rows, max_new] */
+    float *entropies;         /* [rows, max_new] */
 } Job;
 
 /* How a cache is laid out: its keys, then its values, in numbers. */

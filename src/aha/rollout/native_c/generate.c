@@ -38,8 +38,9 @@ static int draw(Worker *worker, Slot *slot, const float *logits) {
         if (cool[v] > top) top = cool[v], token = v;
     }
     for (int v = 0; v < V; v += LANES) store(p + v, exponential(load(cool + v) - top));
-    double total = 0, reached = 0;
+    double total = 0, reached = 0, surprise = 0;
     for (int v = 0; v < V; v++) total += p[v];
+    for (int v = 0; v < V; v++) surprise += p[v] * (top - cool[v]);
     if (!greedy) {
         const double edge = uniform(job->seeds[slot->row], slot->count) * total;
         for (token = 0; token < V - 1; token++)
@@ -48,6 +49,7 @@ static int draw(Worker *worker, Slot *slot, const float *logits) {
     const int64_t place = (int64_t)slot->row * job->max_new + slot->count++;
     job->tokens[place] = slot->token = token;
     job->logprobs[place] = (float)((double)cool[token] - top - log(total));
+    job->entropies[place] = (float)(surprise / total + log(total));
     int ended = slot->count == job->max_new;
     for (int i = 0; i < job->stops; i++) ended |= token == job->stop_tokens[i];
     if (ended) job->counts[slot->row] = slot->count;

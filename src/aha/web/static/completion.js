@@ -1,6 +1,7 @@
 // One completion: its text with what happens in it, its verdict and why. Text is only ever text.
 
 import { html, useState, api, load, puzzleText, signed, short, fileLabel } from "/static/lib.js";
+import { Strip } from "/static/strip.js";
 
 // These say their own name in the text ("yes", "no"): the sign is enough beside them.
 const BRIEF = new Set(["true", "false"]);
@@ -36,6 +37,7 @@ export function Completion({ run, file, row, kinds, chosen, label }) {
       <span class="dim">${one.reward !== null && html`reward ${short(one.reward)} · `}${one.tokens !== null && html`${short(one.tokens)} tokens`}${one.finish === "length" && " · cut off"}</span></header>
     <${Pieces} pieces=${one.pieces} kinds=${kinds} />
     ${one.hidden > 0 && html`<button type="button" onClick=${all}>Show all ${one.chars.toLocaleString("en")} characters</button>`}
+    <${Strip} run=${run} file=${file} place=${row.place} recorded=${one.recorded} />
     <footer><span class="reason">${one.reason}</span>
       <span class="dim">${counts.map(([name, n]) => `${name} ${n}`).join(" · ")}${one.group !== null ? ` · group ${one.group}` : ""}${file && ` · ${fileLabel(file)}, line ${row.place + 1}`}</span></footer></article>`;
 }

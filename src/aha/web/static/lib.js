@@ -69,8 +69,9 @@ export async function load(url) {
   return content;
 }
 
-// {content, error}; the old content stays on the screen until the new one is there.
-export function useLoad(url, every = 0) {
+// {content, error}; the old content stays on the screen until the new one is there. Asks again
+// every so many milliseconds, and whenever `news` is another.
+export function useLoad(url, every = 0, news = 0) {
   const [state, set] = useState({});
   useEffect(() => {
     if (!url) return undefined;
@@ -87,8 +88,21 @@ export function useLoad(url, every = 0) {
     };
     once();
     return () => { gone = true; clearTimeout(timer); };
-  }, [url, every]);
+  }, [url, every, news]);
   return state;
+}
+
+// Counts up with every row that the run writes from now on, so that whoever watches it asks anew.
+export function useNews(run) {
+  const [count, set] = useState(0);
+  useEffect(() => {
+    const source = new EventSource(api(run, "news", { place: "end" }));
+    const more = () => set((n) => n + 1);
+    source.addEventListener("rows", more);
+    source.onopen = more; // what was written before it was open
+    return () => source.close();
+  }, [run]);
+  return count;
 }
 
 // -- words -----------------------------------------------------------------------------------

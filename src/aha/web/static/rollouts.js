@@ -1,7 +1,7 @@
 // The completions of a step or a test: groups with their rewards and advantages, or a filtered list.
 
 import {
-  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, Failure, Choice, Pager, useKeys,
+  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, Failure, Choice, Pager, useKeys, useNews,
 } from "/static/lib.js";
 import { Completion, Legend } from "/static/completion.js";
 
@@ -47,6 +47,7 @@ function Groups({ run, file, fields, set, kinds }) {
     return html`<div class=${isOpen ? "group open" : "group"} key=${line.group}>
       <div class="line"><b>${puzzleText(line.puzzle, line.prompt)}</b>
         ${!single && html`<span class="dim num">${right} of ${line.cells.length}</span>`}
+        ${line.recorded && html`<span class="dim kept" title="its completions can be read token by token">▤ tokens</span>`}
         <span class="cells">${line.cells.map((cell) => html`<${Cell} key=${cell[0]} cell=${cell} choose=${choose} chosen=${isOpen && fields.get("place") === String(cell[0])} />`)}</span></div>
       ${isOpen && html`<${One} run=${run} file=${file} place=${fields.get("place") || line.cells[0][0]} cells=${line.cells} kinds=${kinds} set=${(place) => set({ place })} />`}
     </div>`;
@@ -86,7 +87,7 @@ function List({ run, file, fields, set, kinds }) {
 }
 
 export function Rollouts({ run, fields, kinds }) {
-  const { content: files, error } = useLoad(api(run, "files"), 2000);
+  const { content: files, error } = useLoad(api(run, "files"), 10_000, useNews(run));
   const [follow, setFollow] = useState(false);
   const [typed, setTyped] = useState(fields.get("text") || "");
   const set = (change) => {
