@@ -49,10 +49,10 @@ class Visit:
 
     def check(self) -> None:
         """Nothing went wrong, and no request left the machine."""
-        assert not self.faults
+        assert not self.faults, self.faults
         ours = (self.url, "data:", "file:")
         strangers = [one for one in self.asked if not one.startswith(ours)]
-        assert not strangers, "a request left the machine"
+        assert not strangers, f"left the machine: {strangers}"
 
 
 class Served:

@@ -60,8 +60,10 @@ def test_the_same_puzzles_through_time(client):
 
 
 def test_habits_are_counted_over_the_steps(client):
-    found = client.get("/api/runs/demo/habits").json()
-    assert found["step"] == [1, 2, 3, 4, 5] and not found["waiting"]
+    found = {"waiting": True}
+    while found["waiting"]:  # a request counts for a moment; a busy machine needs several
+        found = client.get("/api/runs/demo/habits").json()
+    assert found["step"] == [1, 2, 3, 4, 5]
     # 6 of 16 completions are right: two attempts each, one in the others.
     assert found["attempts"][0] == pytest.approx((6 * 2 + 10) / 16)
     assert found["backtracks_root"][0] == pytest.approx(6 / 16)

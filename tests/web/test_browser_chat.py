@@ -33,8 +33,12 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def visiting(chromium):
-    """Opens a page of a server in a window of its own; looks for faults at the end."""
+def visiting(chromium, spoken):
+    """Opens a page of a server in a window of its own; looks for faults at the end.
+
+    It asks for `spoken` to be taken down before the servers are: a page whose server is gone
+    complains that it cannot reconnect.
+    """
     opened = []
 
     def open_page(url: str, path: str, width: int = 1200) -> Visit:
