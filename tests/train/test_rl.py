@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.batch import pack_parts, totals_of
+from aha.algo.batch import pack, pack_parts, totals_of
+from aha.algo.correction import disagreement
 from aha.algo.losses import AGGREGATIONS, LOSSES
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
@@ -285,6 +286,19 @@ def test_training_and_generation_agree_on_the_log_probs():
         trainer = make(config(rollout={"temperature": temperature}))
         report = trainer.step(trainer.problems())
         assert report.numbers["mismatch"] < 1e-5
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_on_the_first_update_every_ratio_is_1_and_none_is_clipped(temperature):
+    """Not on average: at every single token."""
+    trainer = make(config(rollout={"temperature": temperature}))
+    graded, advantages_PG = rollout(trainer)
+    flat = [one for group in graded for one in group]
+    part = pack(list(zip(flat, advantages_PG.flatten().tolist(), strict=True)), TOKENIZER.pad_id)
+    log_rho_BT = (trainer.read(part)[0].detach() - part.old_logprobs_BT) * part.mask_BT
+    assert log_rho_BT.abs().max() < 1e-4
+    seen = disagreement(log_rho_BT, part.mask_BT)
+    assert seen["k3"] < 1e-8 and seen["ess"] == pytest.approx(1, abs=1e-6)
 
 
 def test_clipping_is_idle_on_the_first_update():
