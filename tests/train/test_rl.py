@@ -318,13 +318,13 @@ def test_several_updates_deal_the_groups_into_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG, credits):
-        seen.append((len(graded), len(advantages_PG)))
-        return update(graded, advantages_PG, credits)
+    def watch(graded, advantages_PG, credits, done):
+        seen.append((len(graded), len(advantages_PG), done))
+        return update(graded, advantages_PG, credits, done)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())
-    assert seen == [(2, 2), (2, 2)] and report.version == 1
+    assert seen == [(2, 2, 0), (2, 2, 1)] and report.version == 1
     # The second share is trained by weights that have moved.
     assert report.numbers["mismatch"] > 1e-5
 
