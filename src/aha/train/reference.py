@@ -2,7 +2,7 @@
 
 import torch
 
-from aha.algo.batch import Batch, pack
+from aha.algo.batch import Batch, cut, pack
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy
@@ -20,14 +20,19 @@ class Reference:
         """[B, T], at the temperature of the rollout as the policy's own (trap T15)."""
         return self.decoder.token_logprobs(part.tokens_BT, part.start, self.dtype, self.temperature)
 
-    def distances(self, groups: list[list[Graded]], pad_id: int) -> torch.Tensor:
-        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion."""
-        rows = []
-        for group in groups:
-            part = pack([(one, 0.0) for one in group], pad_id).to(self.decoder.device)
+    def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
+        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion.
+
+        Read in parts of at most `tokens`: a group at a time, which may be one completion, leaves
+        the processor waiting.
+        """
+        flat = [one for group in groups for one in group]
+        found = torch.zeros(len(flat))
+        for rows in cut([(one, place) for place, one in enumerate(flat)], tokens):
+            part = pack([(one, 0.0) for one, _ in rows], pad_id).to(self.decoder.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
-            rows.append(gaps_BT.sum(1).cpu())
-        return torch.stack(rows)
+            found[[place for _, place in rows]] = gaps_BT.sum(1).cpu()
+        return found.view(len(groups), -1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What may differ from the base model: beside LoRA the adapters alone."""

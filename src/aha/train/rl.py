@@ -166,7 +166,8 @@ class RLTrainer:
         """[P, G] advantages: rewards, less the way from the reference if that is paid there."""
         algo, rewards_PG = self.cfg.algo, self.rewards(graded)
         if algo.kl == "reward":
-            distances_PG = self.reference.distances(graded, self.tokenizer.pad_id)
+            measure = partial(self.reference.distances, graded, self.tokenizer.pad_id)
+            distances_PG = self.room.fit(measure, clear=lambda: None)
             rewards_PG = rewards_PG - algo.kl_coef * distances_PG
         estimator = ADVANTAGES[algo.advantage]
         return call(estimator, rewards_PG, lengths_PG=lengths(graded), k=algo.pass_k)
