@@ -238,3 +238,29 @@ def check_rewards(cfg: "RunConfig") -> None:
             "the tokens before the limit over which the penalty grows",
             f"--algo.overlong_buffer {max(1, cfg.rollout.max_new_tokens // 5)}",
         )
+
+
+def check_engine(cfg: "RunConfig") -> None:
+    """vLLM's settings without vLLM, ours with it, and vLLM's log-probs taken for ours."""
+    rollout, algo = cfg.rollout, cfg.algo
+    if rollout.engine == "native":
+        if rollout.memory_share != type(rollout).model_fields["memory_share"].default:
+            raise ConfigError(
+                f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
+                "not read it",
+                "the engine that does",
+                "--rollout.engine vllm",
+            )
+        return
+    if rollout.loop != "auto":
+        raise ConfigError(
+            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
+            "'auto'",
+            "--rollout.loop auto",
+        )
+    if algo.loss == "pg" and algo.correction == "none":
+        raise ConfigError(
+            "algo.correction 'none' with the engine 'vllm', whose log-probs are not the trainer's",
+            "a correction, or a loss with a ratio against the recorded log-probs",
+            "--algo.correction token_tis",
+        )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aha.core.combinations import check_algo
+from aha.core.combinations import check_algo, check_engine
 from aha.core.errors import ConfigError
 
 
@@ -54,6 +54,8 @@ class RolloutSection(Section):
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
     loop: Literal["auto", "compiled", "torch"] = "auto"  # auto: in C, on a CPU with a compiler
+    engine: Literal["native", "vllm"] = "native"  # vllm: a GPU, and the extra [vllm]
+    memory_share: float = Field(0.4, gt=0.0, lt=1.0)  # vllm: of the GPU, while it generates
 
 
 class AlgoSection(Section):
@@ -155,6 +157,7 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     forget_other_task(raw, (overrides or {}).get("task.name"))
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
+    correct_strangers(raw)
     where = f"{recipe}: " if recipe else ""
     try:
         cfg = RunConfig.model_validate(raw)
@@ -172,6 +175,15 @@ def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
     if name != section.get("name", TaskSection.model_fields["name"].default):
         shared = ("template", "grade_seconds")
         raw["task"] = {key: section[key] for key in shared if key in section}
+
+
+def correct_strangers(raw: dict[str, Any]) -> None:
+    """What vLLM draws is corrected unless the recipe says otherwise: its log-probs are not ours."""
+    rollout, algo = raw.get("rollout"), raw.get("algo", {})
+    if not isinstance(rollout, dict) or not isinstance(algo, dict):
+        return
+    if rollout.get("engine") == "vllm" and algo.get("loss", "pg") == "pg":
+        raw["algo"] = {"correction": "token_tis"} | algo
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -226,6 +238,7 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
     check_algo(cfg)
+    check_engine(cfg)
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",

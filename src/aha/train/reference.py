@@ -5,13 +5,13 @@ import torch
 from aha.algo.batch import Batch, cut, pack
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
-from aha.model.transformer import Decoder
+from aha.model.policy import Policy
 
 
 class Reference:
     """Weights that do not move, but for a reset to the policy's now and then."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype, temperature: float):
+    def __init__(self, decoder: Policy, dtype: torch.dtype, temperature: float):
         self.decoder = frozen_copy(decoder)
         self.dtype, self.temperature = dtype, temperature
 
@@ -43,7 +43,7 @@ class Reference:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.decoder.load_state_dict(state, strict=self.decoder.adapter is None)
 
-    def reset(self, decoder: Decoder) -> None:
+    def reset(self, decoder: Policy) -> None:
         """Become the policy of this moment.  Source: every 400 steps in R1-Zero; ProRL (arXiv
         2505.24864). Differs from ProRL: the optimiser keeps its state."""
         self.decoder.load_state_dict(decoder.state_dict())

@@ -14,7 +14,7 @@ import torch
 
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.batch import Batch, pack_parts, totals_of
-from aha.algo.correction import CORRECTIONS
+from aha.algo.correction import CORRECTIONS, mismatch_of
 from aha.algo.entropy import CHOICES, entropy_bonus, held
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
 from aha.algo.kl import ESTIMATORS
@@ -23,8 +23,8 @@ from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.tasks.base import Task
@@ -61,7 +61,7 @@ class RLTrainer:
     """Turns problems into updates of a policy."""
 
     def __init__(
-        self, decoder: Decoder, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
+        self, decoder: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
     ):
         self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
         self.engine, self.cfg = engine, cfg
@@ -89,6 +89,10 @@ class RLTrainer:
             FollowingBonus(cfg.algo) if cfg.algo.entropy_control == "adaptive" else None
         )
         self.bonus = cfg.algo.entropy_coef  # of entropy, in the coming update
+        # Of each part's tokens, where another program than ours may have drawn them.
+        self.log_rhos: list[torch.Tensor] | None = None
+        if cfg.rollout.engine != "native" or cfg.algo.correction != "none":
+            self.log_rhos = []
         self.version = 0
         self.tokens = 0  # of all completions so far, those of a thrown-away rollout too
 
@@ -257,6 +261,8 @@ class RLTrainer:
             "entropy": surprise / max(trained, 1.0),
             "lr": lr,
         }
+        if self.log_rhos:
+            numbers |= mismatch_of(torch.cat(self.log_rhos))
         numbers |= {"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {}
         return numbers | ({"entropy_bonus": self.bonus} if self.following else {})
 
@@ -264,6 +270,8 @@ class RLTrainer:
         """The whole step's gradient, in parts of at most `tokens`: the sum is the same for any.
         Returns the sum of what `backward` does."""
         sums = torch.zeros(5)
+        if self.log_rhos:
+            self.log_rhos.clear()  # of the update before, or of an attempt that did not fit
         for part in pack_parts(rows, self.tokenizer.pad_id, tokens):
             sums += self.backward(part.to(self.decoder.device), totals)
         return sums
@@ -317,6 +325,9 @@ class RLTrainer:
         loss = (losses_BT * weights_BT).sum()
         loss.backward()
         gap = ((logprobs_BT.detach() - part.old_logprobs_BT).abs() * mask_BT).sum()
+        if self.log_rhos is not None:
+            log_rho_BT = logprobs_BT.detach() - part.old_logprobs_BT
+            self.log_rhos.append(log_rho_BT[mask_BT > 0].cpu())
         surprise = -(part.old_logprobs_BT * mask_BT).sum()
         kl = loss.new_tensor(kl_sum)
         return torch.stack([loss.detach(), gap, surprise, mask_BT.sum(), kl]).cpu()
