@@ -163,4 +163,4 @@ def test_a_tiny_model_gains_little_from_a_large_card():
         slow, fast = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-3090", "h200-141gb"))
         return slow.cost.seconds / fast.cost.seconds
 
-    assert gain(tiny) < 1.6 and gain(large) > 4
+    assert gain(tiny) < 1.7 and gain(large) > 4

@@ -15,7 +15,9 @@ from aha.core.errors import AhaError
 from aha.core.records import Graded
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
+from aha.plan.calibration import Calibration
 from aha.plan.cost import Cost, budget_seconds, money
+from aha.plan.prediction import lines_of
 from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
@@ -127,10 +129,16 @@ def watched(path: Path, wanted: bool | None) -> Iterator[None]:
         yield
 
 
-def start(cfg: RunConfig, path: Path, budget: str | None = None, dash: bool | None = None) -> None:
+def start(
+    cfg: RunConfig,
+    path: Path,
+    budget: str | None = None,
+    dash: bool | None = None,
+    calibration: Calibration | None = None,
+) -> None:
     screen = Screen(cfg)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
-    experiment = Experiment.start(cfg, path, screen.listener())
+    experiment = Experiment.start(cfg, path, screen.listener(), calibration)
     experiment.budget_s = seconds
     model = experiment.trainer.decoder
     console.print(
@@ -194,7 +202,7 @@ def report_card(outcome: Outcome, cfg: RunConfig) -> None:
             f"\n  gain {after['solve_rate'] - before['solve_rate']:+.3f} "
             f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
         )
-    console.print(f"  {closing_lines(summary, cfg)}")
+    console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
     console.print(f"  everything is in {escape(str(outcome.run.path))}", soft_wrap=True)
 
 
@@ -238,4 +246,5 @@ def closing_lines(summary: dict, cfg: RunConfig) -> str:
     ]
     if base is not None:
         lines.append(f"its base model, once for everybody: {money(base)}, {1000 * kwh:.0f} Wh")
+    lines += [f"{name}: {text}" for name, text in lines_of(summary["plan"])]
     return "\n  ".join(lines)

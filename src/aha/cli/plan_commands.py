@@ -12,6 +12,8 @@ def plan(
     cards: Path | None = None,
     mean_tokens: float | None = None,
     json: bool = False,
+    probe: bool = False,
+    calibration: Path | None = None,
 ) -> None:
     """Memory, time, energy and money of a recipe on a table of machines, from shapes alone.
 
@@ -25,7 +27,11 @@ def plan(
         of a completion; half of rollout.max_new_tokens unless given.
     json
         print one JSON object.
+    probe
+        measure this machine with the model's shape, in half a minute at most, and plan for it.
+    calibration
+        file that keeps what --probe measures; without --probe, such a file to plan with.
     """
     from aha.cli.planning import print_plan
 
-    print_plan(recipe, overrides, cards, mean_tokens, json)
+    print_plan(recipe, overrides, cards, mean_tokens, json, probe, calibration)

@@ -1,14 +1,37 @@
 """The table of `aha plan`."""
 
 import json
+import sys
 from pathlib import Path
 
 from aha.cli.recipes import find_recipe, parse_overrides
-from aha.core.config import load_config
+from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError
+from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
 from aha.plan.estimate import GB, advice, estimate, load_cards
-from aha.plan.shapes import shape_of
+from aha.plan.shapes import Shape, shape_of
+
+HERE = "this machine"
+NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
+
+
+def calibration_for(
+    cfg: RunConfig, shape: Shape, probe: bool, kept: Path | None
+) -> Calibration | None:
+    """This machine as it is measured now, and kept in a file if one is named; as it was measured,
+    from that file; or None."""
+    if not probe:
+        return read_calibration(kept) if kept else None
+    if kept and (kept.is_dir() or not kept.absolute().parent.is_dir()):
+        raise ConfigError(f"cannot write {kept}", "a file in a folder that exists")
+    from aha.train.probe import probe as measure
+
+    print("measuring this machine, half a minute at most", flush=True, file=sys.stderr)
+    found = measure(cfg, shape, cfg.model.path)
+    if kept:
+        found.write(kept)
+    return found
 
 
 def print_plan(
@@ -17,17 +40,25 @@ def print_plan(
     cards_file: Path | None,
     mean_tokens: float | None,
     as_json: bool,
+    probe: bool = False,
+    kept: Path | None = None,
 ) -> None:
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
     cfg = load_config(find_recipe(recipe), parse_overrides(overrides))
     shape = shape_of(cfg.model.path)
     as_of, cards = load_cards(cards_file)
+    calibration = calibration_for(cfg, shape, probe, kept)
+    if calibration:
+        cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     plans = {name: estimate(cfg, shape, card, mean_tokens) for name, card in cards.items()}
-    memory = next(iter(plans.values())).memory if plans else {}
+    shown = next(iter(plans.values()), None)
+    memory = shown.memory if shown else {}
     rows = [
         {
             "card": name,
+            "measured": name == HERE,
+            "peak_gb": plan.peak / GB,
             "memory_gb": cards[name].memory,
             "fits": plan.fits(cards[name]),
             "tokens_per_s": plan.tokens_per_s,
@@ -40,15 +71,17 @@ def print_plan(
     ]
     if as_json:
         gigabytes = {part: size / GB for part, size in memory.items()}
-        peak = next(iter(plans.values())).peak / GB if plans else None
+        peak = shown.peak / GB if shown else None
         facts = {"model": cfg.model.path, "parameters": shape.parameters, "prices_as_of": as_of}
         print(json.dumps(facts | {"memory_gb": gigabytes, "peak_gb": peak, "cards": rows}))
         return
     print(f"{cfg.model.path}: {shape.parameters / 1e6:,.1f} M parameters, {cfg.steps} steps")
     for part, size in memory.items():
         print(f"  {part:<20}{size / GB:>9.3f} GB")
-    if plans:
-        print(f"  {'peak':<20}{next(iter(plans.values())).peak / GB:>9.3f} GB")
+    if shown:
+        print(f"  {'peak':<20}{shown.peak / GB:>9.3f} GB")
+    for line in calibration.lines() if calibration else []:
+        print(line)
     print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>10}{'hours':>9}{'kWh':>9}{'price':>13}")
     for row in rows:
         fits = "yes" if row["fits"] else "no"
@@ -60,5 +93,6 @@ def print_plan(
     print(
         f"\nfrom shapes alone, prices of {as_of}; completions of "
         f"{mean_tokens or cfg.rollout.max_new_tokens / 2:.0f} tokens are assumed "
-        "(--mean-tokens), and the GPU rows are not measured yet"
+        "(--mean-tokens), with looks and both tests; "
+        + (f"{HERE!r} is measured, the other rows are not" if calibration else NOT_MEASURED)
     )

@@ -14,6 +14,8 @@ def demo(
     name: str | None = None,
     dash: bool | None = None,
     dry_run: bool = False,
+    probe: bool = False,
+    calibration: Path | None = None,
 ) -> None:
     """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
 
@@ -23,10 +25,15 @@ def demo(
     ----------
     dash
         serve the dashboard while it runs; in a terminal it does, unless `--no-dash` says not to.
+    probe
+        measure this machine before, half a minute at most, for the prediction the run is held to.
+    calibration
+        such a measurement that was kept: `aha plan demo --probe --calibration FILE`.
     """
     path = Path("runs") / (name or free_name("demo"))
     overrides = ("--seed", str(seed), *overrides)
-    start_run(find_recipe("demo"), path, overrides, dry_run, dash=dash)
+    speeds = (probe, calibration)
+    start_run(find_recipe("demo"), path, overrides, dry_run, dash=dash, speeds=speeds)
 
 
 @app.command
@@ -38,6 +45,8 @@ def train(
     budget: str | None = None,
     dash: bool | None = None,
     dry_run: bool = False,
+    probe: bool = False,
+    calibration: Path | None = None,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
 
@@ -56,9 +65,13 @@ def train(
         terminal it does, unless `--no-dash` says not to.
     dry_run
         print the resolved config and leave.
+    probe
+        measure this machine before, half a minute at most, for the prediction the run is held to.
+    calibration
+        such a measurement that was kept: `aha plan RECIPE --probe --calibration FILE`.
     """
     if resume is not None:
-        if recipe or overrides:
+        if recipe or overrides or probe or calibration:
             raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
         from aha.cli.live import resume_run
 
@@ -68,7 +81,7 @@ def train(
         raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
     found = find_recipe(recipe)
     path = Path("runs") / (name or free_name(found.stem))
-    start_run(found, path, overrides, dry_run, budget, dash)
+    start_run(found, path, overrides, dry_run, budget, dash, (probe, calibration))
 
 
 def start_run(
@@ -78,6 +91,7 @@ def start_run(
     dry_run: bool,
     budget: str | None = None,
     dash: bool | None = None,
+    speeds: tuple[bool, Path | None] = (False, None),
 ) -> None:
     from aha.core.config import load_config
 
@@ -90,8 +104,14 @@ def start_run(
         print(cfg.model_dump_json(indent=2))
         return
     from aha.cli.live import start
+    from aha.cli.planning import calibration_for
+    from aha.plan.shapes import shape_of
+    from aha.train.experiment import resolve_model
 
-    start(cfg, path, budget, dash)
+    found = None
+    if any(speeds):
+        found = calibration_for(cfg, shape_of(str(resolve_model(cfg.model.path))), *speeds)
+    start(cfg, path, budget, dash, found)
 
 
 @app.command

@@ -2,9 +2,9 @@
 
 As this program trains: weights, gradients and Adam's two moments in float32 (with adapters: frozen
 weights in bf16, and those of the adapters alone), arithmetic in bf16, log-probs in chunks. Memory
-is what tensors hold at the peak, plus a reserve for the libraries. Time is the larger of arithmetic
-and memory traffic at the shares that cards.toml says; no figure for a GPU has been compared with a
-measurement yet.
+is what tensors hold at the peak, plus a reserve for the libraries. Time is in `aha.plan.speed`, at
+the shares that cards.toml says or a calibration has measured; no figure for a GPU has been compared
+with a measurement yet.
 """
 
 import math
@@ -17,27 +17,13 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.plan.cost import Cost
 from aha.plan.shapes import Shape
+from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, rollout_of, training_of
 
 GB = 1e9
 RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between tensors
 ATTENTION_BLOCK = 64  # positions: aha.model.ops works through the causal half in such blocks
 LOGITS_CHUNK = 2**25  # logits held at once: aha.model.logprobs
-PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
-
-
-@dataclass(frozen=True)
-class Card:
-    """A machine: GB, bf16 TFLOP/s, GB/s, W, the shares of them that are reached, and what one
-    layer takes in microseconds however little there is to do."""
-
-    memory: float
-    tflops: float
-    bandwidth: float
-    watts: float
-    usd_per_hour: float
-    train: float
-    decode: float
-    layer_us: float
+UPDATE_BYTES = 28  # of a weight that trains: all four in float32 are read, three are written
 
 
 @dataclass(frozen=True)
@@ -46,9 +32,12 @@ class Plan:
 
     memory: dict[str, float]
     tokens: float  # of completions, in one step
+    steps: float  # until all are done or the tokens are spent
     rollout_s: float  # of one step
     train_s: float  # of one step
-    cost: Cost  # of all steps
+    looks_s: float  # at validation problems, in the whole run
+    tests_s: float  # before and after
+    cost: Cost  # of all that
 
     @property
     def peak(self) -> float:
@@ -60,6 +49,11 @@ class Plan:
     @property
     def tokens_per_s(self) -> float:
         return self.tokens / (self.rollout_s + self.train_s)
+
+    @property
+    def training_s(self) -> float:
+        """Of all steps, with the looks on the way."""
+        return self.steps * (self.rollout_s + self.train_s) + self.looks_s
 
     def fits(self, card: Card) -> bool:
         return self.peak <= card.memory * GB * (1 - RESERVE)
@@ -75,9 +69,11 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
     try:
         raw = tomllib.loads(source.read_text(encoding="utf-8"))
         cards = {name: Card(**card) for name, card in raw["cards"].items()}
-        numbers = [value for card in cards.values() for value in vars(card).values()]
-        assert all(type(value) in (int, float) and value >= 0 for value in numbers)
-        assert all(c.tflops * c.bandwidth * c.train * c.decode > 0 for c in cards.values())
+        for card in cards.values():
+            numbers = {key: value for key, value in vars(card).items() if key != "cpu"}
+            assert all(type(value) in (int, float) and value >= 0 for value in numbers.values())
+            assert card.tflops * card.bandwidth * card.train * card.decode > 0
+            assert type(card.cpu) is bool
         return str(raw["as_of"]), cards
     except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         reason = f"{type(error).__name__} {error}".strip()
@@ -88,27 +84,30 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     """The plan of a recipe for a model's shape on a card.
 
     `mean_tokens` of a completion; half of the limit unless given, which is a guess: it depends on
-    what the model learns. Without the tests before and after.
+    what the model learns.
     """
-    rollout = cfg.rollout
-    mean = mean_tokens or rollout.max_new_tokens / 2
-    prompt = PROMPT_TOKENS[cfg.task.template]
-    rows = rollout.prompts * rollout.group_size
-    tokens = rows * mean
-    speed, traffic = card.tflops * 1e12, card.bandwidth * 1e9 * card.decode
-    # Every pass reads the weights once; rows wait for a place, and the longest ends last.
-    passes = rollout.max_new_tokens * math.ceil(rows / rollout.max_rows)
-    read = passes * 2 * shape.multiplied + tokens * (prompt + mean / 2) * 2 * shape.kv_numbers
-    compute = 2 * shape.multiplied * (tokens + rollout.prompts * prompt) / (speed * card.train)
-    work = 8 if cfg.optim.recompute else 6  # FLOP of a parameter: forward, backward, forward again
-    work *= 2 if cfg.algo.advantage == "gae" else 1
-    train = work * shape.multiplied * (tokens + rows * prompt) / (speed * card.train)
-    floor = shape.L * card.layer_us * 1e-6
-    rollout_s = max(read / traffic, compute) + passes * floor
-    parts = math.ceil((tokens + rows * prompt) / cfg.optim.micro_batch_tokens)
-    train += 3 * parts * floor  # forward, and backward with its two products
-    cost = Cost.of(cfg.steps * (rollout_s + train), card.usd_per_hour, card.watts)
-    return Plan(memory_of(cfg, shape, prompt), tokens, rollout_s, train, cost)
+    lengths = Lengths.of(cfg, mean_tokens)
+    writing, training = rollout_of(cfg, lengths), training_of(cfg, lengths)
+    steps = float(cfg.steps)
+    if cfg.tokens:
+        steps = min(steps, math.ceil(cfg.tokens / writing.tokens))
+    look = lengths.writing(cfg.eval.problems, cfg.eval.problems, cfg.rollout.max_rows)
+    test = lengths.writing(cfg.eval.final, cfg.eval.final, cfg.rollout.max_rows)
+    looks = steps // cfg.eval.every if cfg.eval.every else 0
+    looks_s, tests_s = looks * look.seconds(shape, card), 2 * test.seconds(shape, card)
+    rollout_s, train_s = writing.seconds(shape, card), training.seconds(shape, card)
+    train_s += update_seconds(cfg, shape, card)
+    seconds = steps * (rollout_s + train_s) + looks_s + tests_s
+    return Plan(
+        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template]),
+        cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
+        steps,
+        rollout_s,
+        train_s,
+        looks_s,
+        tests_s,
+        Cost.of(seconds, card.usd_per_hour, card.watts),
+    )
 
 
 def memory_of(cfg: RunConfig, shape: Shape, prompt: int) -> dict[str, float]:
@@ -116,23 +115,32 @@ def memory_of(cfg: RunConfig, shape: Shape, prompt: int) -> dict[str, float]:
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     micro = max(cfg.optim.micro_batch_tokens, longest)
+    lora = bool(cfg.model.lora_rank)
     trained = trained_parameters(cfg, shape)
-    frozen = 2.0 * shape.parameters if cfg.model.lora_rank else 0.0
+    frozen = 2.0 * shape.parameters if lora else 0.0
     copies = 2 if cfg.algo.advantage == "gae" else 1  # the critic is a decoder of its own
     logits = min(micro * shape.V, LOGITS_CHUNK)
-    head = 0 if cfg.model.lora_rank or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
+    head = 0 if lora or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
+    reference = 4.0 * (trained if lora else shape.parameters)  # frozen weights are shared
     return {
         "weights": frozen + 4.0 * trained * copies,
         "gradients": 4.0 * trained * copies,
         "optimiser": 8.0 * trained * copies,
         "generation weights": 2.0 * shape.parameters,
-        "reference": 0.0 if cfg.algo.kl == "none" else 4.0 * shape.parameters,
-        "folded weights": folded_bytes(shape, cfg.optim.recompute, bool(cfg.model.lora_rank)),
+        "reference": 0.0 if cfg.algo.kl == "none" else reference,
+        "folded weights": folded_bytes(shape, cfg.optim.recompute, lora),
         "activations": activation_bytes(shape, micro, longest, cfg.optim.recompute),
         # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
         "kv cache": 2.0 * rows * longest * shape.kv_numbers,
     }
+
+
+def update_seconds(cfg: RunConfig, shape: Shape, card: Card) -> float:
+    """Of a step's updates: gradient, weight and both moments pass through memory."""
+    copies = 2 if cfg.algo.advantage == "gae" else 1
+    count = cfg.algo.updates * copies * trained_parameters(cfg, shape)
+    return count * UPDATE_BYTES / (card.bandwidth * 1e9)
 
 
 def trained_parameters(cfg: RunConfig, shape: Shape) -> int:

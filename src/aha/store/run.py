@@ -3,6 +3,8 @@
 runs/NAME/
   config.json        the resolved recipe
   environment.json   versions, machine, commit
+  prediction.json    memory, time and cost as foreseen before it began
+  calibration.json   the machine as measured before, where that was asked for
   metrics.jsonl      one row a step
   evals.jsonl        one row an evaluation on the way
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from aha.algo.advantages import ADVANTAGES
@@ -18,10 +19,15 @@ from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
+from aha.model.config import ModelConfig
 from aha.model.hub import folder_of
 from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
+from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost
+from aha.plan.estimate import load_cards
+from aha.plan.prediction import card_for, compare, predict
+from aha.plan.shapes import Shape
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.rollout.opening import open_engine
@@ -31,6 +37,7 @@ from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
 from aha.tasks.base import Task
 from aha.tasks.registry import make_task
+from aha.train.device import PeakMemory, choose_device, held_now
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -84,12 +91,15 @@ def resolve_model(name: str) -> Path:
 
 
 def open_policy(cfg: RunConfig) -> LoadedModel:
-    """The model that a run begins with, its adapters on if the recipe wants some."""
+    """The model that a run begins with, on its device, its adapters on if the recipe wants some."""
     model = load_model(resolve_model(cfg.model.path))
+    device = choose_device(cfg.model.device, model.decoder.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
     if rank:
         # Frozen weights need no more digits than the arithmetic has.
-        model.decoder.to(compute_dtype(cfg.optim.dtype, model.decoder.device))
+        model.decoder.to(compute_dtype(cfg.optim.dtype, device))
+    model.decoder.to(device)
+    if rank:
         add_lora(model.decoder, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
     return model
 
@@ -122,13 +132,27 @@ class Experiment:
         self.elapsed_before = 0.0
         self.tested_s, self.why = 0.0, ""
         self.budget_s = math.inf  # of training and the test before it
+        self.memory = PeakMemory(model.decoder.device)
 
     @classmethod
-    def start(cls, cfg: RunConfig, path: Path, listener: Listener) -> "Experiment":
+    def start(
+        cls,
+        cfg: RunConfig,
+        path: Path,
+        listener: Listener,
+        calibration: Calibration | None = None,
+    ) -> "Experiment":
+        """`calibration`: this machine as measured, for the prediction that the run will be held
+        to; the table of machines without."""
         check_names(cfg)
+        held = held_now()
         model = open_policy(cfg)
         check_room(cfg, model, task_of(cfg))
+        told = foresee(cfg, model, calibration, held)
         run = Run.create(path, cfg.model_dump(mode="json"))
+        run.write("prediction.json", told)
+        if calibration:
+            calibration.write(path / "calibration.json")
         return cls(cfg, run, model, listener)
 
     @classmethod
@@ -180,6 +204,7 @@ class Experiment:
         after = self.test("after", self.trainer.engine)
         cost = self.cost(rows, before, after)
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
+        summary["plan"] = self.compared(summary, rows)
         self.run.write("summary.json", summary)
         return Outcome(self.run, summary, before, after, rows)
 
@@ -236,6 +261,38 @@ class Experiment:
             "base_cost_usd": base.get("cost_usd"),
             "base_kwh": base.get("kwh"),
         }
+
+    def compared(self, summary: dict, rows: list[dict]) -> dict | None:
+        """What was foreseen beside what came; None for a run that began before there was that."""
+        if not (self.run.path / "prediction.json").is_file():
+            return None
+        mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
+        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
+        measured |= {"cost_usd": summary["cost_usd"]}
+        told, shape = self.run.read("prediction.json"), shape_of(self.trainer.decoder.config)
+        return compare(told, self.cfg, shape, mean, measured)
+
+
+def shape_of(config: ModelConfig) -> Shape:
+    """A decoder's shape in the words of the plan."""
+    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
+    heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+    family = config.family
+    kind = (config.tie_word_embeddings, family.qkv_bias, family.qk_norm)
+    return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
+
+
+def foresee(cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, held: int) -> dict:
+    """The prediction for a run on this machine, whose process held so many bytes before."""
+    shape, device = shape_of(model.decoder.config), model.decoder.device
+    if calibration:
+        card = calibration.card(cfg.usd_per_hour, cfg.watts)
+        return predict(cfg, shape, card, calibration.machine, True, held)
+    _, cards = load_cards()
+    name = "cpu-2-cores"
+    if device.type == "cuda":
+        name = card_for(torch.cuda.get_device_name(device), cards)
+    return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
 
 
 def steps_of(trainer: RLTrainer):

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 import aha
 from aha.core.errors import RunError
 from aha.plan.cost import money
+from aha.plan.prediction import lines_of
 from aha.web.comparing import Paired, flatten, through_training
 from aha.web.curves import Curves
 from aha.web.figures import Figure, Line, Point, short
@@ -289,7 +290,8 @@ def costs_of(config: dict, summary: dict, curves: Curves) -> list[tuple[str, str
         ("price of the machine", "–" if price is None else f"${price:.2f} an hour"),
         ("its power", "–" if watts is None else f"{watts:.0f} W"),
     ]
-    return lines
+    told = lines_of(section(summary, "plan"))
+    return lines + [(f"plan: {name}", visible(text)) for name, text in told]
 
 
 def _aha(summary: dict) -> str:

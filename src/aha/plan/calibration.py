@@ -1,0 +1,133 @@
+"""What a machine was measured to do, in place of the shares that cards.toml assumes.
+
+Measured with real products, attention, generation and training by `aha.train.probe`; here is what
+becomes of the figures. A JSON file keeps them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from aha.core.errors import ConfigError
+from aha.plan.shapes import Shape
+from aha.plan.speed import Card, Training, Writing
+
+LEAST = 0.02  # of a measurement's time belongs to every part of it, whatever noise says
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A machine's figures. Times in seconds, rates in FLOP/s and bytes/s."""
+
+    machine: str
+    device: str  # cpu or cuda
+    memory_gb: float
+    threads: int
+    dtype: str
+    model: str
+    shape: Shape  # that was measured: the model's own, or less of it where it does not fit
+    whole: bool
+    matmul_rate: float
+    attention_rate: float
+    bandwidth: float
+    layer_us: float
+    writings: tuple[tuple[Writing, float], ...]  # a short and a long one, each with its seconds
+    training: Training
+    training_s: float
+    seconds: float  # that measuring took
+    measured: str  # when, ISO
+
+    def card(self, usd_per_hour: float, watts: float) -> Card:
+        """The machine with its measured shares: on it the formulas of `aha.plan.speed` give back
+        the times that were measured, as far as noise leaves room for that."""
+        train = self.train_rate()
+        generate, decode = self.generation_rates(train)
+        bandwidth = max(self.bandwidth, decode)
+        return Card(
+            memory=self.memory_gb,
+            tflops=self.matmul_rate / 1e12,
+            bandwidth=bandwidth / 1e9,
+            watts=watts,
+            usd_per_hour=usd_per_hour,
+            train=train / self.matmul_rate,
+            decode=decode / bandwidth,
+            layer_us=self.layer_us,
+            generate=generate / self.matmul_rate,
+            attention=train / self.attention_rate,
+            cpu=self.device == "cpu",
+        )
+
+    def train_rate(self) -> float:
+        """FLOP/s of all in training that is not attention."""
+        floor = 3 * self.training.parts * self.shape.L * self.layer_us * 1e-6
+        attending = self.training.attention(self.shape) / self.attention_rate
+        left = max(self.training_s - floor - attending, 10 * LEAST * self.training_s)
+        return self.training.products(self.shape) / left
+
+    def generation_rates(self, train: float) -> tuple[float, float]:
+        """(FLOP/s of products, bytes/s of memory). The two writings differ in their context, which
+        is what tells the two apart; on a GPU products wait for the weights, not for arithmetic."""
+        floors = [work.passes * self.shape.L * self.layer_us * 1e-6 for work, _ in self.writings]
+        times = [
+            max(seconds - floor, LEAST * seconds)
+            for (_, seconds), floor in zip(self.writings, floors, strict=True)
+        ]
+        products = [work.products(self.shape) for work, _ in self.writings]
+        cached = [work.cache_bytes(self.shape) for work, _ in self.writings]
+        read = [work.weight_bytes(self.shape) for work, _ in self.writings]
+        if self.device != "cpu":
+            return train, (sum(cached) + sum(read)) / sum(times)
+        (p, q), (c, d), (s, t) = products, cached, times
+        # s = p x + c y and t = q x + d y, with x and y the seconds of one.
+        odd = p * d - q * c
+        x, y = ((s * d - t * c) / odd, (p * t - q * s) / odd) if odd else (0.0, 0.0)
+        least = LEAST * t
+        if x * q < least or y * d < least:  # noise: all of it to the larger part, but for a rest
+            x, y = (t - least, least) if x * q > y * d else (least, t - least)
+            x, y = x / q, y / d
+        if read[1] * y > q * x:  # the weights are slower than the arithmetic
+            y = t / (read[1] + d)
+            x = read[1] * y / q
+        return 1 / x, 1 / y
+
+    def lines(self) -> list[str]:
+        """What was measured, for people."""
+        (short, short_s), (long, long_s) = self.writings
+        part = "" if self.whole else f", {self.shape.L} layers and {self.shape.V:,} words of it"
+        return [
+            f"measured on {self.machine}, {self.device}, {self.threads} threads, {self.dtype}, "
+            f"in {self.seconds:.0f} s with the shape of {self.model}{part}",
+            f"  products {self.matmul_rate / 1e12:.3g} TFLOP/s, attention "
+            f"{self.attention_rate / 1e12:.3g} TFLOP/s, memory {self.bandwidth / 1e9:.3g} GB/s",
+            f"  generation {short.tokens / short_s:,.0f} tok/s at a context of "
+            f"{short.context:.0f}, {long.tokens / long_s:,.0f} at {long.context:.0f}; training "
+            f"{self.training.tokens / self.training_s:,.0f} tok/s at {self.training.length:.0f}",
+        ]
+
+    def write(self, path: Path) -> None:
+        try:
+            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {path}: {error.strerror}", "a file in a folder that exists"
+            ) from None
+
+
+def read_calibration(path: Path) -> Calibration:
+    """What `write` wrote. Raises `ConfigError` for anything else."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        assert raw.keys() == {field.name for field in fields(Calibration)}
+        raw |= {"shape": Shape(**raw["shape"]), "training": Training(**raw["training"])}
+        raw["writings"] = tuple((Writing(**work), float(s)) for work, s in raw["writings"])
+        found = Calibration(**raw)
+        card = found.card(0.0, 0.0)
+        assert len(found.writings) == 2 and min(card.train, card.decode, card.generate) > 0
+        return found
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__} {error}".strip()
+    except (AssertionError, AttributeError):
+        reason = "not a calibration"
+    raise ConfigError(
+        f"{path}: {reason}", "a file that `aha plan RECIPE --probe --calibration FILE` wrote"
+    )

@@ -1,0 +1,136 @@
+"""What a run is expected to take, said before it begins, and how that compares with what it took.
+
+The length of completions is what a run changes, so a plan that is wrong about the time is judged
+twice: as it was made, and as it would have been with the length that was measured. What is left
+then is an error about speed.
+"""
+
+from dataclasses import asdict
+from math import exp
+
+from aha.core.config import RunConfig
+from aha.plan.cost import Cost, money
+from aha.plan.estimate import GB, Plan, estimate
+from aha.plan.shapes import Shape
+from aha.plan.speed import Card, Lengths, training_of
+
+# Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
+# bytes of a token that is kept as a record, and gaps in the heap. Those grow with every
+# micro-batch of a new size towards so many times the activations (fitted to the demo and to
+# laptop-3to4, glibc); tensors beyond the size that it maps leave none.
+LIBRARIES = 100e6
+RECORD = 100.0
+GAPS, GAPS_AFTER = 16.0, 120.0  # times the activations, micro-batches
+MAPPED = 32 * 2**20
+
+
+def predict(
+    cfg: RunConfig, shape: Shape, card: Card | None, machine: str, measured: bool, held: float
+) -> dict:
+    """prediction.json: memory by part, time and money of a run, from a plan that nobody has tuned
+    to it. `held` are the bytes that the process holds before it opens the model.
+
+    Without a card (a GPU that the table lacks) only the memory is foreseen.
+    """
+    plan = estimate(cfg, shape, card or Card(0, 1, 1, 0, 0, 1, 1, 0))
+    memory, peak = plan.memory, plan.peak
+    if card and card.cpu:
+        beside = process_bytes(cfg, shape, plan, held)
+        memory, peak = beside | memory, peak + sum(beside.values())
+    told = {"machine": machine, "measured": measured, "card": card and asdict(card)}
+    told |= {"mean_tokens": Lengths.of(cfg).mean, "memory": memory, "peak_bytes": peak}
+    return told | (times(cfg, plan) if card else {})
+
+
+def process_bytes(cfg: RunConfig, shape: Shape, plan: Plan, held: float) -> dict[str, float]:
+    """What a CPU process holds beside the tensors of a plan."""
+    lengths = Lengths.of(cfg)
+    kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
+    parts = plan.steps * training_of(cfg, lengths).parts
+    small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
+    gaps = GAPS * plan.memory["activations"] * (1 - exp(-parts / GAPS_AFTER))
+    return {
+        "process": held + LIBRARIES,
+        "records": RECORD * kept,
+        "gaps in the heap": gaps if small else 0.0,
+    }
+
+
+def times(cfg: RunConfig, plan: Plan) -> dict:
+    """At the price and the power of the run itself, as its cost is counted."""
+    cost = Cost.of(plan.cost.seconds, cfg.usd_per_hour, cfg.watts)
+    return {
+        "rollout_s": plan.rollout_s,
+        "train_s": plan.train_s,
+        "training_s": plan.training_s,
+        "seconds": cost.seconds,
+        "cost_usd": cost.usd,
+    }
+
+
+def compare(
+    told: dict, cfg: RunConfig, shape: Shape, mean_tokens: float | None, measured: dict[str, float]
+) -> dict:
+    """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as
+    they are known; a ratio is what was measured over what was planned."""
+    again = {}
+    if told.get("card") and mean_tokens:
+        again = times(cfg, estimate(cfg, shape, Card(**told["card"]), mean_tokens))
+    figures = {}
+    for name, value in measured.items():
+        if not told.get(name):
+            continue
+        figures[name] = {"planned": told[name], "measured": value, "ratio": value / told[name]}
+        if again.get(name):
+            figures[name] |= {
+                "planned_at_length": again[name],
+                "ratio_at_length": value / again[name],
+            }
+    return {
+        "machine": told["machine"],
+        "speeds_measured": told["measured"],
+        "mean_tokens": {"assumed": told["mean_tokens"], "measured": mean_tokens},
+        "figures": figures,
+    }
+
+
+SHOWN = {
+    "peak_bytes": ("peak memory", lambda size: f"{size / GB:.2f} GB"),
+    "seconds": ("time", lambda seconds: f"{seconds:,.0f} s"),
+    "cost_usd": ("cost", money),
+}
+
+
+def lines_of(compared: dict) -> list[tuple[str, str]]:
+    """One line a figure, and one on the length; also for a summary that somebody else wrote."""
+    try:
+        lengths = compared["mean_tokens"]
+        lines = []
+        for name, figure in compared["figures"].items():
+            title, show = SHOWN[name]
+            text = f"planned {show(figure['planned'])}, was {show(figure['measured'])}"
+            text += f": {figure['ratio']:.2f} of it"
+            if "ratio_at_length" in figure:
+                text += (
+                    f"; with the length that was, {show(figure['planned_at_length'])}: "
+                    f"{figure['ratio_at_length']:.2f} of that"
+                )
+            lines.append((title, text))
+        if lengths["measured"] is not None:
+            text = f"assumed {lengths['assumed']:.0f}, were {lengths['measured']:.0f}"
+            lines.append(("tokens of a completion", text))
+        speeds = "measured" if compared["speeds_measured"] else "assumed, not measured here"
+        return [*lines, ("speeds", f"{compared['machine']}, {speeds}")]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
+    """The row of the table that means a GPU of this name: most words of it are there."""
+    said = device_name.lower().replace(" ", "")
+    found = []
+    for name in cards:
+        words = [word for word in name.lower().split("-") if not word.endswith("gb")]
+        if not cards[name].cpu and all(word in said for word in words):
+            found.append((len(words), name))
+    return max(found)[1] if found else None

@@ -1,0 +1,169 @@
+"""How long a machine takes to write and to train tokens: counts over rates.
+
+Products and keys-and-values are counted apart. The first are bound by arithmetic or by reading
+the weights, whichever is slower; the second by memory, and they grow with the context.
+"""
+
+from dataclasses import dataclass
+
+from aha.core.config import RunConfig
+from aha.plan.shapes import Shape
+
+# Tokens of a prompt, by its template.
+PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
+MEAN_SHARE = 0.5  # of the limit: how long completions are, a guess
+# Lengths have a tail: seen from a token, its completion is longer than the mean one.
+TAIL = 1.5
+# Of the tokens, those in groups that teach: the others are not trained on. In results/demo .66-.70.
+TEACHING = 0.7
+
+
+@dataclass(frozen=True)
+class Card:
+    """A machine: GB, bf16 TFLOP/s, GB/s, W, what an hour costs, and what is reached of it.
+
+    `train` and `generate` are shares of the arithmetic (0: as in training), `decode` of the
+    bandwidth; an operation of attention takes `attention` times as long as one of a product; a
+    layer takes `layer_us` microseconds however little there is to do. `cpu`: its memory is the
+    host's.
+    """
+
+    memory: float
+    tflops: float
+    bandwidth: float
+    watts: float
+    usd_per_hour: float
+    train: float
+    decode: float
+    layer_us: float
+    generate: float = 0.0
+    attention: float = 4.0
+    cpu: bool = False
+
+    @property
+    def train_rate(self) -> float:
+        """FLOP/s of products in training."""
+        return self.tflops * 1e12 * self.train
+
+    @property
+    def generate_rate(self) -> float:
+        return self.tflops * 1e12 * (self.generate or self.train)
+
+    @property
+    def decode_rate(self) -> float:
+        """Bytes/s of weights, keys and values while generating."""
+        return self.bandwidth * 1e9 * self.decode
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Tokens to generate: how many, what context one of them sees on average, how often all
+    weights are gone through, and how many tokens of prompts are read."""
+
+    tokens: float
+    context: float
+    passes: float
+    prompt_tokens: float
+
+    def products(self, shape: Shape) -> float:
+        """FLOP."""
+        return 2.0 * shape.multiplied * (self.tokens + self.prompt_tokens)
+
+    def weight_bytes(self, shape: Shape) -> float:
+        return 2.0 * shape.multiplied * self.passes
+
+    def cache_bytes(self, shape: Shape) -> float:
+        return 2.0 * shape.kv_numbers * self.tokens * self.context
+
+    def seconds(self, shape: Shape, card: Card) -> float:
+        reading = self.weight_bytes(shape) / card.decode_rate
+        products = max(reading, self.products(shape) / card.generate_rate)
+        floor = self.passes * shape.L * card.layer_us * 1e-6
+        return products + self.cache_bytes(shape) / card.decode_rate + floor
+
+
+@dataclass(frozen=True)
+class Training:
+    """Tokens to train on: how many, how long the row of one of them is on average, in how many
+    micro-batches; `work` FLOP of a parameter and token, 6 for forward and backward."""
+
+    tokens: float
+    length: float
+    parts: float
+    work: float = 6.0
+
+    def products(self, shape: Shape) -> float:
+        """FLOP."""
+        return self.work * shape.multiplied * self.tokens
+
+    def attention(self, shape: Shape) -> float:
+        """FLOP: half of the length is seen, once as keys and once as values."""
+        return self.work * self.length * shape.H * shape.D * shape.L * self.tokens
+
+    def seconds(self, shape: Shape, card: Card) -> float:
+        flop = self.products(shape) + card.attention * self.attention(shape)
+        # Forward, and backward with its two products.
+        return flop / card.train_rate + 3 * self.parts * shape.L * card.layer_us * 1e-6
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens: of a prompt, of a completion at most and on average."""
+
+    prompt: float
+    limit: float
+    mean: float
+
+    @classmethod
+    def of(cls, cfg: RunConfig, mean: float | None = None) -> "Lengths":
+        limit = cfg.rollout.max_new_tokens
+        return cls(PROMPT_TOKENS[cfg.task.template], limit, mean or MEAN_SHARE * limit)
+
+    @property
+    def weighted(self) -> float:
+        """How long a completion is, asked at each of its tokens."""
+        return min(self.limit, TAIL * self.mean)
+
+    def writing(self, rows: float, prompts: float, max_rows: int) -> Writing:
+        """`rows` completions of `prompts` prompts; the longest ends last, rows wait for room."""
+        passes = self.limit * -(-rows // max_rows)
+        context = self.prompt + self.weighted / 2
+        return Writing(rows * self.mean, context, passes, prompts * self.prompt)
+
+    def training(self, rows: float, micro: int, work: float) -> Training:
+        tokens = rows * (self.mean + self.prompt)
+        return Training(tokens, self.prompt + self.weighted, -(-tokens // micro), work)
+
+
+def rollout_of(cfg: RunConfig, lengths: Lengths) -> Writing:
+    """Of one step. Asking anew until enough groups teach takes twice as many."""
+    rollout = cfg.rollout
+    rounds = 2 if cfg.algo.zero_variance == "resample" else 1
+    prompts = rounds * rollout.prompts
+    return lengths.writing(prompts * rollout.group_size, prompts, rollout.max_rows)
+
+
+def training_of(cfg: RunConfig, lengths: Lengths) -> Training:
+    """Of one step, in all its updates."""
+    rows = cfg.rollout.prompts * cfg.rollout.group_size
+    work = work_of(cfg)
+    return lengths.training(rows * teaching_share(cfg), cfg.optim.micro_batch_tokens, work)
+
+
+def teaching_share(cfg: RunConfig) -> float:
+    """Of the rows of a step, those that are computed: flat groups move nothing, unless the loss
+    has a term of its own, a token's credit is its own, or they have been asked anew."""
+    algo = cfg.algo
+    every = algo.kl == "loss" or algo.entropy_coef > 0 or algo.loss == "quadratic"
+    alone = algo.advantage in ("gae", "reinforce", "reinforce_pp")
+    return 1.0 if every or alone or algo.zero_variance == "resample" else TEACHING
+
+
+def work_of(cfg: RunConfig) -> float:
+    """FLOP of a parameter and token: 2 forward, 2 back to the inputs, 2 to the weights (none
+    where they are frozen), 2 for another forward pass; a critic reads, and trains as much."""
+    work = 4.0 if cfg.model.lora_rank else 6.0
+    work += 2.0 * cfg.optim.recompute
+    if cfg.algo.advantage == "gae":
+        work = 2 * work + 2.0
+    return work + 2.0 * (cfg.algo.kl != "none")

@@ -1,0 +1,90 @@
+"""What a run is expected to take, and how it is compared with what it took."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aha.core.config import RunConfig, load_config
+from aha.plan.estimate import estimate, load_cards
+from aha.plan.prediction import GAPS, LIBRARIES, card_for, compare, lines_of, predict
+from aha.plan.shapes import shape_of
+
+ROOT = Path(__file__).resolve().parents[2]
+CARDS = load_cards()[1]
+CPU, TINY = CARDS["cpu-2-cores"], shape_of("aha-tiny")
+
+
+def demo(**overrides) -> RunConfig:
+    recipe = ROOT / "src" / "aha" / "recipes" / "demo.toml"
+    return load_config(recipe, {key.replace("__", "."): v for key, v in overrides.items()})
+
+
+def test_a_prediction_is_a_plan_with_the_price_of_the_run():
+    told = predict(demo(usd_per_hour=3.6), TINY, CPU, "here", False, 2e8)
+    plan = estimate(demo(), TINY, CPU)
+    assert told["seconds"] == plan.cost.seconds == pytest.approx(plan.training_s + plan.tests_s)
+    assert told["cost_usd"] == pytest.approx(told["seconds"] / 1000)
+    assert told["peak_bytes"] == pytest.approx(
+        plan.peak + sum(told["memory"][part] for part in ("process", "records", "gaps in the heap"))
+    )
+    assert told["memory"]["process"] == 2e8 + LIBRARIES
+    # Hundreds of micro-batches fill the gaps.
+    gaps = GAPS * plan.memory["activations"]
+    assert told["memory"]["gaps in the heap"] == pytest.approx(gaps, rel=0.01)
+    fewer = predict(demo(steps=1), TINY, CPU, "here", False, 2e8)["memory"]["gaps in the heap"]
+    assert 0 < fewer < gaps / 4
+
+
+def test_a_gpu_has_no_process_and_one_without_a_row_no_times():
+    told = predict(demo(), TINY, CARDS["rtx-4090"], "rtx-4090", False, 2e8)
+    assert (
+        "process" not in told["memory"]
+        and told["peak_bytes"] == estimate(demo(), TINY, CARDS["rtx-4090"]).peak
+    )
+    unknown = predict(demo(), TINY, None, "a new one", False, 2e8)
+    assert unknown["peak_bytes"] == told["peak_bytes"] and "seconds" not in unknown
+
+
+def test_an_error_of_length_is_told_from_an_error_of_speed():
+    """Twice as slow as planned, with completions of the length that was measured."""
+    told = json.loads(json.dumps(predict(demo(), TINY, CPU, "here", True, 2e8)))
+    seconds = 2 * estimate(demo(), TINY, CPU, 40).cost.seconds
+    measured = {"peak_bytes": told["peak_bytes"] / 2, "seconds": seconds, "cost_usd": 0.01}
+    found = compare(told, demo(), TINY, 40.0, measured)
+    figures = found["figures"]
+    assert figures["seconds"]["ratio_at_length"] == pytest.approx(2.0)
+    assert figures["seconds"]["ratio"] == pytest.approx(seconds / told["seconds"])
+    assert figures["peak_bytes"]["ratio"] == pytest.approx(0.5)
+    assert "ratio_at_length" not in figures["peak_bytes"]
+    assert found["mean_tokens"] == {"assumed": 160.0, "measured": 40.0}
+    lines = dict(lines_of(found))
+    assert lines["time"].endswith("2.00 of that") and "planned" in lines["cost"]
+    assert lines["peak memory"].endswith("0.50 of it")
+    assert lines["speeds"] == "here, measured"
+    assert "assumed 160, were 40" in lines["tokens of a completion"]
+
+
+def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():
+    told = predict(demo(), TINY, CPU, "here", False, 2e8)
+    found = compare(told, demo(), TINY, None, {"seconds": 1.0})
+    assert "ratio_at_length" not in found["figures"]["seconds"]
+    assert lines_of(found)[-1] == ("speeds", "here, assumed, not measured here")
+    for odd in ({}, {"figures": 3}, {"mean_tokens": {}, "figures": {"x": {}}}, None):
+        assert lines_of(odd) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "row"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-80gb"),
+        ("NVIDIA H200", "h200-141gb"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", "rtx-4060-laptop"),
+        ("NVIDIA GeForce RTX 4060 Ti", "rtx-4060-ti-16gb"),
+        ("NVIDIA GeForce RTX 5090", None),
+    ],
+)
+def test_a_gpu_is_found_by_its_name(device, row):
+    assert card_for(device, CARDS) == row
