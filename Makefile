@@ -12,13 +12,18 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test coverage lint bench clean
 
 demo: .venv/.core
 	$(BIN)/aha demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# Of the pure functions, every line and every branch, by their own tests alone.
+coverage: .venv/.dev
+	$(BIN)/python -m pytest tests/algo --cov=aha.algo --cov-branch --cov-report=term-missing \
+	    --cov-fail-under=100
 
 lint: .venv/.dev
 	$(BIN)/ruff check

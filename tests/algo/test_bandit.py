@@ -52,13 +52,17 @@ def test_the_better_arm_is_found(advantage, loss):
     assert learn(advantage, loss, 150) > (0.85 if advantage == "pass_at_k" else 0.95)
 
 
-@pytest.mark.parametrize("name", ["k2", "k3+", "in the reward"])
+@pytest.mark.parametrize("name", ["k2", "k3+", "k3_off_policy", "in the reward"])
 def test_a_strong_kl_holds_the_policy_at_the_reference(name):
     """The pull p(1-p) of the reward and the coef p(1-p) logit of the KL meet at logit 1/coef:
     with 30 that is a chance of 0.508."""
     if name == "in the reward":
         held = learn("dr_grpo", "pg", 100, price=30.0, lr=0.02)
     else:
-        term = kl.ESTIMATORS[name]
-        held = learn("dr_grpo", "pg", 100, lambda now: 30 * term(now, REFERENCE), lr=0.02)
+
+        def added(now_BT):
+            old = {"old_logprobs_BT": now_BT.detach()}
+            return 30 * call(kl.ESTIMATORS[name], now_BT, REFERENCE, **old)
+
+        held = learn("dr_grpo", "pg", 100, added, lr=0.02)
     assert 0.5 < held < 0.51

@@ -3,6 +3,8 @@
 The policy here is a table of bigram logits, so that these tests need no decoder.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -169,11 +171,38 @@ def test_no_rows_no_parts():
     assert pack_parts([], PAD, 100) == []
 
 
+def test_the_text_of_a_completion_is_never_read():
+    """What another decoder made of the drawn tokens changes nothing that is trained."""
+    others = [
+        (replace(one, completion=replace(one.completion, text="other words")), credit)
+        for one, credit in ROWS
+    ]
+    ours, theirs = pack(ROWS, PAD), pack(others, PAD)
+    for name in ("tokens_BT", "mask_BT", "old_logprobs_BT", "advantages_BT"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
 def test_a_batch_moves_whole():
-    batch = pack(ROWS, PAD)
-    moved = batch.to("meta")
-    assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
-    assert (moved.start, moved.prompts) == (batch.start, batch.prompts)
+    chosen = [torch.ones(len(one.completion.tokens)) for one, _ in ROWS]
+    rows = [(*row, own) for row, own in zip(ROWS, chosen, strict=True)]
+    for batch in (pack(ROWS, PAD), pack(rows, PAD)):
+        moved = batch.to("meta")
+        assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
+        assert (moved.start, moved.prompts) == (batch.start, batch.prompts)
+        assert (moved.chosen_BT is None) == (batch.chosen_BT is None)
+    assert moved.chosen_BT.device.type == "meta"
+
+
+def test_what_is_chosen_stands_where_the_tokens_do():
+    """And none of it on the padding: a 1 there would be one token more."""
+    rows = [
+        (one, credit, torch.arange(1.0, 1 + len(one.completion.tokens))) for one, credit in ROWS
+    ]
+    for part in (pack(rows, PAD), *pack_parts(rows, PAD, 12)):
+        assert not part.chosen_BT[part.mask_BT == 0].any()
+        for own in gather(part.chosen_BT, part.mask_BT):
+            assert own.tolist() == list(range(1, 1 + len(own)))
+    assert pack(ROWS, PAD).chosen_BT is None
 
 
 def test_an_advantage_may_differ_from_token_to_token():

@@ -227,6 +227,14 @@ def check_kl_gradients(vector):
         same(in_loss(name), expected[f"{name}_in_loss"], atol=1e-8)
     same(gradient(in_reward), expected["k1_in_reward"])
     same(in_loss("k3+"), expected["true_reverse_KL_pi_ref"])
+    # Tokens of another policy: each counts by that policy's chance, and the ratio makes up for it.
+    other = torch.log_softmax(tensor(inputs["policy_logits"]).flip(-1), -1)
+    for old in (torch.log_softmax(tensor(inputs["policy_logits"]), -1), other):
+
+        def off_policy(now, unused, old=old):
+            return (old.exp() * kl.k3_off_policy(now, reference, old)).sum()
+
+        same(gradient(off_policy), expected["true_reverse_KL_pi_ref"])
     same(in_loss("k3"), expected["true_forward_KL_ref_pi"])
 
 
@@ -254,9 +262,18 @@ def check_temperature(vector):
         same(found, vector["expected"]["logp"], rtol=1e-5)
 
 
+def over_own_tokens(function, *tensors, mask_BT=MASK, **settings):
+    """[B, T] of what `function` says about the tokens of the mask, taken together."""
+    own_BT = mask_BT.bool()
+    found_BT = torch.zeros_like(mask_BT)
+    found_BT[own_BT] = function(*(values_BT[own_BT] for values_BT in tensors), **settings)
+    return found_BT
+
+
 def check_top_entropy(vector):
     inputs = DATA["inputs"]["entropy80_20"]
-    found = entropy.top_entropy(tensor(inputs["entropies"]), tensor(inputs["mask"]), 0.2)
+    entropies_BT, mask_BT = tensor(inputs["entropies"]), tensor(inputs["mask"])
+    found = over_own_tokens(entropy.top_entropy, entropies_BT, mask_BT=mask_BT, share=0.2)
     same(found, vector["expected"]["keep"])
 
 
@@ -275,8 +292,8 @@ def weigh(name, low, high, **settings):
 
 
 DUAL3 = {"dual_clip": 3.0}
-KL_COV = {"share": 0.2, "coef": 1.0}
-CLIP_COV = {"share": 1.0, "bounds": (0.1, 5.0), "clips": (1.0, 1.0)}
+HELD = over_own_tokens(entropy.kl_cov, NOW, CREDITS, share=0.2)
+KEPT = over_own_tokens(entropy.clip_cov, NOW, CREDITS, share=1.0, bounds=(0.1, 5.0))
 CHECKS = {
     "adv/grpo_group_std": adv("grpo"),
     "adv/dr_grpo_no_std": adv("dr_grpo"),
@@ -326,8 +343,10 @@ CHECKS = {
         check_loss, "dppo_kl", "token_mean", clip_low=0.02, clip_high=0.02
     ),
     "loss/dro_beta0.5": partial(check_loss, "quadratic", "token_mean", tau=0.5),
-    "loss/kl_cov_ratio0.2_coef1": partial(check_loss, entropy.kl_cov, "token_mean", **KL_COV),
-    "loss/clip_cov_all": partial(check_loss, entropy.clip_cov, "token_mean", **CLIP_COV),
+    "loss/kl_cov_ratio0.2_coef1": partial(
+        check_loss, "ratio", "token_mean", added=lambda now: entropy.held(now, OLD, HELD)
+    ),
+    "loss/clip_cov_all": partial(PPO, "token_mean", weights=KEPT, clip_low=1.0, clip_high=1.0),
     "loss/gpg_reinforce_token-mean": partial(check_loss, "pg", "token_mean"),
     "agg/masked_row_token-mean": partial(masked_row, "token_mean"),
     "agg/microbatch_invariance": check_micro_batches,
@@ -349,7 +368,7 @@ CHECKS = {
         PPO, "sequence_mean", added=lambda now: 0.04 * kl.k3(now, REF)
     ),
     "loss/trl_grpo_beta0.04_k3_biascorr": partial(
-        PPO, "sequence_mean", added=lambda now: 0.04 * kl.k3_off_policy(now, OLD, REF)
+        PPO, "sequence_mean", added=lambda now: 0.04 * kl.k3_off_policy(now, REF, OLD)
     ),
     "loss/openrlhf_ppo_dualclip3": partial(PPO, "token_mean", **DUAL3),
     "loss/openrlhf_ppo_seq_level": partial(PPO, "sequence_mean", clip_high=0.28),

@@ -233,8 +233,17 @@ def test_limit_cuts_the_working_and_keeps_the_answer():
     assert [type(event) for event in events] == [Calc, Answer]
 
 
+# Pieces that come together to chains, decimals and half of anything far oftener than letters do.
+PIECES = (
+    "3 7 25 82 .5 + - * / x = == != ( ) . no yes need NO 10+25=35 25*3=75 96.57 <answer>".split()
+)
+PIECES += [" ", "\n", " need\n", " not 82", "7+25=32*3=96", "</think>", "</answer>", "aim 7"]
+
+
 @given(
-    st.text(max_size=200) | st.text(alphabet="0123456789+-*/=() \n<>answeraimnoyed.x", max_size=200)
+    st.text(max_size=200)
+    | st.text(alphabet="0123456789+-*/=() \n<>answeraimnoyed.x", max_size=200)
+    | st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
 )
 def test_no_text_is_an_error(text):
     places = [event.start for event in parse(text)]
@@ -265,3 +274,25 @@ def test_hostile_text_is_read_in_linear_time(name):
     start = time.process_time()
     parse(HOSTILE[name])
     assert time.process_time() - start < 2.0
+
+
+def test_a_chain_through_a_decimal():
+    calcs = [event for event in parse("2*48.3=96.57*3=289.71") if isinstance(event, Calc)]
+    assert [(str(calc.claimed), calc.right) for calc in calcs] == [
+        ("9657/100", False),
+        ("28971/100", True),
+    ]
+    calcs = [event for event in parse("2 / 3 = 0.667 - 1 = -0.333") if isinstance(event, Calc)]
+    assert [(str(calc.claimed), calc.right) for calc in calcs] == [
+        ("667/1000", True),
+        ("-333/1000", True),
+    ]
+
+
+def test_a_verdict_of_one_word_is_the_same_in_capitals():
+    found = [event for event in parse("25+7=32 NO\n82-7=75 Need\n25*3=75 yes") if event]
+    assert [(event.verdict, event.value) for event in found if isinstance(event, Check)] == [
+        ("no", 32),
+        ("yes", 75),
+    ]
+    assert [event.need for event in found if isinstance(event, Calc)] == [False, True, False]

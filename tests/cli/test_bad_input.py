@@ -21,6 +21,12 @@ train demo steps 3 -> 'steps' stands alone
 train demo --rollout.prompts 0 -> rollout.prompts = 0
 train demo --rollout.group_size 1 -> group_size 1
 train demo --rollout.group_size 0 -> group_size = 0
+train demo --rollout.top_k 50 -> log-probs of a cut distribution
+train demo --algo.loss gspo -> which counts its length once more
+train demo --algo.reference_reset 100 -> with algo.kl 'none'
+train demo --critic.lr 1e-4 -> which has no critic
+train demo --algo.entropy_control kl_cov -> nothing to hold
+train demo --algo.curriculum pools --algo.pool 8 -> fills a step
 train demo --optim.lr fast -> optim.lr = 'fast'
 train demo --model.path nowhere -> 'nowhere'
 train demo --model.path notes -> no model in notes

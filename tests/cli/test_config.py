@@ -171,6 +171,9 @@ def test_more_updates_than_prompts_are_refused():
     refused("updates 9", algo__updates=9, algo__loss="ppo_clip", rollout__prompts=8)
 
 
+GMPO = {"loss": "gmpo", "aggregation": "sequence_mean"}
+
+
 @pytest.mark.parametrize(
     ("match", "settings"),
     [
@@ -181,7 +184,15 @@ def test_more_updates_than_prompts_are_refused():
         ("does not read it", {"kl_coef": 0.1}),
         ("does not read it", {"reference_reset": 100}),
         ("does not read it", {"resample_rounds": 9}),
+        ("does not read it", {"entropy_limit": 0.2}),
+        ("does not read it", {"pool": 64}),
         ("does not clip", {"clip_high": 0.28}),
+        ("does not clip", {"loss": "ratio", "clip_low": 0.2}),
+        ("nothing to hold", {"entropy_control": "kl_cov"}),
+        ("whole completion's", {"entropy_control": "top_entropy", **GMPO}),
+        ("whole completion's", {"entropy_control": "clip_cov", **GMPO}),
+        ("a share of the tokens", {"entropy_control": "clip_cov", "entropy_limit": 5}),
+        ("fills a step", {"curriculum": "pools", "pool": 8}),
         ("without a correction", {"correction_high": 3}),
         ("of 16 completions", {"advantage": "pass_at_k", "pass_k": 16}),
         ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
@@ -191,6 +202,7 @@ def test_more_updates_than_prompts_are_refused():
         ("every completion", {"advantage": "gae", "overlong": "mask"}),
         ("correct twice", {"loss": "ppo_clip", "correction": "icepop"}),
         ("right gradient", {"kl": "reward", "kl_estimator": "k3"}),
+        ("right gradient", {"kl": "reward", "kl_estimator": "k3_off_policy"}),
         ("pushes nowhere", {"kl": "loss", "kl_estimator": "k1"}),
         ("makes rewards negative", {"advantage": "max_rl", "kl": "reward"}),
         ("without a buffer", {"overlong": "soft"}),
@@ -200,6 +212,29 @@ def test_more_updates_than_prompts_are_refused():
 def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
     text = refused(match, **{f"algo__{key}": value for key, value in settings.items()})
     assert "wanted" in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kl": "loss", "kl_estimator": "k3_off_policy"},
+        {"entropy_control": "adaptive", "entropy_limit": 1.5},  # nats, not a share
+        {"entropy_control": "adaptive", **GMPO},
+        {"entropy_control": "kl_cov", "updates": 2, "loss": "ratio"},
+        {"entropy_control": "top_entropy", "entropy_limit": 1},
+        {"curriculum": "no_positive", "pool": 32},
+    ],
+)
+def test_what_makes_sense_together_loads(settings):
+    cfg = load_config(None, {f"algo.{key}": value for key, value in settings.items()})
+    assert cfg.algo.model_dump(include={*settings}) == settings
+
+
+@pytest.mark.parametrize("key", ["rollout.top_k", "rollout.top_p", "top_k", "rollout.min_p"])
+def test_a_cut_distribution_is_refused_with_the_reason(key):
+    """Not as an unknown key: whoever writes it means something, and gets told why it is not."""
+    text = refused("log-probs of a cut distribution", **{key.replace(".", "__"): 50})
+    assert text.startswith(f"{key} 50") and "--rollout.temperature" in text
 
 
 @pytest.mark.parametrize("advantage", ["reinforce", "reinforce_pp", "gae"])

@@ -21,6 +21,8 @@ def test_report_is_written_into_the_run(aha, runs):
     assert done.code == 0 and "opens offline" in done.out
     assert (runs / "good" / "report.html").read_text().startswith("<!doctype html>")
     assert aha("report", "runs/good", "--out", "mine.html").code == 0
+    assert aha("report", "runs/good", "--pin", "after:0", "--pin", "before:1").code == 0
+    assert "before:1" in (runs / "good" / "report.html").read_text()
 
 
 def test_compare_tells_the_interval_the_config_and_who_wins(aha, runs):
@@ -50,6 +52,7 @@ def test_behaviours_of_a_run_and_of_a_file(aha, runs, tmp_path):
     [
         ("report", "none"),
         ("report", "runs/good", "--out", "none/report.html"),
+        ("report", "runs/good", "--pin", "after:999"),
         ("compare", "runs/good", "none"),
         ("behaviors", "none"),
         ("behaviors", "empty.jsonl"),

@@ -212,10 +212,10 @@ def test_several_updates_deal_prompts_and_judgement_into_the_same_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG, credits):
+    def watch(graded, advantages_PG, credits, done):
         sizes = [len(one.completion.tokens) for group in graded for one in group]
         seen.append((len(graded), sizes == [len(credit) for credit in credits]))
-        return update(graded, advantages_PG, credits)
+        return update(graded, advantages_PG, credits, done)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())

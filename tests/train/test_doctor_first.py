@@ -152,7 +152,8 @@ class AddsStop(Changed):
         if one.finish == "stop":
             return one
         ended = (*one.tokens, TOKENIZER.stop_ids[0])
-        return replace(one, tokens=ended, logprobs=(*one.logprobs, -0.1))
+        more = {"logprobs": (*one.logprobs, -0.1), "entropies": (*one.entropies, 0.1)}
+        return replace(one, tokens=ended, **more)
 
 
 class ForgetsStop(Changed):

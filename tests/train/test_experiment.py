@@ -324,7 +324,7 @@ def test_resuming_without_a_checkpoint_is_an_error(model, tmp_path):
         ({"rollout": {"max_new_tokens": 150}}, ModelError, "--rollout.max_new_tokens"),
         ({"rollout": {"max_new_tokens": 500}}, ModelError, "160 positions"),
         ({"algo": {"advantage": "grop"}}, ConfigError, "dr_grpo, grpo"),
-        ({"algo": {"loss": "ppo"}}, ConfigError, "pg, ppo_clip"),
+        ({"algo": {"loss": "ppo"}}, ConfigError, "pg, ratio, ppo_clip"),
         ({"task": {"data": "nowhere.jsonl"}}, DataError, "no file nowhere.jsonl"),
     ],
 )

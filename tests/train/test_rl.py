@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.batch import pack_parts, totals_of
+from aha.algo.batch import pack, pack_parts, totals_of
+from aha.algo.correction import disagreement
 from aha.algo.losses import AGGREGATIONS, LOSSES
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
@@ -287,6 +288,19 @@ def test_training_and_generation_agree_on_the_log_probs():
         assert report.numbers["mismatch"] < 1e-5
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_on_the_first_update_every_ratio_is_1_and_none_is_clipped(temperature):
+    """Not on average: at every single token."""
+    trainer = make(config(rollout={"temperature": temperature}))
+    graded, advantages_PG = rollout(trainer)
+    flat = [one for group in graded for one in group]
+    part = pack(list(zip(flat, advantages_PG.flatten().tolist(), strict=True)), TOKENIZER.pad_id)
+    log_rho_BT = (trainer.read(part)[0].detach() - part.old_logprobs_BT) * part.mask_BT
+    assert log_rho_BT.abs().max() < 1e-4
+    seen = disagreement(log_rho_BT, part.mask_BT)
+    assert seen["k3"] < 1e-8 and seen["ess"] == pytest.approx(1, abs=1e-6)
+
+
 def test_clipping_is_idle_on_the_first_update():
     one, other = (make(config(algo={"loss": loss})) for loss in ("pg", "ppo_clip"))
     one.step(one.problems()), other.step(other.problems())
@@ -304,13 +318,13 @@ def test_several_updates_deal_the_groups_into_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG, credits):
-        seen.append((len(graded), len(advantages_PG)))
-        return update(graded, advantages_PG, credits)
+    def watch(graded, advantages_PG, credits, done):
+        seen.append((len(graded), len(advantages_PG), done))
+        return update(graded, advantages_PG, credits, done)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())
-    assert seen == [(2, 2), (2, 2)] and report.version == 1
+    assert seen == [(2, 2, 0), (2, 2, 1)] and report.version == 1
     # The second share is trained by weights that have moved.
     assert report.numbers["mismatch"] > 1e-5
 

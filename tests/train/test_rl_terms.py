@@ -61,6 +61,21 @@ def test_at_version_0_the_reference_is_the_policy(where):
         assert step(trainer).numbers["kl"] > 1e-6
 
 
+def test_the_way_from_the_reference_is_each_completions_own_however_it_is_read():
+    trainer = make(kl="reward", kl_coef=0.1)
+    groups = [list(group) for group in step(trainer).groups]
+    with torch.no_grad():
+        for parameter in trainer.reference.decoder.parameters():
+            parameter.mul_(0.9)
+    pad = TOKENIZER.pad_id
+    whole_PG = trainer.reference.distances(groups, pad, 10_000)
+    assert whole_PG.shape == (4, 8) and len(whole_PG.flatten().unique()) > 8
+    for tokens in (1, 64):
+        torch.testing.assert_close(trainer.reference.distances(groups, pad, tokens), whole_PG)
+    alone = trainer.reference.distances([[groups[2][5]]], pad, 10_000)
+    torch.testing.assert_close(alone[0, 0], whole_PG[2, 5])
+
+
 def test_the_reference_is_reset_and_resumed():
     trainer = make(kl="loss", reference_reset=2)
     step(trainer)
@@ -162,6 +177,7 @@ def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
     small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
     raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
     raw["optim"] |= {"dtype": "float32"}
+    raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
     raw["critic"]["warmup"] = min(1, raw["critic"]["warmup"])  # else no step of two is the policy's
     cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
     engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)

@@ -109,6 +109,26 @@ def test_a_group_opens_with_marks_reward_advantage_and_reason(visit):
     page.locator(".completion", has_text="makes 35, not 82").wait_for()
 
 
+def test_a_pin_stays_in_the_browser_and_is_in_the_report(visit):
+    page = visit.go("#/run/demo/rollouts?file=step_000003&view=list")
+    first = page.locator(".completion").first
+    first.get_by_role("button", name="pin").wait_for()
+    page.keyboard.press("j")
+    page.keyboard.press("p")
+    second = page.locator(".completion").nth(1)
+    second.get_by_role("button", name="pinned").wait_for()
+    assert first.get_by_role("button", name="pinned").count() == 0
+    page.reload()
+    second.get_by_role("button", name="pinned").wait_for()
+    visit.go("#/run/demo/report")
+    report = page.frame_locator("iframe.report")
+    report.get_by_role("heading", name="Pinned").wait_for()
+    assert report.get_by_text("step_000003:1, ").count() == 1
+    assert page.get_by_text("aha report demo --pin step_000003:1").is_visible()
+    page.get_by_role("button", name="Take off 1 pinned").press("Enter")
+    expect(report.get_by_role("heading", name="Pinned")).to_have_count(0)
+
+
 def test_a_completion_token_by_token_with_the_keyboard_alone(visit, runs):
     run = make_run(runs / "tokens", steps=2)
     rows = [row(0, True, group=0, advantage=0.5), row(1, True, group=1, advantage=-0.25)]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aha.core.errors import RunError
+from aha.core.errors import DataError, RunError
 from aha.web.figures import Figure, Line, Point, ticks
 from aha.web.report import mean_line, report_html, write_report
 from aha.web.runs import RunFolder
@@ -67,6 +67,25 @@ def test_text_of_the_model_stays_text(run):
     page = report_html(RunFolder(run))
     assert evil not in page and "&lt;script&gt;" in page
     assert not {"script", "img"} & set(Tags(page).found)
+
+
+def test_pinned_completions_stand_there_once_in_their_order(run):
+    page = report_html(RunFolder(run), ["step_000002:3", "after:0", "step_000002:3"])
+    assert re.findall(r"\w+:\d+(?=, \d+ tokens)", page) == ["step_000002:3", "after:0"]
+    assert "Pinned" not in report_html(RunFolder(run))
+
+
+@pytest.mark.parametrize(
+    "pin", ["after", "after:-1", "after:999", "../after:0", "step_999999:0", "", "after:0:1"]
+)
+def test_a_pin_that_leads_nowhere_is_an_error(run, pin):
+    with pytest.raises(DataError, match="leads nowhere"):
+        report_html(RunFolder(run), ["after:0", pin])
+
+
+def test_pins_are_not_without_end(run):
+    with pytest.raises(DataError, match="51 pins"):
+        report_html(RunFolder(run), ["after:0"] * 51)
 
 
 def test_a_run_that_is_not_done_says_so(run):

@@ -26,6 +26,7 @@ class Batch:
     old_logprobs_BT: torch.Tensor
     advantages_BT: torch.Tensor
     prompts: tuple[int, ...] = ()  # a key of each row's prompt, the same within a group
+    chosen_BT: torch.Tensor | None = None  # what `algo.entropy` chose among the whole update's
 
     @property
     def num_tokens(self) -> int:
@@ -34,7 +35,8 @@ class Batch:
     def to(self, device) -> "Batch":
         moved = (self.tokens_BT, self.mask_BT, self.old_logprobs_BT, self.advantages_BT)
         tokens, mask, old, advantages = (tensor.to(device) for tensor in moved)
-        return Batch(tokens, self.start, mask, old, advantages, self.prompts)
+        chosen = None if self.chosen_BT is None else self.chosen_BT.to(device)
+        return Batch(tokens, self.start, mask, old, advantages, self.prompts, chosen)
 
 
 def prompt_key(graded: Graded) -> int:
@@ -42,10 +44,10 @@ def prompt_key(graded: Graded) -> int:
     return id(graded.completion.prompt)
 
 
-def totals_of(rows: list[tuple[Graded, float]], max_new_tokens: int) -> Totals:
-    """The denominators of a step that consists of these rows."""
+def totals_of(rows: list[tuple], max_new_tokens: int) -> Totals:
+    """The denominators of a step that consists of these `(graded, anything)` rows."""
     prompt_tokens: dict[int, int] = {}
-    for graded, _ in rows:
+    for graded, *_ in rows:
         key, own = prompt_key(graded), len(graded.completion.tokens)
         prompt_tokens[key] = prompt_tokens.get(key, 0) + own
     return Totals(len(rows), sum(prompt_tokens.values()), max_new_tokens, prompt_tokens)
@@ -64,23 +66,26 @@ def gather(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]
     return list(values_BT[own_BT].split(own_BT.sum(1).tolist()))
 
 
-def pack(rows: list[tuple[Graded, float | torch.Tensor]], pad_id: int) -> Batch:
-    """One batch of `(graded, advantage)` rows; one advantage for all tokens, or one for each."""
-    completions = [graded.completion for graded, _ in rows]
+def pack(rows: list[tuple], pad_id: int) -> Batch:
+    """One batch of `(graded, advantage)` rows; one advantage for all tokens, or one for each. What
+    was chosen among the tokens may follow in each row."""
+    completions = [row[0].completion for row in rows]
     prompts = [len(completion.prompt.tokens) for completion in completions]
     start = min(prompts)
     ends = [p + len(c.tokens) for p, c in zip(prompts, completions, strict=True)]
     shape = (len(rows), max(ends) - start)
     tokens_BT = torch.full((len(rows), max(ends)), pad_id)
     mask_BT, old_BT, advantages_BT = (torch.zeros(shape) for _ in range(3))
-    for b, ((_, credit), completion) in enumerate(zip(rows, completions, strict=True)):
+    for b, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         own = slice(prompts[b] - start, ends[b] - start)
         tokens_BT[b, : ends[b]] = torch.tensor(completion.prompt.tokens + completion.tokens)
         mask_BT[b, own] = 1.0
         old_BT[b, own] = torch.tensor(completion.logprobs)
-        advantages_BT[b, own] = credit
-    keys = tuple(prompt_key(graded) for graded, _ in rows)
-    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys)
+        advantages_BT[b, own] = row[1]
+    keys = tuple(prompt_key(row[0]) for row in rows)
+    # Only where something was chosen is there a third thing in a row.
+    chosen_BT = spread([row[2] for row in rows], mask_BT) if len(rows[0]) > 2 else None
+    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, chosen_BT)
 
 
 def cut(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:

@@ -24,6 +24,22 @@ def rho_of(log_rho: torch.Tensor) -> torch.Tensor:
     return log_rho.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
+def mismatch_of(log_rho_N: torch.Tensor) -> dict[str, float]:
+    """How far the trainer is from the policy that drew the tokens, before any bound is applied.
+
+    `mismatch_kl`: k3 estimate of KL(drawn || trained), nats a token. `mismatch_ess`: the share of
+    the tokens that would say as much without weights. `mismatch_max`: the largest ratio.
+    """
+    if not len(log_rho_N):
+        return {}
+    rho_N = rho_of(log_rho_N.double())
+    return {
+        "mismatch_kl": float((rho_N - 1 - log_rho_N).mean()),
+        "mismatch_ess": float(rho_N.sum() ** 2 / (len(rho_N) * rho_N.square().sum())),
+        "mismatch_max": float(rho_N.max()),
+    }
+
+
 def row_sum(values_BT, mask_BT) -> torch.Tensor:
     return (values_BT * mask_BT).sum(1, keepdim=True)
 

@@ -1,12 +1,13 @@
 """Entropy of the policy, and what keeps it from collapsing.
 
-Reward is bought with entropy (arXiv 2505.22617). `tokens` of a mask here are those of the whole
-step: a share taken of each micro-batch would depend on how the step was cut.
+Reward is bought with entropy (arXiv 2505.22617). What chooses tokens here looks at the N tokens of
+a whole update: a share taken of each micro-batch would depend on how the update was cut.
 """
 
-import torch
+import math
+from collections.abc import Callable
 
-from aha.algo.losses import ppo_clip, ratio_of
+import torch
 
 
 def token_entropy(logits_BTV: torch.Tensor) -> torch.Tensor:
@@ -22,70 +23,81 @@ def entropy_bonus(entropies_BT: torch.Tensor, coef: float) -> torch.Tensor:
     return -coef * entropies_BT
 
 
-def adapted_coef(coef: float, entropy: float, target: float, change: float = 0.005) -> float:
-    """The bonus of the next step: more below the target entropy, less above it, never negative.
+def bonus_near(coef: float, entropy: float, target: float, change: float = 0.005):
+    """(bonus of this step, coef of the next): it pays while the entropy is not above the target,
+    and grows below it, shrinks above it, never negative.
 
     Source: Skywork-OR1 (arXiv 2505.22312).
     """
-    return max(0.0, coef + (change if entropy < target else -change))
+    bonus = coef if entropy <= target else 0.0
+    return bonus, max(0.0, coef + (change if entropy < target else -change))
 
 
-def top_entropy(entropies_BT, mask_BT, share: float = 0.2) -> torch.Tensor:
-    """Mask of the tokens whose entropy is among the top `share`: the forks of the text.
+# What is told of the tokens of an update, and what comes back: a number for each, 0 or 1. Under
+# "kl_cov" it holds a token where it is, under the others it says whether the loss keeps it.
+CHOICES: dict[str, Callable] = {}
 
-    Source: 'Beyond the 80/20 rule' (arXiv 2506.01939).
+
+def choice(function: Callable) -> Callable:
+    CHOICES[function.__name__] = torch.no_grad()(function)
+    return CHOICES[function.__name__]
+
+
+def among_the_largest(values_N: torch.Tensor, count: int) -> torch.Tensor:
+    chosen_N = torch.zeros_like(values_N)
+    chosen_N[values_N.topk(count).indices] = 1.0
+    return chosen_N
+
+
+@choice
+def top_entropy(entropies_N, share: float = 0.2) -> torch.Tensor:
+    """1 for the tokens whose entropy is among the top `share`: the forks of the text.
+
+    Source: 'Beyond the 80/20 rule' (arXiv 2506.01939). Equals all count, so that more than the
+    share may be kept.
     """
-    threshold = torch.quantile(entropies_BT[mask_BT.bool()], 1 - share)
-    return (entropies_BT >= threshold).to(mask_BT.dtype) * mask_BT
+    # The place of torch.quantile(1 - share), which takes no more than 16 million numbers.
+    place = math.ceil(round((1 - share) * (len(entropies_N) - 1), 6))
+    return (entropies_N >= entropies_N.kthvalue(place + 1).values).to(entropies_N.dtype)
 
 
-def covariances(logprobs_BT, advantages_BT, mask_BT) -> torch.Tensor:
+def covariances(logprobs_N, advantages_N) -> torch.Tensor:
     """(A - mean A) (logp - mean logp): the tokens with much of it spend the entropy.
 
     Source: 'The entropy mechanism' (arXiv 2505.22617).
     """
-    tokens = mask_BT.sum()
-    logprobs_BT = logprobs_BT.detach()
-    credits = advantages_BT - (advantages_BT * mask_BT).sum() / tokens
-    return credits * (logprobs_BT - (logprobs_BT * mask_BT).sum() / tokens)
+    return (advantages_N - advantages_N.mean()) * (logprobs_N - logprobs_N.mean())
 
 
-def kl_cov(logprobs_BT, old_logprobs_BT, advantages_BT, mask_BT, share=0.002, coef=1.0):
-    """-A r, with coef |logp - old| added for the top `share` of tokens by covariance.
+@choice
+def kl_cov(logprobs_N, advantages_N, share: float = 0.002) -> torch.Tensor:
+    """1 for the top `share` of tokens by covariance, at least one: those that `held` holds.
 
-    Source: KL-Cov (arXiv 2505.22617): 0.002 for 7B, 0.0002 for 32B. At least one token is held.
+    Source: KL-Cov (arXiv 2505.22617): 0.002 for 7B, 0.0002 for 32B.
     """
-    losses_BT = -advantages_BT * ratio_of(logprobs_BT, old_logprobs_BT)
-    covs_BT = covariances(logprobs_BT, advantages_BT, mask_BT)
-    covs_BT = covs_BT.masked_fill(mask_BT == 0, -torch.inf)
-    count = max(1, int(share * mask_BT.sum().item()))
-    held_BT = torch.zeros_like(covs_BT).flatten()
-    held_BT[covs_BT.flatten().topk(count).indices] = 1.0
-    return losses_BT + coef * (logprobs_BT - old_logprobs_BT).abs() * held_BT.view_as(covs_BT)
+    covs_N = covariances(logprobs_N, advantages_N)
+    return among_the_largest(covs_N, max(1, int(share * len(covs_N))))
 
 
+def held(logprobs_BT, old_logprobs_BT, chosen_BT, coef: float = 1.0) -> torch.Tensor:
+    """coef |logp - old| for the chosen tokens, to be added to the per-token loss.
+
+    Source: KL-Cov (arXiv 2505.22617), where the loss beside it is `ratio`.
+    """
+    return coef * (logprobs_BT - old_logprobs_BT).abs() * chosen_BT
+
+
+@choice
 def clip_cov(
-    logprobs_BT,
-    old_logprobs_BT,
-    advantages_BT,
-    mask_BT,
-    share=2e-4,
-    bounds=(1.0, 5.0),
-    clips=(1, 1),
-):
-    """PPO's clip, with tokens taken out whose covariance lies inside `bounds`.
+    logprobs_N, advantages_N, share: float = 2e-4, bounds: tuple[float, float] = (1.0, 5.0)
+) -> torch.Tensor:
+    """0 for tokens whose covariance lies inside `bounds`, at most `share` of all and at least one,
+    if there is any; 1 for the rest, which stays in the loss.
 
-    Of those at most `share` of all tokens go, at least one.
     Source: Clip-Cov (arXiv 2505.22617). Differs: the largest covariances go, not a random draw,
     so that a step needs no generator.
     """
-    losses_BT = ppo_clip(logprobs_BT, old_logprobs_BT, advantages_BT, *clips)
-    unclipped_BT = -advantages_BT * ratio_of(logprobs_BT, old_logprobs_BT)
-    covs_BT = covariances(logprobs_BT, advantages_BT, mask_BT)
-    inside_BT = (covs_BT > bounds[0]) & (covs_BT < bounds[1]) & mask_BT.bool()
-    inside_BT &= losses_BT <= unclipped_BT  # what PPO has clipped has no gradient to take away
-    count = min(max(1, int(share * mask_BT.sum().item())), int(inside_BT.sum()))
-    ranked = covs_BT.masked_fill(~inside_BT, -torch.inf).flatten().topk(count).indices
-    keep_BT = torch.ones_like(losses_BT).flatten()
-    keep_BT[ranked] = 0.0
-    return losses_BT * keep_BT.view_as(losses_BT)
+    covs_N = covariances(logprobs_N, advantages_N)
+    inside_N = (covs_N > bounds[0]) & (covs_N < bounds[1])
+    count = min(max(1, int(share * len(covs_N))), int(inside_N.sum()))
+    return 1 - among_the_largest(covs_N.masked_fill(~inside_N, -torch.inf), count)

@@ -77,7 +77,7 @@ def pool_weight(solve_rate: float, weights: tuple[float, float, float] = (0.2, 1
 
 
 def ask_weight(curriculum: str, solve_rate: float | None) -> float:
-    """How likely a problem is asked again, given its solve rate so far (None: never asked).
+    """How likely a problem is asked again, given its solve rate when last asked (None: never).
 
     no_positive: a problem solved at 0.9 or more is not asked again.
     Source: ScaleRL's no-positive-resampling (arXiv 2510.13786).

@@ -1,8 +1,9 @@
 """Estimates of KL(policy || reference), one number for every token, in nats.
 
 In the loss and in the reward are different methods. The gradient of an estimate is not an
-estimate of the gradient: in the loss k1 pushes nowhere, k2 and k3+ follow KL(policy || reference),
-and k3 follows KL(reference || policy), the other one (our vector kl/expected_gradient).
+estimate of the gradient: in the loss k1 pushes nowhere, k2, k3+ and k3_off_policy follow
+KL(policy || reference), and k3 follows KL(reference || policy), the other one (our vector
+kl/expected_gradient).
 """
 
 from collections.abc import Callable
@@ -41,8 +42,9 @@ def k3_plus(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     return right - right.detach() + k3(logprobs_BT, ref_logprobs_BT).detach()
 
 
-def k3_off_policy(logprobs_BT, old_logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
-    """k3 times the ratio, which carries gradient: unbiased for tokens drawn by an older policy.
+def k3_off_policy(logprobs_BT, ref_logprobs_BT, old_logprobs_BT) -> torch.Tensor:
+    """k3 times the ratio, which carries gradient: unbiased for tokens drawn by an older policy,
+    and its gradient is that of KL(policy || reference) for any.
 
     Source: DeepSeek-V3.2 (arXiv 2512.02556).
     """
@@ -50,7 +52,10 @@ def k3_off_policy(logprobs_BT, old_logprobs_BT, ref_logprobs_BT) -> torch.Tensor
     return ratio * k3(logprobs_BT, ref_logprobs_BT)
 
 
-ESTIMATORS: dict[str, Callable] = {"k1": k1, "k2": k2, "k3": k3, "k3+": k3_plus}
+ESTIMATORS: dict[str, Callable] = {
+    **{"k1": k1, "k2": k2, "k3": k3, "k3+": k3_plus},
+    "k3_off_policy": k3_off_policy,
+}
 
 
 @torch.no_grad()

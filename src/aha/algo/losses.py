@@ -39,6 +39,15 @@ def policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.2, c
     return -advantages_BT * logprobs_BT
 
 
+@loss("ratio")
+def importance_ratio(logprobs_BT, old_logprobs_BT, advantages_BT):
+    """-A r with r = exp(logp - old): the policy gradient for tokens of an older policy, unclipped.
+
+    Source: the surrogate that PPO clips (arXiv 1707.06347); KL-Cov's loss (arXiv 2505.22617).
+    """
+    return -advantages_BT * ratio_of(logprobs_BT, old_logprobs_BT)
+
+
 def clipped_surrogate(ratio_BT, advantages_BT, clip_low, clip_high) -> torch.Tensor:
     clipped = ratio_BT.clamp(1 - clip_low, 1 + clip_high)
     return torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped)

@@ -94,10 +94,11 @@ class _Reading:
 
     def take(self, token: re.Match) -> bool:
         """One token further; False where it cannot stand."""
-        symbol = operator(token[0])
+        is_number = token.lastindex == 1
+        symbol = token[0] if is_number else operator(token[0])
         if self.wants_operand:
-            return self.operand(symbol, bool(token[1]))
-        if token[1] or symbol == "(" or not self.settle(_BINDS.get(symbol, 1)):
+            return self.operand(symbol, is_number)
+        if is_number or symbol == "(" or not self.settle(_BINDS.get(symbol, 1)):
             return False
         if symbol != ")":
             self.waiting.append(symbol)

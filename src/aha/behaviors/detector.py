@@ -174,7 +174,8 @@ class _Reader:
 
     def found(self, event: Event, count: str, what: str) -> None:
         self.counts[count] += 1
-        self.mark(event, what)
+        if self.marks is not None:
+            self.mark(event, what)
 
     def mark(self, event: Event, what: str) -> None:
         if self.marks is not None:

@@ -108,12 +108,13 @@ _ATOM = rf"(?:\([ \t]*+){{0,9}}+-?+{NUMBER}(?:[ \t]*+\)){{0,9}}+"
 _NAMED = r"(?:(?:the |our )?(?:target|goal)\b|-?[0-9]{1,9}\b)"
 _ENDS = r"(?=[ \t]*+(?:[.,;:!)\]]|$))"
 
-# A plain line (four unnamed groups) is by far the most common. "general" takes any expression
-# whole, with a claim after it or without, so that a long sum is walked through only once.
+# A plain line (unnamed groups: four, and five with a verdict of one word at its end) is by far the
+# most common. "general" takes any expression whole, with a claim after it or without, so that a
+# long sum is walked through only once.
 _SCAN = re.compile(
     rf"(?<![\w.])(?:"
     rf"([0-9]{{1,9}}+){_SPACE}({OPERATOR}){_SPACE}([0-9]{{1,9}}+){_SPACE}=(?!=)"
-    rf"{_SPACE}(?=([0-9]{{1,9}}+)(?![0-9]|\.[0-9]|{_SPACE}{OPERATOR}))"
+    rf"{_SPACE}(?=([0-9]{{1,9}}+)(?![0-9]|\.[0-9]|{_SPACE}{OPERATOR})(?: (yes|no|need)$)?)"
     rf"|(?P<general>{_ATOM}(?:{_SPACE}{OPERATOR}{_SPACE}{_ATOM})++)"
     rf"(?:{_SPACE}(?P<relation>==?|!=|≠|\\neq?){_SPACE}"
     rf"(?=(?:\([ \t]*+){{0,9}}+(?P<claimed>-?+{NUMBER})))?+"
@@ -121,7 +122,7 @@ _SCAN = re.compile(
     r"|(?:try|trying|want|hope|hoping|let's|first)(?: to)?(?: first)? (?:make|reach|get|form))"
     r" (?:a |about |around |exactly )?"
     rf"(?P<goal>[0-9]{{1,9}}+)(?!{_SPACE}(?:{OPERATOR}{_SPACE}[0-9(]|=)|\.[0-9]))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 
 _NOT = r"(?:\bnot|n't|n’t)\b"
@@ -141,12 +142,11 @@ _VERDICT = re.compile(
     rf"{_NAMED}(?! (?:{_BY_WORDS})\b))",
     re.IGNORECASE | re.MULTILINE,
 )
-# The same verdict as the pattern above finds, five times faster: one word that ends the line.
-_WORD = re.compile(r" (?:(?P<need>need)|(?P<no>no)|(?P<yes>yes))$", re.MULTILINE)
 _ROUNDING = Fraction(1, 100)  # 58 + 1.5714 restates 58 + 11/7
 _GAP = 100  # characters after a calculation in which its verdict is looked for
 _BREAK = re.compile(r"[.,;!?\n]")
 _DIGITS = re.compile(r"-?[0-9]+")
+_FIRST_NUMBER = re.compile(NUMBER)
 _LAST_DIGITS = re.compile(r"-?[0-9]+$")
 
 
@@ -171,11 +171,17 @@ def parse(text: str, limit: int | None = None) -> tuple[Event, ...]:
             _release(text, held, start, events)
             held = []
         kind = match.lastgroup
-        if kind == "goal":
+        if kind is None:  # a plain line goes on from what is held, and nothing from it
+            held.append(match)
+            joint = -1
+        elif kind == "goal":
             events.append(Goal(int(match["goal"]), start, match.end()))
-            continue
-        held.append(match)
-        joint = match.end() if kind == "claimed" and match["relation"][0] == "=" else -1
+        elif kind == "claimed":
+            held.append(match)
+            joint = match.end() if match["relation"][0] == "=" else -1
+        elif held:  # an expression that claims nothing is a plan, unless it ends a chain
+            held.append(match)
+            joint = -1
     if held:
         _release(text, held, end, events)
     if answer is not None:
@@ -185,12 +191,16 @@ def parse(text: str, limit: int | None = None) -> tuple[Event, ...]:
 
 def _release(text: str, held: list[re.Match], after: int, events: list[Event]) -> None:
     """Add the calculations of a chain that is complete; `after` is where the next thing begins."""
-    if len(held) == 1:
-        if held[0].lastindex == 4:
-            _judge(text, _plain(held[0]), after, events)
-            return
-        if held[0]["relation"] is None:  # a plan: not worth taking apart
-            return
+    match = held[0]
+    if len(held) == 1 and match.lastindex < 6:
+        calc = _plain(match)
+        if match.lastindex == 4:
+            _judge(text, calc, after, events)
+        elif calc.need:
+            events.append(calc)
+        else:
+            events += [calc, Check(calc.claimed, match[5].lower(), None, False, *match.span(5))]
+        return
     calcs = list(_chain(held))
     for calc, following in zip_longest(calcs, calcs[1:]):
         _judge(text, calc, after if following is None else following.start, events)
@@ -216,12 +226,13 @@ def working_end(text: str, answer: Answer | None) -> int:
 
 
 def _plain(match: re.Match) -> Calc:
-    first, sign, second, said, *_ = match.groups()
+    first, sign, second, said, word = match.group(1, 2, 3, 4, 5)
     a, op, b, claimed = int(first), operator(sign), int(second), int(said)
     true = operate(a, op, b)
     numbers = (a, b) if a <= b else (b, a)
+    need = word is not None and word.lower() == "need"
     start, end = match.start(), match.end(4)
-    return Calc(a, op, b, claimed, true, true == claimed, numbers, (), False, start, end)
+    return Calc(a, op, b, claimed, true, true == claimed, numbers, (), need, start, end)
 
 
 def _chain(links: list[re.Match]) -> Iterator[Calc]:
@@ -242,7 +253,10 @@ def _chain(links: list[re.Match]) -> Iterator[Calc]:
         elif abs(more.value - read.value) > (_ROUNDING if "." in words else 0):
             slipped = len(read.steps) > 1 and more.numbers[0] != read.value
             if not slipped:
-                yield _calc(head, read, str(more.numbers[0]), link.start())
+                said = _FIRST_NUMBER.search(words)[
+                    0
+                ]  # as written: its decimals say how exact it is
+                yield _calc(head, read, said if more.numbers[0] >= 0 else f"-{said}", link.start())
                 head, read = link, more
     said, end = (link[4], link.end(4)) if link[4] else (link["claimed"], link.end("claimed"))
     if link["relation"] and link["relation"][0] != "=":
@@ -279,21 +293,20 @@ def _judge(text: str, calc: Calc, after: int, events: list[Event]) -> None:
     cue = _cue(text, calc.end, min(after, calc.end + _GAP)) if after - calc.end > 1 else None
     if cue is None:
         events.append(calc)
-    elif cue.lastgroup == "need":
+        return
+    verdict = cue.lastgroup
+    if verdict == "need":
         events.append(calc._replace(need=True))
-    else:
-        words, span = cue[0], cue.span(cue.lastgroup)
-        said = _DIGITS.search(words)
-        named = int(said[0]) if said else None
-        explicit = named is not None or words.endswith(("target", "goal"))
-        events += [calc, Check(calc.value, cue.lastgroup, named, explicit, *span)]
+        return
+    said = _DIGITS.search(cue[0])
+    named = int(said[0]) if said else None
+    explicit = said is not None or cue[0].endswith(("target", "goal"))
+    events += [calc, Check(calc.value, verdict, named, explicit, *cue.span(verdict))]
 
 
 def _cue(text: str, start: int, end: int) -> re.Match | None:
     """The first words of a verdict, if they stand in this clause or the next."""
-    cue = _WORD.match(text, start, end)
-    if cue is None:
-        cue = _VERDICT.search(text, start, end)
-        if cue is not None and len(_BREAK.findall(text, start, cue.start())) > 1:
-            return None
+    cue = _VERDICT.search(text, start, end)
+    if cue is not None and len(_BREAK.findall(text, start, cue.start())) > 1:
+        return None
     return cue

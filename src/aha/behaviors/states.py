@@ -99,6 +99,8 @@ class History:
     def holding(self, numbers: tuple[Number, ...]) -> Sequence[State]:
         """The tables on which all `numbers` lie; the oldest first."""
         states: Sequence[State] = self.by_pair.get(numbers[:2], ())
+        if len(numbers) == 2 and len(states) < MOST_RECENT:
+            return states
         if len(numbers) > 2:
             states = [state for state in states if left_over(state.terms, numbers) is not None]
         if len(states) == MOST_RECENT and self.current not in states:
@@ -110,16 +112,17 @@ class History:
     def forward(self, calc: Calc) -> list[Choice]:
         """From each table on which all its numbers lie; the oldest first."""
         choices = []
-        for base in self.holding(calc.numbers):
+        numbers, value, right = calc.numbers, calc.value, calc.right
+        for base in self.holding(numbers):
             terms, kept, goal, sound = base
-            if len(terms) == len(calc.numbers):
-                terms = (calc.value,)
+            if len(terms) == len(numbers):
+                terms = (value,)
             else:
-                rest = left_over(terms, calc.numbers)
-                rest.append(calc.value)
+                rest = left_over(terms, numbers)
+                rest.append(value)
                 rest.sort()
                 terms = tuple(rest)
-            after = State(terms, kept, goal, sound and calc.right)
+            after = State(terms, kept, goal, sound and right)
             choices.append(Choice(base, FORWARD, after))
         return choices
 

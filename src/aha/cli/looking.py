@@ -32,7 +32,7 @@ def evaluate_model(
     from aha.eval.suite import evaluate, held_out, write_completions
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
-    from aha.rollout.native import NativeEngine
+    from aha.rollout.opening import open_engine
     from aha.train.experiment import resolve_model
 
     if out is not None and out.exists():
@@ -45,7 +45,7 @@ def evaluate_model(
     sampling = Sampling(
         asked["max_new_tokens"], asked["group_size"], asked["temperature"], asked["seed"]
     )
-    report = evaluate(NativeEngine(model.decoder, model.tokenizer), task, prompts, sampling)
+    report = evaluate(open_engine(model.decoder, model.tokenizer), task, prompts, sampling)
     if task_name == "countdown":
         settings = {"numbers": task.numbers, "data": None} | settings
     numbers = {"model": name, "task": task_name, **settings, **asked, **report.numbers}
@@ -89,7 +89,7 @@ def ask_model(
 ) -> None:
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
-    from aha.rollout.native import NativeEngine
+    from aha.rollout.opening import open_engine
     from aha.train.experiment import resolve_model
 
     model = load_model(resolve_model(name))
@@ -98,7 +98,7 @@ def ask_model(
     room = model.decoder.config.max_position_embeddings - len(prompt.tokens)
     sampling = Sampling(min(max_new_tokens, room), 1, temperature, seed)
     pieces = []
-    for piece in NativeEngine(model.decoder, model.tokenizer).stream(prompt, sampling):
+    for piece in open_engine(model.decoder, model.tokenizer).stream(prompt, sampling):
         pieces.append(piece)
         print(piece, end="", flush=True)
     graded = task.grade(prompt.problem, "".join(pieces))

@@ -9,7 +9,7 @@ from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
-from aha.plan.estimate import GB, advice, estimate, load_cards
+from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
 from aha.plan.shapes import Shape, shape_of
 
 HERE = "this machine"
@@ -54,21 +54,7 @@ def print_plan(
     plans = {name: estimate(cfg, shape, card, mean_tokens) for name, card in cards.items()}
     shown = next(iter(plans.values()), None)
     memory = shown.memory if shown else {}
-    rows = [
-        {
-            "card": name,
-            "measured": name == HERE,
-            "peak_gb": plan.peak / GB,
-            "memory_gb": cards[name].memory,
-            "fits": plan.fits(cards[name]),
-            "tokens_per_s": plan.tokens_per_s,
-            "hours": plan.cost.seconds / 3600,
-            "kwh": plan.cost.kwh,
-            "usd": plan.cost.usd,
-            "advice": "" if plan.fits(cards[name]) else advice(cfg, shape, cards[name]),
-        }
-        for name, plan in plans.items()
-    ]
+    rows = [row_of(name, plan, cfg, shape, cards[name]) for name, plan in plans.items()]
     if as_json:
         gigabytes = {part: size / GB for part, size in memory.items()}
         peak = shown.peak / GB if shown else None
@@ -96,3 +82,19 @@ def print_plan(
         "(--mean-tokens), with looks and both tests; "
         + (f"{HERE!r} is measured, the other rows are not" if calibration else NOT_MEASURED)
     )
+
+
+def row_of(name: str, plan: Plan, cfg: RunConfig, shape: Shape, card: Card) -> dict:
+    """What the plan says of one machine."""
+    return {
+        "card": name,
+        "measured": name == HERE,
+        "peak_gb": plan.peak / GB,
+        "memory_gb": card.memory,
+        "fits": plan.fits(card),
+        "tokens_per_s": plan.tokens_per_s,
+        "hours": plan.cost.seconds / 3600,
+        "kwh": plan.cost.kwh,
+        "usd": plan.cost.usd,
+        "advice": "" if plan.fits(card) else advice(cfg, shape, card),
+    }

@@ -7,6 +7,8 @@ from cyclopts import Parameter, validators
 
 from aha.cli.app import Count, app
 
+Pins = Annotated[list[str] | None, Parameter(negative=())]
+
 
 @app.command
 def dash(
@@ -37,11 +39,20 @@ def dash(
 
 
 @app.command
-def report(run: Path, *, out: Path | None = None) -> None:
-    """Write a run's report as one HTML file that opens offline; RUN/report.html unless given."""
+def report(run: Path, *, out: Path | None = None, pin: Pins = None) -> None:
+    """Write a run's report as one HTML file that opens offline; RUN/report.html unless given.
+
+    Parameters
+    ----------
+    out
+        the file to write.
+    pin
+        a completion to show besides, as FILE:PLACE counted from 0, such as after:12; may be
+        given several times.
+    """
     from aha.cli.watching import make_report
 
-    make_report(run, out)
+    make_report(run, out, pin or [])
 
 
 @app.command

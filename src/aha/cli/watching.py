@@ -31,10 +31,10 @@ COLUMNS = {
 }
 
 
-def make_report(run: Path, out: Path | None) -> None:
+def make_report(run: Path, out: Path | None, pins: list[str]) -> None:
     found = open_run(run)
     out = out or run / "report.html"
-    size = write_report(found, out)
+    size = write_report(found, out, pins)
     console.print(f"{escape(str(out))}: {size / 1000:.0f} kB, opens offline", soft_wrap=True)
 
 

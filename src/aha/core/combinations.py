@@ -11,7 +11,7 @@ from aha.core.errors import ConfigError
 if TYPE_CHECKING:
     from aha.core.config import RunConfig
 
-NO_CLIP = ("pg", "sapo", "quadratic")
+NO_CLIP = ("pg", "ratio", "sapo", "quadratic")
 WHOLE_COMPLETION = ("gspo", "sapo", "gmpo")
 NO_GROUP = ("reinforce", "reinforce_pp", "gae")
 NEEDS_REWARDS_FROM_0 = ("max_rl", "pass_at_k")
@@ -25,6 +25,8 @@ READ_BY = {
     "reference_reset": ("kl", ("reward", "loss")),
     "resample_rounds": ("zero_variance", ("resample",)),
     "overlong_buffer": ("overlong", ("soft",)),
+    "entropy_limit": ("entropy_control", ("adaptive", "clip_cov", "kl_cov", "top_entropy")),
+    "pool": ("curriculum", ("no_positive", "pools")),
 }
 
 
@@ -35,6 +37,8 @@ def check_algo(cfg: "RunConfig") -> None:
     check_critic(cfg)
     check_loss(cfg)
     check_kl(cfg)
+    check_entropy(cfg)
+    check_pool(cfg)
     check_format(cfg)
     check_rewards(cfg)
 
@@ -161,6 +165,40 @@ def check_kl(cfg: "RunConfig") -> None:
         )
 
 
+def check_entropy(cfg: "RunConfig") -> None:
+    algo = cfg.algo
+    if algo.entropy_control == "kl_cov" and algo.updates == 1:
+        raise ConfigError(
+            "entropy_control 'kl_cov' with one update, which begins where the tokens were drawn: "
+            "there is nothing to hold",
+            "several updates on each rollout, with a loss that has a ratio",
+            "--algo.updates 8 --algo.loss ratio",
+        )
+    if algo.entropy_control in ("clip_cov", "top_entropy") and algo.loss == "gmpo":
+        raise ConfigError(
+            f"entropy_control {algo.entropy_control!r} with the loss 'gmpo', which puts the whole "
+            "completion's number at each token: to leave out some leaves out no token's gradient",
+            "a loss token by token",
+            "--algo.loss ppo_clip",
+        )
+    if algo.entropy_control not in ("none", "adaptive") and (algo.entropy_limit or 0) > 1:
+        raise ConfigError(
+            f"algo.entropy_limit {algo.entropy_limit:g} with {algo.entropy_control!r}",
+            "a share of the tokens, above 0 and at most 1",
+            "leave it out for the paper's",
+        )
+
+
+def check_pool(cfg: "RunConfig") -> None:
+    algo = cfg.algo
+    if algo.curriculum != "off" and algo.pool < cfg.rollout.prompts:
+        raise ConfigError(
+            f"algo.pool {algo.pool} of {cfg.rollout.prompts} prompts a step",
+            "a pool that fills a step",
+            f"--algo.pool {32 * cfg.rollout.prompts}",
+        )
+
+
 def check_format(cfg: "RunConfig") -> None:
     task, algo = cfg.task, cfg.algo
     if task.format_reward and task.verifier == "tinyzero":
@@ -199,4 +237,30 @@ def check_rewards(cfg: "RunConfig") -> None:
             "algo.overlong 'soft' without a buffer",
             "the tokens before the limit over which the penalty grows",
             f"--algo.overlong_buffer {max(1, cfg.rollout.max_new_tokens // 5)}",
+        )
+
+
+def check_engine(cfg: "RunConfig") -> None:
+    """vLLM's settings without vLLM, ours with it, and vLLM's log-probs taken for ours."""
+    rollout, algo = cfg.rollout, cfg.algo
+    if rollout.engine == "native":
+        if rollout.memory_share != type(rollout).model_fields["memory_share"].default:
+            raise ConfigError(
+                f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
+                "not read it",
+                "the engine that does",
+                "--rollout.engine vllm",
+            )
+        return
+    if rollout.loop != "auto":
+        raise ConfigError(
+            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
+            "'auto'",
+            "--rollout.loop auto",
+        )
+    if algo.loss == "pg" and algo.correction == "none":
+        raise ConfigError(
+            "algo.correction 'none' with the engine 'vllm', whose log-probs are not the trainer's",
+            "a correction, or a loss with a ratio against the recorded log-probs",
+            "--algo.correction token_tis",
         )

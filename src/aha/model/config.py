@@ -9,6 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 
 from aha.core.errors import ConfigError, ModelError
 
+
+class NotOurs(ModelError):
+    """A model that this decoder would compute wrongly. `transformers` may know it (see hf.py)."""
+
+
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -114,12 +119,17 @@ class ModelConfig:
     def family(self) -> Family:
         return FAMILIES[self.model_type]
 
+    @property
+    def architecture(self) -> str:
+        """The class of `transformers` that reads it."""
+        return self.family.architecture
+
     @classmethod
     def from_hf(cls, raw: dict) -> "ModelConfig":
         """From the content of a `config.json`; refuses what this decoder would compute wrongly."""
         name = raw.get("model_type")
         if name not in FAMILIES:
-            raise ModelError(
+            raise NotOurs(
                 f"model_type {name!r}",
                 f"a model folder of the family {', '.join(FAMILIES)}",
                 "Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral are of these",
@@ -178,14 +188,18 @@ def refuse_the_unknown(given: Mapping) -> None:
     for key, only in wanted.items():
         value = given.get(key, rope.get(key, only))
         if value != only:
-            raise ModelError(f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2")
+            raise NotOurs(f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2")
+    refuse_quantised(given)
+    mixed = set(given.get("layer_types") or ()) - {"full_attention"}
+    if mixed and given["model_type"] != "mistral":
+        raise NotOurs(f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer")
+
+
+def refuse_quantised(given: Mapping) -> None:
     if given.get("quantization_config"):
         raise ModelError(
             "a model with quantised weights", "weights in float32, bfloat16 or float16"
         )
-    mixed = set(given.get("layer_types") or ()) - {"full_attention"}
-    if mixed and given["model_type"] != "mistral":
-        raise ModelError(f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer")
 
 
 def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
@@ -198,7 +212,7 @@ def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
         **{f.name: rope[f.name] for f in fields(Llama3Scaling) if f.name in rope},
     }
     if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)):
-        raise ModelError(
+        raise NotOurs(
             f"rope scaling {dict(rope)}", "plain rotary positions, or 'llama3' with its factors"
         )
     return Llama3Scaling(**numbers)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from aha.core.errors import MissingExtra, ModelError
+from aha.model.hf import ours_alone
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 
@@ -51,6 +52,7 @@ def save_gguf(path: Path, decoder: Decoder, tokenizer: Tokenizer, dtype: torch.d
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtra("gguf", "gguf") from error
+    ours_alone(decoder, "GGUF", "--form hf")
     config = decoder.config
     check(config)
     vocabulary = read_vocabulary(tokenizer, config.vocab_size)

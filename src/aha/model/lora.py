@@ -12,6 +12,7 @@ import copy
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from aha.core.errors import ModelError
+from aha.model.hf import ours_alone
+from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object
 from aha.model.transformer import Decoder, Layer
 
@@ -65,6 +68,7 @@ class LayerAdapter(nn.Module):
 
 def add_lora(decoder: Decoder, rank: int, alpha: float, seed: int) -> None:
     """Freeze the decoder and give every layer an adapter that changes nothing yet (B is 0)."""
+    ours_alone(decoder, "adapters (model.lora_rank)", "--model.lora_rank 0")
     assert decoder.adapter is None, "an adapter on an adapter"
     generator = torch.Generator().manual_seed(seed)
     decoder.requires_grad_(False)
@@ -84,6 +88,23 @@ def merge_lora(decoder: Decoder) -> None:
                 linear.weight.add_(layer.lora.delta(name).to(linear.weight.dtype))
             layer.lora = None
     decoder.requires_grad_(True)
+
+
+@torch.no_grad()
+def merged_weights(decoder: Policy) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of the model under Hugging Face's names, what the adapters add included, one
+    after the other: never a second model in memory."""
+    places = {}
+    for name, module in decoder.named_modules() if decoder.adapter is not None else ():
+        if isinstance(module, Layer):
+            for part, home in module.named_modules():
+                if isinstance(home, nn.Linear):
+                    places[f"{name}.{part}.weight"] = module.lora, part.split(".")[-1]
+    for name, tensor in decoder.weights().items():
+        if name in places:
+            adapter, part = places[name]
+            tensor = tensor + adapter.delta(part).to(tensor.dtype)
+        yield name, tensor.detach()
 
 
 def copy_of(decoder: Decoder) -> Decoder:

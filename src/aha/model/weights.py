@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.model.config import ModelConfig
+from aha.model.config import ModelConfig, NotOurs
+from aha.model.hf import HfDecoder, load_hf
 from aha.model.hub import folder_of, name_of
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import (
@@ -23,6 +24,7 @@ from aha.model.lora import (
     read_adapter_config,
     save_adapter,
 )
+from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object, weight_files
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
@@ -34,24 +36,31 @@ WANTED = "a Hugging Face model folder with config.json, model.safetensors and to
 class LoadedModel:
     """A decoder with the tokenizer that belongs to it, and where they came from."""
 
-    decoder: Decoder
+    decoder: Policy
     tokenizer: Tokenizer
     path: Path
 
 
 def save_model(
-    folder: Path, decoder: Decoder, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32
+    folder: Path, decoder: Policy, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a folder that `transformers` loads; the adapters of a LoRA policy are left out."""
     folder.mkdir(parents=True, exist_ok=True)
     stop, sampling = tokenizer.stop_ids, {"do_sample": True, "temperature": 1.0}
     ids = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
     told = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
-    write_json(folder / "config.json", decoder.config.to_hf() | ids | told)
+    if isinstance(decoder, HfDecoder):
+        decoder.save(folder, dtype)
+    else:
+        write_json(folder / "config.json", decoder.config.to_hf() | ids | told)
+        write_weights(folder, decoder, dtype)
     if len(stop) > 1:
         ids["eos_token_id"] = list(stop)
     write_json(folder / "generation_config.json", ids | sampling | {"top_k": 0, "top_p": 1.0})
     tokenizer.save(folder)
+
+
+def write_weights(folder: Path, decoder: Decoder, dtype: torch.dtype) -> None:
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in decoder.weights().items()
@@ -61,7 +70,7 @@ def save_model(
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
-def save_policy(folder: Path, decoder: Decoder, tokenizer: Tokenizer, base: Path) -> None:
+def save_policy(folder: Path, decoder: Policy, tokenizer: Tokenizer, base: Path) -> None:
     """What has been trained: a model folder, or beside LoRA the adapter alone, which names the
     frozen `base` that it belongs to."""
     if decoder.adapter is None:
@@ -82,20 +91,30 @@ def load_model(folder: str | Path) -> LoadedModel:
         return load_merged(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"no model in {folder}", WANTED, "check the path")
-    config = ModelConfig.from_hf(read_object(folder / "config.json"))
-    with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
-        decoder = Decoder(config)
-    decoder.to_empty(device="cpu")
-    load_weights(decoder, folder)
+    decoder = read_decoder(folder)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocab_size:
+    if tokenizer.vocab_size > decoder.config.vocab_size:
         raise ModelError(
             f"{folder}: a tokenizer of {tokenizer.vocab_size} tokens for a model of "
-            f"{config.vocab_size}",
+            f"{decoder.config.vocab_size}",
             "no token without a row in the embedding",
             "check that tokenizer.json belongs to these weights",
         )
     return LoadedModel(decoder, tokenizer, folder)
+
+
+def read_decoder(folder: Path) -> Policy:
+    """Our decoder where it computes what config.json describes, else that of `transformers`."""
+    raw = read_object(folder / "config.json")
+    try:
+        config = ModelConfig.from_hf(raw)
+    except NotOurs as reason:
+        return load_hf(folder, raw, reason)
+    with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
+        decoder = Decoder(config)
+    decoder.to_empty(device="cpu")
+    load_weights(decoder, folder)
+    return decoder
 
 
 def load_merged(folder: Path) -> LoadedModel:
@@ -115,8 +134,11 @@ def load_merged(folder: Path) -> LoadedModel:
     return LoadedModel(model.decoder, model.tokenizer, folder)
 
 
-def load_weights(decoder: Decoder, folder: Path) -> None:
+def load_weights(decoder: Policy, folder: Path) -> None:
     """Fill the decoder from every safetensors file of the folder; names and shapes must match."""
+    if isinstance(decoder, HfDecoder):
+        decoder.fill(folder)
+        return
     files = TensorFiles(weight_files(folder))
     for name in list(files.places):
         copy_of_head = name == "lm_head.weight" and decoder.config.tie_word_embeddings
@@ -126,6 +148,6 @@ def load_weights(decoder: Decoder, folder: Path) -> None:
     files.fill(decoder.weights(), folder)
 
 
-def load_policy(decoder: Decoder, folder: Path) -> None:
+def load_policy(decoder: Policy, folder: Path) -> None:
     """Fill what trains from what `save_policy` wrote."""
     (load_weights if decoder.adapter is None else load_adapter)(decoder, folder)

@@ -7,7 +7,7 @@ import numpy as np
 
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
-from aha.model.transformer import Decoder
+from aha.model.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sampling:
 class Engine(Protocol):
     """Writes completions with the weights it was last given."""
 
-    def load(self, decoder: Decoder, version: int) -> None:
+    def load(self, decoder: Policy, version: int) -> None:
         """Take over new weights; completions from now on carry this version."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:

@@ -62,10 +62,10 @@ class Slots:
     goes on writing lands where nobody reads.
     """
 
-    def __init__(self, weights: InferenceWeights, size: int, longest_prompt: int, max_new: int):
-        device = weights.device
+    def __init__(self, cache: KVCache, size: int, longest_prompt: int, max_new: int):
+        device = cache.lengths.device
         self.size, self.max_new = size, max_new
-        self.cache = KVCache(weights, size, 0)
+        self.cache = cache
         self.limit = longest_prompt + max_new
         self.rows: list[Row] = []
         self.alive = torch.zeros(size, dtype=torch.bool)
@@ -212,22 +212,7 @@ class NativeEngine:
             yield groups
 
     def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Row]]:
-        """A row for every completion; a prompt that is asked twice draws other seeds each time."""
-        room = self.weights.config.max_position_embeddings
-        groups, met = [], Counter()
-        for place, prompt in enumerate(prompts):
-            if len(prompt.tokens) + sampling.max_new_tokens > room:
-                raise ConfigError(
-                    f"max_new_tokens {sampling.max_new_tokens} after a prompt of "
-                    f"{len(prompt.tokens)} tokens",
-                    f"at most the model's {room} positions together",
-                    f"max_new_tokens = {max(1, room - len(prompt.tokens))}",
-                )
-            name = (prompt.problem.id, met[prompt.problem.id])
-            met[prompt.problem.id] += 1
-            members = range(sampling.group_size)
-            groups.append([Row(prompt, place, seed_for(sampling.seed, *name, g)) for g in members])
-        return groups
+        return make_groups(prompts, sampling, self.weights.config.max_position_embeddings)
 
     def run_compiled(self, groups: list[list[Row]], sampling: Sampling) -> None:
         """Fill in all rows in one call."""
@@ -252,16 +237,16 @@ class NativeEngine:
         G = sampling.group_size
         size = min(max(self.max_rows // G, 1), len(groups)) * G
         longest_prompt = max(len(group[0].prompt.tokens) for group in groups)
-        slots = Slots(self.weights, size, longest_prompt, sampling.max_new_tokens)
+        slots = Slots(self.new_cache(size), size, longest_prompt, sampling.max_new_tokens)
         waiting = deque(groups)
         while waiting or slots.num_alive:
-            if waiting and (slots.free >= max(G, size // 8) or not slots.num_alive):
-                coming = [waiting.popleft() for _ in range(min(slots.free // G, len(waiting)))]
+            if waiting and (self.may_join(slots, G) or not slots.num_alive):
+                coming = [waiting.popleft() for _ in range(self.fitting(slots.free // G, waiting))]
                 first, logits = len(slots.rows), self.admit(slots, coming)
             else:
                 first, B = 0, len(slots.rows)
                 slots.cache.reserve(slots.longest + 1)
-                logits = step(self.weights, slots.cache, slots.last[:B])
+                logits = self.step(slots.cache, slots.last[:B])
                 # An upper bound: the longest row may have ended since.
                 slots.longest = min(slots.longest + 1, slots.limit)
             places = slots.used[first : len(slots.rows)].clamp(max=slots.max_new - 1)
@@ -274,11 +259,30 @@ class NativeEngine:
 
     def admit(self, slots: Slots, groups: list[list[Row]]) -> torch.Tensor:
         """Read the prompts of new groups; returns the logits [B, V] after them, row by row."""
-        logits_PV, cache = prefill(self.weights, [group[0].prompt.tokens for group in groups])
+        logits_PV, cache = self.prefill([group[0].prompt.tokens for group in groups])
         which = torch.arange(len(groups), device=logits_PV.device)
         which = which.repeat_interleave(len(groups[0]))
         slots.admit([row for group in groups for row in group], cache, which)
         return logits_PV[which]
+
+    # What the engine of another back end does otherwise (see aha.rollout.hf).
+
+    def new_cache(self, rows: int) -> KVCache:
+        return KVCache(self.weights, rows, 0)
+
+    def prefill(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, KVCache]:
+        return prefill(self.weights, prompts)
+
+    def step(self, cache: KVCache, tokens_B: torch.Tensor) -> torch.Tensor:
+        return step(self.weights, cache, tokens_B)
+
+    def may_join(self, slots: Slots, group_size: int) -> bool:
+        """Whether groups may begin beside rows that are under way."""
+        return slots.free >= max(group_size, slots.size // 8)
+
+    def fitting(self, room: int, waiting: deque[list[Row]]) -> int:
+        """How many of the groups that wait begin together, where there is room for some."""
+        return min(room, len(waiting))
 
     def completed(self, row: Row) -> Completion:
         ended = row.tokens[-1] in self.tokenizer.stop_ids
@@ -291,6 +295,24 @@ class NativeEngine:
             version=self.version,
             entropies=tuple(row.entropies),
         )
+
+
+def make_groups(prompts: list[Prompt], sampling: Sampling, room: int) -> list[list[Row]]:
+    """A row for every completion; a prompt that is asked twice draws other seeds each time."""
+    groups, met = [], Counter()
+    for place, prompt in enumerate(prompts):
+        if len(prompt.tokens) + sampling.max_new_tokens > room:
+            raise ConfigError(
+                f"max_new_tokens {sampling.max_new_tokens} after a prompt of "
+                f"{len(prompt.tokens)} tokens",
+                f"at most the model's {room} positions together",
+                f"max_new_tokens = {max(1, room - len(prompt.tokens))}",
+            )
+        name = (prompt.problem.id, met[prompt.problem.id])
+        met[prompt.problem.id] += 1
+        members = range(sampling.group_size)
+        groups.append([Row(prompt, place, seed_for(sampling.seed, *name, g)) for g in members])
+    return groups
 
 
 def draw(logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float) -> tuple:

@@ -11,6 +11,7 @@ from aha.model.hub import cached_folder, looks_like_hub_name
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine
+from aha.rollout.opening import open_engine
 from aha.train.experiment import resolve_model
 
 KEPT = 4
@@ -77,7 +78,7 @@ class OpenModels:
         found = self._open.pop(key, None)
         if found is None:
             model = load_model(folder)
-            found = Opened(name, folder, NativeEngine(model.decoder, model.tokenizer, loop="torch"))
+            found = Opened(name, folder, open_engine(model.decoder, model.tokenizer, loop="torch"))
         self._open[key] = found
         while len(self._open) > self.kept:
             self._open.popitem(last=False)

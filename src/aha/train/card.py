@@ -57,7 +57,7 @@ def opening(model: LoadedModel, form: str, base: str | None, config: dict | None
     shape = model.decoder.config
     size = f"{model.decoder.num_parameters() / 1e6:.2f} million parameters"
     what = "An adapter (LoRA) for a model" if form == "adapter" else "A model"
-    text = f"{what} of {size}, architecture {shape.family.architecture}"
+    text = f"{what} of {size}, architecture {shape.architecture}"
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
     if config and config.get("task"):

@@ -20,6 +20,7 @@ from aha.algo.critic import gae, value_loss, whiten
 from aha.algo.kl import kl_in_reward
 from aha.core.config import RunConfig
 from aha.core.records import Graded
+from aha.model.hf import ours_alone
 from aha.model.lora import copy_of
 from aha.model.transformer import Decoder
 from aha.train.memory import Room
@@ -35,6 +36,7 @@ class ValueModel(nn.Module):
 
     def __init__(self, decoder: Decoder):
         super().__init__()
+        ours_alone(decoder, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
         self.decoder = copy_of(decoder)  # with LoRA, adapters of its own on the same weights
         if not decoder.config.tie_word_embeddings:
             del self.decoder.lm_head

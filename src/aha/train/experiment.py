@@ -28,8 +28,10 @@ from aha.plan.cost import Budget, Cost
 from aha.plan.estimate import load_cards
 from aha.plan.prediction import card_for, compare, predict
 from aha.plan.shapes import Shape
-from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine, compute_dtype
+from aha.rollout.engine import Engine, Sampling
+from aha.rollout.native import compute_dtype
+from aha.rollout.opening import open_engine
+from aha.rollout.vllm import VllmEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
@@ -110,9 +112,11 @@ def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
     return RLTrainer(model.decoder, model.tokenizer, task, make_engine(cfg, model), cfg)
 
 
-def make_engine(cfg: RunConfig, model: LoadedModel) -> NativeEngine:
+def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
     rollout = cfg.rollout
-    return NativeEngine(
+    if rollout.engine == "vllm":
+        return VllmEngine(model.decoder, model.tokenizer, model.path, rollout)
+    return open_engine(
         model.decoder, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop
     )
 
@@ -176,7 +180,7 @@ class Experiment:
         final = self.cfg.eval
         return held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
 
-    def test(self, name: str, engine: NativeEngine) -> EvalReport | None:
+    def test(self, name: str, engine: Engine) -> EvalReport | None:
         """The held-out test: one completion of each problem, the same problems every time."""
         rollout, final = self.cfg.rollout, self.cfg.eval
         if not final.final:
@@ -206,9 +210,14 @@ class Experiment:
 
     def test_before(self) -> EvalReport | None:
         """The base model's test; on a resumed run it is made again from the base's weights."""
-        if self.trainer.version == 0:
-            return self.test("before", self.trainer.engine)
-        return self.test("before", make_engine(self.cfg, open_policy(self.cfg)))
+        trainer = self.trainer
+        if trainer.version == 0:
+            return self.test("before", trainer.engine)
+        # By the same engine: beside vLLM there is no room for a second one.
+        trainer.engine.load(open_policy(self.cfg).decoder, 0)
+        report = self.test("before", trainer.engine)
+        trainer.engine.load(trainer.decoder, trainer.version)
+        return report
 
     def train(self) -> tuple[list[dict], bool]:
         """Drive the steps; (metric rows, whether all steps were done)."""

@@ -2,16 +2,16 @@
 
 import torch
 
-from aha.algo.batch import Batch, pack
+from aha.algo.batch import Batch, cut, pack
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
-from aha.model.transformer import Decoder
+from aha.model.policy import Policy
 
 
 class Reference:
     """Weights that do not move, but for a reset to the policy's now and then."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype, temperature: float):
+    def __init__(self, decoder: Policy, dtype: torch.dtype, temperature: float):
         self.decoder = frozen_copy(decoder)
         self.dtype, self.temperature = dtype, temperature
 
@@ -20,14 +20,19 @@ class Reference:
         """[B, T], at the temperature of the rollout as the policy's own (trap T15)."""
         return self.decoder.token_logprobs(part.tokens_BT, part.start, self.dtype, self.temperature)
 
-    def distances(self, groups: list[list[Graded]], pad_id: int) -> torch.Tensor:
-        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion."""
-        rows = []
-        for group in groups:
-            part = pack([(one, 0.0) for one in group], pad_id).to(self.decoder.device)
+    def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
+        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion.
+
+        Read in parts of at most `tokens`: a group at a time, which may be one completion, leaves
+        the processor waiting.
+        """
+        flat = [one for group in groups for one in group]
+        found = torch.zeros(len(flat))
+        for rows in cut([(one, place) for place, one in enumerate(flat)], tokens):
+            part = pack([(one, 0.0) for one, _ in rows], pad_id).to(self.decoder.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
-            rows.append(gaps_BT.sum(1).cpu())
-        return torch.stack(rows)
+            found[[place for _, place in rows]] = gaps_BT.sum(1).cpu()
+        return found.view(len(groups), -1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What may differ from the base model: beside LoRA the adapters alone."""
@@ -38,7 +43,7 @@ class Reference:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.decoder.load_state_dict(state, strict=self.decoder.adapter is None)
 
-    def reset(self, decoder: Decoder) -> None:
+    def reset(self, decoder: Policy) -> None:
         """Become the policy of this moment.  Source: every 400 steps in R1-Zero; ProRL (arXiv
         2505.24864). Differs from ProRL: the optimiser keeps its state."""
         self.decoder.load_state_dict(decoder.state_dict())

@@ -14,8 +14,8 @@ import torch
 
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.batch import Batch, pack_parts, totals_of
-from aha.algo.correction import CORRECTIONS
-from aha.algo.entropy import entropy_bonus
+from aha.algo.correction import CORRECTIONS, mismatch_of
+from aha.algo.entropy import CHOICES, entropy_bonus, held
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
 from aha.algo.kl import ESTIMATORS
 from aha.algo.losses import LOSSES, Totals, token_weights
@@ -23,12 +23,14 @@ from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.tasks.base import Task
 from aha.train.critic import Critic, Judged
+from aha.train.curriculum import Curriculum
+from aha.train.entropy import FollowingBonus, with_choice
 from aha.train.memory import Room
 from aha.train.reference import Reference
 
@@ -59,7 +61,7 @@ class RLTrainer:
     """Turns problems into updates of a policy."""
 
     def __init__(
-        self, decoder: Decoder, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
+        self, decoder: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
     ):
         self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
         self.engine, self.cfg = engine, cfg
@@ -79,6 +81,18 @@ class RLTrainer:
         wanted = cfg.algo.advantage == "gae"
         own = (decoder, cfg, self.dtype, tokenizer.pad_id, self.room)
         self.critic = Critic(*own) if wanted else None
+        self.curriculum = None
+        if cfg.algo.curriculum != "off":
+            problems = task.problems("train", seed_for(cfg.seed, "pool"))
+            self.curriculum = Curriculum(cfg.algo.curriculum, cfg.algo.pool, problems)
+        self.following = (
+            FollowingBonus(cfg.algo) if cfg.algo.entropy_control == "adaptive" else None
+        )
+        self.bonus = cfg.algo.entropy_coef  # of entropy, in the coming update
+        # Of each part's tokens, where another program than ours may have drawn them.
+        self.log_rhos: list[torch.Tensor] | None = None
+        if cfg.rollout.engine != "native" or cfg.algo.correction != "none":
+            self.log_rhos = []
         self.version = 0
         self.tokens = 0  # of all completions so far, those of a thrown-away rollout too
 
@@ -88,7 +102,11 @@ class RLTrainer:
 
     def problems(self, again: int = 0) -> list[Problem]:
         """The problems of the coming step: a function of the seed and the version alone, so that
-        a resumed run, or one on more machines, meets the same ones."""
+        a resumed run, or one on more machines, meets the same ones. With a curriculum also of what
+        was solved before, which checkpoints keep."""
+        if self.curriculum:
+            wanted = self.cfg.rollout.prompts
+            return self.curriculum.draw(wanted, self.seed("problems", 0), again)
         seed = self.seed("problems", again)
         return list(islice(self.task.problems("train", seed), self.cfg.rollout.prompts))
 
@@ -140,15 +158,20 @@ class RLTrainer:
         """The graded groups of a step. With `resample`, other problems are asked until as many
         groups teach as were wanted; the price is told in `asked`, rollouts per step."""
         graded, rounds = self.answer(problems, 0, clock), 1
-        if self.cfg.algo.zero_variance != "resample":
-            return graded, {}
-        while rounds < self.cfg.algo.resample_rounds:
+        resample = self.cfg.algo.zero_variance == "resample"
+        while resample and rounds < self.cfg.algo.resample_rounds:
             if int(informative(self.rewards(graded)).sum()) >= len(problems):
                 break
             graded = graded + self.answer(self.problems(rounds), rounds, clock)
             rounds += 1
+        told = {"asked": float(rounds)} if resample else {}
+        if self.curriculum:  # only now: within a step the order of the problems stays
+            self.curriculum.note(graded)
+            told["pool_open"] = float(self.curriculum.open)
+        if not resample:
+            return graded, told
         chosen = mixed_groups(self.rewards(graded), len(problems))
-        return [graded[p] for p in chosen], {"asked": float(rounds)}
+        return [graded[p] for p in chosen], told
 
     def rewards(self, graded: list[list[Graded]]) -> torch.Tensor:
         """[P, G] after the rule for completions that were cut off."""
@@ -162,7 +185,8 @@ class RLTrainer:
         """[P, G] advantages: rewards, less the way from the reference if that is paid there."""
         algo, rewards_PG = self.cfg.algo, self.rewards(graded)
         if algo.kl == "reward":
-            distances_PG = self.reference.distances(graded, self.tokenizer.pad_id)
+            measure = partial(self.reference.distances, graded, self.tokenizer.pad_id)
+            distances_PG = self.room.fit(measure, clear=lambda: None)
             rewards_PG = rewards_PG - algo.kl_coef * distances_PG
         estimator = ADVANTAGES[algo.advantage]
         return call(estimator, rewards_PG, lengths_PG=lengths(graded), k=algo.pass_k)
@@ -180,6 +204,8 @@ class RLTrainer:
     ) -> dict[str, float]:
         """The updates on one rollout: its groups are dealt into `updates` equal shares."""
         shares, reports = self.cfg.algo.updates, []
+        if self.following:
+            self.bonus = self.following.next(graded)
         for first in range(shares):
             share = slice(first, None, shares)
             report = {}
@@ -188,7 +214,7 @@ class RLTrainer:
                 report = self.critic.update(graded[share], judged[share], lr)
             if not judged or self.version >= self.cfg.critic.warmup:
                 credits = judged[share].rows("advantages_PGT") if judged else None
-                report |= self.update(graded[share], advantages_PG[share], credits)
+                report |= self.update(graded[share], advantages_PG[share], credits, first)
             reports.append(report)
         numbers = {key: sum(r[key] for r in reports) / shares for key in reports[0]}
         numbers["informative"] = float((advantages_PG != 0).any(1).float().mean())
@@ -199,10 +225,12 @@ class RLTrainer:
         graded: list[list[Graded]],
         advantages_PG: torch.Tensor,
         credits: list[torch.Tensor] | None = None,
+        done: int = 0,
     ) -> dict[str, float]:
         """Forward, backward and one optimiser step, in parts that fit memory.
 
         `credits` has an advantage for each token of each completion, where there is a critic.
+        `done` updates on the same rollout came before this one.
         """
         algo = self.cfg.algo
         counted_PG = counted(advantages_PG, cut_off(graded), algo.overlong, algo.zero_variance)
@@ -211,7 +239,11 @@ class RLTrainer:
         rows = [row for row, counts in zip(rows, counted_PG.flatten(), strict=True) if counts]
         # Rows without credit move nothing unless the loss has a term of its own: they count in the
         # totals but are not computed. A step in which no row counts has no totals and no parts.
-        every = algo.kl == "loss" or algo.entropy_coef > 0 or LOSSES[algo.loss].every_row
+        every = algo.kl == "loss" or self.bonus > 0 or LOSSES[algo.loss].every_row
+        if algo.entropy_control in CHOICES:
+            rows = with_choice(rows, algo, done)
+            # KL-Cov holds tokens without credit as well.
+            every = every or (algo.entropy_control == "kl_cov" and done > 0)
         useful = [row for row in rows if every or credits or row[1] != 0.0]
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
         sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.zero_grad)
@@ -229,12 +261,17 @@ class RLTrainer:
             "entropy": surprise / max(trained, 1.0),
             "lr": lr,
         }
-        return numbers | ({"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {})
+        if self.log_rhos:
+            numbers |= mismatch_of(torch.cat(self.log_rhos))
+        numbers |= {"kl": kl / max(trained, 1.0)} if algo.kl == "loss" else {}
+        return numbers | ({"entropy_bonus": self.bonus} if self.following else {})
 
     def gradient(self, rows: list, totals: Totals, tokens: int) -> torch.Tensor:
         """The whole step's gradient, in parts of at most `tokens`: the sum is the same for any.
         Returns the sum of what `backward` does."""
         sums = torch.zeros(5)
+        if self.log_rhos:
+            self.log_rhos.clear()  # of the update before, or of an attempt that did not fit
         for part in pack_parts(rows, self.tokenizer.pad_id, tokens):
             sums += self.backward(part.to(self.decoder.device), totals)
         return sums
@@ -242,7 +279,7 @@ class RLTrainer:
     def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
-        if not self.cfg.algo.entropy_coef:
+        if not self.bonus:
             return self.decoder.token_logprobs(*at), None
         return self.decoder.scores(*at, entropy=True)
 
@@ -263,14 +300,20 @@ class RLTrainer:
             losses_BT = losses_BT * call(
                 CORRECTIONS[algo.correction], log_rho_BT, mask_BT, **bounds
             )
+        if part.chosen_BT is not None:
+            if algo.entropy_control == "kl_cov":
+                losses_BT = losses_BT + held(logprobs_BT, old_BT, part.chosen_BT)
+            else:
+                losses_BT = losses_BT * part.chosen_BT
         kl_sum = 0.0
         if algo.kl == "loss":
             estimate = ESTIMATORS[algo.kl_estimator or "k3+"]
-            kl_BT = estimate(logprobs_BT, self.reference.logprobs(part))
+            ref_BT = self.reference.logprobs(part)
+            kl_BT = call(estimate, logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
             kl_sum = float((kl_BT.detach() * mask_BT).sum())
             losses_BT = losses_BT + algo.kl_coef * kl_BT
         if entropies_BT is not None:
-            losses_BT = losses_BT + entropy_bonus(entropies_BT, algo.entropy_coef)
+            losses_BT = losses_BT + entropy_bonus(entropies_BT, self.bonus)
         return losses_BT, kl_sum
 
     def backward(self, part: Batch, totals: Totals) -> torch.Tensor:
@@ -282,6 +325,9 @@ class RLTrainer:
         loss = (losses_BT * weights_BT).sum()
         loss.backward()
         gap = ((logprobs_BT.detach() - part.old_logprobs_BT).abs() * mask_BT).sum()
+        if self.log_rhos is not None:
+            log_rho_BT = logprobs_BT.detach() - part.old_logprobs_BT
+            self.log_rhos.append(log_rho_BT[mask_BT > 0].cpu())
         surprise = -(part.old_logprobs_BT * mask_BT).sum()
         kl = loss.new_tensor(kl_sum)
         return torch.stack([loss.detach(), gap, surprise, mask_BT.sum(), kl]).cpu()
@@ -321,6 +367,10 @@ class RLTrainer:
             state["reference"] = self.reference.state_dict()
         if self.critic:
             state["critic"] = self.critic.state_dict()
+        if self.curriculum:
+            state["curriculum"] = self.curriculum.state_dict()
+        if self.following:
+            state["entropy_coef"] = self.following.coef
         return state
 
     def load_state_dict(self, state: dict) -> None:
@@ -329,6 +379,10 @@ class RLTrainer:
             self.reference.load_state_dict(state["reference"])
         if self.critic:
             self.critic.load_state_dict(state["critic"])
+        if self.curriculum:
+            self.curriculum.load_state_dict(state["curriculum"])
+        if self.following:
+            self.following.coef = state["entropy_coef"]
         # Checkpoints of older versions count no tokens, and knew no smaller micro-batch.
         self.tokens = state.get("tokens", 0)
         self.room.tokens = state.get("micro_batch_tokens", self.room.tokens)

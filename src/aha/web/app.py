@@ -12,6 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import aha
+from aha.core.errors import DataError
 from aha.web import habits
 from aha.web.chat import Speak, answer_lines
 from aha.web.comparing import Paired, compare_runs, config_differences, through_training
@@ -214,7 +215,11 @@ class Dashboard:
                 c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in run.name
             )
             headers["content-disposition"] = f'attachment; filename="{plain}.html"'
-        return HTMLResponse(report_html(run).encode("utf-8", "replace"), headers=headers)
+        try:
+            page = report_html(run, request.query_params.getlist("pin"))
+        except DataError as error:
+            raise HTTPException(404, str(error)) from error
+        return HTMLResponse(page.encode("utf-8", "replace"), headers=headers)
 
     # -- finding -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """`aha report`: one HTML file with all that a run can be judged by. No script, no network."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from math import sqrt
@@ -16,6 +17,7 @@ from aha.web.curves import Curves
 from aha.web.figures import Figure, Line, Point, short
 from aha.web.habits import Habits, spread
 from aha.web.marks import KINDS, behaviours_of, pieces_of, puzzle_of, visible
+from aha.web.pins import pinned
 from aha.web.reading import all_rows, number
 from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
 
@@ -47,17 +49,20 @@ MEANS = (
 )
 
 
-def write_report(run: RunFolder, out: Path) -> int:
+def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
     """Write the report of a run; its size in bytes."""
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise RunError(f"cannot write {out}", "a file in a folder that exists", "--out report.html")
-    page = report_html(run).encode("utf-8", "replace")
+    page = report_html(run, pins).encode("utf-8", "replace")
     out.write_bytes(page)
     return len(page)
 
 
-def report_html(run: RunFolder) -> str:
-    """The report as it stands: a run that is not done gives one with gaps, and says so."""
+def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
+    """The report as it stands: a run that is not done gives one with gaps, and says so.
+
+    `pins` are completions to show besides, as `pins.pinned` reads them.
+    """
     curves = Curves(run)
     curves.refresh()
     config, summary = run.read("config"), run.read("summary")
@@ -78,6 +83,7 @@ def report_html(run: RunFolder) -> str:
         "card": card_of(run, paired),
         "figures": [f for f in figures_of(run, curves) if not f.empty],
         "pairs": pairs_of(paired) if paired else [],
+        "pins": [pin_of(*pin) for pin in pinned(run, pins)],
         "kinds": {kind.key: kind for kind in KINDS},
         "costs": costs_of(config, summary, curves),
         "config": facts(config),
@@ -239,18 +245,20 @@ def pairs_of(paired: Paired) -> list[dict]:
     for change, pairs, count in (("learnt", paired.won, LEARNT), ("lost", paired.lost, LOST)):
         ordered = sorted(pairs, key=lambda pair: number(pair[1].get("tokens")) or 0.0)
         for old, new in spread(ordered, count):
-            puzzle = puzzle_of(new)
-            title = (
-                f"{' '.join(map(str, puzzle[0]))} → {puzzle[1]}" if puzzle else new.get("id", "")
-            )
-            found.append(
-                {
-                    "change": change,
-                    "title": visible(str(title)),
-                    "sides": [side_of("before", old), side_of("after", new)],
-                }
-            )
+            sides = [side_of("before training", old), side_of("after training", new)]
+            found.append({"change": change, "title": title_of(new), "sides": sides})
     return found
+
+
+def pin_of(file: str, place: int, row: dict) -> dict:
+    """A completion that a reader has picked, in the form of a pair with one side."""
+    return {"change": "", "title": title_of(row), "sides": [side_of(f"{file}:{place}", row)]}
+
+
+def title_of(row: dict) -> str:
+    puzzle = puzzle_of(row)
+    title = f"{' '.join(map(str, puzzle[0]))} → {puzzle[1]}" if puzzle else row.get("id", "")
+    return visible(str(title))
 
 
 def side_of(when: str, row: dict) -> dict:

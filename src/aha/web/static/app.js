@@ -7,16 +7,20 @@ import { Rollouts } from "/static/rollouts.js";
 import { Through } from "/static/through.js";
 import { Compare } from "/static/compare.js";
 import { Chat } from "/static/chat.js";
+import { usePins, clearPins } from "/static/pins.js";
 
 const TABS = [
   ["", "Overview"], ["rollouts", "Rollouts"], ["through", "Same puzzles"], ["chat", "Chat"], ["report", "Report"],
 ];
 
 function Report({ run }) {
-  const url = api(run, "report");
+  const pins = usePins(run);
+  const url = api(run, "report", { pin: pins });
+  const command = ["aha report", run, ...pins.map((pin) => "--pin " + pin)].join(" ");
   return html`<section>
-    <p class="lead"><a class="button" href=${url + "?save=1"} download>Save as one file</a>${" "}
-      <span class="dim">Opens anywhere, needs no network. The same as <code>aha report ${run}</code>.</span></p>
+    <p class="lead"><a class="button" href=${api(run, "report", { pin: pins, save: 1 })} download>Save as one file</a>${" "}
+      ${pins.length > 0 && html`<button type="button" onClick=${() => clearPins(run)}>Take off ${pins.length} pinned</button>${" "}`}
+      <span class="dim">Opens anywhere, needs no network. The same as <code>${command}</code>. Completions are pinned on the page Rollouts.</span></p>
     <iframe class="report" title=${"Report of " + run} src=${url} sandbox=""></iframe></section>`;
 }
 

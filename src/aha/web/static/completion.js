@@ -1,6 +1,7 @@
 // One completion: its text with what happens in it, its verdict and why. Text is only ever text.
 
 import { html, useState, api, load, puzzleText, signed, short, fileLabel } from "/static/lib.js";
+import { Pin } from "/static/pins.js";
 import { Strip } from "/static/strip.js";
 
 // These say their own name in the text ("yes", "no"): the sign is enough beside them.
@@ -34,7 +35,8 @@ export function Completion({ run, file, row, kinds, chosen, label }) {
   return html`<article class=${chosen ? "completion chosen" : "completion"} id=${"c" + row.place} tabindex="-1">
     <header><b>${label || puzzleText(one.puzzle, one.prompt)}</b><${Verdict} correct=${one.correct} />
       <${Advantage} value=${one.advantage} />
-      <span class="dim">${one.reward !== null && html`reward ${short(one.reward)} · `}${one.tokens !== null && html`${short(one.tokens)} tokens`}${one.finish === "length" && " · cut off"}</span></header>
+      <span class="dim">${one.reward !== null && html`reward ${short(one.reward)} · `}${one.tokens !== null && html`${short(one.tokens)} tokens`}${one.finish === "length" && " · cut off"}</span>
+      ${file && html`<${Pin} run=${run} file=${file} place=${row.place} />`}</header>
     <${Pieces} pieces=${one.pieces} kinds=${kinds} />
     ${one.hidden > 0 && html`<button type="button" onClick=${all}>Show all ${one.chars.toLocaleString("en")} characters</button>`}
     <${Strip} run=${run} file=${file} place=${row.place} recorded=${one.recorded} />

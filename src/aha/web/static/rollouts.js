@@ -4,6 +4,7 @@ import {
   html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, Failure, Choice, Pager, useKeys, useNews,
 } from "/static/lib.js";
 import { Completion, Legend } from "/static/completion.js";
+import { togglePin } from "/static/pins.js";
 
 const VERDICTS = [["", "all"], ["right", "✓ right"], ["wrong", "✗ wrong"]];
 const VIEWS = [["groups", "groups"], ["list", "one by one"]];
@@ -59,7 +60,7 @@ function Groups({ run, file, fields, set, kinds }) {
 function One({ run, file, place, cells, kinds, set }) {
   const at = cells.findIndex((cell) => String(cell[0]) === String(place));
   const move = (by) => { const next = cells[at + by]; if (next) set(next[0]); };
-  useKeys({ j: () => move(1), k: () => move(-1) });
+  useKeys({ j: () => move(1), k: () => move(-1), p: () => togglePin(run, file, place) });
   const { content, error } = useLoad(api(run, "completion", { file, place }));
   if (error) return html`<${Failure} error=${error} />`;
   return content && html`<${Completion} key=${content.place} run=${run} file=${file} row=${content} kinds=${kinds} />`;
@@ -76,7 +77,8 @@ function List({ run, file, fields, set, kinds }) {
     setAt(next);
     document.getElementById("c" + rows[next].place).scrollIntoView({ block: "start" });
   };
-  useKeys({ j: () => walk(1), k: () => walk(-1) });
+  const pin = () => { if (content && content.rows[at]) togglePin(run, file, content.rows[at].place); };
+  useKeys({ j: () => walk(1), k: () => walk(-1), p: pin });
   useEffect(() => setAt(0), [file, verdict, text, start]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!content) return html`<p class="wait">Loading …</p>`;
@@ -111,7 +113,7 @@ export function Rollouts({ run, fields, kinds }) {
     <div class="bar"><${Choice} label="view" value=${view} options=${VIEWS} set=${(v) => set({ view: v, start: "", group: "" })} />
       <${Choice} label="verdict" value=${fields.get("verdict") || ""} options=${VERDICTS} set=${(v) => set({ verdict: v, view: "list", start: "" })} />
       <input type="search" aria-label="text to find" placeholder="text to find" value=${typed} onInput=${(e) => setTyped(e.target.value)} />
-      <span class="dim keys"><kbd>h</kbd> <kbd>l</kbd> step · <kbd>j</kbd> <kbd>k</kbd> completion · <kbd>g</kbd> view</span></div>
+      <span class="dim keys"><kbd>h</kbd> <kbd>l</kbd> step · <kbd>j</kbd> <kbd>k</kbd> completion · <kbd>p</kbd> pin · <kbd>g</kbd> view</span></div>
     <${Legend} kinds=${kinds} />
     ${view === "groups" ? html`<${Groups} key=${file} run=${run} file=${file} fields=${fields} set=${set} kinds=${kinds} />`
     : html`<${List} run=${run} file=${file} fields=${fields} set=${set} kinds=${kinds} />`}</section>`;

@@ -1,0 +1,59 @@
+"""A whole run with vLLM's engine, its stand-in below: order, correction and what is measured."""
+
+import sys
+
+import pytest
+import torch
+
+from aha.algo.correction import mismatch_of
+from aha.rollout.vllm import VllmEngine
+from aha.store.records import read_rows
+from aha.train.experiment import Experiment, Listener
+
+from ..rollout import fake_vllm
+from ..tiny import answering_folder
+from .test_experiment import config, go, same_weights
+
+TIS = {"rollout": {"engine": "vllm"}, "algo": {"correction": "token_tis"}}
+
+
+@pytest.fixture(autouse=True)
+def vllm(monkeypatch):
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    monkeypatch.setitem(sys.modules, "vllm", fake_vllm.module())
+
+
+def test_a_run_with_vllm_goes_to_its_end_and_can_be_resumed(tmp_path):
+    base = answering_folder(tmp_path / "base")
+    cfg = config(base, steps=3, eval={"every": 2, "problems": 2, "final": 2}, **TIS)
+
+    def crash(row: dict) -> None:
+        if row["step"] == 3:  # the last checkpoint is step 2
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        go(cfg, tmp_path / "run", step=crash)
+    experiment = Experiment.resume(tmp_path / "run", Listener())
+    assert isinstance(experiment.trainer.engine, VllmEngine)
+    outcome = experiment.run_all()
+    assert outcome.summary["steps"] == 3 and not experiment.trainer.engine.llm.awake
+    rows = list(read_rows(outcome.run.metrics))
+    # The stand-in computes in float32, as the trainer does.
+    assert len(rows) == 3 and all(row["mismatch"] < 1e-4 for row in rows)
+    assert all(row["mismatch_kl"] == pytest.approx(0, abs=1e-6) for row in rows)
+    assert all(row["mismatch_ess"] == pytest.approx(1, abs=1e-4) for row in rows)
+    # The same seeds and the same maths, so the same weights as with our own engine but rounding.
+    native = config(base, steps=3, eval={"every": 2, "problems": 2, "final": 2})
+    done = go(native, tmp_path / "native")
+    assert not same_weights(done.run.model, base)
+    assert not any("mismatch_kl" in row for row in read_rows(done.run.metrics))
+
+
+def test_mismatch_is_counted_before_any_bound():
+    # Two ratios of 1/2 and 2: k3 = (1/2 - 1 + ln 2 + 2 - 1 - ln 2) / 2 = 1/4,
+    # and (5/2)^2 / (2 (1/4 + 4)) = 25/34 of the tokens.
+    found = mismatch_of(torch.tensor([0.5, 2.0]).log())
+    assert found["mismatch_kl"] == pytest.approx(0.25)
+    assert found["mismatch_ess"] == pytest.approx(25 / 34)
+    assert found["mismatch_max"] == pytest.approx(2.0)
+    assert mismatch_of(torch.tensor([])) == {}
