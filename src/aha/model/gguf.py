@@ -48,11 +48,11 @@ def save_gguf(path: Path, decoder: Decoder, tokenizer: Tokenizer, dtype: torch.d
 
     Raises `ModelError` before anything is written where the format cannot say what the model is.
     """
+    ours_alone(decoder, "GGUF", "--form hf")
     try:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtra("gguf", "gguf") from error
-    ours_alone(decoder, "GGUF", "--form hf")
     config = decoder.config
     check(config)
     vocabulary = read_vocabulary(tokenizer, config.vocab_size)

@@ -150,7 +150,8 @@ class Experiment:
         check_room(cfg, model, task_of(cfg))
         told = foresee(cfg, model, calibration, held)
         run = Run.create(path, cfg.model_dump(mode="json"))
-        run.write("prediction.json", told)
+        if told:
+            run.write("prediction.json", told)
         if calibration:
             calibration.write(path / "calibration.json")
         return cls(cfg, run, model, listener)
@@ -263,7 +264,7 @@ class Experiment:
         }
 
     def compared(self, summary: dict, rows: list[dict]) -> dict | None:
-        """What was foreseen beside what came; None for a run that began before there was that."""
+        """What was foreseen beside what came; None for a run without a prediction."""
         if not (self.run.path / "prediction.json").is_file():
             return None
         mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
@@ -282,8 +283,13 @@ def shape_of(config: ModelConfig) -> Shape:
     return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
 
 
-def foresee(cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, held: int) -> dict:
-    """The prediction for a run on this machine, whose process held so many bytes before."""
+def foresee(
+    cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, held: int
+) -> dict | None:
+    """The prediction for a run on this machine, whose process held so many bytes before; None for
+    a model that only `transformers` knows, whose shape the plan has no words for."""
+    if not isinstance(model.decoder.config, ModelConfig):
+        return None
     shape, device = shape_of(model.decoder.config), model.decoder.device
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
