@@ -175,16 +175,19 @@ export function Pager({ start, page, total, move }) {
     <button type="button" disabled=${last >= total} onClick=${() => move(start + page)}>later →</button></nav>`;
 }
 
-// Keys for a whole page, silent while someone types.
+// Keys for a whole page, silent while someone types. What they do is that of the last drawing, at once:
+// an effect would come a moment later, and of two quick presses the second would start where the first did.
 export function useKeys(keys) {
+  const now = useRef(keys);
+  now.current = keys;
   useEffect(() => {
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && event.target.type !== "range") return;
-      const act = keys[event.key];
+      const act = now.current[event.key];
       if (act) { event.preventDefault(); act(); }
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
-  });
+  }, []);
 }
