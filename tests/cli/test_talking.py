@@ -91,7 +91,15 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=80, color_system=None)
 
 
-def test_ctrl_c_ends_the_answer_and_not_the_program():
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_program(heard):
     closed = threading.Event()
 
     def speaker(model, task, problem, how):
