@@ -14,6 +14,7 @@ from aha.rollout.opening import open_engine
 
 from ..strangers import STRANGERS, load_stranger, stranger
 from ..tiny import TOKENIZER, ask, some_prompts, tiny_decoder
+from .versions import before_still_and_after
 
 SAMPLING = Sampling(24, 3, 0.7, seed=11)
 
@@ -125,13 +126,7 @@ def test_a_model_whose_padding_shows_gets_prompts_of_one_length_at_a_time(prompt
 def test_new_weights_come_with_load_and_not_before():
     decoder, prompt = HfDecoder(stranger("gpt2")), ask(3, 7, 25, target=82)
     engine = HfEngine(decoder, TOKENIZER, "float32")
-    ((before,),) = engine.generate([prompt], Sampling(20, seed=1))
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.mul_(0.5)
-    ((still,),) = engine.generate([prompt], Sampling(20, seed=1))
-    engine.load(decoder, 7)
-    ((after,),) = engine.generate([prompt], Sampling(20, seed=1))
+    before, still, after = before_still_and_after(engine, decoder, prompt)
     assert before == still and (still.version, after.version) == (0, 7)
     recorded = torch.tensor(after.logprobs)
     torch.testing.assert_close(recorded, forced(decoder, after, 1.0), rtol=1e-4, atol=1e-4)

@@ -28,6 +28,7 @@ from ..tiny import (
     tiny_decoder,
     tiny_folder,
 )
+from .versions import before_still_and_after
 
 STOP = TOKENIZER.stop_ids[0]
 SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
@@ -281,14 +282,7 @@ def test_the_last_position_of_the_context_can_be_used(loop):
 def test_completions_carry_the_version_of_their_weights(loop):
     decoder, prompt = tiny_decoder(std=0.25, **WIDTH), ask(3, 7, 25, target=82)
     engine = NativeEngine(decoder, TOKENIZER, "float32", loop=loop)
-    ((before,),) = engine.generate([prompt], Sampling(20, seed=1))
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.mul_(0.5)
-    # The weights have moved, but the engine was not told: it writes with the old ones.
-    ((still,),) = engine.generate([prompt], Sampling(20, seed=1))
-    engine.load(decoder, 7)
-    ((after,),) = engine.generate([prompt], Sampling(20, seed=1))
+    before, still, after = before_still_and_after(engine, decoder, prompt)
     assert (before.version, still.version, after.version) == (0, 0, 7)
     assert before == still and after.tokens != before.tokens
     torch.testing.assert_close(

@@ -3,9 +3,7 @@
 import sys
 
 import pytest
-import torch
 
-from aha.algo.correction import mismatch_of
 from aha.rollout.vllm import VllmEngine
 from aha.store.records import read_rows
 from aha.train.experiment import Experiment, Listener
@@ -47,13 +45,3 @@ def test_a_run_with_vllm_goes_to_its_end_and_can_be_resumed(tmp_path):
     done = go(native, tmp_path / "native")
     assert not same_weights(done.run.model, base)
     assert not any("mismatch_kl" in row for row in read_rows(done.run.metrics))
-
-
-def test_mismatch_is_counted_before_any_bound():
-    # Two ratios of 1/2 and 2: k3 = (1/2 - 1 + ln 2 + 2 - 1 - ln 2) / 2 = 1/4,
-    # and (5/2)^2 / (2 (1/4 + 4)) = 25/34 of the tokens.
-    found = mismatch_of(torch.tensor([0.5, 2.0]).log())
-    assert found["mismatch_kl"] == pytest.approx(0.25)
-    assert found["mismatch_ess"] == pytest.approx(25 / 34)
-    assert found["mismatch_max"] == pytest.approx(2.0)
-    assert mismatch_of(torch.tensor([])) == {}
