@@ -161,7 +161,7 @@ def test_the_stop_token_is_trained_and_what_follows_it_is_not():
 def test_parts_keep_to_the_budget_and_hold_every_row_once():
     for budget in (1, 8, 12, 16, 40, 1_000):
         parts = pack_parts(ROWS, PAD, budget)
-        assert all(len(p.tokens_BT) == 1 or p.tokens_BT.numel() <= budget for p in parts)
+        assert all(len(p.tokens_BT) == 1 or p.layout.tokens <= budget for p in parts)
         assert sum(len(p.tokens_BT) for p in parts) == len(ROWS)
         assert sum(p.num_tokens for p in parts) == sum(len(g.completion.tokens) for g, _ in ROWS)
     assert len(pack_parts(ROWS, PAD, 1)) == len(ROWS) and len(pack_parts(ROWS, PAD, 1_000)) == 1

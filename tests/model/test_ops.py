@@ -1,10 +1,13 @@
 """Each hand-written backward pass against torch's own, and against finite differences."""
 
+import itertools
+
 import pytest
 import torch
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from aha.algo.layout import Layout
 from aha.model import fused, ops
 
 from ..tiny import needs_compiler
@@ -91,39 +94,66 @@ def test_swiglu_is_the_plain_expression(rng):
     agree(ops.swiglu, plain_swiglu, normal(rng, 3, 5, 64))
 
 
-def split_one(part: int, *shape):
-    """One of the three parts, so that `agree` can look at each."""
-    return lambda x: ops.split_heads(x, *shape)[part]
+# Two prompts: one with three rows, one with a single one whose completion is a stop token alone;
+# and rows that share nothing.
+LAYOUTS = {
+    "shared": Layout.of([7, 3, 7, 7], [4, 6, 4, 4], [3, 1, 70, 2]),
+    "whole": Layout.whole(3, 9, "cpu"),
+}
 
 
-@pytest.mark.parametrize("D", [8, 16, 48])
-def test_split_heads_is_the_plain_expression(rng, D):
-    """Two query heads on each of two key heads; the values are not rotated."""
-    cos, sin = angles(rng, 5, D // 2)
-    x = normal(rng, 2, 5, 8 * D)
+def by_hand(H: int, K: int, cos_ND, sin_ND, layout: Layout):
+    """Each token against what it may see, found by looking, without tables."""
+    edges, bounds = layout.edges.tolist(), layout.bounds_P.tolist()
+    P = len(bounds) - 1
+    runs = [range(*pair) for pair in itertools.pairwise(edges)]
+    prompts = {int(row): p for p in range(P) for row in layout.order_B[bounds[p] : bounds[p + 1]]}
 
-    def plain(part: int):
-        first, last = ((0, 4), (4, 6), (6, 8))[part]
+    def attend(qkv_NF):
+        N, D = len(qkv_NF), cos_ND.shape[1] * 2
+        heads = qkv_NF.view(N, H + 2 * K, D)
+        q, k = plain_rotary(heads[:, : H + K], cos_ND[:, None], sin_ND[:, None]).split([H, K], 1)
+        out = []
+        for place, run in enumerate(runs):
+            before = list(runs[prompts[place - P]]) if place >= P else []
+            for token in run:
+                seen = before + list(range(run.start, token + 1))
+                keys, values = (
+                    x[seen].repeat_interleave(H // K, 1) for x in (k, heads[:, H + K :])
+                )
+                weights = torch.softmax(torch.einsum("hd,shd->sh", q[token], keys), 0)
+                out.append(torch.einsum("sh,shd->hd", weights, values).flatten())
+        return torch.stack(out)
 
-        def heads(x):
-            mine = x.view(2, 5, 8, D)[:, :, first:last].transpose(1, 2)
-            return mine if part == 2 else plain_rotary(mine, cos, sin)
-
-        return heads
-
-    for part in range(3):
-        agree(split_one(part, 4, 2, cos, sin), plain(part), x)
+    return attend
 
 
-def test_rotation_keeps_lengths_and_its_backward_turns_back(rng):
-    cos, sin = angles(rng, 5, 8)
-    x = normal(rng, 2, 5, 4 * 16)
-    parts = ops.split_heads(x, 2, 1, cos, sin)
-    lengths = torch.cat([part.norm(dim=-1) for part in parts], 1).transpose(1, 2)
-    torch.testing.assert_close(lengths, x.view(2, 5, 4, 16).norm(dim=-1))
-    # d/dx of <turned, g> is g turned back, so with g = turned it is x itself.
-    (back,) = torch.autograd.grad(parts, x, grad_outputs=[part.detach() for part in parts])
-    torch.testing.assert_close(back, x.detach())
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(("H", "K", "D"), [(4, 2, 16), (3, 1, 48), (2, 2, 8)])
+def test_attention_is_what_each_token_may_see(rng, name, H, K, D):
+    layout = LAYOUTS[name]
+    cos, sin = angles(rng, layout.tokens, D // 2)
+    given = (H, K, cos, sin, layout)
+    x = normal(rng, layout.tokens, (H + 2 * K) * D)
+    agree(lambda x: ops.attention(x, *given), by_hand(*given), x, 1e-4)
+
+
+def test_attention_in_bf16_stays_near_float32(rng):
+    layout = LAYOUTS["shared"]
+    given = (4, 2, *angles(rng, layout.tokens, 8), layout)
+    wide = normal(rng, layout.tokens, 8 * 16)
+    narrow = wide.detach().bfloat16().requires_grad_()
+    found = [ops.attention(x, *given) for x in (wide, narrow)]
+    grads = [torch.autograd.grad(y.sum(), x)[0] for x, y in zip((wide, narrow), found, strict=True)]
+    for one, other in (found, grads):
+        assert other.dtype == torch.bfloat16
+        assert (one - other.float()).norm() < 0.02 * one.norm()
+
+
+def test_what_a_prompt_has_is_summed_over_its_rows(rng):
+    prompt_B = torch.tensor([1, 0, 1, 1])
+    x = normal(rng, 2, 5)
+    agree(lambda x: ops.repeated(x, prompt_B), lambda x: x[prompt_B], x)
 
 
 def test_token_logprobs_is_log_softmax_at_the_target(rng):
@@ -167,12 +197,15 @@ def test_bf16_in_bf16_out_and_near_float32(rng):
 
 def test_gradcheck_in_float64(rng):
     double = torch.float64
-    cos, sin = angles(rng, 3, 2, double)
     targets = torch.randint(0, 6, (2, 3), generator=rng)
     assert gradcheck(lambda x: ops.rms_normalise(x, EPS), normal(rng, 2, 3, 4, dtype=double))
     assert gradcheck(ops.swiglu, normal(rng, 2, 3, 8, dtype=double))
+    layout = Layout.of([1, 1], [2, 2], [2, 3])
+    given = (2, 1, *angles(rng, layout.tokens, 2, double), layout)
+    x = normal(rng, layout.tokens, 4 * 4, dtype=double)
+    assert gradcheck(lambda x: ops.attention(x, *given), x)
     assert gradcheck(
-        lambda x: ops.split_heads(x, 2, 1, cos, sin), normal(rng, 2, 3, 4 * 4, dtype=double)
+        lambda x: ops.repeated(x, torch.tensor([1, 0, 1])), x[:2].detach().requires_grad_()
     )
     assert gradcheck(
         lambda logits: ops.token_logprobs(logits, targets), normal(rng, 2, 3, 6, dtype=double)
@@ -230,10 +263,10 @@ def test_not_a_number_is_not_lost_on_the_way(rng):
     """A run that has gone wrong must be seen to have: nothing may turn nan into a number."""
     x = normal(rng, 1, 70, 32).detach()
     x[0, 40, 3] = torch.nan
-    cos, sin = angles(rng, 70, 8)
     assert ops.rms_normalise(x, EPS)[0, 40].isnan().all()
     assert ops.swiglu(x)[0, 40, 3].isnan()
-    assert ops.split_heads(torch.cat([x, x], -1), 2, 1, cos, sin)[0].isnan().any()
+    given = (2, 1, *angles(rng, 70, 8), Layout.whole(1, 70, "cpu"))
+    assert ops.attention(torch.cat([x[0], x[0]], -1), *given)[40:, :16].isnan().all()
     q, k = x[None, :, :, :16].contiguous(), x[:, :, :16].contiguous()
     assert ops.causal_attention(q, k, k)[0, 0, 40:].isnan().all()
 
@@ -252,6 +285,74 @@ def test_not_one_bit_depends_on_the_threads(rng, threads):
         torch.set_num_threads(1)
     for one, other in zip([*alone, *grads], [*together, *again], strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("side", [pytest.param("c", marks=needs_compiler)], indirect=True)
+def test_not_one_bit_of_attention_depends_on_the_threads(rng):
+    layout = Layout.of([p for p in range(5) for _ in range(4)], [9] * 20, list(range(40, 60)))
+    given = (4, 2, *angles(rng, layout.tokens, 8), layout)
+    x = normal(rng, layout.tokens, 8 * 16)
+    found = []
+    try:
+        for threads in (1, 2, 3, 70):
+            torch.set_num_threads(threads)
+            y = ops.attention(x, *given)
+            found.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
+    finally:
+        torch.set_num_threads(1)
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def continuing(rng, Q: int, T: int):
+    """Rows whose last Q of T positions ask."""
+    return normal(rng, 4, 3, Q, 8), normal(rng, 4, T, 8), normal(rng, 4, T, 8)
+
+
+@pytest.mark.parametrize(("Q", "T"), [(1, 1), (5, 5), (1, 9), (70, 90), (64, 200)])
+def test_queries_stand_at_the_last_positions(rng, Q, T):
+    q, k, v = continuing(rng, Q, T)
+    long = torch.cat([normal(rng, 4, 3, T - Q, 8).detach(), q], 2)
+    found, wanted = ops.causal_attention(q, k, v), plain_attention(long, k, v)[:, :, T - Q :]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    weight = torch.linspace(-1, 2, found.numel()).view_as(found)
+    for ours, plain in zip(
+        torch.autograd.grad((found * weight).sum(), (q, k, v)),
+        torch.autograd.grad((wanted * weight).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("Q", "T"), [(5, 5), (1, 9), (70, 90), (0, 9)])
+def test_the_kernel_of_gpus_is_the_same_function(rng, Q, T):
+    """`scaled_dot_product_attention` runs on a CPU too, where nothing asks for it."""
+    given = continuing(rng, Q, T)
+    found, wanted = ops.kernel_attention(*given), ops.causal_attention(*given)
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    if Q:
+        grads = [torch.autograd.grad(x.square().sum(), given) for x in (found, wanted)]
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_end_early_are_left_where_they_end(rng):
+    """Four rows of two key heads each; behind its end a row's results and gradients are free."""
+    ends = (150, 90, 20, 20)
+    q, k, v = normal(rng, 8, 2, 140, 8), normal(rng, 8, 150, 8), normal(rng, 8, 150, 8)
+    asked = torch.zeros(8, 1, 140, 1)
+    for row, end in enumerate(ends):
+        asked[2 * row : 2 * row + 2, :, : end - 10] = 1.0
+    grads = []
+    for given in ((), (ends,)):
+        mixed = ops.causal_attention(q, k, v, *given)
+        # Nothing multiplies what nobody has computed: it may be any number.
+        kept = torch.where(asked > 0, mixed, 0.0)
+        found = torch.autograd.grad(kept.square().sum(), (q, k, v))
+        grads.append((kept, torch.where(asked > 0, found[0], 0.0), *found[1:]))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_no_query_sees_a_later_key(rng):

@@ -22,9 +22,9 @@ def short_of_memory(trainer: RLTrainer, most: int, error: Exception) -> list[int
     plain, parts = trainer.backward, []
 
     def backward(part, totals):
-        parts.append(part.tokens_BT.numel())
+        parts.append(part.layout.tokens)
         found = plain(part, totals)  # its gradient is there when the memory runs out
-        if part.tokens_BT.numel() > most:
+        if part.layout.tokens > most:
             raise error
         return found
 
@@ -90,9 +90,9 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
     plain, parts = hard.critic.values, []
 
     def values(batch):
-        parts.append(batch.tokens_BT.numel())
+        parts.append(batch.layout.tokens)
         found = plain(batch)
-        if batch.tokens_BT.numel() > 200:
+        if batch.layout.tokens > 200:
             raise torch.OutOfMemoryError("CUDA")
         return found
 

@@ -1,4 +1,4 @@
-"""Graded completions as tensors: rows of like length, cut into parts that fit a token budget.
+"""Graded completions as tensors: whole groups, cut into parts that fit a token budget.
 
 Text is never tokenised again: the ids that were drawn are the ids that are trained.
 """
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aha.algo.layout import Layout
 from aha.algo.losses import Totals
 from aha.core.records import Graded
 
@@ -27,6 +28,7 @@ class Batch:
     advantages_BT: torch.Tensor
     prompts: tuple[int, ...] = ()  # a key of each row's prompt, the same within a group
     chosen_BT: torch.Tensor | None = None  # what `algo.entropy` chose among the whole update's
+    layout: Layout | None = None  # what of the rows is the same, and what is padding
 
     @property
     def num_tokens(self) -> int:
@@ -36,7 +38,8 @@ class Batch:
         moved = (self.tokens_BT, self.mask_BT, self.old_logprobs_BT, self.advantages_BT)
         tokens, mask, old, advantages = (tensor.to(device) for tensor in moved)
         chosen = None if self.chosen_BT is None else self.chosen_BT.to(device)
-        return Batch(tokens, self.start, mask, old, advantages, self.prompts, chosen)
+        layout = self.layout and self.layout.to(device)
+        return Batch(tokens, self.start, mask, old, advantages, self.prompts, chosen, layout)
 
 
 def prompt_key(graded: Graded) -> int:
@@ -85,19 +88,51 @@ def pack(rows: list[tuple], pad_id: int) -> Batch:
     keys = tuple(prompt_key(row[0]) for row in rows)
     # Only where something was chosen is there a third thing in a row.
     chosen_BT = spread([row[2] for row in rows], mask_BT) if len(rows[0]) > 2 else None
-    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, chosen_BT)
+    layout = Layout.of(keys, prompts, [len(completion.tokens) for completion in completions])
+    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, chosen_BT, layout)
 
 
-def cut(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
-    """`(graded, anything)` rows in parts of at most `max_tokens` (padding counted; one row may
-    exceed it), sorted by length.
+def cut(rows: list[tuple], max_tokens: int, shared: bool = True) -> list[list[tuple]]:
+    """`(graded, anything)` rows in parts of at most `max_tokens`; one row may exceed it.
 
-    Sorting keeps padding small; the sum over the parts is the same whatever the cut.
+    Where prompts are shared, a token counts where it is computed: those of a completion, and once
+    in each part those of a prompt. Groups stay together unless one alone is too large, those whose
+    longest completions are alike come together, and in a part the longest row is first. Otherwise
+    padding counts too, and rows of like length come together.
+    The sum over the parts is the same whatever the cut.
     """
+    return cut_groups(rows, max_tokens) if shared else cut_padded(rows, max_tokens)
 
-    def length(row: tuple) -> int:
-        return len(row[0].completion.prompt.tokens) + len(row[0].completion.tokens)
 
+def length(row: tuple) -> int:
+    """Tokens of the whole row."""
+    return len(row[0].completion.prompt.tokens) + len(row[0].completion.tokens)
+
+
+def cut_groups(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
+    groups: dict[int, list[tuple]] = {}
+    for row in rows:
+        groups.setdefault(prompt_key(row[0]), []).append(row)
+    parts: list[list[tuple]] = [[]]
+    room = max_tokens
+    for group in sorted(groups.values(), key=lambda group: max(map(length, group))):
+        prompt = len(group[0][0].completion.prompt.tokens)
+        whole = prompt + sum(length(row) - prompt for row in group)
+        if whole > room:
+            parts.append([])
+            room = max_tokens
+        room -= prompt
+        for row in sorted(group, key=length, reverse=True):
+            own = length(row) - prompt
+            if parts[-1] and own > room:
+                parts.append([])
+                room = max_tokens - prompt
+            parts[-1].append(row)
+            room -= own
+    return [sorted(part, key=length, reverse=True) for part in parts if part]
+
+
+def cut_padded(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
     parts: list[list] = [[]]
     for row in sorted(rows, key=length):
         if parts[-1] and (len(parts[-1]) + 1) * length(row) > max_tokens:
@@ -106,6 +141,6 @@ def cut(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
     return [part for part in parts if part]
 
 
-def pack_parts(rows: list[tuple], pad_id: int, max_tokens: int) -> list[Batch]:
+def pack_parts(rows: list[tuple], pad_id: int, max_tokens: int, shared: bool = True) -> list[Batch]:
     """Batches of `(graded, advantage)` rows, cut to fit."""
-    return [pack(part, pad_id) for part in cut(rows, max_tokens)]
+    return [pack(part, pad_id) for part in cut(rows, max_tokens, shared)]

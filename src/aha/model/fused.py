@@ -1,4 +1,4 @@
-"""The elementwise pieces of a training step in C, one pass over memory each, for `ops` to call.
+"""Attention and the elementwise pieces of a training step in C, for `ops` to call.
 
 `fits` says whether a tensor can be handed over; whoever calls checks it first. Same maths as the
 torch expressions beside each call in `ops`; sums are float32. Shapes are those of `ops`.
@@ -9,21 +9,27 @@ from functools import lru_cache
 
 import torch
 
+from aha.algo.layout import Layout
 from aha.model.compiled import HEADERS, LANES, NotCompiled, load_code
 
-SOURCE = HEADERS / "elementwise.c"
+SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")
 TYPES = (torch.float32, torch.bfloat16)
-WIDEST_HEAD = 512  # of aha_split
 _SIZE, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
 @lru_cache
-def code(bf16: bool) -> ctypes.CDLL | None:
+def code(bf16: bool) -> list[ctypes.CDLL] | None:
     """The compiled functions, or None where there is no compiler or no bf16 arithmetic."""
     try:
-        return load_code(SOURCE, bf16)
+        return [load_code(source, bf16) for source in SOURCES]
     except NotCompiled:
         return None
+
+
+@lru_cache
+def function(name: str, bf16: bool):
+    """`aha_NAME`, from where it is."""
+    return next(getattr(part, f"aha_{name}") for part in code(bf16) if hasattr(part, f"aha_{name}"))
 
 
 def ready(x: torch.Tensor) -> bool:
@@ -50,7 +56,7 @@ def call(name: str, x: torch.Tensor, *arguments) -> None:
         else:
             given.append(_SIZE(one) if isinstance(one, int) else ctypes.c_float(one))
     threads = ctypes.c_int(torch.get_num_threads())
-    getattr(code(x.dtype == torch.bfloat16), f"aha_{name}")(*given, threads)
+    function(name, x.dtype == torch.bfloat16)(*given, threads)
 
 
 def normalise(x: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,22 +86,38 @@ def swiglu_back(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def split(qkv_BTF: torch.Tensor, H: int, K: int, cos_TD, sin_TD) -> tuple[torch.Tensor, ...]:
-    B, T, width = qkv_BTF.shape
-    D = width // (H + 2 * K)
-    q, k, v = (qkv_BTF.new_empty((B, heads, T, D)) for heads in (H, K, K))
-    call("split", qkv_BTF, qkv_BTF, q, k, v, cos_TD, sin_TD, B, T, H, K, D)
-    return q, k, v
+def attends(qkv_NF: torch.Tensor, H: int, K: int) -> bool:
+    """Whether `attend` takes these heads."""
+    return fits(qkv_NF) and qkv_NF.shape[1] // (H + 2 * K) % LANES == 0
 
 
-def merge(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos_TD, sin_TD) -> torch.Tensor:
-    """The way back of `split`: gradients of q, k, v as one of qkv."""
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    B, H, T, D = q.shape
-    K = k.shape[1]
-    out = q.new_empty((B, T, (H + 2 * K) * D))
-    call("merge", q, q, k, v, out, cos_TD, sin_TD, B, T, H, K, D)
+def attend(qkv_NF, H: int, K: int, cos_ND, sin_ND, layout: Layout) -> tuple[torch.Tensor, ...]:
+    """What attention mixes [N, H * D], and the log of each query's sum of weights [N, H]."""
+    sizes = benches(qkv_NF, H, K, layout)
+    D = qkv_NF.shape[1] // (H + 2 * K)
+    mixed, sums = qkv_NF.new_empty(len(qkv_NF), H * D), torch.empty(len(qkv_NF), H)
+    given = (qkv_NF, cos_ND, sin_ND, layout.edges, layout.order_B, layout.bounds_P, mixed, sums)
+    call("attend", qkv_NF, *given, *sizes)
+    return mixed, sums
+
+
+def attend_back(grad, saved: tuple, H: int, K: int, layout: Layout) -> torch.Tensor:
+    """The gradient of qkv, of what `attend` was given and the sums that it returned."""
+    qkv_NF, cos_ND, sin_ND, sums_NH = saved
+    sizes, out = benches(qkv_NF, H, K, layout), torch.empty_like(qkv_NF)
+    given = (qkv_NF, cos_ND, sin_ND, layout.edges, layout.order_B, layout.bounds_P, out, sums_NH)
+    call("attend_back", qkv_NF, grad.contiguous(), *given, *sizes)
     return out
+
+
+def benches(qkv_NF, H: int, K: int, layout: Layout) -> tuple:
+    """Room for each thread's work, and the sizes, as both functions end their arguments."""
+    widest = max(table.index_RW.shape[1] for table in (layout.prompts, layout.rows))
+    D = qkv_NF.shape[1] // (H + 2 * K)
+    size = function("bench", qkv_NF.dtype == torch.bfloat16)
+    size.restype = _SIZE
+    scratch = torch.empty(torch.get_num_threads() * size(*map(_SIZE, (H, K, D, widest))))
+    return scratch, layout.tokens, len(layout.prompts.ends), H, K, D, widest
 
 
 def softmax_(scores: torch.Tensor, size: int) -> torch.Tensor:

@@ -54,6 +54,7 @@ class HfDecoder(nn.Module):
     """A `Policy` whose maths is that of a model of `transformers`."""
 
     adapter = None
+    shares_prompts = False
 
     def __init__(self, net: "PreTrainedModel"):
         super().__init__()
@@ -105,11 +106,19 @@ class HfDecoder(nn.Module):
         """Logits [B, T, V] in float32."""
         return self._logits(tokens_BT, 0, dtype).float()
 
-    def token_logprobs(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
+    def token_logprobs(
+        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, layout=None
+    ):
         return self.scores(tokens_BT, start, dtype, temperature)[0]
 
     def scores(
-        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, entropy=False
+        self,
+        tokens_BT,
+        start: int = 1,
+        dtype=torch.float32,
+        temperature=1.0,
+        entropy=False,
+        layout=None,
     ):
         logits_BTV = self.logits(tokens_BT, start, dtype, temperature)
         logprobs_BT = ops.token_logprobs(logits_BTV, tokens_BT[:, start:])

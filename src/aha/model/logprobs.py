@@ -29,7 +29,7 @@ def score_tokens(hidden_BTC, head_VC, targets_BT, temperature=1.0, entropy=False
         return logprobs_BT, token_entropy(logits_BTV) if entropy else None
     rows = max(1, chunk // head_VC.shape[0])
     logprobs_N, entropies_N = _InChunks.apply(
-        hidden_BTC.flatten(0, 1), head_VC, targets_BT.flatten(), temperature, entropy, rows
+        hidden_BTC.flatten(0, -2), head_VC, targets_BT.flatten(), temperature, entropy, rows
     )
     found = logprobs_N.view_as(targets_BT), entropies_N.view_as(targets_BT)
     return found if entropy else (found[0], None)

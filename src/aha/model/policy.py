@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from aha.algo.layout import Layout
+
 
 class Policy(Protocol):
     """`aha.model.transformer.Decoder` and `aha.model.hf.HfDecoder`; both are torch modules.
@@ -19,6 +21,7 @@ class Policy(Protocol):
 
     config: Any  # at least vocab_size, max_position_embeddings, model_type, architecture
     recompute: bool  # activations again in the backward pass: slower, less memory
+    shares_prompts: bool  # whether a layout spares it the work; it may take no notice of one
 
     @property
     def device(self) -> torch.device: ...
@@ -40,9 +43,15 @@ class Policy(Protocol):
         """What decides about the tokens from `start` on: [B, T - start, V]."""
 
     def token_logprobs(
-        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature: float = 1.0
+        self,
+        tokens_BT,
+        start: int = 1,
+        dtype=torch.float32,
+        temperature: float = 1.0,
+        layout: Layout | None = None,
     ) -> torch.Tensor:
-        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start]."""
+        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start]. With a layout only those of
+        the completions' own tokens are wanted; what stands elsewhere is some number."""
 
     def scores(
         self,
@@ -51,5 +60,6 @@ class Policy(Protocol):
         dtype=torch.float32,
         temperature: float = 1.0,
         entropy: bool = False,
+        layout: Layout | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`token_logprobs`, and the entropy [B, T - start] of each choice, or None."""

@@ -7,8 +7,9 @@ that weights need no mapping.
 Source: Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama 3 (arXiv 2407.21783); the oracle
 is `transformers` (see tests).
 
-Shapes: B rows, T tokens, V vocabulary, L layers, H heads, K key-value heads, D head size,
-C hidden size. `dtype` is the type of the arithmetic; the parameters that train stay float32.
+Shapes: B rows, T tokens, N flat tokens, M tokens that are decided about, V vocabulary, L layers,
+H heads, K key-value heads, D head size, C hidden size. `dtype` is the type of the arithmetic; the
+parameters that train stay float32.
 """
 
 import math
@@ -18,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from aha.algo.layout import Layout
 from aha.model import ops
 from aha.model.config import ModelConfig
 from aha.model.logprobs import logits_of, score_tokens
@@ -67,21 +69,16 @@ class Attention(nn.Module):
         q_norm = (self.q_norm.weight * D**-0.5).expand(H, D)
         return torch.cat([q_norm, self.k_norm.weight.expand(K, D)]).to(dtype)
 
-    def forward(self, qkv, cos, sin):
-        """Rotate, attend, and lay the heads side by side again: [B, T, H * D]."""
+    def forward(self, qkv, cos, sin, layout: Layout):
+        """Rotate, attend, and lay the heads side by side again: [N, H * D]."""
         config = self.config
-        B, T, _ = qkv.shape
         H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         norms = self.head_norms(qkv.dtype)
         if norms is not None:
-            qk, v = qkv.view(B, T, -1, D).split([H + K, K], 2)
+            qk, v = qkv.unflatten(1, (-1, D)).split([H + K, K], 1)
             qk = ops.rms_normalise(qk, config.rms_norm_eps) * norms
-            qkv = torch.cat([qk, v], 2).flatten(2)
-        q, k, v = ops.split_heads(qkv, H, K, cos, sin)
-        # Queries of the heads that share a key are stacked, so that keys are never copied.
-        q, k, v = q.view(B * K, H // K, T, D), k.view(B * K, T, D), v.view(B * K, T, D)
-        mixed = ops.causal_attention(q, k, v).view(B, H, T, D)
-        return mixed.transpose(1, 2).reshape(B, T, H * D)
+            qkv = torch.cat([qk, v], 1).flatten(1)
+        return ops.attention(qkv, H, K, cos, sin, layout)
 
 
 class MLP(nn.Module):
@@ -129,14 +126,14 @@ class Layer(nn.Module):
             *self.mlp.fused_weights(weights, self.post_attention_layernorm.weight, dtype),
         )
 
-    def forward(self, x, cos, sin):
-        """[B, T, C] -> [B, T, C]."""
+    def forward(self, x, cos, sin, layout: Layout):
+        """[N, C] -> [N, C]."""
         qkv_weight, qkv_bias, out, gate_up, down = self.fused_weights(x.dtype)
         read = ops.rms_normalise(x, self.eps)
         qkv = F.linear(read, qkv_weight, qkv_bias)
         if self.lora is not None:
             qkv = qkv + self.lora.qkv(read, self)
-        mixed = self.self_attn(qkv, cos, sin)
+        mixed = self.self_attn(qkv, cos, sin, layout)
         x = x + F.linear(mixed, out)
         if self.lora is not None:
             x = x + self.lora.apart(["o_proj"], mixed)
@@ -160,7 +157,9 @@ class Body(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model. `forward` trains on whole rows; `weights_for` serves the engine."""
+    """A causal language model: log-probs of whole rows, or of rows that share their prompts."""
+
+    shares_prompts = True
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -226,14 +225,21 @@ class Decoder(nn.Module):
         Rows start at position 0 and are padded on the right: with a causal mask no real token
         ever sees the padding, so no padding mask is needed.
         """
-        cos, sin = (table[: tokens_BT.shape[1]] for table in self.rope_tables(torch.float32))
-        x = F.embedding(tokens_BT, self.model.embed_tokens.weight).to(dtype)
+        B, T = tokens_BT.shape
+        layout = Layout.whole(B, T, tokens_BT.device)
+        return self.flat_hidden(tokens_BT.flatten(), layout, dtype).view(B, T, -1)
+
+    def flat_hidden(self, tokens_N, layout: Layout, dtype):
+        """`hidden` of the tokens of a layout, [N, C]."""
+        cos, sin = (table[layout.positions_N] for table in self.rope_tables(torch.float32))
+        x = F.embedding(tokens_N, self.model.embed_tokens.weight).to(dtype)
+        given = (cos, sin, layout)
         again = self.recompute and torch.is_grad_enabled()
         for layer in self.model.layers:
             if again:
-                x = checkpoint(layer, x, cos, sin, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(layer, x, *given, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = layer(x, cos, sin)
+                x = layer(x, *given)
         return ops.rms_normalise(x, self.config.rms_norm_eps)
 
     def head(self, dtype=torch.float32):
@@ -244,25 +250,48 @@ class Decoder(nn.Module):
         """Logits [B, T, V] in float32."""
         return F.linear(self.hidden(tokens_BT, dtype), self.head(dtype)).float()
 
-    def token_logprobs(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
-        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start], float32, nats."""
-        return self.scores(tokens_BT, start, dtype, temperature)[0]
+    def token_logprobs(
+        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, layout=None
+    ):
+        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start], float32, nats.
+
+        With a `layout` of these rows, prompts are computed once and padding is not: then of the
+        completions' own tokens alone, and 0 elsewhere.
+        """
+        return self.scores(tokens_BT, start, dtype, temperature, layout=layout)[0]
 
     def scores(
-        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, entropy=False
+        self,
+        tokens_BT,
+        start: int = 1,
+        dtype=torch.float32,
+        temperature=1.0,
+        entropy=False,
+        layout: Layout | None = None,
     ):
         """`token_logprobs`, and the entropy [B, T - start] of each choice, or None if not wanted.
 
         However large the vocabulary, [B, T, V] is never held (see aha.model.logprobs).
         """
-        deciding = self.deciding(tokens_BT, start, dtype)
-        return score_tokens(deciding, self.head(dtype), tokens_BT[:, start:], temperature, entropy)
+        deciding = self.deciding(tokens_BT, start, dtype, layout)
+        targets = tokens_BT[:, start:]
+        if layout is not None:
+            targets = targets.flatten()[layout.columns_M]
+        found = score_tokens(deciding, self.head(dtype), targets, temperature, entropy)
+        if layout is None:
+            return found
+        return tuple(values if values is None else layout.spread(values) for values in found)
 
     def logits(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
         """What decides about the tokens from `start` on: [B, T - start, V]."""
         return logits_of(self.deciding(tokens_BT, start, dtype), self.head(dtype), temperature)
 
-    def deciding(self, tokens_BT, start: int, dtype):
+    def deciding(self, tokens_BT, start: int, dtype, layout: Layout | None = None):
         """The hidden states that decide about the tokens from `start` on: [B, T - start, C], at
-        positions start-1 .. T-2. Logits are computed only where they are needed."""
-        return self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
+        positions start-1 .. T-2; with a layout those of its M tokens, [M, C]. Logits are computed
+        only where they are needed."""
+        if layout is None:
+            return self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
+        hidden_NC = self.flat_hidden(tokens_BT.flatten()[layout.tokens_N], layout, dtype)
+        first_BC = ops.repeated(hidden_NC[layout.last_P], layout.prompt_B)
+        return torch.cat([first_BC, hidden_NC[layout.shared :]])

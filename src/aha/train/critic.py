@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from aha.algo.batch import Batch, cut, gather, pack, spread
 from aha.algo.critic import gae, value_loss, whiten
 from aha.algo.kl import kl_in_reward
+from aha.algo.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.model.hf import ours_alone
@@ -44,12 +45,16 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens_BT, start: int, dtype: torch.dtype) -> torch.Tensor:
-        """[B, T - start] in float32: the value before each token from `start` on is drawn."""
-        hidden = self.decoder.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
+    def forward(
+        self, tokens_BT, start: int, dtype: torch.dtype, layout: Layout | None = None
+    ) -> torch.Tensor:
+        """[B, T - start] in float32: the value before each token from `start` on is drawn; with a
+        layout 0 for any but the completions' own tokens."""
+        hidden = self.decoder.deciding(tokens_BT, start, dtype, layout)
         # The final norm's weight is folded into the head, as the decoder folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
-        return F.linear(hidden.float(), weight, self.head.bias).squeeze(-1)
+        values = F.linear(hidden.float(), weight, self.head.bias).squeeze(-1)
+        return values if layout is None else layout.spread(values)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Critic:
 
     def values(self, batch: Batch) -> torch.Tensor:
         """[B, T]: one value for each column of a batch."""
-        return self.model(batch.tokens_BT, batch.start, self.dtype)
+        return self.model(batch.tokens_BT, batch.start, self.dtype, batch.layout)
 
     def by_token(self, flat: list[Graded], mask_BT, read: Callable) -> torch.Tensor:
         """`read(batch)` of all completions, in their own order, column t their own token t."""

@@ -18,7 +18,8 @@ class Reference:
     @torch.no_grad()
     def logprobs(self, part: Batch) -> torch.Tensor:
         """[B, T], at the temperature of the rollout as the policy's own (trap T15)."""
-        return self.decoder.token_logprobs(part.tokens_BT, part.start, self.dtype, self.temperature)
+        at = (part.tokens_BT, part.start, self.dtype, self.temperature)
+        return self.decoder.token_logprobs(*at, layout=part.layout)
 
     def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
         """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion.
@@ -28,7 +29,8 @@ class Reference:
         """
         flat = [one for group in groups for one in group]
         found = torch.zeros(len(flat))
-        for rows in cut([(one, place) for place, one in enumerate(flat)], tokens):
+        placed = [(one, place) for place, one in enumerate(flat)]
+        for rows in cut(placed, tokens, self.decoder.shares_prompts):
             part = pack([(one, 0.0) for one, _ in rows], pad_id).to(self.decoder.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             found[[place for _, place in rows]] = gaps_BT.sum(1).cpu()

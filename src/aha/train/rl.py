@@ -272,7 +272,8 @@ class RLTrainer:
         sums = torch.zeros(5)
         if self.log_rhos:
             self.log_rhos.clear()  # of the update before, or of an attempt that did not fit
-        for part in pack_parts(rows, self.tokenizer.pad_id, tokens):
+        how = (self.tokenizer.pad_id, tokens, self.decoder.shares_prompts)
+        for part in pack_parts(rows, *how):
             sums += self.backward(part.to(self.decoder.device), totals)
         return sums
 
@@ -280,8 +281,8 @@ class RLTrainer:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
         if not self.bonus:
-            return self.decoder.token_logprobs(*at), None
-        return self.decoder.scores(*at, entropy=True)
+            return self.decoder.token_logprobs(*at, layout=part.layout), None
+        return self.decoder.scores(*at, entropy=True, layout=part.layout)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""

@@ -1,61 +1,21 @@
-/* What stands between the products of a training step: norms, rotary embedding, SwiGLU and the
- * masked softmax, forward and backward, each in one pass over memory. The maths, and where it comes
+/* What stands between the products of a training step: norms, SwiGLU and the masked
+ * softmax, forward and backward, each in one pass over memory. The maths, and where it comes
  * from, is in aha.model.ops; this is called from there and is as exact: sums are float32.
  *
  * Rows are dealt to `threads` workers. No row's numbers depend on which worker has it.
  */
 #include <math.h>
-#include <pthread.h>
 
 #include "numbers.h"
+#include "workers.h"
 
-typedef struct {
+struct Job {
     const num *a, *b;
     num *out;
-    num *q, *k, *v;          /* of split and merge */
-    float *scale;            /* [rows] */
-    const float *cos, *sin;  /* [positions, D / 2] */
-    int64_t width, T, heads, kv_heads, D, size;
+    float *scale; /* [rows] */
+    int64_t width, size;
     float eps;
-} Job;
-
-typedef void (*Work)(const Job *, int64_t first, int64_t last);
-
-typedef struct {
-    const Job *job;
-    Work work;
-    int64_t first, last;
-} Share;
-
-static void *run_share(void *argument) {
-    const Share *share = argument;
-    share->work(share->job, share->first, share->last);
-    return NULL;
-}
-
-enum { LITTLE = 1 << 15, CROWD = 64 }; /* numbers below which a thread is not worth its start */
-
-static void spread(const Job *job, Work work, int64_t rows, int64_t numbers, int threads) {
-    if (numbers < LITTLE || threads < 2) {
-        work(job, 0, rows);
-        return;
-    }
-    if (threads > CROWD) threads = CROWD;
-    pthread_t ids[CROWD];
-    Share shares[CROWD];
-    int started = 0;
-    for (int t = 0; t < threads; t++) {
-        shares[t] = (Share){job, work, rows * t / threads, rows * (t + 1) / threads};
-        if (t + 1 == threads) break;
-        if (pthread_create(ids + t, NULL, run_share, shares + t)) {
-            shares[t].last = rows; /* no thread to be had: the rest is done here */
-            break;
-        }
-        started++;
-    }
-    run_share(shares + started);
-    for (int t = 0; t < started; t++) pthread_join(ids[t], NULL);
-}
+};
 
 /* -- x / sqrt(mean(x^2) + eps) ----------------------------------------------------------------- */
 
@@ -131,66 +91,6 @@ void aha_swiglu_back(const num *grad, const num *gate_up, num *out, int64_t rows
                      int threads) {
     const Job job = {.a = grad, .b = gate_up, .out = out, .width = width};
     spread(&job, swiglu_back, rows, rows * width, threads);
-}
-
-/* -- [B, T, (H + 2K) D] to q [B, H, T, D], k and v [B, K, T, D]; q and k rotated ----------------- */
-
-enum { WIDEST = 512 }; /* D at most */
-
-static void turn(const num *x, num *out, const float *cos, const float *sin, float sign, int64_t D) {
-    const int64_t half = D / 2;
-    float in[WIDEST], done[WIDEST];
-    for (int64_t i = 0; i < D; i += LANES) store(in + i, widen(x + i));
-    for (int64_t i = 0; i < half; i++) {
-        const float first = in[i], second = in[half + i], s = sign * sin[i];
-        done[i] = first * cos[i] - second * s;
-        done[half + i] = second * cos[i] + first * s;
-    }
-    for (int64_t i = 0; i < D; i += LANES) narrow(out + i, load(done + i));
-}
-
-static void split_rows(const Job *j, int64_t first, int64_t last) {
-    const int64_t H = j->heads, K = j->kv_heads, D = j->D, T = j->T;
-    for (int64_t n = first; n < last; n++) {
-        const int64_t b = n / T, t = n % T;
-        const num *row = j->a + n * (H + 2 * K) * D;
-        const float *cos = j->cos + t * D / 2, *sin = j->sin + t * D / 2;
-        for (int64_t h = 0; h < H; h++, row += D)
-            turn(row, j->q + ((b * H + h) * T + t) * D, cos, sin, 1.0f, D);
-        for (int64_t h = 0; h < K; h++, row += D)
-            turn(row, j->k + ((b * K + h) * T + t) * D, cos, sin, 1.0f, D);
-        for (int64_t h = 0; h < K; h++, row += D)
-            memcpy(j->v + ((b * K + h) * T + t) * D, row, D * sizeof(num));
-    }
-}
-
-static void merge_rows(const Job *j, int64_t first, int64_t last) {
-    const int64_t H = j->heads, K = j->kv_heads, D = j->D, T = j->T;
-    for (int64_t n = first; n < last; n++) {
-        const int64_t b = n / T, t = n % T;
-        num *row = j->out + n * (H + 2 * K) * D;
-        const float *cos = j->cos + t * D / 2, *sin = j->sin + t * D / 2;
-        for (int64_t h = 0; h < H; h++, row += D)
-            turn(j->q + ((b * H + h) * T + t) * D, row, cos, sin, -1.0f, D);
-        for (int64_t h = 0; h < K; h++, row += D)
-            turn(j->k + ((b * K + h) * T + t) * D, row, cos, sin, -1.0f, D);
-        for (int64_t h = 0; h < K; h++, row += D)
-            memcpy(row, j->v + ((b * K + h) * T + t) * D, D * sizeof(num));
-    }
-}
-
-void aha_split(const num *qkv, num *q, num *k, num *v, const float *cos, const float *sin,
-               int64_t B, int64_t T, int64_t heads, int64_t kv_heads, int64_t D, int threads) {
-    const Job job = {.a = qkv, .q = q, .k = k, .v = v, .cos = cos, .sin = sin,
-                     .T = T, .heads = heads, .kv_heads = kv_heads, .D = D};
-    spread(&job, split_rows, B * T, B * T * (heads + 2 * kv_heads) * D, threads);
-}
-
-void aha_merge(num *q, num *k, num *v, num *out, const float *cos, const float *sin,
-               int64_t B, int64_t T, int64_t heads, int64_t kv_heads, int64_t D, int threads) {
-    const Job job = {.q = q, .k = k, .v = v, .out = out, .cos = cos, .sin = sin,
-                     .T = T, .heads = heads, .kv_heads = kv_heads, .D = D};
-    spread(&job, merge_rows, B * T, B * T * (heads + 2 * kv_heads) * D, threads);
 }
 
 /* -- softmax of what a query may see, in place ------------------------------------------------- */

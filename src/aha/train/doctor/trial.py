@@ -131,8 +131,8 @@ def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], 
 @torch.no_grad()
 def read(decoder: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
     """[B, T], in the trainer's own type unless another is given."""
-    temperature = trainer.cfg.rollout.temperature
-    return decoder.token_logprobs(part.tokens_BT, part.start, dtype or trainer.dtype, temperature)
+    at = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
+    return decoder.token_logprobs(*at, layout=part.layout)
 
 
 def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> Gap:

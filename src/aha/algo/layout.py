@@ -1,0 +1,138 @@
+"""Where the tokens of a part lie when none is computed twice and no padding is computed at all.
+
+The rows of a part are prompts with a completion each, and the rows of a group have one prompt. The
+linear maps work on N flat tokens: first those of the P prompts, each prompt once, then row by row
+those of the completions. A completion's last token decides about nothing and is left out. Attention
+alone needs rows: R of them, W wide, in which every token stands at its own position, so that what
+a row may see of its prompt and of itself is one triangle, and prompts may differ in length.
+
+Shapes: B rows, P prompts, N tokens, R rows of a table, W positions of it, M tokens that are decided
+about.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class Table:
+    """R rows of W places: which flat token stands where."""
+
+    index_RW: torch.Tensor  # the token at each place, or -1
+    start: int  # of the first queries; what lies before has keys and values alone
+    ends: tuple[int, ...]  # of each row: behind it there are no queries
+
+    @property
+    def queries(self) -> int:
+        return self.index_RW.shape[1] - self.start
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Both tables, the flat tokens' places in them, and what is asked for in the end."""
+
+    prompts: Table
+    rows: Table
+    shared: int  # the first of the N tokens, which are prompts'
+    edges: torch.Tensor  # [P + B + 1]: each prompt's first token, each row's, and N
+    positions_N: torch.Tensor
+    places_N: torch.Tensor  # in the flattened table of the prompts, or of the rows
+    tokens_N: torch.Tensor  # places in the flattened tokens of the batch
+    prompt_B: torch.Tensor  # which prompt a row has
+    order_B: torch.Tensor  # the rows prompt by prompt ...
+    bounds_P: torch.Tensor  # ... [P + 1], those of prompt p from bounds[p] to bounds[p + 1]
+    last_P: torch.Tensor  # the flat tokens that end the prompts
+    # Of the M tokens that are decided about, first all rows' first ones, then the others: their
+    # places among the columns of the batch, flattened.
+    columns_M: torch.Tensor
+
+    @classmethod
+    def whole(cls, rows: int, width: int, device) -> "Layout":
+        """Of rows without padding that share nothing: prompts with no rows behind them."""
+        index_RW = torch.arange(rows * width, device=device).view(rows, width)
+        none = index_RW.new_empty(0)
+        return cls(
+            Table(index_RW, 0, (width,) * rows),
+            Table(none.view(0, 0), 0, ()),
+            rows * width,
+            torch.arange(rows + 1, device=device) * width,
+            torch.arange(width, device=device).repeat(rows),
+            index_RW.flatten(),
+            index_RW.flatten(),
+            none,
+            none,
+            none.new_zeros(rows + 1),
+            index_RW[:, -1],
+            none,
+        )
+
+    @classmethod
+    def of(cls, keys: list[int], prompts: list[int], completions: list[int]) -> "Layout":
+        """Of B rows by the key of each one's prompt, its length, and that of the completion."""
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        B, P = len(keys), len(places)
+        prompt_B = torch.tensor([places[key] for key in keys])
+        source_P = torch.tensor([first[key] for key in places])
+        s_B, own_B = torch.tensor(prompts), torch.tensor(completions) - 1
+        s_P, end_B = s_B[source_P], s_B + own_B
+        start, S, W = int(s_B.min()), int(s_P.max()), int(end_B.max())
+        # Flat tokens come in P + B runs.
+        sizes = torch.cat([s_P, own_B])
+        begin = sizes.cumsum(0) - sizes
+        run_N = torch.arange(P + B).repeat_interleave(sizes)
+        positions_N = torch.arange(len(run_N)) - begin[run_N]
+        positions_N += torch.cat([torch.zeros_like(s_P), s_B])[run_N]
+        shared = int(s_P.sum())
+        table_N = run_N.clone()
+        table_N[shared:] -= P
+        places_N = positions_N + table_N * torch.where(run_N < P, S, W)
+        begin_P, begin_B = begin.split([P, B])
+        at_W = torch.arange(W)
+        index_BW = torch.where(
+            at_W < s_B[:, None], begin_P[prompt_B, None] + at_W, (begin_B - s_B)[:, None] + at_W
+        ).masked_fill_(at_W >= end_B[:, None], -1)
+        at_S = at_W[:S]
+        index_PS = (begin_P[:, None] + at_S).masked_fill_(at_S >= s_P[:, None], -1)
+        columns = W + 1 - start
+        first_B = torch.arange(B) * columns + s_B - start
+        rest = run_N[shared:] - P
+        columns_M = torch.cat([first_B, rest * columns + positions_N[shared:] + 1 - start])
+        counts_P = torch.bincount(prompt_B, minlength=P)
+        return cls(
+            Table(index_PS, 0, tuple(s_P.tolist())),
+            Table(index_BW, start, tuple(end_B.tolist())),
+            shared,
+            torch.cat([begin, sizes.sum()[None]]),
+            positions_N,
+            places_N,
+            torch.cat([source_P, torch.arange(B)])[run_N] * (W + 1) + positions_N,
+            prompt_B,
+            prompt_B.argsort(stable=True),
+            torch.cat([counts_P.new_zeros(1), counts_P.cumsum(0)]),
+            begin_P + s_P - 1,
+            columns_M,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return len(self.positions_N)
+
+    def to(self, device) -> "Layout":
+        moved = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), torch.Tensor)
+        }
+        for name in ("prompts", "rows"):
+            table = getattr(self, name)
+            moved[name] = replace(table, index_RW=table.index_RW.to(device))
+        return replace(self, **moved)
+
+    def spread(self, values_M: torch.Tensor) -> torch.Tensor:
+        """[B, T] as the batch's columns are: one number for each own token, 0 elsewhere."""
+        columns = self.rows.queries + 1
+        spread = values_M.new_zeros(len(self.prompt_B) * columns)
+        return spread.index_put((self.columns_M,), values_M).view(-1, columns)

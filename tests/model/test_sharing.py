@@ -1,0 +1,94 @@
+"""Prompts that are computed once and padding that is not: the same log-probs and gradients."""
+
+import pytest
+import torch
+
+from aha.algo.batch import Batch, pack
+from aha.core.records import Completion, Graded, Problem, Prompt
+from aha.model import fused
+
+from ..tiny import TOKENIZER, needs_compiler, tiny_decoder
+
+# Tokens of a prompt and of its completions: groups of unequal prompts, one row alone, a completion
+# that is nothing but a stop token, one that is longer than two blocks of attention.
+GROUPS = [(9, (4, 1, 30)), (5, (1,)), (12, (130, 3, 17, 66)), (5, (20, 2))]
+
+
+@pytest.fixture(params=["torch", pytest.param("c", marks=needs_compiler)])
+def side(request, monkeypatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(fused, "code", lambda bf16: None)
+    return request.param
+
+
+def made(groups, seed: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count: int) -> tuple[int, ...]:
+        drawn = torch.randint(0, TOKENIZER.vocab_size, (count,), generator=generator)
+        return tuple(drawn.tolist())
+
+    rows = []
+    for size, completions in groups:
+        prompt = Prompt(Problem("", "", {}), "", draw(size))
+        for own in completions:
+            logprobs = (0.0,) * own
+            completion = Completion(prompt, draw(own), logprobs, "", "length")
+            rows.append((Graded(1.0, True, "", completion=completion), 1.0))
+    order = torch.randperm(len(rows), generator=generator).tolist()
+    return pack([rows[place] for place in order], TOKENIZER.pad_id)
+
+
+def weighted(values_BT, part: Batch) -> torch.Tensor:
+    """One number of which every own token has another share."""
+    weights_BT = torch.linspace(-1, 2, part.mask_BT.numel()).view_as(part.mask_BT)
+    return (values_BT * weights_BT * part.mask_BT).sum()
+
+
+def same(decoder, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> None:
+    """Log-probs, entropies and every gradient with a layout and without."""
+    found = []
+    for layout in (None, part.layout):
+        logprobs_BT, entropies_BT = decoder.scores(
+            part.tokens_BT, part.start, dtype, 0.8, entropy=True, layout=layout
+        )
+        (weighted(logprobs_BT, part) + 0.5 * weighted(entropies_BT, part)).backward()
+        own_BT = part.mask_BT > 0
+        gradients = {
+            name: p.grad.clone() for name, p in decoder.named_parameters() if p.grad is not None
+        }
+        found.append((logprobs_BT[own_BT], entropies_BT[own_BT], gradients))
+        decoder.zero_grad()
+    (plain, plain_entropies, wanted), (shared, entropies, gradients) = found
+    torch.testing.assert_close(shared, plain, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(entropies, plain_entropies, rtol=tolerance, atol=tolerance)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        torch.testing.assert_close(
+            gradients[name] / scale, gradient / scale, rtol=tolerance, atol=tolerance, msg=name
+        )
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_results_are_those_of_whole_rows(side, recompute):
+    decoder = tiny_decoder()
+    decoder.recompute = recompute
+    same(decoder, made(GROUPS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"tie_word_embeddings": False}, id="untied head"),
+        pytest.param({"model_type": "qwen3", "head_dim": 16}, id="norms on q and k"),
+        pytest.param({"num_attention_heads": 2, "head_dim": 16}, id="heads of 16"),
+        pytest.param({"num_key_value_heads": 4}, id="a key for every head"),
+    ],
+)
+def test_of_every_shape(side, changes):
+    same(tiny_decoder(**changes), made(GROUPS))
+
+
+def test_to_the_last_digits_in_float64():
+    same(tiny_decoder().double(), made(GROUPS), torch.float64, 1e-9)
