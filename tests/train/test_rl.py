@@ -99,6 +99,9 @@ class TapedEngine:
     def load(self, decoder: Decoder, version: int) -> None:
         self.tape.append(f"load {version}")
 
+    def release(self) -> None:
+        self.tape.append("release")
+
 
 class TapedDecoder(Decoder):
     tape: Tape
@@ -123,6 +126,7 @@ def test_the_tape_of_one_step():
         *["ask", "encode"] * 2,
         "generate",
         *["grade"] * 4,
+        "release",
         *["log-probs", "backward"] * 4,
         "optimiser",
         "load 1",

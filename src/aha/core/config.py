@@ -54,7 +54,8 @@ class RolloutSection(Section):
     temperature: float = Field(1.0, gt=0.0, le=10.0)
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
-    loop: Literal["auto", "compiled", "torch"] = "auto"  # auto: in C, on a CPU with a compiler
+    # auto: in C on a CPU with a compiler, CUDA graphs on a GPU
+    loop: Literal["auto", "compiled", "graphs", "torch"] = "auto"
     engine: Literal["native", "vllm"] = "native"  # vllm: a GPU, and the extra [vllm]
     memory_share: float = Field(0.4, gt=0.0, lt=1.0)  # vllm: of the GPU, while it generates
 

@@ -124,6 +124,7 @@ class RLTrainer:
         judged = self.critic and self.critic.judge(graded, self.rewards(graded), self.reference)
         advantages_PG = judged.advantages_PG if judged else self.credit(graded)
         clock.lap("judge" if judged else "grade")
+        self.engine.release()  # room for what training holds
         numbers = self.learn(graded, advantages_PG, judged) | asked
         numbers["generated"] = float(self.tokens)
         clock.lap("train")
