@@ -61,6 +61,8 @@ class KVCache:
     memory, where a slice of a larger cache would be copied at every token.
     """
 
+    block = BLOCK
+
     def __init__(self, weights: InferenceWeights, rows: int, capacity: int):
         config = weights.config
         shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
@@ -76,9 +78,11 @@ class KVCache:
     def reserve(self, positions: int) -> None:
         """Make room for rows of that length, if there is none yet."""
         if positions > self.capacity:
-            more = -(-positions // BLOCK) * BLOCK - self.capacity
-            self.keys = [F.pad(cached, (0, 0, 0, more)) for cached in self.keys]
-            self.values = [F.pad(cached, (0, 0, 0, more)) for cached in self.values]
+            more = -(-positions // self.block) * self.block - self.capacity
+            # One after the other: two whole caches at a time would be the peak of a rollout.
+            for cached in (self.keys, self.values):
+                for index in range(len(cached)):
+                    cached[index] = F.pad(cached[index], (0, 0, 0, more))
 
     def keep(self, rows: torch.Tensor) -> None:
         """Close the gaps: row i becomes what row `rows[i]` was; `rows` is increasing."""
