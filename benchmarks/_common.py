@@ -1,5 +1,5 @@
-"""What the comparisons share: threads, a random model that stops when told to, a task without sense,
-medians, JSON rows.
+"""What the comparisons share: threads, a random model that stops when told to, a task without
+sense, medians, JSON rows.
 
 Not a benchmark itself: `make bench` leaves out files that begin with an underscore.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from .bench import Bench
-from .items import ITEMS, measure
+from .items import ITEMS, beginning, measure
 from .rows import file_of, read_row, table, write_row
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "gpu"
@@ -65,8 +65,6 @@ def main(argv: list[str] | None = None) -> int:
 def one(args: argparse.Namespace) -> int:
     """The life of an item's process. The beginning of its row is there first: a crash has no time
     to write one."""
-    from .items import beginning
-
     bench = Bench(args.scale, torch.device(args.device))
     (item,) = args.only
     write_row(args.row, beginning(item, bench))

@@ -25,6 +25,7 @@ from aha.plan.estimate import load_cards
 from aha.plan.prediction import card_for
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card
+from aha.rollout.native import compute_dtype
 from aha.train.probe import Probe, Stub
 
 from .._common import Digits
@@ -161,6 +162,8 @@ class Bench:
     def decoder(self, cfg: RunConfig, shape: Shape) -> Decoder:
         """Random weights on the device, adapters as the recipe has them."""
         decoder = Probe(cfg, shape).decoder(shape)
+        if cfg.optim.state == "cpu":  # as `open_policy` does it
+            decoder.to(compute_dtype(cfg.optim.dtype, self.device))
         self.forget()
         return decoder
 

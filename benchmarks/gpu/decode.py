@@ -59,6 +59,13 @@ class Ours:
         assert sum(len(one.tokens) for one in flat) == self.rows * (new or self.new)
         return flat
 
+    @property
+    def loop(self) -> Loop:
+        """That runs, where the engine may choose."""
+        if self.engine.compiled:
+            return "compiled"
+        return "graphs" if self.engine.uses_graphs else "torch"
+
     def bytes_read(self, shape: Shape) -> float:
         """In one call, at every token but the first, which the prompts' reading gives."""
         ticks = self.new - 1
@@ -116,7 +123,7 @@ def roofline(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dic
         "ms_per_token_of_all_rows": 1000 * took / new,
         "gigabytes_read": read / 1e9,
         "share_of_copy": read / bench.copy_bandwidth / took,
-        "loop": ours.engine.loop,
+        "loop": ours.loop,
         "dtype": str(ours.engine.dtype),
     }
     return found | ({"share_of_data_sheet": read / (card.bandwidth * 1e9) / took} if card else {})
@@ -223,6 +230,7 @@ def beside(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dict:
     return {
         "ratio": ratio["median"],
         "ratio_spread": ratio,
+        "loop": ours.loop,
         "transformers_configuration": f"sdpa, {theirs.cache} cache, {ours.engine.dtype}",
         "pre_run_seconds": seen,
         "tokens_per_second": {
@@ -282,6 +290,6 @@ def by_loop(bench: Bench, shape: Shape, prompts: list[Prompt], new: int, dtype: 
 
 
 def equal_share(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> float:
-    """Of all tokens. A row goes its own way for good once a draw at an edge has fallen otherwise."""
+    """Of all tokens. Where a draw at an edge has fallen otherwise, the rest of its row differs."""
     pairs = [pair for rows in zip(first, second, strict=True) for pair in zip(*rows, strict=True)]
     return sum(a == b for a, b in pairs) / len(pairs)
