@@ -84,8 +84,6 @@ class HostOptimizer(Optimizer):
     rounded for every product is the same number. A gradient leaves the device as soon as it is
     whole, parameter by parameter, and micro-batches are summed in float32. In float32 arithmetic
     every update is bit-equal to that of "device" on the same machine.
-
-    While it is made the device holds all weights in float32 once.
     """
 
     def make_adam(self) -> torch.optim.Optimizer:

@@ -66,7 +66,9 @@ class NativeEngine:
         self.load(decoder, 0)
 
     def load(self, decoder: Decoder, version: int) -> None:
-        self.weights = InferenceWeights.of(decoder, self.dtype)
+        # On a GPU memory is what there is least of; on a CPU the loop in C wants all in one.
+        share = decoder.device.type == "cuda"
+        self.weights = InferenceWeights.of(decoder, self.dtype, share)
         self.version = version
         self.compiled = None
         if self.loop in ("auto", "compiled"):

@@ -7,10 +7,7 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError
-
-SMALL = (
-    5_000_000  # parameters: below, starting the work of a layer takes a GPU longer than doing it
-)
+from aha.plan.shapes import SMALL
 
 
 def choose_device(name: str, parameters: int) -> torch.device:
