@@ -298,7 +298,7 @@ def foresee(
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         return predict(cfg, shape, card, calibration.machine, True, held)
     _, cards = load_cards()
-    name = "cpu-2-cores"
+    name = "cpu-2-cores" if device.type == "cpu" else None
     if device.type == "cuda":
         name = card_for(torch.cuda.get_device_name(device), cards)
     return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
