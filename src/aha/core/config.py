@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a CUDA GPU for all but tiny models
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU for all but tiny models
     lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
     lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
 

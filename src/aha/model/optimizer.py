@@ -84,29 +84,34 @@ class HostOptimizer(Optimizer):
     rounded for every product is the same number. A gradient leaves the device as soon as it is
     whole, parameter by parameter, and micro-batches are summed in float32. In float32 arithmetic
     every update is bit-equal to that of "device" on the same machine.
-
-    While it is made the device holds all weights in float32 once.
     """
 
     def make_adam(self) -> torch.optim.Optimizer:
+        # Pinned memory is what a GPU reads and writes at full speed; elsewhere there is none.
+        self.pin = self.parameters[0].device.type == "cuda"
+        largest = max(parameter.numel() for parameter in self.parameters)
+        self.bus = torch.empty(largest, dtype=self.dtype, pin_memory=self.pin)
         self.masters = [self.move_out(parameter) for parameter in self.parameters]
         return torch.optim.AdamW(self.masters, fused=True, **self.settings)
 
     def move_out(self, parameter: nn.Parameter) -> nn.Parameter:
-        # Pinned memory is what a GPU reads and writes at full speed; elsewhere there is none.
-        pin = parameter.device.type == "cuda"
-        held = {"dtype": torch.float32, "pin_memory": pin}
+        held = {"dtype": torch.float32, "pin_memory": self.pin}
         master = nn.Parameter(torch.empty(parameter.shape, **held))
         master.grad = torch.zeros(parameter.shape, **held)
         master.data.copy_(parameter.detach())
         parameter.data = parameter.detach().to(self.dtype, copy=True)
 
         def take(one: nn.Parameter) -> None:
-            master.grad.add_(one.grad.cpu())
+            master.grad.add_(self.carry(one.grad))
             one.grad = None
 
         parameter.register_post_accumulate_grad_hook(take)
         return master
+
+    def carry(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same numbers in the type of the arithmetic, in memory that both sides reach fast,
+        until the next call."""
+        return self.bus[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
     def update(self, lr: float) -> float:
         norm = nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)
@@ -126,7 +131,7 @@ class HostOptimizer(Optimizer):
     def publish(self) -> None:
         """What computes becomes what was learnt, rounded."""
         for parameter, master in zip(self.parameters, self.masters, strict=True):
-            parameter.copy_(master)
+            parameter.copy_(self.carry(master))
 
     def state_dict(self) -> dict:
         """With the weights: those of the checkpoint's model are rounded."""

@@ -66,7 +66,9 @@ class NativeEngine:
         self.load(decoder, 0)
 
     def load(self, decoder: Decoder, version: int) -> None:
-        self.weights = InferenceWeights.of(decoder, self.dtype)
+        # On a GPU memory is what there is least of; on a CPU the loop in C wants all in one.
+        share = decoder.device.type != "cpu"
+        self.weights = InferenceWeights.of(decoder, self.dtype, share)
         self.version = version
         self.compiled = None
         if self.loop in ("auto", "compiled"):
@@ -165,7 +167,8 @@ class NativeEngine:
 
     def tick(self, slots: Slots, width: int) -> None:
         """One more token for the first `width` rows."""
-        slots.advance(0, self.step(slots.cache, slots.last[:width]))
+        last_B = slots.last[:width].to(slots.cache.lengths.device)
+        slots.advance(0, self.step(slots.cache, last_B))
 
     def admit(self, slots: Slots, groups: list[list[Row]]) -> torch.Tensor:
         """Read the prompts of new groups; returns the logits [B, V] after them, row by row."""

@@ -1,7 +1,8 @@
 """The rows that are being written, side by side: row b of every tensor belongs to `rows[b]`.
 
-All of it lives where the model computes. `advance` draws, records and ends without a word to the
-host, so that it can be part of a CUDA graph; `look` is where the host waits and asks what ended.
+All of it lives where the model computes (on the CPU where that has no float64, as Apple's GPUs).
+`advance` draws, records and ends without a word to the host, so that a CUDA graph can hold it;
+`look` is where the host waits and asks what ended.
 
 Shapes: B rows, V vocabulary.
 """
@@ -39,7 +40,8 @@ class Slots:
     def __init__(
         self, cache: KVCache, size: int, longest_prompt: int, sampling: Sampling, stop: torch.Tensor
     ):
-        self.device = cache.lengths.device
+        theirs = cache.lengths.device
+        self.device = torch.device("cpu") if theirs.type == "mps" else theirs
         self.cache, self.size, self.temperature = cache, size, sampling.temperature
         self.max_new = sampling.max_new_tokens
         self.limit = longest_prompt + self.max_new
@@ -80,7 +82,7 @@ class Slots:
     def advance(self, first: int, logits_BV: torch.Tensor) -> None:
         """Draw a token for each of the B rows from `first` on, record it, and end those that drew a
         stop token or have no tokens left."""
-        some = slice(first, first + logits_BV.shape[0])
+        some, logits_BV = slice(first, first + logits_BV.shape[0]), logits_BV.to(self.device)
         alive_B, used_B = self.alive[some], self.used[some]
         place_B1 = used_B.clamp(max=self.max_new - 1)[:, None]
         drawn = draw(logits_BV, self.noise[some].gather(1, place_B1), self.temperature)
@@ -91,8 +93,7 @@ class Slots:
         used_B += alive_B
         stopped_B = (drawn[0][:, None] == self.stop).any(1)
         alive_B &= ~stopped_B & (used_B < self.max_new)
-        # A back end whose cache keeps no place for further rows has lengths for those it has.
-        self.cache.lengths[some] *= alive_B
+        self.cache.lengths[some] *= alive_B.to(self.cache.lengths.device)
 
     def look(self) -> None:
         """Wait for the device, and hand their tokens to the rows that have ended."""
@@ -120,7 +121,7 @@ class Slots:
         tensors = (self.used, self.last, self.noise, self.tokens, self.logprobs, self.entropies)
         for tensor in tensors:
             tensor[:count] = tensor[where]
-        self.cache.keep(where)
+        self.cache.keep(kept.to(self.cache.lengths.device))
         self.cache.lengths[count:] = 0
         self.rows = [self.rows[b] for b in kept.tolist()]
         for flags in (self.alive, self.live):

@@ -68,8 +68,6 @@ class RLTrainer:
         self.engine, self.cfg = engine, cfg
         self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
         self.optimizer = make_optimizer(decoder.trainable(), cfg.optim, self.dtype)
-        if cfg.optim.state == "cpu":  # it has rounded the weights
-            engine.load(decoder, 0)
         decoder.recompute = cfg.optim.recompute
         self.room = Room(cfg.optim.micro_batch_tokens, decoder.device)
         temperature = cfg.rollout.temperature
