@@ -8,16 +8,18 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .bench import Bench
 from .items import ITEMS, beginning, measure
-from .rows import file_of, read_row, table, write_row
+from .rows import KEYS, file_of, read_row, table, write_row
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "gpu"
 LIMIT_S = 900  # of one item
+Start = Callable[..., subprocess.CompletedProcess]
 
 
 def read_args(argv: list[str] | None) -> argparse.Namespace:
@@ -40,7 +42,8 @@ def read_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, start: Start = subprocess.run) -> int:
+    """`start` runs a command line to its end, as `subprocess.run` does."""
     args = read_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         print(
@@ -54,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for item in args.only or ITEMS:
         print(f"\n== {item}", flush=True)
-        row = in_own_process(item, args)
+        row = in_own_process(item, args, start)
         rows.append(row)
-        if args.out:
+        if args.out and row["card"]["name"]:
             write_row(args.out / file_of(row), row)
             print(f"  filed in {args.out / file_of(row)}")
     return told_all(rows, args.scale)
@@ -73,7 +76,7 @@ def one(args: argparse.Namespace) -> int:
     return bool(row["error"])
 
 
-def in_own_process(item: str, args: argparse.Namespace) -> dict:
+def in_own_process(item: str, args: argparse.Namespace, start: Start) -> dict:
     """Memory that an item has lost, and a GPU that it has upset, end with its process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "row.json"
@@ -81,23 +84,34 @@ def in_own_process(item: str, args: argparse.Namespace) -> dict:
         command += [] if args.scale == "full" else [f"--{args.scale}"]
         command += ["--device", args.device]
         try:
-            status = subprocess.run(command, cwd=RESULTS.parents[1], timeout=LIMIT_S).returncode
+            status = start(command, cwd=RESULTS.parents[1], timeout=LIMIT_S).returncode
             ended = f"ended with status {status} before its row was whole"
         except subprocess.TimeoutExpired:
             ended = f"not done after {LIMIT_S} s"
         if not path.exists():
-            sys.exit(f"benchmarks.gpu: {item} {ended}; wanted a row; fix: see what it printed")
+            return nothing(item, args.scale, ended)
         row = read_row(path)
         if row["seconds"] is None:
             row["error"] = ended
         return row
 
 
+def nothing(item: str, scale: str, reason: str) -> dict:
+    """For the table alone: a process that never came to its device cannot say on which card."""
+    return {key: None for key in KEYS} | {
+        "item": item,
+        "scale": scale,
+        "card": {"name": None},
+        "numbers": {},
+        "checks": [],
+        "error": f"{reason}: see what it printed",
+    }
+
+
 def told_all(rows: list[dict], scale: str) -> int:
-    if not rows:
-        return 0
-    card, total = rows[0]["card"]["name"], sum(row["seconds"] or 0 for row in rows)
-    print(f"\n{card}, commit {rows[0]['commit']}, {total:.0f} s")
+    """Print the table and what failed; the exit status."""
+    total = sum(row["seconds"] or 0 for row in rows)
+    print(f"\n{rows[0]['card']['name']}, commit {rows[0]['commit']}, {total:.0f} s")
     if scale == "tiny":
         print("TINY: sizes at which nothing is measured; the numbers mean nothing.")
     print(table(rows))

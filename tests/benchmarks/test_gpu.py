@@ -297,20 +297,22 @@ def test_the_command_measures_in_another_process_and_files_a_row(tmp_path):
     assert json.loads(path.read_text())["commit"] == row["commit"]
 
 
-def test_a_process_that_dies_leaves_its_row_and_the_others_run(monkeypatch, capsys):
+def test_a_process_that_dies_leaves_its_row_and_the_others_run(capsys):
     """Killed from outside, as by a machine without memory: what it wrote first is the row."""
 
     def dies(line, **unused):
         path = Path(line[line.index("--row") + 1])
         item = line[line.index("--only") + 1]
         row = items.beginning(item, tiny())
+        if item == "plan":  # not even a beginning
+            return subprocess.CompletedProcess(line, 1)
         if item != "decode":
             row |= {"error": None, "seconds": 1.0, "checks": a_row()["checks"]}
         write_row(path, row)
         return subprocess.CompletedProcess(line, -9 if item == "decode" else 0)
 
-    monkeypatch.setattr(command.subprocess, "run", dies)
-    assert command.main(["--tiny", "--only", "decode", "training"]) == 1
+    assert command.main(["--tiny", "--only", "decode", "plan", "training"], dies) == 1
     said = capsys.readouterr().out
     assert "FAILED decode: ended with status -9 before its row was whole" in said
+    assert "FAILED plan: ended with status 1 before its row was whole" in said
     assert "training: share" in said and "FAILED training" not in said
