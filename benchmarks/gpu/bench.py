@@ -139,11 +139,11 @@ class Bench:
             yield
             return
         whole = torch.cuda.get_device_properties(self.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / whole), self.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / whole))
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
     # -- recipes and models ----------------------------------------------------------------
 
