@@ -13,17 +13,15 @@ SMALL = (
 )
 
 
-def choose_device(name: str, parameters: int) -> torch.device:
-    """The device of `model.device`. "auto" is a CUDA GPU where there is one, but the CPU for a
-    model as small as aha-tiny, which its loop in C serves quicker.
+def choose_device(name: str, parameters: float, key: str = "model.device") -> torch.device:
+    """The device of `key`. "auto" is a CUDA GPU where there is one, but the CPU for a model as
+    small as aha-tiny, which its loop in C serves quicker.
 
     Raises `ConfigError` for "cuda" where torch sees none.
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise ConfigError(
-            "model.device 'cuda', and torch sees no CUDA GPU", "one", "--model.device cpu"
-        )
+        raise ConfigError(f"{key} 'cuda', and torch sees no CUDA GPU", "one", f"--{key} cpu")
     wanted = there and (name == "cuda" or (name == "auto" and parameters >= SMALL))
     return torch.device("cuda" if wanted else "cpu")
 
