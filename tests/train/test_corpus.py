@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from aha.core.seeds import seed_for
+from aha.plan.pretraining import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 from aha.tasks.mix import TraceMix
 from aha.tasks.traces import documents
-from aha.train.bases import PretrainConfig
+from aha.train.bases import BASES, PretrainConfig
 from aha.train.corpus import Spelling, shard, weigh
 
 from ..tiny import TOKENIZER
@@ -71,6 +72,18 @@ def test_every_puzzle_ends_with_an_answer(texts):
     for text in texts:
         if PROMPT.match(text):
             assert re.search(r"</think>\n<answer>[-+*/()\d]+</answer>$", text), text
+
+
+def test_documents_are_as_the_plan_of_a_base_takes_them():
+    """Small shards, so padding is more than in the real ones, which are sorted by length too."""
+    cfg = replace(BASES["tiny"].cfg, shard_documents=3_000)
+    for mix in (BASES["tiny"].cfg.mix, BASES["10m"].cfg.mix):
+        batches = shard(SPELLING, replace(cfg, mix=mix), 0, 1_280)
+        lengths = [len(tokens) for tokens, _ in rows_of(batches)]
+        seen = sum(length * length for length in lengths) / sum(lengths)
+        assert seen == pytest.approx(DOCUMENT_TOKENS, rel=0.05)
+        padded = sum(batch.tokens_BT.size for batch in batches) / sum(lengths)
+        assert padded == pytest.approx(PADDING, abs=0.02)
 
 
 def test_a_shard_is_a_function_of_seed_and_number():

@@ -57,7 +57,7 @@ def make_order(
     """A named base with other sizes (under the names of config.json) and settings; None leaves one
     as it is. Raises `ConfigError` for a name, a size or a dial that does not exist."""
     if name not in BASES:
-        raise ConfigError(f"shape {name!r}", f"one of {', '.join(BASES)}")
+        raise ConfigError(f"shape {name!r}", f"one of {', '.join(BASES)}", "--shape 10m")
     base = BASES[name]
     given = {
         "hidden_size": base.shape.C,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from aha.cli.app import Count, Natural, Overrides, app, config_app
+from aha.cli.app import Amount, Count, Natural, Overrides, app, config_app
 from aha.cli.recipes import find_recipe, free_name, packaged_recipes, parse_overrides
 from aha.core.errors import ConfigError
 
@@ -128,12 +128,12 @@ def pretrain(
     batch_tokens: Count | None = None,
     shard_documents: Count | None = None,
     mix: str = "",
-    lr: float | None = None,
+    lr: Amount | None = None,
     start: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     writers: Natural | None = None,
-    usd_per_hour: float | None = None,
-    watts: float | None = None,
+    usd_per_hour: Amount | None = None,
+    watts: Amount | None = None,
     dry_run: bool = False,
 ) -> None:
     """Pre-train a base from nothing on the project's own traces; resumes where it stopped.

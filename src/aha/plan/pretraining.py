@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aha.plan.cost import Cost
 from aha.plan.estimate import (
+    ATTENTION_BLOCK,
     GB,
     LOGITS_CHUNK,
     RESERVE,
@@ -22,12 +23,12 @@ from aha.plan.speed import Card, Training
 # is seen from one of its tokens, and what padding adds.
 DOCUMENT_TOKENS = 207.0
 PADDING = 1.03
-# Tokens/s that one core writes, batches and all: 383,000 on an AMD EPYC (Zen 4), in processor time.
-WRITTEN = 380_000.0
+# Tokens/s that one core writes, batches and all: 346,000-363,000 of a whole shard, in processor time
+# of a cloud's Intel Xeon.
+WRITTEN = 350_000.0
 WRITERS = 8  # processes beside a GPU, where nobody says how many
 
 NEWTON_SCHULZ = 5  # rounds of Muon
-BLOCK = 64  # positions: attention works through a row in such blocks
 # Operations that a GPU is told to start, counted in the source: of a layer without attention (what
 # `layer_us` is for), of a block of attention there and back, of Muon's update of one matrix.
 LAYER_STARTS, BLOCK_STARTS, MUON_STARTS = 10.0, 18.0, 25.0
@@ -89,7 +90,7 @@ def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
     training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
     muon = muon_flop(shape) / card.train_rate
     update = UPDATE_BYTES * shape.parameters / (card.bandwidth * 1e9)
-    blocks = -(-length // BLOCK)
+    blocks = -(-length // ATTENTION_BLOCK)
     starts = shape.L * (blocks * BLOCK_STARTS + len(matrices(shape)) * MUON_STARTS)
     return training + muon + update + starts / LAYER_STARTS * card.layer_us * 1e-6
 
