@@ -144,9 +144,7 @@ def pretrain(
         folder of the model and its state; runs/pretrain, or runs/base-10m for that shape.
     shape
         "tiny" (aha-tiny's, for two CPU cores) or "10m" (ten million parameters, for a GPU), with
-        its corpus and rates; the flags below change one of them.
-    tokens
-        tokens of documents to read.
+        its corpus and rates; a flag changes one of them.
     batch_tokens
         tokens of an update, padding counted.
     shard_documents
@@ -160,12 +158,9 @@ def pretrain(
     device
         auto: a CUDA GPU where there is one.
     writers
-        processes that write documents ahead; the batches are the same. On a CPU none, beside a GPU
-        one for each spare core up to 8.
+        processes that write documents ahead; on a CPU none, beside a GPU a spare core each, up to 8.
     usd_per_hour
-        price of the machine; by default that of two cloud cores, or of the GPU in cards.toml.
-    watts
-        its power under load.
+        of the machine; by default as two cloud cores, or as the GPU in cards.toml; `watts` too.
     dry_run
         print the settings and what they take on a table of machines, and leave.
     """
