@@ -123,7 +123,6 @@ def test_settings_are_told_apart_by_their_dotted_names():
 TEN = ("--shape", "10m", *SMALL, "--batch-tokens", 1_500)
 
 
-@pytest.mark.slow
 def test_from_nothing_to_rl_with_the_recipe(aha, tmp_path):
     """`aha pretrain --shape 10m`, then `aha train scratch-10m`, in everything but size."""
     made = aha("pretrain", *TEN, "--tokens", 40_000, "--writers", 2)

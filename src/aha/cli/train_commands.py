@@ -158,7 +158,7 @@ def pretrain(
     device
         auto: a CUDA GPU where there is one.
     writers
-        processes that write documents ahead; on a CPU none, beside a GPU a spare core each, up to 8.
+        processes that write documents ahead; on a CPU none, beside a GPU one a spare core, up to 8.
     usd_per_hour
         of the machine; by default as two cloud cores, or as the GPU in cards.toml; `watts` too.
     dry_run

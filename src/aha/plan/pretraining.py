@@ -23,8 +23,8 @@ from aha.plan.speed import Card, Training
 # is seen from one of its tokens, and what padding adds.
 DOCUMENT_TOKENS = 207.0
 PADDING = 1.03
-# Tokens/s that one core writes, batches and all: 346,000-363,000 of a whole shard, in processor
-# time of a cloud's Intel Xeon.
+# Tokens/s that one core writes, batches and all: a whole shard took 346,000-363,000 in processor
+# time beside other work, 398,000-437,000 alone (a cloud's Intel Xeon).
 WRITTEN = 350_000.0
 WRITERS = 8  # processes beside a GPU, where nobody says how many
 
