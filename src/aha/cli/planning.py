@@ -10,7 +10,7 @@ from aha.core.errors import ConfigError
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
 from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
-from aha.plan.shapes import Shape, shape_of
+from aha.plan.shapes import SMALL, Shape, shape_of
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
@@ -52,20 +52,26 @@ def print_plan(
     if calibration:
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     plans = {name: estimate(cfg, shape, card, mean_tokens) for name, card in cards.items()}
-    shown = next(iter(plans.values()), None)
+    shown = shown_of(plans, cards, shape)
     memory = shown.memory if shown else {}
     rows = [row_of(name, plan, cfg, shape, cards[name]) for name, plan in plans.items()]
     if as_json:
         gigabytes = {part: size / GB for part, size in memory.items()}
-        peak = shown.peak / GB if shown else None
+        peak, host = (shown.peak / GB, shown.host / GB) if shown else (None, None)
         facts = {"model": cfg.model.path, "parameters": shape.parameters, "prices_as_of": as_of}
-        print(json.dumps(facts | {"memory_gb": gigabytes, "peak_gb": peak, "cards": rows}))
+        print(
+            json.dumps(
+                facts | {"memory_gb": gigabytes, "peak_gb": peak, "host_gb": host, "cards": rows}
+            )
+        )
         return
     print(f"{cfg.model.path}: {shape.parameters / 1e6:,.1f} M parameters, {cfg.steps} steps")
     for part, size in memory.items():
         print(f"  {part:<20}{size / GB:>9.3f} GB")
     if shown:
         print(f"  {'peak':<20}{shown.peak / GB:>9.3f} GB")
+    if shown and shown.host:
+        print(f"  {'in host memory':<20}{shown.host / GB:>9.3f} GB")
     for line in calibration.lines() if calibration else []:
         print(line)
     print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>10}{'hours':>9}{'kWh':>9}{'price':>13}")
@@ -82,6 +88,14 @@ def print_plan(
         "(--mean-tokens), with looks and both tests; "
         + (f"{HERE!r} is measured, the other rows are not" if calibration else NOT_MEASURED)
     )
+
+
+def shown_of(plans: dict[str, Plan], cards: dict[str, Card], shape: Shape) -> Plan | None:
+    """The plan whose memory is listed: this machine's, or that of the kind that would be taken."""
+    if HERE in plans:
+        return plans[HERE]
+    wanted = [name for name in plans if cards[name].cpu == (shape.parameters < SMALL)]
+    return plans[next(iter(wanted or plans))] if plans else None
 
 
 def row_of(name: str, plan: Plan, cfg: RunConfig, shape: Shape, card: Card) -> dict:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import time
 from contextlib import closing
@@ -46,9 +45,11 @@ class Machine:
     def of(
         cls, device: str, writers: int | None, usd_per_hour: float | None, watts: float | None
     ) -> "Machine":
-        """A GPU where there is one, unless `device` says otherwise: nothing is generated here, so
-        the CPU serves no model quicker."""
-        found = choose_device(device, math.inf, "device")
+        """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
+        so the CPU serves no model quicker. Apple's has not been tried with bf16 and Muon."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = choose_device(device, 0, "device")  # named by now: the size does not matter
         gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
         if writers is None:
             writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0

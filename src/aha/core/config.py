@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a CUDA GPU for all but tiny models
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU for all but tiny models
     lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
     lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
 
@@ -54,7 +54,8 @@ class RolloutSection(Section):
     temperature: float = Field(1.0, gt=0.0, le=10.0)
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
-    loop: Literal["auto", "compiled", "torch"] = "auto"  # auto: in C, on a CPU with a compiler
+    # auto: in C on a CPU with a compiler, CUDA graphs on a GPU
+    loop: Literal["auto", "compiled", "graphs", "torch"] = "auto"
     engine: Literal["native", "vllm"] = "native"  # vllm: a GPU, and the extra [vllm]
     memory_share: float = Field(0.4, gt=0.0, lt=1.0)  # vllm: of the GPU, while it generates
 
@@ -113,6 +114,9 @@ class OptimSection(Section):
     grad_clip: float = Field(1.0, gt=0.0)
     micro_batch_tokens: int = Field(4_096, ge=1)  # padding counted; few fit a cache, many a GPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
+    # Adam's moments; cpu: with gradients and float32 weights in the machine's memory; 8bit: the
+    # extra [8bit]
+    state: Literal["device", "cpu", "8bit"] = "device"
     recompute: bool = False  # activations again in the backward pass: a third slower, less memory
 
 
@@ -245,6 +249,12 @@ def check(cfg: RunConfig) -> None:
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
             "a rank for them",
             "--model.lora_rank 16",
+        )
+    if cfg.optim.state == "cpu" and cfg.model.lora_rank:
+        raise ConfigError(
+            "optim.state 'cpu' beside adapters, whose state is small",
+            "'device'",
+            "--optim.state device",
         )
     if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
         raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

@@ -22,6 +22,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.model.hf import ours_alone
 from aha.model.lora import copy_of
+from aha.model.optimizer import make_optimizer
 from aha.model.transformer import Decoder
 from aha.train.memory import Room
 from aha.train.reference import Reference
@@ -44,12 +45,15 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def trainable(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def forward(self, tokens_BT, start: int, dtype: torch.dtype) -> torch.Tensor:
         """[B, T - start] in float32: the value before each token from `start` on is drawn."""
         hidden = self.decoder.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
         # The final norm's weight is folded into the head, as the decoder folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
-        return F.linear(hidden.float(), weight, self.head.bias).squeeze(-1)
+        return F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,7 @@ class Critic:
     ):
         self.cfg, self.dtype, self.pad_id, self.room = cfg, dtype, pad_id, room
         self.model = ValueModel(decoder)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=cfg.critic.lr,
-            betas=(cfg.optim.beta1, cfg.optim.beta2),
-            weight_decay=cfg.optim.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model.trainable(), cfg.optim, dtype)
 
     def cut(self, rows: list[tuple], tokens: int) -> Iterator[tuple[Batch, list]]:
         """Batches of at most `tokens`, each with what stood beside its graded completions."""
@@ -159,16 +157,13 @@ class Critic:
         values, returns = judged.rows("values_PGT"), judged.rows("returns_PGT")
         rows = list(zip(flat, zip(values, returns, strict=True), strict=True))
         gradient = partial(self.gradient, rows, judged.mask_PGT.sum())
-        total = self.room.fit(gradient, self.optimizer.zero_grad)
-        self.optimizer.param_groups[0]["lr"] = lr
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optim.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        total = self.room.fit(gradient, self.optimizer.clear)
+        norm = self.optimizer.update(lr)
         missed = (torch.cat(returns) - torch.cat(values)).var(correction=0)
         spread_out = torch.cat(returns).var(correction=0).clamp(min=1e-12)
         return {
             "value_loss": total,
-            "value_grad_norm": float(norm),
+            "value_grad_norm": norm,
             "explained": float(1 - missed / spread_out),
         }
 

@@ -7,23 +7,22 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError
-
-SMALL = (
-    5_000_000  # parameters: below, starting the work of a layer takes a GPU longer than doing it
-)
+from aha.plan.shapes import SMALL
 
 
-def choose_device(name: str, parameters: float, key: str = "model.device") -> torch.device:
-    """The device of `key`. "auto" is a CUDA GPU where there is one, but the CPU for a model as
-    small as aha-tiny, which its loop in C serves quicker.
+def choose_device(name: str, parameters: int, key: str = "model.device") -> torch.device:
+    """The device of `key`. "auto" is a GPU where there is one, CUDA's before Apple's, but the CPU
+    for a model as small as aha-tiny, which its loop in C serves quicker.
 
-    Raises `ConfigError` for "cuda" where torch sees none.
+    Raises `ConfigError` for a GPU by name where torch sees none of that kind.
     """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError(f"{key} 'cuda', and torch sees no CUDA GPU", "one", f"--{key} cpu")
-    wanted = there and (name == "cuda" or (name == "auto" and parameters >= SMALL))
-    return torch.device("cuda" if wanted else "cpu")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name, True):
+        raise ConfigError(f"{key} {name!r}, and torch sees no such GPU", "one", f"--{key} cpu")
+    if name != "auto":
+        return torch.device(name)
+    found = [kind for kind, seen in there.items() if seen and parameters >= SMALL]
+    return torch.device(found[0] if found else "cpu")
 
 
 class PeakMemory:

@@ -96,8 +96,9 @@ def open_policy(cfg: RunConfig) -> LoadedModel:
     model = load_model(resolve_model(cfg.model.path))
     device = choose_device(cfg.model.device, model.decoder.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
-    if rank:
-        # Frozen weights need no more digits than the arithmetic has.
+    if rank or cfg.optim.state == "cpu":
+        # Frozen weights need no more digits than the arithmetic has; nor do others, where those
+        # that learn are kept apart. Before they are moved: a GPU may have no room for more.
         model.decoder.to(compute_dtype(cfg.optim.dtype, device))
     model.decoder.to(device)
     if rank:
@@ -216,8 +217,10 @@ class Experiment:
         if trainer.version == 0:
             return self.test("before", trainer.engine)
         # By the same engine: beside vLLM there is no room for a second one.
+        trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).decoder, 0)
         report = self.test("before", trainer.engine)
+        trainer.engine.release()
         trainer.engine.load(trainer.decoder, trainer.version)
         return report
 
@@ -296,7 +299,7 @@ def foresee(
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         return predict(cfg, shape, card, calibration.machine, True, held)
     _, cards = load_cards()
-    name = "cpu-2-cores"
+    name = "cpu-2-cores" if device.type == "cpu" else None
     if device.type == "cuda":
         name = card_for(torch.cuda.get_device_name(device), cards)
     return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
