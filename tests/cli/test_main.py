@@ -305,34 +305,3 @@ def test_a_spent_budget_leaves_a_checkpoint_and_the_line_to_go_on(aha, recipe, t
     assert again.code == 0 and json.loads((run / "summary.json").read_text())["steps"] == 2
     bad = aha(*words, "--name", "other", "--budget", "much")
     assert bad.code == 2 and bad.err.count("\n") == 1 and not (run.parent / "other").exists()
-
-
-def test_pretrain_dry_run_prints_what_it_would_do(aha, tmp_path):
-    words = ("--layers", 1, "--hidden", 32, "--mlp", 48, "--mix", "backtrack=0,search=0.2")
-    done = aha("pretrain", "out", *words, "--tokens", 5_000, "--dry-run")
-    shown = json.loads(done.out)
-    assert shown["model"]["num_hidden_layers"] == 1 and shown["parameters"] < 20_000
-    assert shown["pretraining"]["tokens"] == 5_000
-    assert (shown["pretraining"]["mix"]["backtrack"], shown["pretraining"]["mix"]["search"]) == (
-        0,
-        0.2,
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_pretrain_makes_a_base_that_can_be_evaluated(aha, tmp_path):
-    """The whole way from nothing; the first shard of documents alone takes seconds."""
-    words = ("pretrain", "base", "--tokens", 60_000, "--layers", 1, "--hidden", 32, "--mlp", 48)
-    done = aha(*words)
-    assert done.code == 0, done.err
-    facts = json.loads((tmp_path / "base" / "model" / "pretraining.json").read_text())
-    assert facts["tokens"] >= 60_000 and facts["cost_usd"] > 0
-    (row,) = rows_of(aha("eval", "base/model", "--n", 4, "--max-new-tokens", 20, "--json"))
-    assert row["problems"] == 4
-    # Done is done: asked again, it changes nothing.
-    before = (tmp_path / "base" / "model" / "model.safetensors").read_bytes()
-    assert aha(*words).code == 0
-    # Other settings would silently be those of before: refused.
-    refused = aha(*words, "--seed", 1)
-    assert refused.code == 2 and "pretraining.seed 1" in refused.err
-    assert (tmp_path / "base" / "model" / "model.safetensors").read_bytes() == before

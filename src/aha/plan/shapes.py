@@ -52,7 +52,8 @@ def known_shapes() -> dict[str, Shape]:
 
 
 def shape_of(name: str) -> Shape:
-    """A known model by its name, owner or not, `-Instruct` or not; else a folder's config.json.
+    """A folder's config.json; else a known model by its name, owner or not, `-Instruct` or not.
+    NAME/model, where training leaves what it made, stands for NAME before it is there.
 
     Raises `ModelError` where neither is.
     """
@@ -60,7 +61,8 @@ def shape_of(name: str) -> Shape:
     if config.is_file():
         return read_shape(config)
     known = known_shapes()
-    base = name.rsplit("/", 1)[-1].removesuffix("-Instruct").removesuffix("-Base")
+    base = name.removesuffix("/model").rsplit("/", 1)[-1]
+    base = base.removesuffix("-Instruct").removesuffix("-Base")
     if base not in known:
         raise ModelError(
             f"no shape of the model {name!r}", f"{', '.join(known)}, or a model folder"

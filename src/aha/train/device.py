@@ -10,17 +10,15 @@ from aha.core.errors import ConfigError
 from aha.plan.shapes import SMALL
 
 
-def choose_device(name: str, parameters: int) -> torch.device:
-    """The device of `model.device`. "auto" is a GPU where there is one, CUDA's before Apple's, but
-    the CPU for a model as small as aha-tiny, which its loop in C serves quicker.
+def choose_device(name: str, parameters: int, key: str = "model.device") -> torch.device:
+    """The device of `key`. "auto" is a GPU where there is one, CUDA's before Apple's, but the CPU
+    for a model as small as aha-tiny, which its loop in C serves quicker.
 
     Raises `ConfigError` for a GPU by name where torch sees none of that kind.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(name, True):
-        raise ConfigError(
-            f"model.device {name!r}, and torch sees no such GPU", "one", "--model.device cpu"
-        )
+        raise ConfigError(f"{key} {name!r}, and torch sees no such GPU", "one", f"--{key} cpu")
     if name != "auto":
         return torch.device(name)
     found = [kind for kind, seen in there.items() if seen and parameters >= SMALL]

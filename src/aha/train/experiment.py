@@ -37,6 +37,7 @@ from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
 from aha.tasks.base import Task
 from aha.tasks.registry import make_task
+from aha.train.bases import command_for
 from aha.train.device import PeakMemory, choose_device, held_now
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
@@ -85,7 +86,7 @@ def resolve_model(name: str) -> Path:
         raise ModelError(
             f"no model called {name!r}",
             "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
-            "aha-tiny is packaged",
+            command_for(name) or "aha-tiny is packaged",
         )
     return found
 
