@@ -7,17 +7,27 @@ import pytest
 
 from aha.core.config import RunConfig, load_config
 from aha.plan.estimate import estimate, load_cards
-from aha.plan.prediction import GAPS, LIBRARIES, card_for, compare, lines_of, predict
+from aha.plan.prediction import (
+    GAPS,
+    LIBRARIES,
+    card_for,
+    compare,
+    line_of_lengths,
+    lines_of,
+    predict,
+)
 from aha.plan.shapes import shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "src" / "aha" / "recipes"
 CARDS = load_cards()[1]
 CPU, TINY = CARDS["cpu-2-cores"], shape_of("aha-tiny")
 
 
 def demo(**overrides) -> RunConfig:
-    recipe = ROOT / "src" / "aha" / "recipes" / "demo.toml"
-    return load_config(recipe, {key.replace("__", "."): v for key, v in overrides.items()})
+    return load_config(
+        RECIPES / "demo.toml", {key.replace("__", "."): v for key, v in overrides.items()}
+    )
 
 
 def test_a_prediction_is_a_plan_with_the_price_of_the_run():
@@ -57,12 +67,14 @@ def test_an_error_of_length_is_told_from_an_error_of_speed():
     assert figures["seconds"]["ratio"] == pytest.approx(seconds / told["seconds"])
     assert figures["peak_bytes"]["ratio"] == pytest.approx(0.5)
     assert "ratio_at_length" not in figures["peak_bytes"]
-    assert found["mean_tokens"] == {"assumed": 160.0, "measured": 40.0}
+    source = "rollout.expected_tokens"
+    assert found["mean_tokens"] == {"assumed": 91.0, "from": source, "measured": 40.0}
     lines = dict(lines_of(found))
     assert lines["time"].endswith("2.00 of that") and "planned" in lines["cost"]
     assert lines["peak memory"].endswith("0.50 of it")
     assert lines["speeds"] == "here, measured"
-    assert "assumed 160, were 40" in lines["tokens of a completion"]
+    said = lines["tokens of a completion"]
+    assert said == f"assumed 91 ({source}), were 40: next time --rollout.expected_tokens 40"
 
 
 def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():
@@ -72,6 +84,57 @@ def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():
     assert lines_of(found)[-1] == ("speeds", "here, assumed, not measured here")
     for odd in ({}, {"figures": 3}, {"mean_tokens": {}, "figures": {"x": {}}}, None):
         assert lines_of(odd) == []
+
+
+@pytest.mark.parametrize(
+    ("assumed", "measured", "far"),
+    [(90, 119, False), (90, 121, True), (90, 68, False), (90, 67, True)],
+)
+def test_a_length_that_is_off_by_more_than_a_third_names_the_key(assumed, measured, far):
+    said = line_of_lengths(assumed, measured)
+    assert said.startswith(f"assumed {assumed}, were {measured}")
+    assert ("--rollout.expected_tokens" in said) is far
+
+
+def filed(recipe: str) -> list[dict]:
+    """The runs of a recipe under results/."""
+    paths = sorted((ROOT / "results" / recipe).glob("seed_*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def mean_length(run: dict) -> float:
+    return sum(row["mean_tokens"] for row in run["curve"]) / len(run["curve"])
+
+
+@pytest.mark.parametrize("recipe", ["demo", "laptop-3to4"])
+def test_the_length_in_a_recipe_is_that_of_its_filed_runs(recipe):
+    lengths = [mean_length(run) for run in filed(recipe)]
+    expected = load_config(RECIPES / f"{recipe}.toml").rollout.expected_tokens
+    assert expected == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
+
+
+def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
+    """Leave one out: the time of each of the demo's runs, planned with what it did not take part
+    in."""
+    runs = filed("demo")
+    for run in runs:
+        others = [mean_length(other) for other in runs if other is not run]
+        cfg = demo(rollout__expected_tokens=sum(others) / len(others))
+        told = predict(cfg, TINY, CPU, "here", False, 2e8)
+        assert run["summary"]["wall_s"] / told["seconds"] == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("recipe", "within"), [("demo", 0.15), ("laptop-3to4", 0.3)])
+def test_without_a_filed_run_the_bases_own_length_is_near_enough(recipe, within):
+    """The first step is the base's: nothing of these runs but that goes into the guess."""
+    cfg = load_config(RECIPES / f"{recipe}.toml", {"rollout.expected_tokens": 0})
+    for run in filed(recipe):
+        first = run["curve"][0]["mean_tokens"]
+        told = predict(cfg, TINY, CPU, "here", False, 2e8, first)
+        assert told["mean_tokens"] == (first + cfg.rollout.max_new_tokens / 2) / 2
+        assert "of the base" in told["mean_tokens_from"]
+        ratio = run["summary"]["wall_s"] / told["seconds"]
+        assert ratio == pytest.approx(1.0, abs=within)
 
 
 @pytest.mark.parametrize(

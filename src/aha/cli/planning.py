@@ -11,6 +11,7 @@ from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
 from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
 from aha.plan.shapes import Shape, shape_of
+from aha.plan.speed import expected_tokens
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
@@ -51,7 +52,9 @@ def print_plan(
     calibration = calibration_for(cfg, shape, probe, kept)
     if calibration:
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
-    plans = {name: estimate(cfg, shape, card, mean_tokens) for name, card in cards.items()}
+    base = calibration.base_tokens_of(cfg) if calibration else 0.0
+    mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
+    plans = {name: estimate(cfg, shape, card, mean) for name, card in cards.items()}
     shown = next(iter(plans.values()), None)
     memory = shown.memory if shown else {}
     rows = [row_of(name, plan, cfg, shape, cards[name]) for name, plan in plans.items()]
@@ -59,6 +62,7 @@ def print_plan(
         gigabytes = {part: size / GB for part, size in memory.items()}
         peak = shown.peak / GB if shown else None
         facts = {"model": cfg.model.path, "parameters": shape.parameters, "prices_as_of": as_of}
+        facts |= {"mean_tokens": mean, "mean_tokens_from": source}
         print(json.dumps(facts | {"memory_gb": gigabytes, "peak_gb": peak, "cards": rows}))
         return
     print(f"{cfg.model.path}: {shape.parameters / 1e6:,.1f} M parameters, {cfg.steps} steps")
@@ -77,9 +81,8 @@ def print_plan(
             + (f"  fits with {row['advice']}" if row["advice"] else "")
         )
     print(
-        f"\nfrom shapes alone, prices of {as_of}; completions of "
-        f"{mean_tokens or cfg.rollout.max_new_tokens / 2:.0f} tokens are assumed "
-        "(--mean-tokens), with looks and both tests; "
+        f"\nfrom shapes alone, prices of {as_of}; completions of {mean:.0f} tokens are assumed "
+        f"({source}), with looks and both tests; "
         + (f"{HERE!r} is measured, the other rows are not" if calibration else NOT_MEASURED)
     )
 

@@ -12,7 +12,7 @@ from aha.core.config import RunConfig
 from aha.plan.cost import Cost, money
 from aha.plan.estimate import GB, Plan, estimate
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Lengths, training_of
+from aha.plan.speed import Card, Lengths, expected_tokens, training_of
 
 # Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
 # bytes of a token that is kept as a record, and gaps in the heap. Those grow with every
@@ -22,29 +22,40 @@ LIBRARIES = 100e6
 RECORD = 100.0
 GAPS, GAPS_AFTER = 16.0, 120.0  # times the activations, micro-batches
 MAPPED = 32 * 2**20
+FAR_OFF = 1 / 3  # of the shorter length: the recipe is worth mending
 
 
 def predict(
-    cfg: RunConfig, shape: Shape, card: Card | None, machine: str, measured: bool, held: float
+    cfg: RunConfig,
+    shape: Shape,
+    card: Card | None,
+    machine: str,
+    measured: bool,
+    held: float,
+    base_tokens: float = 0.0,
 ) -> dict:
     """prediction.json: memory by part, time and money of a run, from a plan that nobody has tuned
-    to it. `held` are the bytes that the process holds before it opens the model.
+    to it. `held` are the bytes that the process holds before it opens the model, `base_tokens`
+    the mean length of what the base writes, where that was measured.
 
     Without a card (a GPU that the table lacks) only the memory is foreseen.
     """
-    plan = estimate(cfg, shape, card or Card(0, 1, 1, 0, 0, 1, 1, 0))
+    mean, source = expected_tokens(cfg, base_tokens)
+    plan = estimate(cfg, shape, card or Card(0, 1, 1, 0, 0, 1, 1, 0), mean)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
-        beside = process_bytes(cfg, shape, plan, held)
+        beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean))
         memory, peak = beside | memory, peak + sum(beside.values())
     told = {"machine": machine, "measured": measured, "card": card and asdict(card)}
-    told |= {"mean_tokens": Lengths.of(cfg).mean, "memory": memory, "peak_bytes": peak}
+    told |= {"mean_tokens": mean, "mean_tokens_from": source}
+    told |= {"memory": memory, "peak_bytes": peak}
     return told | (times(cfg, plan) if card else {})
 
 
-def process_bytes(cfg: RunConfig, shape: Shape, plan: Plan, held: float) -> dict[str, float]:
+def process_bytes(
+    cfg: RunConfig, shape: Shape, plan: Plan, held: float, lengths: Lengths
+) -> dict[str, float]:
     """What a CPU process holds beside the tensors of a plan."""
-    lengths = Lengths.of(cfg)
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     parts = plan.steps * training_of(cfg, lengths).parts
     small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
@@ -89,7 +100,11 @@ def compare(
     return {
         "machine": told["machine"],
         "speeds_measured": told["measured"],
-        "mean_tokens": {"assumed": told["mean_tokens"], "measured": mean_tokens},
+        "mean_tokens": {
+            "assumed": told["mean_tokens"],
+            "from": told.get("mean_tokens_from", ""),
+            "measured": mean_tokens,
+        },
         "figures": figures,
     }
 
@@ -117,12 +132,20 @@ def lines_of(compared: dict) -> list[tuple[str, str]]:
                 )
             lines.append((title, text))
         if lengths["measured"] is not None:
-            text = f"assumed {lengths['assumed']:.0f}, were {lengths['measured']:.0f}"
-            lines.append(("tokens of a completion", text))
+            lines.append(("tokens of a completion", line_of_lengths(**lengths)))
         speeds = "measured" if compared["speeds_measured"] else "assumed, not measured here"
         return [*lines, ("speeds", f"{compared['machine']}, {speeds}")]
     except (LookupError, TypeError, ValueError, AttributeError):
         return []
+
+
+def line_of_lengths(assumed: float, measured: float, **told) -> str:
+    """What was assumed, from where, and what it was; with the key to set where that was far off."""
+    source = f" ({told['from']})" if told.get("from") else ""
+    text = f"assumed {assumed:.0f}{source}, were {measured:.0f}"
+    if max(assumed, measured) > (1 + FAR_OFF) * min(assumed, measured):
+        text += f": next time --rollout.expected_tokens {measured:.0f}"
+    return text
 
 
 def card_for(device_name: str, cards: dict[str, Card]) -> str | None:

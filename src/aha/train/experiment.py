@@ -293,7 +293,9 @@ def foresee(
     shape, device = shape_of(model.decoder.config), model.decoder.device
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
-        return predict(cfg, shape, card, calibration.machine, True, held)
+        base = calibration.base_tokens_of(cfg)
+        measured = not calibration.assumed
+        return predict(cfg, shape, card, calibration.called, measured, held, base)
     _, cards = load_cards()
     name = "cpu-2-cores"
     if device.type == "cuda":
