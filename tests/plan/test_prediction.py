@@ -13,8 +13,10 @@ from aha.plan.prediction import (
     card_for,
     compare,
     line_of_lengths,
+    lines_before,
     lines_of,
     predict,
+    shortage,
 )
 from aha.plan.shapes import shape_of
 
@@ -75,6 +77,43 @@ def test_an_error_of_length_is_told_from_an_error_of_speed():
     assert lines["speeds"] == "here, measured"
     said = lines["tokens of a completion"]
     assert said == f"assumed 91 ({source}), were 40: next time --rollout.expected_tokens 40"
+
+
+def test_what_is_planned_is_a_line_and_a_budget_another():
+    told = predict(demo(), TINY, CPU, "here", False, 2e8)
+    (line,) = lines_before(told)
+    minutes = told["seconds"] / 60
+    assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 91" in line
+    assert lines_before(told, told["seconds"]) == [line]
+    tests_s = told["seconds"] - told["training_s"]
+    half = tests_s / 2 + told["training_s"] / 2
+    assert lines_before(told, half)[1].endswith("it would end after about step 60")
+    assert lines_before(told, 0.0)[1].endswith("step 0")
+    unknown = predict(demo(), TINY, None, "a new one", False, 2e8)
+    assert "minutes" not in lines_before(unknown, 1.0)[0] and len(lines_before(unknown, 1.0)) == 1
+
+
+def test_too_little_memory_is_told_with_what_fits():
+    """A GPU of 40 GB for what plans 60: smaller parts do it. One of 10 GB: the weights alone and
+    what trains them do not fit, so adapters are named."""
+    large = shape_of("Qwen2.5-1.5B")
+    cfg = load_config(RECIPES / "tinyzero-1.5b-grpo.toml")
+    needed = estimate(cfg, large, CARDS["rtx-4090"]).peak
+    assert shortage(cfg, large, needed, False) is None
+    short = shortage(cfg, large, 0.95 * needed, False)
+    assert not short.hopeless and "--optim.micro_batch_tokens" in short.fix
+    assert f"{needed / 1e9:.2f} GB planned for Qwen/Qwen2.5-1.5B" in short.got
+    hopeless = shortage(cfg, large, 12e9, False)
+    assert hopeless.hopeless and "--model.lora_rank 16" in hopeless.fix
+    assert "no setting fits" in shortage(cfg, large, 1e9, False).fix
+
+
+def test_on_a_cpu_the_process_counts_as_well():
+    plan = estimate(demo(), TINY, CPU)
+    assert shortage(demo(), TINY, 1.5 * plan.peak, False) is None
+    assert not shortage(demo(), TINY, 3 * plan.peak, True).hopeless
+    assert shortage(demo(), TINY, LIBRARIES, True).hopeless
+    assert shortage(demo(), TINY, 4e9, True) is None
 
 
 def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():

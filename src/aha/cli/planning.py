@@ -1,15 +1,17 @@
-"""The table of `aha plan`."""
+"""The table of `aha plan`, and the plan in a line for a dry run."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 from aha.cli.recipes import find_recipe, parse_overrides
 from aha.core.config import RunConfig, load_config
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, ModelError
 from aha.plan.calibration import Calibration, read_calibration
-from aha.plan.cost import money
+from aha.plan.cost import budget_seconds, money
 from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
+from aha.plan.prediction import lines_before
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import expected_tokens
 
@@ -33,6 +35,26 @@ def calibration_for(
     if kept:
         found.write(kept)
     return found
+
+
+def tell_plan(cfg: RunConfig, budget: str | None) -> None:
+    """What a run would take on this machine; on the error stream, as its config is on the other."""
+    from aha.train.device import choose_device, held_now
+    from aha.train.foresight import foresee
+    from aha.train.lengths import folder_at_hand
+
+    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
+    try:
+        shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
+    except ModelError as error:
+        print(f"no plan: {error}", file=sys.stderr)
+        return
+    device = choose_device(cfg.model.device, shape.parameters)
+    print(
+        *lines_before(foresee(cfg, shape, device, held=held_now()), seconds),
+        sep="\n",
+        file=sys.stderr,
+    )
 
 
 def print_plan(

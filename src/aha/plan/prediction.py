@@ -5,12 +5,12 @@ twice: as it was made, and as it would have been with the length that was measur
 then is an error about speed.
 """
 
-from dataclasses import asdict
-from math import exp
+import math
+from dataclasses import asdict, dataclass, replace
 
 from aha.core.config import RunConfig
 from aha.plan.cost import Cost, money
-from aha.plan.estimate import GB, Plan, estimate
+from aha.plan.estimate import GB, Plan, advice, estimate
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Lengths, expected_tokens, training_of
 
@@ -22,6 +22,8 @@ LIBRARIES = 100e6
 RECORD = 100.0
 GAPS, GAPS_AFTER = 16.0, 120.0  # times the activations, micro-batches
 MAPPED = 32 * 2**20
+NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # where memory alone is asked for
+SHRINKS = ("activations", "logits", "kv cache")  # with the micro-batch and the rows side by side
 FAR_OFF = 1 / 3  # of the shorter length: the recipe is worth mending
 
 
@@ -41,7 +43,7 @@ def predict(
     Without a card (a GPU that the table lacks) only the memory is foreseen.
     """
     mean, source = expected_tokens(cfg, base_tokens)
-    plan = estimate(cfg, shape, card or Card(0, 1, 1, 0, 0, 1, 1, 0), mean)
+    plan = estimate(cfg, shape, card or NO_CARD, mean)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
         beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean))
@@ -59,7 +61,7 @@ def process_bytes(
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     parts = plan.steps * training_of(cfg, lengths).parts
     small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
-    gaps = GAPS * plan.memory["activations"] * (1 - exp(-parts / GAPS_AFTER))
+    gaps = GAPS * plan.memory["activations"] * (1 - math.exp(-parts / GAPS_AFTER))
     return {
         "process": held + LIBRARIES,
         "records": RECORD * kept,
@@ -71,6 +73,7 @@ def times(cfg: RunConfig, plan: Plan) -> dict:
     """At the price and the power of the run itself, as its cost is counted."""
     cost = Cost.of(plan.cost.seconds, cfg.usd_per_hour, cfg.watts)
     return {
+        "steps": plan.steps,
         "rollout_s": plan.rollout_s,
         "train_s": plan.train_s,
         "training_s": plan.training_s,
@@ -107,6 +110,54 @@ def compare(
         },
         "figures": figures,
     }
+
+
+def lines_before(told: dict, budget_s: float = math.inf) -> list[str]:
+    """What a run is planned to take, and how far a budget of so many seconds would bring it."""
+    times = ""
+    if told.get("seconds"):
+        minutes = f"{told['seconds'] / 60:,.1f} minutes with both tests"
+        times = f"{minutes}, {money(told['cost_usd'])}, "
+    lines = [
+        f"planned: {times}{told['peak_bytes'] / GB:.2f} GB at the peak; on {told['machine']}, "
+        f"completions of {told['mean_tokens']:.0f} tokens ({told['mean_tokens_from']})"
+    ]
+    if times and told["seconds"] > budget_s:
+        # The first of two tests is made before.
+        tests_s = told["seconds"] - told["training_s"]
+        done = max(0.0, (budget_s - tests_s / 2) / told["training_s"])
+        last = min(1.0, done) * told["steps"]
+        lines.append(f"the budget is less: it would end after about step {last:.0f}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Less memory than is planned. Hopeless: even with the smallest micro-batch."""
+
+    got: str
+    wanted: str
+    fix: str
+    hopeless: bool
+
+
+def shortage(cfg: RunConfig, shape: Shape, free: float, cpu: bool) -> Shortage | None:
+    """What is wrong where a run needs more than `free` bytes, of a machine whose memory is the
+    host's (`cpu`) or a GPU's; with the settings that fit."""
+    plan = estimate(cfg, shape, NO_CARD)
+    beside = process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg)) if cpu else {}
+    needed = plan.peak + sum(beside.values())
+    if needed <= free:
+        return None
+    least = {part: 0.0 if part in SHRINKS else size for part, size in plan.memory.items()}
+    libraries = LIBRARIES if cpu else 0.0
+    fits = advice(cfg, shape, replace(NO_CARD, memory=max(0.0, free - libraries) / GB))
+    return Shortage(
+        f"{needed / GB:.2f} GB planned for {cfg.model.path}, {free / GB:.2f} GB free",
+        "as much as is planned (`aha plan` says for what)",
+        fits if fits.startswith("--") else f"no setting fits: {fits}",
+        replace(plan, memory=least).peak + libraries > free,
+    )
 
 
 SHOWN = {
