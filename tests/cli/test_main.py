@@ -232,6 +232,28 @@ def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
     assert low < many["solve_rate"] < high
 
 
+def test_too_little_memory_is_one_line_and_another_fault_is_not_hidden(aha, monkeypatch):
+    """What no setting was there to catch, as while completions are written."""
+    from aha.cli import main
+    from aha.train import memory
+
+    assert memory.is_out_of_memory(MemoryError())
+
+    def failing(error: Exception):
+        def app(*unused, **more):
+            raise error
+
+        return app
+
+    for error in (MemoryError("no memory for the rows"), RuntimeError("out of memory\nstack")):
+        monkeypatch.setattr(main, "app", failing(error))
+        done = aha("train", "demo")
+        assert done.code == 2 and done.err.count("\n") == 1 and "--rollout.max_rows" in done.err
+    monkeypatch.setattr(main, "app", failing(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        aha("train", "demo")
+
+
 # -- training -------------------------------------------------------------------------------
 
 RECIPE = """\
