@@ -216,6 +216,7 @@ def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
         ({"rank_pattern": {"q_proj": 9}}, "rank_pattern"),
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"r": 0}, "r 0"),
+        ({"lora_alpha": "16"}, "lora_alpha '16'"),
         ({"base_model_name_or_path": "/nowhere/base"}, "names the base"),
         ({"base_model_name_or_path": None}, "names the base"),
     ],

@@ -57,7 +57,15 @@ def test_owner_and_instruct_do_not_change_a_shape():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "3", "{}", '{"hidden_size": "x"}', '{"hidden_size": 8, "num_attention_heads": 0}']
+    [
+        "",
+        "[]",
+        "3",
+        "{}",
+        '{"model_type": "gpt2", "n_embd": 8}',
+        '{"hidden_size": "x"}',
+        '{"hidden_size": 8, "num_attention_heads": 0}',
+    ]
     + [
         '{"vocab_size": 1.5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,'
         ' "num_attention_heads": 2}'

@@ -304,6 +304,20 @@ def test_elapsed_seconds_go_on(model, tmp_path):
     assert elapsed == sorted(elapsed) and len(elapsed) == STEPS
 
 
+def test_the_peak_memory_is_the_largest_of_all_processes_of_a_run(model, tmp_path):
+    """A process before this one held more than this one ever will; the run remembers."""
+    path, much = tmp_path / "run", 10**15
+    experiment = Experiment.start(config(model, steps=2), path, Listener())
+    experiment.memory.before = much
+    experiment.train()
+    own = Experiment.start(config(model, steps=2), tmp_path / "other", Listener()).memory.bytes()
+    assert 0 < own < much
+    summary = Experiment.resume(path, Listener()).run_all().summary
+    assert summary["plan"]["figures"]["peak_bytes"]["measured"] == much
+    # And goes on remembering.
+    assert load_state(checkpoints(path / "checkpoints")[-1])["peak_bytes"] == much
+
+
 def test_a_finished_run_can_be_resumed_and_stays_what_it_was(model, tmp_path):
     path = tmp_path / "run"
     go(config(model), path)

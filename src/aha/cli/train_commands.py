@@ -65,7 +65,7 @@ def train(
         serve the dashboard while it runs, at a lower priority and for this machine alone; in a
         terminal it does, unless `--no-dash` says not to.
     dry_run
-        print the resolved config and leave.
+        print the resolved config, and the plan on the error stream, and leave.
     probe
         measure this machine before, half a minute at most, for the prediction the run is held to.
     calibration
@@ -98,11 +98,13 @@ def start_run(
 
     cfg = load_config(recipe, parse_overrides(overrides))
     if dry_run:
+        from aha.cli.planning import tell_plan
         from aha.train.experiment import check_names, task_of
 
         check_names(cfg)
         task_of(cfg)
         print(cfg.model_dump_json(indent=2))
+        tell_plan(cfg, budget)
         return
     from aha.cli.live import start
     from aha.cli.planning import calibration_for

@@ -51,6 +51,7 @@ class RolloutSection(Section):
     prompts: int = Field(32, ge=1)  # P, problems of a step
     group_size: int = Field(16, ge=1)  # G, completions of each
     max_new_tokens: int = Field(320, ge=1)
+    expected_tokens: float = Field(0.0, ge=0.0)  # plan: mean of a run as measured; 0 = not known
     temperature: float = Field(1.0, gt=0.0, le=10.0)
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
@@ -160,6 +161,7 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
     raw = read_toml(recipe) if recipe else {}
     forget_other_task(raw, (overrides or {}).get("task.name"))
+    forget_other_length(raw, overrides or {})
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
     correct_strangers(raw)
@@ -180,6 +182,15 @@ def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
     if name != section.get("name", TaskSection.model_fields["name"].default):
         shared = ("template", "grade_seconds")
         raw["task"] = {key: section[key] for key in shared if key in section}
+
+
+def forget_other_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """How long completions were was measured with the recipe's own base, task and limit."""
+    section = raw.get("rollout", {})
+    keys = [key.replace("-", "_") for key in overrides]
+    other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
+    if other and isinstance(section, dict):
+        raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
 
 
 def correct_strangers(raw: dict[str, Any]) -> None:
@@ -244,6 +255,13 @@ def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
     check_algo(cfg)
     check_engine(cfg)
+    expected, limit = cfg.rollout.expected_tokens, cfg.rollout.max_new_tokens
+    if expected > limit:
+        raise ConfigError(
+            f"rollout.expected_tokens {expected:g} of at most {limit}",
+            "the mean length of completions, or 0 where it is not known",
+            "--rollout.expected_tokens 0",
+        )
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",

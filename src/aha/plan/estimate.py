@@ -92,8 +92,7 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
 def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None = None) -> Plan:
     """The plan of a recipe for a model's shape on a card.
 
-    `mean_tokens` of a completion; half of the limit unless given, which is a guess: it depends on
-    what the model learns.
+    `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
     lengths = Lengths.of(cfg, mean_tokens)
     writing, training = rollout_of(cfg, lengths), training_of(cfg, lengths)

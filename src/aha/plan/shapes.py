@@ -84,7 +84,12 @@ def read_shape(config: Path) -> Shape:
             norms=kind == "qwen3",
         )
         assert all(type(getattr(shape, key)) is int for key in "VCILHKD") and shape.parameters > 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except KeyError as error:
+        raise ModelError(
+            f"{config} without {error.args[0]}",
+            "a model's config, in Qwen's or Llama's words",
+        ) from None
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{config}: {type(error).__name__} {error}", "a model's config") from None
     except AssertionError:
         raise ModelError(f"{config}: sizes that are no whole numbers", "a model's config") from None

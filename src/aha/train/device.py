@@ -27,10 +27,11 @@ def choose_device(name: str, parameters: int, key: str = "model.device") -> torc
 
 class PeakMemory:
     """The most memory that was held since this was made, in bytes: on a GPU what tensors held, on
-    a CPU the whole process, libraries and the allocator's gaps included."""
+    a CPU the whole process, libraries and the allocator's gaps included. `before`: that of earlier
+    processes of the same run."""
 
     def __init__(self, device: torch.device):
-        self.device = device
+        self.device, self.before = device, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
@@ -40,9 +41,9 @@ class PeakMemory:
             pass
 
     def bytes(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return of_process("VmHWM")
+        on_gpu = self.device.type == "cuda"
+        own = torch.cuda.max_memory_allocated(self.device) if on_gpu else of_process("VmHWM")
+        return max(self.before, own)
 
 
 def held_now() -> int:

@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from aha.algo.advantages import ADVANTAGES
@@ -25,9 +24,7 @@ from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost
-from aha.plan.estimate import load_cards
-from aha.plan.prediction import card_for, compare, predict
-from aha.plan.shapes import Shape
+from aha.plan.prediction import compare
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.rollout.opening import open_engine
@@ -39,6 +36,7 @@ from aha.tasks.base import Task
 from aha.tasks.registry import make_task
 from aha.train.bases import command_for
 from aha.train.device import PeakMemory, choose_device, held_now
+from aha.train.foresight import check_memory, foresee, shape_in, shape_of
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -147,10 +145,17 @@ class Experiment:
         """`calibration`: this machine as measured, for the prediction that the run will be held
         to; the table of machines without."""
         check_names(cfg)
-        held = held_now()
+        held, told = held_now(), None
+        shape = shape_in(resolve_model(cfg.model.path))
+        if shape:
+            device = choose_device(cfg.model.device, shape.parameters)
+            check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         check_room(cfg, model, task_of(cfg))
-        told = foresee(cfg, model, calibration, held)
+        # A model that only `transformers` knows has a shape that the plan has no words for.
+        if isinstance(model.decoder.config, ModelConfig):
+            shape, device = shape_of(model.decoder.config), model.decoder.device
+            told = foresee(cfg, shape, device, calibration, held)
         run = Run.create(path, cfg.model_dump(mode="json"))
         if told:
             run.write("prediction.json", told)
@@ -172,6 +177,8 @@ class Experiment:
         state = load_state(checkpoint)
         load_policy(model.decoder, checkpoint)
         experiment.elapsed_before = state.pop("elapsed_s")
+        # Checkpoints of older versions keep no peak.
+        experiment.memory.before = state.pop("peak_bytes", 0)
         experiment.trainer.load_state_dict(state)
         for name in ("metrics.jsonl", "evals.jsonl"):
             truncate_after(run.path / name, "step", experiment.trainer.version)
@@ -234,7 +241,7 @@ class Experiment:
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
         elapsed = Stopwatch(self.elapsed_before)
-        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base)
+        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
         watchers = [
             Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
             Show(cfg.show_every, listener.completion),
@@ -276,33 +283,6 @@ class Experiment:
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.decoder.config)
         return compare(told, self.cfg, shape, mean, measured)
-
-
-def shape_of(config: ModelConfig) -> Shape:
-    """A decoder's shape in the words of the plan."""
-    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
-    heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
-    family = config.family
-    kind = (config.tie_word_embeddings, family.qkv_bias, family.qk_norm)
-    return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
-
-
-def foresee(
-    cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, held: int
-) -> dict | None:
-    """The prediction for a run on this machine, whose process held so many bytes before; None for
-    a model that only `transformers` knows, whose shape the plan has no words for."""
-    if not isinstance(model.decoder.config, ModelConfig):
-        return None
-    shape, device = shape_of(model.decoder.config), model.decoder.device
-    if calibration:
-        card = calibration.card(cfg.usd_per_hour, cfg.watts)
-        return predict(cfg, shape, card, calibration.machine, True, held)
-    _, cards = load_cards()
-    name = "cpu-2-cores" if device.type == "cpu" else None
-    if device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
-    return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
 
 
 def steps_of(trainer: RLTrainer):
