@@ -3,8 +3,8 @@
     python scripts/collect.py results/demo runs/demo-seed0 runs/demo-seed1 runs/demo-seed2
 
 Besides the run's own summary it evaluates the trained model on held-out *targets*, and runs blind
-search at the same mean number of tokens on the same test problems. A summary over all seeds that are
-filed there goes to `seeds.json`.
+search at the same mean number of tokens on the same test problems. A summary over all seeds that
+are filed there goes to `seeds.json`.
 """
 
 import json
