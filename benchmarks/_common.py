@@ -1,4 +1,5 @@
-"""What the comparisons share: threads, a random model that stops when told to, medians, JSON rows.
+"""What the comparisons share: threads, a random model that stops when told to, a task without
+sense, medians, JSON rows.
 
 Not a benchmark itself: `make bench` leaves out files that begin with an underscore.
 """
@@ -15,10 +16,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from random import Random
+from zlib import crc32
 
 import torch
 from torch.nn import functional as F
 
+from aha.core.records import Graded, Problem
 from aha.model.tokenizer import Tokenizer, build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.store.run import environment
@@ -96,6 +100,32 @@ def probability_for(mean: float, cap: int) -> float:
         longer = (1 - (1 - middle) ** cap) / middle > mean
         low, high = (middle, high) if longer else (low, middle)
     return low
+
+
+def reward(text: str) -> float:
+    """From 0 to 1, as good as random, the same for the same text."""
+    return crc32(text.encode()) / 2**32
+
+
+class Digits:
+    """A task without sense: its prompt is `length` random digits, each one token."""
+
+    name = "digits"
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def problems(self, split: str, seed: int):
+        rng = Random(f"{split} {seed}")
+        while True:
+            digits = "".join(rng.choices("0123456789", k=self.length))
+            yield Problem(digits, self.name, {})
+
+    def ask(self, problem: Problem) -> str:
+        return problem.id
+
+    def grade(self, unused_problem: Problem, text: str) -> Graded:
+        return Graded(reward(text), False, "a hash of the text")
 
 
 @dataclass

@@ -1,48 +1,19 @@
-"""The two sides of `step_vs_trl.py`, each the life of one process, and the task they share."""
+"""The two sides of `step_vs_trl.py`, each the life of one process."""
 
 import argparse
 import time
 import warnings
 from functools import partial
 from itertools import islice
-from random import Random
-from zlib import crc32
 
-from _common import timed, use_threads
+from _common import Digits, reward, timed, use_threads
 
 from aha.core.config import RunConfig
-from aha.core.records import Graded, Problem
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 
 LR = 1e-6  # TRL's default; the weights hardly move, so that the stop token stays away
-
-
-def reward(text: str) -> float:
-    """From 0 to 1, as good as random, the same for the same text."""
-    return crc32(text.encode()) / 2**32
-
-
-class Digits:
-    """A task without sense: its prompt is `length` random digits, each one token."""
-
-    name = "digits"
-
-    def __init__(self, length: int):
-        self.length = length
-
-    def problems(self, split: str, seed: int):
-        rng = Random(f"{split} {seed}")
-        while True:
-            digits = "".join(rng.choices("0123456789", k=self.length))
-            yield Problem(digits, self.name, {})
-
-    def ask(self, problem: Problem) -> str:
-        return problem.id
-
-    def grade(self, unused_problem: Problem, text: str) -> Graded:
-        return Graded(reward(text), False, "a hash of the text")
 
 
 def asked(turns) -> bool:

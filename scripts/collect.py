@@ -3,8 +3,8 @@
     python scripts/collect.py results/demo runs/demo-seed0 runs/demo-seed1 runs/demo-seed2
 
 Besides the run's own summary it evaluates the trained model on held-out *targets*, and runs blind
-search at the same mean number of tokens on the same test problems. A summary over the seeds goes
-to `seeds.json`.
+search at the same mean number of tokens on the same test problems. A summary over all seeds that
+are filed there goes to `seeds.json`.
 """
 
 import json
@@ -75,11 +75,11 @@ def over_seeds(found: list[dict]) -> dict:
 
 def main(target: Path, runs: list[Path]) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    found = [collect(run) for run in runs]
-    for one in found:
+    for one in map(collect, runs):
         path = target / f"seed_{one['config']['seed']}.json"
         path.write_text(json.dumps(one, indent=1) + "\n")
-    (target / "seeds.json").write_text(json.dumps(over_seeds(found), indent=2) + "\n")
+    filed = [json.loads(path.read_text()) for path in sorted(target.glob("seed_*.json"))]
+    (target / "seeds.json").write_text(json.dumps(over_seeds(filed), indent=2) + "\n")
 
 
 if __name__ == "__main__":

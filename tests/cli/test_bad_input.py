@@ -71,6 +71,13 @@ pretrain out --mix search=x --dry-run -> search=x
 pretrain out --mix serch=1 --dry-run -> serch=1
 pretrain out --hidden 30 --dry-run -> hidden_size 30
 pretrain out --layers 0 --dry-run -> num_hidden_layers 0
+pretrain out --shape 11m --dry-run -> one of tiny, 10m
+pretrain out --tokens 0 -> Must be >= 1
+pretrain out --writers -1 -> Must be >= 0
+pretrain out --watts lots -> lots
+pretrain out --lr -1 -> Must be >= 0
+pretrain out --usd-per-hour -1 -> Must be >= 0
+train scratch-10m -> fix: aha pretrain --shape 10m
 fly -> fly
 """
 SHORT = {

@@ -278,3 +278,20 @@ def test_every_packaged_recipe_loads(path):
 
 def test_there_is_a_demo():
     assert "demo" in [path.stem for path in RECIPES]
+
+
+def test_a_length_was_measured_with_the_recipes_own_base_task_and_limit(recipe):
+    recipe.write_text("[rollout]\nmax_new_tokens = 100\nexpected_tokens = 60\n")
+    assert load_config(recipe).rollout.expected_tokens == 60
+    assert load_config(recipe, {"optim.lr": 1e-4}).rollout.expected_tokens == 60
+    for other in (
+        {"model.path": "other"},
+        {"task.name": "multiply"},
+        {"task.numbers": [4]},
+        {"rollout.max_new_tokens": 50},
+        {"rollout.max-new-tokens": 50},
+    ):
+        assert load_config(recipe, other).rollout.expected_tokens == 0, other
+    both = {"rollout.max_new_tokens": 50, "rollout.expected_tokens": 40}
+    assert load_config(recipe, both).rollout.expected_tokens == 40
+    assert "at most 100" in refused("expected_tokens 101", recipe, rollout__expected_tokens=101)

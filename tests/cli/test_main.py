@@ -31,10 +31,19 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(aha, tmp_path):
         ("config", "show", "demo", "--optim.lr", "1e-5"),
     ):
         done = aha(*words)
-        assert done.code == 0 and done.err == ""
+        assert done.code == 0
+        planned = done.err.startswith("planned: ") and "completions of 91 tokens" in done.err
+        assert planned if "--dry-run" in words else done.err == ""
         shown = json.loads(done.out)
         assert shown["optim"]["lr"] == 1e-5 and shown["rollout"]["group_size"] == 16
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_how_far_a_budget_goes_and_when_there_is_no_plan(aha):
+    done = aha("train", "demo", "--dry-run", "--budget", "60s")
+    assert "it would end after about step" in done.err and json.loads(done.out)
+    assert "budget" not in aha("train", "demo", "--dry-run", "--budget", "9h").err
+    assert "no plan: no shape" in aha("train", "demo", "--dry-run", "--model", "nobody/has").err
 
 
 def test_demo_takes_a_seed_and_overrides(aha):
@@ -223,6 +232,28 @@ def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
     assert low < many["solve_rate"] < high
 
 
+def test_too_little_memory_is_one_line_and_another_fault_is_not_hidden(aha, monkeypatch):
+    """What no setting was there to catch, as while completions are written."""
+    from aha.cli import main
+    from aha.train import memory
+
+    assert memory.is_out_of_memory(MemoryError())
+
+    def failing(error: Exception):
+        def app(*unused, **more):
+            raise error
+
+        return app
+
+    for error in (MemoryError("no memory for the rows"), RuntimeError("out of memory\nstack")):
+        monkeypatch.setattr(main, "app", failing(error))
+        done = aha("train", "demo")
+        assert done.code == 2 and done.err.count("\n") == 1 and "--rollout.max_rows" in done.err
+    monkeypatch.setattr(main, "app", failing(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        aha("train", "demo")
+
+
 # -- training -------------------------------------------------------------------------------
 
 RECIPE = """\
@@ -267,7 +298,13 @@ def test_train_from_a_recipe_to_a_report_card(aha, recipe, tmp_path):
     for name in ("before", "after"):
         assert {"solve_rate", "interval", "mean_tokens", "truncated"} <= summary[name].keys()
         assert summary[name]["problems"] == 8
-    for words in ("before training: 8 held-out problems", "step", "held-out: solved", "solve rate"):
+    for words in (
+        "planned: ",
+        "before training: 8 held-out problems",
+        "step",
+        "held-out: solved",
+        "solve rate",
+    ):
         assert words in done.out, done.out
     assert "this run:" in done.out and "runs/mine" in done.out
 
@@ -305,34 +342,3 @@ def test_a_spent_budget_leaves_a_checkpoint_and_the_line_to_go_on(aha, recipe, t
     assert again.code == 0 and json.loads((run / "summary.json").read_text())["steps"] == 2
     bad = aha(*words, "--name", "other", "--budget", "much")
     assert bad.code == 2 and bad.err.count("\n") == 1 and not (run.parent / "other").exists()
-
-
-def test_pretrain_dry_run_prints_what_it_would_do(aha, tmp_path):
-    words = ("--layers", 1, "--hidden", 32, "--mlp", 48, "--mix", "backtrack=0,search=0.2")
-    done = aha("pretrain", "out", *words, "--tokens", 5_000, "--dry-run")
-    shown = json.loads(done.out)
-    assert shown["model"]["num_hidden_layers"] == 1 and shown["parameters"] < 20_000
-    assert shown["pretraining"]["tokens"] == 5_000
-    assert (shown["pretraining"]["mix"]["backtrack"], shown["pretraining"]["mix"]["search"]) == (
-        0,
-        0.2,
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_pretrain_makes_a_base_that_can_be_evaluated(aha, tmp_path):
-    """The whole way from nothing; the first shard of documents alone takes seconds."""
-    words = ("pretrain", "base", "--tokens", 60_000, "--layers", 1, "--hidden", 32, "--mlp", 48)
-    done = aha(*words)
-    assert done.code == 0, done.err
-    facts = json.loads((tmp_path / "base" / "model" / "pretraining.json").read_text())
-    assert facts["tokens"] >= 60_000 and facts["cost_usd"] > 0
-    (row,) = rows_of(aha("eval", "base/model", "--n", 4, "--max-new-tokens", 20, "--json"))
-    assert row["problems"] == 4
-    # Done is done: asked again, it changes nothing.
-    before = (tmp_path / "base" / "model" / "model.safetensors").read_bytes()
-    assert aha(*words).code == 0
-    # Other settings would silently be those of before: refused.
-    refused = aha(*words, "--seed", 1)
-    assert refused.code == 2 and "pretraining.seed 1" in refused.err
-    assert (tmp_path / "base" / "model" / "model.safetensors").read_bytes() == before

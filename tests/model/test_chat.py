@@ -135,6 +135,8 @@ def test_a_base_model_is_not_asked_as_an_instruct_model():
         (MISTRAL, "Only user and assistant"),
         ("{% for %}", "chat template"),
         ("{{ messages + 1 }}", "chat template"),
+        ("{{ 1 // 0 }}", "division"),
+        ("{% for i in range(10000000) %}x{% endfor %}", "Range too big"),
     ],
 )
 def test_a_template_that_is_hostile_or_broken_is_one_line(tmp_path, template, words):
@@ -142,6 +144,15 @@ def test_a_template_that_is_hostile_or_broken_is_one_line(tmp_path, template, wo
     with pytest.raises(ModelError, match=words) as found:
         instructed(tokenizer)
     assert "\n" not in str(found.value)
+
+
+def test_a_list_of_templates_may_hold_what_is_none(tmp_path):
+    TOKENIZER.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    named = {"name": "default", "template": "{{ messages[0].content }}"}
+    path.write_text(json.dumps(settings | {"chat_template": ["x", named, 3]}))
+    assert Tokenizer.load(tmp_path).converse(SAID) == "hi"
 
 
 def test_a_template_survives_being_saved(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aha.core.errors import ModelError
-from aha.model.decode import InferenceWeights, prefill
+from aha.model.decode import InferenceWeights, prefill, step
 from aha.model.lora import (
     add_lora,
     frozen_copy,
@@ -69,6 +69,33 @@ def test_merging_changes_no_logit(family):
     merge_lora(decoder)
     assert decoder.adapter is None and all(p.requires_grad for p in decoder.parameters())
     torch.testing.assert_close(decoder(TOKENS_BT), beside, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_an_engine_may_share_what_is_frozen(family):
+    """Prompt and next tokens as from merged weights, without a copy of any but the adapters'."""
+    decoder = adapted(**FAMILIES[family])
+    rows = [tuple(row) for row in TOKENS_BT.tolist()]
+    found = []
+    for share in (False, True):
+        weights = InferenceWeights.of(decoder, torch.float32, share)
+        logits, cache = prefill(weights, rows)
+        cache.reserve(len(rows[0]) + 8)
+        found.append([logits, *(step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
+    for merged, shared in zip(*found, strict=True):
+        torch.testing.assert_close(shared, merged, rtol=1e-4, atol=1e-4)
+    assert weights.embedding.data_ptr() == decoder.model.embed_tokens.weight.data_ptr()
+    assert weights.head.data_ptr() == decoder.head_weight.data_ptr()
+    # The adapters are of this version, whatever becomes of the policy's.
+    for parameter in decoder.trainable():
+        parameter.add_(1.0)
+    assert torch.equal(prefill(weights, rows)[0], found[1][0])
+    # What is not of the wanted type, or trains, cannot be shared.
+    assert InferenceWeights.of(decoder, torch.bfloat16, True).embedding.dtype == torch.bfloat16
+    plain = tiny_decoder()
+    own = InferenceWeights.of(plain, torch.float32, True).embedding
+    assert own.data_ptr() != plain.model.embed_tokens.weight.data_ptr()
 
 
 def test_the_gradient_is_that_of_the_merged_weight():
@@ -189,6 +216,7 @@ def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
         ({"rank_pattern": {"q_proj": 9}}, "rank_pattern"),
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"r": 0}, "r 0"),
+        ({"lora_alpha": "16"}, "lora_alpha '16'"),
         ({"base_model_name_or_path": "/nowhere/base"}, "names the base"),
         ({"base_model_name_or_path": None}, "names the base"),
     ],

@@ -101,6 +101,14 @@ def test_a_token_written_as_an_object_is_understood(tmp_path):
     assert Tokenizer.load(tmp_path).stop_ids == (2,)
 
 
+@pytest.mark.parametrize("token", [{"text": "<s>"}, ["<s>"], 2])
+def test_a_token_written_in_no_known_way_is_an_error(tmp_path, token):
+    small_tokenizer("<s>").save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": token}))
+    with pytest.raises(ModelError, match="tokenizer_config.json: eos_token"):
+        Tokenizer.load(tmp_path)
+
+
 def test_without_a_pad_token_the_stop_token_pads(tmp_path):
     small_tokenizer("<s>").save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<s>", "pad_token": null}')

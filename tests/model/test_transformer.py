@@ -189,6 +189,24 @@ def test_what_this_decoder_would_compute_wrongly_is_refused(change, words):
         ModelConfig.from_hf(tiny_config().to_hf() | change)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": ["qwen2"]},
+        {"rope_scaling": "yes"},
+        {"rope_theta": "1e6"},
+        {"rope_theta": 0},
+        {"rms_norm_eps": None, "num_key_value_heads": "2"},
+        {"head_dim": True},
+        {"max_position_embeddings": [160]},
+        {"rope_scaling": {"rope_type": "llama3", "factor": "8", "low_freq_factor": 1.0}},
+    ],
+)
+def test_a_value_of_another_kind_is_an_error_and_no_crash(change):
+    with pytest.raises(ModelError):
+        ModelConfig.from_hf(tiny_config().to_hf() | change)
+
+
 def test_config_survives_the_way_through_json():
     config = tiny_config(tie_word_embeddings=False, rope_theta=5e5)
     assert ModelConfig.from_hf(json.loads(json.dumps(config.to_hf()))) == config

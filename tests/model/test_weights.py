@@ -130,6 +130,14 @@ def test_a_tensor_of_another_shape(folder):
     assert "[47, 32]" in refused(folder, "up_proj") and "[48, 32]"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused_by_name(folder, value):
+    """Every log-prob would be none: a run on it ends with a solve rate of 0 and no complaint."""
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(folder, lambda all: all[name].__setitem__((1, 2), value))
+    refused(folder, "up_proj.weight in .* holds what is no number")
+
+
 def test_a_missing_tensor(folder):
     rewrite(folder, lambda all: all.pop("model.norm.weight"))
     refused(folder, "lack model.norm.weight")

@@ -28,6 +28,7 @@ PUBLISHED = {
     "SmolLM2-360M": 361_821_120,
     "SmolLM2-1.7B": 1_711_376_384,
     "aha-tiny": 802_944,
+    "base-10m": 10_373_760,
 }
 
 
@@ -48,13 +49,23 @@ def test_a_folder_is_counted_as_the_decoder_is(tmp_path, tied):
 
 def test_owner_and_instruct_do_not_change_a_shape():
     assert shape_of("Qwen/Qwen2.5-3B-Instruct") == shape_of("Qwen2.5-3B")
+    # Where training will leave it, before it is there; whatever lies there then is what counts.
+    assert shape_of("runs/base-10m/model") == shape_of("base-10m")
     with pytest.raises(ModelError, match="Qwen2.5-0.5B, "):
         shape_of("GPT-5")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "3", "{}", '{"hidden_size": "x"}', '{"hidden_size": 8, "num_attention_heads": 0}']
+    [
+        "",
+        "[]",
+        "3",
+        "{}",
+        '{"model_type": "gpt2", "n_embd": 8}',
+        '{"hidden_size": "x"}',
+        '{"hidden_size": 8, "num_attention_heads": 0}',
+    ]
     + [
         '{"vocab_size": 1.5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,'
         ' "num_attention_heads": 2}'

@@ -10,8 +10,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 
 from aha.model.weights import load_model
-from aha.rollout.engine import uniforms
-from aha.rollout.native import draw
+from aha.rollout.engine import draw, uniforms
 
 WEIGHTS, CACHE = "weights", "kv_cache"
 

@@ -1,11 +1,14 @@
-"""How completions are drawn: the settings, and the stream of random numbers of each row."""
+"""How completions are drawn: the settings, the stream of random numbers of each row, the token."""
+
+import math
 
 import numpy as np
 import pytest
+import torch
 
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
-from aha.rollout.engine import Sampling, uniforms
+from aha.rollout.engine import CHUNK, MANY, Sampling, draw, invert, uniforms
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,66 @@ def test_uniforms_are_even_and_unrelated():
     for one, other in ((rows[:, 1:], rows[:, :-1]), (rows[1:], rows[:-1])):
         related = np.corrcoef(one.ravel(), other.ravel())[0, 1]
         assert abs(related) < 5 / np.sqrt(one.size)
+
+
+# -- drawing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+def test_draw_follows_the_softmax(temperature):
+    """Chi-square over 20,000 draws and 8 tokens: 7 degrees of freedom, 99.9 % below 24.3."""
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
+    n = 20_000
+    noise = torch.from_numpy(uniforms(99, n))[:, None]
+    tokens, logprobs, entropies = draw(logits.expand(n, 8), noise, temperature)
+    wanted = torch.softmax(logits / temperature, 0)
+    counts = torch.bincount(tokens, minlength=8)
+    chi_square = ((counts - n * wanted) ** 2 / (n * wanted)).sum()
+    assert chi_square < 24.3, counts / n
+    torch.testing.assert_close(logprobs, wanted.log()[tokens], rtol=1e-5, atol=1e-5)
+    entropy = -(wanted * wanted.log()).sum().expand(n)
+    torch.testing.assert_close(entropies, entropy, rtol=1e-5, atol=1e-5)
+
+
+def test_draw_inverts_the_distribution_at_the_noise():
+    # p = (1/4, 1/2, 1/4), so its edges are 0.25 and 0.75.
+    logits = torch.tensor([[0.25, 0.5, 0.25]]).log().expand(6, 3)
+    noise = torch.tensor([[1e-9], [0.24], [0.26], [0.74], [0.76], [1 - 1e-9]], dtype=torch.float64)
+    assert draw(logits, noise, 1.0)[0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_draw_never_takes_a_token_of_probability_zero():
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).expand(2_000, 5)
+    noise = torch.from_numpy(uniforms(1, 2_000))[:, None]
+    noise[:2, 0] = torch.tensor([2.0**-54, 1 - 2.0**-54])
+    tokens, _, entropies = draw(logits, noise, 1.0)
+    assert set(tokens.tolist()) == {1, 3}
+    # Two of probability one half: ln 2 nats, and what cannot come adds nothing.
+    torch.testing.assert_close(entropies, torch.full((2_000,), math.log(2)))
+
+
+@pytest.mark.parametrize("vocabulary", [MANY + 1, 40 * CHUNK, 151_936])
+def test_a_large_vocabulary_is_inverted_as_a_small_one_is(vocabulary):
+    """By chunks, and the same token as from the sums of the whole row; the last one too."""
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.softmax(3 * torch.randn(64, vocabulary, generator=generator), -1)
+    noise = torch.from_numpy(uniforms(7, 64))[:, None]
+    noise[:3, 0] = torch.tensor([2.0**-54, 0.5, 1 - 2.0**-54])
+    sums = probs.cumsum(-1, dtype=torch.float64)
+    wanted = torch.searchsorted(sums, noise * sums[:, -1:])
+    assert torch.equal(invert(probs, noise), wanted)
+    assert len(set(wanted.flatten().tolist())) > 50
+
+
+def test_of_a_large_vocabulary_too_no_token_of_probability_zero_is_taken():
+    """Two tokens are left, at the end of one chunk and at the start of the next but one."""
+    probs = torch.zeros(2_000, MANY + CHUNK)
+    left, right = 5 * CHUNK - 1, 6 * CHUNK
+    probs[:, left], probs[:, right] = 0.3, 0.7
+    noise = torch.from_numpy(uniforms(1, 2_000))[:, None]
+    noise[:4, 0] = torch.tensor([2.0**-54, 1 - 2.0**-54, 0.3 - 1e-9, 0.3 + 1e-7])
+    tokens = invert(probs, noise).flatten()
+    assert set(tokens.tolist()) == {left, right} and tokens[:4].tolist() == [
+        *(left, right, left, right)
+    ]
+    assert (tokens == left).float().mean().item() == pytest.approx(0.3, abs=0.04)

@@ -1,6 +1,5 @@
 """The native engine: recorded log-probs, independence of the batch, ends, order and limits."""
 
-import math
 from collections import Counter
 
 import numpy as np
@@ -16,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.model.tokenizer import Tokenizer
-from aha.rollout.engine import Sampling, uniforms
-from aha.rollout.native import NativeEngine, compute_dtype, draw
+from aha.rollout.engine import Sampling
+from aha.rollout.native import NativeEngine, compute_dtype
 
 from ..tiny import (
     TOKENIZER,
@@ -40,9 +39,11 @@ def decoder():
     return tiny_decoder(std=0.25, **WIDTH)
 
 
-@pytest.fixture(scope="module", params=["torch", pytest.param("compiled", marks=needs_compiler)])
+@pytest.fixture(
+    scope="module", params=["torch", "graphs", pytest.param("compiled", marks=needs_compiler)]
+)
 def loop(request) -> str:
-    """Both loops of the engine hold the same promises."""
+    """All loops of the engine hold the same promises."""
     return request.param
 
 
@@ -291,7 +292,7 @@ def test_completions_carry_the_version_of_their_weights(loop):
 
 
 @pytest.mark.parametrize(
-    "loop", ["torch", pytest.param("compiled", marks=[needs_compiler, needs_bf16])]
+    "loop", ["torch", "graphs", pytest.param("compiled", marks=[needs_compiler, needs_bf16])]
 )
 def test_bf16_writes_whole_completions_near_float32(decoder, prompts, loop):
     engine = NativeEngine(decoder, TOKENIZER, "bfloat16", loop=loop)
@@ -307,39 +308,3 @@ def test_dtype_auto_is_one_that_the_hardware_multiplies():
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
     assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     assert compute_dtype("auto", torch.device("cuda")) == torch.bfloat16
-
-
-# -- drawing --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
-def test_draw_follows_the_softmax(temperature):
-    """Chi-square over 20,000 draws and 8 tokens: 7 degrees of freedom, 99.9 % below 24.3."""
-    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
-    n = 20_000
-    noise = torch.from_numpy(uniforms(99, n))[:, None]
-    tokens, logprobs, entropies = draw(logits.expand(n, 8), noise, temperature)
-    wanted = torch.softmax(logits / temperature, 0)
-    counts = torch.bincount(tokens, minlength=8)
-    chi_square = ((counts - n * wanted) ** 2 / (n * wanted)).sum()
-    assert chi_square < 24.3, counts / n
-    torch.testing.assert_close(logprobs, wanted.log()[tokens], rtol=1e-5, atol=1e-5)
-    entropy = -(wanted * wanted.log()).sum().expand(n)
-    torch.testing.assert_close(entropies, entropy, rtol=1e-5, atol=1e-5)
-
-
-def test_draw_inverts_the_distribution_at_the_noise():
-    # p = (1/4, 1/2, 1/4), so its edges are 0.25 and 0.75.
-    logits = torch.tensor([[0.25, 0.5, 0.25]]).log().expand(6, 3)
-    noise = torch.tensor([[1e-9], [0.24], [0.26], [0.74], [0.76], [1 - 1e-9]], dtype=torch.float64)
-    assert draw(logits, noise, 1.0)[0].tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_draw_never_takes_a_token_of_probability_zero():
-    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).expand(2_000, 5)
-    noise = torch.from_numpy(uniforms(1, 2_000))[:, None]
-    noise[:2, 0] = torch.tensor([2.0**-54, 1 - 2.0**-54])
-    tokens, _, entropies = draw(logits, noise, 1.0)
-    assert set(tokens.tolist()) == {1, 3}
-    # Two of probability one half: ln 2 nats, and what cannot come adds nothing.
-    torch.testing.assert_close(entropies, torch.full((2_000,), math.log(2)))

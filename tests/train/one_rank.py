@@ -46,7 +46,7 @@ def rows_of(trainer: RLTrainer) -> list[tuple]:
 
 def gradient(trainer: RLTrainer, rows: list[tuple], totals) -> torch.Tensor:
     """Of these rows, as their share of a step with these totals."""
-    trainer.optimizer.zero_grad()
+    trainer.optimizer.clear()
     for part in pack_parts(rows, TOKENIZER.pad_id, PART_TOKENS):
         trainer.backward(part, totals)
     return torch.cat([p.grad.flatten() for p in trainer.decoder.parameters()])

@@ -125,6 +125,9 @@ class Stale(NativeEngine):
             super().load(decoder, version)
         self.version = version
 
+    def release(self):
+        pass
+
 
 class Changed(NativeEngine):
     """Tells of its completions what `change` makes of them."""

@@ -62,7 +62,7 @@ def flat_rows(graded: list[list[Graded]], advantages_PG: torch.Tensor) -> list[t
 
 
 def gradient(trainer: RLTrainer, parts: list[list[tuple]], totals) -> torch.Tensor:
-    trainer.optimizer.zero_grad()
+    trainer.optimizer.clear()
     for part in parts:
         trainer.backward(pack(part, TOKENIZER.pad_id), totals)
     return torch.cat([p.grad.flatten() for p in trainer.decoder.parameters()])
@@ -116,7 +116,7 @@ def test_the_size_of_the_parts_does_not_change_an_update(name):
             parts.append(len(part.tokens_BT)) or backward(part, totals)
         )
         grads = []
-        trainer.optimizer.register_step_pre_hook(
+        trainer.optimizer.adam.register_step_pre_hook(
             lambda *unused, trainer=trainer, grads=grads: grads.extend(
                 p.grad.flatten().clone() for p in trainer.decoder.parameters()
             )

@@ -11,7 +11,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ConfigError, DataError, ModelError, RunError
 from aha.model.weights import load_model
-from aha.store.checkpoint import checkpoints
+from aha.store.checkpoint import checkpoints, load_state
 from aha.store.records import read_rows
 from aha.tasks.countdown import split_of
 from aha.train.experiment import Experiment, Listener, resolve_model
@@ -51,6 +51,16 @@ def config(model: Path, **changes) -> RunConfig:
 
 def go(cfg: RunConfig, path: Path, **listeners):
     return Experiment.start(cfg, path, Listener(**listeners)).run_all()
+
+
+def stop_after(step: int):
+    """A listener's `step` that asks the process to end, as a user or a scheduler would."""
+
+    def stop(row: dict) -> None:
+        if row["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return stop
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -203,14 +213,8 @@ def resumed_equals_straight(path: Path, straight) -> None:
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_stopped_by_a_signal_and_resumed_is_bit_equal(model, tmp_path, straight, step):
     """SIGTERM arrives in the middle of a step's watchers: the step is finished and saved."""
-    said = []
-
-    def stop(row: dict) -> None:
-        if row["step"] == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    path = tmp_path / "run"
-    outcome = go(config(model), path, step=stop, say=said.append)
+    said, path = [], tmp_path / "run"
+    outcome = go(config(model), path, step=stop_after(step), say=said.append)
     assert outcome.summary is None and len(outcome.rows) == step
     assert checkpoints(path / "checkpoints")[-1].name == f"step_{step:06d}"
     assert said[-1] == f"stopped; go on with: aha train --resume {path}"
@@ -229,15 +233,48 @@ def test_a_stopped_run_with_a_critic_is_bit_equal_too(model, tmp_path):
     )
     whole = go(cfg, tmp_path / "whole")
 
-    def stop(row: dict) -> None:
-        if row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    assert go(cfg, tmp_path / "cut", step=stop).summary is None
+    assert go(cfg, tmp_path / "cut", step=stop_after(3)).summary is None
     rest = Experiment.resume(tmp_path / "cut", Listener()).run_all()
     assert 3 < rest.summary["steps"] == whole.summary["steps"] < 60
     assert timeless(rest.run.metrics) == timeless(whole.run.metrics)
     assert same_weights(rest.run.model, whole.run.model)
+
+
+@pytest.mark.parametrize("critic", [False, True])
+def test_state_in_the_machines_memory_changes_not_one_bit_of_a_run(model, tmp_path, critic):
+    """In float32 arithmetic; also when it is stopped and goes on."""
+    algo = {"advantage": "gae", "loss": "ppo_clip", "kl": "loss"} if critic else {}
+    runs = []
+    for state in ("device", "cpu"):
+        cfg = config(model, optim={"state": state}, algo=algo)
+        runs.append(go(cfg, tmp_path / state))
+    assert same_weights(*(outcome.run.model for outcome in runs))
+    assert timeless(runs[0].run.metrics) == timeless(runs[1].run.metrics)
+
+    go(cfg, tmp_path / "cut", step=stop_after(3))
+    resumed_equals_straight(tmp_path / "cut", runs[0])
+
+
+def test_a_run_of_rounded_weights_goes_on_from_those_that_were_not(model, tmp_path):
+    """bf16 arithmetic: the checkpoint's model is rounded, the weights that learn are beside it."""
+    bf16 = {"dtype": "bfloat16", "state": "cpu"}
+    cfg = config(model, optim=bf16, rollout={"dtype": "bfloat16", "loop": "torch"})
+    whole = go(cfg, tmp_path / "whole")
+
+    go(cfg, tmp_path / "cut", step=stop_after(3))
+    resumed_equals_straight(tmp_path / "cut", whole)
+    learnt = load_state(checkpoints(tmp_path / "cut" / "checkpoints")[-1])["optimizer"]["weights"]
+    assert any((weight != weight.bfloat16()).any() for weight in learnt)
+    # What trains reads what generates: the same rounded weights from the first step on.
+    assert all(row["mismatch"] < 0.05 for row in read_rows(whole.run.metrics))
+
+
+def test_a_run_with_moments_of_eight_bits_goes_on_where_it_stopped(model, tmp_path):
+    cfg = config(model, optim={"state": "8bit"})
+    whole = go(cfg, tmp_path / "whole")
+
+    go(cfg, tmp_path / "cut", step=stop_after(3))
+    resumed_equals_straight(tmp_path / "cut", whole)
 
 
 @pytest.mark.parametrize("scrap", ["", '{"step": 6, "rew'])
@@ -260,15 +297,25 @@ def test_a_run_that_crashed_between_checkpoints_and_is_resumed_is_bit_equal(
 
 
 def test_elapsed_seconds_go_on(model, tmp_path):
-    def stop(row: dict) -> None:
-        if row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     path = tmp_path / "run"
-    go(config(model, eval={"every": 0, "final": 0}), path, step=stop)
+    go(config(model, eval={"every": 0, "final": 0}), path, step=stop_after(3))
     outcome = Experiment.resume(path, Listener()).run_all()
     elapsed = [row["elapsed_s"] for row in outcome.rows]
     assert elapsed == sorted(elapsed) and len(elapsed) == STEPS
+
+
+def test_the_peak_memory_is_the_largest_of_all_processes_of_a_run(model, tmp_path):
+    """A process before this one held more than this one ever will; the run remembers."""
+    path, much = tmp_path / "run", 10**15
+    experiment = Experiment.start(config(model, steps=2), path, Listener())
+    experiment.memory.before = much
+    experiment.train()
+    own = Experiment.start(config(model, steps=2), tmp_path / "other", Listener()).memory.bytes()
+    assert 0 < own < much
+    summary = Experiment.resume(path, Listener()).run_all().summary
+    assert summary["plan"]["figures"]["peak_bytes"]["measured"] == much
+    # And goes on remembering.
+    assert load_state(checkpoints(path / "checkpoints")[-1])["peak_bytes"] == much
 
 
 def test_a_finished_run_can_be_resumed_and_stays_what_it_was(model, tmp_path):

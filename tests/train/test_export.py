@@ -107,5 +107,9 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(runs, tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(RunError, match="exists already"):
         export(str(runs / "whole"), tmp_path / "taken", "hf", "float32")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="cannot write .*file/out"):
+        export(str(runs / "whole"), tmp_path / "file" / "out", "hf", "float32")
+    assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(ModelError, match="no model called"):
         export(str(tmp_path / "nothing"), tmp_path / "out", "hf", "float32")

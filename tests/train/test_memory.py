@@ -150,7 +150,7 @@ def test_weights_and_moments_stay_float32_under_bf16_arithmetic():
         trainer.step(trainer.problems())
     assert trainer.dtype == torch.bfloat16
     assert all(p.dtype == torch.float32 for p in trainer.decoder.parameters())
-    moments = [state["exp_avg_sq"] for state in trainer.optimizer.state.values()]
+    moments = [state["exp_avg_sq"] for state in trainer.optimizer.adam.state.values()]
     assert moments and all(moment.dtype == torch.float32 for moment in moments)
     name = "model.layers.0.mlp.up_proj.weight"
     moved = (weights(trainer)[name] - before[name]).abs()

@@ -20,4 +20,6 @@ app.command(config_app)
 # The type of one word: cyclopts gathers the words of a starred argument by itself.
 Overrides = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Natural = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+Amount = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Split = Literal["train", "validation", "test", "test_targets"]

@@ -17,7 +17,7 @@ from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Cost, budget_seconds, money
-from aha.plan.prediction import lines_of
+from aha.plan.prediction import lines_before, lines_of
 from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
@@ -145,6 +145,9 @@ def start(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
         f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
     )
+    if (path / "prediction.json").is_file():
+        for line in lines_before(experiment.run.read("prediction.json"), seconds):
+            console.print(escape(line), soft_wrap=True)
     with watched(path, dash):
         finish(experiment.run_all(), cfg)
 

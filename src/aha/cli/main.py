@@ -42,6 +42,20 @@ def run() -> None:
     except AhaError as error:
         print(f"aha: {error}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if "aha.train.memory" not in sys.modules:
+            raise
+        from aha.train.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        print(
+            f"aha: {reason}; wanted room beside the weights; fix: half of --rollout.max_rows, "
+            "and see `aha plan`",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("aha: stopped", file=sys.stderr)
         sys.exit(130)

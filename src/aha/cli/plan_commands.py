@@ -24,7 +24,7 @@ def plan(
     cards
         a table of machines of your own, like aha/plan/cards.toml.
     mean_tokens
-        of a completion; half of rollout.max_new_tokens unless given.
+        of a completion; rollout.expected_tokens unless given, or a guess where that is 0.
     json
         print one JSON object.
     probe

@@ -1,16 +1,19 @@
-"""The table of `aha plan`."""
+"""The table of `aha plan`, and the plan in a line for a dry run."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 from aha.cli.recipes import find_recipe, parse_overrides
 from aha.core.config import RunConfig, load_config
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, ModelError
 from aha.plan.calibration import Calibration, read_calibration
-from aha.plan.cost import money
+from aha.plan.cost import budget_seconds, money
 from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
-from aha.plan.shapes import Shape, shape_of
+from aha.plan.prediction import lines_before
+from aha.plan.shapes import SMALL, Shape, shape_of
+from aha.plan.speed import expected_tokens
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
@@ -34,6 +37,26 @@ def calibration_for(
     return found
 
 
+def tell_plan(cfg: RunConfig, budget: str | None) -> None:
+    """What a run would take on this machine; on the error stream, as its config is on the other."""
+    from aha.train.device import choose_device, held_now
+    from aha.train.foresight import foresee
+    from aha.train.lengths import folder_at_hand
+
+    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
+    try:
+        shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
+    except ModelError as error:
+        print(f"no plan: {error}", file=sys.stderr)
+        return
+    device = choose_device(cfg.model.device, shape.parameters)
+    print(
+        *lines_before(foresee(cfg, shape, device, held=held_now()), seconds),
+        sep="\n",
+        file=sys.stderr,
+    )
+
+
 def print_plan(
     recipe: str,
     overrides: tuple[str, ...],
@@ -51,21 +74,27 @@ def print_plan(
     calibration = calibration_for(cfg, shape, probe, kept)
     if calibration:
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
-    plans = {name: estimate(cfg, shape, card, mean_tokens) for name, card in cards.items()}
-    shown = next(iter(plans.values()), None)
+    base = calibration.base_tokens_of(cfg) if calibration else 0.0
+    mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
+    plans = {name: estimate(cfg, shape, card, mean) for name, card in cards.items()}
+    shown = shown_of(plans, cards, shape)
     memory = shown.memory if shown else {}
     rows = [row_of(name, plan, cfg, shape, cards[name]) for name, plan in plans.items()]
     if as_json:
         gigabytes = {part: size / GB for part, size in memory.items()}
-        peak = shown.peak / GB if shown else None
+        peak, host = (shown.peak / GB, shown.host / GB) if shown else (None, None)
         facts = {"model": cfg.model.path, "parameters": shape.parameters, "prices_as_of": as_of}
-        print(json.dumps(facts | {"memory_gb": gigabytes, "peak_gb": peak, "cards": rows}))
+        facts |= {"mean_tokens": mean, "mean_tokens_from": source}
+        facts |= {"memory_gb": gigabytes, "peak_gb": peak, "host_gb": host, "cards": rows}
+        print(json.dumps(facts))
         return
     print(f"{cfg.model.path}: {shape.parameters / 1e6:,.1f} M parameters, {cfg.steps} steps")
     for part, size in memory.items():
         print(f"  {part:<20}{size / GB:>9.3f} GB")
     if shown:
         print(f"  {'peak':<20}{shown.peak / GB:>9.3f} GB")
+    if shown and shown.host:
+        print(f"  {'in host memory':<20}{shown.host / GB:>9.3f} GB")
     for line in calibration.lines() if calibration else []:
         print(line)
     print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>10}{'hours':>9}{'kWh':>9}{'price':>13}")
@@ -77,11 +106,18 @@ def print_plan(
             + (f"  fits with {row['advice']}" if row["advice"] else "")
         )
     print(
-        f"\nfrom shapes alone, prices of {as_of}; completions of "
-        f"{mean_tokens or cfg.rollout.max_new_tokens / 2:.0f} tokens are assumed "
-        "(--mean-tokens), with looks and both tests; "
+        f"\nfrom shapes alone, prices of {as_of}; completions of {mean:.0f} tokens are assumed "
+        f"({source}), with looks and both tests; "
         + (f"{HERE!r} is measured, the other rows are not" if calibration else NOT_MEASURED)
     )
+
+
+def shown_of(plans: dict[str, Plan], cards: dict[str, Card], shape: Shape) -> Plan | None:
+    """The plan whose memory is listed: this machine's, or that of the kind that would be taken."""
+    if HERE in plans:
+        return plans[HERE]
+    wanted = [name for name in plans if cards[name].cpu == (shape.parameters < SMALL)]
+    return plans[next(iter(wanted or plans))] if plans else None
 
 
 def row_of(name: str, plan: Plan, cfg: RunConfig, shape: Shape, card: Card) -> dict:

@@ -2,71 +2,122 @@
 
 import dataclasses
 import json
+import os
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
+from aha.cli.ordering import Order, priced
 from aha.core.errors import ConfigError
 from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import Decoder
 from aha.model.weights import load_weights, save_model
-from aha.plan.cost import MACHINES, Cost
+from aha.plan.cost import MACHINES, Cost, money
+from aha.plan.estimate import load_cards
+from aha.plan.prediction import card_for
+from aha.plan.pretraining import WRITERS
+from aha.plan.speed import Card
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
-from aha.store.run import environment
-from aha.tasks.mix import TraceMix
+from aha.store.run import cpu_name, environment
+from aha.train.device import PeakMemory, choose_device
 from aha.train.loop import Interrupt, drive
-from aha.train.pretrain import PretrainConfig, Pretrainer, PretrainReport
+from aha.train.pretrain import Pretrainer, PretrainReport
 
-SAVE_EVERY = 500  # updates
-TELL_EVERY = 50
+SAVE_EVERY_S = 120.0
+TELL_EVERY = 50  # updates
 
 
-def parse_mix(text: str) -> TraceMix:
-    """ "backtrack=0,search=0.2" on top of the defaults."""
-    known = {field.name: field.type for field in dataclasses.fields(TraceMix)}
-    changes = {}
-    for pair in filter(None, text.split(",")):
-        name, equals, value = pair.partition("=")
-        if name not in known or name == "numbers" or not equals:
-            raise ConfigError(f"mix {pair!r}", f"rate=value with one of {', '.join(known)}")
-        try:
-            changes[name] = int(value) if known[name] is int else float(value)
-        except ValueError:
-            raise ConfigError(f"mix {pair!r}", "a number") from None
-    return dataclasses.replace(TraceMix(), **changes)
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where a base is computed, with how many processes that write for it, and what an hour of it
+    costs; `card` is its row of cards.toml, or None where it has none."""
+
+    device: torch.device
+    name: str
+    writers: int
+    usd_per_hour: float
+    watts: float
+    card: Card | None
+
+    @classmethod
+    def of(
+        cls, device: str, writers: int | None, usd_per_hour: float | None, watts: float | None
+    ) -> "Machine":
+        """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
+        so the CPU serves no model quicker. Apple's has not been tried with bf16 and Muon."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = choose_device(device, 0, "device")  # named by now: the size does not matter
+        gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
+        if writers is None:
+            writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0
+        row = row_of(gpu)
+        price, power = cost_of(gpu, row, usd_per_hour, watts)
+        card = row and priced(row, price, power)
+        return cls(found, gpu or cpu_name(), writers, price, power, card)
+
+
+def row_of(gpu: str | None) -> Card | None:
+    """The row of cards.toml for a GPU of this name, or for the CPU."""
+    _, cards = load_cards()
+    return cards.get(card_for(gpu, cards) if gpu else "cpu-2-cores")
+
+
+def cost_of(
+    gpu: str | None, row: Card | None, usd_per_hour: float | None, watts: float | None
+) -> tuple[float, float]:
+    """(USD an hour, watts): those that are given, else those of a rented CPU or of the GPU's row.
+    Raises `ConfigError` for a GPU without a row: another machine's price would be no price."""
+    if gpu and not row and (usd_per_hour is None or watts is None):
+        raise ConfigError(
+            f"{gpu}, which the table of prices does not know",
+            "what an hour of the machine costs (0 if it is yours) and its power",
+            "--usd-per-hour 0.4 --watts 300",
+        )
+    known = (row.usd_per_hour, row.watts) if gpu and row else MACHINES["cloud-2vcpu"]
+    given = (usd_per_hour, watts)
+    price, power = (
+        mine if mine is not None else its for mine, its in zip(given, known, strict=True)
+    )
+    return price, power
 
 
 class Progress:
-    """Prints a line every so many updates and saves now and then."""
+    """Prints a line every so many updates and saves now and then. What was spent before a pause,
+    perhaps on another machine, is carried along."""
 
-    def __init__(self, trainer: Pretrainer, out: Path, started: float, before_s: float):
-        self.trainer, self.out = trainer, out
-        self.started, self.before_s = started, before_s
-        self.losses: list[float] = []
+    def __init__(self, trainer: Pretrainer, out: Path, machine: Machine, before: Cost):
+        self.trainer, self.out, self.machine, self.before = trainer, out, machine, before
+        self.started = self.saved = time.perf_counter()
+        self.losses: list[torch.Tensor] = []
 
     @property
-    def elapsed_s(self) -> float:
-        return self.before_s + time.perf_counter() - self.started
+    def cost(self) -> Cost:
+        seconds = time.perf_counter() - self.started
+        own = Cost.of(seconds, self.machine.usd_per_hour, self.machine.watts)
+        before = self.before
+        return Cost(before.seconds + own.seconds, before.usd + own.usd, before.kwh + own.kwh)
 
     def __call__(self, report: PretrainReport) -> None:
         self.losses.append(report.loss)
         if report.step % TELL_EVERY == 0:
-            speed = report.seen / self.elapsed_s
+            loss = torch.stack(self.losses).mean().item()  # a GPU is waited for here alone
+            speed = report.seen / self.cost.seconds
             left = (self.trainer.cfg.tokens - report.seen) / speed
-            loss = sum(self.losses) / len(self.losses)
             print(
                 f"{report.step:>6}  loss {loss:.4f}  {report.seen / 1e6:7.2f} M tokens  "
                 f"{speed:6.0f} tok/s  left {left / 60:.1f} min",
                 flush=True,
             )
             self.losses = []
-        if report.step % SAVE_EVERY == 0:
+        if time.perf_counter() - self.saved > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
         trainer = self.trainer
-        state = trainer.state_dict() | {"elapsed_s": self.elapsed_s}
+        state = trainer.state_dict() | {"cost": dataclasses.asdict(self.cost)}
         save_checkpoint(
             self.out / "checkpoints",
             trainer.step_count,
@@ -74,54 +125,47 @@ class Progress:
             lambda folder: save_model(folder, trainer.decoder, trainer.tokenizer),
             keep_last=2,
         )
+        self.saved = time.perf_counter()
 
 
-def make_config(tokens: int, seed: int, mix: str, lr: float | None) -> PretrainConfig:
-    cfg = PretrainConfig(tokens=tokens, seed=seed, mix=parse_mix(mix))
-    return cfg if lr is None else dataclasses.replace(cfg, lr=lr)
-
-
-def pretrain_base(
-    out: Path, cfg: PretrainConfig, shape: dict[str, int], start: Path | None, dry_run: bool
-) -> None:
+def pretrain_base(order: Order, machine: Machine) -> None:
     """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
-    tokenizer = build_tokenizer()
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=shape["hidden"],
-        intermediate_size=shape["mlp"],
-        num_hidden_layers=shape["layers"],
-    )
-    decoder = Decoder(config)
-    settings = {
-        "model": config.to_hf(),
-        "pretraining": dataclasses.asdict(cfg),
-        "start": start and str(start),
-    }
-    print(json.dumps(settings | {"parameters": decoder.num_parameters()}, indent=2))
-    if dry_run:
-        return
-    began_in = keep_settings(out, settings)
-    decoder.initialise(torch.Generator().manual_seed(cfg.seed))
-    if start is not None:
-        load_weights(decoder, start)
-    trainer, before_s = Pretrainer(decoder, tokenizer, cfg), 0.0
+    out = order.out
+    decoder, tokenizer = Decoder(order.config), build_tokenizer()
+    print(json.dumps(order.settings | {"parameters": decoder.num_parameters()}, indent=2))
+    began_in = keep_settings(out, order.settings)
+    plan = machine.card and order.plan(machine.card, machine.writers)
+    if plan:
+        print(
+            f"planned on {machine.name}: {plan.tokens_per_s:,.0f} tok/s, "
+            f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
+        )
+    decoder.initialise(torch.Generator().manual_seed(order.cfg.seed))
     saved = checkpoints(out / "checkpoints")
+    if saved or order.start:
+        load_weights(decoder, saved[-1] if saved else order.start)
+    memory = PeakMemory(machine.device)
+    decoder.to(machine.device)
+    trainer = Pretrainer(decoder, tokenizer, order.cfg, machine.writers)
+    before = Cost(0.0, 0.0, 0.0)
     if saved:
-        load_weights(decoder, saved[-1])
         state = load_state(saved[-1])
-        before_s = state.pop("elapsed_s")
+        before = Cost(**state.pop("cost"))
         trainer.load_state_dict(state)
         print(f"going on from {saved[-1]}")
-    progress = Progress(trainer, out, time.perf_counter(), before_s)
-    with Interrupt() as stop:
+    progress = Progress(trainer, out, machine, before)
+    with closing(trainer), Interrupt() as stop:
         drive(trainer.steps(), [progress], stop)
     progress.save()
     if trainer.done:
         save_model(out / "model", decoder, tokenizer)
-        write_facts(
-            out / "model" / "pretraining.json", trainer, progress.elapsed_s, settings, began_in
-        )
+        # On a CPU that of the whole process, which the plan does not count.
+        facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
+        facts |= {"environment": began_in, **order.settings}
+        if plan:
+            facts["planned"] = dataclasses.asdict(plan.cost) | {"peak_bytes": plan.peak}
+        path = out / "model" / "pretraining.json"
+        path.write_text(json.dumps(facts, indent=2) + "\n")
         print(f"the model is in {out / 'model'}")
 
 
@@ -156,18 +200,14 @@ def flat(settings: dict, prefix: str = "") -> dict:
     return found
 
 
-def write_facts(
-    path: Path, trainer: Pretrainer, seconds: float, settings: dict, began_in: dict
-) -> None:
+def facts_of(trainer: Pretrainer, cost: Cost, machine: Machine) -> dict:
     """What the model card and every run that starts from this base will quote."""
-    cost = Cost.of(seconds, *MACHINES["cloud-2vcpu"])
-    facts = {
+    return {
         "tokens": trainer.seen,
         "steps": trainer.step_count,
-        "hours": seconds / 3600,
+        "hours": cost.seconds / 3600,
         "cost_usd": cost.usd,
         "kwh": cost.kwh,
-        "environment": began_in,
-        **settings,
+        "device": machine.name,
+        "writers": machine.writers,
     }
-    path.write_text(json.dumps(facts, indent=2) + "\n")

@@ -1,8 +1,9 @@
 """`aha demo`, `aha train`, `aha pretrain`, `aha config show`."""
 
 from pathlib import Path
+from typing import Literal
 
-from aha.cli.app import Overrides, app, config_app
+from aha.cli.app import Amount, Count, Natural, Overrides, app, config_app
 from aha.cli.recipes import find_recipe, free_name, packaged_recipes, parse_overrides
 from aha.core.errors import ConfigError
 
@@ -64,7 +65,7 @@ def train(
         serve the dashboard while it runs, at a lower priority and for this machine alone; in a
         terminal it does, unless `--no-dash` says not to.
     dry_run
-        print the resolved config and leave.
+        print the resolved config, and the plan on the error stream, and leave.
     probe
         measure this machine before, half a minute at most, for the prediction the run is held to.
     calibration
@@ -97,11 +98,13 @@ def start_run(
 
     cfg = load_config(recipe, parse_overrides(overrides))
     if dry_run:
+        from aha.cli.planning import tell_plan
         from aha.train.experiment import check_names, task_of
 
         check_names(cfg)
         task_of(cfg)
         print(cfg.model_dump_json(indent=2))
+        tell_plan(cfg, budget)
         return
     from aha.cli.live import start
     from aha.cli.planning import calibration_for
@@ -116,33 +119,65 @@ def start_run(
 
 @app.command
 def pretrain(
-    out: Path = Path("runs/pretrain"),
+    out: Path | None = None,
     *,
-    tokens: int = 44_000_000,
+    shape: str = "tiny",
+    tokens: Count | None = None,
     seed: int = 0,
-    layers: int = 4,
-    hidden: int = 128,
-    mlp: int = 384,
+    layers: int | None = None,
+    hidden: int | None = None,
+    mlp: int | None = None,
+    batch_tokens: Count | None = None,
+    shard_documents: Count | None = None,
     mix: str = "",
-    lr: float | None = None,
+    lr: Amount | None = None,
     start: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    writers: Natural | None = None,
+    usd_per_hour: Amount | None = None,
+    watts: Amount | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Pre-train a tiny base from nothing on the project's own traces; resumes where it stopped.
+    """Pre-train a base from nothing on the project's own traces; resumes where it stopped.
 
     Parameters
     ----------
     out
-        folder of the model and its state.
-    tokens
-        tokens of documents to read.
+        folder of the model and its state; runs/pretrain, or runs/base-10m for that shape.
+    shape
+        "tiny" (aha-tiny's, for two CPU cores) or "10m" (ten million parameters, for a GPU), with
+        its corpus and rates; a flag changes one of them.
+    batch_tokens
+        tokens of an update, padding counted.
+    shard_documents
+        documents that are written, sorted by length and shuffled together.
     mix
         rates of the corpus to change, as in "backtrack=0,search=0.2".
+    lr
+        Muon's learning rate, of the matrices.
+    start
+        model folder whose weights it starts from, in place of random ones.
+    device
+        auto: a CUDA GPU where there is one.
+    writers
+        processes that write documents ahead; on a CPU none, beside a GPU one a spare core, up to 8.
+    usd_per_hour
+        of the machine; by default as two cloud cores, or as the GPU in cards.toml; `watts` too.
+    dry_run
+        print the settings and what they take on a table of machines, and leave.
     """
-    from aha.cli.pretraining import make_config, pretrain_base
+    from aha.cli.ordering import make_order, print_base_plan
 
-    cfg = make_config(tokens, seed, mix, lr)
-    pretrain_base(out, cfg, {"layers": layers, "hidden": hidden, "mlp": mlp}, start, dry_run)
+    sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
+    changes = {"tokens": tokens, "seed": seed, "lr": lr}
+    changes |= {"batch_tokens": batch_tokens, "shard_documents": shard_documents}
+    order = make_order(shape, out, sizes, changes, mix, start)
+    if dry_run:
+        print_base_plan(order, writers, usd_per_hour, watts)
+        return
+    from aha.cli.pretraining import Machine, pretrain_base
+
+    pretrain_base(order, Machine.of(device, writers, usd_per_hour, watts))
 
 
 @config_app.command

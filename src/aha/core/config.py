@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a CUDA GPU for all but tiny models
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU for all but tiny models
     lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
     lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
 
@@ -51,10 +51,12 @@ class RolloutSection(Section):
     prompts: int = Field(32, ge=1)  # P, problems of a step
     group_size: int = Field(16, ge=1)  # G, completions of each
     max_new_tokens: int = Field(320, ge=1)
+    expected_tokens: float = Field(0.0, ge=0.0)  # plan: mean of a run as measured; 0 = not known
     temperature: float = Field(1.0, gt=0.0, le=10.0)
     max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
-    loop: Literal["auto", "compiled", "torch"] = "auto"  # auto: in C, on a CPU with a compiler
+    # auto: in C on a CPU with a compiler, CUDA graphs on a GPU
+    loop: Literal["auto", "compiled", "graphs", "torch"] = "auto"
     engine: Literal["native", "vllm"] = "native"  # vllm: a GPU, and the extra [vllm]
     memory_share: float = Field(0.4, gt=0.0, lt=1.0)  # vllm: of the GPU, while it generates
 
@@ -113,6 +115,9 @@ class OptimSection(Section):
     grad_clip: float = Field(1.0, gt=0.0)
     micro_batch_tokens: int = Field(4_096, ge=1)  # padding counted; few fit a cache, many a GPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
+    # Adam's moments; cpu: with gradients and float32 weights in the machine's memory; 8bit: the
+    # extra [8bit]
+    state: Literal["device", "cpu", "8bit"] = "device"
     recompute: bool = False  # activations again in the backward pass: a third slower, less memory
 
 
@@ -156,6 +161,7 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
     raw = read_toml(recipe) if recipe else {}
     forget_other_task(raw, (overrides or {}).get("task.name"))
+    forget_other_length(raw, overrides or {})
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
     correct_strangers(raw)
@@ -176,6 +182,15 @@ def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
     if name != section.get("name", TaskSection.model_fields["name"].default):
         shared = ("template", "grade_seconds")
         raw["task"] = {key: section[key] for key in shared if key in section}
+
+
+def forget_other_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """How long completions were was measured with the recipe's own base, task and limit."""
+    section = raw.get("rollout", {})
+    keys = [key.replace("-", "_") for key in overrides]
+    other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
+    if other and isinstance(section, dict):
+        raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
 
 
 def correct_strangers(raw: dict[str, Any]) -> None:
@@ -240,11 +255,24 @@ def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work, with the reason."""
     check_algo(cfg)
     check_engine(cfg)
+    expected, limit = cfg.rollout.expected_tokens, cfg.rollout.max_new_tokens
+    if expected > limit:
+        raise ConfigError(
+            f"rollout.expected_tokens {expected:g} of at most {limit}",
+            "the mean length of completions, or 0 where it is not known",
+            "--rollout.expected_tokens 0",
+        )
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
             "a rank for them",
             "--model.lora_rank 16",
+        )
+    if cfg.optim.state == "cpu" and cfg.model.lora_rank:
+        raise ConfigError(
+            "optim.state 'cpu' beside adapters, whose state is small",
+            "'device'",
+            "--optim.state device",
         )
     if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
         raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")

@@ -72,8 +72,8 @@ def find_template(folder: Path, settings: dict) -> str | None:
         return path.read_text(encoding="utf-8")
     found = settings.get("chat_template")
     if isinstance(found, list):  # several by name
-        named = {entry.get("name"): entry.get("template") for entry in found}
-        found = named.get("default")
+        pairs = [entry for entry in found if isinstance(entry, dict)]
+        found = {entry.get("name"): entry.get("template") for entry in pairs}.get("default")
     return found if isinstance(found, str) else None
 
 
@@ -89,13 +89,13 @@ def render(template: str, messages: list[dict[str, str]], settings: dict) -> str
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = complain
     special = ("bos_token", "eos_token", "pad_token", "unk_token")
-    names = {key: text_of(settings[key]) for key in special if settings.get(key)}
     try:
+        names = {key: text_of(settings[key]) for key in special if settings.get(key)}
         return environment.from_string(template).render(
             messages=messages, add_generation_prompt=True, **names
         )
-    except (TemplateError, TypeError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # a stranger's program fails as it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"the model's chat template: {reason}",
             "one that renders a system and a user message",

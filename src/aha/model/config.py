@@ -23,6 +23,11 @@ SIZES = (
 )
 
 
+# Beside the sizes.
+NUMBERS = {"num_key_value_heads", "max_position_embeddings", "head_dim", "rope_theta"}
+NUMBERS |= {"rms_norm_eps"}
+
+
 @dataclass(frozen=True)
 class Family:
     """What a `model_type` stands for. `left_out` is what a config.json means that leaves a key
@@ -128,7 +133,7 @@ class ModelConfig:
     def from_hf(cls, raw: dict) -> "ModelConfig":
         """From the content of a `config.json`; refuses what this decoder would compute wrongly."""
         name = raw.get("model_type")
-        if name not in FAMILIES:
+        if not isinstance(name, str) or name not in FAMILIES:
             raise NotOurs(
                 f"model_type {name!r}",
                 f"a model folder of the family {', '.join(FAMILIES)}",
@@ -138,12 +143,17 @@ class ModelConfig:
         given = {key: value for key, value in given.items() if value is not None}
         refuse_the_unknown(given)
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+        if not isinstance(rope, dict):
+            raise ModelError(f"config.json with rope scaling {rope!r}", "an object, or null")
         given = {"rope_theta": rope.get("rope_theta"), "tie_word_embeddings": False, **given}
         known = {f.name for f in fields(cls)}
         found = {key: value for key, value in given.items() if key in known and value is not None}
         missing = [key for key in SIZES if not isinstance(found.get(key), int)]
         if missing:
             raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
+        for key in NUMBERS & found.keys():
+            if type(found[key]) not in (int, float) or found[key] <= 0:
+                raise ModelError(f"config.json with {key} {found[key]!r}", "a number above 0")
         found.setdefault("num_key_value_heads", found["num_attention_heads"])
         found["rope_scaling"] = read_scaling(rope, found["max_position_embeddings"])
         if name == "mistral" and "sliding_window" in given:
@@ -211,7 +221,8 @@ def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
         "original_max_position_embeddings": positions,
         **{f.name: rope[f.name] for f in fields(Llama3Scaling) if f.name in rope},
     }
-    if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)):
+    plain = all(type(value) in (int, float) and value > 0 for value in numbers.values())
+    if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)) or not plain:
         raise NotOurs(
             f"rope scaling {dict(rope)}", "plain rotary positions, or 'llama3' with its factors"
         )

@@ -1,45 +1,107 @@
 """The decoder one token at a time: the same weights and maths as `Decoder.hidden`, over a cache.
 
-`InferenceWeights` fuses and casts the weights once per version; `prefill` reads prompts, `step`
-adds one token to every row. Which rows exist, and when they end, is the engine's business.
+`InferenceWeights` fuses and casts the weights once per version, or shares those that are frozen
+beside adapters; `prefill` reads prompts, `step` adds one token to every row. Which rows exist, and
+when they end, is the engine's business.
 
 Shapes: B rows, P prompts, T tokens, S cache positions, L layers, H heads, K key-value heads,
 D head size, C hidden size, V vocabulary.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from aha.model import ops
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import Decoder, Layer, ModelConfig
+
+
+@dataclass
+class FusedLayer:
+    """One layer's matrices, the norms before them and the adapter's part in them."""
+
+    qkv: torch.Tensor
+    bias: torch.Tensor | None
+    out: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    head_norms: torch.Tensor | None  # [H + K, D], of queries and keys
+
+    @classmethod
+    def of(cls, layer: Layer, dtype: torch.dtype) -> "FusedLayer":
+        # Cloned: where the type is the same already, `.to` hands over the parameter itself, and
+        # an optimiser step would reach into a copy that is meant to be a version behind.
+        fused = layer.fused_weights(dtype, merged=True)
+        own = [weight if weight is None else weight.clone() for weight in fused]
+        return cls(*own, layer.self_attn.head_norms(dtype))
+
+    def read(self, normed):
+        """q, k and v side by side."""
+        return F.linear(normed, self.qkv, self.bias)
+
+    def mix(self, mixed):
+        return F.linear(mixed, self.out)
+
+    def think(self, normed):
+        return F.linear(ops.swiglu(F.linear(normed, self.gate_up)), self.down)
+
+
+class ApartLayer:
+    """The same of a layer whose weights are frozen beside an adapter: they are shared, not copied,
+    and the adapter, which is copied, adds its part as it does in training."""
+
+    def __init__(self, layer: Layer, dtype: torch.dtype):
+        self.layer, self.lora = layer, copy.deepcopy(layer.lora)
+        self.head_norms = layer.self_attn.head_norms(dtype)
+
+    def read(self, normed):
+        attention = self.layer.self_attn
+        read = normed * self.layer.input_layernorm.weight
+        q = attention.q_proj(read) * attention.query_scale
+        plain = torch.cat([q, attention.k_proj(read), attention.v_proj(read)], -1)
+        return plain + self.lora.qkv(normed, self.layer)
+
+    def mix(self, mixed):
+        return self.layer.self_attn.o_proj(mixed) + self.lora.apart(["o_proj"], mixed)
+
+    def think(self, normed):
+        mlp, read = self.layer.mlp, normed * self.layer.post_attention_layernorm.weight
+        wide = torch.cat([mlp.gate_proj(read), mlp.up_proj(read)], -1)
+        narrow = ops.swiglu(wide + self.lora.gate_up(normed, self.layer))
+        return mlp.down_proj(narrow) + self.lora.apart(["down_proj"], narrow)
 
 
 @dataclass
 class InferenceWeights:
-    """A frozen copy of a decoder in the type and shape that generation wants."""
+    """A decoder in the type and shape that generation wants; no update reaches it."""
 
     config: ModelConfig
     embedding: torch.Tensor
-    layers: list[tuple[torch.Tensor | None, ...]]  # as Layer.fused_weights; no bias is None
-    head_norms: list[torch.Tensor | None]  # [H + K, D], of queries and keys
+    layers: list[FusedLayer] | list[ApartLayer]
     head: torch.Tensor
+    norm: torch.Tensor | None  # before the head, where it is not in the head
     cos: torch.Tensor
     sin: torch.Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, decoder: Decoder, dtype: torch.dtype) -> "InferenceWeights":
-        cos, sin = decoder.rope_tables(dtype)
-        # Cloned: where the type is the same already, `.to` hands over the parameter itself, and
-        # an optimiser step would reach into a copy that is meant to be a version behind.
-        body = decoder.model
-        fused = (layer.fused_weights(dtype, merged=True) for layer in body.layers)
-        layers = [tuple(w if w is None else w.clone() for w in layer) for layer in fused]
-        norms = [layer.self_attn.head_norms(dtype) for layer in body.layers]
-        embedding = body.embed_tokens.weight.to(dtype, copy=True)
-        return cls(decoder.config, embedding, layers, norms, decoder.head(dtype), cos, sin)
+    def of(cls, decoder: Decoder, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
+        """`share`: what is frozen beside adapters is not copied, if it has this type."""
+        config, body, (cos, sin) = decoder.config, decoder.model, decoder.rope_tables(dtype)
+        embedding = body.embed_tokens.weight
+        if share and decoder.adapter is not None and embedding.dtype == dtype:
+            layers = [ApartLayer(layer, dtype) for layer in body.layers]
+            return cls(config, embedding, layers, decoder.head_weight, body.norm.weight, cos, sin)
+        layers = [FusedLayer.of(layer, dtype) for layer in body.layers]
+        embedding = embedding.to(dtype, copy=True)
+        return cls(config, embedding, layers, decoder.head(dtype), None, cos, sin)
+
+    def logits(self, x):
+        """[..., C] after the last layer -> [..., V] in float32."""
+        read = ops.rms_normalise(x, self.config.rms_norm_eps)
+        return F.linear(read if self.norm is None else read * self.norm, self.head).float()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,6 +123,8 @@ class KVCache:
     memory, where a slice of a larger cache would be copied at every token.
     """
 
+    block = BLOCK
+
     def __init__(self, weights: InferenceWeights, rows: int, capacity: int):
         config = weights.config
         shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
@@ -76,9 +140,11 @@ class KVCache:
     def reserve(self, positions: int) -> None:
         """Make room for rows of that length, if there is none yet."""
         if positions > self.capacity:
-            more = -(-positions // BLOCK) * BLOCK - self.capacity
-            self.keys = [F.pad(cached, (0, 0, 0, more)) for cached in self.keys]
-            self.values = [F.pad(cached, (0, 0, 0, more)) for cached in self.values]
+            more = -(-positions // self.block) * self.block - self.capacity
+            # One after the other: two whole caches at a time would be the peak of a rollout.
+            for cached in (self.keys, self.values):
+                for index in range(len(cached)):
+                    cached[index] = F.pad(cached[index], (0, 0, 0, more))
 
     def keep(self, rows: torch.Tensor) -> None:
         """Close the gaps: row i becomes what row `rows[i]` was; `rows` is increasing."""
@@ -112,10 +178,10 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
     cos, sin = weights.cos[:T], weights.sin[:T]
     eps = config.rms_norm_eps
     x = F.embedding(tokens_PT.to(device), weights.embedding)
-    for index, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(weights.layers):
-        qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias)
+    for index, layer in enumerate(weights.layers):
+        qkv = layer.read(ops.rms_normalise(x, eps))
         qk, v = qkv.view(P, T, -1, D).split([H + K, K], 2)
-        q, k = normed_heads(weights, index, qk).transpose(1, 2).split([H, K], 1)
+        q, k = normed_heads(layer, qk, eps).transpose(1, 2).split([H, K], 1)
         v = v.transpose(1, 2)
         cache.keys[index].copy_(ops.rotate(k, cos, sin))
         cache.values[index].copy_(v)
@@ -127,10 +193,10 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
             .transpose(1, 2)
             .reshape(P, T, H * D)
         )
-        x = x + F.linear(mixed, out)
-        x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
+        x = x + layer.mix(mixed)
+        x = x + layer.think(ops.rms_normalise(x, eps))
     last = x[torch.arange(P, device=device), lengths - 1]
-    return F.linear(ops.rms_normalise(last, eps), weights.head).float(), cache
+    return weights.logits(last), cache
 
 
 @torch.no_grad()
@@ -147,27 +213,24 @@ def step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> t
     cos, sin = weights.cos[lengths].unsqueeze(1), weights.sin[lengths].unsqueeze(1)
     mask = length_mask(lengths, cache.capacity, weights.dtype)
     x = F.embedding(tokens_B, weights.embedding)
-    for index, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(weights.layers):
-        qkv = F.linear(ops.rms_normalise(x, eps), qkv_weight, qkv_bias).view(B, -1, D)
-        qk = ops.rotate(normed_heads(weights, index, qkv[:, : H + K]), cos, sin)
+    for index, layer in enumerate(weights.layers):
+        qkv = layer.read(ops.rms_normalise(x, eps)).view(B, -1, D)
+        qk = ops.rotate(normed_heads(layer, qkv[:, : H + K], eps), cos, sin)
         keys, values = cache.keys[index], cache.values[index]
         keys[rows, :, lengths] = qk[:, H:]
         values[rows, :, lengths] = qkv[:, H + K :]
         q = qk[:, :H].reshape(B, K, H // K, D)
         scores = torch.matmul(q, keys[:B].transpose(2, 3)).add_(mask)
         mixed = torch.matmul(torch.softmax(scores, -1), values[:B]).view(B, H * D)
-        x = x + F.linear(mixed, out)
-        x = x + F.linear(ops.swiglu(F.linear(ops.rms_normalise(x, eps), gate_up)), down)
+        x = x + layer.mix(mixed)
+        x = x + layer.think(ops.rms_normalise(x, eps))
     cache.lengths[:B] += 1
-    return F.linear(ops.rms_normalise(x, eps), weights.head).float()
+    return weights.logits(x)
 
 
-def normed_heads(weights: InferenceWeights, index: int, qk: torch.Tensor) -> torch.Tensor:
-    """Queries and keys [..., H + K, D] after the norms of layer `index`, if it has any."""
-    norms = weights.head_norms[index]
-    if norms is None:
-        return qk
-    return ops.rms_normalise(qk, weights.config.rms_norm_eps) * norms
+def normed_heads(layer: FusedLayer | ApartLayer, qk: torch.Tensor, eps: float) -> torch.Tensor:
+    """Queries and keys [..., H + K, D] after the layer's norms, if it has any."""
+    return qk if layer.head_norms is None else ops.rms_normalise(qk, eps) * layer.head_norms
 
 
 def length_mask(lengths: torch.Tensor, S: int, dtype: torch.dtype) -> torch.Tensor:

@@ -40,7 +40,7 @@ def folder_of(name: str, **where) -> Path:
         raise ModelError(
             f"no folder {name!r}, and the hub gave no model of that name: {reason}",
             "a model folder, a run folder, or a name on the hub and a network",
-            f"huggingface-cli download {name}, where there is a network",
+            f"hf download {name}, where there is a network",
         ) from error
 
 

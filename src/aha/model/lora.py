@@ -182,6 +182,9 @@ def read_adapter_config(folder: Path) -> dict:
             )
     if not isinstance(config.get("r"), int) or config["r"] < 1:
         raise ModelError(f"{folder / CONFIG}: r {config.get('r')!r}", "a rank of at least 1")
+    alpha = config.setdefault("lora_alpha", 8)  # as PEFT has it
+    if type(alpha) not in (int, float):
+        raise ModelError(f"{folder / CONFIG}: lora_alpha {alpha!r}", "a number")
     return config
 
 
@@ -189,5 +192,5 @@ def load_adapter(decoder: Decoder, folder: Path) -> None:
     """Fill the decoder's adapters from a folder; names and shapes must match."""
     config = read_adapter_config(folder)
     for layer in decoder.model.layers:
-        layer.lora.scale = config.get("lora_alpha", 8) / config["r"]
+        layer.lora.scale = config["lora_alpha"] / config["r"]
     TensorFiles([folder / WEIGHTS]).fill(peft_names(decoder), folder)

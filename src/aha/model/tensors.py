@@ -96,3 +96,10 @@ class TensorFiles:
         with torch.no_grad():
             for name, tensor in wanted.items():
                 tensor.copy_(self.places[name].get_tensor(name))
+                # The sum shows it, and costs no second tensor.
+                if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+                    raise ModelError(
+                        f"{name} in {folder} holds what is no number (NaN or infinite)",
+                        "finite weights",
+                        "another copy of the model, or an earlier checkpoint of the run",
+                    )

@@ -160,7 +160,8 @@ class Tokenizer:
         settings, *others = (
             read_object(folder / name) if (folder / name).is_file() else {} for name in names
         )
-        first, pad = (_name(settings.get(key)) for key in ("eos_token", "pad_token"))
+        where = folder / names[0]
+        first, pad = (_name(settings.get(key), key, where) for key in ("eos_token", "pad_token"))
         stop: list[str | int] = [first] if first else []
         for name, other in zip(names[1:], others, strict=True):
             stop += _stop_ids(other.get("eos_token_id"), fast, folder / name)
@@ -180,8 +181,12 @@ def _stop_ids(found, fast: FastTokenizer, where: Path) -> list[int]:
     return ids
 
 
-def _name(token) -> str | None:
-    return token["content"] if isinstance(token, dict) else token
+def _name(token, key: str, where: Path) -> str | None:
+    """A token's text, written plainly, as an object, or null."""
+    text = token.get("content") if isinstance(token, dict) else token
+    if text is None and token is None or isinstance(text, str):
+        return text
+    raise ModelError(f"{where}: {key} {token!r:.60}", "a token's text, or null", "correct it")
 
 
 def build_tokenizer() -> Tokenizer:

@@ -8,11 +8,28 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Training, Writing
 
 LEAST = 0.02  # of a measurement's time belongs to every part of it, whatever noise says
+
+
+@dataclass(frozen=True)
+class BaseLength:
+    """How long completions of the base are, and what exactly it was asked."""
+
+    asked: str
+    tokens: float  # of a completion on average
+    completions: int
+
+    @staticmethod
+    def question(cfg: RunConfig) -> str:
+        """All that this length depends on, as one line; `grade_seconds` may change."""
+        task = cfg.task.model_dump(mode="json", exclude={"grade_seconds"})
+        rollout = cfg.rollout.model_dump(include={"max_new_tokens", "temperature"})
+        return json.dumps({"model": cfg.model.path, **task, **rollout}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,22 @@ class Calibration:
     training_s: float
     seconds: float  # that measuring took
     measured: str  # when, ISO
+    assumed: tuple[str, ...] = ()  # parts that there was no time for, in words
+    base: BaseLength | None = None
+
+    @property
+    def called(self) -> str:
+        """The machine, and what of it is not measured."""
+        return self.machine + (f", {self.not_measured}" if self.assumed else "")
+
+    @property
+    def not_measured(self) -> str:
+        return f"not measured in time, assumed: {', '.join(self.assumed)}"
+
+    def base_tokens_of(self, cfg: RunConfig) -> float:
+        """Mean length of what this recipe's base writes; 0 where something else was asked."""
+        same = self.base and self.base.asked == BaseLength.question(cfg)
+        return self.base.tokens if same else 0.0
 
     def card(self, usd_per_hour: float, watts: float) -> Card:
         """The machine with its measured shares: on it the formulas of `aha.plan.speed` give back
@@ -94,6 +127,10 @@ class Calibration:
         """What was measured, for people."""
         (short, short_s), (long, long_s) = self.writings
         part = "" if self.whole else f", {self.shape.L} layers and {self.shape.V:,} words of it"
+        more = [f"  {self.not_measured}"] if self.assumed else []
+        if self.base:
+            text = f"  {self.base.completions} completions of the base: {self.base.tokens:.0f}"
+            more.append(f"{text} tokens on average")
         return [
             f"measured on {self.machine}, {self.device}, {self.threads} threads, {self.dtype}, "
             f"in {self.seconds:.0f} s with the shape of {self.model}{part}",
@@ -102,6 +139,7 @@ class Calibration:
             f"  generation {short.tokens / short_s:,.0f} tok/s at a context of "
             f"{short.context:.0f}, {long.tokens / long_s:,.0f} at {long.context:.0f}; training "
             f"{self.training.tokens / self.training_s:,.0f} tok/s at {self.training.length:.0f}",
+            *more,
         ]
 
     def write(self, path: Path) -> None:
@@ -117,9 +155,12 @@ def read_calibration(path: Path) -> Calibration:
     """What `write` wrote. Raises `ConfigError` for anything else."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = {"assumed": (), "base": None} | raw
         assert raw.keys() == {field.name for field in fields(Calibration)}
         raw |= {"shape": Shape(**raw["shape"]), "training": Training(**raw["training"])}
         raw["writings"] = tuple((Writing(**work), float(s)) for work, s in raw["writings"])
+        raw["assumed"] = tuple(map(str, raw["assumed"]))
+        raw["base"] = raw["base"] and BaseLength(**raw["base"])
         found = Calibration(**raw)
         card = found.card(0.0, 0.0)
         assert len(found.writings) == 2 and min(card.train, card.decode, card.generate) > 0

@@ -1,10 +1,11 @@
 """What a recipe needs on a machine, from shapes alone: memory by part, time, energy, money.
 
 As this program trains: weights, gradients and Adam's two moments in float32 (with adapters: frozen
-weights in bf16, and those of the adapters alone), arithmetic in bf16, log-probs in chunks. Memory
-is what tensors hold at the peak, plus a reserve for the libraries. Time is in `aha.plan.speed`, at
-the shares that cards.toml says or a calibration has measured; no figure for a GPU has been compared
-with a measurement yet.
+weights in bf16, and those of the adapters alone; with optim.state "cpu" in the machine's own
+memory), arithmetic in bf16, log-probs in chunks. The engine's copy of the weights exists while it
+generates. Memory is what tensors hold at the peak, plus a reserve for the libraries. Time is in
+`aha.plan.speed`, at the shares that cards.toml says or a calibration has measured; no figure for a
+GPU has been compared with a measurement yet.
 """
 
 import math
@@ -24,6 +25,11 @@ RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between t
 ATTENTION_BLOCK = 64  # positions: aha.model.ops works through the causal half in such blocks
 LOGITS_CHUNK = 2**25  # logits held at once: aha.model.logprobs
 UPDATE_BYTES = 28  # of a weight that trains: all four in float32 are read, three are written
+MOMENTS = {"device": 8.0, "cpu": 0.0, "8bit": 2 * (1 + 4 / 256)}  # bytes a weight, on the device
+HOST_BYTES = 16.0  # of a weight whose state is in the machine's memory
+DRAWING = 5  # numbers of each word that drawing a token holds at once, in float32
+# Of an ordinary machine, assumed: its memory, and the way to its GPU, in bytes/s.
+HOST_RATE, BUS_RATE = 20e9, 12e9
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,15 @@ class Plan:
     looks_s: float  # at validation problems, in the whole run
     tests_s: float  # before and after
     cost: Cost  # of all that
+    host: float = 0.0  # bytes of the machine's own memory, where the optimiser's state is there
 
     @property
     def peak(self) -> float:
         """Generation and training take turns: the larger of the two, and what always stays."""
-        stays = sum(self.memory[key] for key in STAYS)
-        training = sum(self.memory[key] for key in TRAINING)
-        return stays + max(training, self.memory["kv cache"])
+        stays, training, generation = (
+            sum(self.memory[key] for key in keys) for keys in (STAYS, TRAINING, GENERATION)
+        )
+        return stays + max(training, generation)
 
     @property
     def tokens_per_s(self) -> float:
@@ -60,7 +68,8 @@ class Plan:
 
 
 TRAINING = ("gradients", "folded weights", "activations", "logits")
-STAYS = ("weights", "optimiser", "generation weights", "reference")
+GENERATION = ("generation weights", "kv cache", "drawing")
+STAYS = ("weights", "optimiser", "reference")
 
 
 def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
@@ -83,8 +92,7 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
 def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None = None) -> Plan:
     """The plan of a recipe for a model's shape on a card.
 
-    `mean_tokens` of a completion; half of the limit unless given, which is a guess: it depends on
-    what the model learns.
+    `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
     lengths = Lengths.of(cfg, mean_tokens)
     writing, training = rollout_of(cfg, lengths), training_of(cfg, lengths)
@@ -99,7 +107,7 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     train_s += update_seconds(cfg, shape, card)
     seconds = steps * (rollout_s + train_s) + looks_s + tests_s
     return Plan(
-        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template]),
+        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template], card.cpu),
         cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
         steps,
         rollout_s,
@@ -107,40 +115,66 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
         looks_s,
         tests_s,
         Cost.of(seconds, card.usd_per_hour, card.watts),
+        0.0 if card.cpu else host_bytes(cfg, shape),
     )
 
 
-def memory_of(cfg: RunConfig, shape: Shape, prompt: int) -> dict[str, float]:
+def memory_of(cfg: RunConfig, shape: Shape, prompt: int, cpu: bool = False) -> dict[str, float]:
     """Bytes by part."""
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     micro = max(cfg.optim.micro_batch_tokens, longest)
-    lora = bool(cfg.model.lora_rank)
+    lora, away = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
+    # Bytes of a weight that trains: rounded where its float32 is elsewhere.
+    own = 2.0 if away and cfg.optim.dtype != "float32" else 4.0
     frozen = 2.0 * shape.parameters if lora else 0.0
-    copies = 2 if cfg.algo.advantage == "gae" else 1  # the critic is a decoder of its own
     logits = min(micro * shape.V, LOGITS_CHUNK)
     head = 0 if lora or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
-    reference = 4.0 * (trained if lora else shape.parameters)  # frozen weights are shared
+    reference = trained if lora else shape.parameters  # frozen weights are shared
+    copies = 2 if cfg.algo.advantage == "gae" else 1  # the critic is a decoder of its own
+    # A gradient that leaves when it is whole: the largest one is that of the embedding.
+    gradients = shape.V * shape.C if away else trained * copies
     return {
-        "weights": frozen + 4.0 * trained * copies,
-        "gradients": 4.0 * trained * copies,
-        "optimiser": 8.0 * trained * copies,
-        "generation weights": 2.0 * shape.parameters,
-        "reference": 0.0 if cfg.algo.kl == "none" else reference,
-        "folded weights": folded_bytes(shape, cfg.optim.recompute, lora),
+        "weights": frozen + own * trained * copies,
+        "gradients": own * gradients,
+        "optimiser": MOMENTS[cfg.optim.state] * trained * copies
+        + (host_bytes(cfg, shape) if cpu else 0.0),
+        "reference": 0.0 if cfg.algo.kl == "none" else own * reference,
+        "folded weights": folded_bytes(shape, cfg.optim.recompute, 0.0 if lora else own),
         "activations": activation_bytes(shape, micro, longest, cfg.optim.recompute),
         # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
+        "generation weights": generation_bytes(shape, trained if lora and not cpu else 0),
         "kv cache": 2.0 * rows * longest * shape.kv_numbers,
+        "drawing": 4.0 * DRAWING * rows * shape.V,
     }
 
 
-def update_seconds(cfg: RunConfig, shape: Shape, card: Card) -> float:
-    """Of a step's updates: gradient, weight and both moments pass through memory."""
+def generation_bytes(shape: Shape, adapters: float) -> float:
+    """The engine's copy in bf16, the head apart from the embedding because a norm is folded in; on
+    a GPU it shares what is frozen beside adapters, and copies those."""
+    return 4.0 * adapters or 2.0 * (shape.parameters + shape.tied * shape.V * shape.C)
+
+
+def host_bytes(cfg: RunConfig, shape: Shape) -> float:
+    """Of the machine's own memory, beside what a process holds anyway."""
     copies = 2 if cfg.algo.advantage == "gae" else 1
-    count = cfg.algo.updates * copies * trained_parameters(cfg, shape)
-    return count * UPDATE_BYTES / (card.bandwidth * 1e9)
+    away = cfg.optim.state == "cpu"
+    return HOST_BYTES * copies * trained_parameters(cfg, shape) if away else 0.0
+
+
+def update_seconds(cfg: RunConfig, shape: Shape, card: Card) -> float:
+    """Of a step's updates: gradient, weight and both moments pass through memory. Where those are
+    the machine's own, each part's gradient goes there and is added to one in float32, and the
+    weights come back."""
+    copies = 2 if cfg.algo.advantage == "gae" else 1
+    trained = copies * trained_parameters(cfg, shape)
+    if cfg.optim.state != "cpu":
+        return cfg.algo.updates * trained * UPDATE_BYTES / (card.bandwidth * 1e9)
+    parts = training_of(cfg, Lengths.of(cfg)).parts
+    moving = (parts + cfg.algo.updates) * trained * (2 / BUS_RATE + 8 / HOST_RATE)
+    return moving + cfg.algo.updates * trained * UPDATE_BYTES / HOST_RATE
 
 
 def trained_parameters(cfg: RunConfig, shape: Shape) -> int:
@@ -160,22 +194,24 @@ def activation_bytes(shape: Shape, tokens: int, longest: int, recompute: bool = 
     return 2.0 * tokens * (layers + shape.C)
 
 
-def folded_bytes(shape: Shape, recompute: bool = False, frozen: bool = False) -> float:
-    """Matrices with the norms' weights folded in, in bf16, and, where they train, what was folded,
-    in float32."""
+def folded_bytes(shape: Shape, recompute: bool = False, unfolded: float = 4.0) -> float:
+    """Matrices with the norms' weights folded in, in bf16, and what was folded, at `unfolded` bytes
+    a number; frozen weights keep none of that."""
     q, kv = shape.H * shape.D, shape.K * shape.D
     folded = shape.C * (q + 2 * kv) + 2 * shape.C * shape.I
     others = shape.C * q + shape.C * shape.I
-    layer = (0.0 if frozen else 4.0) * folded + 2.0 * (folded + others)
+    layer = unfolded * folded + 2.0 * (folded + others)
     return (1 if recompute else shape.L) * layer + 2.0 * shape.V * shape.C
 
 
 def advice(cfg: RunConfig, shape: Shape, card: Card) -> str:
     """The flags with which it fits, the mildest first, or that no setting does it."""
     longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
-    own = cfg.model.lora_rank
-    for recompute, rank in ((cfg.optim.recompute, own), (True, own), (True, own or 16)):
-        milder = {"optim.recompute": recompute, "model.lora_rank": rank}
+    own, state = cfg.model.lora_rank, cfg.optim.state
+    ladder = [(cfg.optim.recompute, state, own), (True, state, own)]
+    ladder += [] if own else [(True, "cpu", 0), (True, "device", 16)]
+    for recompute, state, rank in ladder:
+        milder = {"optim.recompute": recompute, "optim.state": state, "model.lora_rank": rank}
         milder = {key: value for key, value in milder.items() if value != value_of(cfg, key)}
         micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
         while micro > longest or rows > 8:

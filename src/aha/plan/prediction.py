@@ -5,14 +5,14 @@ twice: as it was made, and as it would have been with the length that was measur
 then is an error about speed.
 """
 
-from dataclasses import asdict
-from math import exp
+import math
+from dataclasses import asdict, dataclass, replace
 
 from aha.core.config import RunConfig
 from aha.plan.cost import Cost, money
-from aha.plan.estimate import GB, Plan, estimate
+from aha.plan.estimate import GB, Plan, advice, estimate
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Lengths, training_of
+from aha.plan.speed import Card, Lengths, expected_tokens, training_of
 
 # Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
 # bytes of a token that is kept as a record, and gaps in the heap. Those grow with every
@@ -22,33 +22,47 @@ LIBRARIES = 100e6
 RECORD = 100.0
 GAPS, GAPS_AFTER = 16.0, 120.0  # times the activations, micro-batches
 MAPPED = 32 * 2**20
+NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # where memory alone is asked for
+# With the micro-batch and the rows side by side.
+SHRINKS = ("activations", "logits", "kv cache", "drawing")
+FAR_OFF = 1 / 3  # of the shorter length: the recipe is worth mending
 
 
 def predict(
-    cfg: RunConfig, shape: Shape, card: Card | None, machine: str, measured: bool, held: float
+    cfg: RunConfig,
+    shape: Shape,
+    card: Card | None,
+    machine: str,
+    measured: bool,
+    held: float,
+    base_tokens: float = 0.0,
 ) -> dict:
     """prediction.json: memory by part, time and money of a run, from a plan that nobody has tuned
-    to it. `held` are the bytes that the process holds before it opens the model.
+    to it. `held` are the bytes that the process holds before it opens the model, `base_tokens`
+    the mean length of what the base writes, where that was measured.
 
     Without a card (a GPU that the table lacks) only the memory is foreseen.
     """
-    plan = estimate(cfg, shape, card or Card(0, 1, 1, 0, 0, 1, 1, 0))
+    mean, source = expected_tokens(cfg, base_tokens)
+    plan = estimate(cfg, shape, card or NO_CARD, mean)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
-        beside = process_bytes(cfg, shape, plan, held)
+        beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean))
         memory, peak = beside | memory, peak + sum(beside.values())
     told = {"machine": machine, "measured": measured, "card": card and asdict(card)}
-    told |= {"mean_tokens": Lengths.of(cfg).mean, "memory": memory, "peak_bytes": peak}
+    told |= {"mean_tokens": mean, "mean_tokens_from": source}
+    told |= {"memory": memory, "peak_bytes": peak}
     return told | (times(cfg, plan) if card else {})
 
 
-def process_bytes(cfg: RunConfig, shape: Shape, plan: Plan, held: float) -> dict[str, float]:
+def process_bytes(
+    cfg: RunConfig, shape: Shape, plan: Plan, held: float, lengths: Lengths
+) -> dict[str, float]:
     """What a CPU process holds beside the tensors of a plan."""
-    lengths = Lengths.of(cfg)
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     parts = plan.steps * training_of(cfg, lengths).parts
     small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
-    gaps = GAPS * plan.memory["activations"] * (1 - exp(-parts / GAPS_AFTER))
+    gaps = GAPS * plan.memory["activations"] * (1 - math.exp(-parts / GAPS_AFTER))
     return {
         "process": held + LIBRARIES,
         "records": RECORD * kept,
@@ -60,6 +74,7 @@ def times(cfg: RunConfig, plan: Plan) -> dict:
     """At the price and the power of the run itself, as its cost is counted."""
     cost = Cost.of(plan.cost.seconds, cfg.usd_per_hour, cfg.watts)
     return {
+        "steps": plan.steps,
         "rollout_s": plan.rollout_s,
         "train_s": plan.train_s,
         "training_s": plan.training_s,
@@ -89,9 +104,70 @@ def compare(
     return {
         "machine": told["machine"],
         "speeds_measured": told["measured"],
-        "mean_tokens": {"assumed": told["mean_tokens"], "measured": mean_tokens},
+        "mean_tokens": {
+            "assumed": told["mean_tokens"],
+            "from": told.get("mean_tokens_from", ""),
+            "measured": mean_tokens,
+        },
         "figures": figures,
     }
+
+
+def lines_before(told: dict, budget_s: float = math.inf) -> list[str]:
+    """What a run is planned to take, and how far a budget of so many seconds would bring it."""
+    times = ""
+    if told.get("seconds"):
+        minutes = f"{told['seconds'] / 60:,.1f} minutes with both tests"
+        times = f"{minutes}, {money(told['cost_usd'])}, "
+    lines = [
+        f"planned: {times}{told['peak_bytes'] / GB:.2f} GB at the peak; on {told['machine']}, "
+        f"completions of {told['mean_tokens']:.0f} tokens ({told['mean_tokens_from']})"
+    ]
+    if times and told["seconds"] > budget_s:
+        # The first of two tests is made before.
+        tests_s = told["seconds"] - told["training_s"]
+        done = max(0.0, (budget_s - tests_s / 2) / told["training_s"])
+        last = min(1.0, done) * told["steps"]
+        lines.append(f"the budget is less: it would end after about step {last:.0f}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Less memory than is planned. Hopeless: even with the smallest micro-batch."""
+
+    got: str
+    wanted: str
+    fix: str
+    hopeless: bool
+
+
+def shortage(cfg: RunConfig, shape: Shape, free: float, host: float | None) -> Shortage | None:
+    """What is wrong where a run needs more than `free` bytes; with the settings that fit. `host`:
+    what is free of the machine's own memory beside a GPU's; None where that is all there is."""
+    card = replace(NO_CARD, cpu=host is None)
+    plan = estimate(cfg, shape, card)
+    if host and plan.host > host:
+        return Shortage(
+            f"{plan.host / GB:.2f} GB of the machine's own memory planned for the optimiser's "
+            f"state, {host / GB:.2f} GB free",
+            "as much as is planned",
+            "--optim.state device, or adapters: --optim.state device --model.lora_rank 16",
+            True,
+        )
+    beside = process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg)) if card.cpu else {}
+    needed = plan.peak + sum(beside.values())
+    if needed <= free:
+        return None
+    least = {part: 0.0 if part in SHRINKS else size for part, size in plan.memory.items()}
+    libraries = LIBRARIES if card.cpu else 0.0
+    fits = advice(cfg, shape, replace(card, memory=max(0.0, free - libraries) / GB))
+    return Shortage(
+        f"{needed / GB:.2f} GB planned for {cfg.model.path}, {free / GB:.2f} GB free",
+        "as much as is planned (`aha plan` says for what)",
+        fits if fits.startswith("--") else f"no setting fits: {fits}",
+        replace(plan, memory=least).peak + libraries > free,
+    )
 
 
 SHOWN = {
@@ -117,12 +193,20 @@ def lines_of(compared: dict) -> list[tuple[str, str]]:
                 )
             lines.append((title, text))
         if lengths["measured"] is not None:
-            text = f"assumed {lengths['assumed']:.0f}, were {lengths['measured']:.0f}"
-            lines.append(("tokens of a completion", text))
+            lines.append(("tokens of a completion", line_of_lengths(**lengths)))
         speeds = "measured" if compared["speeds_measured"] else "assumed, not measured here"
         return [*lines, ("speeds", f"{compared['machine']}, {speeds}")]
     except (LookupError, TypeError, ValueError, AttributeError):
         return []
+
+
+def line_of_lengths(assumed: float, measured: float, **told) -> str:
+    """What was assumed, from where, and what it was; with the key to set where that was far off."""
+    source = f" ({told['from']})" if told.get("from") else ""
+    text = f"assumed {assumed:.0f}{source}, were {measured:.0f}"
+    if max(assumed, measured) > (1 + FAR_OFF) * min(assumed, measured):
+        text += f": next time --rollout.expected_tokens {measured:.0f}"
+    return text
 
 
 def card_for(device_name: str, cards: dict[str, Card]) -> str | None:

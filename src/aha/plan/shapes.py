@@ -8,6 +8,9 @@ from pathlib import Path
 
 from aha.core.errors import ModelError
 
+# Parameters: below, starting the work of a layer takes a GPU longer than doing it.
+SMALL = 5_000_000
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -49,7 +52,8 @@ def known_shapes() -> dict[str, Shape]:
 
 
 def shape_of(name: str) -> Shape:
-    """A known model by its name, owner or not, `-Instruct` or not; else a folder's config.json.
+    """A folder's config.json; else a known model by its name, owner or not, `-Instruct` or not.
+    NAME/model, where training leaves what it made, stands for NAME before it is there.
 
     Raises `ModelError` where neither is.
     """
@@ -57,7 +61,8 @@ def shape_of(name: str) -> Shape:
     if config.is_file():
         return read_shape(config)
     known = known_shapes()
-    base = name.rsplit("/", 1)[-1].removesuffix("-Instruct").removesuffix("-Base")
+    base = name.removesuffix("/model").rsplit("/", 1)[-1]
+    base = base.removesuffix("-Instruct").removesuffix("-Base")
     if base not in known:
         raise ModelError(
             f"no shape of the model {name!r}", f"{', '.join(known)}, or a model folder"
@@ -79,7 +84,12 @@ def read_shape(config: Path) -> Shape:
             norms=kind == "qwen3",
         )
         assert all(type(getattr(shape, key)) is int for key in "VCILHKD") and shape.parameters > 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except KeyError as error:
+        raise ModelError(
+            f"{config} without {error.args[0]}",
+            "a model's config, in Qwen's or Llama's words",
+        ) from None
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{config}: {type(error).__name__} {error}", "a model's config") from None
     except AssertionError:
         raise ModelError(f"{config}: sizes that are no whole numbers", "a model's config") from None

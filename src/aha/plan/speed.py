@@ -11,7 +11,7 @@ from aha.plan.shapes import Shape
 
 # Tokens of a prompt, by its template.
 PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
-MEAN_SHARE = 0.5  # of the limit: how long completions are, a guess
+MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was measured
 # Lengths have a tail: seen from a token, its completion is longer than the mean one.
 TAIL = 1.5
 # Of the tokens, those in groups that teach: the others are not trained on. In results/demo .66-.70.
@@ -106,6 +106,20 @@ class Training:
         return flop / card.train_rate + 3 * self.parts * shape.L * card.layer_us * 1e-6
 
 
+def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:
+    """(tokens of a completion on average over a run, where that is from), known before the run.
+
+    `base`: what the base was seen to write, 0 where it was not asked. A run begins there and is
+    taken to end at half of the limit: the middle of the way is its mean. Nothing is fitted.
+    """
+    half = MEAN_SHARE * cfg.rollout.max_new_tokens
+    if cfg.rollout.expected_tokens:
+        return cfg.rollout.expected_tokens, "rollout.expected_tokens"
+    if base:
+        return (base + half) / 2, f"midway from the {base:.0f} of the base to half of the limit"
+    return half, "half of rollout.max_new_tokens"
+
+
 @dataclass(frozen=True)
 class Lengths:
     """Tokens: of a prompt, of a completion at most and on average."""
@@ -116,8 +130,9 @@ class Lengths:
 
     @classmethod
     def of(cls, cfg: RunConfig, mean: float | None = None) -> "Lengths":
+        """`mean` where it is known, else the guess without having seen the base."""
         limit = cfg.rollout.max_new_tokens
-        return cls(PROMPT_TOKENS[cfg.task.template], limit, mean or MEAN_SHARE * limit)
+        return cls(PROMPT_TOKENS[cfg.task.template], limit, mean or expected_tokens(cfg)[0])
 
     @property
     def weighted(self) -> float:

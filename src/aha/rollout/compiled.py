@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from aha.model.compiled import LANES, NotCompiled, load_code
-from aha.model.decode import InferenceWeights
+from aha.model.decode import FusedLayer, InferenceWeights
 from aha.rollout.engine import Sampling
 
 SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
@@ -61,8 +61,8 @@ class CompiledLoop:
             raise NotCompiled(f"it has no norms on queries and keys, as {config.model_type} wants")
         self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
-        order = [matrix for layer in weights.layers for matrix in (layer[0], *layer[2:])]
-        self.matrices = [pack(matrix, tile) for matrix in (*order, weights.head)]
+        order = [(at.qkv, at.out, at.gate_up, at.down) for at in weights.layers]
+        self.matrices = [pack(matrix, tile) for matrix in (*sum(order, ()), weights.head)]
         self.biases = [bias_of(layer).float().contiguous() for layer in weights.layers]
         self.tables = [
             t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
@@ -113,9 +113,9 @@ class CompiledLoop:
         return given["tokens"], given["logprobs"], given["entropies"], given["counts"]
 
 
-def bias_of(layer: tuple) -> torch.Tensor:
+def bias_of(layer: FusedLayer) -> torch.Tensor:
     """The bias of q, k and v; zeros in a model without one."""
-    return layer[0].new_zeros(len(layer[0])) if layer[1] is None else layer[1]
+    return layer.qkv.new_zeros(len(layer.qkv)) if layer.bias is None else layer.bias
 
 
 def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
@@ -36,6 +38,10 @@ class Engine(Protocol):
     def load(self, decoder: Policy, version: int) -> None:
         """Take over new weights; completions from now on carry this version."""
 
+    def release(self) -> None:
+        """Give back the memory of the weights, if there is any to give: nothing is generated before
+        the next `load`."""
+
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`group_size` completions of every prompt, in the order of the prompts.
 
@@ -59,3 +65,50 @@ def uniforms(seed: int, count: int) -> np.ndarray:
         z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
         z = z ^ (z >> np.uint64(31))
     return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+
+
+CHUNK = 128  # tokens whose probabilities are summed first, where there are many
+MANY = 4_096
+
+
+def draw(logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float) -> tuple:
+    """Tokens [B] by inverting the distribution at `noise`, with their log-probs [B] and the
+    entropies [B] of the distribution, float32, in nats.
+
+    Both are of the tempered distribution, the one that is sampled and trained;
+    greedy drawing (temperature 0) records those at temperature 1.
+    """
+    if temperature not in (0.0, 1.0):
+        logits_BV = logits_BV / temperature
+    logprobs_BV = torch.log_softmax(logits_BV, -1)
+    probs_BV = logprobs_BV.exp()
+    if temperature == 0.0:
+        tokens = logits_BV.argmax(-1)
+    else:
+        # Clamped for a model whose probabilities are no numbers.
+        tokens = invert(probs_BV, noise_B1).squeeze(1).clamp_(max=logits_BV.shape[1] - 1)
+    entropies = torch.special.entr(probs_BV).sum(-1)
+    return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1), entropies
+
+
+def invert(probs_BV: torch.Tensor, noise_B1: torch.Tensor) -> torch.Tensor:
+    """[B, 1]: the first token at which the cumulative sum, in float64, reaches `noise` in (0, 1) of
+    the whole; never one of probability 0.
+
+    Of a large vocabulary chunks are summed first, and one of them is then looked into: to write
+    150,000 sums of a row in float64 costs more than to compute a small model. Waits for nothing.
+    """
+    B, V = probs_BV.shape
+    if V <= MANY:
+        sums = probs_BV.cumsum(-1, dtype=torch.float64)
+        return torch.searchsorted(sums, noise_B1 * sums[:, -1:])
+    probs_BNC = F.pad(probs_BV, (0, -V % CHUNK)).view(B, -1, CHUNK)
+    sums = probs_BNC.sum(-1, dtype=torch.float64).cumsum(-1)
+    edge = noise_B1 * sums[:, -1:]
+    chunk = torch.searchsorted(sums, edge)
+    before = torch.where(chunk > 0, sums.gather(1, (chunk - 1).clamp(min=0)), 0.0)
+    inside_BC = probs_BNC.gather(1, chunk[:, :, None].expand(-1, -1, CHUNK)).squeeze(1)
+    inside_BC = inside_BC.cumsum(-1, dtype=torch.float64)
+    # The same numbers summed in another order may end a hair below: not past the last of them.
+    rest = torch.minimum(edge - before, inside_BC[:, -1:])
+    return chunk * CHUNK + torch.searchsorted(inside_BC, rest)

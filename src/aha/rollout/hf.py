@@ -15,7 +15,8 @@ import torch
 
 from aha.core.errors import ConfigError
 from aha.model.hf import HfDecoder, HfShape
-from aha.rollout.native import NativeEngine, Row, Slots
+from aha.rollout.native import NativeEngine
+from aha.rollout.slots import Row, Slots
 
 MAX_TRACE = 1e-3  # of padding in a logit, against the logits' deviation: rounding leaves less
 
@@ -90,9 +91,9 @@ class HfEngine(NativeEngine):
     weights: HfWeights
 
     def load(self, decoder: HfDecoder, version: int) -> None:
-        if self.loop == "compiled":
+        if self.loop in ("compiled", "graphs"):
             raise ConfigError(
-                f"rollout.loop 'compiled' with {decoder.config.architecture}",
+                f"rollout.loop {self.loop!r} with {decoder.config.architecture}",
                 "a model of our own decoder",
                 "--rollout.loop auto",
             )
@@ -110,6 +111,10 @@ class HfEngine(NativeEngine):
         both, _ = self.prefill([row, long])
         alone, _ = self.prefill([row])
         return not (both[0] - alone[0]).abs().max() <= MAX_TRACE * alone.std()
+
+    @property
+    def uses_graphs(self) -> bool:
+        return False
 
     def new_cache(self, rows: int) -> HfCache:
         empty = torch.zeros((rows, 0), dtype=torch.long, device=self.weights.device)

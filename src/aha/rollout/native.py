@@ -4,12 +4,12 @@ A prompt is read once for its whole group. Rows live side by side in one static 
 rows are cleared away by closing the gaps, and waiting rows take their place. Every row draws from
 a random stream of its own.
 
-Shapes: B live rows, V vocabulary.
+Shapes: B rows, V vocabulary.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -22,9 +22,12 @@ from aha.model.decode import InferenceWeights, KVCache, prefill, step
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
 from aha.rollout.compiled import CompiledLoop
-from aha.rollout.engine import Sampling, uniforms
+from aha.rollout.engine import Sampling
+from aha.rollout.graphs import CACHE_BLOCK, LOOK, Ticks
+from aha.rollout.slots import Row, Slots
 
-Loop = Literal["auto", "compiled", "torch"]  # auto: the loop in C where it can be had
+# auto: the loop in C on a CPU, where it can be had; graphs on a GPU.
+Loop = Literal["auto", "compiled", "graphs", "torch"]
 COMPACT_BELOW = 0.8  # close gaps when fewer than this share of the rows is alive
 
 
@@ -40,112 +43,6 @@ def has_native_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware; without that, bf16 is slower than float32."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in checks)
-
-
-@dataclass
-class Row:
-    """One completion in the making: filled in when it ends."""
-
-    prompt: Prompt
-    place: int  # which prompt of the call
-    seed: int
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    ended: bool = False
-
-
-class Slots:
-    """The live rows, side by side: row b of every tensor belongs to `rows[b]`.
-
-    A row that has ended stays until the gaps are closed; its length is set to 0, so that what it
-    goes on writing lands where nobody reads.
-    """
-
-    def __init__(self, cache: KVCache, size: int, longest_prompt: int, max_new: int):
-        device = cache.lengths.device
-        self.size, self.max_new = size, max_new
-        self.cache = cache
-        self.limit = longest_prompt + max_new
-        self.rows: list[Row] = []
-        self.alive = torch.zeros(size, dtype=torch.bool)
-        self.used = torch.zeros(size, dtype=torch.long)
-        self.noise = torch.zeros((size, max_new), dtype=torch.float64)
-        self.tokens = torch.zeros((size, max_new), dtype=torch.long)
-        self.logprobs = torch.zeros((size, max_new), dtype=torch.float32)
-        self.entropies = torch.zeros((size, max_new), dtype=torch.float32)
-        self.last = torch.zeros(size, dtype=torch.long, device=device)
-        self.num_alive = 0
-        self.longest = 0
-
-    @property
-    def free(self) -> int:
-        return self.size - len(self.rows)
-
-    def admit(self, rows: list[Row], prompts: KVCache, which: torch.Tensor) -> None:
-        """Append rows whose prompts have been read: row i continues prompt `which[i]`."""
-        first, last = len(self.rows), len(self.rows) + len(rows)
-        self.cache.place(first, prompts, which)
-        self.rows += rows
-        self.alive[first:last] = True
-        self.used[first:last] = 0
-        noise = [torch.from_numpy(uniforms(row.seed, self.max_new)) for row in rows]
-        self.noise[first:last] = torch.stack(noise)
-        self.num_alive += len(rows)
-        self.longest = max(self.longest, prompts.capacity)
-
-    def write(
-        self,
-        first: int,
-        tokens_B: torch.Tensor,
-        logprobs_B: torch.Tensor,
-        entropies_B: torch.Tensor,
-    ) -> None:
-        """Record one drawn token for each row from `first` on."""
-        last = len(self.rows)
-        places = self.used[first:last].clamp(max=self.max_new - 1)
-        index = torch.arange(first, last)
-        self.tokens[index, places] = tokens_B.cpu()
-        # One way from the device for both: each is a wait for the GPU.
-        both = torch.stack((logprobs_B, entropies_B)).cpu()
-        self.logprobs[index, places], self.entropies[index, places] = both
-        self.last[first:last] = tokens_B
-        self.used[first:last] += 1
-
-    def fill_in(self, b: int) -> None:
-        """Give row b what it has drawn so far."""
-        count = int(self.used[b])
-        self.rows[b].tokens = self.tokens[b, :count].tolist()
-        self.rows[b].logprobs = self.logprobs[b, :count].tolist()
-        self.rows[b].entropies = self.entropies[b, :count].tolist()
-
-    def retire(self, stop: torch.Tensor) -> None:
-        """End the rows that drew a stop token or have no tokens left."""
-        B = len(self.rows)
-        used = self.used[:B]
-        stopped = torch.isin(self.last[:B].cpu(), stop)
-        ended = (self.alive[:B] & (stopped | (used >= self.max_new))).nonzero().flatten()
-        if not len(ended):
-            return
-        for b in ended.tolist():
-            self.fill_in(b)
-            self.rows[b].ended = True
-        self.alive[ended] = False
-        self.cache.lengths[ended.to(self.cache.lengths.device)] = 0
-        self.num_alive -= len(ended)
-
-    def close_gaps(self) -> None:
-        """Move the live rows together."""
-        kept = self.alive[: len(self.rows)].nonzero().flatten()
-        count = len(kept)
-        for tensor in (self.used, self.noise, self.tokens, self.logprobs, self.entropies):
-            tensor[:count] = tensor[kept]
-        on_device = kept.to(self.last.device)
-        self.last[:count] = self.last[on_device]
-        self.cache.keep(on_device)
-        self.rows = [self.rows[b] for b in kept.tolist()]
-        self.alive[:count], self.alive[count:] = True, False
-        self.longest = int(self.cache.lengths[:count].max()) if count else 0
 
 
 class NativeEngine:
@@ -169,10 +66,12 @@ class NativeEngine:
         self.load(decoder, 0)
 
     def load(self, decoder: Decoder, version: int) -> None:
-        self.weights = InferenceWeights.of(decoder, self.dtype)
+        # On a GPU memory is what there is least of; on a CPU the loop in C wants all in one.
+        share = decoder.device.type != "cpu"
+        self.weights = InferenceWeights.of(decoder, self.dtype, share)
         self.version = version
         self.compiled = None
-        if self.loop != "torch":
+        if self.loop in ("auto", "compiled"):
             try:
                 self.compiled = CompiledLoop(self.weights)
             except NotCompiled as reason:
@@ -181,12 +80,19 @@ class NativeEngine:
                         f"rollout.loop 'compiled': {reason}", "a C compiler", "use 'torch'"
                     ) from None
 
+    def release(self) -> None:
+        self.weights = self.compiled = None
+
+    @property
+    def uses_graphs(self) -> bool:
+        return self.loop == "graphs" or (self.loop == "auto" and self.weights.device.type == "cuda")
+
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
         groups = self.make_groups(prompts, sampling)
         if self.compiled:
             self.run_compiled(groups, sampling)
         else:
-            for _ in self.run(groups, sampling):
+            for _ in self.run(groups, sampling, LOOK if self.uses_graphs else 1):
                 pass
         return [[self.completed(row) for row in group] for group in groups]
 
@@ -207,8 +113,7 @@ class NativeEngine:
         up to there. `completed` makes a record of a row at any time after its first token."""
         groups = self.make_groups(prompts, sampling)
         for slots in self.run(groups, sampling):
-            for b in slots.alive[: len(slots.rows)].nonzero().flatten().tolist():
-                slots.fill_in(b)
+            slots.fill_in(slots.live.nonzero().flatten())
             yield groups
 
     def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Row]]:
@@ -230,32 +135,40 @@ class NativeEngine:
             row.logprobs = logprobs[b, : counts[b]].tolist()
             row.entropies = entropies[b, : counts[b]].tolist()
 
-    def run(self, groups: list[list[Row]], sampling: Sampling) -> Iterator[Slots]:
-        """Fill in all rows; yields after every token, so that a caller can watch."""
+    def run(self, groups: list[list[Row]], sampling: Sampling, look: int = 1) -> Iterator[Slots]:
+        """Fill in all rows; yields after every `look` tokens, so that a caller can watch."""
         if not groups:
             return
         G = sampling.group_size
         size = min(max(self.max_rows // G, 1), len(groups)) * G
         longest_prompt = max(len(group[0].prompt.tokens) for group in groups)
-        slots = Slots(self.new_cache(size), size, longest_prompt, sampling.max_new_tokens)
+        slots = Slots(self.new_cache(size), size, longest_prompt, sampling, self.stop)
+        if look > 1:
+            slots.cache.block = CACHE_BLOCK
+        ticks = Ticks(slots, lambda width: self.tick(slots, width))
         waiting = deque(groups)
         while waiting or slots.num_alive:
             if waiting and (self.may_join(slots, G) or not slots.num_alive):
                 coming = [waiting.popleft() for _ in range(self.fitting(slots.free // G, waiting))]
-                first, logits = len(slots.rows), self.admit(slots, coming)
+                first = len(slots.rows)
+                slots.advance(first, self.admit(slots, coming))
             else:
-                first, B = 0, len(slots.rows)
-                slots.cache.reserve(slots.longest + 1)
-                logits = self.step(slots.cache, slots.last[:B])
-                # An upper bound: the longest row may have ended since.
-                slots.longest = min(slots.longest + 1, slots.limit)
-            places = slots.used[first : len(slots.rows)].clamp(max=slots.max_new - 1)
-            noise = slots.noise[first : len(slots.rows)].gather(1, places[:, None])
-            slots.write(first, *draw(logits, noise.to(logits.device), sampling.temperature))
-            slots.retire(self.stop)
+                # The longest row may have ended since: an upper bound.
+                slots.longest = min(slots.longest + look, slots.limit)
+                slots.cache.reserve(slots.longest)
+                if look > 1:
+                    ticks.run(look)
+                else:
+                    self.tick(slots, len(slots.rows))
+            slots.look()
             yield slots
             if slots.num_alive < COMPACT_BELOW * len(slots.rows):
                 slots.close_gaps()
+
+    def tick(self, slots: Slots, width: int) -> None:
+        """One more token for the first `width` rows."""
+        last_B = slots.last[:width].to(slots.cache.lengths.device)
+        slots.advance(0, self.step(slots.cache, last_B))
 
     def admit(self, slots: Slots, groups: list[list[Row]]) -> torch.Tensor:
         """Read the prompts of new groups; returns the logits [B, V] after them, row by row."""
@@ -313,24 +226,3 @@ def make_groups(prompts: list[Prompt], sampling: Sampling, room: int) -> list[li
         members = range(sampling.group_size)
         groups.append([Row(prompt, place, seed_for(sampling.seed, *name, g)) for g in members])
     return groups
-
-
-def draw(logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float) -> tuple:
-    """Tokens [B] by inverting the distribution at `noise`, with their log-probs [B] and the
-    entropies [B] of the distribution, float32, in nats.
-
-    Both are of the tempered distribution, the one that is sampled and trained;
-    greedy drawing (temperature 0) records those at temperature 1.
-    """
-    if temperature == 0.0:
-        tokens = logits_BV.argmax(-1)
-    else:
-        if temperature != 1.0:
-            logits_BV = logits_BV / temperature
-        cumulative = torch.softmax(logits_BV, -1).cumsum(-1, dtype=torch.float64)
-        edge = noise_B1 * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, edge).squeeze(1)
-        tokens = tokens.clamp_(max=logits_BV.shape[1] - 1)
-    logprobs_BV = torch.log_softmax(logits_BV, -1)
-    entropies = torch.special.entr(logprobs_BV.exp()).sum(-1)
-    return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1), entropies

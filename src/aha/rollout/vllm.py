@@ -27,7 +27,8 @@ from aha.model.lora import merged_weights
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
-from aha.rollout.native import Row, make_groups
+from aha.rollout.native import make_groups
+from aha.rollout.slots import Row
 
 # Level 2 would save the copy in the machine's memory, and make every rollout without a push before
 # it (evaluations, resampling) one of garbage.
@@ -107,6 +108,9 @@ class VllmEngine:
             )
         # The policy itself, not a copy: the canary reads it before the next update.
         self.decoder, self.version, self.tried = decoder, version, False
+
+    def release(self) -> None:
+        """Nothing to do: what wrote is asleep."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
         groups = make_groups(prompts, sampling, self.room)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine, Row
+from aha.rollout.native import NativeEngine
+from aha.rollout.slots import Row
 from aha.serve.cutter import Cutter
 
 AT_ONCE, IN_LINE = 8, 64

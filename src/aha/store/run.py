@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def environment() -> dict:
         "platform": platform.platform(),
         "machine": cpu_name(),
         "cores": os.cpu_count(),
+        "gpu": gpu_name(),
         "commit": commit(),
         "packages": {name: _version(name) for name in names},
     }
@@ -96,6 +98,12 @@ def cpu_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def gpu_name() -> str | None:
+    """CUDA's first. Where torch is not in use it is not loaded for that."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def commit() -> str | None:

@@ -23,6 +23,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.model.hf import ours_alone
 from aha.model.lora import copy_of
+from aha.model.optimizer import make_optimizer
 from aha.model.transformer import Decoder
 from aha.train.memory import Room
 from aha.train.reference import Reference
@@ -45,6 +46,9 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def trainable(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def forward(
         self, tokens_BT, start: int, dtype: torch.dtype, layout: Layout | None = None
     ) -> torch.Tensor:
@@ -53,7 +57,7 @@ class ValueModel(nn.Module):
         hidden = self.decoder.deciding(tokens_BT, start, dtype, layout)
         # The final norm's weight is folded into the head, as the decoder folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
-        values = F.linear(hidden.float(), weight, self.head.bias).squeeze(-1)
+        values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
         return values if layout is None else layout.spread(values)
 
 
@@ -97,13 +101,7 @@ class Critic:
     ):
         self.cfg, self.dtype, self.pad_id, self.room = cfg, dtype, pad_id, room
         self.model = ValueModel(decoder)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=cfg.critic.lr,
-            betas=(cfg.optim.beta1, cfg.optim.beta2),
-            weight_decay=cfg.optim.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model.trainable(), cfg.optim, dtype)
 
     def cut(self, rows: list[tuple], tokens: int) -> Iterator[tuple[Batch, list]]:
         """Batches of at most `tokens`, each with what stood beside its graded completions."""
@@ -164,16 +162,13 @@ class Critic:
         values, returns = judged.rows("values_PGT"), judged.rows("returns_PGT")
         rows = list(zip(flat, zip(values, returns, strict=True), strict=True))
         gradient = partial(self.gradient, rows, judged.mask_PGT.sum())
-        total = self.room.fit(gradient, self.optimizer.zero_grad)
-        self.optimizer.param_groups[0]["lr"] = lr
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optim.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        total = self.room.fit(gradient, self.optimizer.clear)
+        norm = self.optimizer.update(lr)
         missed = (torch.cat(returns) - torch.cat(values)).var(correction=0)
         spread_out = torch.cat(returns).var(correction=0).clamp(min=1e-12)
         return {
             "value_loss": total,
-            "value_grad_norm": float(norm),
+            "value_grad_norm": norm,
             "explained": float(1 - missed / spread_out),
         }
 

@@ -7,33 +7,31 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError
-
-SMALL = (
-    5_000_000  # parameters: below, starting the work of a layer takes a GPU longer than doing it
-)
+from aha.plan.shapes import SMALL
 
 
-def choose_device(name: str, parameters: int) -> torch.device:
-    """The device of `model.device`. "auto" is a CUDA GPU where there is one, but the CPU for a
-    model as small as aha-tiny, which its loop in C serves quicker.
+def choose_device(name: str, parameters: int, key: str = "model.device") -> torch.device:
+    """The device of `key`. "auto" is a GPU where there is one, CUDA's before Apple's, but the CPU
+    for a model as small as aha-tiny, which its loop in C serves quicker.
 
-    Raises `ConfigError` for "cuda" where torch sees none.
+    Raises `ConfigError` for a GPU by name where torch sees none of that kind.
     """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError(
-            "model.device 'cuda', and torch sees no CUDA GPU", "one", "--model.device cpu"
-        )
-    wanted = there and (name == "cuda" or (name == "auto" and parameters >= SMALL))
-    return torch.device("cuda" if wanted else "cpu")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name, True):
+        raise ConfigError(f"{key} {name!r}, and torch sees no such GPU", "one", f"--{key} cpu")
+    if name != "auto":
+        return torch.device(name)
+    found = [kind for kind, seen in there.items() if seen and parameters >= SMALL]
+    return torch.device(found[0] if found else "cpu")
 
 
 class PeakMemory:
     """The most memory that was held since this was made, in bytes: on a GPU what tensors held, on
-    a CPU the whole process, libraries and the allocator's gaps included."""
+    a CPU the whole process, libraries and the allocator's gaps included. `before`: that of earlier
+    processes of the same run."""
 
     def __init__(self, device: torch.device):
-        self.device = device
+        self.device, self.before = device, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
@@ -43,9 +41,9 @@ class PeakMemory:
             pass
 
     def bytes(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return of_process("VmHWM")
+        on_gpu = self.device.type == "cuda"
+        own = torch.cuda.max_memory_allocated(self.device) if on_gpu else of_process("VmHWM")
+        return max(self.before, own)
 
 
 def held_now() -> int:

@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from aha.algo.advantages import ADVANTAGES
@@ -25,9 +24,7 @@ from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost
-from aha.plan.estimate import load_cards
-from aha.plan.prediction import card_for, compare, predict
-from aha.plan.shapes import Shape
+from aha.plan.prediction import compare
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
 from aha.rollout.opening import open_engine
@@ -37,7 +34,9 @@ from aha.store.records import read_rows, truncate_after
 from aha.store.run import Run
 from aha.tasks.base import Task
 from aha.tasks.registry import make_task
+from aha.train.bases import command_for
 from aha.train.device import PeakMemory, choose_device, held_now
+from aha.train.foresight import check_memory, foresee, shape_in, shape_of
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -85,7 +84,7 @@ def resolve_model(name: str) -> Path:
         raise ModelError(
             f"no model called {name!r}",
             "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
-            "aha-tiny is packaged",
+            command_for(name) or "aha-tiny is packaged",
         )
     return found
 
@@ -95,8 +94,9 @@ def open_policy(cfg: RunConfig) -> LoadedModel:
     model = load_model(resolve_model(cfg.model.path))
     device = choose_device(cfg.model.device, model.decoder.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
-    if rank:
-        # Frozen weights need no more digits than the arithmetic has.
+    if rank or cfg.optim.state == "cpu":
+        # Frozen weights need no more digits than the arithmetic has; nor do others, where those
+        # that learn are kept apart. Before they are moved: a GPU may have no room for more.
         model.decoder.to(compute_dtype(cfg.optim.dtype, device))
     model.decoder.to(device)
     if rank:
@@ -145,10 +145,17 @@ class Experiment:
         """`calibration`: this machine as measured, for the prediction that the run will be held
         to; the table of machines without."""
         check_names(cfg)
-        held = held_now()
+        held, told = held_now(), None
+        shape = shape_in(resolve_model(cfg.model.path))
+        if shape:
+            device = choose_device(cfg.model.device, shape.parameters)
+            check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         check_room(cfg, model, task_of(cfg))
-        told = foresee(cfg, model, calibration, held)
+        # A model that only `transformers` knows has a shape that the plan has no words for.
+        if isinstance(model.decoder.config, ModelConfig):
+            shape, device = shape_of(model.decoder.config), model.decoder.device
+            told = foresee(cfg, shape, device, calibration, held)
         run = Run.create(path, cfg.model_dump(mode="json"))
         if told:
             run.write("prediction.json", told)
@@ -170,6 +177,8 @@ class Experiment:
         state = load_state(checkpoint)
         load_policy(model.decoder, checkpoint)
         experiment.elapsed_before = state.pop("elapsed_s")
+        # Checkpoints of older versions keep no peak.
+        experiment.memory.before = state.pop("peak_bytes", 0)
         experiment.trainer.load_state_dict(state)
         for name in ("metrics.jsonl", "evals.jsonl"):
             truncate_after(run.path / name, "step", experiment.trainer.version)
@@ -215,8 +224,10 @@ class Experiment:
         if trainer.version == 0:
             return self.test("before", trainer.engine)
         # By the same engine: beside vLLM there is no room for a second one.
+        trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).decoder, 0)
         report = self.test("before", trainer.engine)
+        trainer.engine.release()
         trainer.engine.load(trainer.decoder, trainer.version)
         return report
 
@@ -230,7 +241,7 @@ class Experiment:
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
         elapsed = Stopwatch(self.elapsed_before)
-        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base)
+        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
         watchers = [
             Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
             Show(cfg.show_every, listener.completion),
@@ -272,33 +283,6 @@ class Experiment:
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.decoder.config)
         return compare(told, self.cfg, shape, mean, measured)
-
-
-def shape_of(config: ModelConfig) -> Shape:
-    """A decoder's shape in the words of the plan."""
-    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
-    heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
-    family = config.family
-    kind = (config.tie_word_embeddings, family.qkv_bias, family.qk_norm)
-    return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
-
-
-def foresee(
-    cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, held: int
-) -> dict | None:
-    """The prediction for a run on this machine, whose process held so many bytes before; None for
-    a model that only `transformers` knows, whose shape the plan has no words for."""
-    if not isinstance(model.decoder.config, ModelConfig):
-        return None
-    shape, device = shape_of(model.decoder.config), model.decoder.device
-    if calibration:
-        card = calibration.card(cfg.usd_per_hour, cfg.watts)
-        return predict(cfg, shape, card, calibration.machine, True, held)
-    _, cards = load_cards()
-    name = "cpu-2-cores"
-    if device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
-    return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
 
 
 def steps_of(trainer: RLTrainer):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from aha.core.errors import AhaError, ModelError, RunError
+from aha.core.errors import ModelError, RunError
 from aha.model.gguf import save_gguf
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import WEIGHTS as ADAPTER_WEIGHTS
@@ -38,14 +38,16 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
     model = load_model(
         folder
     )  # an adapter is read as well: one that does not fit is not given away
-    out.mkdir(parents=True)
     try:
+        out.mkdir(parents=True)
         write(out, model, folder, form, getattr(torch, dtype))
-    except AhaError:
-        shutil.rmtree(out)
-        raise
-    card = model_card(Path(name), model, form, base_of(folder, Path(name)))
-    (out / "README.md").write_text(card, encoding="utf-8")
+        card = model_card(Path(name), model, form, base_of(folder, Path(name)))
+        (out / "README.md").write_text(card, encoding="utf-8")
+    except BaseException as error:  # half of a model must not pass for one
+        shutil.rmtree(out, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise RunError(f"cannot write {out}: {error.strerror}", "a folder with room") from None
     return out
 
 

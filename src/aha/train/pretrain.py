@@ -1,117 +1,33 @@
-"""Pre-training from nothing on the traces that this project writes.
+"""Pre-training from nothing on the traces that this project writes: the updates.
 
-Every shard of documents is fresh and a function of (seed, shard number), so nothing is read twice
-and a stopped run resumes on exactly the batch where it was. A row is one document, from position
-0, as the model will meet it later; rows of like length share a batch, which keeps padding below a
-few per cent without letting one document look at another.
+`aha.train.corpus` has what is read, `aha.train.bases` the settings. On a GPU an update waits for
+nothing: a batch is copied while the last one is computed, and a report's figures stay there until
+they are read.
 
 Shapes: B rows, T tokens.
 """
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from random import Random
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from aha.core.seeds import seed_for
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
-from aha.tasks.countdown import split_of
-from aha.tasks.mix import TraceMix
-from aha.tasks.traces import documents
+from aha.train.bases import PretrainConfig
+from aha.train.corpus import Batch, Spelling, shard
+from aha.train.writers import in_order
 
 
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that decides the weights, so that the model card can quote it."""
-
-    tokens: int = 44_000_000  # tokens of documents to read, padding not counted
-    batch_tokens: int = 5_120  # per update, padding counted
-    shard_documents: int = 20_000
-    lr: float = 6e-3  # of Muon, for the matrices
-    lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
-    warmup_steps: int = 100
-    decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
-    result_weight: float = 3.0  # of tokens that follow from what was read, see `weigh`
-    weight_decay: float = 0.1
-    grad_clip: float = 1.0
-    dtype: str = "bfloat16"
-    seed: int = 0
-    mix: TraceMix = field(default_factory=TraceMix)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of like length. Weights are 0 on prompts (they are given, not learnt) and padding."""
-
-    tokens_BT: torch.Tensor
-    weights_BT: torch.Tensor
-    num_tokens: int
-
-
-def shard(tokenizer: Tokenizer, cfg: PretrainConfig, number: int, longest: int) -> list[Batch]:
-    """The batches of one shard, in the order in which they are read."""
-
-    def keep(numbers, target):
-        return split_of(numbers, target) == "train"
-
-    stream = documents(cfg.mix, seed_for(cfg.seed, number), keep)
-    texts = [next(stream) for _ in range(cfg.shard_documents)]
-    prompts = tokenizer.fast.encode_batch([p for p, _ in texts], add_special_tokens=False)
-    endings = tokenizer.fast.encode_batch([c for _, c in texts], add_special_tokens=False)
-    end = tokenizer.stop_ids[0]
-    rows = []
-    for prompt, ending in zip(prompts, endings, strict=True):
-        tokens = [*prompt.ids, *ending.ids, end]
-        if len(tokens) <= longest:
-            rows.append((tokens, len(prompt.ids)))
-    rng = Random(seed_for("batches", cfg.seed, number))
-    rng.shuffle(rows)  # ties in length are broken by chance
-    rows.sort(key=lambda row: len(row[0]))
-    batches, part = [], []
-    for row in rows:
-        if part and (len(part) + 1) * len(row[0]) > cfg.batch_tokens:
-            batches.append(collate(part, tokenizer, cfg.result_weight))
-            part = []
-        part.append(row)
-    batches.append(collate(part, tokenizer, cfg.result_weight))
-    rng.shuffle(batches)
-    return batches
-
-
-def collate(rows: list[tuple[list[int], int]], tokenizer: Tokenizer, result_weight: float) -> Batch:
-    width = max(len(tokens) for tokens, _ in rows)
-    tokens_BT = torch.full((len(rows), width), tokenizer.pad_id)
-    mask_BT = torch.zeros((len(rows), width))
-    for index, (tokens, start) in enumerate(rows):
-        tokens_BT[index, : len(tokens)] = torch.tensor(tokens)
-        mask_BT[index, start : len(tokens)] = 1.0
-    weights_BT = mask_BT * weigh(tokens_BT, tokenizer, result_weight)
-    return Batch(tokens_BT, weights_BT, sum(len(tokens) for tokens, _ in rows))
-
-
-def weigh(tokens_BT: torch.Tensor, tokenizer: Tokenizer, result_weight: float) -> torch.Tensor:
-    """`result_weight` for what stands between an "=" or a "/" and the end of its line, 1 elsewhere.
-
-    Results, verdicts and whether a division is whole follow from what was read; which numbers to
-    combine is mostly chance, and its noise would drown them. Weights do not move the optimum: they
-    depend on what stands before a token, not on the token.
-    """
-    place = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-    nowhere = torch.full_like(tokens_BT, -1)
-    last = {
-        text: torch.where(tokens_BT == tokenizer.encode(text)[0], place, nowhere).cummax(1).values
-        for text in ("=", "/", "\n")
-    }
-    # A line's own newline still belongs to it: it says that there is no verdict.
-    ends_here = last["\n"] == place
-    before = torch.where(ends_here, last["\n"].roll(1, 1), last["\n"])
-    inside = torch.zeros_like(ends_here)
-    for mark in ("=", "/"):
-        inside |= (last[mark] > before) & (last[mark] < place)
-    return 1.0 + (result_weight - 1.0) * inside
+def on_device(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tokens, weights) of a batch where the model is. The copy to a GPU goes on by itself, which
+    takes memory that the system may not move."""
+    arrays = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.weights_BT)
+    if device.type == "cuda":
+        arrays = tuple(array.pin_memory().to(device, non_blocking=True) for array in arrays)
+    tokens_BT, weights_BT = arrays
+    return tokens_BT.long(), weights_BT
 
 
 def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
@@ -141,14 +57,14 @@ def make_optimizers(decoder: Decoder, cfg: PretrainConfig) -> list[torch.optim.O
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """One update, for the watchers. `loss` is in nats per token, weighted."""
+    """One update, for the watchers. `loss`, in nats per token and weighted, and `grad_norm` are
+    single numbers where the model is: reading one waits for a GPU."""
 
     step: int
     seen: int
-    loss: float
-    grad_norm: float
+    loss: torch.Tensor
+    grad_norm: torch.Tensor
     rate: float
-    seconds: float
 
     @property
     def version(self) -> int:
@@ -156,14 +72,22 @@ class PretrainReport:
 
 
 class Pretrainer:
-    """Next-token training on documents; `step` is one update."""
+    """Next-token training on documents, where the decoder is; `step` is one update.
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig):
+    So many `writers`, processes, write the documents ahead; with 0 it is done in between. The
+    batches are the same. `close` ends them.
+    """
+
+    def __init__(
+        self, decoder: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
+    ):
         self.decoder, self.tokenizer, self.cfg = decoder, tokenizer, cfg
+        self.writers = writers
         self.optimizers = make_optimizers(decoder, cfg)
         self.step_count = self.seen = 0
         self.shard_number = self.next_batch = 0
         self.batches: list[Batch] = []
+        self.shards = self.open_shards()
 
     @property
     def done(self) -> bool:
@@ -173,10 +97,15 @@ class Pretrainer:
         while not self.done:
             yield self.step()
 
+    def open_shards(self) -> Iterator[list[Batch]]:
+        """From the one that is next on; nothing starts before the first is asked for."""
+        longest = self.decoder.config.max_position_embeddings
+        write = partial(shard, Spelling.of(self.tokenizer), self.cfg, longest=longest)
+        return in_order(write, self.shard_number, self.writers)
+
     def draw(self) -> Batch:
         if not self.batches:
-            longest = self.decoder.config.max_position_embeddings
-            self.batches = shard(self.tokenizer, self.cfg, self.shard_number, longest)
+            self.batches = next(self.shards)
         batch = self.batches[self.next_batch]
         self.next_batch += 1
         if self.next_batch == len(self.batches):
@@ -184,12 +113,12 @@ class Pretrainer:
         return batch
 
     def step(self) -> PretrainReport:
-        started = time.perf_counter()
         batch = self.draw()
+        tokens_BT, weights_BT = on_device(batch, self.decoder.device)
         rate = schedule(self.cfg, self.step_count, self.seen)
         dtype = getattr(torch, self.cfg.dtype)
-        logprobs_BT = self.decoder.token_logprobs(batch.tokens_BT, start=1, dtype=dtype)
-        weights_BT = batch.weights_BT[:, 1:]
+        logprobs_BT = self.decoder.token_logprobs(tokens_BT, start=1, dtype=dtype)
+        weights_BT = weights_BT[:, 1:]
         loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.cfg.grad_clip)
@@ -199,8 +128,10 @@ class Pretrainer:
             optimizer.zero_grad()
         self.step_count += 1
         self.seen += batch.num_tokens
-        seconds = time.perf_counter() - started
-        return PretrainReport(self.step_count, self.seen, loss.item(), norm.item(), rate, seconds)
+        return PretrainReport(self.step_count, self.seen, loss.detach(), norm, rate)
+
+    def close(self) -> None:
+        self.shards.close()
 
     def state_dict(self) -> dict:
         """All that the next step depends on besides the weights."""
@@ -214,3 +145,5 @@ class Pretrainer:
             optimizer.load_state_dict(saved)
         self.step_count, self.seen, self.shard_number, self.next_batch = state["counters"]
         self.batches = []
+        self.close()
+        self.shards = self.open_shards()

@@ -1,4 +1,4 @@
-"""A calibration: what this machine does with a recipe's model, in at most half a minute.
+"""A calibration: what this machine does with a recipe's model, in half a minute.
 
 The engine writes and the trainer trains, as in a run, on random weights of the model's shape, or
 on fewer layers and words of it where the whole is too large; every token has the chance of ending
@@ -7,36 +7,35 @@ alone.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from statistics import median
+from functools import partial
 
 import torch
-from torch.nn import functional as F
 
 from aha.algo.batch import totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt
-from aha.model import ops
 from aha.model.config import ModelConfig
 from aha.model.lora import add_lora
 from aha.model.transformer import Decoder
-from aha.plan.calibration import Calibration
+from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
-from aha.plan.speed import Lengths, Training, Writing
+from aha.plan.speed import Card, Training, Writing
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine, compute_dtype
+from aha.rollout.native import NativeEngine
 from aha.store.run import cpu_name
-from aha.train.device import choose_device
 from aha.train.doctor.machine import memory_bytes
+from aha.train.lengths import completions_in, folder_at_hand, measure_base
+from aha.train.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.train.rl import RLTrainer
 
-LIMIT_S = 30.0
 PIECE_S = 4.0  # of one measurement at most, as far as the one before can tell
+# Shares of the limit after which a part is not begun; the base's completions have what is left.
+SHORT_BY, LONG_BY, TRAIN_BY = 0.45, 0.6, 0.8
 FEW_WORDS = 8_192  # a vocabulary that is left of one that does not fit
-SHARE = 0.15  # of the arithmetic, guessed, to see what can be measured in time
+DISK = 0.5e9  # bytes/s at which weights are read, a guess on the safe side
 
 
 class Stub:
@@ -51,67 +50,8 @@ class Stub:
         return ""
 
 
-class Probe:
+class Probe(Rates):
     """Measures for one recipe."""
-
-    def __init__(self, cfg: RunConfig, shape: Shape):
-        # Whatever the method adds (reference, critic) is counted by the plan, not measured.
-        algo = type(cfg.algo)()
-        self.cfg = cfg.model_copy(update={"algo": algo})
-        self.wanted, self.lengths = shape, Lengths.of(cfg)
-        self.device = choose_device(cfg.model.device, shape.parameters)
-        self.dtype = compute_dtype(cfg.optim.dtype, self.device)
-        self.began = time.perf_counter()
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        self.wait()
-        start = time.perf_counter()
-        work()
-        self.wait()
-        return time.perf_counter() - start
-
-    def typical(self, work: Callable[[], object], limit: float = 1.0) -> float:
-        """The median over as many rounds as fit the limit, after one that does not count."""
-        first = self.seconds(work)
-        rounds = min(20, int(limit / first))
-        if not rounds or self.late(0.3):
-            return first
-        return median(self.seconds(work) for _ in range(rounds))
-
-    # -- rates -----------------------------------------------------------------------------
-
-    def random(self, *sizes: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(*sizes, generator=generator).to(self.device, self.dtype)
-
-    def matmul_rate(self) -> float:
-        """FLOP/s of the mlp's first product."""
-        rows, C, wide = 1024, self.wanted.C, 2 * self.wanted.I
-        x, weight = self.random(rows, C), self.random(wide, C)
-        return 2 * rows * C * wide / self.typical(lambda: F.linear(x, weight))
-
-    def attention_rate(self) -> float:
-        """FLOP/s, forward and backward, of one layer at the plan's length."""
-        shape, T = self.wanted, int(self.lengths.prompt + self.lengths.weighted)
-        rows = max(1, min(self.cfg.optim.micro_batch_tokens, 8192) // T)
-        q = self.random(rows * shape.K, shape.H // shape.K, T, shape.D).requires_grad_()
-        k, v = (self.random(rows * shape.K, T, shape.D).requires_grad_() for _ in range(2))
-
-        def work() -> None:
-            ops.causal_attention(q, k, v).sum().backward()
-
-        one = replace(shape, L=1)
-        return Training(rows * T, T, 1).attention(one) / self.typical(work)
-
-    def bandwidth(self) -> float:
-        """Bytes/s of copying what no cache holds."""
-        source = torch.zeros(2**26, dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        return 2 * source.numel() / self.typical(lambda: target.copy_(source), 0.3)
 
     # -- the model -------------------------------------------------------------------------
 
@@ -176,34 +116,72 @@ class Probe:
         context = prompt + sum(size * size for size in sizes) / tokens / 2
         return Writing(tokens, context, limit, prompt * len(groups))
 
-    def generation(self, engine: NativeEngine, limit: int) -> tuple[Writing, float, list[list]]:
-        """As many rows as the recipe has, or as can be written in time."""
+    def generation(
+        self, engine: NativeEngine, rows: int, limit: int, share: float
+    ) -> tuple[Writing, float, list[list]]:
+        """From `rows` on as many as the recipe has, or as can be written in time."""
         wanted = min(
             self.cfg.rollout.prompts * self.cfg.rollout.group_size, self.cfg.rollout.max_rows
         )
-        rows = min(8, wanted)
+        rows = min(rows, wanted)
         while True:
             groups: list[list] = []
             took = self.seconds(
                 lambda rows=rows, out=groups: out.extend(self.write(engine, rows, limit))
             )
             more = min(wanted, 4 * rows)
-            if more == rows or took * more / rows > PIECE_S or self.late(0.5):
+            if more == rows or took * more / rows > min(PIECE_S, self.left(share)):
                 return self.written(groups, limit), took, groups
             rows = more
+
+    def writings(
+        self, engine: NativeEngine, pass_s: float
+    ) -> tuple[list[tuple[Writing, float]], list[list]]:
+        """A short and a long writing, each with its seconds, and the long one's completions. A row
+        of `pass_s` seconds a token says how long the first may take, the first how long the
+        second."""
+        limit = int(max(16, min(self.lengths.limit, 0.7 * PIECE_S / pass_s)))
+        found, groups, rows, a_row = [], [], 8, limit // 4 * pass_s
+        for size, share, name in ((limit // 4, SHORT_BY, "short"), (limit, LONG_BY, "long")):
+            while rows > 1 and rows * a_row > self.left(share):
+                rows //= 2
+            told = self.piece(
+                f"{name} completions",
+                share - rows * a_row / self.limit_s,
+                partial(self.generation, engine, rows, size, share),
+            )
+            a_row *= 4
+            if told:
+                work, took, groups = told
+                found.append((work, took))
+                a_row = 4 * took / (sum(map(len, groups)))
+        return found, groups
+
+    def assumed_writings(
+        self, shape: Shape, guess: Card, measured: list[tuple[Writing, float]]
+    ) -> list[tuple[Writing, float]]:
+        """What there was no time to write, as a machine like `guess` would have; as much slower or
+        quicker than it as the short writing was, where there was time for that."""
+        off = [took / work.seconds(shape, guess) for work, took in measured]
+        found = []
+        for limit in (self.lengths.limit / 4, self.lengths.limit)[len(measured) :]:
+            lengths = replace(self.lengths, mean=limit / 2, limit=limit)
+            work = lengths.writing(8, 1, 8)
+            found.append((work, (off or [1.0])[0] * work.seconds(shape, guess)))
+        return found
 
     def train(self, trainer: RLTrainer, groups: list[list]) -> tuple[Training, float]:
         """The gradient of as many of these completions as can be had in time."""
         flat = [Graded(1.0, True, "", {}, one) for group in groups for one in group]
         rows = [(one, (-1.0) ** place) for place, one in enumerate(flat)]
-        micro, count = self.cfg.optim.micro_batch_tokens, min(4, len(rows))
+        micro, count = self.cfg.optim.micro_batch_tokens, 1
         while True:
             some = rows[:count]
             totals = totals_of(some, self.cfg.rollout.max_new_tokens)
             took = self.seconds(lambda some=some, t=totals: trainer.gradient(some, t, micro))
             trainer.decoder.zero_grad()
             more = min(len(rows), 4 * count)
-            if more == count or took * more / count > PIECE_S or self.late(0.9):
+            if more == count or took * more / count > min(PIECE_S, self.left(TRAIN_BY)):
                 break
             count = more
         prompt = self.lengths.prompt
@@ -213,8 +191,24 @@ class Probe:
         length = sum(size * size for size in sizes) / tokens
         return Training(tokens, length, -(-tokens // micro), work), took
 
-    def late(self, share: float) -> bool:
-        return time.perf_counter() - self.began > share * LIMIT_S
+    def base(self, shape: Shape, long: tuple[Writing, float], pass_s: float) -> BaseLength | None:
+        """How long the real base's completions are, where the plan would have to guess, the base
+        is on the disk and there is time to read it and to write some dozens."""
+        if self.cfg.rollout.expected_tokens or shape != self.wanted or self.late(1.0):
+            return None
+        folder = folder_at_hand(self.cfg.model.path)
+        if folder is None:
+            return None
+        (work, took), limit = long, self.cfg.rollout.max_new_tokens
+        reading = 4.0 * shape.parameters / DISK
+
+        def seconds_for(count: int) -> float:
+            return reading + max(limit * pass_s, count * limit * took / work.tokens)
+
+        count = completions_in(self.left(1.0), seconds_for)
+        if not count:
+            self.assumed.append("the length of the base's completions")
+        return measure_base(self.cfg, folder, count) if count else None
 
     def layer_us(self, pass_s: float, shape: Shape, bandwidth: float) -> float:
         """What a GPU needs for a layer of one row, less what reading the weights takes."""
@@ -223,18 +217,16 @@ class Probe:
         return max(0.0, pass_s - 2 * shape.multiplied / bandwidth) / shape.L * 1e6
 
     def run(self, model: str) -> Calibration:
-        matmul, attention, bandwidth = self.matmul_rate(), self.attention_rate(), self.bandwidth()
+        matmul, attention, bandwidth = self.rates()
         shape = self.fitting(matmul)
-        decoder = self.decoder(shape)
-        rollout = self.cfg.rollout
-        engine = NativeEngine(decoder, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
-        trainer = RLTrainer(decoder, Stub(1), None, engine, self.cfg)
-        self.write(engine, 1, 8)  # builds and warms what is built at first use
-        pass_s = self.seconds(lambda: self.write(engine, 1, 8)) / 8
-        limit = int(max(16, min(self.lengths.limit, 0.7 * PIECE_S / pass_s)))
-        short, short_s, _ = self.generation(engine, limit // 4)
-        long, long_s, groups = self.generation(engine, limit)
-        training, training_s = self.train(trainer, groups)
+        pass_s, writings, training = self.of_model(shape)
+        guess = replace(SLOW, tflops=matmul / 1e12, bandwidth=bandwidth / 1e9)
+        guess = replace(guess, attention=guess.train_rate / attention)
+        writings += self.assumed_writings(shape, guess, writings)
+        if training is None:
+            rows = self.lengths.training(1, self.cfg.optim.micro_batch_tokens, 6.0)
+            training = rows, rows.seconds(shape, guess)
+        base = self.base(shape, writings[1], pass_s) if pass_s else None
         on_gpu = self.device.type == "cuda"
         memory = torch.cuda.mem_get_info()[1] if on_gpu else memory_bytes()[1]
         return Calibration(
@@ -250,12 +242,38 @@ class Probe:
             attention_rate=attention,
             bandwidth=bandwidth,
             layer_us=self.layer_us(pass_s, shape, bandwidth),
-            writings=((short, short_s), (long, long_s)),
-            training=training,
-            training_s=training_s,
+            writings=tuple(writings),
+            training=training[0],
+            training_s=training[1],
             seconds=time.perf_counter() - self.began,
             measured=datetime.now(UTC).isoformat(timespec="seconds"),
+            assumed=tuple(self.assumed),
+            base=base,
         )
+
+    def of_model(
+        self, shape: Shape
+    ) -> tuple[float, list[tuple[Writing, float]], tuple[Training, float] | None]:
+        """(seconds of a token of one row, what was written, what was trained), as far as there
+        was time. Random weights; they are gone when this returns."""
+        if self.late(RATES_BY):
+            self.assumed.append("generation and training")
+            return 0.0, [], None
+        decoder, rollout = self.decoder(shape), self.cfg.rollout
+        engine = NativeEngine(decoder, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
+        trainer = RLTrainer(decoder, Stub(1), None, engine, self.cfg)
+        self.write(engine, 1, 8)  # builds and warms what is built at first use
+        row_s = self.piece(
+            "generation and training",
+            SHORT_BY,
+            lambda: self.seconds(lambda: self.write(engine, 1, 8)),
+        )
+        if row_s is None:
+            return 0.0, [], None
+        pass_s = row_s / 8
+        writings, groups = self.writings(engine, pass_s)
+        name, share = f"training at {SHARE:.0%} of the products' rate", LONG_BY if groups else 0.0
+        return pass_s, writings, self.piece(name, share, lambda: self.train(trainer, groups))
 
 
 def probe(cfg: RunConfig, shape: Shape, model: str) -> Calibration:

@@ -23,6 +23,7 @@ from aha.algo.registry import call
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
@@ -65,14 +66,8 @@ class RLTrainer:
     ):
         self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
         self.engine, self.cfg = engine, cfg
-        self.optimizer = torch.optim.AdamW(
-            decoder.trainable(),
-            lr=cfg.optim.lr,
-            betas=(cfg.optim.beta1, cfg.optim.beta2),
-            weight_decay=cfg.optim.weight_decay,
-            fused=True,
-        )
         self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
+        self.optimizer = make_optimizer(decoder.trainable(), cfg.optim, self.dtype)
         decoder.recompute = cfg.optim.recompute
         self.room = Room(cfg.optim.micro_batch_tokens, decoder.device)
         temperature = cfg.rollout.temperature
@@ -127,6 +122,7 @@ class RLTrainer:
         judged = self.critic and self.critic.judge(graded, self.rewards(graded), self.reference)
         advantages_PG = judged.advantages_PG if judged else self.credit(graded)
         clock.lap("judge" if judged else "grade")
+        self.engine.release()  # room for what training holds
         numbers = self.learn(graded, advantages_PG, judged) | asked
         numbers["generated"] = float(self.tokens)
         clock.lap("train")
@@ -246,17 +242,13 @@ class RLTrainer:
             every = every or (algo.entropy_control == "kl_cov" and done > 0)
         useful = [row for row in rows if every or credits or row[1] != 0.0]
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
-        sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.zero_grad)
-        lr = self.schedule()
-        grad_norm = torch.nn.utils.clip_grad_norm_(
-            self.decoder.parameters(), self.cfg.optim.grad_clip
-        )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.clear)
+        lr = self.rate(self.cfg.optim.lr)
+        grad_norm = self.optimizer.update(lr)
         loss, gap, surprise, trained, kl = sums.tolist()
         numbers = {
             "loss": loss,
-            "grad_norm": float(grad_norm),
+            "grad_norm": grad_norm,
             "mismatch": gap / max(trained, 1.0),
             "entropy": surprise / max(trained, 1.0),
             "lr": lr,
@@ -333,15 +325,10 @@ class RLTrainer:
         kl = loss.new_tensor(kl_sum)
         return torch.stack([loss.detach(), gap, surprise, mask_BT.sum(), kl]).cpu()
 
-    def schedule(self) -> float:
-        """Set and return the learning rate: linear warm-up, then linear to `final_lr`."""
-        lr = self.rate(self.cfg.optim.lr)
-        self.optimizer.param_groups[0]["lr"] = lr
-        return lr
-
     def rate(self, lr: float) -> float:
-        """A learning rate at this version. With a token budget it falls with the tokens that are
-        spent, so that methods with steps of different sizes end alike."""
+        """A learning rate at this version: linear warm-up, then linear to `final_lr` of it. With a
+        token budget it falls with the tokens that are spent, so that methods with steps of
+        different sizes end alike."""
         optim = self.cfg.optim
         warm = min(1.0, (self.version + 1) / (optim.warmup + 1))
         done = min(1.0, self.version / max(1, self.cfg.steps - 1))

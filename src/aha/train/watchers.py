@@ -12,6 +12,7 @@ from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
 from aha.store.records import append
 from aha.store.run import Run
+from aha.train.device import PeakMemory
 from aha.train.rl import RLTrainer
 
 
@@ -142,8 +143,11 @@ class Evaluate:
 class Checkpoint:
     """Saves everything that the next step depends on, every so many steps."""
 
-    def __init__(self, trainer: RLTrainer, run: Run, elapsed: Stopwatch, base: Path):
+    def __init__(
+        self, trainer: RLTrainer, run: Run, elapsed: Stopwatch, base: Path, memory: PeakMemory
+    ):
         self.trainer, self.run, self.elapsed, self.base = trainer, run, elapsed, base
+        self.memory = memory
         self.saved = -1
 
     def __call__(self, report: StepReport) -> None:
@@ -155,7 +159,8 @@ class Checkpoint:
         trainer = self.trainer
         if self.saved == trainer.version:
             return
-        state = trainer.state_dict() | {"elapsed_s": self.elapsed()}
+        told = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
+        state = trainer.state_dict() | told
         save_checkpoint(
             self.run.checkpoints,
             trainer.version,

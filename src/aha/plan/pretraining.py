@@ -1,0 +1,123 @@
+"""What a base takes to pre-train, from its shape alone: memory by part, tokens/s, time and money.
+
+Rates are those of cards.toml, as for a run (`aha.plan.speed`); nothing of a GPU has been measured.
+What an RL run does not have: Muon's products, and the documents, which processors write.
+"""
+
+from dataclasses import dataclass
+
+from aha.plan.cost import Cost
+from aha.plan.estimate import (
+    ATTENTION_BLOCK,
+    GB,
+    LOGITS_CHUNK,
+    RESERVE,
+    UPDATE_BYTES,
+    activation_bytes,
+    folded_bytes,
+)
+from aha.plan.shapes import Shape
+from aha.plan.speed import Card, Training
+
+# Of the corpus with its default dials, tokens (a test writes some and counts): how long a document
+# is seen from one of its tokens, and what padding adds.
+DOCUMENT_TOKENS = 207.0
+PADDING = 1.03
+# Tokens/s that one core writes, batches and all: a whole shard took 346,000-363,000 in processor
+# time beside other work, 398,000-437,000 alone (a cloud's Intel Xeon).
+WRITTEN = 350_000.0
+WRITERS = 8  # processes beside a GPU, where nobody says how many
+
+NEWTON_SCHULZ = 5  # rounds of Muon
+# Operations that a GPU is told to start, counted in the source: of a layer without attention (what
+# `layer_us` is for), of a block of attention there and back, of Muon's update of one matrix.
+LAYER_STARTS, BLOCK_STARTS, MUON_STARTS = 10.0, 18.0, 25.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Tokens to read in all (padding not counted) and in an update (counted), and the positions
+    that the longest document may have."""
+
+    tokens: float
+    batch_tokens: int
+    positions: int = 1280
+
+    @property
+    def updates(self) -> float:
+        return self.tokens * PADDING / self.batch_tokens
+
+
+@dataclass(frozen=True)
+class BasePlan:
+    """Memory in bytes by part, times in seconds."""
+
+    memory: dict[str, float]
+    updates: float
+    compute_s: float  # of an update: the model and its optimisers
+    write_s: float  # of an update: its documents, by all writers together
+    tokens_per_s: float
+    cost: Cost
+
+    @property
+    def peak(self) -> float:
+        return sum(self.memory.values())
+
+    def fits(self, card: Card) -> bool:
+        return self.peak <= card.memory * GB * (1 - RESERVE)
+
+
+def estimate_base(shape: Shape, reading: Reading, card: Card, writers: int = 0) -> BasePlan:
+    """The plan of a base on a card with so many processes that write. They work while a GPU does;
+    with 0 of them, or where they share the CPU's cores with the training, the times add up."""
+    compute = compute_seconds(shape, reading, card)
+    write = reading.batch_tokens / PADDING / (WRITTEN * max(1, writers))
+    update = max(compute, write) if writers and not card.cpu else compute + write
+    seconds = reading.updates * update
+    return BasePlan(
+        base_memory(shape, reading),
+        reading.updates,
+        compute,
+        write,
+        reading.tokens / seconds,
+        Cost.of(seconds, card.usd_per_hour, card.watts),
+    )
+
+
+def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
+    """Of one update."""
+    length = min(DOCUMENT_TOKENS, reading.positions)
+    training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
+    muon = muon_flop(shape) / card.train_rate
+    update = UPDATE_BYTES * shape.parameters / (card.bandwidth * 1e9)
+    blocks = -(-length // ATTENTION_BLOCK)
+    starts = shape.L * (blocks * BLOCK_STARTS + len(matrices(shape)) * MUON_STARTS)
+    return training + muon + update + starts / LAYER_STARTS * card.layer_us * 1e-6
+
+
+def matrices(shape: Shape) -> list[tuple[int, int]]:
+    """(smaller, larger side) of the seven of one layer."""
+    q, kv = shape.H * shape.D, shape.K * shape.D
+    sides = [(shape.C, q), (shape.C, kv), (shape.C, kv), (q, shape.C)]
+    sides += 3 * [(shape.C, shape.I)]
+    return [(min(pair), max(pair)) for pair in sides]
+
+
+def muon_flop(shape: Shape) -> float:
+    """FLOP of one update: a round makes X Xᵀ [m, m], its square, and a product with X [m, n]."""
+    layer = sum(4.0 * m * m * n + 2.0 * m**3 for m, n in matrices(shape))
+    return NEWTON_SCHULZ * shape.L * layer
+
+
+def base_memory(shape: Shape, reading: Reading) -> dict[str, float]:
+    """Bytes by part: everything that lasts in float32, one moment in Muon and two in AdamW."""
+    inside = shape.L * sum(m * n for m, n in matrices(shape))
+    tokens, longest = reading.batch_tokens, reading.positions
+    return {
+        "weights": 4.0 * shape.parameters,
+        "gradients": 4.0 * shape.parameters,
+        "optimiser": 4.0 * inside + 8.0 * (shape.parameters - inside),
+        "folded weights": folded_bytes(shape),
+        "activations": activation_bytes(shape, tokens, longest),
+        "logits": 3 * 4.0 * min(tokens * shape.V, LOGITS_CHUNK),
+    }

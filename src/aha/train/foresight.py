@@ -1,0 +1,70 @@
+"""What a run will take, foreseen on this machine, and whether its memory is enough, said before
+anything is read or written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError, ModelError
+from aha.model.config import ModelConfig
+from aha.plan.calibration import Calibration
+from aha.plan.estimate import load_cards
+from aha.plan.prediction import card_for, predict, shortage
+from aha.plan.shapes import Shape, read_shape
+from aha.train.doctor.machine import memory_bytes
+
+
+def shape_of(config: ModelConfig) -> Shape:
+    """A decoder's shape in the words of the plan."""
+    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
+    heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+    family = config.family
+    kind = (config.tie_word_embeddings, family.qkv_bias, family.qk_norm)
+    return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
+
+
+def shape_in(folder: Path) -> Shape | None:
+    """What the config.json of a model folder says, before its weights are read; None where there
+    is none, as beside an adapter, or where it has no words for a shape."""
+    try:
+        return read_shape(folder / "config.json")
+    except ModelError:
+        return None
+
+
+def foresee(
+    cfg: RunConfig,
+    shape: Shape,
+    device: torch.device,
+    calibration: Calibration | None = None,
+    held: int = 0,
+) -> dict:
+    """The prediction for a run on this machine, whose process held so many bytes before."""
+    if calibration:
+        card = calibration.card(cfg.usd_per_hour, cfg.watts)
+        base = calibration.base_tokens_of(cfg)
+        measured = not calibration.assumed
+        return predict(cfg, shape, card, calibration.called, measured, held, base)
+    _, cards = load_cards()
+    name = "cpu-2-cores" if device.type == "cpu" else None
+    if device.type == "cuda":
+        name = card_for(torch.cuda.get_device_name(device), cards)
+    return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
+
+
+def check_memory(
+    cfg: RunConfig, shape: Shape, device: torch.device, say: Callable[[str], None]
+) -> None:
+    """Raise a ConfigError where not even the weights and what trains them have room; where only a
+    smaller micro-batch would help, to which a GPU comes by itself, `say` it. Both name the
+    settings that fit."""
+    on_gpu, host = device.type == "cuda", memory_bytes()[0]
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
+    found = shortage(cfg, shape, free, None if not on_gpu else host) if free else None
+    if found is None:
+        return
+    if found.hopeless:
+        raise ConfigError(found.got, found.wanted, found.fix)
+    say(f"{found.got}, wanted {found.wanted}; {found.fix}")
