@@ -19,7 +19,7 @@ def fresh():
 def test_without_a_compiler_the_reason_is_told(monkeypatch):
     monkeypatch.setattr(compiled, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(NotCompiled, match="no C compiler"):
-        load_code(fused.SOURCE, False)
+        load_code(fused.SOURCES[0], False)
 
 
 def test_a_compiler_that_fails_is_told_in_its_own_words(monkeypatch, tmp_path):
@@ -29,7 +29,7 @@ def test_a_compiler_that_fails_is_told_in_its_own_words(monkeypatch, tmp_path):
     monkeypatch.setenv("AHA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILERS", (str(broken),))
     with pytest.raises(NotCompiled, match="out of luck"):
-        load_code(fused.SOURCE, False)
+        load_code(fused.SOURCES[0], False)
     assert not list((tmp_path / "cache").iterdir()), "half a build is left behind"
 
 
@@ -37,23 +37,23 @@ def test_a_cache_that_cannot_be_written_is_a_reason(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AHA_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(NotCompiled, match="cannot write"):
-        load_code(fused.SOURCE, False)
+        load_code(fused.SOURCES[0], False)
 
 
 def test_it_can_be_turned_off(monkeypatch):
     monkeypatch.setenv("AHA_C", "0")
     with pytest.raises(NotCompiled, match="AHA_C=0"):
-        load_code(fused.SOURCE, False)
+        load_code(fused.SOURCES[0], False)
 
 
 @needs_compiler
 def test_it_is_built_once(monkeypatch, tmp_path):
     monkeypatch.setenv("AHA_CACHE", str(tmp_path))
-    load_code(fused.SOURCE, False)
+    load_code(fused.SOURCES[0], False)
     (built,) = tmp_path.iterdir()
     before = built.stat().st_mtime_ns
     load_code.cache_clear()
-    load_code(fused.SOURCE, False)
+    load_code(fused.SOURCES[0], False)
     assert built.stat().st_mtime_ns == before and list(tmp_path.iterdir()) == [built]
 
 

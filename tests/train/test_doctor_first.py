@@ -187,10 +187,10 @@ class Dropout(Decoder):
         return F.dropout(super().deciding(*arguments, **named), 0.1, training=True)
 
 
-class SeesPadding(Decoder):
-    def hidden(self, tokens_BT, dtype=torch.float32):
-        every = self.model.embed_tokens.weight[tokens_BT].mean(1, keepdim=True)
-        return super().hidden(tokens_BT, dtype) + 0.3 * every
+class SeesOthers(Decoder):
+    def flat_hidden(self, tokens_N, layout, dtype):
+        every = self.model.embed_tokens.weight[tokens_N].mean(0, keepdim=True)
+        return super().flat_hidden(tokens_N, layout, dtype) + 3 * every
 
 
 def half_frozen() -> Decoder:
@@ -227,7 +227,7 @@ FAULTS = {
     "an old version": ("text", "fail", {"engine": Behind}),
     "luck": ("steady", "warn", {"engine": Moody}),
     "dropout": ("ratio", "fail", {"decoder": Dropout}),
-    "padding is seen": ("packing", "fail", {"decoder": SeesPadding}),
+    "others are seen": ("packing", "fail", {"decoder": SeesOthers}),
     "frozen tensors": ("frozen", "warn", {"decoder": half_frozen}),
     "another reference": ("reference", "fail", algo(kl="loss") | {"kind": OtherReference}),
     "moves by itself": ("lr_zero", "fail", {"kind": Drifts}),

@@ -36,16 +36,16 @@ def short_of_memory(trainer: RLTrainer, most: int, error: Exception) -> list[int
 def test_parts_become_smaller_until_they_fit_and_the_update_stays(error):
     easy, hard = make(config()), make(config())
     easy.step(easy.problems())
-    parts = short_of_memory(hard, 200, error)
+    parts = short_of_memory(hard, 130, error)
     report = hard.step(hard.problems())
-    assert parts[0] > 200 and max(parts[-3:]) <= 200
-    # 4096 halved until no part is above 200 tokens; the next step begins there.
+    assert parts[0] > 130 and max(parts[-3:]) <= 130
+    # 4096 halved until no part is above 130 tokens; the next step begins there.
     assert hard.room.tokens == report.numbers["micro_batch_tokens"] == 128
     assert "micro_batch_tokens" not in easy.step(easy.problems()).numbers
     parts.clear()
     easy, again = make(config()), hard
     again.step(again.problems())
-    assert max(parts) <= 200
+    assert max(parts) <= 130
     for _ in range(2):
         easy.step(easy.problems())
     for name, tensor in weights(easy).items():
@@ -54,7 +54,7 @@ def test_parts_become_smaller_until_they_fit_and_the_update_stays(error):
 
 def test_what_fitted_is_remembered_by_a_checkpoint():
     first, second = make(config()), make(config())
-    short_of_memory(first, 200, torch.OutOfMemoryError("CUDA"))
+    short_of_memory(first, 130, torch.OutOfMemoryError("CUDA"))
     first.step(first.problems())
     second.load_state_dict(first.state_dict())
     assert second.room.tokens == 128
@@ -92,14 +92,14 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
     def values(batch):
         parts.append(batch.layout.tokens)
         found = plain(batch)
-        if batch.layout.tokens > 200:
+        if batch.layout.tokens > 130:
             raise torch.OutOfMemoryError("CUDA")
         return found
 
     hard.critic.values = values
     for trainer in (easy, hard):
         trainer.step(trainer.problems())
-    assert parts[0] > 200 and hard.room.tokens == 128
+    assert parts[0] > 130 and hard.room.tokens == 128
     for one, other in zip(
         easy.critic.model.parameters(), hard.critic.model.parameters(), strict=True
     ):

@@ -24,7 +24,8 @@ class Table:
     ends: tuple[int, ...]  # of each row: behind it there are no queries
 
     @property
-    def queries(self) -> int:
+    def asking(self) -> int:
+        """Places of a row that have a query."""
         return self.index_RW.shape[1] - self.start
 
 
@@ -133,6 +134,6 @@ class Layout:
 
     def spread(self, values_M: torch.Tensor) -> torch.Tensor:
         """[B, T] as the batch's columns are: one number for each own token, 0 elsewhere."""
-        columns = self.rows.queries + 1
+        columns = self.rows.asking + 1
         spread = values_M.new_zeros(len(self.prompt_B) * columns)
         return spread.index_put((self.columns_M,), values_M).view(-1, columns)

@@ -253,11 +253,11 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx, q, k, v, ends):
         out, blocks = torch.empty_like(q), []
         ctx.places = list(places_of(q.shape, k.shape[1], ends))
-        for N, queries, keys in ctx.places:
-            mine = q[:N, :, queries].reshape(N, -1, q.shape[3])
+        for N, asking, keys in ctx.places:
+            mine = q[:N, :, asking].reshape(N, -1, q.shape[3])
             weights = torch.bmm(mine, k[:N, :keys].transpose(1, 2))
-            weights = causal_softmax(weights, queries.stop - queries.start)
-            out[:N, :, queries] = torch.bmm(weights, v[:N, :keys]).unflatten(1, (q.shape[1], -1))
+            weights = causal_softmax(weights, asking.stop - asking.start)
+            out[:N, :, asking] = torch.bmm(weights, v[:N, :keys]).unflatten(1, (q.shape[1], -1))
             blocks.append(weights)
         ctx.save_for_backward(q, k, v, *blocks)
         return out
@@ -270,14 +270,14 @@ class _CausalAttention(torch.autograd.Function):
         grad_q = torch.empty_like(q)
         # Sums of several blocks: a narrow type would round at each.
         grad_k, grad_v = (torch.zeros_like(k, dtype=at_least_float32(k)) for _ in range(2))
-        for (N, queries, keys), weights in zip(ctx.places, blocks, strict=True):
-            mine = q[:N, :, queries].reshape(N, -1, D)
-            coming = grad[:N, :, queries].reshape(N, -1, D)
+        for (N, asking, keys), weights in zip(ctx.places, blocks, strict=True):
+            mine = q[:N, :, asking].reshape(N, -1, D)
+            coming = grad[:N, :, asking].reshape(N, -1, D)
             grad_v[:N, :keys] += torch.bmm(weights.transpose(1, 2), coming)
             grad_weights = torch.bmm(coming, v[:N, :keys].transpose(1, 2))
-            size = queries.stop - queries.start
+            size = asking.stop - asking.start
             grad_scores = causal_softmax_back(grad_weights, weights, size)
-            grad_q[:N, :, queries] = torch.bmm(grad_scores, k[:N, :keys]).unflatten(1, (group, -1))
+            grad_q[:N, :, asking] = torch.bmm(grad_scores, k[:N, :keys]).unflatten(1, (group, -1))
             grad_k[:N, :keys] += torch.bmm(grad_scores.transpose(1, 2), mine)
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
 

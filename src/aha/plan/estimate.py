@@ -22,7 +22,6 @@ from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, rollout_of, training_of
 
 GB = 1e9
 RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between tensors
-ATTENTION_BLOCK = 64  # positions: aha.model.ops works through the causal half in such blocks
 LOGITS_CHUNK = 2**25  # logits held at once: aha.model.logprobs
 UPDATE_BYTES = 28  # of a weight that trains: all four in float32 are read, three are written
 MOMENTS = {"device": 8.0, "cpu": 0.0, "8bit": 2 * (1 + 4 / 256)}  # bytes a weight, on the device
@@ -142,7 +141,7 @@ def memory_of(cfg: RunConfig, shape: Shape, prompt: int, cpu: bool = False) -> d
         + (host_bytes(cfg, shape) if cpu else 0.0),
         "reference": 0.0 if cfg.algo.kl == "none" else own * reference,
         "folded weights": folded_bytes(shape, cfg.optim.recompute, 0.0 if lora else own),
-        "activations": activation_bytes(shape, micro, longest, cfg.optim.recompute),
+        "activations": activation_bytes(shape, micro, cfg.optim.recompute),
         # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
         "generation weights": generation_bytes(shape, trained if lora and not cpu else 0),
@@ -184,14 +183,17 @@ def trained_parameters(cfg: RunConfig, shape: Shape) -> int:
     return cfg.model.lora_rank * shape.L * ends or shape.parameters
 
 
-def activation_bytes(shape: Shape, tokens: int, longest: int, recompute: bool = False) -> float:
-    """What the backward pass asks for, in bf16: of each layer both norms, q, k and v, what the
-    attention mixed, three of the mlp, and the rows of attention up to the causal mask. With
-    `recompute` that of one layer at a time, and what enters each."""
-    layer = 2 * shape.C + 2 * shape.H * shape.D + 2 * shape.K * shape.D + 3 * shape.I
-    layer += shape.H * (longest + ATTENTION_BLOCK) / 2
+def activation_bytes(shape: Shape, tokens: int, recompute: bool = False) -> float:
+    """What the backward pass asks for, in bf16, of tokens that are computed: of each layer both
+    norms, q, k and v, what the attention mixed with a float32 number for each head, three of the
+    mlp; and once their angles. With `recompute` that of one layer at a time, and what enters each.
+
+    Attention keeps no weights: so it is in C and in the kernels that GPUs have for bf16, some of
+    which keep a copy of q, k and v. Without a compiler it keeps the rows up to the causal mask.
+    """
+    layer = 2 * shape.C + 2 * shape.H * shape.D + 2 * shape.K * shape.D + 3 * shape.I + 2 * shape.H
     layers = layer + shape.L * shape.C if recompute else shape.L * layer
-    return 2.0 * tokens * (layers + shape.C)
+    return 2.0 * tokens * (layers + shape.C + 2 * shape.D)
 
 
 def folded_bytes(shape: Shape, recompute: bool = False, unfolded: float = 4.0) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from aha.plan.cost import Cost
 from aha.plan.estimate import (
-    ATTENTION_BLOCK,
     GB,
     LOGITS_CHUNK,
     RESERVE,
@@ -30,8 +29,8 @@ WRITERS = 8  # processes beside a GPU, where nobody says how many
 
 NEWTON_SCHULZ = 5  # rounds of Muon
 # Operations that a GPU is told to start, counted in the source: of a layer without attention (what
-# `layer_us` is for), of a block of attention there and back, of Muon's update of one matrix.
-LAYER_STARTS, BLOCK_STARTS, MUON_STARTS = 10.0, 18.0, 25.0
+# `layer_us` is for), of attention there and back, of Muon's update of one matrix.
+LAYER_STARTS, ATTENTION_STARTS, MUON_STARTS = 10.0, 50.0, 25.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
     training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
     muon = muon_flop(shape) / card.train_rate
     update = UPDATE_BYTES * shape.parameters / (card.bandwidth * 1e9)
-    blocks = -(-length // ATTENTION_BLOCK)
-    starts = shape.L * (blocks * BLOCK_STARTS + len(matrices(shape)) * MUON_STARTS)
+    starts = shape.L * (ATTENTION_STARTS + len(matrices(shape)) * MUON_STARTS)
     return training + muon + update + starts / LAYER_STARTS * card.layer_us * 1e-6
 
 
@@ -112,12 +110,12 @@ def muon_flop(shape: Shape) -> float:
 def base_memory(shape: Shape, reading: Reading) -> dict[str, float]:
     """Bytes by part: everything that lasts in float32, one moment in Muon and two in AdamW."""
     inside = shape.L * sum(m * n for m, n in matrices(shape))
-    tokens, longest = reading.batch_tokens, reading.positions
+    tokens = reading.batch_tokens
     return {
         "weights": 4.0 * shape.parameters,
         "gradients": 4.0 * shape.parameters,
         "optimiser": 4.0 * inside + 8.0 * (shape.parameters - inside),
         "folded weights": folded_bytes(shape),
-        "activations": activation_bytes(shape, tokens, longest),
+        "activations": activation_bytes(shape, tokens),
         "logits": 3 * 4.0 * min(tokens * shape.V, LOGITS_CHUNK),
     }

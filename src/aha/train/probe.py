@@ -63,7 +63,7 @@ class Probe(Rates):
         T = self.lengths.prompt + self.lengths.weighted
 
         def fits(shape: Shape) -> bool:
-            held = 12.0 * shape.parameters + activation_bytes(shape, int(T), int(T))
+            held = 12.0 * shape.parameters + activation_bytes(shape, int(T))
             quick = Training(T, T, 1).products(shape) <= PIECE_S * SHARE * rate
             return held <= free / 2 and quick
 

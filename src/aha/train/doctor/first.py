@@ -60,8 +60,10 @@ def ratio(trial: Trial) -> Finding:
 @checks
 def packing(trial: Trial) -> Finding:
     """What else is in the batch must not matter (traps T19, T21)."""
-    fix = "padding is seen by real tokens, or positions shift: see the causal mask"
-    return judged(trial.packing, bounds(trial), "in a padded batch against alone", fix)
+    fix = (
+        "a token sees other rows or padding, or positions shift: see the layout and the causal mask"
+    )
+    return judged(trial.packing, bounds(trial), "among others against alone", fix)
 
 
 @checks

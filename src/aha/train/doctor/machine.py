@@ -159,7 +159,7 @@ def usable_cores() -> int:
 
 def why_no_c(bf16: bool) -> str:
     try:
-        for source in (compiled.SOURCE, fused.SOURCE):
+        for source in (compiled.SOURCE, *fused.SOURCES):
             load_code(source, bf16)
     except NotCompiled as reason:
         return str(reason)
