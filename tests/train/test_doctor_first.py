@@ -188,9 +188,10 @@ class Dropout(Decoder):
 
 
 class SeesOthers(Decoder):
+    """Surer of itself, the more tokens there are beside."""
+
     def flat_hidden(self, tokens_N, layout, dtype):
-        every = self.model.embed_tokens.weight[tokens_N].mean(0, keepdim=True)
-        return super().flat_hidden(tokens_N, layout, dtype) + 3 * every
+        return super().flat_hidden(tokens_N, layout, dtype) * (1 + 0.01 * len(tokens_N))
 
 
 def half_frozen() -> Decoder:
