@@ -113,7 +113,7 @@ class OptimSection(Section):
     beta2: float = Field(0.95, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0)
     grad_clip: float = Field(1.0, gt=0.0)
-    micro_batch_tokens: int = Field(4_096, ge=1)  # computed at once: a prompt once for its group
+    micro_batch_tokens: int = Field(16_384, ge=1)  # computed at once: a prompt once for its group
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
     # Adam's moments; cpu: with gradients and float32 weights in the machine's memory; 8bit: the
     # extra [8bit]

@@ -145,8 +145,9 @@ class Lengths:
         context = self.prompt + self.weighted / 2
         return Writing(rows * self.mean, context, passes, prompts * self.prompt)
 
-    def training(self, rows: float, micro: int, work: float) -> Training:
-        tokens = rows * (self.mean + self.prompt)
+    def training(self, rows: float, prompts: float, micro: int, work: float) -> Training:
+        """`rows` completions of `prompts` prompts, each of which is computed once."""
+        tokens = rows * self.mean + prompts * self.prompt
         return Training(tokens, self.prompt + self.weighted, -(-tokens // micro), work)
 
 
@@ -160,9 +161,9 @@ def rollout_of(cfg: RunConfig, lengths: Lengths) -> Writing:
 
 def training_of(cfg: RunConfig, lengths: Lengths) -> Training:
     """Of one step, in all its updates."""
-    rows = cfg.rollout.prompts * cfg.rollout.group_size
-    work = work_of(cfg)
-    return lengths.training(rows * teaching_share(cfg), cfg.optim.micro_batch_tokens, work)
+    prompts = cfg.rollout.prompts * teaching_share(cfg)
+    rows, micro = prompts * cfg.rollout.group_size, cfg.optim.micro_batch_tokens
+    return lengths.training(rows, prompts, micro, work_of(cfg))
 
 
 def teaching_share(cfg: RunConfig) -> float:

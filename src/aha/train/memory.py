@@ -4,7 +4,9 @@ The gradient of a step is a sum over its rows, so it may be cut anywhere: the ef
 denominators and the result stay what they were, but for rounding.
 """
 
+import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -21,6 +23,26 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@lru_cache
+def trimmer() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`; None where the C library has no such thing."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def trim_heap() -> None:
+    """Hand back to the system what lies free between the tensors of a CPU process.
+
+    No two micro-batches have tensors of the same size, so the heap's gaps fit none of the next and
+    add up: without this a demo of 120 steps held 4.4 GB, of which a tenth was tensors.
+    """
+    trim = trimmer()
+    if trim:
+        trim(0)
 
 
 class Room:

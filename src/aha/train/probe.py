@@ -184,11 +184,14 @@ class Probe(Rates):
             if more == count or took * more / count > min(PIECE_S, self.left(TRAIN_BY)):
                 break
             count = more
-        prompt = self.lengths.prompt
-        sizes = [prompt + len(one.completion.tokens) for one, _ in some]
-        tokens, work = sum(sizes), 4.0 if self.cfg.model.lora_rank else 6.0
+        prompt, done = self.lengths.prompt, [one.completion for one, _ in some]
+        sizes = [prompt + len(one.tokens) for one in done]
+        length = sum(size * size for size in sizes) / sum(sizes)
+        # A prompt is computed once for its group.
+        prompts = len({id(one.prompt) for one in done})
+        tokens = sum(len(one.tokens) for one in done) + prompts * prompt
+        work = 4.0 if self.cfg.model.lora_rank else 6.0
         work += 2.0 * self.cfg.optim.recompute
-        length = sum(size * size for size in sizes) / tokens
         return Training(tokens, length, -(-tokens // micro), work), took
 
     def base(self, shape: Shape, long: tuple[Writing, float], pass_s: float) -> BaseLength | None:
@@ -224,7 +227,7 @@ class Probe(Rates):
         guess = replace(guess, attention=guess.train_rate / attention)
         writings += self.assumed_writings(shape, guess, writings)
         if training is None:
-            rows = self.lengths.training(1, self.cfg.optim.micro_batch_tokens, 6.0)
+            rows = self.lengths.training(1, 1, self.cfg.optim.micro_batch_tokens, 6.0)
             training = rows, rows.seconds(shape, guess)
         base = self.base(shape, writings[1], pass_s) if pass_s else None
         on_gpu = self.device.type == "cuda"

@@ -32,7 +32,7 @@ from aha.tasks.base import Task
 from aha.train.critic import Critic, Judged
 from aha.train.curriculum import Curriculum
 from aha.train.entropy import FollowingBonus, with_choice
-from aha.train.memory import Room
+from aha.train.memory import Room, trim_heap
 from aha.train.reference import Reference
 
 
@@ -125,6 +125,7 @@ class RLTrainer:
         self.engine.release()  # room for what training holds
         numbers = self.learn(graded, advantages_PG, judged) | asked
         numbers["generated"] = float(self.tokens)
+        trim_heap()
         clock.lap("train")
         # Publish: the engine must never run behind by accident.
         self.publish()
