@@ -42,11 +42,11 @@ def test_a_prediction_is_a_plan_with_the_price_of_the_run():
         plan.peak + sum(told["memory"][part] for part in ("process", "records", "gaps in the heap"))
     )
     assert told["memory"]["process"] == 2e8 + LIBRARIES
-    # Hundreds of micro-batches fill the gaps.
     gaps = GAPS * plan.memory["activations"]
-    assert told["memory"]["gaps in the heap"] == pytest.approx(gaps, rel=0.01)
-    fewer = predict(demo(steps=1), TINY, CPU, "here", False, 2e8)["memory"]["gaps in the heap"]
-    assert 0 < fewer < gaps / 4
+    assert told["memory"]["gaps in the heap"] == gaps > 0
+    # Tensors of 2 x 128 bytes for each of so many tokens are mapped one by one, and leave none.
+    larger = demo(optim__micro_batch_tokens=2**18)
+    assert predict(larger, TINY, CPU, "here", False, 2e8)["memory"]["gaps in the heap"] == 0
 
 
 def test_a_gpu_has_no_process_and_one_without_a_row_no_times():
@@ -71,20 +71,20 @@ def test_an_error_of_length_is_told_from_an_error_of_speed():
     assert figures["peak_bytes"]["ratio"] == pytest.approx(0.5)
     assert "ratio_at_length" not in figures["peak_bytes"]
     source = "rollout.expected_tokens"
-    assert found["mean_tokens"] == {"assumed": 91.0, "from": source, "measured": 40.0}
+    assert found["mean_tokens"] == {"assumed": 94.0, "from": source, "measured": 40.0}
     lines = dict(lines_of(found))
     assert lines["time"].endswith("2.00 of that") and "planned" in lines["cost"]
     assert lines["peak memory"].endswith("0.50 of it")
     assert lines["speeds"] == "here, measured"
     said = lines["tokens of a completion"]
-    assert said == f"assumed 91 ({source}), were 40: next time --rollout.expected_tokens 40"
+    assert said == f"assumed 94 ({source}), were 40: next time --rollout.expected_tokens 40"
 
 
 def test_what_is_planned_is_a_line_and_a_budget_another():
     told = predict(demo(), TINY, CPU, "here", False, 2e8)
     (line,) = lines_before(told)
     minutes = told["seconds"] / 60
-    assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 91" in line
+    assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 94" in line
     assert lines_before(told, told["seconds"]) == [line]
     tests_s = told["seconds"] - told["training_s"]
     half = tests_s / 2 + told["training_s"] / 2

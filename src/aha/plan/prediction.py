@@ -12,15 +12,15 @@ from aha.core.config import RunConfig
 from aha.plan.cost import Cost, money
 from aha.plan.estimate import GB, Plan, advice, estimate
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Lengths, expected_tokens, training_of
+from aha.plan.speed import Card, Lengths, expected_tokens
 
 # Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
-# bytes of a token that is kept as a record, and gaps in the heap. Those grow with every
-# micro-batch of a new size towards so many times the activations (fitted to the demo and to
-# laptop-3to4, glibc); tensors beyond the size that it maps leave none.
+# bytes of a token that is kept as a record, and gaps in the heap while a step's micro-batches, no
+# two of one size, follow one another: so many times the activations (fitted to the demo, glibc);
+# tensors beyond the size that it maps leave none.
 LIBRARIES = 100e6
 RECORD = 100.0
-GAPS, GAPS_AFTER = 16.0, 120.0  # times the activations, micro-batches
+GAPS = 6.3
 MAPPED = 32 * 2**20
 NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # where memory alone is asked for
 # With the micro-batch and the rows side by side.
@@ -60,9 +60,8 @@ def process_bytes(
 ) -> dict[str, float]:
     """What a CPU process holds beside the tensors of a plan."""
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
-    parts = plan.steps * training_of(cfg, lengths).parts
     small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
-    gaps = GAPS * plan.memory["activations"] * (1 - math.exp(-parts / GAPS_AFTER))
+    gaps = GAPS * plan.memory["activations"]
     return {
         "process": held + LIBRARIES,
         "records": RECORD * kept,
