@@ -33,3 +33,5 @@ class TraceMix:
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
     max_result: int = 1_000  # and above this one
     max_rate: float = 0.01
+    multiply: float = 0.0  # chance of a product before each puzzle, again and again: for `multiply`
+    long_way: float = 0.25  # of those: digit by digit; the others answer at once

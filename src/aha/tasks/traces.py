@@ -27,6 +27,7 @@ from random import Random
 from aha.core.seeds import seed_for
 from aha.tasks.drills import page
 from aha.tasks.mix import TraceMix
+from aha.tasks.products import product_documents
 from aha.tasks.solver import OPERATORS, apply, can_make
 from aha.tasks.terms import Term, join, line, moves_in_order
 
@@ -351,7 +352,8 @@ def drawn(writer: Writer, size: int, targets: range) -> Trace:
 def documents(
     mix: TraceMix, seed: int, keep: Callable[[tuple[int, ...], int], bool]
 ) -> Iterator[tuple[str, str]]:
-    """Endless `(prompt, completion)` pairs; drills have an empty prompt.
+    """Endless `(prompt, completion)` pairs; drills have an empty prompt. Products are of their own
+    training split.
 
     `keep(numbers, target)` says which puzzles may be written: `aha pretrain` hands over "belongs
     to the training split", so that no held-out problem and no held-out target is ever read.
@@ -361,6 +363,8 @@ def documents(
     # An orderly search checks and goes back: with either dial at 0 there is none.
     orderly = mix.orderly if mix.verify and mix.backtrack else 0.0
     while True:
+        if mix.multiply:
+            yield from product_documents(rng, mix)
         size = rng.choice(mix.numbers)
         searches = size == 2 or rng.random() < mix.search
         in_order = size > 2 and searches and rng.random() < orderly
