@@ -29,6 +29,7 @@ PUBLISHED = {
     "SmolLM2-1.7B": 1_711_376_384,
     "aha-tiny": 802_944,
     "base-10m": 10_373_760,
+    "base-multiply": 802_944,
 }
 
 
