@@ -391,9 +391,9 @@ def test_what_is_left_unread_is_said_and_the_answer_is_found():
 def test_long_text_is_read_in_linear_time():
     """Every line goes back to a new table: the worst there is for the memory of tables."""
     text = "".join(f"{a}+{b}={a + b}\n" for a in range(1, 99) for b in range(1, 60))
-    start = time.process_time()
+    start = time.thread_time()
     read(text[:MAX_CHARS], tuple(range(1, 7)), TARGET)
-    assert time.process_time() - start < 2.0
+    assert time.thread_time() - start < 2.0
 
 
 def test_reading_is_quick():

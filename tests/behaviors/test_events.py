@@ -271,9 +271,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_in_linear_time(name):
     """A quadratic pattern would need minutes for any of these; they take 1 to 70 ms."""
-    start = time.process_time()
+    start = time.thread_time()
     parse(HOSTILE[name])
-    assert time.process_time() - start < 2.0
+    assert time.thread_time() - start < 2.0
 
 
 def test_a_chain_through_a_decimal():

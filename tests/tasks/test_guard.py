@@ -1,8 +1,8 @@
 """The fence: whatever a stranger's grader does, the next verdict is right."""
 
-import time
 from itertools import islice
 from pathlib import Path
+from timeit import repeat
 
 import pytest
 
@@ -67,11 +67,10 @@ def test_printing_does_no_harm(task, capfd):
 
 
 def test_a_verdict_takes_less_than_a_millisecond(task):
+    """The fastest of ten rounds: what a busy machine adds is not the fence's."""
     good(task)
-    started = time.process_time()
-    for _ in range(200):
-        task.grade(SEVEN, "7")
-    assert (time.process_time() - started) / 200 < 0.001  # of this process, which waits
+    rounds = repeat(lambda: task.grade(SEVEN, "7"), repeat=10, number=20)
+    assert min(rounds) / 20 < 0.001
 
 
 def test_the_process_ends_with_its_task():

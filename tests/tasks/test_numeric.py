@@ -74,9 +74,9 @@ def test_commas_between_thousands_do_not_matter(value):
 
 @given(st.text(alphabet="0123456789,./- \\frac{}$%ab()", max_size=200))
 def test_any_text_is_read_at_once(text):
-    started = time.process_time()
+    started = time.thread_time()
     read_number(text)
-    assert time.process_time() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_boxed_content_has_balanced_braces():

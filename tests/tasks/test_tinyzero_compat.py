@@ -97,9 +97,9 @@ def test_a_float_may_miss_by_a_hundred_thousandth():
 )
 def test_answered_at_once(answer):
     """TinyZero's eval hangs on the first, and has no time-out."""
-    start = time.process_time()
+    start = time.thread_time()
     graded = grade(tagged(answer), tuple(map(int, re.findall(r"\d+", answer))), 10)
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 0.5
     assert graded.reward == 0.1
 
 
@@ -113,9 +113,9 @@ def test_the_answer_is_what_the_pattern_finds(line):
 
 
 def test_tags_that_are_never_closed_are_read_in_linear_time():
-    start = time.process_time()
+    start = time.thread_time()
     assert last_answer("<answer>" * 1_000_000, "r1") is None
-    assert time.process_time() - start < 2.0  # the pattern above would need hours
+    assert time.thread_time() - start < 2.0  # the pattern above would need hours
 
 
 @given(st.text(max_size=200) | st.text(alphabet="0123456789+-*/(). ", max_size=60).map(tagged))
