@@ -210,4 +210,5 @@ def facts_of(trainer: Pretrainer, cost: Cost, machine: Machine) -> dict:
         "kwh": cost.kwh,
         "device": machine.name,
         "writers": machine.writers,
+        "computed_in": str(trainer.dtype).removeprefix("torch."),
     }

@@ -21,7 +21,7 @@ class PretrainConfig:
     result_weight: float = 3.0  # of tokens that follow from what was read, see `corpus.weigh`
     weight_decay: float = 0.1
     grad_clip: float = 1.0
-    dtype: str = "bfloat16"
+    dtype: str = "auto"  # bf16 where the machine multiplies it, else float32
     seed: int = 0
     mix: TraceMix = field(default_factory=TraceMix)
 

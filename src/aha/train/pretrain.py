@@ -15,8 +15,10 @@ import torch
 
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
+from aha.rollout.native import compute_dtype
 from aha.train.bases import PretrainConfig
 from aha.train.corpus import Batch, Spelling, shard
+from aha.train.muon import Muon
 from aha.train.writers import in_order
 
 
@@ -40,17 +42,14 @@ def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
     return min(1.0, (step + 1) / cfg.warmup_steps, left / cfg.decay)
 
 
-def make_optimizers(decoder: Decoder, cfg: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for everything else.
-
-    Source: Jordan et al. 2024 (Muon) with the RMS matching of Liu et al. 2025 (arXiv 2502.16982).
-    """
+def make_optimizers(
+    decoder: Decoder, cfg: PretrainConfig, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
     inside = {id(p) for p in decoder.model.layers.parameters() if p.ndim == 2}
     matrices = [p for p in decoder.parameters() if id(p) in inside]
     rest = [p for p in decoder.parameters() if id(p) not in inside]
-    muon = torch.optim.Muon(
-        matrices, lr=cfg.lr, weight_decay=cfg.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, cfg.lr, cfg.weight_decay, dtype)
     adamw = torch.optim.AdamW(rest, lr=cfg.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return [muon, adamw]
 
@@ -83,7 +82,8 @@ class Pretrainer:
     ):
         self.decoder, self.tokenizer, self.cfg = decoder, tokenizer, cfg
         self.writers = writers
-        self.optimizers = make_optimizers(decoder, cfg)
+        self.dtype = compute_dtype(cfg.dtype, decoder.device)
+        self.optimizers = make_optimizers(decoder, cfg, self.dtype)
         self.step_count = self.seen = 0
         self.shard_number = self.next_batch = 0
         self.batches: list[Batch] = []
@@ -116,8 +116,7 @@ class Pretrainer:
         batch = self.draw()
         tokens_BT, weights_BT = on_device(batch, self.decoder.device)
         rate = schedule(self.cfg, self.step_count, self.seen)
-        dtype = getattr(torch, self.cfg.dtype)
-        logprobs_BT = self.decoder.token_logprobs(tokens_BT, start=1, dtype=dtype)
+        logprobs_BT = self.decoder.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
         weights_BT = weights_BT[:, 1:]
         loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
         loss.backward()
