@@ -4,15 +4,18 @@ Its weights are random and large, so that what it writes is far from uniform: a 
 or of a gradient would pass by luck on a freshly initialised decoder, whose logits are all alike.
 """
 
+import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.model.compiled import COMPILERS
+from aha.model import fused
+from aha.model.compiled import COMPILERS, load_code
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import save_model
@@ -30,11 +33,39 @@ needs_bf16 = pytest.mark.skipif(
     not has_native_bf16(), reason="the loop in C computes bf16 with an instruction this CPU lacks"
 )
 
+# The C code as processors with narrower vectors have it, on this one.
+needs_x86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the flags are those of x86"
+)
+IN_C = [
+    pytest.param("", marks=needs_compiler, id="c"),
+    *(
+        pytest.param(flag, marks=[needs_compiler, needs_x86], id=f"c {flag}")
+        for flag in ("-mno-avx512f", "-mno-avx")
+    ),
+]
+
 # One thread: the sums of a matrix product depend on how many threads share it, and a test may
 # then differ from one machine to the next.
 torch.set_num_threads(1)
 
 TOKENIZER = build_tokenizer()
+
+
+@contextmanager
+def computed_by(flags: str | None) -> Iterator[None]:
+    """The C code, compiled with these flags; None: torch in its place."""
+    remembered = (load_code, fused.code, fused.function)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AHA_CFLAGS", flags or "")
+        if flags is None:
+            patch.setenv("AHA_C", "0")
+        for each in remembered:
+            each.cache_clear()
+        assert (fused.code(False) is None) == (flags is None)
+        yield
+    for each in remembered:
+        each.cache_clear()
 
 
 def tiny_config(**changes) -> ModelConfig:

@@ -1,6 +1,7 @@
 """Each hand-written backward pass against torch's own, and against finite differences."""
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from aha.algo.layout import Layout
 from aha.model import fused, ops
 
-from ..tiny import needs_compiler
+from ..tiny import IN_C, computed_by
 
 EPS = 1e-6
 
@@ -62,20 +63,17 @@ def agree(ours, plain, x, tolerance=1e-5):
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture(params=["torch", pytest.param("c", marks=needs_compiler)], autouse=True)
-def side(request, monkeypatch) -> str:
+@pytest.fixture(params=[pytest.param(None, id="torch"), *IN_C], autouse=True)
+def side(request) -> Iterator[str | None]:
     """Every test holds for the torch expressions and for the C that takes their place."""
-    if request.param == "torch":
-        monkeypatch.setattr(fused, "code", lambda bf16: None)
-    else:
-        assert fused.code(False) is not None
-    return request.param
+    with computed_by(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("width", [16, 20, 128])
 def test_which_tensors_are_handed_to_c(side, width):
     x = torch.zeros(3, width)
-    assert fused.fits(x) == (side == "c" and width % 16 == 0)
+    assert fused.fits(x) == (side is not None and width % 16 == 0)
     assert not fused.fits(x.double()) and not fused.fits(torch.zeros(width, 16).T)
 
 
@@ -238,9 +236,10 @@ def test_token_logprobs_of_another_trainer(temperature):
 @pytest.mark.parametrize("T", [1, 5, ops.BLOCK, 2 * ops.BLOCK, 2 * ops.BLOCK + 7])
 def test_causal_attention_is_torchs_own(rng, T):
     q, k, v = normal(rng, 4, 3, T, 8), normal(rng, 4, T, 8), normal(rng, 4, T, 8)
-    agree(lambda x: ops.causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q)
-    agree(lambda x: ops.causal_attention(q, x, v), lambda x: plain_attention(q, x, v), k)
-    agree(lambda x: ops.causal_attention(q, k, x), lambda x: plain_attention(q, k, x), v)
+    near = 3e-5  # sums of hundreds, on some processors with a rounding at each product
+    agree(lambda x: ops.causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q, near)
+    agree(lambda x: ops.causal_attention(q, x, v), lambda x: plain_attention(q, x, v), k, near)
+    agree(lambda x: ops.causal_attention(q, k, x), lambda x: plain_attention(q, k, x), v, near)
 
 
 def test_causal_attention_gradcheck(rng, monkeypatch):
@@ -271,7 +270,7 @@ def test_not_a_number_is_not_lost_on_the_way(rng):
     assert ops.causal_attention(q, k, k)[0, 0, 40:].isnan().all()
 
 
-@pytest.mark.parametrize("side", [pytest.param("c", marks=needs_compiler)], indirect=True)
+@pytest.mark.parametrize("side", IN_C, indirect=True)
 @pytest.mark.parametrize("threads", [2, 3, 70])
 def test_not_one_bit_depends_on_the_threads(rng, threads):
     x = normal(rng, 40, 64, 64)
@@ -287,7 +286,7 @@ def test_not_one_bit_depends_on_the_threads(rng, threads):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("side", [pytest.param("c", marks=needs_compiler)], indirect=True)
+@pytest.mark.parametrize("side", IN_C, indirect=True)
 def test_not_one_bit_of_attention_depends_on_the_threads(rng):
     layout = Layout.of([p for p in range(5) for _ in range(4)], [9] * 20, list(range(40, 60)))
     given = (4, 2, *angles(rng, layout.tokens, 8), layout)

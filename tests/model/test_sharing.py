@@ -1,24 +1,24 @@
 """Prompts that are computed once and padding that is not: the same log-probs and gradients."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from aha.algo.batch import Batch, pack
 from aha.core.records import Completion, Graded, Problem, Prompt
-from aha.model import fused
 
-from ..tiny import TOKENIZER, needs_compiler, tiny_decoder
+from ..tiny import IN_C, TOKENIZER, computed_by, tiny_decoder
 
 # Tokens of a prompt and of its completions: groups of unequal prompts, one row alone, a completion
 # that is nothing but a stop token, one that is longer than two blocks of attention.
 GROUPS = [(9, (4, 1, 30)), (5, (1,)), (12, (130, 3, 17, 66)), (5, (20, 2))]
 
 
-@pytest.fixture(params=["torch", pytest.param("c", marks=needs_compiler)])
-def side(request, monkeypatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(fused, "code", lambda bf16: None)
-    return request.param
+@pytest.fixture(params=[pytest.param(None, id="torch"), *IN_C])
+def side(request) -> Iterator[None]:
+    with computed_by(request.param):
+        yield
 
 
 def made(groups, seed: int = 3) -> Batch:

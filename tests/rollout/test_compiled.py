@@ -12,7 +12,15 @@ from aha.rollout.compiled import CompiledLoop, pack
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 
-from ..tiny import TOKENIZER, needs_bf16, needs_compiler, some_prompts, tiny_decoder
+from ..tiny import (
+    IN_C,
+    TOKENIZER,
+    computed_by,
+    needs_bf16,
+    needs_compiler,
+    some_prompts,
+    tiny_decoder,
+)
 
 SAMPLING = Sampling(max_new_tokens=60, group_size=6, seed=3)
 TYPES = ["float32", pytest.param("bfloat16", marks=needs_bf16)]
@@ -43,10 +51,15 @@ SHAPES = [
 ]
 
 
-@needs_compiler
+@pytest.mark.parametrize("flags", IN_C)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
-def test_it_writes_what_the_torch_loop_writes(shape, temperature):
+def test_it_writes_what_the_torch_loop_writes(flags, shape, temperature):
+    with computed_by(flags):
+        check_against_torch(shape, temperature)
+
+
+def check_against_torch(shape: dict, temperature: float) -> None:
     decoder, prompts = shaped(**shape), some_prompts(12)
     sampling = replace(SAMPLING, temperature=temperature)
     torch_loop, in_c = (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-shared", "-fPIC", "-pthread")
-LANES = 16  # numbers of a vector in the C code
+LANES = 16  # numbers of the widest vector in the C code
 HEADERS = Path(str(files("aha"))) / "model" / "native_c"
 
 
@@ -27,7 +27,7 @@ class NotCompiled(Exception):
 @lru_cache
 def load_code(source: Path, bf16: bool) -> ctypes.CDLL:
     """The compiled source for one number type; NotCompiled where it cannot be had, or where the
-    environment says AHA_C=0."""
+    environment says AHA_C=0. AHA_CFLAGS are the compiler's last words, such as -mno-avx512f."""
     if os.environ.get("AHA_C") == "0":
         raise NotCompiled("AHA_C=0")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
@@ -35,18 +35,19 @@ def load_code(source: Path, bf16: bool) -> ctypes.CDLL:
         raise NotCompiled(f"no C compiler ({', '.join(COMPILERS)})")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     texts = [source, *sorted({*source.parent.glob("*.h"), *HEADERS.glob("*.h")})]
-    parts = [version, processor(), *FLAGS, *(path.read_text() for path in texts)]
+    own = os.environ.get("AHA_CFLAGS", "").split()
+    parts = [version, processor(), *FLAGS, *own, *(path.read_text() for path in texts)]
     name = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
     built = cache_folder() / f"{source.stem}-{name}-{'bf16' if bf16 else 'float32'}.so"
     if not built.is_file():
-        build(compiler, source, built, bf16)
+        build([compiler, *FLAGS], own, source, built, bf16)
     try:
         return ctypes.CDLL(str(built))
     except OSError as error:
         raise NotCompiled(str(error)) from None
 
 
-def build(compiler: str, source: Path, target: Path, bf16: bool) -> None:
+def build(compiler: list[str], own: list[str], source: Path, target: Path, bf16: bool) -> None:
     """Compile for this very processor; the file appears whole or not at all."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,14 +58,14 @@ def build(compiler: str, source: Path, target: Path, bf16: bool) -> None:
     complaint = ""
     # Some compilers for Arm know only the second spelling, and the last one is always known.
     for tuned in (["-march=native"], ["-mcpu=native"], []):
-        command = [compiler, *FLAGS, *tuned, f"-I{HEADERS}", f"-DBF16={int(bf16)}", str(source)]
+        command = [*compiler, *tuned, *own, f"-I{HEADERS}", f"-DBF16={int(bf16)}", str(source)]
         done = subprocess.run([*command, "-o", partial, "-lm"], capture_output=True, text=True)
         if done.returncode == 0:
             os.replace(partial, target)
             return
         complaint = complaint or (done.stderr.strip().splitlines() or ["no reason given"])[0]
     os.unlink(partial)
-    raise NotCompiled(f"{compiler}: {complaint}")
+    raise NotCompiled(f"{compiler[0]}: {complaint}")
 
 
 def cache_folder() -> Path:

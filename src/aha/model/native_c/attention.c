@@ -63,7 +63,7 @@ int64_t aha_bench(int64_t H, int64_t K, int64_t D, int64_t widest) {
 
 /* -- products ---------------------------------------------------------------------------------- */
 
-/* C [rows, 16 * wide] = A B, or C + A B. A's element (r, k) is a[r * down + k * along]. */
+/* C [rows, LANES * wide] = A B, or C + A B. A's element (r, k) is a[r * down + k * along]. */
 static inline __attribute__((always_inline)) void
 tile(const int rows, const int wide, int64_t K, const float *a, int64_t down, int64_t along,
      const float *b, int64_t b_stride, float *c, int64_t c_stride, int add) {
@@ -92,7 +92,7 @@ columns(const int wide, int64_t M, int64_t K, const float *a, int64_t down, int6
         tile(1, wide, K, a + m * down, down, along, b, b_stride, c + m * c_stride, c_stride, add);
 }
 
-/* C [M, N] = A [M, K] B [K, N], or added to C. N is a multiple of 16. */
+/* C [M, N] = A [M, K] B [K, N], or added to C. N is a multiple of LANES. */
 static void product(int64_t M, int64_t N, int64_t K, const float *a, int64_t down, int64_t along,
                     const float *b, int64_t b_stride, float *c, int64_t c_stride, int add) {
     int64_t n = 0;

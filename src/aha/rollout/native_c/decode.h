@@ -1,7 +1,7 @@
 /* One token further for all rows of a worker: aha.model.decode.step, row by row.
  *
- * Layouts. Keys of one row: [layer][kv head][block][D][16], so that scores of 16 positions come
- * out of one vector. Values: [layer][kv head][position][D].
+ * Layouts. Keys of one row: [layer][kv head][block][D][LANES], so that scores of LANES positions
+ * come out of one vector. Values: [layer][kv head][position][D].
  */
 #include "numbers.h"
 
