@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aha.core.config import load_config
 from aha.plan.cost import money
-from aha.plan.estimate import GB, advice, estimate, load_cards
+from aha.plan.estimate import GB, advice, estimate
+from aha.plan.machines import load_cards
 from aha.plan.shapes import shape_of
 
 RECIPES = Path(str(files("aha") / "recipes"))

@@ -21,8 +21,7 @@ from aha.cli.recipes import find_recipe
 from aha.core.config import RunConfig, load_config
 from aha.core.records import Prompt
 from aha.model.transformer import Decoder
-from aha.plan.estimate import load_cards
-from aha.plan.prediction import card_for
+from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card
 from aha.rollout.native import compute_dtype

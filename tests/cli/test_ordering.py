@@ -14,7 +14,7 @@ from aha.core.config import load_config
 from aha.core.errors import ConfigError
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder
-from aha.plan.estimate import load_cards
+from aha.plan.machines import load_cards
 from aha.tasks.countdown import Countdown
 from aha.tasks.mix import TraceMix
 from aha.train.bases import BASES

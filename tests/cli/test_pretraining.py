@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from aha.cli.ordering import make_order
-from aha.cli.pretraining import Machine, Progress, cost_of, flat, row_of
-from aha.core.errors import ConfigError
+from aha.cli.pretraining import Machine, Progress, flat
 from aha.plan.cost import Cost
-from aha.plan.estimate import load_cards
+from aha.plan.machines import load_cards
 from aha.store.checkpoint import checkpoints
 
 from ..tiny import tiny_folder
@@ -66,22 +65,6 @@ def test_weights_to_start_from(aha, tmp_path):
 
 
 # -- the machine and its price ---------------------------------------------------------------
-
-
-def test_a_known_gpu_has_the_price_of_its_row():
-    row = row_of("NVIDIA GeForce RTX 4090")
-    assert row == load_cards()[1]["rtx-4090"]
-    assert cost_of("NVIDIA GeForce RTX 4090", row, None, None) == (0.45, 550)
-    assert cost_of("NVIDIA GeForce RTX 4090", row, 0.3, None) == (0.3, 550)
-    assert cost_of("NVIDIA GeForce RTX 4090", row, 0.0, 0.0) == (0.0, 0.0)
-
-
-def test_a_gpu_without_a_row_needs_a_price():
-    assert row_of("Quantum 9000") is None
-    for given in ((None, None), (1.0, None), (None, 300.0)):
-        with pytest.raises(ConfigError, match="Quantum 9000.*--usd-per-hour 0.4 --watts 300"):
-            cost_of("Quantum 9000", None, *given)
-    assert cost_of("Quantum 9000", None, 1.0, 300.0) == (1.0, 300.0)
 
 
 def test_a_cpu_is_two_cores_in_a_cloud_unless_one_says_otherwise():

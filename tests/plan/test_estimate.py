@@ -21,8 +21,8 @@ from aha.plan.estimate import (
     changed,
     estimate,
     folded_bytes,
-    load_cards,
 )
+from aha.plan.machines import load_cards
 from aha.plan.shapes import Shape, shape_of
 
 from ..tiny import needs_bf16, needs_compiler

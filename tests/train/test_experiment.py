@@ -109,7 +109,8 @@ def test_a_run_leaves_what_the_design_promises(straight, model):
     looks = {f"eval_{step:06d}.jsonl" for step in (3, 6)}
     steps = {f"step_{step:06d}.jsonl" for step in range(1, STEPS + 1)}
     assert written == {"before.jsonl", "after.jsonl"} | looks | steps
-    assert RunConfig.model_validate(run.read("config.json")) == config(model)
+    priced = config(model).model_copy(update={"usd_per_hour": 0.08, "watts": 30})  # a CPU's
+    assert RunConfig.model_validate(run.read("config.json")) == priced
 
 
 def test_every_step_had_something_to_learn(straight):

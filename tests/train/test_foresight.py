@@ -9,7 +9,7 @@ from aha.model.weights import load_model
 from aha.plan.shapes import Shape
 from aha.train import foresight
 from aha.train.experiment import Experiment, Listener
-from aha.train.foresight import check_memory, foresee, shape_in, shape_of
+from aha.train.foresight import at_its_price, check_memory, foresee, shape_in, shape_of
 
 from ..tiny import tiny_folder
 
@@ -36,7 +36,7 @@ def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path
 
 
 def test_a_prediction_names_the_machine(cfg, tmp_path):
-    told = foresee(cfg, shape_in(tmp_path / "base"), CPU)
+    told = foresee(at_its_price(cfg, CPU), shape_in(tmp_path / "base"), CPU)
     assert told["machine"] == "cpu-2-cores" and told["mean_tokens"] == 8 and told["seconds"] > 0
 
 

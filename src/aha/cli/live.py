@@ -1,6 +1,5 @@
 """A run in the terminal: one line a step, a completion now and then, a report card at the end."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,16 +136,15 @@ def start(
     calibration: Calibration | None = None,
 ) -> None:
     screen = Screen(cfg)
-    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
-    experiment = Experiment.start(cfg, path, screen.listener(), calibration)
-    experiment.budget_s = seconds
+    experiment = Experiment.start(cfg, path, screen.listener(), calibration, budget)
+    screen.cfg = cfg = experiment.cfg
     model = experiment.trainer.decoder
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
         f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
     )
     if (path / "prediction.json").is_file():
-        for line in lines_before(experiment.run.read("prediction.json"), seconds):
+        for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
             console.print(escape(line), soft_wrap=True)
     with watched(path, dash):
         finish(experiment.run_all(), cfg)
@@ -197,7 +195,8 @@ def report_card(outcome: Outcome, cfg: RunConfig) -> None:
         for name in ("before", "after"):
             table.add_column(name, justify="right")
         for name, cells in card_rows(before, after):
-            table.add_row(name, *cells)
+            if cells != ["-", "-"]:  # behaviours of another task than Countdown
+                table.add_row(name, *cells)
         console.print(table)
         low, high = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
         verdict = "" if low > 0 else "  (no evidence of a gain: the interval holds 0)"

@@ -7,7 +7,8 @@ from pathlib import Path
 from aha.core.errors import ConfigError
 from aha.model.config import ModelConfig
 from aha.plan.cost import money
-from aha.plan.estimate import GB, load_cards
+from aha.plan.estimate import GB
+from aha.plan.machines import load_cards
 from aha.plan.pretraining import WRITERS, BasePlan, Reading, estimate_base
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card
@@ -17,7 +18,7 @@ from aha.train.bases import BASES, PretrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """A base to be made in the folder `out`, from nothing or from the weights in `start`."""
+    """A base to be made in the folder `out`, from nothing or from the model `start`."""
 
     out: Path
     config: ModelConfig
@@ -71,7 +72,8 @@ def make_order(
         **(given | but_for_none(sizes or {})),
     )
     changed = but_for_none(changes or {}) | {"mix": parse_mix(mix, base.cfg.mix)}
-    return Order(out or base.folder, config, dataclasses.replace(base.cfg, **changed), start)
+    cfg = dataclasses.replace(base.cfg, **changed)
+    return Order(out or base.folder, config, cfg, start or base.start)
 
 
 def but_for_none(given: dict) -> dict:

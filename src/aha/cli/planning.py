@@ -10,7 +10,8 @@ from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError, ModelError
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import budget_seconds, money
-from aha.plan.estimate import GB, Card, Plan, advice, estimate, load_cards
+from aha.plan.estimate import GB, Card, Plan, advice, estimate
+from aha.plan.machines import load_cards
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import SMALL, Shape, shape_of
 from aha.plan.speed import expected_tokens
@@ -40,16 +41,17 @@ def calibration_for(
 def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
     from aha.train.device import choose_device, held_now
-    from aha.train.foresight import foresee
+    from aha.train.foresight import at_its_price, foresee
     from aha.train.lengths import folder_at_hand
 
-    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     try:
         shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
     except ModelError as error:
         print(f"no plan: {error}", file=sys.stderr)
         return
     device = choose_device(cfg.model.device, shape.parameters)
+    cfg = at_its_price(cfg, device)
+    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     print(
         *lines_before(foresee(cfg, shape, device, held=held_now()), seconds),
         sep="\n",

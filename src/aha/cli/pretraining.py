@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 
 from aha.cli.ordering import Order, priced
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, ModelError
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder
 from aha.model.weights import load_weights, save_model
-from aha.plan.cost import MACHINES, Cost, money
-from aha.plan.estimate import load_cards
-from aha.plan.prediction import card_for
+from aha.plan.cost import Cost, money
+from aha.plan.machines import price_of, row_of
 from aha.plan.pretraining import WRITERS
 from aha.plan.speed import Card
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run import cpu_name, environment
 from aha.train.device import PeakMemory, choose_device
+from aha.train.experiment import resolve_model
 from aha.train.loop import Interrupt, drive
 from aha.train.pretrain import Pretrainer, PretrainReport
 
@@ -54,34 +54,9 @@ class Machine:
         if writers is None:
             writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0
         row = row_of(gpu)
-        price, power = cost_of(gpu, row, usd_per_hour, watts)
+        price, power = price_of(gpu, usd_per_hour, watts)
         card = row and priced(row, price, power)
         return cls(found, gpu or cpu_name(), writers, price, power, card)
-
-
-def row_of(gpu: str | None) -> Card | None:
-    """The row of cards.toml for a GPU of this name, or for the CPU."""
-    _, cards = load_cards()
-    return cards.get(card_for(gpu, cards) if gpu else "cpu-2-cores")
-
-
-def cost_of(
-    gpu: str | None, row: Card | None, usd_per_hour: float | None, watts: float | None
-) -> tuple[float, float]:
-    """(USD an hour, watts): those that are given, else those of a rented CPU or of the GPU's row.
-    Raises `ConfigError` for a GPU without a row: another machine's price would be no price."""
-    if gpu and not row and (usd_per_hour is None or watts is None):
-        raise ConfigError(
-            f"{gpu}, which the table of prices does not know",
-            "what an hour of the machine costs (0 if it is yours) and its power",
-            "--usd-per-hour 0.4 --watts 300",
-        )
-    known = (row.usd_per_hour, row.watts) if gpu and row else MACHINES["cloud-2vcpu"]
-    given = (usd_per_hour, watts)
-    price, power = (
-        mine if mine is not None else its for mine, its in zip(given, known, strict=True)
-    )
-    return price, power
 
 
 class Progress:
@@ -143,13 +118,19 @@ def pretrain_base(order: Order, machine: Machine) -> None:
     decoder.initialise(torch.Generator().manual_seed(order.cfg.seed))
     saved = checkpoints(out / "checkpoints")
     if saved or order.start:
-        load_weights(decoder, saved[-1] if saved else order.start)
+        load_weights(decoder, saved[-1] if saved else resolve_model(str(order.start)))
     memory = PeakMemory(machine.device)
     decoder.to(machine.device)
     trainer = Pretrainer(decoder, tokenizer, order.cfg, machine.writers)
     before = Cost(0.0, 0.0, 0.0)
     if saved:
         state = load_state(saved[-1])
+        if "cost" not in state:
+            raise ModelError(
+                f"{saved[-1]}, of an older version, which kept no cost",
+                "what was spent so far, for the model's card",
+                f"aha pretrain {out}-2 --start {saved[-1]}",
+            )
         before = Cost(**state.pop("cost"))
         trainer.load_state_dict(state)
         print(f"going on from {saved[-1]}")

@@ -45,7 +45,7 @@ def parse_overrides(tokens: tuple[str, ...]) -> dict:
         if not key.startswith("--"):
             raise ConfigError(f"{key!r} stands alone", "--section.key value")
         key, equals, text = key[2:].partition("=")
-        key = SHORT.get(key, key)
+        key = SHORT.get(key, key).replace("-", "_")
         if not equals:
             if not rest:
                 raise ConfigError(f"--{key} has no value", "--section.key value")

@@ -143,10 +143,11 @@ def pretrain(
     Parameters
     ----------
     out
-        folder of the model and its state; runs/pretrain, or runs/base-10m for that shape.
+        folder of the model and its state; runs/pretrain, or runs/base-SHAPE for the others.
     shape
-        "tiny" (aha-tiny's, for two CPU cores) or "10m" (ten million parameters, for a GPU), with
-        its corpus and rates; a flag changes one of them.
+        "tiny" (aha-tiny's, for two CPU cores), "10m" (ten million parameters, for a GPU) or
+        "multiply" (aha-tiny, going on with products), with its corpus and rates; a flag changes
+        one of them.
     batch_tokens
         tokens of an update, padding counted.
     shard_documents
@@ -156,7 +157,7 @@ def pretrain(
     lr
         Muon's learning rate, of the matrices.
     start
-        model folder whose weights it starts from, in place of random ones.
+        model whose weights it starts from, in place of random ones.
     device
         auto: a CUDA GPU where there is one.
     writers

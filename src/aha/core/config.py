@@ -138,8 +138,8 @@ class RunConfig(Section):
     keep_last: int = Field(2, ge=1)  # checkpoints
     show_every: int = Field(10, ge=0)  # steps between printed completions; 0 = never
     token_groups: int = Field(1, ge=0)  # groups of a step that are kept token by token; 0 = none
-    usd_per_hour: float = Field(0.08, ge=0.0)  # price of the machine: 2 cloud vCPUs
-    watts: float = Field(30.0, ge=0.0)  # its power under load
+    usd_per_hour: float | None = Field(None, ge=0.0)  # of the machine; None: as plan/cards.toml
+    watts: float | None = Field(None, ge=0.0)  # its power under load; None: the same
     model: ModelSection = ModelSection()
     task: TaskSection = TaskSection()
     rollout: RolloutSection = RolloutSection()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.plan.machines import price_of
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Training, Writing
 
@@ -70,9 +71,12 @@ class Calibration:
         same = self.base and self.base.asked == BaseLength.question(cfg)
         return self.base.tokens if same else 0.0
 
-    def card(self, usd_per_hour: float, watts: float) -> Card:
+    def card(self, usd_per_hour: float | None, watts: float | None) -> Card:
         """The machine with its measured shares: on it the formulas of `aha.plan.speed` give back
-        the times that were measured, as far as noise leaves room for that."""
+        the times that were measured, as far as noise leaves room for that. A price or a power
+        that is None is that of its row, see `price_of`."""
+        gpu = self.machine if self.device == "cuda" else None
+        usd_per_hour, watts = price_of(gpu, usd_per_hour, watts)
         train = self.train_rate()
         generate, decode = self.generation_rates(train)
         bandwidth = max(self.bandwidth, decode)

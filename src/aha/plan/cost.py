@@ -1,4 +1,4 @@
-"""Money and energy of machine time, from a dated table that users may overrule.
+"""Money and energy of machine time, and budgets of either.
 
 `usd_per_hour` is what renting such a machine costs; on hardware that you own, set it to 0 and the
 energy line is what is left. Watts are for the whole machine under load.
@@ -9,15 +9,6 @@ import re
 from dataclasses import dataclass
 
 from aha.core.errors import ConfigError
-
-PRICES_AS_OF = "2026-11"
-
-# name: (USD per hour, watts). A shared cloud machine at list price, rounded up; an owned laptop.
-MACHINES = {
-    "cloud-2vcpu": (0.08, 30.0),
-    "laptop": (0.0, 25.0),
-}
-USD_PER_KWH = 0.30
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,9 @@ GPU has been compared with a measurement yet.
 """
 
 import math
-import tomllib
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError
 from aha.plan.cost import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, rollout_of, training_of
@@ -69,23 +65,6 @@ class Plan:
 TRAINING = ("gradients", "folded weights", "activations", "logits")
 GENERATION = ("generation weights", "kv cache", "drawing")
 STAYS = ("weights", "optimiser", "reference")
-
-
-def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
-    """(date of the prices, cards by name). Raises `ConfigError` for a file that holds none."""
-    source = path or files("aha.plan") / "cards.toml"
-    try:
-        raw = tomllib.loads(source.read_text(encoding="utf-8"))
-        cards = {name: Card(**card) for name, card in raw["cards"].items()}
-        for card in cards.values():
-            numbers = {key: value for key, value in vars(card).items() if key != "cpu"}
-            assert all(type(value) in (int, float) and value >= 0 for value in numbers.values())
-            assert card.tflops * card.bandwidth * card.train * card.decode > 0
-            assert type(card.cpu) is bool
-        return str(raw["as_of"]), cards
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        reason = f"{type(error).__name__} {error}".strip()
-        raise ConfigError(f"{source}: {reason}", "a table like aha/plan/cards.toml") from None
 
 
 def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None = None) -> Plan:

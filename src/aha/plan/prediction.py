@@ -206,14 +206,3 @@ def line_of_lengths(assumed: float, measured: float, **told) -> str:
     if max(assumed, measured) > (1 + FAR_OFF) * min(assumed, measured):
         text += f": next time --rollout.expected_tokens {measured:.0f}"
     return text
-
-
-def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
-    """The row of the table that means a GPU of this name: most words of it are there."""
-    said = device_name.lower().replace(" ", "")
-    found = []
-    for name in cards:
-        words = [word for word in name.lower().split("-") if not word.endswith("gb")]
-        if not cards[name].cpu and all(word in said for word in words):
-            found.append((len(words), name))
-    return max(found)[1] if found else None

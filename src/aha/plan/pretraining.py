@@ -29,8 +29,9 @@ WRITERS = 8  # processes beside a GPU, where nobody says how many
 
 NEWTON_SCHULZ = 5  # rounds of Muon
 # Operations that a GPU is told to start, counted in the source: of a layer without attention (what
-# `layer_us` is for), of attention there and back, of Muon's update of one matrix.
-LAYER_STARTS, ATTENTION_STARTS, MUON_STARTS = 10.0, 50.0, 25.0
+# `layer_us` is for), of attention there and back, of Muon's update of one matrix, and of its
+# products for all matrices of one shape.
+LAYER_STARTS, ATTENTION_STARTS, MATRIX_STARTS, SHAPE_STARTS = 10.0, 50.0, 4.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
     training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
     muon = muon_flop(shape) / card.train_rate
     update = UPDATE_BYTES * shape.parameters / (card.bandwidth * 1e9)
-    starts = shape.L * (ATTENTION_STARTS + len(matrices(shape)) * MUON_STARTS)
+    inside = matrices(shape)
+    starts = shape.L * (ATTENTION_STARTS + len(inside) * MATRIX_STARTS)
+    starts += len(set(inside)) * SHAPE_STARTS
     return training + muon + update + starts / LAYER_STARTS * card.layer_us * 1e-6
 
 

@@ -28,11 +28,13 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class Base:
-    """A named base: its row of models.toml, the folder it is made in, and its settings."""
+    """A named base: its row of models.toml, the folder it is made in, its settings, and the model
+    whose weights it starts from, if it does not start from nothing."""
 
     model: str
     folder: Path
     cfg: PretrainConfig
+    start: Path | None = None
 
     @property
     def shape(self) -> Shape:
@@ -51,7 +53,7 @@ class Base:
 # width, arXiv 2310.17813), 6.4 times the batch for 2.5 times of it (the square root rule of Adam,
 # arXiv 2205.10287); what is left of the two is kept as a margin. Nobody has tuned them. As many
 # puzzles have four numbers as three, as in the RL that it is made for.
-# multiply: aha-tiny's shape for a quarter of an hour, on products for the most part.
+# multiply: aha-tiny, which has read of sums and differences, goes on to products.
 BASES = {
     "tiny": Base("aha-tiny", Path("runs/pretrain"), PretrainConfig()),
     "10m": Base(
@@ -67,7 +69,8 @@ BASES = {
     "multiply": Base(
         "base-multiply",
         Path("runs/base-multiply"),
-        PretrainConfig(tokens=20_000_000, mix=replace(TraceMix(), multiply=0.9)),
+        PretrainConfig(tokens=5_000_000, mix=replace(TraceMix(), multiply=0.9)),
+        start=Path("aha-tiny"),
     ),
 }
 

@@ -23,7 +23,7 @@ from aha.model.hub import folder_of
 from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
-from aha.plan.cost import Budget, Cost
+from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import compute_dtype
@@ -36,7 +36,7 @@ from aha.tasks.base import Task
 from aha.tasks.registry import make_task
 from aha.train.bases import command_for
 from aha.train.device import PeakMemory, choose_device, held_now
-from aha.train.foresight import check_memory, foresee, shape_in, shape_of
+from aha.train.foresight import at_its_price, check_memory, foresee, shape_in, shape_of
 from aha.train.loop import Interrupt, drive
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
@@ -141,16 +141,20 @@ class Experiment:
         path: Path,
         listener: Listener,
         calibration: Calibration | None = None,
+        budget: str | None = None,
     ) -> "Experiment":
         """`calibration`: this machine as measured, for the prediction that the run will be held
-        to; the table of machines without."""
+        to; the table of machines without. `budget`: see `budget_seconds`."""
         check_names(cfg)
         held, told = held_now(), None
         shape = shape_in(resolve_model(cfg.model.path))
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)
+            cfg = at_its_price(cfg, device)
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
+        cfg = at_its_price(cfg, model.decoder.device)
+        budget_s = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
         check_room(cfg, model, task_of(cfg))
         # A model that only `transformers` knows has a shape that the plan has no words for.
         if isinstance(model.decoder.config, ModelConfig):
@@ -161,7 +165,9 @@ class Experiment:
             run.write("prediction.json", told)
         if calibration:
             calibration.write(path / "calibration.json")
-        return cls(cfg, run, model, listener)
+        experiment = cls(cfg, run, model, listener)
+        experiment.budget_s = budget_s
+        return experiment
 
     @classmethod
     def resume(cls, path: Path, listener: Listener) -> "Experiment":
@@ -195,8 +201,8 @@ class Experiment:
         rollout, final = self.cfg.rollout, self.cfg.eval
         if not final.final:
             return None
-        self.listener.stage(f"{name} training: {final.final} held-out problems")
         prompts = self.test_prompts
+        self.listener.stage(f"{name} training: {len(prompts):,} held-out problems")
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
         report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
         write_completions(self.run.completions / f"{name}.jsonl", report)

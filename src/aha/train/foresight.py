@@ -10,8 +10,8 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.model.config import ModelConfig
 from aha.plan.calibration import Calibration
-from aha.plan.estimate import load_cards
-from aha.plan.prediction import card_for, predict, shortage
+from aha.plan.machines import CPU, card_for, load_cards, price_of
+from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import Shape, read_shape
 from aha.train.doctor.machine import memory_bytes
 
@@ -34,6 +34,14 @@ def shape_in(folder: Path) -> Shape | None:
         return None
 
 
+def at_its_price(cfg: RunConfig, device: torch.device) -> RunConfig:
+    """The recipe with the price and the power of the machine, where it leaves them open. Apple's
+    GPU counts as the CPU beside it. Raises `ConfigError` for a GPU that the table does not know."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    price, power = price_of(gpu, cfg.usd_per_hour, cfg.watts)
+    return cfg.model_copy(update={"usd_per_hour": price, "watts": power})
+
+
 def foresee(
     cfg: RunConfig,
     shape: Shape,
@@ -48,7 +56,7 @@ def foresee(
         measured = not calibration.assumed
         return predict(cfg, shape, card, calibration.called, measured, held, base)
     _, cards = load_cards()
-    name = "cpu-2-cores" if device.type == "cpu" else None
+    name = CPU if device.type == "cpu" else None
     if device.type == "cuda":
         name = card_for(torch.cuda.get_device_name(device), cards)
     return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)

@@ -1,0 +1,62 @@
+"""The table of machines, cards.toml: which row is this machine, and what an hour of it costs."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+from aha.core.errors import ConfigError
+from aha.plan.speed import Card
+
+CPU = "cpu-2-cores"
+
+
+def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
+    """(date of the prices, cards by name). Raises `ConfigError` for a file that holds none."""
+    source = path or files("aha.plan") / "cards.toml"
+    try:
+        raw = tomllib.loads(source.read_text(encoding="utf-8"))
+        cards = {name: Card(**card) for name, card in raw["cards"].items()}
+        for card in cards.values():
+            numbers = {key: value for key, value in vars(card).items() if key != "cpu"}
+            assert all(type(value) in (int, float) and value >= 0 for value in numbers.values())
+            assert card.tflops * card.bandwidth * card.train * card.decode > 0
+            assert type(card.cpu) is bool
+        return str(raw["as_of"]), cards
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        reason = f"{type(error).__name__} {error}".strip()
+        raise ConfigError(f"{source}: {reason}", "a table like aha/plan/cards.toml") from None
+
+
+def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
+    """The row of the table that means a GPU of this name: most words of it are there."""
+    said = device_name.lower().replace(" ", "")
+    found = []
+    for name in cards:
+        words = [word for word in name.lower().split("-") if not word.endswith("gb")]
+        if not cards[name].cpu and all(word in said for word in words):
+            found.append((len(words), name))
+    return max(found)[1] if found else None
+
+
+def row_of(gpu: str | None) -> Card | None:
+    """The row for a GPU of this name, None where the table has none; for None that of a CPU."""
+    _, cards = load_cards()
+    return cards.get(card_for(gpu, cards) if gpu else CPU)
+
+
+def price_of(
+    gpu: str | None, usd_per_hour: float | None, watts: float | None
+) -> tuple[float, float]:
+    """(USD an hour, watts) of a machine: those that are given, else those of its row.
+
+    Raises `ConfigError` for a GPU without a row: another machine's price would be no price.
+    """
+    row = row_of(gpu)
+    if row is None and (usd_per_hour is None or watts is None):
+        raise ConfigError(
+            f"{gpu}, which the table of prices does not know",
+            "what an hour of the machine costs (0 if it is yours) and its power",
+            "--usd-per-hour 0.4 --watts 300",
+        )
+    usd_per_hour = row.usd_per_hour if usd_per_hour is None else usd_per_hour
+    return usd_per_hour, row.watts if watts is None else watts
