@@ -149,6 +149,7 @@ class Bench:
     def recipe(self, name: str, changes: dict, tiny: dict) -> RunConfig:
         """A packaged recipe for this device, with `changes`; and with `tiny` ones in tiny mode."""
         changes = {"model.device": self.device.type, "eval.every": 0, "eval.final": 0} | changes
+        changes |= {"usd_per_hour": 0.0, "watts": 0.0}  # money is not measured
         return load_config(find_recipe(name), changes | self.pick({}, {}, tiny))
 
     def shape(self, name: str) -> Shape:

@@ -110,8 +110,7 @@ def test_a_dry_run_needs_no_torch():
 def test_the_recipe_starts_where_pretraining_leaves_its_model():
     cfg, base = load_config(find_recipe("scratch-10m")), BASES["10m"]
     assert Path(cfg.model.path) == base.made
-    card = load_cards()[1]["rtx-4090"]
-    assert (cfg.usd_per_hour, cfg.watts) == (card.usd_per_hour, card.watts)
+    assert cfg.usd_per_hour is cfg.watts is None  # the machine's own
     # Positions for the longest prompt and a completion of full length.
     tokenizer, task = build_tokenizer(), Countdown(cfg.task.numbers)
     drawn = zip(range(200), task.problems("train", 0), strict=False)

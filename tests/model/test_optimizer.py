@@ -55,6 +55,24 @@ def test_an_update_by_hand():
     assert weight.grad is None
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_a_step_without_a_gradient_moves_nothing(state):
+    """All groups were flat: momentum and decay wait, as they do where the gradient is None."""
+    if state == "8bit":
+        pytest.importorskip("bitsandbytes")
+    module = net()
+    optimizer = optimizer_of(module, state)
+    train(module, optimizer, range(2))
+    before = numbers(module)
+    assert optimizer.update(0.01) == 0.0
+    assert torch.equal(numbers(module), before)
+    # And the next gradient finds the moments as they were.
+    train(module, optimizer, range(2, 3))
+    straight = net()
+    train(straight, optimizer_of(straight, state), range(3))
+    assert torch.equal(numbers(module), numbers(straight))
+
+
 def test_state_in_the_machines_memory_changes_not_one_bit_in_float32():
     one, other = net(), net()
     told = train(one, optimizer_of(one, "device"), range(4))

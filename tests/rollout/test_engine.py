@@ -110,6 +110,14 @@ def test_a_large_vocabulary_is_inverted_as_a_small_one_is(vocabulary):
     assert len(set(wanted.flatten().tolist())) > 50
 
 
+@pytest.mark.parametrize("vocabulary", [5, MANY + 1])
+def test_what_is_not_a_number_has_a_token_all_the_same(vocabulary):
+    """A run that has gone wrong is seen to elsewhere; an index out of bounds would end the GPU."""
+    logits = torch.full((2, vocabulary), float("nan"))
+    tokens, logprobs, _ = draw(logits, torch.full((2, 1), 0.5, dtype=torch.float64), 1.0)
+    assert ((tokens >= 0) & (tokens < vocabulary)).all() and logprobs.isnan().all()
+
+
 def test_of_a_large_vocabulary_too_no_token_of_probability_zero_is_taken():
     """Two tokens are left, at the end of one chunk and at the start of the next but one."""
     probs = torch.zeros(2_000, MANY + CHUNK)

@@ -15,13 +15,14 @@ from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder
 from aha.model.weights import load_weights, save_model
 from aha.plan.cost import Cost, money
-from aha.plan.machines import price_of, row_of
+from aha.plan.machines import price_of
 from aha.plan.pretraining import WRITERS
 from aha.plan.speed import Card
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run import cpu_name, environment
 from aha.train.device import PeakMemory, choose_device
-from aha.train.experiment import resolve_model
+from aha.train.experiment import base_cost, resolve_model
+from aha.train.foresight import row_here
 from aha.train.loop import Interrupt, drive
 from aha.train.pretrain import Pretrainer, PretrainReport
 
@@ -53,7 +54,7 @@ class Machine:
         gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
         if writers is None:
             writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0
-        row = row_of(gpu)
+        _, row = row_here(found)
         price, power = price_of(gpu, usd_per_hour, watts)
         card = row and priced(row, price, power)
         return cls(found, gpu or cpu_name(), writers, price, power, card)
@@ -143,6 +144,8 @@ def pretrain_base(order: Order, machine: Machine) -> None:
         # On a CPU that of the whole process, which the plan does not count.
         facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
         facts |= {"environment": began_in, **order.settings}
+        if order.start:
+            facts["start_cost"] = base_cost(resolve_model(str(order.start)))
         if plan:
             facts["planned"] = dataclasses.asdict(plan.cost) | {"peak_bytes": plan.peak}
         path = out / "model" / "pretraining.json"

@@ -133,7 +133,7 @@ def attention_of_heads(q, k, v, ends: tuple[int, ...]):
     """`causal_attention` of [R, H, Q, D] on [R, K, W, D]. Queries of the heads that share a key are
     stacked, so that keys are never copied."""
     stacked = q.unflatten(1, (k.shape[1], -1)).flatten(0, 1)
-    return causal_attention(stacked, k.flatten(0, 1), v.flatten(0, 1), ends).view(q.shape)
+    return causal_attention(stacked, k.flatten(0, 1), v.flatten(0, 1), ends).reshape(q.shape)
 
 
 class _LayHeads(torch.autograd.Function):

@@ -87,23 +87,25 @@ class HostOptimizer(Optimizer):
     """
 
     def make_adam(self) -> torch.optim.Optimizer:
-        # Pinned memory is what a GPU reads and writes at full speed; elsewhere there is none.
-        self.pin = self.parameters[0].device.type == "cuda"
+        # Pinned memory is what a GPU reads and writes at full speed. For the bus alone: torch
+        # rounds each pinned tensor up to a power of two, which of all weights would be gigabytes.
+        pin = self.parameters[0].device.type == "cuda"
         largest = max(parameter.numel() for parameter in self.parameters)
-        self.bus = torch.empty(largest, dtype=self.dtype, pin_memory=self.pin)
+        self.bus = torch.empty(largest, dtype=self.dtype, pin_memory=pin)
+        self.taken = False  # a gradient, since the last update
         self.masters = [self.move_out(parameter) for parameter in self.parameters]
         return torch.optim.AdamW(self.masters, fused=True, **self.settings)
 
     def move_out(self, parameter: nn.Parameter) -> nn.Parameter:
-        held = {"dtype": torch.float32, "pin_memory": self.pin}
-        master = nn.Parameter(torch.empty(parameter.shape, **held))
-        master.grad = torch.zeros(parameter.shape, **held)
+        master = nn.Parameter(torch.empty(parameter.shape, dtype=torch.float32))
+        master.grad = torch.zeros(parameter.shape, dtype=torch.float32)
         master.data.copy_(parameter.detach())
         parameter.data = parameter.detach().to(self.dtype, copy=True)
 
         def take(one: nn.Parameter) -> None:
             master.grad.add_(self.carry(one.grad))
             one.grad = None
+            self.taken = True
 
         parameter.register_post_accumulate_grad_hook(take)
         return master
@@ -116,14 +118,16 @@ class HostOptimizer(Optimizer):
     def update(self, lr: float) -> float:
         norm = nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)
         self.adam.param_groups[0]["lr"] = lr
-        self.adam.step()
+        if self.taken:  # a gradient of zeros would move what has momentum
+            self.adam.step()
+            self.publish()
         self.clear()
-        self.publish()
         return float(norm)
 
     def clear(self) -> None:
         # Zeros, not None: the hooks add to them. A failed backward may have left some of its own.
         self.adam.zero_grad(set_to_none=False)
+        self.taken = False
         for parameter in self.parameters:
             parameter.grad = None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from aha.core.errors import ConfigError
 from aha.plan.speed import Card
 
-CPU = "cpu-2-cores"
+CPU, CPU_FLOAT32 = "cpu-2-cores", "cpu-2-cores-avx2"  # the second multiplies no bf16
 
 
 def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:

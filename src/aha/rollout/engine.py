@@ -105,7 +105,8 @@ def invert(probs_BV: torch.Tensor, noise_B1: torch.Tensor) -> torch.Tensor:
     probs_BNC = F.pad(probs_BV, (0, -V % CHUNK)).view(B, -1, CHUNK)
     sums = probs_BNC.sum(-1, dtype=torch.float64).cumsum(-1)
     edge = noise_B1 * sums[:, -1:]
-    chunk = torch.searchsorted(sums, edge)
+    # Not a number is beyond the last chunk, and a GPU that looks there is lost to the process.
+    chunk = torch.searchsorted(sums, edge).clamp(max=sums.shape[1] - 1)
     before = torch.where(chunk > 0, sums.gather(1, (chunk - 1).clamp(min=0)), 0.0)
     inside_BC = probs_BNC.gather(1, chunk[:, :, None].expand(-1, -1, CHUNK)).squeeze(1)
     inside_BC = inside_BC.cumsum(-1, dtype=torch.float64)

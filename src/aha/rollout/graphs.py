@@ -42,6 +42,7 @@ class Ticks:
             return
         if self.slots.cache.capacity != self.capacity:
             self.graphs.clear()  # their cache is gone
+            self.pool = None  # one that no graph uses any more may not be used again
             self.capacity = self.slots.cache.capacity
         if width not in self.graphs:
             self.tick(width)  # libraries set themselves up at first use, which no graph may hold

@@ -85,7 +85,7 @@ class VllmEngine:
 
     def load(self, decoder: Policy, version: int) -> None:
         if not self.weights_awake:
-            self.llm.wake_up(tags=["weights"])
+            self.wake("weights")
             self.weights_awake = True
 
         def push(model: Any) -> list[str]:
@@ -109,6 +109,11 @@ class VllmEngine:
         # The policy itself, not a copy: the canary reads it before the next update.
         self.decoder, self.version, self.tried = decoder, version, False
 
+    def wake(self, part: str) -> None:
+        """vLLM takes memory beside torch's allocator, which keeps what the training has left."""
+        torch.cuda.empty_cache()
+        self.llm.wake_up(tags=[part])
+
     def release(self) -> None:
         """Nothing to do: what wrote is asleep."""
 
@@ -131,8 +136,8 @@ class VllmEngine:
     def write(self, asked: list[tuple[Row, Sampling]]) -> list[Completion]:
         """All rows in one call; awake for it alone."""
         if not self.weights_awake:
-            self.llm.wake_up(tags=["weights"])
-        self.llm.wake_up(tags=["kv_cache"])
+            self.wake("weights")
+        self.wake("kv_cache")
         try:
             outputs = self.llm.generate(
                 [{"prompt_token_ids": list(row.prompt.tokens)} for row, _ in asked],

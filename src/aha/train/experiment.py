@@ -89,6 +89,16 @@ def resolve_model(name: str) -> Path:
     return found
 
 
+def base_cost(model: Path) -> dict[str, float]:
+    """The cost_usd and kwh of a base with those of the base that it started from; nothing where
+    its folder does not say."""
+    card = model / "pretraining.json"
+    facts = json.loads(card.read_text()) if card.is_file() else {}
+    before = facts.get("start_cost", {})
+    known = [key for key in ("cost_usd", "kwh") if key in facts]
+    return {key: facts[key] + before.get(key, 0.0) for key in known}
+
+
 def open_policy(cfg: RunConfig) -> LoadedModel:
     """The model that a run begins with, on its device, its adapters on if the recipe wants some."""
     model = load_model(resolve_model(cfg.model.path))
@@ -270,8 +280,7 @@ class Experiment:
         seconds = rows[-1]["elapsed_s"] if rows else 0.0
         seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
         own = Cost.of(seconds, self.cfg.usd_per_hour, self.cfg.watts)
-        card = self.base / "pretraining.json"
-        base = json.loads(card.read_text()) if card.is_file() else {}
+        base = base_cost(self.base)
         return {
             "cost_usd": own.usd,
             "kwh": own.kwh,

@@ -10,9 +10,11 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.model.config import ModelConfig
 from aha.plan.calibration import Calibration
-from aha.plan.machines import CPU, card_for, load_cards, price_of
+from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import Shape, read_shape
+from aha.plan.speed import Card
+from aha.rollout.native import has_native_bf16
 from aha.train.doctor.machine import memory_bytes
 
 
@@ -32,6 +34,17 @@ def shape_in(folder: Path) -> Shape | None:
         return read_shape(folder / "config.json")
     except ModelError:
         return None
+
+
+def row_here(device: torch.device) -> tuple[str | None, Card | None]:
+    """This machine's row of cards.toml, with its name; of a CPU, the one with its arithmetic."""
+    _, cards = load_cards()
+    name = None
+    if device.type == "cpu":
+        name = CPU if has_native_bf16() else CPU_FLOAT32
+    elif device.type == "cuda":
+        name = card_for(torch.cuda.get_device_name(device), cards)
+    return name, cards.get(name)
 
 
 def at_its_price(cfg: RunConfig, device: torch.device) -> RunConfig:
@@ -55,11 +68,8 @@ def foresee(
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
         return predict(cfg, shape, card, calibration.called, measured, held, base)
-    _, cards = load_cards()
-    name = CPU if device.type == "cpu" else None
-    if device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
-    return predict(cfg, shape, cards.get(name), name or "a GPU not in the table", False, held)
+    name, card = row_here(device)
+    return predict(cfg, shape, card, name or "a GPU not in the table", False, held)
 
 
 def check_memory(
