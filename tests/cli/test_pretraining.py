@@ -72,6 +72,11 @@ def test_weights_to_start_from(aha, tmp_path):
     assert told == {"cost_usd": 1.5 + facts["cost_usd"], "kwh": 0.25 + facts["kwh"]}
 
 
+def test_a_start_that_is_not_there_leaves_no_folder(aha, tmp_path):
+    done = aha("pretrain", "base", "--start", "typo", "--tokens", 1)
+    assert done.code == 2 and "typo" in done.err and list(tmp_path.iterdir()) == []
+
+
 # -- the machine and its price ---------------------------------------------------------------
 
 
@@ -175,7 +180,8 @@ def test_ctrl_c_ends_the_writers_and_the_rest_is_bit_equal(aha, tmp_path):
             break
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=240)
-    assert process.returncode == 0 and "stopping after this step" in said and "Error" not in said
+    assert process.returncode == 0 and "stopping after this step" in said
+    assert "Error" not in said and "Traceback" not in said
     deadline = time.monotonic() + 30  # multiprocessing's own helper goes last
     while (left := alive_in(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -18,6 +18,9 @@ CARDS = load_cards()[1]
         ("NVIDIA GeForce RTX 4060 Laptop GPU", "rtx-4060-laptop"),
         ("NVIDIA GeForce RTX 4060 Ti", "rtx-4060-ti-16gb"),
         ("NVIDIA GeForce RTX 5090", None),
+        ("NVIDIA RTX A1000", None),  # no A100
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
     ],
 )
 def test_a_gpu_is_found_by_its_name(device, row):

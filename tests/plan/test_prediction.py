@@ -92,6 +92,9 @@ def test_what_is_planned_is_a_line_and_a_budget_another():
     assert lines_before(told, half)[1].endswith("it would end after about step 60")
     assert lines_before(told, 0.0)[1].endswith("step 0")
     unknown = predict(demo(), TINY, None, "a new one", False, 2e8)
+    # Both tests and not a step between them.
+    tests = predict(demo(steps=0), TINY, CPU, "here", False, 2e8)
+    assert tests["training_s"] == 0 < tests["seconds"] and len(lines_before(tests, 0.1)) == 1
     assert "minutes" not in lines_before(unknown, 1.0)[0] and len(lines_before(unknown, 1.0)) == 1
 
 
@@ -127,6 +130,15 @@ def test_on_a_cpu_the_process_counts_as_well():
     assert not shortage(demo(), TINY, 3 * plan.peak, None).hopeless
     assert shortage(demo(), TINY, LIBRARIES, None).hopeless
     assert shortage(demo(), TINY, 4e9, None) is None
+
+
+@pytest.mark.parametrize("free", [0.6e9, 1e9, 1.5e9])
+def test_the_settings_that_fit_do(free):
+    """The process beside the tensors included: typed, they are not complained about again."""
+    words = shortage(demo(), TINY, free, None).fix.split()
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    typed = {key.removeprefix("--"): json.loads(value) for key, value in flags.items()}
+    assert typed and shortage(demo(**typed), TINY, free, None) is None
 
 
 def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():

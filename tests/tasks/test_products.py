@@ -36,6 +36,13 @@ def test_the_prompt_is_the_tasks_own_and_no_pair_is_held_out():
         assert completion.count("<answer>") == 1 and completion.endswith("</answer>")
 
 
+def test_no_line_of_the_long_way_is_a_held_out_product():
+    lines = [LINE.findall(completion) for *_, completion in some(long_way=1.0)]
+    products = [(int(x), int(y)) for found in lines for x, sign, y, _ in found if sign == "*"]
+    tens = [(x, y) for x, y in products if y >= 10]
+    assert len(tens) > 2_000 and all(split_of(x, y) == "train" for x, y in tens)
+
+
 def test_the_long_way_is_right_where_its_lines_are():
     right = wrong = 0
     for a, b, _, completion in some(long_way=1.0):

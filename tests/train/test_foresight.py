@@ -7,9 +7,9 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape
+from aha.rollout.native import has_native_bf16
 from aha.train import foresight
 from aha.train.experiment import Experiment, Listener
-from aha.rollout.native import has_native_bf16
 from aha.train.foresight import at_its_price, check_memory, foresee, shape_in, shape_of
 
 from ..tiny import tiny_folder

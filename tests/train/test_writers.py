@@ -72,6 +72,17 @@ def test_a_writer_that_was_killed_is_an_error():
             next(shards)
 
 
+def test_one_that_was_killed_in_the_middle_of_a_shard_is_the_same_error():
+    """A shard of five megabytes is on its way when a pipe is full."""
+    shards = in_order(bytes, 5_000_000, 1)
+    next(shards)
+    (process,) = multiprocessing.active_children()
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(RunError, match="exit code -9"):
+        next(shards)
+
+
 def test_an_error_of_the_reader_ends_the_writers():
     with pytest.raises(KeyboardInterrupt):
         for _ in in_order(WRITE, 0, 2):
@@ -128,6 +139,26 @@ def test_ctrl_c_is_not_for_the_writers():
     before += [as_bytes(next(shards)) for _ in range(2)]
     assert process.is_alive() and len(before) == 3
     shards.close()
+
+
+FIRST = """
+import multiprocessing, os, signal
+from aha.train.writers import in_order
+
+shards = in_order(bytes, 10, 1)
+next(shards)
+(process,) = multiprocessing.active_children()
+os.kill(process.pid, signal.SIGINT)
+print([len(next(shards)) for _ in range(3)])
+shards.close()
+"""
+
+
+def test_nor_for_the_first_that_a_process_starts():
+    """With it Python starts a helper of its own, which lets in what was held back."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", FIRST], env=env, capture_output=True, text=True)
+    assert done.stdout == "[11, 12, 13]\n" and done.stderr == "", done
 
 
 def test_what_a_writer_is_told_loads_no_torch():

@@ -109,6 +109,10 @@ def pretrain_base(order: Order, machine: Machine) -> None:
     out = order.out
     decoder, tokenizer = Decoder(order.config), build_tokenizer()
     print(json.dumps(order.settings | {"parameters": decoder.num_parameters()}, indent=2))
+    decoder.initialise(torch.Generator().manual_seed(order.cfg.seed))
+    saved = checkpoints(out / "checkpoints")
+    if order.start and not saved:
+        load_weights(decoder, resolve_model(str(order.start)))
     began_in = keep_settings(out, order.settings)
     plan = machine.card and order.plan(machine.card, machine.writers)
     if plan:
@@ -116,10 +120,8 @@ def pretrain_base(order: Order, machine: Machine) -> None:
             f"planned on {machine.name}: {plan.tokens_per_s:,.0f} tok/s, "
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
         )
-    decoder.initialise(torch.Generator().manual_seed(order.cfg.seed))
-    saved = checkpoints(out / "checkpoints")
-    if saved or order.start:
-        load_weights(decoder, saved[-1] if saved else resolve_model(str(order.start)))
+    if saved:
+        load_weights(decoder, saved[-1])
     memory = PeakMemory(machine.device)
     decoder.to(machine.device)
     trainer = Pretrainer(decoder, tokenizer, order.cfg, machine.writers)
@@ -130,7 +132,7 @@ def pretrain_base(order: Order, machine: Machine) -> None:
             raise ModelError(
                 f"{saved[-1]}, of an older version, which kept no cost",
                 "what was spent so far, for the model's card",
-                f"aha pretrain {out}-2 --start {saved[-1]}",
+                f"the same command with a new folder and --start {saved[-1]}",
             )
         before = Cost(**state.pop("cost"))
         trainer.load_state_dict(state)
@@ -171,7 +173,7 @@ def keep_settings(out: Path, settings: dict) -> dict:
         raise ConfigError(
             f"{key} {now.get(key)} in {out}, which began with {then.get(key)}",
             "the settings of before, or a new folder",
-            f"aha pretrain {out}-2",
+            f"the same command with another folder, such as {out}-2",
         )
     return began["environment"]
 

@@ -9,6 +9,7 @@ GPU has been compared with a measurement yet.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aha.core.config import RunConfig
@@ -59,7 +60,12 @@ class Plan:
         return self.steps * (self.rollout_s + self.train_s) + self.looks_s
 
     def fits(self, card: Card) -> bool:
-        return self.peak <= card.memory * GB * (1 - RESERVE)
+        return self.peak <= room(card)
+
+
+def room(card: Card) -> float:
+    """Bytes that tensors may take."""
+    return card.memory * GB * (1 - RESERVE)
 
 
 TRAINING = ("gradients", "folded weights", "activations", "logits")
@@ -185,8 +191,14 @@ def folded_bytes(shape: Shape, recompute: bool = False, unfolded: float = 4.0) -
     return (1 if recompute else shape.L) * layer + 2.0 * shape.V * shape.C
 
 
-def advice(cfg: RunConfig, shape: Shape, card: Card) -> str:
-    """The flags with which it fits, the mildest first, or that no setting does it."""
+def advice(
+    cfg: RunConfig,
+    shape: Shape,
+    card: Card,
+    beside: Callable[[RunConfig, Plan], float] = lambda cfg, plan: 0.0,
+) -> str:
+    """The flags with which it fits, the mildest first, or that no setting does it. `beside`: bytes
+    that a run needs besides its tensors."""
     longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
     own, state = cfg.model.lora_rank, cfg.optim.state
     ladder = [(cfg.optim.recompute, state, own), (True, state, own)]
@@ -198,7 +210,9 @@ def advice(cfg: RunConfig, shape: Shape, card: Card) -> str:
         while micro > longest or rows > 8:
             micro, rows = max(longest, micro // 2), max(8, rows // 2)
             flags = {"optim.micro_batch_tokens": micro, "rollout.max_rows": rows, **milder}
-            if estimate(changed(cfg, flags), shape, card).fits(card):
+            smaller = changed(cfg, flags)
+            plan = estimate(smaller, shape, card)
+            if plan.peak + beside(smaller, plan) <= room(card):
                 return " ".join(f"--{key} {str(value).lower()}" for key, value in flags.items())
     return "a smaller model, or shorter completions"
 

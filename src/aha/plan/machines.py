@@ -1,5 +1,6 @@
 """The table of machines, cards.toml: which row is this machine, and what an hour of it costs."""
 
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -28,12 +29,13 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
 
 
 def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
-    """The row of the table that means a GPU of this name: most words of it are there."""
-    said = device_name.lower().replace(" ", "")
+    """The row of the table that means a GPU of this name: all words of the row are in it, and as
+    many as can be. A laptop's GPU is another one than its namesake."""
+    said = set(re.split(r"[\s-]+", device_name.lower()))
     found = []
     for name in cards:
-        words = [word for word in name.lower().split("-") if not word.endswith("gb")]
-        if not cards[name].cpu and all(word in said for word in words):
+        words = {word for word in name.lower().split("-") if not word.endswith("gb")}
+        if not cards[name].cpu and words <= said and ("laptop" in words) == ("laptop" in said):
             found.append((len(words), name))
     return max(found)[1] if found else None
 

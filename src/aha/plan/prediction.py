@@ -122,7 +122,7 @@ def lines_before(told: dict, budget_s: float = math.inf) -> list[str]:
         f"planned: {times}{told['peak_bytes'] / GB:.2f} GB at the peak; on {told['machine']}, "
         f"completions of {told['mean_tokens']:.0f} tokens ({told['mean_tokens_from']})"
     ]
-    if times and told["seconds"] > budget_s:
+    if times and told["training_s"] and told["seconds"] > budget_s:
         # The first of two tests is made before.
         tests_s = told["seconds"] - told["training_s"]
         done = max(0.0, (budget_s - tests_s / 2) / told["training_s"])
@@ -154,13 +154,17 @@ def shortage(cfg: RunConfig, shape: Shape, free: float, host: float | None) -> S
             "--optim.state device, or adapters: --optim.state device --model.lora_rank 16",
             True,
         )
-    beside = process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg)) if card.cpu else {}
-    needed = plan.peak + sum(beside.values())
+
+    def beside(cfg: RunConfig, plan: Plan) -> float:
+        parts = process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg)) if card.cpu else {}
+        return sum(parts.values())
+
+    needed = plan.peak + beside(cfg, plan)
     if needed <= free:
         return None
     least = {part: 0.0 if part in SHRINKS else size for part, size in plan.memory.items()}
     libraries = LIBRARIES if card.cpu else 0.0
-    fits = advice(cfg, shape, replace(card, memory=max(0.0, free - libraries) / GB))
+    fits = advice(cfg, shape, replace(card, memory=free / GB), beside)
     return Shortage(
         f"{needed / GB:.2f} GB planned for {cfg.model.path}, {free / GB:.2f} GB free",
         "as much as is planned (`aha plan` says for what)",

@@ -7,7 +7,9 @@
 
     72*92=6524                       at once: mostly wrong, which is what RL has to unlearn
 
-Off unless the dial `multiply` of the mix says so. Only pairs of the training split are written.
+Off unless the dial `multiply` of the mix says so. Only pairs of the training split are written, the
+long way's first product included (72*90 is a pair too). The pages of arithmetic know of no such
+split: some products with a factor up to 31 are read there, whatever theirs is.
 """
 
 from collections.abc import Iterator
@@ -63,7 +65,7 @@ def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
     numbers = numbers_of(2)
     while True:
         a, b = rng.choice(numbers), rng.choice(numbers)
-        if split_of(a, b) == "train":
+        if split_of(a, b) == split_of(a, b - b % 10) == "train":
             break
     way = long_way if rng.random() < mix.long_way else at_once
     lines, answer = way(rng, a, b)

@@ -1,6 +1,7 @@
 """What a run will take, foreseen on this machine, and whether its memory is enough, said before
 anything is read or written."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def check_memory(
     smaller micro-batch would help, to which a GPU comes by itself, `say` it. Both name the
     settings that fit."""
     on_gpu, host = device.type == "cuda", memory_bytes()[0]
+    if on_gpu:  # what a probe or the run before has left in torch's own store counts as free
+        gc.collect()
+        torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
     found = shortage(cfg, shape, free, None if not on_gpu else host) if free else None
     if found is None:

@@ -140,9 +140,10 @@ class Probe(Rates):
         """A short and a long writing, each with its seconds, and the long one's completions. A row
         of `pass_s` seconds a token says how long the first may take, the first how long the
         second."""
-        limit = int(max(16, min(self.lengths.limit, 0.7 * PIECE_S / pass_s)))
-        found, groups, rows, a_row = [], [], 8, limit // 4 * pass_s
-        for size, share, name in ((limit // 4, SHORT_BY, "short"), (limit, LONG_BY, "long")):
+        limit = int(min(self.lengths.limit, max(16, 0.7 * PIECE_S / pass_s)))
+        short = max(1, limit // 4)
+        found, groups, rows, a_row = [], [], 8, short * pass_s
+        for size, share, name in ((short, SHORT_BY, "short"), (limit, LONG_BY, "long")):
             while rows > 1 and rows * a_row > self.left(share):
                 rows //= 2
             told = self.piece(
@@ -265,15 +266,16 @@ class Probe(Rates):
         decoder, rollout = self.decoder(shape), self.cfg.rollout
         engine = NativeEngine(decoder, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
         trainer = RLTrainer(decoder, Stub(1), None, engine, self.cfg)
-        self.write(engine, 1, 8)  # builds and warms what is built at first use
+        few = min(8, int(self.lengths.limit))
+        self.write(engine, 1, few)  # builds and warms what is built at first use
         row_s = self.piece(
             "generation and training",
             SHORT_BY,
-            lambda: self.seconds(lambda: self.write(engine, 1, 8)),
+            lambda: self.seconds(lambda: self.write(engine, 1, few)),
         )
         if row_s is None:
             return 0.0, [], None
-        pass_s = row_s / 8
+        pass_s = row_s / few
         writings, groups = self.writings(engine, pass_s)
         name, share = f"training at {SHARE:.0%} of the products' rate", LONG_BY if groups else 0.0
         return pass_s, writings, self.piece(name, share, lambda: self.train(trainer, groups))

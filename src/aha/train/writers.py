@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Generator
 from itertools import count
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TypeVar
@@ -40,7 +41,7 @@ def in_order(
             process, pipe = started[(number - first) % writers]
             try:
                 found = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # before a shard, or in the middle of one
                 process.join()
                 raise RunError(
                     f"the process that writes shard {number} ended, exit code {process.exitcode}",
@@ -65,6 +66,7 @@ def start(write: Callable[[int], Shard], number: int, stride: int):
     )
     # A process inherits which signals are held back. Ctrl-C goes to all of a terminal's processes,
     # and means "finish this step" here: the writers hear of it from us.
+    resource_tracker.ensure_running()  # the first start would do it, and let Ctrl-C in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()

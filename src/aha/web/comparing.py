@@ -7,8 +7,8 @@ from aha.eval.statistics import paired_bootstrap, wilson
 from aha.web.reading import all_rows
 from aha.web.runs import RunFolder
 
-# What differs between any two runs and decides nothing about the result.
-IDLE_KEYS = {"show_every", "checkpoint_every", "keep_last"}
+# What differs between two runs and decides nothing about the result: the price is the machine's.
+IDLE_KEYS = {"show_every", "checkpoint_every", "keep_last", "usd_per_hour", "watts"}
 
 
 @dataclass(frozen=True)

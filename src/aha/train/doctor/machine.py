@@ -138,8 +138,19 @@ def memory_bytes() -> tuple[int, int]:
         free = free or total
     limit = number_in("/sys/fs/cgroup/memory.max")
     if limit and limit < total:
-        return min(free, int(limit) - int(number_in("/sys/fs/cgroup/memory.current"))), int(limit)
+        return min(free, int(limit - held_by_container())), int(limit)
     return free, total
+
+
+def held_by_container() -> float:
+    """Bytes that the system cannot take back: files that were read fill what is left otherwise."""
+    held = number_in("/sys/fs/cgroup/memory.current")
+    try:
+        rows = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+    except OSError:
+        return held
+    cached = dict(row.split() for row in rows)
+    return held - sum(int(cached.get(key, 0)) for key in ("inactive_file", "active_file"))
 
 
 def number_in(path: str) -> float:
