@@ -145,9 +145,8 @@ def pretrain(
     out
         folder of the model and its state; runs/pretrain, or runs/base-SHAPE for the others.
     shape
-        "tiny" (aha-tiny's, for two CPU cores), "10m" (ten million parameters, for a GPU) or
-        "multiply" (aha-tiny, going on with products), with its corpus and rates; a flag changes
-        one of them.
+        "tiny" (aha-tiny's, for two CPU cores), "10m" (for a GPU) or "multiply" (aha-tiny, going
+        on with products), with its corpus and rates; a flag changes one of them.
     batch_tokens
         tokens of an update, padding counted.
     shard_documents

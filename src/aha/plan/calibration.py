@@ -92,6 +92,7 @@ class Calibration:
             generate=generate / self.matmul_rate,
             attention=train / self.attention_rate,
             cpu=self.device == "cpu",
+            float32=self.device == "cpu" and self.dtype == "float32",
         )
 
     def train_rate(self) -> float:

@@ -91,7 +91,7 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     train_s += update_seconds(cfg, shape, card)
     seconds = steps * (rollout_s + train_s) + looks_s + tests_s
     return Plan(
-        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template], card.cpu),
+        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template], card),
         cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
         steps,
         rollout_s,
@@ -103,8 +103,9 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     )
 
 
-def memory_of(cfg: RunConfig, shape: Shape, prompt: int, cpu: bool = False) -> dict[str, float]:
+def memory_of(cfg: RunConfig, shape: Shape, prompt: int, card: Card) -> dict[str, float]:
     """Bytes by part."""
+    wide = 2.0 if card.float32 else 1.0  # where others compute in bf16
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     micro = max(cfg.optim.micro_batch_tokens, longest)
@@ -123,14 +124,15 @@ def memory_of(cfg: RunConfig, shape: Shape, prompt: int, cpu: bool = False) -> d
         "weights": frozen + own * trained * copies,
         "gradients": own * gradients,
         "optimiser": MOMENTS[cfg.optim.state] * trained * copies
-        + (host_bytes(cfg, shape) if cpu else 0.0),
+        + (host_bytes(cfg, shape) if card.cpu else 0.0),
         "reference": 0.0 if cfg.algo.kl == "none" else own * reference,
         "folded weights": folded_bytes(shape, cfg.optim.recompute, 0.0 if lora else own),
-        "activations": activation_bytes(shape, micro, cfg.optim.recompute),
+        "activations": wide * activation_bytes(shape, micro, cfg.optim.recompute),
         # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
-        "generation weights": generation_bytes(shape, trained if lora and not cpu else 0),
-        "kv cache": 2.0 * rows * longest * shape.kv_numbers,
+        "generation weights": wide
+        * generation_bytes(shape, trained if lora and not card.cpu else 0),
+        "kv cache": wide * 2.0 * rows * longest * shape.kv_numbers,
         "drawing": 4.0 * DRAWING * rows * shape.V,
     }
 

@@ -18,10 +18,11 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
         raw = tomllib.loads(source.read_text(encoding="utf-8"))
         cards = {name: Card(**card) for name, card in raw["cards"].items()}
         for card in cards.values():
-            numbers = {key: value for key, value in vars(card).items() if key != "cpu"}
+            kinds = {key: vars(card)[key] for key in ("cpu", "float32")}
+            numbers = {key: value for key, value in vars(card).items() if key not in kinds}
             assert all(type(value) in (int, float) and value >= 0 for value in numbers.values())
             assert card.tflops * card.bandwidth * card.train * card.decode > 0
-            assert type(card.cpu) is bool
+            assert all(type(kind) is bool for kind in kinds.values())
         return str(raw["as_of"]), cards
     except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         reason = f"{type(error).__name__} {error}".strip()

@@ -21,6 +21,7 @@ from aha.plan.speed import Card, Lengths, expected_tokens
 LIBRARIES = 100e6
 RECORD = 100.0
 GAPS = 6.3
+GAPS_FLOAT32 = 0.4  # there most tensors are beyond that size; fitted to demo-avx2 and multiply
 MAPPED = 32 * 2**20
 NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # where memory alone is asked for
 # With the micro-batch and the rows side by side.
@@ -47,7 +48,7 @@ def predict(
     plan = estimate(cfg, shape, card or NO_CARD, mean)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
-        beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean))
+        beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean), card.float32)
         memory, peak = beside | memory, peak + sum(beside.values())
     told = {"machine": machine, "measured": measured, "card": card and asdict(card)}
     told |= {"mean_tokens": mean, "mean_tokens_from": source}
@@ -56,12 +57,12 @@ def predict(
 
 
 def process_bytes(
-    cfg: RunConfig, shape: Shape, plan: Plan, held: float, lengths: Lengths
+    cfg: RunConfig, shape: Shape, plan: Plan, held: float, lengths: Lengths, float32: bool
 ) -> dict[str, float]:
     """What a CPU process holds beside the tensors of a plan."""
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
-    gaps = GAPS * plan.memory["activations"]
+    gaps = (GAPS_FLOAT32 if float32 else GAPS) * plan.memory["activations"]
     return {
         "process": held + LIBRARIES,
         "records": RECORD * kept,
@@ -141,10 +142,13 @@ class Shortage:
     hopeless: bool
 
 
-def shortage(cfg: RunConfig, shape: Shape, free: float, host: float | None) -> Shortage | None:
+def shortage(
+    cfg: RunConfig, shape: Shape, free: float, host: float | None, float32: bool = False
+) -> Shortage | None:
     """What is wrong where a run needs more than `free` bytes; with the settings that fit. `host`:
-    what is free of the machine's own memory beside a GPU's; None where that is all there is."""
-    card = replace(NO_CARD, cpu=host is None)
+    what is free of the machine's own memory beside a GPU's; None where that is all there is.
+    `float32`: see `Card`."""
+    card = replace(NO_CARD, cpu=host is None, float32=float32)
     plan = estimate(cfg, shape, card)
     if host and plan.host > host:
         return Shortage(
@@ -156,8 +160,9 @@ def shortage(cfg: RunConfig, shape: Shape, free: float, host: float | None) -> S
         )
 
     def beside(cfg: RunConfig, plan: Plan) -> float:
-        parts = process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg)) if card.cpu else {}
-        return sum(parts.values())
+        if not card.cpu:
+            return 0.0
+        return sum(process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg), float32).values())
 
     needed = plan.peak + beside(cfg, plan)
     if needed <= free:

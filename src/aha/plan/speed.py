@@ -25,7 +25,7 @@ class Card:
     `train` and `generate` are shares of the arithmetic (0: as in training), `decode` of the
     bandwidth; an operation of attention takes `attention` times as long as one of a product; a
     layer takes `layer_us` microseconds however little there is to do. `cpu`: its memory is the
-    host's.
+    host's. `float32`: it multiplies no bf16, so what is bf16 elsewhere takes twice the memory.
     """
 
     memory: float
@@ -39,6 +39,7 @@ class Card:
     generate: float = 0.0
     attention: float = 4.0
     cpu: bool = False
+    float32: bool = False
 
     @property
     def train_rate(self) -> float:

@@ -84,7 +84,9 @@ def check_memory(
         gc.collect()
         torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
-    found = shortage(cfg, shape, free, None if not on_gpu else host) if free else None
+    _, card = row_here(device)
+    float32 = bool(card and card.float32)
+    found = shortage(cfg, shape, free, host if on_gpu else None, float32) if free else None
     if found is None:
         return
     if found.hopeless:
