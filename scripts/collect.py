@@ -1,4 +1,4 @@
-"""File finished runs under results/: one JSON each, with command, commit, machine and curve.
+"""File finished runs under results/: one JSON each, with settings, commit, machine and curve.
 
     python scripts/collect.py results/demo runs/demo-seed0 runs/demo-seed1 runs/demo-seed2
 
