@@ -83,6 +83,14 @@ def test_the_card_by_hand():
     assert rows["checks that are true"] == ["-", "100.0%"]
 
 
+def test_the_card_of_a_task_without_behaviours_leaves_them_out():
+    assert [name for name, _ in card_rows(numbers(), numbers())] == [
+        "solve rate, 95 % interval",
+        "tokens of a completion",
+        "cut off at the limit",
+    ]
+
+
 def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
     def report(*verdicts: bool) -> EvalReport:
         groups = [[graded(f"text {n}", right)] for n, right in enumerate(verdicts)]

@@ -12,6 +12,7 @@ from aha.train.doctor.machine import (
     Machine,
     Place,
     checks,
+    held_by_container,
     look,
     place,
     product_error,
@@ -103,6 +104,16 @@ def test_this_machine_is_looked_at(tmp_path):
     assert {f.check for f in checks.run(machine)} == set(checks)
     must_pass = ("python", "packages", "dtype", "runs", "base_model")
     assert all(found(machine)[name].level == "ok" for name in must_pass)
+
+
+def test_files_that_were_read_are_no_memory_that_is_taken(tmp_path):
+    """A container's count has them in it, and the system gives them up when asked."""
+    assert held_by_container(tmp_path) == 0
+    (tmp_path / "memory.current").write_text("9000\n")
+    assert held_by_container(tmp_path) == 9000  # without memory.stat nothing is taken off
+    rows = "anon 2000\nfile 7000\ninactive_file 4000\nactive_file 2500\n"
+    (tmp_path / "memory.stat").write_text(rows)
+    assert held_by_container(tmp_path) == 2500
 
 
 @pytest.mark.parametrize("dtype", MAX_ERROR)

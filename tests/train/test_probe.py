@@ -63,6 +63,13 @@ def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     assert Probe(config(), TINY).fitting(1e30) == TINY
 
 
+@pytest.mark.parametrize("limit", [3, 8, 12])
+def test_completions_shorter_than_the_probes_own_are_measured_too(limit):
+    found = probe(config(rollout={"max_new_tokens": limit}), TINY, "a tiny model")
+    assert not found.assumed and [work.passes for work, _ in found.writings][-1] == limit
+    assert min(seconds for _, seconds in found.writings) > 0
+
+
 def test_a_slow_machine_is_not_measured_for_long(monkeypatch):
     """Each piece says how long the next would take: on a clock that runs a hundred times as fast,
     pieces stay small."""

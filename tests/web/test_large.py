@@ -28,8 +28,9 @@ APPEARS = """([where, text]) => { window.seen = new Promise((done) => {
   look(); }); }"""
 
 
-# Seconds of `sum(range(1_000))` on the processors that the limits are meant for. One that takes
-# twice as long, because it is slow or because others use it, has twice the time.
+# Seconds of `sum(range(1_000))` on the processors that the limits are meant for: an assumption, not
+# a measurement. One that takes twice as long, because it is slow or because others use it, has
+# twice the time, so on such a machine this does not show that a page is there within a second.
 USUAL = 12e-6
 
 

@@ -195,8 +195,7 @@ def report_card(outcome: Outcome, cfg: RunConfig) -> None:
         for name in ("before", "after"):
             table.add_column(name, justify="right")
         for name, cells in card_rows(before, after):
-            if cells != ["-", "-"]:  # behaviours of another task than Countdown
-                table.add_row(name, *cells)
+            table.add_row(name, *cells)
         console.print(table)
         low, high = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
         verdict = "" if low > 0 else "  (no evidence of a gain: the interval holds 0)"
@@ -208,8 +207,18 @@ def report_card(outcome: Outcome, cfg: RunConfig) -> None:
     console.print(f"  everything is in {escape(str(outcome.run.path))}", soft_wrap=True)
 
 
+BEHAVIORS = (
+    ("attempts", "attempts of a completion", ".1f"),
+    ("checks", "checks of a completion", ".1f"),
+    ("backtracks_intermediate", "goes back to a part result", ".2f"),
+    ("line_accuracy", "lines with right arithmetic", ".1%"),
+    ("verdict_truth", "checks that are true", ".1%"),
+)
+
+
 def card_rows(before: dict, after: dict):
-    """(name, [before, after]) lines of the card."""
+    """(name, [before, after]) lines of the card; of behaviours those that one of the two has,
+    which for another task than Countdown is none."""
 
     def both(show) -> list[str]:
         return [show(before), show(after)]
@@ -228,11 +237,10 @@ def card_rows(before: dict, after: dict):
     yield "solve rate, 95 % interval", both(rate)
     yield "tokens of a completion", both(lambda report: f"{report['mean_tokens']:.0f}")
     yield "cut off at the limit", both(lambda report: f"{report['truncated']:.1%}")
-    yield "attempts of a completion", both(behavior("attempts", ".1f"))
-    yield "checks of a completion", both(behavior("checks", ".1f"))
-    yield "goes back to a part result", both(behavior("backtracks_intermediate", ".2f"))
-    yield "lines with right arithmetic", both(behavior("line_accuracy", ".1%"))
-    yield "checks that are true", both(behavior("verdict_truth", ".1%"))
+    for key, name, form in BEHAVIORS:
+        cells = both(behavior(key, form))
+        if cells != ["-", "-"]:
+            yield name, cells
 
 
 def closing_lines(summary: dict, cfg: RunConfig) -> str:

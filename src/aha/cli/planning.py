@@ -29,8 +29,12 @@ def calibration_for(
         return read_calibration(kept) if kept else None
     if kept and (kept.is_dir() or not kept.absolute().parent.is_dir()):
         raise ConfigError(f"cannot write {kept}", "a file in a folder that exists")
+    from aha.train.device import choose_device
+    from aha.train.foresight import at_its_price
     from aha.train.probe import probe as measure
 
+    # A GPU without a price is an error now, not in half a minute.
+    at_its_price(cfg, choose_device(cfg.model.device, shape.parameters))
     print("measuring this machine, half a minute at most", flush=True, file=sys.stderr)
     found = measure(cfg, shape, cfg.model.path)
     if kept:

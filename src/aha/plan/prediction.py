@@ -61,7 +61,8 @@ def process_bytes(
 ) -> dict[str, float]:
     """What a CPU process holds beside the tensors of a plan."""
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
-    small = 2 * cfg.optim.micro_batch_tokens * shape.C < MAPPED
+    width = 4 if float32 else 2
+    small = width * cfg.optim.micro_batch_tokens * shape.C < MAPPED
     gaps = (GAPS_FLOAT32 if float32 else GAPS) * plan.memory["activations"]
     return {
         "process": held + LIBRARIES,

@@ -142,11 +142,11 @@ def memory_bytes() -> tuple[int, int]:
     return free, total
 
 
-def held_by_container() -> float:
+def held_by_container(group: Path = Path("/sys/fs/cgroup")) -> float:
     """Bytes that the system cannot take back: files that were read fill what is left otherwise."""
-    held = number_in("/sys/fs/cgroup/memory.current")
+    held = number_in(str(group / "memory.current"))
     try:
-        rows = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+        rows = (group / "memory.stat").read_text().splitlines()
     except OSError:
         return held
     cached = dict(row.split() for row in rows)
