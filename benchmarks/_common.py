@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from aha.core.records import Graded, Problem
 from aha.model.tokenizer import Tokenizer, build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
-from aha.store.run import environment
+from aha.store.run_folder import environment
 
 # Vocabulary 112 always: that of aha-tiny's tokenizer.
 SHAPES = {

@@ -15,9 +15,9 @@ from pathlib import Path
 from _common import busy, file_row, head, show, spread, timed, use_threads
 
 from aha.behaviors.detector import Behaviours, read
+from aha.corpus.mix import TraceMix
+from aha.corpus.traces import documents
 from aha.model.tokenizer import build_tokenizer
-from aha.tasks.mix import TraceMix
-from aha.tasks.traces import documents
 
 LEAST, MOST = 280, 320
 MUST_MS = 0.2

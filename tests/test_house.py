@@ -158,12 +158,14 @@ def test_tree_paths_reads_both_ways_of_drawing():
     assert tree_paths(plain) == tree_paths(drawn) == want
 
 
-def test_the_readme_draws_the_real_tree():
-    readme = ROOT / "README.md"
-    assert readme.exists(), "README.md is missing, and with it the tree of the house"
+def test_the_architecture_page_draws_the_real_tree():
+    readme = ROOT / "docs" / "architecture.md"
+    assert readme.exists(), "docs/architecture.md is missing, and with it the tree of the house"
     text = readme.read_text(encoding="utf-8")
     found = re.search(r"<!-- tree -->\s*```\w*\n(.*?)```\s*<!-- /tree -->", text, re.DOTALL)
-    assert found, "README.md needs a fenced tree between <!-- tree --> and <!-- /tree -->"
+    assert found, (
+        "docs/architecture.md needs a fenced tree between <!-- tree --> and <!-- /tree -->"
+    )
     listed = tree_paths(found[1])
     modules = {shown(path) for path in MODULES if not path.name.startswith("__")}
     rooms = {f"{shown(path.parent)}/" for path in MODULES}
@@ -172,7 +174,7 @@ def test_the_readme_draws_the_real_tree():
     faults = [f"{path}: listed, but does not exist" for path in gone]
     faults += [f"{path}: exists, but is not listed" for path in (modules | rooms) - set(listed)]
     faults += [f"{path}: listed twice" for path in set(listed) if listed.count(path) > 1]
-    complain(sorted(faults), "The tree in README.md is not the tree of src/aha:")
+    complain(sorted(faults), "The tree in docs/architecture.md is not the tree of src/aha:")
 
 
 # --- one word, one idea -----------------------------------------------------------------------

@@ -20,12 +20,12 @@ import torch
 from aha.cli.recipes import find_recipe
 from aha.core.config import RunConfig, load_config
 from aha.core.records import Prompt
+from aha.machine.dtype import compute_dtype
+from aha.measure.probe import Probe, Stub
 from aha.model.transformer import Decoder
 from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card
-from aha.rollout.native import compute_dtype
-from aha.train.probe import Probe, Stub
 
 from .._common import Digits
 from .rows import Scale

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Prompt, StepReport
+from aha.machine.device import choose_device
+from aha.machine.host import SMALL_MODEL
 from aha.model.policy import Policy
 from aha.model.weights import LoadedModel
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS
 from aha.rollout.engine import Sampling
-from aha.train.device import SMALL, choose_device
 from aha.train.experiment import make_trainer, open_policy, task_of
 from aha.train.rl import RLTrainer
 
@@ -126,7 +127,7 @@ SIZES = {
 
 def small(bench: Bench) -> tuple[dict, list[Check]]:
     """Tokens/s of whole steps on both devices, and whether `model.device = "auto"` takes the
-    quicker one for each size: `SMALL` in aha.train.device is where it changes."""
+    quicker one for each size: `SMALL_MODEL` in aha.machine.host is where it changes."""
     cases = [bench.attempt("aha-tiny, its recipe", lambda: real(bench))]
     sizes = bench.pick(SIZES, SIZES, {"aha-tiny": SIZES["aha-tiny"]})
     for name, shape in sizes.items():
@@ -134,7 +135,7 @@ def small(bench: Bench) -> tuple[dict, list[Check]]:
     measured = [case for case in cases[1:] if "error" not in case]
     right = [case["auto_is_quicker"] for case in measured]
     share = sum(right) / len(right) if right else None
-    numbers = {"cases": cases, "small_parameters": SMALL, "quicker_from": crossing(measured)}
+    numbers = {"cases": cases, "small_parameters": SMALL_MODEL, "quicker_from": crossing(measured)}
     return numbers, [Check("sizes for which device 'auto' is the quicker", None, None, True, share)]
 
 

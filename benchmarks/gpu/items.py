@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from aha.store.run import environment
+from aha.store.run_folder import environment
 
 from . import decode, devices, steps, training
 from .bench import Bench

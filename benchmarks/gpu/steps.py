@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 
 from aha.core.config import RunConfig
+from aha.machine.device import PeakMemory
+from aha.machine.host import held_now, of_process
+from aha.measure.probe import probe
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.estimate import GB, estimate
 from aha.plan.prediction import compare, predict
 from aha.plan.shapes import Shape
 from aha.plan.speed import PROMPT_TOKENS
-from aha.train.device import PeakMemory, held_now, of_process
 from aha.train.experiment import make_trainer
-from aha.train.probe import probe
 
 from .._common import Digits
 from .bench import Bench, Endless, extreme

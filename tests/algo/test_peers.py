@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.algo import correction, critic, entropy, filters, kl
+from aha.algo import correction, entropy, filters, kl
+from aha.algo import gae as critic
 from aha.algo.advantages import ADVANTAGES, pass_at_k_credits
 from aha.algo.losses import LOSSES, Totals, token_weights
 from aha.algo.registry import call

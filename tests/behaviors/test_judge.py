@@ -6,7 +6,7 @@ import pytest
 
 from aha.behaviors.detector import read
 from aha.behaviors.judge import MOST_LOST, Judge, judge_all, seconds_of
-from aha.behaviors.questions import MOST_CHARS, QUESTIONS, Working, count_in
+from aha.behaviors.judge_prompts import MOST_CHARS, QUESTIONS, Working, count_in
 from aha.core.errors import ConfigError, MissingExtra
 
 from .fake_judge import FakeJudge

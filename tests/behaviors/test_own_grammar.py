@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from aha.behaviors.detector import Behaviours, read
-from aha.tasks.mix import TraceMix
-from aha.tasks.traces import Trace, Writer, completion_text, made_up
+from aha.corpus.mix import TraceMix
+from aha.corpus.traces import Trace, Writer, completion_text, made_up
 
 NOTHING_BACKWARD = {"backward": 0.0, "subgoal": 0.0}
 

@@ -7,7 +7,7 @@ import pytest
 from aha.cli.recipes import find_recipe, packaged_recipes
 from aha.core.config import load_config
 from aha.core.findings import worst
-from aha.train.doctor.recipe import examine
+from aha.doctor.recipe_checks import examine
 
 from ..tiny import answering_folder
 

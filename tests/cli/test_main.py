@@ -235,7 +235,7 @@ def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
 def test_too_little_memory_is_one_line_and_another_fault_is_not_hidden(aha, monkeypatch):
     """What no setting was there to catch, as while completions are written."""
     from aha.cli import main
-    from aha.train import memory
+    from aha.machine import micro_batch as memory
 
     assert memory.is_out_of_memory(MemoryError())
 

@@ -18,8 +18,8 @@ from aha.cli.talking import Side, answer_beside, run_config
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.tasks.typed import typed_puzzle
-from aha.web.reading import read_object
+from aha.tasks.puzzle_input import typed_puzzle
+from aha.web.file_reader import read_object
 
 from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
 from ..web.conftest import make_run

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aha.behaviors.detector import read
 from aha.behaviors.trends import summarise
 from aha.core.records import Prompt
+from aha.corpus.mix import TraceMix
+from aha.corpus.traces import documents
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.tasks.mix import TraceMix
-from aha.tasks.traces import documents
 
 from ..tiny import TOKENIZER
 

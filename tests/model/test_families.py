@@ -13,11 +13,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
-from aha.model.config import Llama3Scaling, ModelConfig
+from aha.model.architecture import Llama3Scaling, ModelConfig
 from aha.model.decode import InferenceWeights, prefill, step
 from aha.model.rope import rope_tables
 from aha.model.weights import load_model, save_model
-from aha.rollout.compiled import CompiledLoop, NotCompiled
+from aha.rollout.c_loop import CompiledLoop, NotCompiled
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 

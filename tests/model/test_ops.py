@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from aha.algo.layout import Layout
+from aha.batching.layout import Layout
 from aha.model import fused, ops
 
 from ..tiny import IN_C, computed_by

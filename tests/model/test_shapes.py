@@ -7,7 +7,7 @@ heads, biases, norms and tied heads at once. Nothing is allocated: the tensors h
 import pytest
 import torch
 
-from aha.model.config import ModelConfig
+from aha.model.architecture import ModelConfig
 from aha.model.transformer import Decoder
 
 QWEN25 = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aha.algo.batch import Batch, pack
+from aha.batching.batch import Batch, pack
 from aha.core.records import Completion, Graded, Problem, Prompt
 
 from ..tiny import IN_C, TOKENIZER, computed_by, tiny_decoder

@@ -10,7 +10,7 @@ import torch
 from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError
 from aha.model import logprobs
-from aha.model.config import ModelConfig
+from aha.model.architecture import ModelConfig
 from aha.model.transformer import Decoder
 from aha.plan.estimate import (
     GB,

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
+from aha.machine.dtype import compute_dtype
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine, compute_dtype
+from aha.rollout.native import NativeEngine
 
 from ..tiny import (
     TOKENIZER,

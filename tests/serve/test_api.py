@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.serve.api import MOST_BYTES, Api, make_api
-from aha.serve.opened import Opened
+from aha.serve.open_models import Opened
 from aha.serve.prompts import TrainedOn, prompts_of_text
-from aha.web.serve import listen, server_of
+from aha.web.server import listen, server_of
 
 from ..tiny import TOKENIZER, ask, tiny_decoder
 

@@ -4,7 +4,7 @@ import pytest
 
 from aha.model.tokenizer import Tokenizer, build_tokenizer
 from aha.serve.prompts import TrainedOn, prompt_of_messages, prompts_of_text
-from aha.serve.wanted import Refused
+from aha.serve.request_fields import Refused
 from aha.tasks.countdown import Countdown
 
 from ..tiny import TOKENIZER, ask

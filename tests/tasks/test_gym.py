@@ -7,7 +7,7 @@ import pytest
 
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
-from aha.tasks.registry import make_task
+from aha.tasks.catalog import make_task
 
 FAKE = """
 import random

@@ -10,7 +10,7 @@ import pytest
 
 import aha
 from aha.core.errors import ConfigError
-from aha.tasks.registry import make_task
+from aha.tasks.catalog import make_task
 from aha.tasks.scaffold import new_task
 
 SOURCES = str(Path(aha.__file__).parent.parent)

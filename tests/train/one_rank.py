@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from aha.algo.batch import pack_parts, totals_of
 from aha.algo.losses import AGGREGATIONS
+from aha.batching.batch import pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.rollout.native import NativeEngine
 from aha.train.entropy import with_choice

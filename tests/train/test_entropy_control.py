@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aha.algo.batch import pack, totals_of
+from aha.batching.batch import pack, totals_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Graded

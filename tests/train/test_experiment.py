@@ -10,11 +10,12 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ConfigError, DataError, ModelError, RunError
+from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.store.checkpoint import checkpoints, load_state
-from aha.store.records import read_rows
+from aha.store.jsonl import read_rows
 from aha.tasks.countdown import split_of
-from aha.train.experiment import Experiment, Listener, resolve_model
+from aha.train.experiment import Experiment, Listener
 
 from ..tiny import answering_folder
 

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from aha.cli.main import run
-from aha.model.hf import HfDecoder
-from aha.rollout.opening import open_engine
-from aha.store.records import read_rows
+from aha.model.hf_policy import HfDecoder
+from aha.rollout.factory import open_engine
+from aha.store.jsonl import read_rows
 from aha.train.experiment import Experiment, Listener
 from aha.train.rl import RLTrainer
 

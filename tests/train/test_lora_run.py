@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError
+from aha.model.folders import resolve_model
 from aha.model.weights import load_model
-from aha.train.experiment import Experiment, Listener, open_policy, resolve_model
+from aha.train.experiment import Experiment, Listener, open_policy
 
 from ..tiny import answering_folder
 from .test_experiment import STEPS, config, go, timeless

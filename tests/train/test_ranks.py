@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.algo.batch import totals_of
+from aha.batching.batch import totals_of
 
 from .one_rank import WAYS, gradient, make, rows_of
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.batch import pack, pack_parts, totals_of
 from aha.algo.correction import disagreement
 from aha.algo.losses import AGGREGATIONS, LOSSES
+from aha.batching.batch import pack, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.model.transformer import Decoder

@@ -210,7 +210,7 @@ def test_every_page_fits_a_narrow_screen(visit, path):
 
 
 def test_the_report_opens_from_disk(visit, runs, tmp_path):
-    from aha.web.report import write_report
+    from aha.web.report_page import write_report
     from aha.web.runs import RunFolder
 
     write_report(RunFolder(runs / "demo"), tmp_path / "report.html")

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.web.app import make_app
-from aha.web.serve import listen, server_of
+from aha.web.dashboard import make_app
+from aha.web.server import listen, server_of
 
 from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit

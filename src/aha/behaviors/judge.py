@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from aha.behaviors.questions import QUESTIONS, Question, Working, count_in
+from aha.behaviors.judge_prompts import QUESTIONS, Question, Working, count_in
 from aha.core.errors import ConfigError, MissingExtra
 from aha.core.seeds import seed_for
 

@@ -9,9 +9,9 @@ from rich.table import Table
 from aha.cli.live import Screen
 from aha.cli.recipes import find_recipe, parse_overrides
 from aha.core.errors import ConfigError
-from aha.studies.findings import verdicts
-from aha.studies.lab import Planned, carry_out, measure_base, plan
 from aha.studies.lab_page import HEADER, findings_of, table, write_results
+from aha.studies.method_lab import Planned, carry_out, measure_base, plan
+from aha.studies.verdicts import verdicts
 from aha.train.experiment import Listener
 
 console = Console(highlight=False)

@@ -40,18 +40,18 @@ def consult(what: str | None, overrides: tuple[str, ...], as_json: bool) -> None
 def parts_of(what: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings), as they are found."""
     if what is None:
-        from aha.train.doctor.machine import checks, look
+        from aha.doctor.machine_checks import checks, look
 
         yield "this machine", checks.run(look())
     elif is_run(Path(what)):
-        from aha.train.doctor.run import diagnose
+        from aha.doctor.run_checks import diagnose
 
         if overrides:
             raise ConfigError(f"{what} with {' '.join(overrides)}", "the run as it was recorded")
         yield what, diagnose(Path(what))
     else:
         from aha.core.config import load_config
-        from aha.train.doctor.recipe import examine
+        from aha.doctor.recipe_checks import examine
 
         yield from examine(load_config(find_recipe(what), parse_overrides(overrides)))
 

@@ -27,6 +27,6 @@ def export(
     dtype
         of the weights in the folder; an adapter stays as it is.
     """
-    from aha.train.export import export as give
+    from aha.export.formats import export as give
 
     print(f"{give(model, out, form, dtype)} holds the model and its card, README.md")

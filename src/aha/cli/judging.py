@@ -12,12 +12,12 @@ from rich.table import Table
 from aha.behaviors.agreement import Agreement, agreement
 from aha.behaviors.detector import read
 from aha.behaviors.judge import Judge, judge_all
-from aha.behaviors.questions import MOST_CHARS, QUESTIONS, Working
+from aha.behaviors.judge_prompts import MOST_CHARS, QUESTIONS, Working
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
-from aha.store.records import append, drop_half_line, read_rows
-from aha.web.marks import puzzle_of, text_of
-from aha.web.reading import all_rows
+from aha.store.jsonl import append, drop_half_line, read_rows
+from aha.web.event_spans import puzzle_of, text_of
+from aha.web.file_reader import all_rows
 from aha.web.runs import is_run, open_run
 
 KEY = "AHA_JUDGE_KEY"

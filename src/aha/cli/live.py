@@ -12,12 +12,12 @@ from rich.table import Table
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError
 from aha.core.records import Graded
+from aha.doctor.run_checks import first_step
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
-from aha.train.doctor.run import first_step
 from aha.train.experiment import Experiment, Listener, Outcome
 
 console = Console(highlight=False)
@@ -114,7 +114,7 @@ def watched(path: Path, wanted: bool | None) -> Iterator[None]:
         console.print(hint, soft_wrap=True)
         yield
         return
-    from aha.web.beside import Beside
+    from aha.web.background import Beside
 
     try:
         beside = Beside(path)

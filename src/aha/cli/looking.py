@@ -8,9 +8,9 @@ from pathlib import Path
 
 from aha.core.errors import ConfigError, DataError
 from aha.core.records import Graded, Problem, Prompt
-from aha.tasks.base import Task
+from aha.tasks.catalog import make_task
 from aha.tasks.countdown import Countdown, as_problem, grade_countdown
-from aha.tasks.registry import make_task
+from aha.tasks.protocol import Task
 
 
 def task_settings(task: str, options: str, numbers: list[int] | None, data: str | None) -> dict:
@@ -30,10 +30,10 @@ def evaluate_model(
     name: str, task_name: str, settings: dict, asked: dict, as_json: bool, out: Path | None
 ) -> None:
     from aha.eval.suite import evaluate, held_out, write_completions
+    from aha.model.folders import resolve_model
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
-    from aha.rollout.opening import open_engine
-    from aha.train.experiment import resolve_model
+    from aha.rollout.factory import open_engine
 
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
@@ -87,10 +87,10 @@ def task_problem(name: str, settings: dict, given: str, seed: int) -> tuple[Task
 def ask_model(
     name: str, task: Task, problem: Problem, seed: int, temperature: float, max_new_tokens: int
 ) -> None:
+    from aha.model.folders import resolve_model
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
-    from aha.rollout.opening import open_engine
-    from aha.train.experiment import resolve_model
+    from aha.rollout.factory import open_engine
 
     model = load_model(resolve_model(name))
     prompt = prompt_of(task, problem, model.tokenizer)
@@ -182,9 +182,9 @@ def print_problems(name: str, settings: dict, split: str, n: int, seed: int) -> 
 
 
 def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) -> None:
+    from aha.corpus.random_search import search
     from aha.eval.statistics import wilson
     from aha.model.tokenizer import build_tokenizer
-    from aha.tasks.random_search import search
 
     tokenizer = build_tokenizer()
 

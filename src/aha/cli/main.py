@@ -43,9 +43,9 @@ def run() -> None:
         print(f"aha: {error}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if "aha.train.memory" not in sys.modules:
+        if "aha.machine.micro_batch" not in sys.modules:
             raise
-        from aha.train.memory import is_out_of_memory
+        from aha.machine.micro_batch import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

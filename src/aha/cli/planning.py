@@ -8,12 +8,13 @@ from pathlib import Path
 from aha.cli.recipes import find_recipe, parse_overrides
 from aha.core.config import RunConfig, load_config
 from aha.core.errors import ConfigError, ModelError
+from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import budget_seconds, money
 from aha.plan.estimate import GB, Card, Plan, advice, estimate
 from aha.plan.machines import load_cards
 from aha.plan.prediction import lines_before
-from aha.plan.shapes import SMALL, Shape, shape_of
+from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import expected_tokens
 
 HERE = "this machine"
@@ -29,9 +30,9 @@ def calibration_for(
         return read_calibration(kept) if kept else None
     if kept and (kept.is_dir() or not kept.absolute().parent.is_dir()):
         raise ConfigError(f"cannot write {kept}", "a file in a folder that exists")
-    from aha.train.device import choose_device
-    from aha.train.foresight import at_its_price
-    from aha.train.probe import probe as measure
+    from aha.machine.device import choose_device
+    from aha.measure.probe import probe as measure
+    from aha.train.preflight import at_its_price
 
     # A GPU without a price is an error now, not in half a minute.
     at_its_price(cfg, choose_device(cfg.model.device, shape.parameters))
@@ -44,9 +45,10 @@ def calibration_for(
 
 def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
-    from aha.train.device import choose_device, held_now
-    from aha.train.foresight import at_its_price, foresee
-    from aha.train.lengths import folder_at_hand
+    from aha.machine.device import choose_device
+    from aha.machine.host import held_now
+    from aha.measure.base_length import folder_at_hand
+    from aha.train.preflight import at_its_price, foresee
 
     try:
         shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
@@ -122,7 +124,7 @@ def shown_of(plans: dict[str, Plan], cards: dict[str, Card], shape: Shape) -> Pl
     """The plan whose memory is listed: this machine's, or that of the kind that would be taken."""
     if HERE in plans:
         return plans[HERE]
-    wanted = [name for name in plans if cards[name].cpu == (shape.parameters < SMALL)]
+    wanted = [name for name in plans if cards[name].cpu == (shape.parameters < SMALL_MODEL)]
     return plans[next(iter(wanted or plans))] if plans else None
 
 

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from aha.core.errors import AhaError
 from aha.core.records import Problem
-from aha.tasks.base import Task
 from aha.tasks.countdown import Countdown
-from aha.tasks.typed import countdown_of, typed_puzzle
-from aha.web.marks import visible
+from aha.tasks.protocol import Task
+from aha.tasks.puzzle_input import countdown_of, typed_puzzle
+from aha.web.event_spans import visible
 
 HINT = "numbers and a target, as in 3 7 25 82 (an empty line ends)"
 
@@ -40,10 +40,10 @@ def serve_model(model: str, host: str, port: int, name: str | None) -> None:
     import time
 
     from aha.serve.api import Api, make_api
-    from aha.serve.opened import OpenModels
+    from aha.serve.open_models import OpenModels
     from aha.serve.prompts import TrainedOn
-    from aha.web.guard import is_loopback, new_token
-    from aha.web.serve import address, keep, listen
+    from aha.web.access import is_loopback, new_token
+    from aha.web.server import address, keep, listen
 
     opened = OpenModels().get(model)
     task = run_config(model).get("task")
@@ -65,7 +65,7 @@ def lazy_speaker():
     lock, made = threading.Lock(), []
 
     def speak(model: str, task: Task, problem: Problem, how: dict) -> Iterator[dict]:
-        from aha.serve.speaker import Speaker
+        from aha.serve.problem_answers import Speaker
 
         with lock:
             if not made:
@@ -111,7 +111,7 @@ class Side:
 
 def chat_with(model: str, base: str | None, how: dict) -> None:
     """Ask for puzzles until an empty line; Ctrl-C ends an answer, not the program."""
-    from aha.serve.speaker import Speaker
+    from aha.serve.problem_answers import Speaker
 
     config = run_config(model)
     if base is None and isinstance(config.get("model"), dict):

@@ -108,8 +108,8 @@ def start_run(
         return
     from aha.cli.live import start
     from aha.cli.planning import calibration_for
+    from aha.model.folders import resolve_model
     from aha.plan.shapes import shape_of
-    from aha.train.experiment import resolve_model
 
     found = None
     if any(speeds):
@@ -166,7 +166,7 @@ def pretrain(
     dry_run
         print the settings and what they take on a table of machines, and leave.
     """
-    from aha.cli.ordering import make_order, print_base_plan
+    from aha.pretrain.settings import make_order, print_base_plan
 
     sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
     changes = {"tokens": tokens, "seed": seed, "lr": lr}
@@ -175,7 +175,7 @@ def pretrain(
     if dry_run:
         print_base_plan(order, writers, usd_per_hour, watts)
         return
-    from aha.cli.pretraining import Machine, pretrain_base
+    from aha.pretrain.make_base import Machine, pretrain_base
 
     pretrain_base(order, Machine.of(device, writers, usd_per_hour, watts))
 

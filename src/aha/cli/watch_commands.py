@@ -33,7 +33,7 @@ def dash(
         open the browser as well.
     """
     from aha.cli.talking import lazy_speaker
-    from aha.web.serve import serve
+    from aha.web.server import serve
 
     serve(runs, host, port, open, lazy_speaker())
 

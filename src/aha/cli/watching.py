@@ -9,11 +9,11 @@ from rich.table import Table
 
 from aha.behaviors.trends import summarise
 from aha.core.errors import DataError
-from aha.web.comparing import Paired, compare_runs, config_differences
-from aha.web.habits import BEHAVIOURS, Habits
-from aha.web.marks import behaviours_of, puzzle_of, visible
-from aha.web.reading import all_rows
-from aha.web.report import VERDICTS, write_report
+from aha.web.behavior_curves import BEHAVIOURS, Habits
+from aha.web.event_spans import behaviours_of, puzzle_of, visible
+from aha.web.file_reader import all_rows
+from aha.web.report_page import VERDICTS, write_report
+from aha.web.run_comparison import Paired, compare_runs, config_differences
 from aha.web.runs import RunFolder, is_run, open_run, rate_of, rate_text
 
 console = Console(highlight=False)

@@ -14,7 +14,7 @@ from aha.core.records import Graded, Prompt
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
-from aha.tasks.base import Task
+from aha.tasks.protocol import Task
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import torch
 
-from aha.algo.layout import Layout
-from aha.model.compiled import HEADERS, LANES, NotCompiled, load_code
+from aha.batching.layout import Layout
+from aha.machine.c_build import HEADERS, LANES, NotCompiled, load_code
 
 SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")
 TYPES = (torch.float32, torch.bfloat16)

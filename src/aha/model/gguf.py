@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.model.hf import ours_alone
+from aha.model.hf_policy import ours_alone
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from aha.core.errors import ModelError
-from aha.model.hf import ours_alone
+from aha.model.hf_policy import ours_alone
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object
 from aha.model.transformer import Decoder, Layer

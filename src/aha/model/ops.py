@@ -5,7 +5,7 @@ fewer passes over memory. On a CPU in bf16 the matrix products run near the hard
 the plain versions of these pieces would take more time than all of them.
 
 Shapes: B rows, P prompts, N flat tokens, H query heads, K key-value heads, T positions, Q queries,
-D head size, F features; a table of R rows and W places (aha.algo.layout).
+D head size, F features; a table of R rows and W places (aha.batching.layout).
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 
-from aha.algo.layout import Layout
+from aha.batching.layout import Layout
 from aha.model import fused
 
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from aha.algo.layout import Layout
+from aha.batching.layout import Layout
 
 
 class Policy(Protocol):
-    """`aha.model.transformer.Decoder` and `aha.model.hf.HfDecoder`; both are torch modules.
+    """`aha.model.transformer.Decoder` and `aha.model.hf_policy.HfDecoder`; both are torch modules.
 
     Rows begin at position 0 and are padded on the right. `dtype` is the type of the arithmetic;
     what trains stays float32. Log-probs and entropies are in nats, float32.

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from aha.model.config import Llama3Scaling, ModelConfig
+from aha.model.architecture import Llama3Scaling, ModelConfig
 
 
 def rope_tables(config: ModelConfig, dtype: torch.dtype, device) -> tuple:

@@ -16,7 +16,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from aha.core.errors import ModelError
-from aha.model.chat import conversation, find_template, in_own_words, knows_chatml
+from aha.model.chat_template import conversation, find_template, in_own_words, knows_chatml
 from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"

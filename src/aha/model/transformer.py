@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from aha.algo.layout import Layout
+from aha.batching.layout import Layout
 from aha.model import ops
-from aha.model.config import ModelConfig
+from aha.model.architecture import ModelConfig
 from aha.model.logprobs import logits_of, score_tokens
 from aha.model.rope import rope_tables
 

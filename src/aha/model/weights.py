@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.model.config import ModelConfig, NotOurs
-from aha.model.hf import HfDecoder, load_hf
+from aha.model.architecture import ModelConfig, NotOurs
+from aha.model.hf_policy import HfDecoder, load_hf
 from aha.model.hub import folder_of, name_of
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import (

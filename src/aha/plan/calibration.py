@@ -1,6 +1,6 @@
 """What a machine was measured to do, in place of the shares that cards.toml assumes.
 
-Measured with real products, attention, generation and training by `aha.train.probe`; here is what
+Measured with real products, attention, generation and training by `aha.measure.probe`; here is what
 becomes of the figures. A JSON file keeps them.
 """
 

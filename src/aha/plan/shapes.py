@@ -8,9 +8,6 @@ from pathlib import Path
 
 from aha.core.errors import ModelError
 
-# Parameters: below, starting the work of a layer takes a GPU longer than doing it.
-SMALL = 5_000_000
-
 
 @dataclass(frozen=True)
 class Shape:

@@ -17,32 +17,19 @@ import torch
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.core.seeds import seed_for
-from aha.model.compiled import NotCompiled
+from aha.machine.c_build import NotCompiled
+from aha.machine.dtype import compute_dtype
 from aha.model.decode import InferenceWeights, KVCache, prefill, step
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
-from aha.rollout.compiled import CompiledLoop
+from aha.rollout.c_loop import CompiledLoop
+from aha.rollout.cuda_graphs import CACHE_BLOCK, LOOK, Ticks
 from aha.rollout.engine import Sampling
-from aha.rollout.graphs import CACHE_BLOCK, LOOK, Ticks
 from aha.rollout.slots import Row, Slots
 
 # auto: the loop in C on a CPU, where it can be had; graphs on a GPU.
 Loop = Literal["auto", "compiled", "graphs", "torch"]
 COMPACT_BELOW = 0.8  # close gaps when fewer than this share of the rows is alive
-
-
-def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A recipe's `dtype` as torch's; "auto" is bf16 where the hardware multiplies it natively."""
-    if name != "auto":
-        return getattr(torch, name)
-    fast = has_native_bf16() if device.type == "cpu" else device.type == "cuda"
-    return torch.bfloat16 if fast else torch.float32
-
-
-def has_native_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; without that, bf16 is slower than float32."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
 class NativeEngine:
@@ -178,7 +165,7 @@ class NativeEngine:
         slots.admit([row for group in groups for row in group], cache, which)
         return logits_PV[which]
 
-    # What the engine of another back end does otherwise (see aha.rollout.hf).
+    # What the engine of another back end does otherwise (see aha.rollout.hf_engine).
 
     def new_cache(self, rows: int) -> KVCache:
         return KVCache(self.weights, rows, 0)

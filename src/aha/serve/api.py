@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
-from aha.serve.answers import Answer, error_of, told
-from aha.serve.opened import Opened
+from aha.serve.open_models import Opened
+from aha.serve.openai_format import Answer, error_of, told
 from aha.serve.prompts import TrainedOn, prompt_of_messages, prompts_of_text
-from aha.serve.turns import Job, Piece, Turns
-from aha.serve.wanted import Refused, Wanted, check_fields, read_wanted
-from aha.web.guard import Guard
+from aha.serve.request_fields import Refused, Wanted, check_fields, read_wanted
+from aha.serve.scheduler import Job, Piece, Turns
+from aha.web.access import Guard
 
 MOST_BYTES = 1_000_000  # of a request
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from aha.core.errors import AhaError
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
-from aha.serve.wanted import Refused, short
+from aha.serve.request_fields import Refused, short
 from aha.tasks.countdown import Countdown
-from aha.tasks.typed import typed_puzzle
+from aha.tasks.puzzle_input import typed_puzzle
 
 
 class TrainedOn(NamedTuple):

@@ -8,11 +8,11 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 import aha
-from aha.store.run import environment
-from aha.studies.findings import Finding, Look, Verdict, as_json, gather, verdicts
-from aha.studies.lab import Planned
-from aha.web.figures import Figure, Line, Point, short
-from aha.web.marks import visible
+from aha.store.run_folder import environment
+from aha.studies.method_lab import Planned
+from aha.studies.verdicts import Finding, Look, Verdict, as_json, gather, verdicts
+from aha.web.event_spans import visible
+from aha.web.svg_curves import Figure, Line, Point, short
 
 # Told apart by those who see few colours as well: beyond the sixth, the lines are dashed.
 COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")

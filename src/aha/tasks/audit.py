@@ -13,8 +13,8 @@ from itertools import islice
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Graded, Problem
-from aha.tasks.base import Task
 from aha.tasks.cheats import right_for, texts_for
+from aha.tasks.protocol import Task
 
 checks = Checklist()
 

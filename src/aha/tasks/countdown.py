@@ -20,7 +20,6 @@ from aha.tasks.solver import can_make, reachable
 from aha.tasks.splits import hash_percent
 from aha.tasks.tags import judge_answer, well_formed
 from aha.tasks.templates import check_template, framed
-from aha.tasks.traces import puzzle_line
 
 SMALLEST, LARGEST = 1, 99
 TARGETS = range(10, 101)
@@ -225,3 +224,7 @@ def load_puzzles(path: Path) -> list[tuple[tuple[int, ...], int]]:
     if not found:
         raise DataError(f"{path} is empty", _WANTED, "add at least one row")
     return list(found.values())
+
+
+def puzzle_line(numbers: tuple[int, ...], target: int) -> str:
+    return f"numbers {' '.join(map(str, numbers))} target {target}"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from aha.core.errors import ConfigError
-from aha.tasks.registry import PACKAGED
+from aha.tasks.catalog import PACKAGED
 
 PYPROJECT = """\
 [build-system]
@@ -103,7 +103,7 @@ from pathlib import Path
 
 import pytest
 from aha.core.records import Problem
-from aha.tasks.registry import make_task
+from aha.tasks.catalog import make_task
 from @module@ import @cls@
 
 TASK = @cls@()

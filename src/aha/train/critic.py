@@ -15,17 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aha.algo.batch import Batch, cut, gather, pack, spread
-from aha.algo.critic import gae, value_loss, whiten
+from aha.algo.gae import gae, value_loss, whiten
 from aha.algo.kl import kl_in_reward
-from aha.algo.layout import Layout
+from aha.batching.batch import Batch, cut, gather, pack, spread
+from aha.batching.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
-from aha.model.hf import ours_alone
+from aha.machine.micro_batch import Room
+from aha.model.hf_policy import ours_alone
 from aha.model.lora import copy_of
 from aha.model.optimizer import make_optimizer
 from aha.model.transformer import Decoder
-from aha.train.memory import Room
 from aha.train.reference import Reference
 
 

@@ -1,11 +1,9 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,26 +16,26 @@ from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
-from aha.model.config import ModelConfig
-from aha.model.hub import folder_of
+from aha.machine.device import PeakMemory, choose_device
+from aha.machine.dtype import compute_dtype
+from aha.machine.host import held_now
+from aha.model.architecture import ModelConfig
+from aha.model.folders import base_cost, resolve_model
 from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
 from aha.rollout.engine import Engine, Sampling
-from aha.rollout.native import compute_dtype
-from aha.rollout.opening import open_engine
+from aha.rollout.factory import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
-from aha.store.records import read_rows, truncate_after
-from aha.store.run import Run
-from aha.tasks.base import Task
-from aha.tasks.registry import make_task
-from aha.train.bases import command_for
-from aha.train.device import PeakMemory, choose_device, held_now
-from aha.train.foresight import at_its_price, check_memory, foresee, shape_in, shape_of
+from aha.store.jsonl import read_rows, truncate_after
+from aha.store.run_folder import Run
+from aha.tasks.catalog import make_task
+from aha.tasks.protocol import Task
 from aha.train.loop import Interrupt, drive
+from aha.train.preflight import at_its_price, check_memory, foresee, shape_in, shape_of
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
 
@@ -67,36 +65,6 @@ class Outcome:
     before: EvalReport | None
     after: EvalReport | None
     rows: list[dict] = field(default_factory=list)
-
-
-def resolve_model(name: str) -> Path:
-    """The folder behind a packaged model's name, a run, a model folder or a name on the hub."""
-    folder = Path(name)
-    packaged = Path(str(files("aha"))) / "models" / name
-    # A bare name only: joined to an absolute path, the left side is dropped.
-    if folder.name == name and (packaged / "config.json").is_file():
-        return packaged
-    if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
-        trained = folder / "model"
-        return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
-    found = folder_of(name)
-    if not found.is_dir():
-        raise ModelError(
-            f"no model called {name!r}",
-            "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
-            command_for(name) or "aha-tiny is packaged",
-        )
-    return found
-
-
-def base_cost(model: Path) -> dict[str, float]:
-    """The cost_usd and kwh of a base with those of the base that it started from; nothing where
-    its folder does not say."""
-    card = model / "pretraining.json"
-    facts = json.loads(card.read_text()) if card.is_file() else {}
-    before = facts.get("start_cost", {})
-    known = [key for key in ("cost_usd", "kwh") if key in facts]
-    return {key: facts[key] + before.get(key, 0.0) for key in known}
 
 
 def open_policy(cfg: RunConfig) -> LoadedModel:

@@ -2,7 +2,7 @@
 
 import torch
 
-from aha.algo.batch import Batch, cut, pack
+from aha.batching.batch import Batch, cut, pack
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy

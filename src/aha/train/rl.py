@@ -13,26 +13,26 @@ from itertools import islice
 import torch
 
 from aha.algo.advantages import ADVANTAGES, informative
-from aha.algo.batch import Batch, pack_parts, totals_of
 from aha.algo.correction import CORRECTIONS, mismatch_of
 from aha.algo.entropy import CHOICES, entropy_bonus, held
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
 from aha.algo.kl import ESTIMATORS
 from aha.algo.losses import LOSSES, Totals, token_weights
 from aha.algo.registry import call
+from aha.batching.batch import Batch, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.machine.dtype import compute_dtype
+from aha.machine.micro_batch import Room, trim_heap
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
-from aha.rollout.native import compute_dtype
-from aha.tasks.base import Task
+from aha.tasks.protocol import Task
 from aha.train.critic import Critic, Judged
 from aha.train.curriculum import Curriculum
 from aha.train.entropy import FollowingBonus, with_choice
-from aha.train.memory import Room, trim_heap
 from aha.train.reference import Reference
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
+from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
-from aha.store.records import append
-from aha.store.run import Run
-from aha.train.device import PeakMemory
+from aha.store.jsonl import append
+from aha.store.run_folder import Run
 from aha.train.rl import RLTrainer
 
 

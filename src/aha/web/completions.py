@@ -9,9 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aha.web.marks import means_of, pieces_of, puzzle_of, text_of, visible
-from aha.web.reading import Tail, number, row_of
-from aha.web.strips import has_strip
+from aha.web.event_spans import means_of, pieces_of, puzzle_of, text_of, visible
+from aha.web.file_reader import Tail, number, row_of
+from aha.web.token_strip import has_strip
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from itertools import chain
 
-from aha.web.reading import Lines, number
+from aha.web.file_reader import Lines, number
 from aha.web.runs import RunFolder
 
 POINTS = 600  # of one curve

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aha
 from aha.core.errors import RunError
-from aha.web.reading import last_row, number, read_object, spread_rows
+from aha.web.file_reader import last_row, number, read_object, spread_rows
 
 LIVE_S = 45.0  # a run that has written nothing for so long is shown as quiet
 SPARK_POINTS = 40

@@ -5,7 +5,7 @@
  * numbers are computed in an order of their own, so a completion is bit for bit the same whatever
  * runs beside it, in either type.
  *
- * Compiled twice by aha.rollout.compiled: with BF16=0 weights, keys and values are float32; with
+ * Compiled twice by aha.rollout.c_loop: with BF16=0 weights, keys and values are float32; with
  * BF16=1 they are bf16 and the products run on AVX-512's dot instruction. Sums are float32.
  */
 #include <math.h>

@@ -1,0 +1,1 @@
+"""Graded completions as tensors: rows, micro-batches, and where each token lies."""

@@ -1,0 +1,1 @@
+"""Looks for silent faults: in the machine, a recipe, its first step, a run."""

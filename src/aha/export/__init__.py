@@ -1,0 +1,1 @@
+"""Writes a trained model for other programs, with its model card."""

@@ -1,0 +1,1 @@
+"""Measures this machine with a recipe's model, for the plan."""

@@ -1,0 +1,1 @@
+"""Next-token training of a base model from nothing."""

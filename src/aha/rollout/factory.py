@@ -1,0 +1,19 @@
+"""The engine that fits a policy."""
+
+from aha.model.hf_policy import HfDecoder
+from aha.model.policy import Policy
+from aha.model.tokenizer import Tokenizer
+from aha.rollout.hf_engine import HfEngine
+from aha.rollout.native import Loop, NativeEngine
+
+
+def open_engine(
+    decoder: Policy,
+    tokenizer: Tokenizer,
+    dtype: str = "auto",
+    max_rows: int = 512,
+    loop: Loop = "auto",
+) -> NativeEngine:
+    """The native engine, or its slower sister for a model that `transformers` runs."""
+    kind = HfEngine if isinstance(decoder, HfDecoder) else NativeEngine
+    return kind(decoder, tokenizer, dtype, max_rows, loop)

@@ -1,0 +1,64 @@
+"""Runs the dashboard's server until Ctrl-C."""
+
+import asyncio
+import socket
+import webbrowser
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from aha.core.errors import ConfigError
+from aha.web.access import is_loopback, new_token
+from aha.web.chat_page import Speak
+from aha.web.dashboard import make_app
+
+
+def serve(root: Path, host: str, port: int, open_browser: bool, speak: Speak | None) -> None:
+    """Serve the runs below a folder. Any address but the loopback asks for a random token."""
+    if not root.is_dir():
+        raise ConfigError(f"no folder {root}", "a folder of runs, or one run", "aha dash runs")
+    listener = listen(host, port)
+    token = None if is_loopback(host) else new_token()
+    where = address(host, listener.getsockname()[1], token)
+    print(f"aha dash: {where}  (Ctrl-C stops it)", flush=True)
+    if open_browser:
+        webbrowser.open(where)
+    keep(make_app(root, host, token, speak), listener)
+
+
+def keep(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer on a socket until Ctrl-C."""
+    asyncio.run(server_of(app).serve(sockets=[listener]))
+
+
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=1,  # open streams would hold the door for ever
+    )
+    return uvicorn.Server(settings)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on the port, or on the next free one of the ten after it; port 0 is any."""
+    last = None
+    for candidate in range(port, port + 10) if port else [0]:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, candidate), family=family)
+        except (OSError, OverflowError) as error:
+            last = error
+    raise ConfigError(
+        f"cannot listen on {host} port {port}: {last}", "a free port", "--port 0 takes any"
+    )
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """What to open in a browser."""
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

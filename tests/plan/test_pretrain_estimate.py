@@ -1,0 +1,130 @@
+"""The plan of a base against what its optimisers hold and do, and against what aha-tiny took."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import aha
+from aha.corpus.bases import BASES, PretrainConfig
+from aha.model.architecture import ModelConfig
+from aha.model.transformer import Decoder
+from aha.plan.estimate import GB, RESERVE, activation_bytes, folded_bytes
+from aha.plan.machines import load_cards
+from aha.plan.pretrain_estimate import (
+    PADDING,
+    WRITTEN,
+    Reading,
+    base_memory,
+    compute_seconds,
+    estimate_base,
+    muon_flop,
+)
+from aha.plan.shapes import Shape, known_shapes
+from aha.plan.speed import Card
+from aha.pretrain.trainer import make_optimizers
+
+CARDS = load_cards()[1]
+SHAPE = Shape(V=112, C=48, I=80, L=3, H=4, K=2, D=12, tied=True, bias=True)
+CARD = Card(1, 1, 1, 100, 2, train=0.5, decode=0.5, layer_us=0)
+
+
+@pytest.fixture(scope="module")
+def stepped() -> tuple[list[torch.optim.Optimizer], list[int]]:
+    """Both optimisers after an update of SHAPE, and the FLOP that each was counted to do."""
+    decoder = Decoder(ModelConfig(112, 48, 80, 3, 4, 2))
+    for parameter in decoder.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizers, flop = make_optimizers(decoder, PretrainConfig(), torch.float32), []
+    for optimizer in optimizers:
+        with FlopCounterMode(display=False) as counter:
+            optimizer.step()
+        flop.append(counter.get_total_flops())
+    return optimizers, flop
+
+
+def test_muon_does_what_the_plan_counts(stepped):
+    assert stepped[1] == [muon_flop(SHAPE), 0]
+
+
+def test_the_optimisers_hold_what_the_plan_counts(stepped):
+    held = sum(
+        value.nbytes
+        for optimizer in stepped[0]
+        for state in optimizer.state.values()
+        for value in state.values()
+        if value.ndim
+    )
+    assert base_memory(SHAPE, Reading(1e6, 512))["optimiser"] == held
+
+
+def test_memory_by_part():
+    reading = Reading(1e6, 512, positions=128)
+    memory = base_memory(SHAPE, reading)
+    assert memory["weights"] == memory["gradients"] == 4 * SHAPE.parameters
+    assert memory["logits"] == 512 * 112 * 12 and memory["folded weights"] == folded_bytes(SHAPE)
+    assert memory["activations"] == activation_bytes(SHAPE, 512)
+    plan = estimate_base(SHAPE, reading, CARD)
+    assert plan.peak == sum(memory.values())
+    room = plan.peak / GB / (1 - RESERVE)
+    for share, fits in ((1.01, True), (0.99, False)):
+        assert plan.fits(Card(room * share, 1, 1, 0, 0, 1, 1, 0)) is fits
+
+
+def test_time_and_money_by_hand():
+    reading = Reading(tokens=1e6, batch_tokens=1000)
+    plan = estimate_base(SHAPE, reading, CARD)
+    # 207 positions are seen from a token, a half of them as keys and once more as values; attention
+    # takes four times as long as a product; 28 bytes of each weight pass through 1 GB/s.
+    flop = 6 * 1000 * (SHAPE.parameters + 4 * 207 * 48 * 3) + muon_flop(SHAPE)
+    compute = flop / 0.5e12 + 28 * SHAPE.parameters / 1e9
+    write = 1000 / PADDING / WRITTEN
+    assert plan.compute_s == pytest.approx(compute) and plan.write_s == pytest.approx(write)
+    assert plan.updates == pytest.approx(1000 * PADDING)
+    seconds = 1000 * PADDING * (compute + write)
+    assert plan.cost.seconds == pytest.approx(seconds)
+    assert plan.cost.usd == pytest.approx(2 * seconds / 3600)
+    assert plan.cost.kwh == pytest.approx(0.1 * seconds / 3600)
+    assert plan.tokens_per_s == pytest.approx(1e6 / seconds)
+
+
+def test_writers_work_while_a_gpu_does_and_share_the_cores_of_a_cpu():
+    gpu, cpu = CARDS["h100-80gb"], CARDS["cpu-2-cores"]
+    shape, reading = known_shapes()["base-10m"], Reading(1e9, 32_768)
+    one, two, many = (estimate_base(shape, reading, gpu, n) for n in (1, 2, 16))
+    assert two.tokens_per_s == pytest.approx(2 * one.tokens_per_s)  # both wait for documents
+    assert one.tokens_per_s == pytest.approx(WRITTEN)
+    assert many.write_s < many.compute_s
+    assert many.tokens_per_s == pytest.approx(32_768 / PADDING / many.compute_s)
+    alone, helped = (estimate_base(shape, reading, cpu, n) for n in (0, 1))
+    assert alone.tokens_per_s == helped.tokens_per_s
+
+
+def test_a_gpu_needs_time_to_start_each_operation():
+    """However fast it computes: layers and attention there and back; Muon's 7 matrices, whose
+    products are started once for each of three shapes: 48 x 48, 24 x 48 and 48 x 80."""
+    fast = Card(1, 1e9, 1e9, 0, 0, train=1, decode=1, layer_us=10)
+    reading = Reading(1e6, 1000)
+    floor = (3 * (3 * 10 + 50 + 7 * 4) + 3 * 20) * 1e-6
+    assert compute_seconds(SHAPE, reading, fast) == pytest.approx(floor, rel=1e-3)
+
+
+def test_aha_tiny_took_about_as_long_as_is_planned():
+    """All eight stages together; a stage beside other work took twice as long as alone."""
+    path = Path(aha.__file__).parent / "models" / "aha-tiny" / "pretraining.json"
+    facts = json.loads(path.read_text())
+    reading = Reading(facts["tokens"], PretrainConfig().batch_tokens)
+    plan = estimate_base(known_shapes()["aha-tiny"], reading, CARDS["cpu-2-cores"])
+    assert plan.updates == pytest.approx(facts["steps"], rel=0.05)
+    assert facts["hours"] * 3600 / plan.cost.seconds == pytest.approx(1.0, abs=0.3)
+    assert facts["cost_usd"] / plan.cost.usd == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.parametrize("card", ["rtx-3090", "rtx-4090", "a100-80gb", "h100-80gb"])
+def test_the_base_of_ten_million_leaves_rl_a_share_of_a_dollar(card):
+    base = BASES["10m"]
+    reading = Reading(base.cfg.tokens, base.cfg.batch_tokens)
+    plan = estimate_base(base.shape, reading, CARDS[card], 8)
+    assert plan.cost.usd < 0.7 and plan.fits(CARDS["rtx-4060-laptop"])

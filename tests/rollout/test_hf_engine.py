@@ -1,0 +1,158 @@
+"""Generation through `transformers`: the promises of the native engine, on models it is not for."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+
+from aha.core.errors import ConfigError
+from aha.model.hf_policy import HfDecoder
+from aha.rollout.engine import Sampling
+from aha.rollout.factory import open_engine
+from aha.rollout.hf_engine import HfEngine
+from aha.rollout.native import NativeEngine
+
+from ..strangers import STRANGERS, load_stranger, stranger
+from ..tiny import TOKENIZER, ask, some_prompts, tiny_decoder
+from .versions import before_still_and_after
+
+SAMPLING = Sampling(24, 3, 0.7, seed=11)
+
+
+@pytest.fixture(scope="module", params=STRANGERS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def decoder(kind) -> HfDecoder:
+    return HfDecoder(stranger(kind))
+
+
+@pytest.fixture(scope="module")
+def engine(decoder) -> HfEngine:
+    return open_engine(decoder, TOKENIZER, "float32")
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    found = some_prompts(8)
+    assert len({len(prompt.tokens) for prompt in found}) > 2, "nothing would be padded"
+    return found
+
+
+@pytest.fixture(scope="module")
+def groups(engine, prompts):
+    return engine.generate(prompts, SAMPLING)
+
+
+def flat(groups) -> list:
+    return [completion for group in groups for completion in group]
+
+
+def tokens_of(groups) -> list:
+    return [[completion.tokens for completion in group] for group in groups]
+
+
+@torch.no_grad()
+def forced(decoder, completion, temperature: float) -> torch.Tensor:
+    """By the training pass, the row alone."""
+    row = torch.tensor([completion.prompt.tokens + completion.tokens])
+    start = len(completion.prompt.tokens)
+    return decoder.token_logprobs(row, start, temperature=temperature)[0]
+
+
+def test_recorded_logprobs_are_those_of_the_training_pass_at_the_temperature(decoder, groups):
+    for one in flat(groups):
+        recorded = torch.tensor(one.logprobs)
+        torch.testing.assert_close(recorded, forced(decoder, one, 0.7), rtol=1e-4, atol=1e-4)
+        assert len(one.entropies) == len(one.tokens)
+
+
+def test_a_completion_does_not_depend_on_its_company(engine, decoder, prompts, groups):
+    assert len({one.tokens for one in flat(groups)}) > 20, "a model that says one thing"
+    for place in (0, 5):
+        assert tokens_of(engine.generate([prompts[place]], SAMPLING)) == [tokens_of(groups)[place]]
+    # Six rows at once: the others wait for the last of them.
+    few = HfEngine(decoder, TOKENIZER, "float32", max_rows=6)
+    found = few.generate(prompts, SAMPLING)
+    assert tokens_of(found) == tokens_of(groups)
+    for one, other in zip(flat(found), flat(groups), strict=True):
+        np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-4, atol=1e-4)
+
+
+def test_finish_says_how_a_completion_ended(groups, kind):
+    stops = TOKENIZER.stop_ids
+    ends = {one.finish for one in flat(groups)}
+    # This random gemma2 happens never to stop.
+    assert ends == ({"length"} if kind == "gemma2" else {"stop", "length"})
+    for one in flat(groups):
+        assert (one.tokens[-1] in stops) == (one.finish == "stop")
+        assert not set(one.tokens[:-1]) & set(stops)
+        assert one.finish == "stop" or len(one.tokens) == 24
+
+
+def test_greedy_is_what_transformers_generates(kind, tmp_path):
+    model = load_stranger(tmp_path, kind)
+    oracle = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    prompts = [ask(3, 7, 25, target=82), ask(3, 7, 25, 49, target=82)]
+    groups = open_engine(model.decoder, TOKENIZER, "float32").generate(prompts, Sampling(20, 1, 0))
+    for prompt, (ours,) in zip(prompts, groups, strict=True):
+        given = torch.tensor([prompt.tokens])
+        theirs = oracle.generate(
+            given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=20
+        )
+        assert tuple(theirs[0, len(prompt.tokens) :].tolist()) == ours.tokens
+
+
+class Deaf(GPT2LMHeadModel):
+    """Listens to no mask and asks for no positions: padding shows in all it says."""
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=None):
+        return super().forward(input_ids, past_key_values=past_key_values, use_cache=use_cache)
+
+
+def test_a_model_whose_padding_shows_gets_prompts_of_one_length_at_a_time(prompts):
+    net = stranger("gpt2")
+    net.__class__ = Deaf
+    decoder = HfDecoder(net)
+    engine = HfEngine(decoder, TOKENIZER, "float32")
+    assert not engine.pads and HfEngine(HfDecoder(stranger("gpt2")), TOKENIZER, "float32").pads
+    for one in flat(engine.generate(prompts, SAMPLING)):
+        recorded = torch.tensor(one.logprobs)
+        torch.testing.assert_close(recorded, forced(decoder, one, 0.7), rtol=1e-4, atol=1e-4)
+
+
+def test_new_weights_come_with_load_and_not_before():
+    decoder, prompt = HfDecoder(stranger("gpt2")), ask(3, 7, 25, target=82)
+    engine = HfEngine(decoder, TOKENIZER, "float32")
+    before, still, after = before_still_and_after(engine, decoder, prompt)
+    assert before == still and (still.version, after.version) == (0, 7)
+    recorded = torch.tensor(after.logprobs)
+    torch.testing.assert_close(recorded, forced(decoder, after, 1.0), rtol=1e-4, atol=1e-4)
+
+
+def test_it_can_be_watched_and_streamed(engine, prompts, groups):
+    *_, rows = engine.watch(prompts[:3], SAMPLING)
+    found = [[engine.completed(row) for row in group] for group in rows]
+    assert tokens_of(found) == tokens_of(groups)[:3]
+    assert "".join(engine.stream(prompts[1], SAMPLING)) == groups[1][0].text
+
+
+def test_bf16_is_near(kind, prompts):
+    decoder = HfDecoder(stranger(kind, std=0.1))
+    engine = HfEngine(decoder, TOKENIZER, "bfloat16")
+    gaps = [
+        (torch.tensor(one.logprobs) - forced(decoder, one, 0.7)).abs().mean()
+        for one in flat(engine.generate(prompts[:3], SAMPLING))
+    ]
+    assert 0 < np.mean(gaps) < 0.05
+    # The rotary tables stay as they were: only parameters are narrow.
+    kept = {t.dtype for t in engine.weights.net.buffers() if t.is_floating_point()}
+    assert kept <= {torch.float32}
+
+
+def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(decoder):
+    assert type(open_engine(tiny_decoder(), TOKENIZER)) is NativeEngine
+    with pytest.raises(ConfigError, match="'compiled' with .*--rollout.loop auto"):
+        open_engine(decoder, TOKENIZER, loop="compiled")

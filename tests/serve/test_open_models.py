@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from aha.core.errors import AhaError, ModelError, RunError
+from aha.serve.open_models import OpenModels
+
+from ..tiny import tiny_decoder, tiny_folder
+
+
+def checkpoint(run, step: int, seed: int):
+    folder = tiny_folder(run / "checkpoints" / f"step_{step:06d}", seed=seed)
+    (folder / "trainer.pt").write_bytes(b"")
+    return folder
+
+
+def test_a_run_that_goes_on_answers_from_its_newest_checkpoint_and_then_from_its_end(tmp_path):
+    models, run = OpenModels(), tmp_path / "run"
+    checkpoint(run, 2, seed=2)
+    first = models.get(str(run))
+    assert first.origin == "checkpoint of step 2" and models.get(str(run)) is first
+    checkpoint(run, 10, seed=10)
+    second = models.get(str(run))
+    assert second.origin == "checkpoint of step 10"
+    embedding = tiny_decoder(10).model.embed_tokens.weight
+    assert torch.equal(second.engine.weights.embedding, embedding.to(second.engine.dtype))
+    tiny_folder(run / "model", seed=3)
+    assert models.get(str(run)).origin == "trained to the end"
+    assert second.positions == 160
+
+
+def test_other_models_are_called_what_they_are_called(tmp_path):
+    assert OpenModels().get(str(tiny_folder(tmp_path / "mine"))).origin == "mine"
+
+
+def test_only_those_used_last_are_kept(tmp_path):
+    names = [str(tiny_folder(tmp_path / name, seed=i)) for i, name in enumerate("abc")]
+    models = OpenModels(kept=2)
+    first, second = models.get(names[0]), models.get(names[1])
+    assert models.get(names[0]) is first
+    models.get(names[2])
+    assert models.get(names[0]) is first and models.get(names[1]) is not second
+
+
+@pytest.mark.parametrize("name", ["none", "runs/none"])
+def test_what_is_not_there_is_an_error_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AhaError):
+        OpenModels().get(name)
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(RunError, match="no checkpoint in"):
+        OpenModels().get(str(tmp_path / "run"))
+
+
+class Dropping(OpenModels):
+    """Loses the race with a training that keeps only its newest checkpoints."""
+
+    def _get(self, name):
+        raise FileNotFoundError(2, "No such file or directory", "step_000002/config.json")
+
+
+def test_a_checkpoint_that_is_dropped_while_it_is_read_is_an_error_with_a_fix():
+    with pytest.raises(RunError, match="step_000002/config.json went away.*ask again"):
+        Dropping().get("run")
+
+
+def test_without_the_network_a_model_must_be_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="'nobody/nothing' is not on this disk"):
+        OpenModels(network=False).get("nobody/nothing")

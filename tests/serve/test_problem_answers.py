@@ -1,0 +1,77 @@
+import threading
+
+import pytest
+
+from aha.rollout.engine import Sampling
+from aha.serve.problem_answers import Speaker
+from aha.serve.scheduler import Turns
+from aha.tasks.countdown import Countdown
+from aha.tasks.puzzle_input import typed_puzzle
+
+from ..tiny import StartsWith, ask, tiny_folder
+
+PUZZLE = typed_puzzle("3 7 25 82")
+HOW = {"seed": 4, "temperature": 0.8, "max_new_tokens": 30}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(tiny_folder(tmp_path_factory.mktemp("speaker") / "tiny"))
+
+
+@pytest.fixture
+def speaker() -> Speaker:
+    return Speaker()
+
+
+def test_it_says_where_from_then_what_the_engine_writes_then_the_verdict(speaker, model):
+    first, *pieces, last = speaker(model, Countdown(), PUZZLE, HOW)
+    prompt = ask(3, 7, 25, target=82)
+    engine = speaker.models.get(model).engine
+    ((want,),) = engine.generate([prompt], Sampling(30, 1, 0.8, 4))
+    assert first == {"origin": "tiny"}
+    assert "".join(piece["text"] for piece in pieces) == want.text and len(pieces) > 10
+    row = last["row"]
+    assert row["completion"] == want.text and row["prompt"] == prompt.text
+    assert row["tokens"] == len(want.tokens) and row["finish"] == want.finish
+    assert row["correct"] is False and row["reason"] == "no <answer>...</answer> block"
+    again = list(speaker(model, StartsWith(want.text[0]), PUZZLE, HOW))
+    assert again[-1]["row"]["correct"] is True, "judged by the task that it was given"
+
+
+def test_it_never_asks_for_more_than_the_model_has_room_for(speaker, model):
+    *_, last = speaker(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 4096, "seed": 1})
+    assert last["row"]["tokens"] <= 160 - len(ask(3, 7, 25, target=82).tokens)
+
+
+def test_two_at_once_get_what_each_gets_alone(speaker, model):
+    def told(seed: int) -> list:
+        return list(speaker(model, Countdown(), PUZZLE, HOW | {"seed": seed}))
+
+    alone, together = [told(seed) for seed in range(4)], {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.update({seed: told(seed)}))
+        for seed in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [together[seed] for seed in range(4)] == alone
+
+
+class Watched(Turns):
+    """Remembers its jobs."""
+
+    def ask(self, *given):
+        self.job = super().ask(*given)
+        return self.job
+
+
+def test_closing_the_stream_ends_the_work(speaker, model):
+    speaker.turns = Watched()
+    answer = speaker(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 120})
+    assert next(answer) == {"origin": "tiny"} and next(answer)["text"]
+    assert not speaker.turns.job.stopped
+    answer.close()
+    assert speaker.turns.job.stopped

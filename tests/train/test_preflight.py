@@ -1,0 +1,61 @@
+"""What is foreseen on this machine, and that too little memory is said before anything happens."""
+
+import pytest
+import torch
+
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.machine.dtype import has_native_bf16
+from aha.model.weights import load_model
+from aha.plan.shapes import Shape
+from aha.train import preflight
+from aha.train.experiment import Experiment, Listener
+from aha.train.preflight import at_its_price, check_memory, foresee, shape_in, shape_of
+
+from ..tiny import tiny_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cfg(tmp_path) -> RunConfig:
+    folder = tiny_folder(tmp_path / "base")
+    rollout = {"prompts": 2, "group_size": 2, "max_new_tokens": 16}
+    raw = {"model": {"path": str(folder)}, "rollout": rollout, "eval": {"final": 2, "every": 0}}
+    return RunConfig.model_validate(raw)
+
+
+def with_memory(monkeypatch, free: float) -> None:
+    monkeypatch.setattr(preflight, "memory_bytes", lambda: (int(free), int(free)))
+
+
+def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path):
+    folder = tmp_path / "base"
+    found = shape_in(folder)
+    assert isinstance(found, Shape) and found == shape_of(load_model(folder).decoder.config)
+    assert shape_in(tmp_path) is None
+
+
+def test_a_prediction_names_the_machine(cfg, tmp_path):
+    told = foresee(at_its_price(cfg, CPU), shape_in(tmp_path / "base"), CPU)
+    row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
+    assert told["machine"] == row and told["mean_tokens"] == 8 and told["seconds"] > 0
+
+
+def test_less_than_the_weights_need_is_an_error_with_a_fix_and_no_run(cfg, tmp_path, monkeypatch):
+    with_memory(monkeypatch, 50e6)
+    with pytest.raises(ConfigError, match=r"GB planned for .*, 0\.05 GB free") as caught:
+        Experiment.start(cfg, tmp_path / "run", Listener())
+    assert "no setting fits" in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch):
+    shape, said = shape_in(tmp_path / "base"), []
+    with_memory(monkeypatch, 101e6)
+    check_memory(cfg, shape, CPU, said.append)
+    assert len(said) == 1 and "0.10 GB free" in said[0]
+    with_memory(monkeypatch, 4e9)
+    check_memory(cfg, shape, CPU, said.append)
+    with_memory(monkeypatch, 0)  # a system that does not tell
+    check_memory(cfg, shape, CPU, said.append)
+    assert len(said) == 1

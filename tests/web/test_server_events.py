@@ -1,0 +1,95 @@
+import asyncio
+import json
+
+import pytest
+
+from aha.web.runs import RunFolder
+from aha.web.server_events import ROWS, news, offsets_of, parts_of
+
+from .conftest import held_out, metrics, write_rows
+
+
+class Listener:
+    """Takes events off a stream, one at a time."""
+
+    def __init__(self, run, place=(0, 0)):
+        self.stream = news(RunFolder(run), place)
+
+    async def event(self, kind: str) -> tuple[str | None, object]:
+        """(id, data) of the next event of a kind."""
+        while True:
+            raw = (await asyncio.wait_for(anext(self.stream), 20)).decode()
+            fields = dict(
+                line.split(": ", 1) for line in raw.strip().splitlines() if line[0] != ":"
+            )
+            if fields.get("event") == kind:
+                return fields.get("id"), json.loads(fields["data"])
+
+
+def test_a_stream_begins_where_the_page_stopped_and_follows_the_files(run):
+    async def story():
+        sizes = tuple((run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals"))
+        listener = Listener(run, sizes)
+        assert (await listener.event("status"))[1] == "done"
+        write_rows(run / "metrics.jsonl", [metrics(6)])
+        write_rows(run / "evals.jsonl", [{"step": 6, **held_out(3, 8)}])
+        seen = {"metrics": [], "evals": []}
+        while not all(seen.values()):  # the two files may be met at different looks
+            place, data = await listener.event("rows")
+            for name in seen:
+                seen[name] += [row["step"] for row in data[name]]
+        assert seen == {"metrics": [6], "evals": [6]}
+        # A browser that comes back with the last id gets nothing twice.
+        again = Listener(run, offsets_of(place, RunFolder(run)))
+        write_rows(run / "metrics.jsonl", [metrics(7)])
+        assert [row["step"] for row in (await again.event("rows"))[1]["metrics"]] == [7]
+
+    asyncio.run(story())
+
+
+def test_a_half_written_line_waits_for_its_end(run):
+    async def story():
+        listener = Listener(run)
+        assert len((await listener.event("rows"))[1]["metrics"]) == 5
+        line = json.dumps(metrics(6))
+        with (run / "metrics.jsonl").open("a") as out:
+            out.write(line[:20])
+        await asyncio.sleep(0.5)
+        with (run / "metrics.jsonl").open("a") as out:
+            out.write(line[20:] + "\n")
+        assert [row["step"] for row in (await listener.event("rows"))[1]["metrics"]] == [6]
+
+    asyncio.run(story())
+
+
+def test_a_run_that_was_cut_back_says_so(run):
+    async def story():
+        listener = Listener(run)
+        await listener.event("rows")
+        (run / "metrics.jsonl").write_text(json.dumps(metrics(1)) + "\n")
+        _, data = await listener.event("rows")
+        assert data["anew"] == ["metrics"] and [row["step"] for row in data["metrics"]] == [1]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("text", [None, "", "1", "a.b", "1.2.3", "-1.0", "9" * 40 + ".1", "١.٢"])
+def test_a_place_that_makes_no_sense_is_the_beginning(run, text):
+    assert offsets_of(text, RunFolder(run)) == (0, 0)
+
+
+def test_many_rows_come_in_several_events():
+    rows = [{"step": i} for i in range(ROWS + 1)]
+    parts = parts_of({"metrics": (rows, True), "evals": ([], False)})
+    assert [len(part["metrics"]) for part in parts] == [ROWS, 1]
+    assert [part["anew"] for part in parts] == [["metrics"], []]
+
+
+def test_the_end_is_behind_the_last_whole_line_of_both_files(run):
+    sizes = tuple((run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals"))
+    assert offsets_of("end", RunFolder(run)) == sizes
+    with (run / "metrics.jsonl").open("a") as out:
+        out.write('{"step": 6')  # being written: the news must bring it when it is whole
+    assert offsets_of("end", RunFolder(run)) == sizes
+    (run / "evals.jsonl").unlink()
+    assert offsets_of("end", RunFolder(run)) == (sizes[0], 0)
