@@ -60,13 +60,13 @@ def random_model(shape: str, stop_probability: float) -> tuple[Decoder, Tokenize
     """A Qwen2 of random weights whose stop token has nearly the same probability everywhere."""
     tokenizer = build_tokenizer()
     config = ModelConfig(tokenizer.vocab_size, **(TINY | SHAPES[shape]))
-    decoder = Decoder(config).initialise(torch.Generator().manual_seed(0))
-    set_stop_probability(decoder, tokenizer.stop_ids[0], stop_probability)
-    return decoder, tokenizer
+    policy = Decoder(config).initialise(torch.Generator().manual_seed(0))
+    set_stop_probability(policy, tokenizer.stop_ids[0], stop_probability)
+    return policy, tokenizer
 
 
 @torch.no_grad()
-def set_stop_probability(decoder: Decoder, stop: int, probability: float) -> None:
+def set_stop_probability(policy: Decoder, stop: int, probability: float) -> None:
     """Make `stop` come with about this probability at every position, by the weights alone.
 
     Qwen2's head has no bias, so one is made: every token writes the same number into feature 0 of
@@ -74,8 +74,8 @@ def set_stop_probability(decoder: Decoder, stop: int, probability: float) -> Non
     same at every position. In the tied head it moves all logits alike, which changes nothing,
     except the stop token's, whose row holds a number of its own there and nothing else.
     """
-    embedding = decoder.model.embed_tokens.weight
-    for layer in decoder.model.layers:
+    embedding = policy.model.embed_tokens.weight
+    for layer in policy.model.layers:
         layer.self_attn.o_proj.weight[0] = 0.0
         layer.mlp.down_proj.weight[0] = 0.0
     embedding[:, 0] = 0.05
@@ -83,8 +83,8 @@ def set_stop_probability(decoder: Decoder, stop: int, probability: float) -> Non
     generator = torch.Generator().manual_seed(1)
     tokens_BT = torch.randint(len(embedding) - 1, (16, 64), generator=generator)
     tokens_BT += tokens_BT >= stop
-    hidden = decoder.hidden(tokens_BT)
-    logits = F.linear(hidden, decoder.head())
+    hidden = policy.hidden(tokens_BT)
+    logits = F.linear(hidden, policy.head())
     logits[..., stop] = -math.inf
     wanted = math.log(probability / (1 - probability)) + logits.logsumexp(-1)
     embedding[stop, 0] = (wanted / hidden[..., 0]).mean()

@@ -32,9 +32,9 @@ def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
     sizes |= {"max_new_tokens": args.completion_tokens, "dtype": args.dtype}
     optim = {"lr": LR, "final_lr": 1.0, "warmup": 0, "dtype": args.dtype}
     cfg = RunConfig.model_validate({"rollout": sizes, "optim": optim})
-    engine = NativeEngine(model.decoder, model.tokenizer, args.dtype, cfg.rollout.max_rows)
+    engine = NativeEngine(model.policy, model.tokenizer, args.dtype, cfg.rollout.max_rows)
     task = Digits(args.prompt_tokens)
-    trainer = RLTrainer(model.decoder, model.tokenizer, task, engine, cfg)
+    trainer = RLTrainer(model.policy, model.tokenizer, task, engine, cfg)
     turns.send("ready")
     while asked(turns):
         run = timed(lambda: trainer.step(trainer.problems()))

@@ -67,7 +67,7 @@ def read_args() -> argparse.Namespace:
 
 class Ours:
     def __init__(self, model: LoadedModel, args: argparse.Namespace):
-        self.engine = NativeEngine(model.decoder, model.tokenizer, args.dtype, args.max_rows)
+        self.engine = NativeEngine(model.policy, model.tokenizer, args.dtype, args.max_rows)
         self.group_size, self.max_new = args.group_size, args.max_new
 
     def generate(self, prompts: list[Prompt], seed: int) -> list[int]:
@@ -124,7 +124,7 @@ def check_same(model: LoadedModel, peer: Theirs, prompts: list[Prompt]) -> None:
     """The weights that both sides read give the same logits, in float32."""
     tokens_BT = torch.tensor([prompts[0].tokens])
     with torch.no_grad():
-        gap = (model.decoder(tokens_BT) - peer.model(tokens_BT).logits).abs().max()
+        gap = (model.policy(tokens_BT) - peer.model(tokens_BT).logits).abs().max()
     if gap > 1e-3:
         raise SystemExit(f"the two sides do not compute the same model: logits differ by {gap}")
 
@@ -226,11 +226,11 @@ def main() -> None:
     ours = Ours(model, args)
     names = ("group_size", "max_new", "threads", "warmup", "rounds", "max_rows")
     settings = {"weights": args.model.name if args.model else f"random {args.shape}"}
-    settings |= {"parameters": model.decoder.num_parameters(), "ours": str(ours.engine.dtype)}
+    settings |= {"parameters": model.policy.num_parameters(), "ours": str(ours.engine.dtype)}
     settings |= {name: getattr(args, name) for name in names}
     row = head(NAME, ("transformers",), settings) | {"cases": []}
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder), model.decoder, model.tokenizer)
+        save_model(Path(folder), model.policy, model.tokenizer)
         peers = [Theirs(Path(folder), model, *each) for each in CONFIGURATIONS]
     task = Countdown()
     for rows in args.rows:

@@ -133,15 +133,15 @@ def main() -> None:
     if args.prompts * args.group_size % min(args.micro_batch, args.prompts * args.group_size):
         sys.exit(f"--micro-batch {args.micro_batch} does not divide the completions of a step")
     use_threads(args.threads)
-    decoder, tokenizer = random_model(args.shape, NEVER)
+    policy, tokenizer = random_model(args.shape, NEVER)
     tokens = args.prompts * args.group_size * args.completion_tokens
     names = ("prompts", "group_size", "prompt_tokens", "completion_tokens", "micro_batch")
     names += ("dtype", "threads", "warmup", "rounds")
-    settings = {"weights": f"random {args.shape}", "parameters": decoder.num_parameters()}
+    settings = {"weights": f"random {args.shape}", "parameters": policy.num_parameters()}
     settings |= {name: getattr(args, name) for name in names}
     row = head(NAME, ("trl", "transformers", "accelerate"), settings)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder), decoder, tokenizer)
+        save_model(Path(folder), policy, tokenizer)
         ours = Side("ours", run_ours, folder, args)
         wanted = [*args.configurations, DEFAULTS]
         peers = {name: Side(name, run_trl, folder, args, PEERS[name]) for name in wanted}

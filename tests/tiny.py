@@ -85,11 +85,11 @@ def tiny_config(**changes) -> ModelConfig:
 @torch.no_grad()
 def tiny_decoder(seed: int = 0, std: float = 0.3, **changes) -> Decoder:
     """Every weight is drawn, biases and norms too: zeros and ones would hide a wrong sum."""
-    decoder, generator = Decoder(tiny_config(**changes)), torch.Generator().manual_seed(seed)
-    for name, parameter in decoder.named_parameters():
+    policy, generator = Decoder(tiny_config(**changes)), torch.Generator().manual_seed(seed)
+    for name, parameter in policy.named_parameters():
         centre = 1.0 if name.endswith("norm.weight") else 0.0
         parameter.normal_(centre, std, generator=generator)
-    return decoder
+    return policy
 
 
 def tiny_folder(folder: Path, **changes) -> Path:
@@ -105,16 +105,16 @@ def answering_folder(folder: Path) -> Path:
     No random model ever solves a puzzle, but TinyZero's verifier pays 0.1 for any block: with it
     a run on this model has something to learn at every step.
     """
-    decoder = tiny_decoder(tie_word_embeddings=False)
+    policy = tiny_decoder(tie_word_embeddings=False)
     # The first feature is large at every position and no layer touches it ...
-    decoder.model.embed_tokens.weight[:, 0] = 10.0
-    decoder.model.norm.weight[0] = 1.0
-    for layer in decoder.model.layers:
+    policy.model.embed_tokens.weight[:, 0] = 10.0
+    policy.model.norm.weight[0] = 1.0
+    for layer in policy.model.layers:
         layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0.0
     # ... and it speaks for the tags.
     for tag in ("<answer>", "</answer>"):
-        decoder.lm_head.weight[TOKENIZER.id_of(tag), 0] = 3.1
-    save_model(folder, decoder, TOKENIZER)
+        policy.lm_head.weight[TOKENIZER.id_of(tag), 0] = 3.1
+    save_model(folder, policy, TOKENIZER)
     return folder
 
 

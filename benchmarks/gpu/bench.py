@@ -159,13 +159,13 @@ class Bench:
             return shape
         return replace(shape, V=320, C=64, I=96, L=2, H=4, K=2, D=16)
 
-    def decoder(self, cfg: RunConfig, shape: Shape) -> Decoder:
+    def policy(self, cfg: RunConfig, shape: Shape) -> Decoder:
         """Random weights on the device, adapters as the recipe has them."""
-        decoder = Probe(cfg, shape).decoder(shape)
+        policy = Probe(cfg, shape).policy(shape)
         if cfg.optim.state == "cpu":  # as `open_policy` does it
-            decoder.to(compute_dtype(cfg.optim.dtype, self.device))
+            policy.to(compute_dtype(cfg.optim.dtype, self.device))
         self.forget()
-        return decoder
+        return policy
 
     def prompts(self, count: int, shape: Shape) -> list[Prompt]:
         task, tokenizer = Digits(PROMPT), Endless(shape.V)

@@ -33,7 +33,7 @@ GROUP = 8
 def random_decoder(bench: Bench, shape: Shape, new: int) -> Decoder:
     sections = {"model": {"device": bench.device.type}, "rollout": {"max_new_tokens": new}}
     cfg = RunConfig.model_validate(sections | {"task": {"template": "r1"}})
-    return bench.decoder(cfg, shape)
+    return bench.policy(cfg, shape)
 
 
 class Ours:
@@ -41,7 +41,7 @@ class Ours:
 
     def __init__(
         self,
-        decoder: Decoder,
+        policy: Decoder,
         prompts: list[Prompt],
         new: int,
         loop: Loop = "auto",
@@ -49,8 +49,8 @@ class Ours:
     ):
         self.prompts, self.new = prompts, new
         self.rows = len(prompts) * GROUP
-        tokenizer = Endless(decoder.config.vocab_size)
-        self.engine = NativeEngine(decoder, tokenizer, dtype, self.rows, loop)
+        tokenizer = Endless(policy.config.vocab_size)
+        self.engine = NativeEngine(policy, tokenizer, dtype, self.rows, loop)
 
     def generate(self, seed: int, new: int | None = None) -> list[Completion]:
         sampling = Sampling(new or self.new, GROUP, 1.0, seed)
@@ -137,29 +137,29 @@ class Theirs:
 
     CACHES = ("dynamic", "static")  # static: it compiles its forward pass on a GPU
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype):
+    def __init__(self, policy: Decoder, dtype: torch.dtype):
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.set_verbosity_error()
-        told = decoder.config.to_hf()
+        told = policy.config.to_hf()
         config = AutoConfig.for_model(told.pop("model_type"), **told)
-        with decoder.device:  # also its buffers, which no state_dict holds
+        with policy.device:  # also its buffers, which no state_dict holds
             self.model = AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32, attn_implementation="sdpa"
             ).eval()
-        missing, odd = self.model.load_state_dict(decoder.weights(), strict=False)
+        missing, odd = self.model.load_state_dict(policy.weights(), strict=False)
         assert not odd and set(missing) <= {"lm_head.weight"}, (missing, odd)
-        self.check_same(decoder)
+        self.check_same(policy)
         # Parameters alone: rotary frequencies in bf16 would be wrong after some hundred tokens.
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)
         self.cache = "dynamic"
 
     @torch.no_grad()
-    def check_same(self, decoder: Decoder) -> None:
-        tokens_BT = torch.arange(1, 33, device=decoder.device)[None]
-        ours, theirs = decoder(tokens_BT), self.model(tokens_BT).logits
+    def check_same(self, policy: Decoder) -> None:
+        tokens_BT = torch.arange(1, 33, device=policy.device)[None]
+        ours, theirs = policy(tokens_BT), self.model(tokens_BT).logits
         gap = float((ours - theirs).abs().max() / ours.std())
         assert gap < 1e-3, f"not the same model: logits differ by {gap} of their deviation"
 
@@ -215,10 +215,10 @@ def transformers(bench: Bench) -> tuple[dict, list[Check]]:
 
 def beside(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dict:
     """Both sides in turns, the ratio within a round."""
-    decoder = random_decoder(bench, shape, new)
-    ours = Ours(decoder, prompts, new)
-    theirs = Theirs(decoder, ours.engine.dtype)
-    del decoder
+    policy = random_decoder(bench, shape, new)
+    ours = Ours(policy, prompts, new)
+    theirs = Theirs(policy, ours.engine.dtype)
+    del policy
     seen = theirs.choose_cache(bench, prompts, new)
     sides = {
         "ours": ours.generate,
@@ -266,13 +266,13 @@ def loops(bench: Bench) -> tuple[dict, list[Check]]:
 
 
 def by_loop(bench: Bench, shape: Shape, prompts: list[Prompt], new: int, dtype: str) -> dict:
-    decoder = random_decoder(bench, shape, new)
+    policy = random_decoder(bench, shape, new)
     engines, refused = {}, {}
     for loop in get_args(Loop):
         if loop == "auto":
             continue
         try:
-            engines[loop] = Ours(decoder, prompts, new, loop, dtype)
+            engines[loop] = Ours(policy, prompts, new, loop, dtype)
         except ConfigError as reason:  # not for this device
             refused[loop] = str(reason)
     sides = {loop: ours.generate for loop, ours in engines.items()}

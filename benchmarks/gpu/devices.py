@@ -42,7 +42,7 @@ class Replay:
     def __init__(self, rollouts: list[list[list[Completion]]]):
         self.rollouts = iter(rollouts)
 
-    def load(self, decoder: Policy, version: int) -> None:
+    def load(self, policy: Policy, version: int) -> None:
         """Takes over nothing: what is handed out is written already."""
 
     def release(self) -> None:
@@ -163,7 +163,7 @@ def random(bench: Bench, shape: Shape) -> dict:
     for name, side in (("cpu", HERE), ("there", there(bench))):
         tiny = {"rollout.prompts": 2, "rollout.group_size": 4}
         cfg = bench.recipe(RECIPE, changes | side, tiny)
-        model = LoadedModel(bench.decoder(cfg, shape), Endless(shape.V), Path("random"))
+        model = LoadedModel(bench.policy(cfg, shape), Endless(shape.V), Path("random"))
         trainers[name] = make_trainer(cfg, model, Digits(PROMPT_TOKENS[cfg.task.template]))
     return {"parameters": shape.parameters} | rates(bench, trainers)
 
@@ -177,7 +177,7 @@ def rates(bench: Bench, trainers: dict[str, RLTrainer]) -> dict:
             tokens = sum(len(one.tokens) for group in completions(report) for one in group)
             seen[name].append(tokens / took)
     rate = {name: statistics.median(values[1:]) for name, values in seen.items()}
-    parameters = trainers["cpu"].decoder.num_parameters()
+    parameters = trainers["cpu"].policy.num_parameters()
     auto = "there" if choose_device("auto", parameters).type == "cuda" else "cpu"
     return {
         "cpu_tokens_per_second": rate["cpu"],

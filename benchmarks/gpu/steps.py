@@ -90,9 +90,9 @@ def full_length(bench: Bench, recipe: str, batches: int) -> RunConfig:
 def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) -> dict:
     """Two steps of a recipe, the first of them to warm up; memory counts both."""
     held = held_now()
-    decoder, tokenizer = bench.decoder(cfg, shape), Endless(shape.V)
+    policy, tokenizer = bench.policy(cfg, shape), Endless(shape.V)
     task = Digits(PROMPT_TOKENS[cfg.task.template])
-    model = LoadedModel(decoder, tokenizer, Path("random"))
+    model = LoadedModel(policy, tokenizer, Path("random"))
     with bench.at_most(limit):
         memory, seconds = PeakMemory(bench.device), []
         trainer = make_trainer(cfg, model, task)

@@ -72,8 +72,8 @@ def update(bench: Bench, shape: Shape, new: int, micro: int) -> dict:
     }
     cfg = RunConfig.model_validate(sections)
     # Neither task nor engine: the completions are there already.
-    decoder = bench.decoder(cfg, shape)
-    trainer = RLTrainer(decoder, Endless(shape.V), None, None, cfg)
+    policy = bench.policy(cfg, shape)
+    trainer = RLTrainer(policy, Endless(shape.V), None, None, cfg)
     graded = ready_made(bench, shape, new, rows, group)
     # No advantage is 0, so that every row is computed.
     advantages_PG = torch.tensor([1.0, -1.0]).repeat(rows // 2).view(-1, group)

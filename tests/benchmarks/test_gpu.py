@@ -64,8 +64,8 @@ def test_bytes_of_a_call_by_hand():
     numbers of four bytes."""
     bench = tiny()
     shape = bench.shape("Qwen2.5-0.5B")
-    decoder = decode.random_decoder(bench, shape, 4)
-    ours = decode.Ours(decoder, bench.prompts(1, shape), 4, "torch", "float32")
+    policy = decode.random_decoder(bench, shape, 4)
+    ours = decode.Ours(policy, bench.prompts(1, shape), 4, "torch", "float32")
     positions = 8 * (161 + 162 + 163)
     want = 4 * (3 * shape.parameters + shape.kv_numbers * positions)
     assert ours.bytes_read(shape) == want
@@ -122,12 +122,12 @@ def test_transformers_writes_as_much_with_the_same_weights():
 def test_other_weights_in_transformers_are_noticed():
     pytest.importorskip("transformers")
     bench = tiny()
-    decoder = decode.random_decoder(bench, bench.shape("Qwen2.5-0.5B"), 4)
-    theirs = decode.Theirs(decoder, torch.float32)
+    policy = decode.random_decoder(bench, bench.shape("Qwen2.5-0.5B"), 4)
+    theirs = decode.Theirs(policy, torch.float32)
     with torch.no_grad():
-        decoder.model.layers[0].mlp.down_proj.weight.mul_(1.1)
+        policy.model.layers[0].mlp.down_proj.weight.mul_(1.1)
     with pytest.raises(AssertionError, match="not the same model"):
-        theirs.check_same(decoder)
+        theirs.check_same(policy)
 
 
 def test_every_loop_of_the_engine_is_tried():

@@ -7,7 +7,7 @@ def test_export_writes_a_folder_and_says_where(aha, model, tmp_path):
     done = aha("export", model, "--out", "given")
     assert done.code == 0 and "given" in done.out
     assert (tmp_path / "given" / "README.md").is_file()
-    assert load_model(tmp_path / "given").decoder.num_parameters() > 0
+    assert load_model(tmp_path / "given").policy.num_parameters() > 0
 
 
 def test_export_to_a_taken_place_is_one_line(aha, model, tmp_path):

@@ -36,26 +36,26 @@ def config(**sections) -> RunConfig:
 
 def stopping(kind: type[Decoder] = Decoder) -> Decoder:
     """The tiny decoder, taught to stop, so that nothing but the planted fault is off."""
-    decoder = kind(tiny_config(tie_word_embeddings=False))
-    decoder.load_state_dict(tiny_decoder(tie_word_embeddings=False).state_dict())
+    policy = kind(tiny_config(tie_word_embeddings=False))
+    policy.load_state_dict(tiny_decoder(tie_word_embeddings=False).state_dict())
     with torch.no_grad():
         # The first feature is large at every position and no layer touches it.
-        decoder.model.embed_tokens.weight[:, 0] = 10.0
-        decoder.model.norm.weight[0] = 1.0
-        for layer in decoder.model.layers:
+        policy.model.embed_tokens.weight[:, 0] = 10.0
+        policy.model.norm.weight[0] = 1.0
+        for layer in policy.model.layers:
             layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0.0
-        decoder.lm_head.weight[:, 0] = 0.0
-        decoder.lm_head.weight[TOKENIZER.id_of(END), 0] = STOPS / 5.0
-    return decoder
+        policy.lm_head.weight[:, 0] = 0.0
+        policy.lm_head.weight[TOKENIZER.id_of(END), 0] = STOPS / 5.0
+    return policy
 
 
 DIGITS = "0123456789"
 
 
-def make(cfg=None, task=None, decoder=None, engine=NativeEngine, kind=RLTrainer) -> RLTrainer:
-    cfg, decoder = cfg or config(), decoder or stopping()
+def make(cfg=None, task=None, policy=None, engine=NativeEngine, kind=RLTrainer) -> RLTrainer:
+    cfg, policy = cfg or config(), policy or stopping()
     task = task or StartsWith(DIGITS)
-    return kind(decoder, TOKENIZER, task, engine(decoder, TOKENIZER, cfg.rollout.dtype), cfg)
+    return kind(policy, TOKENIZER, task, engine(policy, TOKENIZER, cfg.rollout.dtype), cfg)
 
 
 def found(trial: Trial) -> dict:
@@ -101,7 +101,7 @@ def test_a_trial_leaves_the_trainer_as_a_step_does():
     try_out(tried)
     report = plain.step(plain.problems())
     assert tried.version == tried.engine.version == plain.version == 1
-    for one, other in zip(tried.decoder.parameters(), plain.decoder.parameters(), strict=True):
+    for one, other in zip(tried.policy.parameters(), plain.policy.parameters(), strict=True):
         assert torch.equal(one, other)
     again = tried.step(tried.problems())
     assert {c.completion.version for group in again.groups for c in group} == {1}
@@ -120,9 +120,9 @@ def test_a_trial_is_small_but_holds_every_update():
 
 
 class Stale(NativeEngine):
-    def load(self, decoder, version):
+    def load(self, policy, version):
         if not hasattr(self, "weights"):
-            super().load(decoder, version)
+            super().load(policy, version)
         self.version = version
 
     def release(self):
@@ -195,15 +195,15 @@ class SeesOthers(Decoder):
 
 
 def half_frozen() -> Decoder:
-    decoder = stopping()
-    decoder.model.layers[0].mlp.requires_grad_(False)
-    return decoder
+    policy = stopping()
+    policy.model.layers[0].mlp.requires_grad_(False)
+    return policy
 
 
 class Drifts(RLTrainer):
     def publish(self):
         with torch.no_grad():
-            self.decoder.model.norm.weight *= 1.0001
+            self.policy.model.norm.weight *= 1.0001
         super().publish()
 
 
@@ -211,7 +211,7 @@ class OtherReference(RLTrainer):
     def __init__(self, *parts):
         super().__init__(*parts)
         with torch.no_grad():
-            self.reference.decoder.model.norm.weight *= 1.01
+            self.reference.policy.model.norm.weight *= 1.01
 
 
 def algo(**values) -> dict:

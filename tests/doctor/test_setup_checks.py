@@ -76,7 +76,7 @@ class EndsWith(StartsWith):
 
 def no_number(model: LoadedModel) -> Start:
     with torch.no_grad():
-        model.decoder.model.norm.weight[3] = math.nan
+        model.policy.model.norm.weight[3] = math.nan
     return start(model)
 
 

@@ -38,13 +38,13 @@ def front_of(card: str) -> str:
 @torch.no_grad()
 def test_transformers_loads_the_folder_and_its_logits_are_ours(runs, tmp_path, name):
     out = export(str(runs / name), tmp_path / "out", "hf", "float32")
-    ours = load_model(runs / name / "model").decoder
+    ours = load_model(runs / name / "model").policy
     theirs = AutoModelForCausalLM.from_pretrained(out)
     torch.testing.assert_close(theirs(TOKENS_BT).logits, ours(TOKENS_BT), rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(out)("numbers 3 7").input_ids == TOKENIZER.encode(
         "numbers 3 7"
     )
-    base = load_model(runs / "tiny").decoder
+    base = load_model(runs / "tiny").policy
     assert (ours(TOKENS_BT) - base(TOKENS_BT)).abs().max() > 1e-3
 
 
@@ -65,8 +65,8 @@ def test_an_adapter_alone(runs, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     }
-    ours = load_model(runs / "adapted" / "model").decoder.weights()
-    found = load_model(out).decoder.weights()
+    ours = load_model(runs / "adapted" / "model").policy.weights()
+    found = load_model(out).policy.weights()
     assert all(torch.equal(found[name], ours[name]) for name in ours)
     assert "library_name: peft" in front_of((out / "README.md").read_text())
 

@@ -107,24 +107,24 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
 
 
 def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
-    decoder = tiny_decoder()
-    add_lora(decoder, 2, 4.0, seed=0)
+    policy = tiny_decoder()
+    add_lora(policy, 2, 4.0, seed=0)
     algo = {"advantage": "gae", "loss": "ppo_clip"}
-    trainer = make(config(algo=algo, critic={"lr": 1e-2}), decoder=decoder)
-    value = trainer.critic.model.decoder
-    frozen = {name: tensor.clone() for name, tensor in decoder.weights().items()}
+    trainer = make(config(algo=algo, critic={"lr": 1e-2}), policy=policy)
+    value = trainer.critic.model.policy
+    frozen = {name: tensor.clone() for name, tensor in policy.weights().items()}
     for _ in range(2):
         trainer.step(trainer.problems())
     q_proj = value.model.layers[0].self_attn.q_proj
-    assert q_proj.weight is decoder.model.layers[0].self_attn.q_proj.weight
-    assert all(torch.equal(tensor, frozen[name]) for name, tensor in decoder.weights().items())
-    mine, theirs = (d.adapter.B["q_proj"] for d in (value, decoder))
+    assert q_proj.weight is policy.model.layers[0].self_attn.q_proj.weight
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in policy.weights().items())
+    mine, theirs = (d.adapter.B["q_proj"] for d in (value, policy))
     assert mine.abs().max() > 0 and theirs.abs().max() > 0 and not torch.equal(mine, theirs)
     state = trainer.critic.state_dict()
     assert len(state["model"]) == 2 * 7 * 2 + 2  # A and B of seven maps in two layers, the head
-    other = make(config(algo=algo), decoder=decoder).critic
+    other = make(config(algo=algo), policy=policy).critic
     other.load_state_dict(state)
-    assert torch.equal(other.model.decoder.adapter.B["q_proj"], mine)
+    assert torch.equal(other.model.policy.adapter.B["q_proj"], mine)
 
 
 def test_half_a_gradient_is_cleared_before_the_next_attempt():
@@ -144,12 +144,12 @@ def test_weights_and_moments_stay_float32_under_bf16_arithmetic():
     """A rate of 1e-6 moves a weight of 0.3 by less than bf16 can tell apart: it must add up."""
     lr = 1e-6
     cfg = config(optim={"dtype": "bfloat16", "lr": lr}, rollout={"dtype": "bfloat16"})
-    trainer = make(cfg, decoder=tiny_decoder())
+    trainer = make(cfg, policy=tiny_decoder())
     before = weights(trainer)
     for _ in range(3):
         trainer.step(trainer.problems())
     assert trainer.dtype == torch.bfloat16
-    assert all(p.dtype == torch.float32 for p in trainer.decoder.parameters())
+    assert all(p.dtype == torch.float32 for p in trainer.policy.parameters())
     moments = [state["exp_avg_sq"] for state in trainer.optimizer.adam.state.values()]
     assert moments and all(moment.dtype == torch.float32 for moment in moments)
     name = "model.layers.0.mlp.up_proj.weight"
@@ -161,7 +161,7 @@ def test_recomputing_changes_no_update():
     found = []
     for recompute in (False, True):
         trainer = make(config(optim={"recompute": recompute}))
-        assert trainer.decoder.recompute == recompute
+        assert trainer.policy.recompute == recompute
         trainer.step(trainer.problems())
         found.append(weights(trainer))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

@@ -36,13 +36,13 @@ def graded(tiny):
     task = Countdown((3,))
     problems = islice(task.problems("test", 0), 60)
     prompts = [Prompt.of(problem, task, tiny.tokenizer) for problem in problems]
-    engine = NativeEngine(tiny.decoder, tiny.tokenizer, "float32")
+    engine = NativeEngine(tiny.policy, tiny.tokenizer, "float32")
     groups = engine.generate(prompts, Sampling(320, 1, 1.0, 0))
     return [(one, task.grade(one.prompt.problem, one.text)) for (one,) in groups]
 
 
 def test_it_is_small_enough_to_ship(tiny):
-    assert tiny.decoder.num_parameters() < 5_000_000
+    assert tiny.policy.num_parameters() < 5_000_000
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 25_000_000
 
 
@@ -67,7 +67,7 @@ def test_transformers_computes_the_same_logits(tiny, graded):
     oracle = AutoModelForCausalLM.from_pretrained(FOLDER)
     completion, _ = max(graded, key=lambda pair: len(pair[0].tokens))
     row = torch.tensor([completion.prompt.tokens + completion.tokens])
-    torch.testing.assert_close(tiny.decoder(row), oracle(row).logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(tiny.policy(row), oracle(row).logits, rtol=1e-3, atol=1e-3)
 
 
 def test_it_ends_what_it_begins_and_gives_an_answer(graded):

@@ -8,8 +8,8 @@ from aha.model.decode import BLOCK, InferenceWeights, KVCache, prefill, step
 from ..tiny import TOKENIZER, tiny_decoder
 
 
-def weights_of(decoder, dtype=torch.float32) -> InferenceWeights:
-    return InferenceWeights.of(decoder, dtype)
+def weights_of(policy, dtype=torch.float32) -> InferenceWeights:
+    return InferenceWeights.of(policy, dtype)
 
 
 def some_row(length: int, seed: int = 0) -> tuple[int, ...]:
@@ -18,9 +18,9 @@ def some_row(length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def whole(decoder, row) -> torch.Tensor:
+def whole(policy, row) -> torch.Tensor:
     """Logits [T, V] of one row alone."""
-    return decoder(torch.tensor([row]))[0]
+    return policy(torch.tensor([row]))[0]
 
 
 def close(found, wanted) -> None:
@@ -30,11 +30,11 @@ def close(found, wanted) -> None:
 @pytest.mark.parametrize("heads", [{}, {"num_key_value_heads": 1}, {"num_key_value_heads": 4}])
 def test_prompts_of_any_length_then_token_by_token(heads):
     """Three rows side by side, far enough for the cache to grow twice."""
-    decoder = tiny_decoder(**heads)
+    policy = tiny_decoder(**heads)
     rows = [some_row(length + 2 * BLOCK, length) for length in (3, 17, 9)]
     starts = (3, 17, 9)
-    weights = weights_of(decoder)
-    wanted = [whole(decoder, row) for row in rows]
+    weights = weights_of(policy)
+    wanted = [whole(policy, row) for row in rows]
     logits, cache = prefill(weights, [row[:start] for row, start in zip(rows, starts, strict=True)])
     assert cache.lengths.tolist() == [3, 17, 9] and cache.capacity == 17
     for offset in range(2 * BLOCK):
@@ -48,9 +48,9 @@ def test_prompts_of_any_length_then_token_by_token(heads):
 
 def test_rows_can_be_placed_kept_and_continued():
     """A prompt read once serves two rows; a gap is closed; the rows that stay do not notice."""
-    decoder = tiny_decoder()
+    policy = tiny_decoder()
     rows = [some_row(20, seed) for seed in range(3)]
-    weights = weights_of(decoder)
+    weights = weights_of(policy)
     logits, prompts = prefill(weights, [row[:8] for row in rows])
     cache = KVCache(weights, 6, 0)
     cache.place(0, prompts, torch.tensor([0, 0, 1, 1, 2, 2]))
@@ -60,35 +60,35 @@ def test_rows_can_be_placed_kept_and_continued():
         cache.reserve(offset + 1)
         logits = step(weights, cache, torch.tensor([row[offset] for row in rows]))
     for b, row in enumerate(rows):
-        close(logits[b], whole(decoder, row)[-1])
+        close(logits[b], whole(policy, row)[-1])
 
 
 def test_what_lies_behind_a_row_is_never_read():
-    decoder, row = tiny_decoder(), some_row(12)
-    weights = weights_of(decoder)
+    policy, row = tiny_decoder(), some_row(12)
+    weights = weights_of(policy)
     _, cache = prefill(weights, [row[:11]])
     cache.reserve(40)
     for cached in (*cache.keys, *cache.values):
         cached[:, :, 11:] = 1e6
-    close(step(weights, cache, torch.tensor([row[11]]))[0], whole(decoder, row)[-1])
+    close(step(weights, cache, torch.tensor([row[11]]))[0], whole(policy, row)[-1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_weights_are_a_frozen_copy(dtype):
     """An engine that has not been told of an update must not have half of it."""
-    decoder, prompt = tiny_decoder(), [some_row(5)]
-    weights = weights_of(decoder, dtype)
+    policy, prompt = tiny_decoder(), [some_row(5)]
+    weights = weights_of(policy, dtype)
     before, _ = prefill(weights, prompt)
     with torch.no_grad():
-        for parameter in decoder.parameters():
+        for parameter in policy.parameters():
             parameter.add_(1.0)
     after, _ = prefill(weights, prompt)
     assert torch.equal(before, after)
 
 
 def test_bf16_is_near_float32():
-    decoder, prompt = tiny_decoder(std=0.1), [some_row(30)]
-    rough, _ = prefill(weights_of(decoder, torch.bfloat16), prompt)
-    exact, _ = prefill(weights_of(decoder), prompt)
+    policy, prompt = tiny_decoder(std=0.1), [some_row(30)]
+    rough, _ = prefill(weights_of(policy, torch.bfloat16), prompt)
+    exact, _ = prefill(weights_of(policy), prompt)
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)

@@ -88,19 +88,19 @@ def close(found, wanted) -> None:
 @families
 @torch.no_grad()
 def test_transformers_computes_the_same_logits_and_writes_what_we_read(tmp_path, name):
-    decoder, tokens_BT = decoder_of(name), some_tokens()
-    save_model(tmp_path / "ours", decoder, TOKENIZER)
+    policy, tokens_BT = decoder_of(name), some_tokens()
+    save_model(tmp_path / "ours", policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert oracle.config.model_type == FAMILIES[name]["model_type"]
-    close(decoder(tokens_BT), oracle(tokens_BT).logits)
+    close(policy(tokens_BT), oracle(tokens_BT).logits)
     # The other way: other weights, written by them, in a narrow type and in shards.
     for parameter in oracle.parameters():
         parameter.normal_(0.0 if parameter.ndim > 1 else 1.0, 0.2)
     oracle.to(torch.bfloat16).save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
     assert (tmp_path / "theirs" / "model.safetensors.index.json").is_file()
     TOKENIZER.save(tmp_path / "theirs")
-    found = load_model(tmp_path / "theirs").decoder
-    assert found.config == decoder.config
+    found = load_model(tmp_path / "theirs").policy
+    assert found.config == policy.config
     # Read again: `to` has rounded the rotary frequencies of the one at hand as well.
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path / "theirs", dtype=torch.float32)
     close(found(tokens_BT), oracle(tokens_BT).logits)
@@ -110,13 +110,13 @@ def test_transformers_computes_the_same_logits_and_writes_what_we_read(tmp_path,
 @torch.no_grad()
 def test_greedy_generation_is_that_of_transformers(tmp_path, name):
     """Prefill and decode, token by token, against `generate`."""
-    decoder, prompts = decoder_of(name), some_tokens(2, 9)
-    save_model(tmp_path, decoder, TOKENIZER)
+    policy, prompts = decoder_of(name), some_tokens(2, 9)
+    save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
     wanted = oracle.generate(
         prompts, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=1
     )
-    weights = InferenceWeights.of(decoder, torch.float32)
+    weights = InferenceWeights.of(policy, torch.float32)
     logits, cache = prefill(weights, [tuple(row) for row in prompts.tolist()])
     drawn = [logits.argmax(-1)]
     for position in range(9, 48):
@@ -133,11 +133,11 @@ def test_the_loop_in_c_holds_what_it_does_not_refuse(name):
         "llama": {"model_type": "llama", "rope_scaling": SCALING},
         "wide heads": {"model_type": "mistral", "head_dim": 32},
     }
-    decoder = tiny_decoder(hidden_size=64, **shapes[name])
+    policy = tiny_decoder(hidden_size=64, **shapes[name])
     problem = Problem("one", "none", {})
     prompts = [Prompt(problem, "", tuple(some_tokens(1, 20)[0].tolist()))]
     written = [
-        NativeEngine(decoder, TOKENIZER, "float32", loop=loop).generate(prompts, Sampling(60, 9))[0]
+        NativeEngine(policy, TOKENIZER, "float32", loop=loop).generate(prompts, Sampling(60, 9))[0]
         for loop in ("compiled", "torch")
     ]
     same = [one.tokens == other.tokens for one, other in zip(*written, strict=True)]
@@ -146,18 +146,18 @@ def test_the_loop_in_c_holds_what_it_does_not_refuse(name):
 
 
 def test_the_loop_in_c_leaves_norms_on_queries_to_torch():
-    decoder = tiny_decoder(model_type="qwen3", head_dim=16)
+    policy = tiny_decoder(model_type="qwen3", head_dim=16)
     with pytest.raises(NotCompiled, match="norms on queries"):
-        CompiledLoop(InferenceWeights.of(decoder, torch.float32))
-    assert NativeEngine(decoder, TOKENIZER, "float32").compiled is None
+        CompiledLoop(InferenceWeights.of(policy, torch.float32))
+    assert NativeEngine(policy, TOKENIZER, "float32").compiled is None
 
 
 @families
 def test_gradients_are_those_of_transformers(tmp_path, name):
-    decoder, tokens_BT = decoder_of(name), some_tokens(2, 30)
-    save_model(tmp_path, decoder, TOKENIZER)
+    policy, tokens_BT = decoder_of(name), some_tokens(2, 30)
+    save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert_gradients_like(decoder, oracle, tokens_BT, atol=2e-4)
+    assert_gradients_like(policy, oracle, tokens_BT, atol=2e-4)
 
 
 # -- positions ------------------------------------------------------------------------------

@@ -45,24 +45,24 @@ def real_tokenizer(split: str) -> Tokenizer:
 def exported(tmp_path, kind: str, split: str, dtype=torch.float32):
     pytest.importorskip("gguf")
     tokenizer = real_tokenizer(split)
-    decoder = tiny_decoder(model_type=kind, vocab_size=300, **SHAPES[kind])
-    save_gguf(tmp_path / "model.gguf", decoder, tokenizer, dtype)
-    return decoder, tokenizer
+    policy = tiny_decoder(model_type=kind, vocab_size=300, **SHAPES[kind])
+    save_gguf(tmp_path / "model.gguf", policy, tokenizer, dtype)
+    return policy, tokenizer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", SHAPES)
 @torch.no_grad()
 def test_transformers_reads_the_same_logits(tmp_path, kind, dtype):
-    decoder, _ = exported(tmp_path, kind, next(iter(SPLITS)), dtype)
+    policy, _ = exported(tmp_path, kind, next(iter(SPLITS)), dtype)
     theirs = AutoModelForCausalLM.from_pretrained(
         tmp_path, gguf_file="model.gguf", dtype=torch.float32
     )
-    for parameter in decoder.parameters():
+    for parameter in policy.parameters():
         if parameter.ndim > 1:
             parameter.copy_(parameter.to(dtype))
     tokens_BT = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(theirs(tokens_BT).logits, decoder(tokens_BT), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(theirs(tokens_BT).logits, policy(tokens_BT), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -90,7 +90,7 @@ def test_what_the_format_cannot_say_is_refused_before_a_file_exists(tmp_path):
         ),
         (tiny_decoder(vocab_size=300, head_dim=16), tokenizer, "head_dim 16"),
     ]
-    for decoder, words, reason in cases:
+    for policy, words, reason in cases:
         with pytest.raises(ModelError, match=f"{reason}.*--form hf"):
-            save_gguf(path, decoder, words, torch.float32)
+            save_gguf(path, policy, words, torch.float32)
     assert not path.exists()

@@ -38,32 +38,32 @@ def same(one: dict, other: dict) -> bool:
 @kinds
 @torch.no_grad()
 def test_log_probs_and_entropies_are_those_of_transformers(tmp_path, kind):
-    decoder = load_stranger(tmp_path, kind).decoder
-    assert isinstance(decoder, HfDecoder)
+    policy = load_stranger(tmp_path, kind).policy
+    assert isinstance(policy, HfDecoder)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     tokens_BT = some_tokens()
     tempered = torch.log_softmax(oracle(tokens_BT).logits / 0.7, -1)[:, 8:-1]
-    logprobs_BT, entropies_BT = decoder.scores(tokens_BT, 9, temperature=0.7, entropy=True)
+    logprobs_BT, entropies_BT = policy.scores(tokens_BT, 9, temperature=0.7, entropy=True)
     wanted = tempered.gather(-1, tokens_BT[:, 9:, None]).squeeze(-1)
     torch.testing.assert_close(logprobs_BT, wanted, rtol=1e-4, atol=1e-4)
     wanted = -(tempered.exp() * tempered).sum(-1)
     torch.testing.assert_close(entropies_BT, wanted, rtol=1e-4, atol=1e-4)
     # Padding on the right, as training packs rows, is seen by nothing before it.
     padded = torch.cat([tokens_BT, torch.ones(2, 7, dtype=torch.long)], 1)
-    found = decoder.token_logprobs(padded, 9, temperature=0.7)[:, : logprobs_BT.shape[1]]
+    found = policy.token_logprobs(padded, 9, temperature=0.7)[:, : logprobs_BT.shape[1]]
     torch.testing.assert_close(found, logprobs_BT, rtol=1e-5, atol=1e-5)
 
 
-def gradients_of(decoder: HfDecoder, tokens_BT) -> list[torch.Tensor]:
-    decoder.zero_grad()
-    decoder.token_logprobs(tokens_BT, 5).mean().backward()
-    return [parameter.grad.clone() for parameter in decoder.trainable()]
+def gradients_of(policy: HfDecoder, tokens_BT) -> list[torch.Tensor]:
+    policy.zero_grad()
+    policy.token_logprobs(tokens_BT, 5).mean().backward()
+    return [parameter.grad.clone() for parameter in policy.trainable()]
 
 
 def test_gradients_are_those_of_transformers(tmp_path):
-    decoder = load_stranger(tmp_path, "gpt2").decoder
+    policy = load_stranger(tmp_path, "gpt2").policy
     tokens_BT = some_tokens()
-    found = gradients_of(decoder, tokens_BT)
+    found = gradients_of(policy, tokens_BT)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     labels = tokens_BT.masked_fill(torch.arange(tokens_BT.shape[1]) < 5, -100)
     (-oracle(tokens_BT, labels=labels).loss).backward()
@@ -76,25 +76,25 @@ def test_recomputed_layers_drop_nothing_and_give_the_same_gradient(tmp_path, kin
     """OPT drops in the layer itself, where it would believe that it trains."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48}
     sizes |= {"word_embed_proj_dim": 32, "dropout": 0.5}
-    decoder = load_stranger(tmp_path, kind, **(sizes if kind == "opt" else {})).decoder
-    plain, calls = copy_of(decoder), []
-    decoder.recompute = True
-    layers = [m for m in decoder.net.modules() if getattr(m, "gradient_checkpointing", False)]
+    policy = load_stranger(tmp_path, kind, **(sizes if kind == "opt" else {})).policy
+    plain, calls = copy_of(policy), []
+    policy.recompute = True
+    layers = [m for m in policy.net.modules() if getattr(m, "gradient_checkpointing", False)]
     inner = next(layer for layer in layers if type(layer).__name__.endswith(("Block", "Layer")))
     next(inner.children()).register_forward_hook(lambda *unused: calls.append(1))
-    found = gradients_of(decoder, some_tokens())
+    found = gradients_of(policy, some_tokens())
     assert len(calls) == 2, "the layer was not computed again"
     for mine, wanted in zip(found, gradients_of(plain, some_tokens()), strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_bf16_is_the_type_of_the_arithmetic_and_not_of_the_weights(tmp_path):
-    decoder = load_stranger(tmp_path, "gpt2", std=0.1).decoder
-    exact = decoder.token_logprobs(some_tokens())
-    found = decoder.token_logprobs(some_tokens(), dtype=torch.bfloat16)
+    policy = load_stranger(tmp_path, "gpt2", std=0.1).policy
+    exact = policy.token_logprobs(some_tokens())
+    found = policy.token_logprobs(some_tokens(), dtype=torch.bfloat16)
     assert found.dtype == torch.float32
     assert 0 < float((found - exact).detach().abs().mean()) < 0.05
-    assert all(parameter.dtype == torch.float32 for parameter in decoder.trainable())
+    assert all(parameter.dtype == torch.float32 for parameter in policy.trainable())
 
 
 # -- out and in -----------------------------------------------------------------------------
@@ -102,35 +102,35 @@ def test_bf16_is_the_type_of_the_arithmetic_and_not_of_the_weights(tmp_path):
 
 @kinds
 def test_what_is_saved_is_read_by_transformers_and_by_us(tmp_path, kind):
-    decoder = load_stranger(tmp_path / "theirs", kind).decoder
+    policy = load_stranger(tmp_path / "theirs", kind).policy
     with torch.no_grad():
-        for parameter in decoder.trainable():
+        for parameter in policy.trainable():
             parameter += 0.01
     tokenizer = Tokenizer(TOKENIZER.fast, (0, 5))
-    save_model(tmp_path / "ours", decoder, tokenizer)
+    save_model(tmp_path / "ours", policy, tokenizer)
     found = load_model(tmp_path / "ours")
-    assert same(found.decoder.weights(), decoder.weights())
+    assert same(found.policy.weights(), policy.weights())
     assert found.tokenizer.stop_ids == (0, 5)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
     with torch.no_grad():
-        assert torch.equal(oracle(some_tokens()).logits, decoder(some_tokens()))
-    save_model(tmp_path / "half", decoder, tokenizer, torch.bfloat16)
+        assert torch.equal(oracle(some_tokens()).logits, policy(some_tokens()))
+    save_model(tmp_path / "half", policy, tokenizer, torch.bfloat16)
     half = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype="auto")
     assert half.dtype == torch.bfloat16
-    assert all(parameter.dtype == torch.float32 for parameter in decoder.trainable())
-    other = copy.deepcopy(found.decoder)
+    assert all(parameter.dtype == torch.float32 for parameter in policy.trainable())
+    other = copy.deepcopy(found.policy)
     for parameter in other.parameters():
         parameter.data.zero_()
     load_policy(other, tmp_path / "ours")
-    assert same(other.weights(), decoder.weights())
+    assert same(other.weights(), policy.weights())
 
 
 def test_our_families_stay_ours_and_their_odd_relatives_go_to_transformers(tmp_path):
     """Qwen2.5 by our decoder; a Llama with biases, which ours would ignore, by theirs."""
-    assert isinstance(load_model(tiny_folder(tmp_path / "ours")).decoder, Decoder)
+    assert isinstance(load_model(tiny_folder(tmp_path / "ours")).policy, Decoder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 48, "attention_bias": True}
-    assert isinstance(load_stranger(tmp_path / "odd", "llama", **sizes).decoder, HfDecoder)
+    assert isinstance(load_stranger(tmp_path / "odd", "llama", **sizes).policy, HfDecoder)
 
 
 # -- what is refused ------------------------------------------------------------------------
@@ -185,11 +185,11 @@ def test_code_of_strangers_is_not_run(tmp_path):
 
 
 def test_what_only_our_decoder_does_is_refused(tmp_path):
-    decoder = HfDecoder(stranger("gpt2"))
+    policy = HfDecoder(stranger("gpt2"))
     for tried, words in (
-        (lambda: add_lora(decoder, 4, 8.0, 0), "adapters .* GPT2LMHeadModel.*lora_rank 0"),
-        (lambda: ValueModel(decoder), "'gae' with GPT2LMHeadModel"),
-        (lambda: save_gguf(tmp_path / "x", decoder, TOKENIZER, torch.float32), "GGUF with GPT2"),
+        (lambda: add_lora(policy, 4, 8.0, 0), "adapters .* GPT2LMHeadModel.*lora_rank 0"),
+        (lambda: ValueModel(policy), "'gae' with GPT2LMHeadModel"),
+        (lambda: save_gguf(tmp_path / "x", policy, TOKENIZER, torch.float32), "GGUF with GPT2"),
     ):
         with pytest.raises(ModelError, match=words):
             tried()

@@ -58,7 +58,7 @@ class Hub:
 def test_a_name_in_the_cache_is_found_without_a_network(cache, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *unused: pytest.fail("the network"))
     found = folder_of("owner/tiny", cache_dir=cache)
-    assert load_model(found).decoder.config == tiny_decoder().config
+    assert load_model(found).policy.config == tiny_decoder().config
     assert name_of(found) == "owner/tiny"
 
 
@@ -117,9 +117,9 @@ def test_what_can_only_mean_the_hub(tmp_path, monkeypatch, name, hub):
 def test_an_adapter_names_its_base_by_the_hub_name(cache, tmp_path, monkeypatch):
     """So that it can be read on another machine, where the cache is elsewhere."""
     base = folder_of("owner/tiny", cache_dir=cache)
-    decoder = load_model(base).decoder
-    add_lora(decoder, 2, 4.0, seed=0)
-    save_policy(tmp_path / "adapter", decoder, TOKENIZER, base)
+    policy = load_model(base).policy
+    add_lora(policy, 2, 4.0, seed=0)
+    save_policy(tmp_path / "adapter", policy, TOKENIZER, base)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "owner/tiny"
     monkeypatch.chdir(tmp_path)
@@ -127,5 +127,5 @@ def test_an_adapter_names_its_base_by_the_hub_name(cache, tmp_path, monkeypatch)
     assert other.is_dir()
     tokens_BT = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        found = load_model(tmp_path / "adapter").decoder(tokens_BT)
-        torch.testing.assert_close(found, decoder(tokens_BT))
+        found = load_model(tmp_path / "adapter").policy(tokens_BT)
+        torch.testing.assert_close(found, policy(tokens_BT))

@@ -95,13 +95,13 @@ def test_no_tensor_has_a_number_for_every_position_and_word():
 
 
 def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
-    decoder = tiny_decoder(vocab_size=V)
+    policy = tiny_decoder(vocab_size=V)
     tokens_BT = torch.randint(0, V, (3, 40))
     with Largest() as whole:
-        plain = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+        plain = policy.scores(tokens_BT, 5, temperature=0.8, entropy=True)
     monkeypatch.setattr(score_tokens, "__defaults__", (1.0, False, 11 * V))
     with Largest() as made:
-        parts = decoder.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+        parts = policy.scores(tokens_BT, 5, temperature=0.8, entropy=True)
     for one, other in zip(plain, parts, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-5)
     assert made.numel < whole.numel == 3 * 35 * V
@@ -112,10 +112,10 @@ def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_recomputing_changes_no_gradient_and_holds_less(dtype):
-    decoder = tiny_decoder(num_hidden_layers=4)
+    policy = tiny_decoder(num_hidden_layers=4)
     tokens_BT = torch.randint(0, TOKENIZER.vocab_size, (3, 40))
     found = []
-    for decoder.recompute in (False, True):
+    for policy.recompute in (False, True):
         saved = []
 
         def note(tensor, saved=saved):
@@ -123,10 +123,10 @@ def test_recomputing_changes_no_gradient_and_holds_less(dtype):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = decoder.token_logprobs(tokens_BT, 3, dtype).sum()
+            loss = policy.token_logprobs(tokens_BT, 3, dtype).sum()
         loss.backward()
-        found.append(([p.grad.clone() for p in decoder.parameters()], sum(saved)))
-        decoder.zero_grad()
+        found.append(([p.grad.clone() for p in policy.parameters()], sum(saved)))
+        policy.zero_grad()
     (plain, held_plain), (again, held_again) = found
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
     assert held_again < held_plain / 3

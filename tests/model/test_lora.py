@@ -28,15 +28,15 @@ TOKENS_BT = torch.randint(0, 112, (2, 25), generator=torch.Generator().manual_se
 
 def adapted(trained: bool = True, **changes):
     """A decoder whose adapters have moved from where they began, or have not."""
-    decoder = tiny_decoder(**changes)
-    add_lora(decoder, RANK, ALPHA, seed=1)
+    policy = tiny_decoder(**changes)
+    add_lora(policy, RANK, ALPHA, seed=1)
     if trained:
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
-            for layer in decoder.model.layers:
+            for layer in policy.model.layers:
                 for B in layer.lora.B.values():
                     B.normal_(0.0, 0.2, generator=generator)
-    return decoder
+    return policy
 
 
 @torch.no_grad()
@@ -47,52 +47,52 @@ def test_adapters_begin_without_effect_and_end_with_one():
 
 
 def test_all_linear_maps_and_nothing_else_trains():
-    decoder = adapted()
-    before = {name: tensor.clone() for name, tensor in decoder.weights().items()}
-    optimizer = torch.optim.AdamW(decoder.trainable(), lr=0.1)
-    decoder.token_logprobs(TOKENS_BT).sum().backward()
-    assert len(decoder.trainable()) == 2 * 7 * len(decoder.model.layers)
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in decoder.trainable())
+    policy = adapted()
+    before = {name: tensor.clone() for name, tensor in policy.weights().items()}
+    optimizer = torch.optim.AdamW(policy.trainable(), lr=0.1)
+    policy.token_logprobs(TOKENS_BT).sum().backward()
+    assert len(policy.trainable()) == 2 * 7 * len(policy.model.layers)
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in policy.trainable())
     optimizer.step()
-    assert all(torch.equal(tensor, before[n]) for n, tensor in decoder.weights().items())
+    assert all(torch.equal(tensor, before[n]) for n, tensor in policy.weights().items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_merging_changes_no_logit(family):
     """The low-rank sums beside the maps, the maps with them inside, and what the engine holds."""
-    decoder = adapted(**FAMILIES[family])
-    beside = decoder(TOKENS_BT)
-    weights = InferenceWeights.of(decoder, torch.float32)
+    policy = adapted(**FAMILIES[family])
+    beside = policy(TOKENS_BT)
+    weights = InferenceWeights.of(policy, torch.float32)
     last, _ = prefill(weights, [tuple(row) for row in TOKENS_BT.tolist()])
     torch.testing.assert_close(last, beside[:, -1], rtol=1e-4, atol=1e-4)
-    merge_lora(decoder)
-    assert decoder.adapter is None and all(p.requires_grad for p in decoder.parameters())
-    torch.testing.assert_close(decoder(TOKENS_BT), beside, rtol=1e-4, atol=1e-4)
+    merge_lora(policy)
+    assert policy.adapter is None and all(p.requires_grad for p in policy.parameters())
+    torch.testing.assert_close(policy(TOKENS_BT), beside, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_an_engine_may_share_what_is_frozen(family):
     """Prompt and next tokens as from merged weights, without a copy of any but the adapters'."""
-    decoder = adapted(**FAMILIES[family])
+    policy = adapted(**FAMILIES[family])
     rows = [tuple(row) for row in TOKENS_BT.tolist()]
     found = []
     for share in (False, True):
-        weights = InferenceWeights.of(decoder, torch.float32, share)
+        weights = InferenceWeights.of(policy, torch.float32, share)
         logits, cache = prefill(weights, rows)
         cache.reserve(len(rows[0]) + 8)
         found.append([logits, *(step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
     for merged, shared in zip(*found, strict=True):
         torch.testing.assert_close(shared, merged, rtol=1e-4, atol=1e-4)
-    assert weights.embedding.data_ptr() == decoder.model.embed_tokens.weight.data_ptr()
-    assert weights.head.data_ptr() == decoder.head_weight.data_ptr()
+    assert weights.embedding.data_ptr() == policy.model.embed_tokens.weight.data_ptr()
+    assert weights.head.data_ptr() == policy.head_weight.data_ptr()
     # The adapters are of this version, whatever becomes of the policy's.
-    for parameter in decoder.trainable():
+    for parameter in policy.trainable():
         parameter.add_(1.0)
     assert torch.equal(prefill(weights, rows)[0], found[1][0])
     # What is not of the wanted type, or trains, cannot be shared.
-    assert InferenceWeights.of(decoder, torch.bfloat16, True).embedding.dtype == torch.bfloat16
+    assert InferenceWeights.of(policy, torch.bfloat16, True).embedding.dtype == torch.bfloat16
     plain = tiny_decoder()
     own = InferenceWeights.of(plain, torch.float32, True).embedding
     assert own.data_ptr() != plain.model.embed_tokens.weight.data_ptr()
@@ -100,11 +100,11 @@ def test_an_engine_may_share_what_is_frozen(family):
 
 def test_the_gradient_is_that_of_the_merged_weight():
     """dA = scale * Bᵀ dW, dB = scale * dW Aᵀ with dW of the merged model's plain backward pass."""
-    decoder, merged = adapted(), adapted()
+    policy, merged = adapted(), adapted()
     merge_lora(merged)
-    for model in (decoder, merged):
+    for model in (policy, merged):
         model.token_logprobs(TOKENS_BT).sum().backward()
-    for layer, whole in zip(decoder.model.layers, merged.model.layers, strict=True):
+    for layer, whole in zip(policy.model.layers, merged.model.layers, strict=True):
         for name, linear in whole.linears().items():
             A, B, dW = layer.lora.A[name], layer.lora.B[name], linear.weight.grad
             for found, wanted in ((A.grad, B.T @ dW), (B.grad, dW @ A.T)):
@@ -116,23 +116,23 @@ def test_the_gradient_is_that_of_the_merged_weight():
 def test_recomputing_gives_adapters_the_same_gradient():
     found = []
     for recompute in (False, True):
-        decoder = adapted()
-        decoder.recompute = recompute
-        decoder.token_logprobs(TOKENS_BT).sum().backward()
-        found.append([p.grad for p in decoder.trainable()])
+        policy = adapted()
+        policy.recompute = recompute
+        policy.token_logprobs(TOKENS_BT).sum().backward()
+        found.append([p.grad for p in policy.trainable()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_a_reference_shares_what_is_frozen_and_copies_what_moves():
-    decoder = adapted()
-    reference = frozen_copy(decoder)
-    assert reference.head_weight.data_ptr() == decoder.head_weight.data_ptr()
+    policy = adapted()
+    reference = frozen_copy(policy)
+    assert reference.head_weight.data_ptr() == policy.head_weight.data_ptr()
     before = reference(TOKENS_BT)
     with torch.no_grad():
-        for parameter in decoder.trainable():
+        for parameter in policy.trainable():
             parameter.add_(1.0)
     assert torch.equal(reference(TOKENS_BT), before)
-    assert not reference.trainable() and len(decoder.trainable()) == 28
+    assert not reference.trainable() and len(policy.trainable()) == 28
     whole = tiny_decoder()
     assert frozen_copy(whole).head_weight.data_ptr() != whole.head_weight.data_ptr()
 
@@ -142,13 +142,13 @@ def test_a_reference_shares_what_is_frozen_and_copies_what_moves():
 
 @torch.no_grad()
 def test_an_adapter_comes_back(tmp_path):
-    decoder, other = adapted(), adapted(trained=False)
-    save_adapter(tmp_path, decoder, "owner/base")
+    policy, other = adapted(), adapted(trained=False)
+    save_adapter(tmp_path, policy, "owner/base")
     load_adapter(other, tmp_path)
-    assert torch.equal(other(TOKENS_BT), decoder(TOKENS_BT))
+    assert torch.equal(other(TOKENS_BT), policy(TOKENS_BT))
     fresh = adapted(trained=False)
     load_policy(fresh, tmp_path)
-    assert torch.equal(fresh(TOKENS_BT), decoder(TOKENS_BT))
+    assert torch.equal(fresh(TOKENS_BT), policy(TOKENS_BT))
 
 
 def test_the_files_are_laid_out_as_peft_documents(tmp_path):
@@ -180,30 +180,30 @@ def test_peft_reads_what_we_write_and_we_read_what_peft_writes(tmp_path, family)
     from transformers import AutoModelForCausalLM
 
     base, ours, theirs = (tmp_path / name for name in ("base", "ours", "theirs"))
-    decoder = adapted(**FAMILIES[family])
-    save_model(base, decoder, TOKENIZER)
-    save_adapter(ours, decoder, str(base))
+    policy = adapted(**FAMILIES[family])
+    save_model(base, policy, TOKENIZER)
+    save_adapter(ours, policy, str(base))
     found = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ours)
-    torch.testing.assert_close(found(TOKENS_BT).logits, decoder(TOKENS_BT), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found(TOKENS_BT).logits, policy(TOKENS_BT), rtol=1e-4, atol=1e-4)
     for name, parameter in found.named_parameters():
         if "lora_" in name:
             parameter.mul_(-0.5)
     found.save_pretrained(theirs)
-    back = load_model(theirs).decoder
+    back = load_model(theirs).policy
     wanted = found(TOKENS_BT).logits
     torch.testing.assert_close(back(TOKENS_BT), wanted, rtol=1e-4, atol=1e-4)
-    assert (wanted - decoder(TOKENS_BT)).abs().max() > 0.1
+    assert (wanted - policy(TOKENS_BT)).abs().max() > 0.1
 
 
 @torch.no_grad()
 def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
-    decoder = adapted()
-    save_model(tmp_path / "base", decoder, TOKENIZER)
-    save_policy(tmp_path / "adapter", decoder, TOKENIZER, tmp_path / "base")
+    policy = adapted()
+    save_model(tmp_path / "base", policy, TOKENIZER)
+    save_policy(tmp_path / "adapter", policy, TOKENIZER, tmp_path / "base")
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
     found = load_model(tmp_path / "adapter")
-    assert found.decoder.adapter is None and found.tokenizer.stop_ids == TOKENIZER.stop_ids
-    torch.testing.assert_close(found.decoder(TOKENS_BT), decoder(TOKENS_BT), rtol=1e-4, atol=1e-4)
+    assert found.policy.adapter is None and found.tokenizer.stop_ids == TOKENIZER.stop_ids
+    torch.testing.assert_close(found.policy(TOKENS_BT), policy(TOKENS_BT), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

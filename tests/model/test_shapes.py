@@ -136,8 +136,8 @@ def test_a_real_config_is_accepted_and_makes_a_model_of_the_published_size(name)
     raw, parameters = PUBLISHED[name]
     config = ModelConfig.from_hf(raw)
     with torch.device("meta"):
-        decoder = Decoder(config)
-    assert decoder.num_parameters() == parameters
+        policy = Decoder(config)
+    assert policy.num_parameters() == parameters
     assert config.max_position_embeddings == raw["max_position_embeddings"]
     assert config.rope_theta == raw["rope_theta"] and config.rms_norm_eps == raw["rms_norm_eps"]
     assert (config.rope_scaling is not None) == name.startswith("Llama")

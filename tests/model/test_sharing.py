@@ -45,20 +45,20 @@ def weighted(values_BT, part: Batch) -> torch.Tensor:
     return (values_BT * weights_BT * part.mask_BT).sum()
 
 
-def same(decoder, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> None:
+def same(policy, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> None:
     """Log-probs, entropies and every gradient with a layout and without."""
     found = []
     for layout in (None, part.layout):
-        logprobs_BT, entropies_BT = decoder.scores(
+        logprobs_BT, entropies_BT = policy.scores(
             part.tokens_BT, part.start, dtype, 0.8, entropy=True, layout=layout
         )
         (weighted(logprobs_BT, part) + 0.5 * weighted(entropies_BT, part)).backward()
         own_BT = part.mask_BT > 0
         gradients = {
-            name: p.grad.clone() for name, p in decoder.named_parameters() if p.grad is not None
+            name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None
         }
         found.append((logprobs_BT[own_BT], entropies_BT[own_BT], gradients))
-        decoder.zero_grad()
+        policy.zero_grad()
     (plain, plain_entropies, wanted), (shared, entropies, gradients) = found
     torch.testing.assert_close(shared, plain, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(entropies, plain_entropies, rtol=tolerance, atol=tolerance)
@@ -72,9 +72,9 @@ def same(decoder, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> 
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_results_are_those_of_whole_rows(side, recompute):
-    decoder = tiny_decoder()
-    decoder.recompute = recompute
-    same(decoder, made(GROUPS))
+    policy = tiny_decoder()
+    policy.recompute = recompute
+    same(policy, made(GROUPS))
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,12 @@ def close(found, wanted) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("changes", SHAPES)
 def test_transformers_loads_what_we_write(tmp_path, changes):
-    decoder = tiny_decoder(**changes)
-    save_model(tmp_path, decoder, TOKENIZER)
+    policy = tiny_decoder(**changes)
+    save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert isinstance(oracle, Qwen2ForCausalLM) and oracle.dtype == torch.float32
     tokens_BT = some_tokens()
-    close(decoder(tokens_BT), oracle(tokens_BT).logits)
+    close(policy(tokens_BT), oracle(tokens_BT).logits)
     ids = (oracle.generation_config.eos_token_id, oracle.generation_config.pad_token_id)
     assert ids == (TOKENIZER.stop_ids[0], TOKENIZER.pad_id)
 
@@ -59,9 +59,9 @@ def test_we_load_what_transformers_writes(tmp_path, changes):
     oracle.save_pretrained(tmp_path)
     TOKENIZER.save(tmp_path)
     found = load_model(tmp_path)
-    assert found.decoder.config == tiny_config(**changes)
+    assert found.policy.config == tiny_config(**changes)
     tokens_BT = some_tokens()
-    close(found.decoder(tokens_BT), oracle(tokens_BT).logits)
+    close(found.policy(tokens_BT), oracle(tokens_BT).logits)
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def test_bf16_weights_of_another_writer_load_as_float32(tmp_path):
     oracle = Qwen2ForCausalLM(Qwen2Config(**tiny_config().to_hf())).eval().to(torch.bfloat16)
     oracle.save_pretrained(tmp_path)
     TOKENIZER.save(tmp_path)
-    found = load_model(tmp_path).decoder
+    found = load_model(tmp_path).policy
     assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
     close(found(some_tokens()), oracle.float()(some_tokens()).logits)
 
@@ -82,9 +82,9 @@ def test_a_folder_that_transformers_saved_again_is_the_same_model(tmp_path):
     AutoModelForCausalLM.from_pretrained(first).save_pretrained(again)
     AutoTokenizer.from_pretrained(first).save_pretrained(again)
     ours, theirs = load_model(first), load_model(again)
-    assert theirs.decoder.config == ours.decoder.config
-    for name, tensor in ours.decoder.state_dict().items():
-        assert torch.equal(tensor, theirs.decoder.state_dict()[name]), name
+    assert theirs.policy.config == ours.policy.config
+    for name, tensor in ours.policy.state_dict().items():
+        assert torch.equal(tensor, theirs.policy.state_dict()[name]), name
     text = "numbers 3 7 25 target 82\n<think>\n25+7=32\n"
     assert theirs.tokenizer.encode(text) == ours.tokenizer.encode(text)
     assert theirs.tokenizer.stop_ids == ours.tokenizer.stop_ids
@@ -98,50 +98,50 @@ def test_a_folder_that_transformers_saved_again_is_the_same_model(tmp_path):
 @pytest.mark.parametrize("start", [1, 7, 39])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_token_logprobs_from_a_start_is_a_slice_of_the_full_logits(start, temperature):
-    decoder, tokens_BT = tiny_decoder(), some_tokens()
+    policy, tokens_BT = tiny_decoder(), some_tokens()
     # Position t - 1 predicts token t.
-    full = torch.log_softmax(decoder(tokens_BT)[:, :-1] / temperature, -1)
+    full = torch.log_softmax(policy(tokens_BT)[:, :-1] / temperature, -1)
     full = full.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
-    found = decoder.token_logprobs(tokens_BT, start, temperature=temperature)
+    found = policy.token_logprobs(tokens_BT, start, temperature=temperature)
     assert found.shape == (3, 40 - start)
     torch.testing.assert_close(found, full[:, start - 1 :], rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
 def test_padding_on_the_right_does_not_change_a_row():
-    decoder, tokens_BT = tiny_decoder(), some_tokens(1, 20)
+    policy, tokens_BT = tiny_decoder(), some_tokens(1, 20)
     padded = torch.cat([tokens_BT, torch.full((1, 30), TOKENIZER.pad_id)], 1)
-    torch.testing.assert_close(decoder(padded)[:, :20], decoder(tokens_BT), rtol=1e-5, atol=1e-5)
-    alone, beside = (decoder.token_logprobs(rows)[:, :19] for rows in (tokens_BT, padded))
+    torch.testing.assert_close(policy(padded)[:, :20], policy(tokens_BT), rtol=1e-5, atol=1e-5)
+    alone, beside = (policy.token_logprobs(rows)[:, :19] for rows in (tokens_BT, padded))
     torch.testing.assert_close(beside, alone, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
 def test_no_position_sees_what_comes_after_it():
-    decoder, tokens_BT = tiny_decoder(), some_tokens(1, 20)
+    policy, tokens_BT = tiny_decoder(), some_tokens(1, 20)
     changed = tokens_BT.clone()
     changed[:, 12] = (changed[:, 12] + 1) % TOKENIZER.vocab_size
-    before, after = decoder(tokens_BT), decoder(changed)
+    before, after = policy(tokens_BT), policy(changed)
     torch.testing.assert_close(before[:, :12], after[:, :12], rtol=1e-6, atol=1e-6)
     assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-2)
 
 
 def test_gradients_are_those_of_transformers(tmp_path):
     """The folded norms and the hand-written backward passes, together, against plain autograd."""
-    decoder, tokens_BT = tiny_decoder(), some_tokens(2, 24)
-    save_model(tmp_path, decoder, TOKENIZER)
+    policy, tokens_BT = tiny_decoder(), some_tokens(2, 24)
+    save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert_gradients_like(decoder, oracle, tokens_BT, atol=1e-4)
+    assert_gradients_like(policy, oracle, tokens_BT, atol=1e-4)
 
 
 def test_bf16_arithmetic_is_near_float32_and_leaves_float32_gradients():
-    decoder, tokens_BT = tiny_decoder(std=0.1), some_tokens()
-    exact = decoder.token_logprobs(tokens_BT)
-    rough = decoder.token_logprobs(tokens_BT, dtype=torch.bfloat16)
+    policy, tokens_BT = tiny_decoder(std=0.1), some_tokens()
+    exact = policy.token_logprobs(tokens_BT)
+    rough = policy.token_logprobs(tokens_BT, dtype=torch.bfloat16)
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)
     rough.sum().backward()
-    assert {parameter.grad.dtype for parameter in decoder.parameters()} == {torch.float32}
+    assert {parameter.grad.dtype for parameter in policy.parameters()} == {torch.float32}
 
 
 def test_initialise_is_a_function_of_the_seed_and_starts_near_uniform():

@@ -36,11 +36,11 @@ def rewrite(folder: Path, change) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_save_and_load_are_bit_equal(tmp_path, tied):
-    decoder = tiny_decoder(tie_word_embeddings=tied)
-    save_model(tmp_path, decoder, TOKENIZER)
+    policy = tiny_decoder(tie_word_embeddings=tied)
+    save_model(tmp_path, policy, TOKENIZER)
     found = load_model(tmp_path)
-    assert found.path == tmp_path and found.decoder.config == decoder.config
-    ours, theirs = decoder.state_dict(), found.decoder.state_dict()
+    assert found.path == tmp_path and found.policy.config == policy.config
+    ours, theirs = policy.state_dict(), found.policy.state_dict()
     assert ours.keys() == theirs.keys() and ("lm_head.weight" in ours) == (not tied)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -72,13 +72,13 @@ def test_shards_are_read_together(folder):
     for number, part in enumerate((names[:5], names[5:]), 1):
         shard = {name: tensors[name] for name in part}
         save_file(shard, folder / f"model-0000{number}-of-00002.safetensors")
-    found = load_model(folder).decoder.state_dict()
+    found = load_model(folder).policy.state_dict()
     assert all(torch.equal(found[name], tensors[name]) for name in names)
 
 
 def test_a_copy_of_the_tied_head_does_not_matter(folder):
     rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
-    assert load_model(folder).decoder.head_weight.abs().sum() > 0
+    assert load_model(folder).policy.head_weight.abs().sum() > 0
 
 
 def test_a_missing_folder(tmp_path):
@@ -193,7 +193,7 @@ def shards(folder) -> Path:
 
 
 def test_shards_are_one_model(shards):
-    found, wanted = load_model(shards).decoder.weights(), tiny_decoder().weights()
+    found, wanted = load_model(shards).policy.weights(), tiny_decoder().weights()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
@@ -214,7 +214,7 @@ def test_an_index_that_makes_no_sense(shards, index):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_become_float32(folder, dtype):
     rewrite(folder, lambda all: all.update({n: t.to(dtype) for n, t in all.items()}))
-    found = load_model(folder).decoder.weights()
+    found = load_model(folder).policy.weights()
     for name, tensor in tiny_decoder().weights().items():
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name], tensor.to(dtype).float())
@@ -228,12 +228,12 @@ def test_quantised_weights_are_refused(folder):
 
 def test_weights_in_another_layout_beside_the_model_are_left_alone(folder):
     save_file({"tok_embeddings.weight": torch.zeros(2)}, folder / "consolidated.safetensors")
-    assert load_model(folder).decoder.config == tiny_decoder().config
+    assert load_model(folder).policy.config == tiny_decoder().config
 
 
 def test_a_tied_head_that_was_written_twice_is_read_once(folder):
     rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
-    found = load_model(folder).decoder
+    found = load_model(folder).policy
     assert torch.equal(found.head_weight, tiny_decoder().model.embed_tokens.weight)
 
 

@@ -31,10 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CARDS = load_cards()[1]
 
 
-def held_bytes(config: ModelConfig, rows: int, length: int, decoder=None) -> int:
+def held_bytes(config: ModelConfig, rows: int, length: int, policy=None) -> int:
     """What autograd keeps of one forward pass in bf16, each storage once, parameters left out."""
-    decoder = decoder or Decoder(config)
-    ours = {parameter.untyped_storage().data_ptr() for parameter in decoder.parameters()}
+    policy = policy or Decoder(config)
+    ours = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
     kept, sizes = [], {}
 
     def keep(tensor):
@@ -46,7 +46,7 @@ def held_bytes(config: ModelConfig, rows: int, length: int, decoder=None) -> int
 
     tokens_BT = torch.randint(5, 100, (rows, length))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        decoder(tokens_BT, dtype=torch.bfloat16)
+        policy(tokens_BT, dtype=torch.bfloat16)
     return sum(sizes.values())
 
 
@@ -68,11 +68,11 @@ def test_what_is_computed_again_is_not_held():
     shape = Shape(112, 128, 384, 8, 4, 2, 32, tied=True, bias=True)
     config = ModelConfig(112, 128, 384, 8, 4, 2)
     whole, again = (activation_bytes(shape, 512, recompute) for recompute in (False, True))
-    decoder = Decoder(config)
-    decoder.recompute = True
+    policy = Decoder(config)
+    policy.recompute = True
     # Forward alone holds what enters each layer, and the end; one layer comes back at a time.
     entering = 2 * 512 * (8 * 128 + 128) + 2 * 112 * 128
-    assert held_bytes(config, 8, 64, decoder) == pytest.approx(entering, rel=0.15)
+    assert held_bytes(config, 8, 64, policy) == pytest.approx(entering, rel=0.15)
     assert entering < again < whole / 2
 
 

@@ -34,10 +34,10 @@ CARD = Card(1, 1, 1, 100, 2, train=0.5, decode=0.5, layer_us=0)
 @pytest.fixture(scope="module")
 def stepped() -> tuple[list[torch.optim.Optimizer], list[int]]:
     """Both optimisers after an update of SHAPE, and the FLOP that each was counted to do."""
-    decoder = Decoder(ModelConfig(112, 48, 80, 3, 4, 2))
-    for parameter in decoder.parameters():
+    policy = Decoder(ModelConfig(112, 48, 80, 3, 4, 2))
+    for parameter in policy.parameters():
         parameter.grad = torch.randn_like(parameter)
-    optimizers, flop = make_optimizers(decoder, PretrainConfig(), torch.float32), []
+    optimizers, flop = make_optimizers(policy, PretrainConfig(), torch.float32), []
     for optimizer in optimizers:
         with FlopCounterMode(display=False) as counter:
             optimizer.step()

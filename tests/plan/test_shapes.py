@@ -43,8 +43,8 @@ def test_a_folder_is_counted_as_the_decoder_is(tmp_path, tied):
     (tmp_path / "config.json").write_text(json.dumps(config.to_hf()))
     shape = shape_of(str(tmp_path))
     with torch.device("meta"):
-        decoder = Decoder(config)
-    assert shape.parameters == decoder.num_parameters()
+        policy = Decoder(config)
+    assert shape.parameters == policy.num_parameters()
     assert shape.parameters - shape.multiplied == (0 if tied else config.vocab_size * shape.C)
 
 

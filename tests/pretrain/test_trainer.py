@@ -20,9 +20,9 @@ LONGEST = 160
 
 
 def make(cfg: PretrainConfig = SMALL, writers: int = 0, device: str = "cpu") -> Pretrainer:
-    decoder = Decoder(tiny_config(max_position_embeddings=LONGEST))
-    decoder.initialise(torch.Generator().manual_seed(0))
-    return Pretrainer(decoder.to(device), TOKENIZER, cfg, writers)
+    model = Decoder(tiny_config(max_position_embeddings=LONGEST))
+    model.initialise(torch.Generator().manual_seed(0))
+    return Pretrainer(model.to(device), TOKENIZER, cfg, writers)
 
 
 def test_the_schedule_by_hand():
@@ -57,12 +57,12 @@ def test_a_resumed_run_is_bit_equal(straight, pause, tmp_path):
     reports = [first.step() for _ in range(pause)]
     torch.save(first.state_dict(), tmp_path / "state.pt")
     second = make()
-    second.decoder.load_state_dict(first.decoder.state_dict())
+    second.model.load_state_dict(first.model.state_dict())
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     reports += list(second.steps())
     assert [r.loss for r in reports] == [r.loss for r in wanted]
     assert [r.seen for r in reports] == [r.seen for r in wanted]
-    for ours, theirs in zip(second.decoder.parameters(), whole.decoder.parameters(), strict=True):
+    for ours, theirs in zip(second.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -79,8 +79,8 @@ def test_the_optimisers_share_the_parameters_without_overlap():
         for optimizer in trainer.optimizers
     ]
     assert not shares[0] & shares[1]
-    assert shares[0] | shares[1] == {id(p) for p in trainer.decoder.parameters()}
-    matrices = {id(p) for p in trainer.decoder.model.layers.parameters() if p.ndim == 2}
+    assert shares[0] | shares[1] == {id(p) for p in trainer.model.parameters()}
+    matrices = {id(p) for p in trainer.model.model.layers.parameters() if p.ndim == 2}
     assert shares[0] == matrices
 
 
@@ -92,7 +92,7 @@ def test_the_weights_do_not_know_who_wrote_the_documents(straight, pause):
     try:
         reports = [first.step() for _ in range(pause)]
         second = make(writers=2)
-        second.decoder.load_state_dict(first.decoder.state_dict())
+        second.model.load_state_dict(first.model.state_dict())
         second.load_state_dict(first.state_dict())
     finally:
         first.close()
@@ -101,7 +101,7 @@ def test_the_weights_do_not_know_who_wrote_the_documents(straight, pause):
     finally:
         second.close()
     assert [r.loss for r in reports] == [r.loss for r in wanted]
-    for ours, theirs in zip(second.decoder.parameters(), whole.decoder.parameters(), strict=True):
+    for ours, theirs in zip(second.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -30,15 +30,15 @@ class SamplingParams(SimpleNamespace):
 class Model:
     """What `apply_model` hands out: parameters of one's own, filled by name."""
 
-    def __init__(self, decoder):
-        self.decoder = decoder
+    def __init__(self, policy):
+        self.policy = policy
 
     def named_parameters(self):
-        return self.decoder.named_parameters()
+        return self.policy.named_parameters()
 
     @torch.no_grad()
     def load_weights(self, pairs) -> set[str]:
-        own, filled = dict(self.decoder.named_parameters()), set()
+        own, filled = dict(self.policy.named_parameters()), set()
         for name, tensor in pairs:
             own[name].copy_(tensor)  # a name that is not known is a KeyError, as in vLLM
             filled.add(name)
@@ -50,7 +50,7 @@ class LLM:
         assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0", "weights cannot be handed over"
         assert given["enable_sleep_mode"] and given["skip_tokenizer_init"]
         assert given["generation_config"] == "vllm" and 0 < given["gpu_memory_utilization"] < 1
-        self.given, self.decoder = given, load_model(model).decoder
+        self.given, self.policy = given, load_model(model).policy
         self.awake = {WEIGHTS, CACHE}
         self.garbage: set[str] = set()  # weights that sleep has dropped
         self.old_prefixes = False
@@ -62,7 +62,7 @@ class LLM:
             raise OutOfOrder("asleep already")
         self.awake = set()
         if level == 2:
-            self.garbage = {name for name, _ in self.decoder.named_parameters()}
+            self.garbage = {name for name, _ in self.policy.named_parameters()}
 
     def wake_up(self, tags: list[str] | None = None) -> None:
         wanted = set(tags or (WEIGHTS, CACHE))
@@ -80,7 +80,7 @@ class LLM:
         if CACHE in self.awake:
             raise OutOfOrder("weights pushed beside a cache that is awake: no room for both")
         self.old_prefixes = True
-        model = Model(self.decoder)
+        model = Model(self.policy)
         load = model.load_weights
 
         def count(pairs) -> set[str]:
@@ -115,7 +115,7 @@ class LLM:
         tokens, logprobs, ended = [], [], False
         noise = torch.from_numpy(uniforms(params.seed, params.max_tokens))
         while not ended and len(tokens) < params.max_tokens:
-            logits_BV = self.decoder(torch.tensor([prompt + tokens]))[:, -1]
+            logits_BV = self.policy(torch.tensor([prompt + tokens]))[:, -1]
             at = noise[len(tokens)].view(1, 1)
             token, logprob, _ = draw(logits_BV, at, params.temperature)
             if self.given["logprobs_mode"] == "raw_logprobs":

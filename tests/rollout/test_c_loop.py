@@ -60,10 +60,10 @@ def test_it_writes_what_the_torch_loop_writes(flags, shape, temperature):
 
 
 def check_against_torch(shape: dict, temperature: float) -> None:
-    decoder, prompts = shaped(**shape), some_prompts(12)
+    policy, prompts = shaped(**shape), some_prompts(12)
     sampling = replace(SAMPLING, temperature=temperature)
     torch_loop, in_c = (
-        flat(NativeEngine(decoder, TOKENIZER, "float32", loop=loop).generate(prompts, sampling))
+        flat(NativeEngine(policy, TOKENIZER, "float32", loop=loop).generate(prompts, sampling))
         for loop in ("torch", "compiled")
     )
     same = [pair for pair in zip(torch_loop, in_c, strict=True) if pair[0].tokens == pair[1].tokens]

@@ -127,9 +127,9 @@ def test_the_host_looks_once_in_so_many_ticks(monkeypatch):
 
 @pytest.mark.gpu
 def test_graphs_write_what_the_loop_without_them_writes():
-    decoder, prompts = tiny_decoder(std=0.25).cuda(), some_prompts(20)
+    policy, prompts = tiny_decoder(std=0.25).cuda(), some_prompts(20)
     found = [
-        NativeEngine(decoder, TOKENIZER, "float32", 24, loop).generate(prompts, SAMPLING)
+        NativeEngine(policy, TOKENIZER, "float32", 24, loop).generate(prompts, SAMPLING)
         for loop in ("torch", "graphs")
     ]
     for plain, graph in zip(*(sum(groups, []) for groups in found), strict=True):

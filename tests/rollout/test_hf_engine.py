@@ -25,13 +25,13 @@ def kind(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def decoder(kind) -> HfDecoder:
+def policy(kind) -> HfDecoder:
     return HfDecoder(stranger(kind))
 
 
 @pytest.fixture(scope="module")
-def engine(decoder) -> HfEngine:
-    return open_engine(decoder, TOKENIZER, "float32")
+def engine(policy) -> HfEngine:
+    return open_engine(policy, TOKENIZER, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +55,26 @@ def tokens_of(groups) -> list:
 
 
 @torch.no_grad()
-def forced(decoder, completion, temperature: float) -> torch.Tensor:
+def forced(policy, completion, temperature: float) -> torch.Tensor:
     """By the training pass, the row alone."""
     row = torch.tensor([completion.prompt.tokens + completion.tokens])
     start = len(completion.prompt.tokens)
-    return decoder.token_logprobs(row, start, temperature=temperature)[0]
+    return policy.token_logprobs(row, start, temperature=temperature)[0]
 
 
-def test_recorded_logprobs_are_those_of_the_training_pass_at_the_temperature(decoder, groups):
+def test_recorded_logprobs_are_those_of_the_training_pass_at_the_temperature(policy, groups):
     for one in flat(groups):
         recorded = torch.tensor(one.logprobs)
-        torch.testing.assert_close(recorded, forced(decoder, one, 0.7), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(recorded, forced(policy, one, 0.7), rtol=1e-4, atol=1e-4)
         assert len(one.entropies) == len(one.tokens)
 
 
-def test_a_completion_does_not_depend_on_its_company(engine, decoder, prompts, groups):
+def test_a_completion_does_not_depend_on_its_company(engine, policy, prompts, groups):
     assert len({one.tokens for one in flat(groups)}) > 20, "a model that says one thing"
     for place in (0, 5):
         assert tokens_of(engine.generate([prompts[place]], SAMPLING)) == [tokens_of(groups)[place]]
     # Six rows at once: the others wait for the last of them.
-    few = HfEngine(decoder, TOKENIZER, "float32", max_rows=6)
+    few = HfEngine(policy, TOKENIZER, "float32", max_rows=6)
     found = few.generate(prompts, SAMPLING)
     assert tokens_of(found) == tokens_of(groups)
     for one, other in zip(flat(found), flat(groups), strict=True):
@@ -96,7 +96,7 @@ def test_greedy_is_what_transformers_generates(kind, tmp_path):
     model = load_stranger(tmp_path, kind)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     prompts = [ask(3, 7, 25, target=82), ask(3, 7, 25, 49, target=82)]
-    groups = open_engine(model.decoder, TOKENIZER, "float32").generate(prompts, Sampling(20, 1, 0))
+    groups = open_engine(model.policy, TOKENIZER, "float32").generate(prompts, Sampling(20, 1, 0))
     for prompt, (ours,) in zip(prompts, groups, strict=True):
         given = torch.tensor([prompt.tokens])
         theirs = oracle.generate(
@@ -115,21 +115,21 @@ class Deaf(GPT2LMHeadModel):
 def test_a_model_whose_padding_shows_gets_prompts_of_one_length_at_a_time(prompts):
     net = stranger("gpt2")
     net.__class__ = Deaf
-    decoder = HfDecoder(net)
-    engine = HfEngine(decoder, TOKENIZER, "float32")
+    policy = HfDecoder(net)
+    engine = HfEngine(policy, TOKENIZER, "float32")
     assert not engine.pads and HfEngine(HfDecoder(stranger("gpt2")), TOKENIZER, "float32").pads
     for one in flat(engine.generate(prompts, SAMPLING)):
         recorded = torch.tensor(one.logprobs)
-        torch.testing.assert_close(recorded, forced(decoder, one, 0.7), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(recorded, forced(policy, one, 0.7), rtol=1e-4, atol=1e-4)
 
 
 def test_new_weights_come_with_load_and_not_before():
-    decoder, prompt = HfDecoder(stranger("gpt2")), ask(3, 7, 25, target=82)
-    engine = HfEngine(decoder, TOKENIZER, "float32")
-    before, still, after = before_still_and_after(engine, decoder, prompt)
+    policy, prompt = HfDecoder(stranger("gpt2")), ask(3, 7, 25, target=82)
+    engine = HfEngine(policy, TOKENIZER, "float32")
+    before, still, after = before_still_and_after(engine, policy, prompt)
     assert before == still and (still.version, after.version) == (0, 7)
     recorded = torch.tensor(after.logprobs)
-    torch.testing.assert_close(recorded, forced(decoder, after, 1.0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(recorded, forced(policy, after, 1.0), rtol=1e-4, atol=1e-4)
 
 
 def test_it_can_be_watched_and_streamed(engine, prompts, groups):
@@ -140,10 +140,10 @@ def test_it_can_be_watched_and_streamed(engine, prompts, groups):
 
 
 def test_bf16_is_near(kind, prompts):
-    decoder = HfDecoder(stranger(kind, std=0.1))
-    engine = HfEngine(decoder, TOKENIZER, "bfloat16")
+    policy = HfDecoder(stranger(kind, std=0.1))
+    engine = HfEngine(policy, TOKENIZER, "bfloat16")
     gaps = [
-        (torch.tensor(one.logprobs) - forced(decoder, one, 0.7)).abs().mean()
+        (torch.tensor(one.logprobs) - forced(policy, one, 0.7)).abs().mean()
         for one in flat(engine.generate(prompts[:3], SAMPLING))
     ]
     assert 0 < np.mean(gaps) < 0.05
@@ -152,7 +152,7 @@ def test_bf16_is_near(kind, prompts):
     assert kept <= {torch.float32}
 
 
-def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(decoder):
+def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(policy):
     assert type(open_engine(tiny_decoder(), TOKENIZER)) is NativeEngine
     with pytest.raises(ConfigError, match="'compiled' with .*--rollout.loop auto"):
-        open_engine(decoder, TOKENIZER, loop="compiled")
+        open_engine(policy, TOKENIZER, loop="compiled")

@@ -36,7 +36,7 @@ WIDTH = {"hidden_size": 64}  # four heads of 16: the loop in C wants sizes that 
 
 
 @pytest.fixture(scope="module")
-def decoder():
+def policy():
     return tiny_decoder(std=0.25, **WIDTH)
 
 
@@ -49,8 +49,8 @@ def loop(request) -> str:
 
 
 @pytest.fixture
-def engine(decoder, loop) -> NativeEngine:
-    return NativeEngine(decoder, TOKENIZER, "float32", loop=loop)
+def engine(policy, loop) -> NativeEngine:
+    return NativeEngine(policy, TOKENIZER, "float32", loop=loop)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def groups(decoder, prompts, loop) -> list[list[Completion]]:
+def groups(policy, prompts, loop) -> list[list[Completion]]:
     """Forty prompts with four completions each, all side by side."""
-    return NativeEngine(decoder, TOKENIZER, "float32", loop=loop).generate(prompts, SAMPLING)
+    return NativeEngine(policy, TOKENIZER, "float32", loop=loop).generate(prompts, SAMPLING)
 
 
 def flat(groups) -> list[Completion]:
@@ -73,42 +73,42 @@ def tokens_of(groups) -> list[list[tuple[int, ...]]]:
 
 
 @torch.no_grad()
-def forced(decoder, completion: Completion, temperature: float = 1.0) -> torch.Tensor:
+def forced(policy, completion: Completion, temperature: float = 1.0) -> torch.Tensor:
     """The log-probs of a completion's tokens, read as one row by the training pass's maths."""
     row = torch.tensor([completion.prompt.tokens + completion.tokens])
     start = len(completion.prompt.tokens)
-    logits = decoder(row)[0, start - 1 : -1] / temperature
+    logits = policy(row)[0, start - 1 : -1] / temperature
     return torch.log_softmax(logits, -1).gather(1, row[0, start:, None]).squeeze(1)
 
 
 # -- log-probs ------------------------------------------------------------------------------
 
 
-def test_recorded_logprobs_are_those_of_the_training_pass(decoder, groups):
+def test_recorded_logprobs_are_those_of_the_training_pass(policy, groups):
     for completion in flat(groups):
         recorded = torch.tensor(completion.logprobs)
-        torch.testing.assert_close(recorded, forced(decoder, completion), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(recorded, forced(policy, completion), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
 def test_recorded_logprobs_are_those_of_the_tempered_distribution(
-    decoder, engine, prompts, temperature
+    policy, engine, prompts, temperature
 ):
     sampling = Sampling(30, 2, temperature, 5)
     for completion in flat(engine.generate(prompts[:8], sampling)):
-        wanted = forced(decoder, completion, temperature)
+        wanted = forced(policy, completion, temperature)
         recorded = torch.tensor(completion.logprobs)
         torch.testing.assert_close(recorded, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_greedy_takes_the_likeliest_token_and_records_it_at_temperature_1(decoder, engine, prompts):
+def test_greedy_takes_the_likeliest_token_and_records_it_at_temperature_1(policy, engine, prompts):
     for completion in flat(engine.generate(prompts[:4], Sampling(20, 1, 0.0))):
         row = torch.tensor([completion.prompt.tokens + completion.tokens])
         with torch.no_grad():
-            logits = decoder(row)[0, len(completion.prompt.tokens) - 1 : -1]
+            logits = policy(row)[0, len(completion.prompt.tokens) - 1 : -1]
         assert logits.argmax(-1).tolist() == list(completion.tokens)
         recorded = torch.tensor(completion.logprobs)
-        torch.testing.assert_close(recorded, forced(decoder, completion), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(recorded, forced(policy, completion), rtol=1e-5, atol=1e-5)
 
 
 def test_greedy_completions_of_a_group_are_alike(engine):
@@ -142,9 +142,9 @@ def test_a_completion_is_the_same_in_a_smaller_group(engine, prompts, groups):
 
 
 @pytest.mark.parametrize("max_rows", [1, 4, 12, 32, 100])
-def test_a_completion_is_the_same_when_rows_have_to_wait(decoder, prompts, groups, max_rows):
+def test_a_completion_is_the_same_when_rows_have_to_wait(policy, prompts, groups, max_rows):
     """Few rows: groups wait, gaps are closed and refilled, again and again."""
-    engine = NativeEngine(decoder, TOKENIZER, "float32", max_rows, "torch")
+    engine = NativeEngine(policy, TOKENIZER, "float32", max_rows, "torch")
     found = engine.generate(prompts, SAMPLING)
     assert tokens_of(found) == tokens_of(groups)
     for one, other in zip(flat(found), flat(groups), strict=True):
@@ -238,8 +238,8 @@ def test_stream_keeps_characters_of_several_tokens_whole():
     fast.pre_tokenizer, fast.decoder = ByteLevel(False), ByteLevelDecoder()
     fast.add_special_tokens([AddedToken("<s>")])
     tokenizer = Tokenizer(fast, ("<s>",))
-    decoder = tiny_decoder(vocab_size=tokenizer.vocab_size)
-    engine, prompt = NativeEngine(decoder, tokenizer, "float32"), ask(3, 7, 25, target=82)
+    policy = tiny_decoder(vocab_size=tokenizer.vocab_size)
+    engine, prompt = NativeEngine(policy, tokenizer, "float32"), ask(3, 7, 25, target=82)
     prompt = Prompt(prompt.problem, "é", tuple(tokenizer.encode("é")))
     written = ""
     for seed in range(8):  # at temperature 3 the bytes come up nearly evenly
@@ -282,24 +282,24 @@ def test_the_last_position_of_the_context_can_be_used(loop):
 
 
 def test_completions_carry_the_version_of_their_weights(loop):
-    decoder, prompt = tiny_decoder(std=0.25, **WIDTH), ask(3, 7, 25, target=82)
-    engine = NativeEngine(decoder, TOKENIZER, "float32", loop=loop)
-    before, still, after = before_still_and_after(engine, decoder, prompt)
+    policy, prompt = tiny_decoder(std=0.25, **WIDTH), ask(3, 7, 25, target=82)
+    engine = NativeEngine(policy, TOKENIZER, "float32", loop=loop)
+    before, still, after = before_still_and_after(engine, policy, prompt)
     assert (before.version, still.version, after.version) == (0, 0, 7)
     assert before == still and after.tokens != before.tokens
     torch.testing.assert_close(
-        torch.tensor(after.logprobs), forced(decoder, after), rtol=1e-5, atol=1e-5
+        torch.tensor(after.logprobs), forced(policy, after), rtol=1e-5, atol=1e-5
     )
 
 
 @pytest.mark.parametrize(
     "loop", ["torch", "graphs", pytest.param("compiled", marks=[needs_compiler, needs_bf16])]
 )
-def test_bf16_writes_whole_completions_near_float32(decoder, prompts, loop):
-    engine = NativeEngine(decoder, TOKENIZER, "bfloat16", loop=loop)
+def test_bf16_writes_whole_completions_near_float32(policy, prompts, loop):
+    engine = NativeEngine(policy, TOKENIZER, "bfloat16", loop=loop)
     gaps = []
     for completion in flat(engine.generate(prompts[:4], SAMPLING)):
-        gaps += (torch.tensor(completion.logprobs) - forced(decoder, completion)).abs().tolist()
+        gaps += (torch.tensor(completion.logprobs) - forced(policy, completion)).abs().tolist()
     assert np.mean(gaps) < 0.1
 
 

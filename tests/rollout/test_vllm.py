@@ -34,34 +34,34 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def decoder():
+def policy():
     return tiny_decoder()
 
 
 @pytest.fixture
-def engine(decoder, folder) -> VllmEngine:
-    return VllmEngine(decoder, TOKENIZER, folder, ROLLOUT)
+def engine(policy, folder) -> VllmEngine:
+    return VllmEngine(policy, TOKENIZER, folder, ROLLOUT)
 
 
 @torch.no_grad()
-def move(decoder) -> None:
+def move(policy) -> None:
     """Weights that no engine may mistake for those before."""
     generator = torch.Generator().manual_seed(3)
-    for parameter in decoder.parameters():
+    for parameter in policy.parameters():
         parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
 
 
 # -- the order ------------------------------------------------------------------------------
 
 
-def test_the_tape_of_a_start_two_rollouts_and_a_new_version(engine, decoder):
+def test_the_tape_of_a_start_two_rollouts_and_a_new_version(engine, policy):
     prompts = some_prompts(2)
     engine.generate(prompts, SAMPLING)
     again = ["wake weights", *STEP[2:]]
     assert engine.llm.tape == ["sleep 1", "wake weights", *STEP]
     engine.generate(prompts, SAMPLING)  # an evaluation: the same version, nothing is pushed
     assert engine.llm.tape[-4:] == again
-    engine.load(decoder, 1)
+    engine.load(policy, 1)
     engine.generate(prompts, SAMPLING)
     assert engine.llm.tape[-6:] == ["wake weights", *STEP]
     assert not engine.llm.awake, "it keeps memory that training needs"
@@ -121,25 +121,25 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_wrong_order_is_caught(engine, decoder, name):
+def test_each_wrong_order_is_caught(engine, policy, name):
     fault, words = FAULTS[name]
     prompts = some_prompts(2)
     engine.generate(prompts, SAMPLING)
     engine.llm = Between(engine.llm, fault)
     with pytest.raises((OutOfOrder, ConfigError), match=words):
-        move(decoder)
-        engine.load(decoder, 1)
+        move(policy)
+        engine.load(policy, 1)
         engine.generate(prompts, SAMPLING)
         engine.generate(prompts, SAMPLING)
     # Without the fault, the same calls pass.
 
 
-def test_the_same_calls_without_a_fault_pass(engine, decoder):
+def test_the_same_calls_without_a_fault_pass(engine, policy):
     prompts = some_prompts(2)
     engine.generate(prompts, SAMPLING)
     engine.llm = Between(engine.llm, lambda call, name, args, kwargs: call(*args, **kwargs))
-    move(decoder)
-    engine.load(decoder, 1)
+    move(policy)
+    engine.load(policy, 1)
     first, second = (engine.generate(prompts, SAMPLING) for _ in range(2))
     assert first == second and first[0][0].version == 1
 
@@ -156,20 +156,20 @@ def test_it_sleeps_even_when_generating_fails(engine):
     assert not llm.awake
 
 
-def test_a_weight_that_is_not_pushed_is_missed(engine, decoder):
-    kept = dict(list(decoder.weights().items())[:-1])
-    decoder.weights = lambda: kept
+def test_a_weight_that_is_not_pushed_is_missed(engine, policy):
+    kept = dict(list(policy.weights().items())[:-1])
+    policy.weights = lambda: kept
     with pytest.raises(ModelError, match="1 weights that ours lacks, such as model.norm.weight"):
-        engine.load(decoder, 1)
+        engine.load(policy, 1)
 
 
 # -- what comes out -------------------------------------------------------------------------
 
 
-def test_completions_are_those_of_our_own_engine(engine, decoder):
+def test_completions_are_those_of_our_own_engine(engine, policy):
     """The fake draws with our random streams, so that every token can be held to ours."""
     prompts = some_prompts(6)
-    native = NativeEngine(decoder, TOKENIZER, "float32", loop="torch")
+    native = NativeEngine(policy, TOKENIZER, "float32", loop="torch")
     for sampling in (SAMPLING, Sampling(20, 1, 0.0), Sampling(20, 2, 1.0, seed=9)):
         found, wanted = (one.generate(prompts, sampling) for one in (engine, native))
         ends = set()
@@ -185,26 +185,26 @@ def test_completions_are_those_of_our_own_engine(engine, decoder):
     assert engine.generate([], SAMPLING) == []
 
 
-def test_vllm_gets_what_the_recipe_says(decoder, folder):
+def test_vllm_gets_what_the_recipe_says(policy, folder):
     rollout = RolloutSection(engine="vllm", max_new_tokens=20, memory_share=0.3, max_rows=7)
-    given = VllmEngine(decoder, TOKENIZER, folder, rollout).llm.given
+    given = VllmEngine(policy, TOKENIZER, folder, rollout).llm.given
     assert (given["gpu_memory_utilization"], given["max_num_seqs"]) == (0.3, 7)
     assert (given["dtype"], given["logprobs_mode"]) == ("bfloat16", "processed_logprobs")
     assert given["max_model_len"] == 160
 
 
 def test_an_adapter_is_pushed_inside_the_weights(folder):
-    decoder = tiny_decoder()
-    add_lora(decoder, 4, 8.0, seed=1)
-    for layer in decoder.model.layers:
+    policy = tiny_decoder()
+    add_lora(policy, 4, 8.0, seed=1)
+    for layer in policy.model.layers:
         for part in layer.lora.B.values():
             torch.nn.init.normal_(part, std=0.3)
-    engine = VllmEngine(decoder, TOKENIZER, folder, ROLLOUT)
+    engine = VllmEngine(policy, TOKENIZER, folder, ROLLOUT)
     prompts = some_prompts(2)
-    native = NativeEngine(decoder, TOKENIZER, "float32", loop="torch")
+    native = NativeEngine(policy, TOKENIZER, "float32", loop="torch")
     found, wanted = (one.generate(prompts, SAMPLING) for one in (engine, native))
     assert [[c.tokens for c in g] for g in found] == [[c.tokens for c in g] for g in wanted]
-    pushed, base = dict(merged_weights(decoder)), decoder.weights()
+    pushed, base = dict(merged_weights(policy)), policy.weights()
     moved = {name for name in base if not torch.equal(base[name], pushed[name])}
     assert moved == {name for name in base if "_proj.weight" in name}
 
@@ -218,12 +218,12 @@ def test_log_probs_of_another_temperature_are_refused(engine):
         engine.generate(some_prompts(4), SAMPLING)
 
 
-def test_the_canary_looks_at_every_version_once(engine, decoder):
+def test_the_canary_looks_at_every_version_once(engine, policy):
     looks = []
     compare = engine.compare
     engine.compare = lambda *given: (looks.append(engine.version), compare(*given))
     for version in (0, 1, 2):
-        engine.load(decoder, version)
+        engine.load(policy, version)
         for _ in range(2):
             engine.generate(some_prompts(1), SAMPLING)
     assert looks == [0, 1, 2]
@@ -241,15 +241,15 @@ def test_an_end_that_is_no_end_is_refused(engine):
         engine.generate(some_prompts(1), SAMPLING)
 
 
-def test_without_vllm_the_line_that_installs_it_is_told(decoder, folder, monkeypatch):
+def test_without_vllm_the_line_that_installs_it_is_told(policy, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtra, match=r"pip install 'aha\[vllm\]'"):
-        VllmEngine(decoder, TOKENIZER, folder, ROLLOUT)
+        VllmEngine(policy, TOKENIZER, folder, ROLLOUT)
 
 
-def test_a_folder_with_an_adapter_alone_is_refused(decoder, tmp_path):
+def test_a_folder_with_an_adapter_alone_is_refused(policy, tmp_path):
     with pytest.raises(ModelError, match="adapter.*aha export"):
-        VllmEngine(decoder, TOKENIZER, tmp_path, ROLLOUT)
+        VllmEngine(policy, TOKENIZER, tmp_path, ROLLOUT)
 
 
 def test_its_tokens_are_corrected_unless_a_ratio_does_it():

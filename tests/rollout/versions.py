@@ -5,15 +5,15 @@ import torch
 from aha.rollout.engine import Sampling
 
 
-def before_still_and_after(engine, decoder, prompt) -> tuple:
+def before_still_and_after(engine, policy, prompt) -> tuple:
     """Three completions of one seed: by the first weights; when they have moved and the engine was
     not told; and when it was, as version 7."""
     sampling = Sampling(20, seed=1)
     ((before,),) = engine.generate([prompt], sampling)
     with torch.no_grad():
-        for parameter in decoder.parameters():
+        for parameter in policy.parameters():
             parameter.mul_(0.5)
     ((still,),) = engine.generate([prompt], sampling)
-    engine.load(decoder, 7)
+    engine.load(policy, 7)
     ((after,),) = engine.generate([prompt], sampling)
     return before, still, after

@@ -30,9 +30,9 @@ def make(aggregation: str, control: str) -> RLTrainer:
         "optim": {"dtype": "float32"},
         "algo": {"loss": "ppo_clip", "aggregation": aggregation, "entropy_control": control},
     }
-    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32")
-    return RLTrainer(decoder, TOKENIZER, StartsWith("0123456789"), engine, cfg)
+    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32")
+    return RLTrainer(policy, TOKENIZER, StartsWith("0123456789"), engine, cfg)
 
 
 def rows_of(trainer: RLTrainer) -> list[tuple]:
@@ -49,7 +49,7 @@ def gradient(trainer: RLTrainer, rows: list[tuple], totals) -> torch.Tensor:
     trainer.optimizer.clear()
     for part in pack_parts(rows, TOKENIZER.pad_id, PART_TOKENS):
         trainer.backward(part, totals)
-    return torch.cat([p.grad.flatten() for p in trainer.decoder.parameters()])
+    return torch.cat([p.grad.flatten() for p in trainer.policy.parameters()])
 
 
 def main(rank: int, folder: Path) -> None:

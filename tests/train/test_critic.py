@@ -27,10 +27,10 @@ def config(**sections) -> RunConfig:
     return RunConfig.model_validate(raw)
 
 
-def make(cfg: RunConfig | None = None, task=None, decoder=None) -> RLTrainer:
-    cfg, decoder = cfg or config(), decoder or tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
-    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+def make(cfg: RunConfig | None = None, task=None, policy=None) -> RLTrainer:
+    cfg, policy = cfg or config(), policy or tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
+    return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
@@ -58,8 +58,8 @@ def speak(trainer: RLTrainer) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
-    decoder = tiny_decoder(tie_word_embeddings=tied)
-    model = ValueModel(decoder)
+    policy = tiny_decoder(tie_word_embeddings=tied)
+    model = ValueModel(policy)
     generator = torch.Generator().manual_seed(1)
     tokens_BT = torch.randint(3, 60, (2, 9), generator=generator)
     assert torch.equal(model(tokens_BT, 4, torch.float32), torch.zeros(2, 5))
@@ -71,19 +71,19 @@ def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
     gaps_BT = (model(changed_BT, 4, torch.float32) - values_BT).abs()
     assert gaps_BT[:, :3].max() == 0 and gaps_BT[:, 3:].min() > 1e-6
     # One position: the final norm, its weight, the head.
-    hidden_BTC = decoder.hidden(tokens_BT)[:, 3] * decoder.model.norm.weight
+    hidden_BTC = policy.hidden(tokens_BT)[:, 3] * policy.model.norm.weight
     by_hand = (hidden_BTC * model.head.weight[0]).sum(-1)
     torch.testing.assert_close(values_BT[:, 0], by_hand, rtol=1e-4, atol=1e-5)
 
 
 def test_the_critic_is_a_model_of_its_own():
     trainer = make()
-    ours = {id(parameter) for parameter in trainer.decoder.parameters()}
+    ours = {id(parameter) for parameter in trainer.policy.parameters()}
     assert not ours & {id(parameter) for parameter in trainer.critic.model.parameters()}
-    before = weights(trainer.decoder)
+    before = weights(trainer.policy)
     graded = rollout(trainer)
     trainer.critic.update(graded, judge(trainer, graded), 1e-2)
-    assert torch.equal(weights(trainer.decoder), before)
+    assert torch.equal(weights(trainer.policy), before)
 
 
 # -- what it says ---------------------------------------------------------------------------
@@ -109,9 +109,9 @@ def test_without_knowledge_each_token_gets_the_whole_reward():
 def test_the_kl_is_paid_at_each_token_and_seen_by_those_before_it():
     trainer = make(config(algo={"kl": "reward", "kl_coef": 0.5}))
     with torch.no_grad():
-        for parameter in trainer.decoder.parameters():
+        for parameter in trainer.policy.parameters():
             parameter.mul_(0.97)
-    trainer.engine.load(trainer.decoder, 0)
+    trainer.engine.load(trainer.policy, 0)
     graded = rollout(trainer)
     judged = judge(trainer, graded)
     group = graded[max(range(24), key=lambda p: len(graded[p][0].completion.tokens))]
@@ -119,7 +119,7 @@ def test_the_kl_is_paid_at_each_token_and_seen_by_those_before_it():
     one = group[0]
     prompt, own = one.completion.prompt.tokens, one.completion.tokens
     tokens_BT = torch.tensor([prompt + own])
-    ref = trainer.reference.decoder.token_logprobs(tokens_BT, len(prompt))[0]
+    ref = trainer.reference.policy.token_logprobs(tokens_BT, len(prompt))[0]
     prices = 0.5 * (torch.tensor(one.completion.logprobs) - ref)
     assert prices.abs().max() > 0.01
     wanted = torch.tensor([one.reward - prices[t:].sum() for t in range(len(own))])
@@ -185,15 +185,15 @@ def test_the_critic_learns_what_the_policy_gets():
 
 def test_in_the_warm_up_only_the_critic_learns():
     trainer = make(config(critic={"warmup": 2}))
-    policy, critic = weights(trainer.decoder), weights(trainer.critic.model)
+    policy, critic = weights(trainer.policy), weights(trainer.critic.model)
     for version in (1, 2):
         report = trainer.step(trainer.problems())
         assert report.version == trainer.engine.version == version
-        assert torch.equal(weights(trainer.decoder), policy)
+        assert torch.equal(weights(trainer.policy), policy)
         assert not torch.equal(weights(trainer.critic.model), critic)
         assert "loss" not in report.numbers and report.numbers["value_grad_norm"] > 0
     report = trainer.step(trainer.problems())
-    assert not torch.equal(weights(trainer.decoder), policy)
+    assert not torch.equal(weights(trainer.policy), policy)
     assert report.numbers["grad_norm"] > 0
 
 
@@ -233,16 +233,16 @@ def test_state_restores_the_very_next_step(tmp_path):
     for _ in range(3):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
-    decoder = Decoder(tiny_config())
-    decoder.load_state_dict({k: v.clone() for k, v in trainer.decoder.state_dict().items()})
-    again = make(cfg, decoder=decoder)
+    policy = Decoder(tiny_config())
+    policy.load_state_dict({k: v.clone() for k, v in trainer.policy.state_dict().items()})
+    again = make(cfg, policy=policy)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert again.tokens == trainer.tokens > 0
     for _ in range(2):
         ours, theirs = (one.step(one.problems()) for one in (trainer, again))
         assert ours.groups == theirs.groups and ours.numbers == theirs.numbers
     assert torch.equal(weights(trainer.critic.model), weights(again.critic.model))
-    assert torch.equal(weights(trainer.decoder), weights(again.decoder))
+    assert torch.equal(weights(trainer.policy), weights(again.policy))
 
 
 def test_forgetting_the_critic_would_be_noticed():
@@ -251,14 +251,18 @@ def test_forgetting_the_critic_would_be_noticed():
     speak(other)
     for one in (trainer, other):
         one.step(one.problems())
-    assert not torch.equal(weights(trainer.decoder), weights(other.decoder))
+    assert not torch.equal(weights(trainer.policy), weights(other.policy))
 
 
 def test_the_report_tells_what_each_token_got():
     trainer = make(config(critic={"warmup": 1}))
     report = trainer.step(trainer.problems())
-    assert [len(group) for group in report.credits] == [len(group) for group in report.groups]
-    for group, credits, means in zip(report.groups, report.credits, report.advantages, strict=True):
+    assert [len(group) for group in report.token_advantages] == [
+        len(group) for group in report.groups
+    ]
+    for group, credits, means in zip(
+        report.groups, report.token_advantages, report.advantages, strict=True
+    ):
         for one, credit, mean in zip(group, credits, means, strict=True):
             assert len(credit) == len(one.completion.tokens)
             assert sum(credit) / len(credit) == pytest.approx(mean, abs=1e-5)

@@ -107,16 +107,16 @@ def test_a_pool_comes_back_from_its_rates():
 # -- in training ----------------------------------------------------------------------------
 
 
-def make(task=None, decoder=None, **algo) -> RLTrainer:
+def make(task=None, policy=None, **algo) -> RLTrainer:
     raw = {
         "steps": 30,
         "rollout": {"prompts": 4, "group_size": 8, "max_new_tokens": 6, "dtype": "float32"},
         "optim": {"lr": 3e-3, "warmup": 0, "dtype": "float32"},
         "algo": {"curriculum": "no_positive", "pool": 6} | algo,
     }
-    cfg, decoder = RunConfig.model_validate(raw), decoder or tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32")
-    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+    cfg, policy = RunConfig.model_validate(raw), policy or tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32")
+    return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
 class Right(StartsWith):
@@ -168,9 +168,9 @@ def test_the_next_step_of_a_resumed_run_is_the_same_to_the_last_bit(curriculum, 
     for _ in range(3):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
-    decoder = Decoder(tiny_config())
-    decoder.load_state_dict(trainer.decoder.state_dict())
-    again = make(decoder=decoder, curriculum=curriculum)
+    policy = Decoder(tiny_config())
+    policy.load_state_dict(trainer.policy.state_dict())
+    again = make(policy=policy, curriculum=curriculum)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for _ in range(3):
         ours, theirs = (one.step(one.problems()) for one in (trainer, again))

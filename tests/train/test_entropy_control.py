@@ -37,9 +37,9 @@ def make(task=None, size=4096, lr=1e-3, rollout=None, **algo) -> RLTrainer:
         },
         "algo": algo,
     }
-    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32")
-    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32")
+    return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
 def control(name: str, **more) -> RLTrainer:
@@ -51,7 +51,7 @@ def rollout(trainer: RLTrainer):
     graded, _ = trainer.rollout(trainer.problems(), Clock())
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for parameter in trainer.decoder.parameters():
+        for parameter in trainer.policy.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
     return graded, trainer.credit(graded)
 
@@ -65,7 +65,7 @@ def gradient(trainer: RLTrainer, parts: list[list[tuple]], totals) -> torch.Tens
     trainer.optimizer.clear()
     for part in parts:
         trainer.backward(pack(part, TOKENIZER.pad_id), totals)
-    return torch.cat([p.grad.flatten() for p in trainer.decoder.parameters()])
+    return torch.cat([p.grad.flatten() for p in trainer.policy.parameters()])
 
 
 def ended(one: Graded, finish: str) -> Graded:
@@ -118,7 +118,7 @@ def test_the_size_of_the_parts_does_not_change_an_update(name):
         grads = []
         trainer.optimizer.adam.register_step_pre_hook(
             lambda *unused, trainer=trainer, grads=grads: grads.extend(
-                p.grad.flatten().clone() for p in trainer.decoder.parameters()
+                p.grad.flatten().clone() for p in trainer.policy.parameters()
             )
         )
         trainer.update(graded, advantages_PG, None, 1)
@@ -161,7 +161,7 @@ def test_a_choice_of_all_is_no_choice(name):
     advantages_PG = plain.credit(graded) * (1.0 if name == "top_entropy" else 1e-3)
     for trainer in (one, plain):
         trainer.update(graded, advantages_PG)
-    for ours, theirs in zip(one.decoder.parameters(), plain.decoder.parameters(), strict=True):
+    for ours, theirs in zip(one.policy.parameters(), plain.policy.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -251,9 +251,9 @@ def test_the_following_bonus_by_hand_and_resumed():
 def test_the_following_bonus_raises_the_entropy():
     """Rewards say nothing: what moves the policy is the bonus alone, from the second step on."""
     trainer = make(StartsWith("", right=1), entropy_control="adaptive", entropy_limit=99.0)
-    before = [p.clone() for p in trainer.decoder.parameters()]
+    before = [p.clone() for p in trainer.policy.parameters()]
     first = trainer.step(trainer.problems())
-    assert all(torch.equal(a, b) for a, b in zip(before, trainer.decoder.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters(), strict=True))
     *_, last = (trainer.step(trainer.problems()) for _ in range(5))
 
     def entropy(report) -> float:

@@ -65,7 +65,7 @@ def stop_after(step: int):
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder).decoder.state_dict()
+    return load_model(folder).policy.state_dict()
 
 
 def same_weights(one: Path, other: Path) -> bool:

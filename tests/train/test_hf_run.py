@@ -21,18 +21,18 @@ from .test_rl import config as step_config
 
 
 def make(**sections) -> RLTrainer:
-    decoder = HfDecoder(stranger("gpt2"))
-    engine = open_engine(decoder, TOKENIZER, "float32")
-    return RLTrainer(decoder, TOKENIZER, StartsWith(DIGITS), engine, step_config(**sections))
+    policy = HfDecoder(stranger("gpt2"))
+    engine = open_engine(policy, TOKENIZER, "float32")
+    return RLTrainer(policy, TOKENIZER, StartsWith(DIGITS), engine, step_config(**sections))
 
 
 def test_steps_make_what_is_paid_for_likelier():
     trainer = make(optim={"lr": 3e-3})
-    before = {name: tensor.clone() for name, tensor in trainer.decoder.weights().items()}
+    before = {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
     report = trainer.step(trainer.problems())
     # At version 0 the engine and the trainer are one policy: dropout, padding or a cast would show.
     assert report.numbers["mismatch"] < 1e-4 and report.numbers["grad_norm"] > 0
-    moved = trainer.decoder.weights()
+    moved = trainer.policy.weights()
     assert all(
         not torch.equal(before[name], moved[name]) for name in before if "attn.bias" not in name
     )
@@ -43,7 +43,7 @@ def test_steps_make_what_is_paid_for_likelier():
     for one, credit in zip(rows, credits.tolist(), strict=True):
         row = torch.tensor([one.completion.prompt.tokens + one.completion.tokens])
         with torch.no_grad():
-            now = trainer.decoder.token_logprobs(row, len(one.completion.prompt.tokens))[0]
+            now = trainer.policy.token_logprobs(row, len(one.completion.prompt.tokens))[0]
         gains.append(credit * float((now - torch.tensor(one.completion.logprobs)).sum()))
     assert sum(gains) > 0
     rewards = [
@@ -55,9 +55,9 @@ def test_steps_make_what_is_paid_for_likelier():
 
 def test_with_no_rate_nothing_moves():
     trainer = make(optim={"lr": 0.0})
-    before = {name: tensor.clone() for name, tensor in trainer.decoder.weights().items()}
+    before = {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
     trainer.step(trainer.problems())
-    assert all(torch.equal(before[name], t) for name, t in trainer.decoder.weights().items())
+    assert all(torch.equal(before[name], t) for name, t in trainer.policy.weights().items())
 
 
 def test_a_run_resumes_bit_for_bit_and_its_model_can_be_evaluated(tmp_path, monkeypatch, capsys):

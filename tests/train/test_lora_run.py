@@ -42,8 +42,8 @@ def test_only_the_adapter_is_kept_and_it_names_its_base(straight, base):
         assert not (folder / "model.safetensors").exists()
         told = json.loads((folder / "adapter_config.json").read_text())
         assert told["base_model_name_or_path"] == str(base) and told["lora_alpha"] == 8.0
-    trained = load_model(resolve_model(str(straight.run.path))).decoder.weights()
-    began = load_model(base).decoder.weights()
+    trained = load_model(resolve_model(str(straight.run.path))).policy.weights()
+    began = load_model(base).policy.weights()
     moved = {name for name in began if not torch.equal(trained[name], began[name])}
     assert moved == {name for name in began if "_proj.weight" in name}
 
@@ -67,9 +67,9 @@ def test_a_run_with_adapters_and_a_reference_resumes_bit_for_bit(base, tmp_path,
 
 def test_frozen_weights_take_the_type_of_the_arithmetic(base):
     for name in ("float32", "bfloat16"):
-        decoder = open_policy(with_lora(base, name)).decoder
-        assert decoder.head_weight.dtype == getattr(torch, name)
-        assert all(parameter.dtype == torch.float32 for parameter in decoder.trainable())
+        policy = open_policy(with_lora(base, name)).policy
+        assert policy.head_weight.dtype == getattr(torch, name)
+        assert all(parameter.dtype == torch.float32 for parameter in policy.trainable())
 
 
 def test_strength_without_a_rank_is_refused():

@@ -32,7 +32,7 @@ def with_memory(monkeypatch, free: float) -> None:
 def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path):
     folder = tmp_path / "base"
     found = shape_in(folder)
-    assert isinstance(found, Shape) and found == shape_of(load_model(folder).decoder.config)
+    assert isinstance(found, Shape) and found == shape_of(load_model(folder).policy.config)
     assert shape_in(tmp_path) is None
 
 

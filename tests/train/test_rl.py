@@ -33,14 +33,14 @@ def config(**sections) -> RunConfig:
     return RunConfig.model_validate(raw)
 
 
-def make(cfg: RunConfig, task=None, decoder=None) -> RLTrainer:
-    decoder = decoder or tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, cfg.rollout.dtype, cfg.rollout.max_rows)
-    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+def make(cfg: RunConfig, task=None, policy=None) -> RLTrainer:
+    policy = policy or tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, cfg.rollout.dtype, cfg.rollout.max_rows)
+    return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
 def weights(trainer: RLTrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.decoder.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in trainer.policy.state_dict().items()}
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -96,7 +96,7 @@ class TapedEngine:
         text = "ab"[g % 2]
         return Completion(prompt, (*TOKENIZER.encode(text), 0), (-1.0, -2.0), text, "stop")
 
-    def load(self, decoder: Decoder, version: int) -> None:
+    def load(self, policy: Decoder, version: int) -> None:
         self.tape.append(f"load {version}")
 
     def release(self) -> None:
@@ -114,12 +114,12 @@ class TapedDecoder(Decoder):
 def test_the_tape_of_one_step():
     """Two prompts of two completions, one row to a part: the whole way in its order."""
     tape = Tape()
-    decoder = TapedDecoder(tiny_config()).initialise(torch.Generator().manual_seed(0))
-    decoder.tape = tape
-    weight = decoder.model.norm.weight
+    policy = TapedDecoder(tiny_config()).initialise(torch.Generator().manual_seed(0))
+    policy.tape = tape
+    weight = policy.model.norm.weight
     weight.register_post_accumulate_grad_hook(lambda unused: tape.append("backward"))
     cfg = config(rollout={"prompts": 2, "group_size": 2}, optim={"micro_batch_tokens": 1})
-    trainer = RLTrainer(decoder, TapedTokenizer(tape), TapedTask(tape), TapedEngine(tape), cfg)
+    trainer = RLTrainer(policy, TapedTokenizer(tape), TapedTask(tape), TapedEngine(tape), cfg)
     trainer.optimizer.adam.register_step_pre_hook(lambda *unused: tape.append("optimiser"))
     report = trainer.step(trainer.problems())
     assert tape == [
@@ -193,7 +193,7 @@ def test_a_step_makes_what_was_right_likelier(aggregation):
             row = torch.tensor([one.completion.prompt.tokens + one.completion.tokens])
             start = len(one.completion.prompt.tokens)
             with torch.no_grad():
-                now = trainer.decoder.token_logprobs(row, start).sum().item()
+                now = trainer.policy.token_logprobs(row, start).sum().item()
             gains[credit > 0] += credit * (now - sum(one.completion.logprobs))
     assert gains[True] + gains[False] > 0
 
@@ -247,7 +247,7 @@ def test_the_size_of_the_parts_does_not_change_the_gradient(aggregation, loss):
         totals = totals_of(rows, 12)
         parts = pack_parts(rows, TOKENIZER.pad_id, size)
         losses.append(sum(trainer.backward(part, totals)[0].item() for part in parts))
-        gradients.append([p.grad.clone() for p in trainer.decoder.parameters()])
+        gradients.append([p.grad.clone() for p in trainer.policy.parameters()])
     assert losses[1:] == pytest.approx(losses[:1] * 2, abs=1e-5)
     for other in gradients[1:]:
         for ours, theirs in zip(gradients[0], other, strict=True):
@@ -366,9 +366,9 @@ def test_state_restores_the_very_next_step(tmp_path):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
     saved = weights(trainer)
-    decoder = Decoder(tiny_config())
-    decoder.load_state_dict(saved)
-    again = make(config(), decoder=decoder)
+    policy = Decoder(tiny_config())
+    policy.load_state_dict(saved)
+    again = make(config(), policy=policy)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert again.version == again.engine.version == 3
     for _ in range(2):

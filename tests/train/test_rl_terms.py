@@ -27,13 +27,13 @@ def make(task=None, prompts=4, lr=1e-3, **algo) -> RLTrainer:
         "optim": {"lr": lr, "warmup": 0, "final_lr": 1.0, "dtype": "float32"},
         "algo": algo,
     }
-    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
-    return RLTrainer(decoder, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
+    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
+    return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
-def weights(decoder: Decoder) -> torch.Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in decoder.parameters()])
+def weights(policy: Decoder) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in policy.parameters()])
 
 
 def step(trainer: RLTrainer):
@@ -48,15 +48,15 @@ def test_at_version_0_the_reference_is_the_policy(where):
     """Ratio 1 and KL 0, so that the first step is the one without KL (in the reward), and the
     reference stays where it is while the policy goes."""
     trainer, plain = make(kl=where, kl_coef=0.1), make()
-    before = weights(trainer.reference.decoder)
+    before = weights(trainer.reference.policy)
     report = step(trainer)
     step(plain)
     if where == "loss":
         assert report.numbers["kl"] == pytest.approx(0.0, abs=1e-6)
-    gaps = (weights(trainer.decoder) - weights(plain.decoder)).abs()
+    gaps = (weights(trainer.policy) - weights(plain.policy)).abs()
     assert (gaps > 1e-5).float().mean() < 1e-2
-    assert torch.equal(weights(trainer.reference.decoder), before)
-    assert not torch.equal(weights(trainer.decoder), before)
+    assert torch.equal(weights(trainer.reference.policy), before)
+    assert not torch.equal(weights(trainer.policy), before)
     if where == "loss":
         assert step(trainer).numbers["kl"] > 1e-6
 
@@ -65,7 +65,7 @@ def test_the_way_from_the_reference_is_each_completions_own_however_it_is_read()
     trainer = make(kl="reward", kl_coef=0.1)
     groups = [list(group) for group in step(trainer).groups]
     with torch.no_grad():
-        for parameter in trainer.reference.decoder.parameters():
+        for parameter in trainer.reference.policy.parameters():
             parameter.mul_(0.9)
     pad = TOKENIZER.pad_id
     whole_PG = trainer.reference.distances(groups, pad, 10_000)
@@ -80,22 +80,22 @@ def test_the_reference_is_reset_and_resumed():
     trainer = make(kl="loss", reference_reset=2)
     step(trainer)
     moved = trainer.state_dict()
-    assert not torch.equal(weights(trainer.decoder), weights(trainer.reference.decoder))
+    assert not torch.equal(weights(trainer.policy), weights(trainer.reference.policy))
     again = make(kl="loss", reference_reset=2)
-    again.reference.decoder.model.norm.weight.data.fill_(7.0)
+    again.reference.policy.model.norm.weight.data.fill_(7.0)
     again.load_state_dict(moved)
-    assert torch.equal(weights(again.reference.decoder), weights(trainer.reference.decoder))
+    assert torch.equal(weights(again.reference.policy), weights(trainer.reference.policy))
     step(trainer)
-    assert torch.equal(weights(trainer.decoder), weights(trainer.reference.decoder))
+    assert torch.equal(weights(trainer.policy), weights(trainer.reference.policy))
 
 
 def test_kl_pulls_back_where_rewards_say_nothing():
     """All rewards equal: only the KL moves a policy that has gone away from its reference."""
     trainer = make(StartsWith("", right=1), kl="loss", kl_estimator="k2", kl_coef=1.0, lr=1e-4)
     with torch.no_grad():
-        for parameter in trainer.decoder.parameters():
+        for parameter in trainer.policy.parameters():
             parameter.mul_(0.97)
-    trainer.engine.load(trainer.decoder, 0)
+    trainer.engine.load(trainer.policy, 0)
     first, *_, last = [step(trainer).numbers["kl"] for _ in range(4)]
     assert 0 < last < first
 
@@ -113,7 +113,7 @@ def test_the_bonus_raises_the_entropy_where_rewards_say_nothing():
 def test_a_correction_is_idle_where_engine_and_trainer_agree(name):
     corrected, plain = make(correction=name), make()
     step(corrected), step(plain)
-    gaps = (weights(corrected.decoder) - weights(plain.decoder)).abs()
+    gaps = (weights(corrected.policy) - weights(plain.policy)).abs()
     assert (gaps > 1e-5).float().mean() < 1e-2
 
 
@@ -149,10 +149,10 @@ def test_masked_and_flat_rows_leave_the_denominator(settings):
 
 def test_a_step_in_which_nothing_counts_moves_nothing():
     trainer = make(StartsWith("", right=1), zero_variance="drop")
-    before = weights(trainer.decoder)
+    before = weights(trainer.policy)
     report = step(trainer)
     assert report.version == 1 and report.numbers["loss"] == 0.0
-    assert torch.equal(weights(trainer.decoder), before)
+    assert torch.equal(weights(trainer.policy), before)
 
 
 def test_resampling_asks_other_problems_until_enough_groups_teach():
@@ -179,10 +179,10 @@ def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
     raw["optim"] |= {"dtype": "float32"}
     raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
     raw["critic"]["warmup"] = min(1, raw["critic"]["warmup"])  # else no step of two is the policy's
-    cfg, decoder = RunConfig.model_validate(raw), tiny_decoder()
-    engine = NativeEngine(decoder, TOKENIZER, "float32", cfg.rollout.max_rows)
-    trainer = RLTrainer(decoder, TOKENIZER, StartsWith(DIGITS), engine, cfg)
-    before = weights(decoder)
+    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
+    trainer = RLTrainer(policy, TOKENIZER, StartsWith(DIGITS), engine, cfg)
+    before = weights(policy)
     reports = [step(trainer) for _ in range(2)]
-    assert reports[-1].version == 2 and not torch.equal(weights(decoder), before)
+    assert reports[-1].version == 2 and not torch.equal(weights(policy), before)
     assert all(math.isfinite(value) for value in reports[-1].numbers.values())

@@ -92,7 +92,7 @@ def test_what_a_critic_said_of_each_token_is_written():
         tuple(tuple(0.1 * t for t in range(len(one.completion.tokens))) for one in group)
         for group in told.groups
     )
-    rows = list(completion_rows(replace(told, credits=credits), TOKENIZER, 1))
+    rows = list(completion_rows(replace(told, token_advantages=credits), TOKENIZER, 1))
     assert rows[2]["advantages"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert "advantages" not in rows[0]
 

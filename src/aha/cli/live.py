@@ -138,7 +138,7 @@ def start(
     screen = Screen(cfg)
     experiment = Experiment.start(cfg, path, screen.listener(), calibration, budget)
     screen.cfg = cfg = experiment.cfg
-    model = experiment.trainer.decoder
+    model = experiment.trainer.policy
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
         f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"

@@ -45,7 +45,7 @@ def evaluate_model(
     sampling = Sampling(
         asked["max_new_tokens"], asked["group_size"], asked["temperature"], asked["seed"]
     )
-    report = evaluate(open_engine(model.decoder, model.tokenizer), task, prompts, sampling)
+    report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
     if task_name == "countdown":
         settings = {"numbers": task.numbers, "data": None} | settings
     numbers = {"model": name, "task": task_name, **settings, **asked, **report.numbers}
@@ -95,10 +95,10 @@ def ask_model(
     model = load_model(resolve_model(name))
     prompt = prompt_of(task, problem, model.tokenizer)
     print(prompt.text, end="", flush=True)
-    room = model.decoder.config.max_position_embeddings - len(prompt.tokens)
+    room = model.policy.config.max_position_embeddings - len(prompt.tokens)
     sampling = Sampling(min(max_new_tokens, room), 1, temperature, seed)
     pieces = []
-    for piece in open_engine(model.decoder, model.tokenizer).stream(prompt, sampling):
+    for piece in open_engine(model.policy, model.tokenizer).stream(prompt, sampling):
         pieces.append(piece)
         print(piece, end="", flush=True)
     graded = task.grade(prompt.problem, "".join(pieces))

@@ -80,7 +80,7 @@ class StepReport:
     """What one RL step did, for the watchers. The step itself logs and saves nothing.
 
     `groups` has the graded completions by prompt, `advantages` one number for each of them;
-    `credits` has one for each of their tokens where a critic judged tokens, else nothing.
+    `token_advantages` has one for each of their tokens where a critic judged tokens, else nothing.
     `numbers` are scalars (loss, gradient norm, entropy ...), `seconds` the wall time by phase.
     """
 
@@ -89,4 +89,4 @@ class StepReport:
     advantages: tuple[tuple[float, ...], ...]
     numbers: Mapping[str, float]
     seconds: Mapping[str, float]
-    credits: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    token_advantages: tuple[tuple[tuple[float, ...], ...], ...] = ()

@@ -82,15 +82,15 @@ def try_out(trainer: RLTrainer) -> Trial:
     assert trainer.version == 0, "a trial begins at version 0"
     problems = trainer.problems()
     steady = draws_the_same(trainer, problems)
-    base = copy.deepcopy(trainer.decoder)
+    base = copy.deepcopy(trainer.policy)
     idle = idle_step(trainer, problems)
-    trainer.decoder.load_state_dict(base.state_dict())
-    trainer.engine.load(trainer.decoder, 0)
+    trainer.policy.load_state_dict(base.state_dict())
+    trainer.engine.load(trainer.policy, 0)
     reference = copy.deepcopy(trainer.reference)
     report = trainer.step(problems)
     rows, parts = packed(report.groups, report.advantages, trainer)
     first = [read(base, part, trainer) for part in parts]
-    moved = compared(base, trainer.decoder)
+    moved = compared(base, trainer.policy)
     return Trial(
         cfg=trainer.cfg,
         task=trainer.task.name,
@@ -106,7 +106,7 @@ def try_out(trainer: RLTrainer) -> Trial:
         reference=reference and gap_of([reference.logprobs(part) for part in parts], first, parts),
         moved=moved,
         idle=idle,
-        gain=gain_of(base, trainer.decoder, parts, trainer) if moved.share else None,
+        gain=gain_of(base, trainer.policy, parts, trainer) if moved.share else None,
         republished=republish(trainer, problems),
         steady=steady,
     )
@@ -124,15 +124,15 @@ def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], 
     ]
     size = max(PART_ROWS, 2 * len(groups[0]))
     cut = [pairs[first : first + size] for first in range(0, len(pairs), size)]
-    parts = [pack(rows, trainer.tokenizer.pad_id).to(trainer.decoder.device) for rows in cut]
+    parts = [pack(rows, trainer.tokenizer.pad_id).to(trainer.policy.device) for rows in cut]
     return [[one for one, _ in rows] for rows in cut], parts
 
 
 @torch.no_grad()
-def read(decoder: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
+def read(policy: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
     """[B, T], in the trainer's own type unless another is given."""
     at = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
-    return decoder.token_logprobs(*at, layout=part.layout)
+    return policy.token_logprobs(*at, layout=part.layout)
 
 
 def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> Gap:
@@ -179,10 +179,10 @@ def idle_step(trainer: RLTrainer, problems: list[Problem]) -> Moved:
     """A whole step by a twin with a learning rate of 0, on the same weights."""
     optim = trainer.cfg.optim.model_copy(update={"lr": 0.0})
     cfg = trainer.cfg.model_copy(update={"optim": optim})
-    before = copy.deepcopy(trainer.decoder)
-    kind, parts = type(trainer), (trainer.decoder, trainer.tokenizer, trainer.task)
+    before = copy.deepcopy(trainer.policy)
+    kind, parts = type(trainer), (trainer.policy, trainer.tokenizer, trainer.task)
     kind(*parts, trainer.engine, cfg).step(problems[: max(cfg.algo.updates, PROBED[0])])
-    return compared(before, trainer.decoder)
+    return compared(before, trainer.policy)
 
 
 def gain_of(base: Decoder, now: Decoder, parts: list[Batch], trainer: RLTrainer) -> float | None:
@@ -214,18 +214,18 @@ def draws_the_same(trainer: RLTrainer, problems: list[Problem]) -> bool:
 
 def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[Gap, Gap]:
     """Give the engine very different weights: does it write with them at once (trap T24)?"""
-    decoder, version = trainer.decoder, trainer.version
-    old = copy.deepcopy(decoder)
+    policy, version = trainer.policy, trainer.version
+    old = copy.deepcopy(policy)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in decoder.parameters():
+        for parameter in policy.parameters():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
             parameter += NUDGE * parameter.float().std(correction=0).to(parameter) * noise
-    trainer.engine.load(decoder, version + 1)
+    trainer.engine.load(policy, version + 1)
     groups = [[Graded(0.0, False, "", completion=c) for c in g] for g in probe(trainer, problems)]
     _, parts = packed(groups, [[0.0] * len(group) for group in groups], trainer)
     drawn = [part.old_logprobs_BT for part in parts]
-    found = [gap_of(drawn, [read(d, p, trainer) for p in parts], parts) for d in (decoder, old)]
-    decoder.load_state_dict(old.state_dict())
-    trainer.engine.load(decoder, version)
+    found = [gap_of(drawn, [read(d, p, trainer) for p in parts], parts) for d in (policy, old)]
+    policy.load_state_dict(old.state_dict())
+    trainer.engine.load(policy, version)
     return found[0], found[1]

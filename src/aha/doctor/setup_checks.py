@@ -63,7 +63,7 @@ def settings(start: Start) -> Finding:
 def room(start: Start) -> Finding:
     """The model's positions hold a prompt and its completion."""
     check_room(start.cfg, start.model, start.task)  # raises what is refused, with the fix
-    config, longest = start.model.decoder.config, max(len(p.tokens) for p in start.prompts)
+    config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
     most = longest + start.cfg.rollout.max_new_tokens
     return ok(f"prompt and completion need {most} of {config.max_position_embeddings} positions")
 
@@ -73,21 +73,21 @@ def base_weights(start: Start) -> Finding:
     """One weight that is no number makes every log-prob none."""
     bad = [
         name
-        for name, tensor in start.model.decoder.named_parameters()
+        for name, tensor in start.model.policy.named_parameters()
         if not torch.isfinite(tensor).all()
     ]
     if bad:
         return fail(
             f"weights that are no numbers: {', '.join(bad[:3])}", "another copy of the base"
         )
-    millions = start.model.decoder.num_parameters() / 1e6
+    millions = start.model.policy.num_parameters() / 1e6
     return ok(f"{millions:.2f} M weights, all finite, stored in float32")
 
 
 @checks
 def vocabulary(start: Start) -> Finding:
     """Ids that the model does not have would read beyond its table."""
-    tokenizer, model = start.model.tokenizer, start.model.decoder.config.vocab_size
+    tokenizer, model = start.model.tokenizer, start.model.policy.config.vocab_size
     if tokenizer.vocab_size > model:
         saw = f"the tokenizer has {tokenizer.vocab_size} entries, the model {model}"
         return fail(saw, "the tokenizer and the weights of one and the same model")
@@ -129,7 +129,7 @@ def stop_token(start: Start) -> Finding:
 def pad_token(start: Start) -> Finding:
     """Masks are made from lengths, so the pad token may be the stop token (trap T20)."""
     tokenizer = start.model.tokenizer
-    pad, size = tokenizer.pad_id, start.model.decoder.config.vocab_size
+    pad, size = tokenizer.pad_id, start.model.policy.config.vocab_size
     if not 0 <= pad < size:
         return fail(f"the pad id {pad} is not among the model's {size}", "set pad_token")
     if pad in tokenizer.stop_ids:

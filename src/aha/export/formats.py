@@ -56,9 +56,9 @@ def write(out: Path, model: LoadedModel, folder: Path, form: Form, dtype: torch.
         for file in (ADAPTER, ADAPTER_WEIGHTS):
             shutil.copyfile(folder / file, out / file)
     elif form == "gguf":
-        save_gguf(out / "model.gguf", model.decoder, model.tokenizer, dtype)
+        save_gguf(out / "model.gguf", model.policy, model.tokenizer, dtype)
     else:
-        save_model(out, model.decoder, model.tokenizer, dtype)
+        save_model(out, model.policy, model.tokenizer, dtype)
 
 
 def base_of(folder: Path, run: Path) -> str | None:

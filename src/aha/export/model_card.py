@@ -54,8 +54,8 @@ def front_matter(form: str, base: str | None) -> str:
 
 
 def opening(model: LoadedModel, form: str, base: str | None, config: dict | None) -> str:
-    shape = model.decoder.config
-    size = f"{model.decoder.num_parameters() / 1e6:.2f} million parameters"
+    shape = model.policy.config
+    size = f"{model.policy.num_parameters() / 1e6:.2f} million parameters"
     what = "An adapter (LoRA) for a model" if form == "adapter" else "A model"
     text = f"{what} of {size}, architecture {shape.architecture}"
     if base:

@@ -38,11 +38,11 @@ def completions_in(seconds: float, seconds_for: Callable[[int], float]) -> int:
 def measure_base(cfg: RunConfig, folder: Path, count: int) -> BaseLength:
     """One completion of each of `count` training problems, drawn as the recipe draws."""
     model, rollout = load_model(folder), cfg.rollout
-    model.decoder.to(choose_device(cfg.model.device, model.decoder.num_parameters()))
+    model.policy.to(choose_device(cfg.model.device, model.policy.num_parameters()))
     seed = seed_for(cfg.seed, "base length")
     prompts = held_out(task_of(cfg), model.tokenizer, "train", count, seed)
     how = (rollout.dtype, rollout.max_rows, rollout.loop)
-    engine = open_engine(model.decoder, model.tokenizer, *how)
+    engine = open_engine(model.policy, model.tokenizer, *how)
     sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, seed)
     sizes = [len(one.tokens) for group in engine.generate(prompts, sampling) for one in group]
     return BaseLength(BaseLength.question(cfg), sum(sizes) / len(sizes), len(sizes))

@@ -73,7 +73,7 @@ class Probe(Rates):
             shape = replace(shape, L=shape.L // 2)
         return shape
 
-    def decoder(self, shape: Shape) -> Decoder:
+    def policy(self, shape: Shape) -> Decoder:
         """Of random weights, all logits alike: every word is as probable as another."""
         config = ModelConfig(
             *(shape.V, shape.C, shape.I, shape.L, shape.H, shape.K),
@@ -83,18 +83,18 @@ class Probe(Rates):
             head_dim=shape.D,
         )
         with torch.device("meta"):
-            decoder = Decoder(config)
-        decoder.to_empty(device=self.device)
+            policy = Decoder(config)
+        policy.to_empty(device=self.device)
         generator = torch.Generator(self.device).manual_seed(0)
         with torch.no_grad():
-            for name, parameter in decoder.named_parameters():
+            for name, parameter in policy.named_parameters():
                 norm = name.endswith("norm.weight")
                 parameter.normal_(float(norm), 0.0 if norm else 0.02, generator=generator)
         rank = self.cfg.model.lora_rank
         if rank:
-            decoder.to(self.dtype)
-            add_lora(decoder, rank, 2.0 * rank, 0)
-        return decoder
+            policy.to(self.dtype)
+            add_lora(policy, rank, 2.0 * rank, 0)
+        return policy
 
     # -- generation and training -----------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Probe(Rates):
             some = rows[:count]
             totals = totals_of(some, self.cfg.rollout.max_new_tokens)
             took = self.seconds(lambda some=some, t=totals: trainer.gradient(some, t, micro))
-            trainer.decoder.zero_grad()
+            trainer.policy.zero_grad()
             more = min(len(rows), 4 * count)
             if more == count or took * more / count > min(PIECE_S, self.left(TRAIN_BY)):
                 break
@@ -262,9 +262,9 @@ class Probe(Rates):
         if self.late(RATES_BY):
             self.assumed.append("generation and training")
             return 0.0, [], None
-        decoder, rollout = self.decoder(shape), self.cfg.rollout
-        engine = NativeEngine(decoder, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
-        trainer = RLTrainer(decoder, Stub(1), None, engine, self.cfg)
+        policy, rollout = self.policy(shape), self.cfg.rollout
+        engine = NativeEngine(policy, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
+        trainer = RLTrainer(policy, Stub(1), None, engine, self.cfg)
         few = min(8, int(self.lengths.limit))
         self.write(engine, 1, few)  # builds and warms what is built at first use
         row_s = self.piece(

@@ -87,16 +87,16 @@ class InferenceWeights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, decoder: Decoder, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
+    def of(cls, policy: Decoder, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
         """`share`: what is frozen beside adapters is not copied, if it has this type."""
-        config, body, (cos, sin) = decoder.config, decoder.model, decoder.rope_tables(dtype)
+        config, body, (cos, sin) = policy.config, policy.model, policy.rope_tables(dtype)
         embedding = body.embed_tokens.weight
-        if share and decoder.adapter is not None and embedding.dtype == dtype:
+        if share and policy.adapter is not None and embedding.dtype == dtype:
             layers = [ApartLayer(layer, dtype) for layer in body.layers]
-            return cls(config, embedding, layers, decoder.head_weight, body.norm.weight, cos, sin)
+            return cls(config, embedding, layers, policy.head_weight, body.norm.weight, cos, sin)
         layers = [FusedLayer.of(layer, dtype) for layer in body.layers]
         embedding = embedding.to(dtype, copy=True)
-        return cls(config, embedding, layers, decoder.head(dtype), None, cos, sin)
+        return cls(config, embedding, layers, policy.head(dtype), None, cos, sin)
 
     def logits(self, x):
         """[..., C] after the last layer -> [..., V] in float32."""

@@ -43,23 +43,23 @@ PARTS = {
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
 
 
-def save_gguf(path: Path, decoder: Decoder, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+def save_gguf(path: Path, policy: Decoder, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     """Write the file; matrices in `dtype`, norms and biases in float32 as llama.cpp wants them.
 
     Raises `ModelError` before anything is written where the format cannot say what the model is.
     """
-    ours_alone(decoder, "GGUF", "--form hf")
+    ours_alone(policy, "GGUF", "--form hf")
     try:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtra("gguf", "gguf") from error
-    config = decoder.config
+    config = policy.config
     check(config)
     vocabulary = read_vocabulary(tokenizer, config.vocab_size)
     writer = GGUFWriter(path, ARCHITECTURES[config.model_type])
     write_shape(writer, config)
     write_vocabulary(writer, tokenizer, vocabulary)
-    write_tensors(writer, decoder, dtype)
+    write_tensors(writer, policy, dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -100,18 +100,18 @@ def name_of(name: str) -> str:
     return (f"blk.{layer}." if layer else "") + f"{PARTS[part]}.{kind}"
 
 
-def write_tensors(writer: "GGUFWriter", decoder: Decoder, dtype: torch.dtype) -> None:
+def write_tensors(writer: "GGUFWriter", policy: Decoder, dtype: torch.dtype) -> None:
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 
-    config = decoder.config
+    config = policy.config
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     narrow = {
         torch.float32: GGMLQuantizationType.F32,
         torch.float16: GGMLQuantizationType.F16,
         torch.bfloat16: GGMLQuantizationType.BF16,
     }[dtype]
-    for name, tensor in decoder.weights().items():
+    for name, tensor in policy.weights().items():
         numbers = tensor.detach().to("cpu", torch.float32).numpy()
         part = name.split(".")[-2]
         if part in heads and ARCHITECTURES[config.model_type] == "llama":

@@ -167,9 +167,9 @@ def load_hf(folder: Path, raw: Mapping, reason: NotOurs) -> HfDecoder:
             "pip install 'aha[hf]'",
         ) from error
     refuse_quantised(raw)
-    decoder = HfDecoder(read_net(folder))
-    refuse_seers(decoder, folder)
-    return decoder
+    policy = HfDecoder(read_net(folder))
+    refuse_seers(policy, folder)
+    return policy
 
 
 def read_net(folder: Path) -> "PreTrainedModel":
@@ -209,25 +209,25 @@ def read_net(folder: Path) -> "PreTrainedModel":
 
 
 @torch.no_grad()
-def refuse_seers(decoder: HfDecoder, folder: Path) -> None:
+def refuse_seers(policy: HfDecoder, folder: Path) -> None:
     """A model in which a token changes what was said before it has no log-probs to train."""
-    tokens_BT = torch.arange(PROBE).repeat(2, 1) % decoder.config.vocab_size
-    tokens_BT[1, -1] = (tokens_BT[1, -1] + 1) % decoder.config.vocab_size
-    logits_BTV = decoder(tokens_BT.to(decoder.device))
+    tokens_BT = torch.arange(PROBE).repeat(2, 1) % policy.config.vocab_size
+    tokens_BT[1, -1] = (tokens_BT[1, -1] + 1) % policy.config.vocab_size
+    logits_BTV = policy(tokens_BT.to(policy.device))
     change = (logits_BTV[0, :-1] - logits_BTV[1, :-1]).abs().max()
     if not change <= MAX_PEEK * logits_BTV.std():  # NaN as well
         raise ModelError(
-            f"{folder}: {decoder.config.architecture} changes what it said when a later token does",
+            f"{folder}: {policy.config.architecture} changes what it said when a later token does",
             "a causal model",
             "a decoder: this one may be an encoder, or its weights are no numbers",
         )
 
 
-def ours_alone(decoder, what: str, fix: str) -> None:
+def ours_alone(policy, what: str, fix: str) -> None:
     """Raise for a model that `transformers` runs where only our own decoder will do."""
-    if isinstance(decoder, HfDecoder):
+    if isinstance(policy, HfDecoder):
         raise ModelError(
-            f"{what} with {decoder.config.architecture}, which runs in transformers",
+            f"{what} with {policy.config.architecture}, which runs in transformers",
             "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",
             fix,
         )

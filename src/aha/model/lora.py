@@ -66,66 +66,66 @@ class LayerAdapter(nn.Module):
         return self.apart(["gate_proj", "up_proj"], x, layer.post_attention_layernorm.weight)
 
 
-def add_lora(decoder: Decoder, rank: int, alpha: float, seed: int) -> None:
+def add_lora(policy: Decoder, rank: int, alpha: float, seed: int) -> None:
     """Freeze the decoder and give every layer an adapter that changes nothing yet (B is 0)."""
-    ours_alone(decoder, "adapters (model.lora_rank)", "--model.lora_rank 0")
-    assert decoder.adapter is None, "an adapter on an adapter"
+    ours_alone(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
+    assert policy.adapter is None, "an adapter on an adapter"
     generator = torch.Generator().manual_seed(seed)
-    decoder.requires_grad_(False)
-    for layer in decoder.model.layers:
+    policy.requires_grad_(False)
+    for layer in policy.model.layers:
         adapter = LayerAdapter(layer, rank, alpha)
         for A in adapter.A.values():
             # As wide as torch's own linear maps start, and as PEFT's do.
             nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
-        layer.lora = adapter.to(decoder.device)
+        layer.lora = adapter.to(policy.device)
 
 
-def merge_lora(decoder: Decoder) -> None:
+def merge_lora(policy: Decoder) -> None:
     """Add the adapters to the weights, which train again, and take the adapters away."""
     with torch.no_grad():
-        for layer in decoder.model.layers:
+        for layer in policy.model.layers:
             for name, linear in layer.linears().items():
                 linear.weight.add_(layer.lora.delta(name).to(linear.weight.dtype))
             layer.lora = None
-    decoder.requires_grad_(True)
+    policy.requires_grad_(True)
 
 
 @torch.no_grad()
-def merged_weights(decoder: Policy) -> Iterator[tuple[str, torch.Tensor]]:
+def merged_weights(policy: Policy) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of the model under Hugging Face's names, what the adapters add included, one
     after the other: never a second model in memory."""
     places = {}
-    for name, module in decoder.named_modules() if decoder.adapter is not None else ():
+    for name, module in policy.named_modules() if policy.adapter is not None else ():
         if isinstance(module, Layer):
             for part, home in module.named_modules():
                 if isinstance(home, nn.Linear):
                     places[f"{name}.{part}.weight"] = module.lora, part.split(".")[-1]
-    for name, tensor in decoder.weights().items():
+    for name, tensor in policy.weights().items():
         if name in places:
             adapter, part = places[name]
             tensor = tensor + adapter.delta(part).to(tensor.dtype)
         yield name, tensor.detach()
 
 
-def copy_of(decoder: Decoder) -> Decoder:
+def copy_of(policy: Decoder) -> Decoder:
     """A second policy with the same weights. What is frozen is shared, not copied: beside LoRA it
     costs the adapters alone."""
-    shared = {id(p): p for p in decoder.parameters() if not p.requires_grad}
-    return copy.deepcopy(decoder, shared)
+    shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
+    return copy.deepcopy(policy, shared)
 
 
-def frozen_copy(decoder: Decoder) -> Decoder:
+def frozen_copy(policy: Decoder) -> Decoder:
     """A copy that no update reaches."""
-    return copy_of(decoder).requires_grad_(False)
+    return copy_of(policy).requires_grad_(False)
 
 
 # -- files ----------------------------------------------------------------------------------
 
 
-def peft_names(decoder: Decoder) -> dict[str, nn.Parameter]:
+def peft_names(policy: Decoder) -> dict[str, nn.Parameter]:
     """The adapters' parameters under the names of PEFT."""
     found = {}
-    for index, layer in enumerate(decoder.model.layers):
+    for index, layer in enumerate(policy.model.layers):
         for room in ("self_attn", "mlp"):
             for name in (n for n in layer.linears() if hasattr(getattr(layer, room), n)):
                 place = f"{PREFIX}model.layers.{index}.{room}.{name}"
@@ -134,11 +134,11 @@ def peft_names(decoder: Decoder) -> dict[str, nn.Parameter]:
     return found
 
 
-def save_adapter(folder: Path, decoder: Decoder, base: str) -> None:
+def save_adapter(folder: Path, policy: Decoder, base: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`; `base` is where the frozen
     weights are, a folder or a hub name."""
     folder.mkdir(parents=True, exist_ok=True)
-    adapter = decoder.adapter
+    adapter = policy.adapter
     rank = next(iter(adapter.A.values())).shape[0]
     config = {
         "peft_type": "LORA",
@@ -155,7 +155,7 @@ def save_adapter(folder: Path, decoder: Decoder, base: str) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     tensors = {
         name: parameter.detach().to("cpu", torch.float32).contiguous()
-        for name, parameter in peft_names(decoder).items()
+        for name, parameter in peft_names(policy).items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     # safetensors makes its file private; the adapter is as public as the rest of the folder.
@@ -188,9 +188,9 @@ def read_adapter_config(folder: Path) -> dict:
     return config
 
 
-def load_adapter(decoder: Decoder, folder: Path) -> None:
+def load_adapter(policy: Decoder, folder: Path) -> None:
     """Fill the decoder's adapters from a folder; names and shapes must match."""
     config = read_adapter_config(folder)
-    for layer in decoder.model.layers:
+    for layer in policy.model.layers:
         layer.lora.scale = config["lora_alpha"] / config["r"]
-    TensorFiles([folder / WEIGHTS]).fill(peft_names(decoder), folder)
+    TensorFiles([folder / WEIGHTS]).fill(peft_names(policy), folder)

@@ -36,47 +36,47 @@ WANTED = "a Hugging Face model folder with config.json, model.safetensors and to
 class LoadedModel:
     """A decoder with the tokenizer that belongs to it, and where they came from."""
 
-    decoder: Policy
+    policy: Policy
     tokenizer: Tokenizer
     path: Path
 
 
 def save_model(
-    folder: Path, decoder: Policy, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32
+    folder: Path, policy: Policy, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a folder that `transformers` loads; the adapters of a LoRA policy are left out."""
     folder.mkdir(parents=True, exist_ok=True)
     stop, sampling = tokenizer.stop_ids, {"do_sample": True, "temperature": 1.0}
     ids = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
     told = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
-    if isinstance(decoder, HfDecoder):
-        decoder.save(folder, dtype)
+    if isinstance(policy, HfDecoder):
+        policy.save(folder, dtype)
     else:
-        write_json(folder / "config.json", decoder.config.to_hf() | ids | told)
-        write_weights(folder, decoder, dtype)
+        write_json(folder / "config.json", policy.config.to_hf() | ids | told)
+        write_weights(folder, policy, dtype)
     if len(stop) > 1:
         ids["eos_token_id"] = list(stop)
     write_json(folder / "generation_config.json", ids | sampling | {"top_k": 0, "top_p": 1.0})
     tokenizer.save(folder)
 
 
-def write_weights(folder: Path, decoder: Decoder, dtype: torch.dtype) -> None:
+def write_weights(folder: Path, policy: Decoder, dtype: torch.dtype) -> None:
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in decoder.weights().items()
+        for name, tensor in policy.weights().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     # safetensors makes its file private; the weights are as public as the rest of the folder.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
-def save_policy(folder: Path, decoder: Policy, tokenizer: Tokenizer, base: Path) -> None:
+def save_policy(folder: Path, policy: Policy, tokenizer: Tokenizer, base: Path) -> None:
     """What has been trained: a model folder, or beside LoRA the adapter alone, which names the
     frozen `base` that it belongs to."""
-    if decoder.adapter is None:
-        save_model(folder, decoder, tokenizer)
+    if policy.adapter is None:
+        save_model(folder, policy, tokenizer)
     else:
-        save_adapter(folder, decoder, name_of(base))
+        save_adapter(folder, policy, name_of(base))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -91,16 +91,16 @@ def load_model(folder: str | Path) -> LoadedModel:
         return load_merged(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"no model in {folder}", WANTED, "check the path")
-    decoder = read_decoder(folder)
+    policy = read_decoder(folder)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > decoder.config.vocab_size:
+    if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
             f"{folder}: a tokenizer of {tokenizer.vocab_size} tokens for a model of "
-            f"{decoder.config.vocab_size}",
+            f"{policy.config.vocab_size}",
             "no token without a row in the embedding",
             "check that tokenizer.json belongs to these weights",
         )
-    return LoadedModel(decoder, tokenizer, folder)
+    return LoadedModel(policy, tokenizer, folder)
 
 
 def read_decoder(folder: Path) -> Policy:
@@ -111,10 +111,10 @@ def read_decoder(folder: Path) -> Policy:
     except NotOurs as reason:
         return load_hf(folder, raw, reason)
     with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
-        decoder = Decoder(config)
-    decoder.to_empty(device="cpu")
-    load_weights(decoder, folder)
-    return decoder
+        policy = Decoder(config)
+    policy.to_empty(device="cpu")
+    load_weights(policy, folder)
+    return policy
 
 
 def load_merged(folder: Path) -> LoadedModel:
@@ -128,26 +128,26 @@ def load_merged(folder: Path) -> LoadedModel:
             "put it there, or change base_model_name_or_path",
         )
     model = load_model(base)
-    add_lora(model.decoder, config["r"], 1.0, seed=0)
-    load_adapter(model.decoder, folder)
-    merge_lora(model.decoder)
-    return LoadedModel(model.decoder, model.tokenizer, folder)
+    add_lora(model.policy, config["r"], 1.0, seed=0)
+    load_adapter(model.policy, folder)
+    merge_lora(model.policy)
+    return LoadedModel(model.policy, model.tokenizer, folder)
 
 
-def load_weights(decoder: Policy, folder: Path) -> None:
+def load_weights(policy: Policy, folder: Path) -> None:
     """Fill the decoder from every safetensors file of the folder; names and shapes must match."""
-    if isinstance(decoder, HfDecoder):
-        decoder.fill(folder)
+    if isinstance(policy, HfDecoder):
+        policy.fill(folder)
         return
     files = TensorFiles(weight_files(folder))
     for name in list(files.places):
-        copy_of_head = name == "lm_head.weight" and decoder.config.tie_word_embeddings
+        copy_of_head = name == "lm_head.weight" and policy.config.tie_word_embeddings
         # Old writers kept the rotary frequencies, which the configuration already tells.
         if copy_of_head or name.endswith("rotary_emb.inv_freq"):
             del files.places[name]
-    files.fill(decoder.weights(), folder)
+    files.fill(policy.weights(), folder)
 
 
-def load_policy(decoder: Policy, folder: Path) -> None:
+def load_policy(policy: Policy, folder: Path) -> None:
     """Fill what trains from what `save_policy` wrote."""
-    (load_weights if decoder.adapter is None else load_adapter)(decoder, folder)
+    (load_weights if policy.adapter is None else load_adapter)(policy, folder)

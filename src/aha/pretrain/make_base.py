@@ -99,7 +99,7 @@ class Progress:
             self.out / "checkpoints",
             trainer.step_count,
             state,
-            lambda folder: save_model(folder, trainer.decoder, trainer.tokenizer),
+            lambda folder: save_model(folder, trainer.model, trainer.tokenizer),
             keep_last=2,
         )
         self.saved = time.perf_counter()
@@ -108,12 +108,12 @@ class Progress:
 def pretrain_base(order: Order, machine: Machine) -> None:
     """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
     out = order.out
-    decoder, tokenizer = Decoder(order.config), build_tokenizer()
-    print(json.dumps(order.settings | {"parameters": decoder.num_parameters()}, indent=2))
-    decoder.initialise(torch.Generator().manual_seed(order.cfg.seed))
+    model, tokenizer = Decoder(order.config), build_tokenizer()
+    print(json.dumps(order.settings | {"parameters": model.num_parameters()}, indent=2))
+    model.initialise(torch.Generator().manual_seed(order.cfg.seed))
     saved = checkpoints(out / "checkpoints")
     if order.start and not saved:
-        load_weights(decoder, resolve_model(str(order.start)))
+        load_weights(model, resolve_model(str(order.start)))
     began_in = keep_settings(out, order.settings)
     plan = machine.card and order.plan(machine.card, machine.writers)
     if plan:
@@ -122,10 +122,10 @@ def pretrain_base(order: Order, machine: Machine) -> None:
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
         )
     if saved:
-        load_weights(decoder, saved[-1])
+        load_weights(model, saved[-1])
     memory = PeakMemory(machine.device)
-    decoder.to(machine.device)
-    trainer = Pretrainer(decoder, tokenizer, order.cfg, machine.writers)
+    model.to(machine.device)
+    trainer = Pretrainer(model, tokenizer, order.cfg, machine.writers)
     before = Cost(0.0, 0.0, 0.0)
     if saved:
         state = load_state(saved[-1])
@@ -143,7 +143,7 @@ def pretrain_base(order: Order, machine: Machine) -> None:
         drive(trainer.steps(), [progress], stop)
     progress.save()
     if trainer.done:
-        save_model(out / "model", decoder, tokenizer)
+        save_model(out / "model", model, tokenizer)
         # On a CPU that of the whole process, which the plan does not count.
         facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
         facts |= {"environment": began_in, **order.settings}

@@ -43,12 +43,12 @@ def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
 
 
 def make_optimizers(
-    decoder: Decoder, cfg: PretrainConfig, dtype: torch.dtype
+    model: Decoder, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
-    inside = {id(p) for p in decoder.model.layers.parameters() if p.ndim == 2}
-    matrices = [p for p in decoder.parameters() if id(p) in inside]
-    rest = [p for p in decoder.parameters() if id(p) not in inside]
+    inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
+    matrices = [p for p in model.parameters() if id(p) in inside]
+    rest = [p for p in model.parameters() if id(p) not in inside]
     muon = Muon(matrices, cfg.lr, cfg.weight_decay, dtype)
     adamw = torch.optim.AdamW(rest, lr=cfg.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return [muon, adamw]
@@ -77,13 +77,11 @@ class Pretrainer:
     batches are the same. `close` ends them.
     """
 
-    def __init__(
-        self, decoder: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
-    ):
-        self.decoder, self.tokenizer, self.cfg = decoder, tokenizer, cfg
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0):
+        self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
         self.writers = writers
-        self.dtype = compute_dtype(cfg.dtype, decoder.device)
-        self.optimizers = make_optimizers(decoder, cfg, self.dtype)
+        self.dtype = compute_dtype(cfg.dtype, model.device)
+        self.optimizers = make_optimizers(model, cfg, self.dtype)
         self.step_count = self.seen = 0
         self.shard_number = self.next_batch = 0
         self.batches: list[Batch] = []
@@ -99,7 +97,7 @@ class Pretrainer:
 
     def open_shards(self) -> Iterator[list[Batch]]:
         """From the one that is next on; nothing starts before the first is asked for."""
-        longest = self.decoder.config.max_position_embeddings
+        longest = self.model.config.max_position_embeddings
         write = partial(shard, Spelling.of(self.tokenizer), self.cfg, longest=longest)
         return in_order(write, self.shard_number, self.writers)
 
@@ -114,13 +112,13 @@ class Pretrainer:
 
     def step(self) -> PretrainReport:
         batch = self.draw()
-        tokens_BT, weights_BT = on_device(batch, self.decoder.device)
+        tokens_BT, weights_BT = on_device(batch, self.model.device)
         rate = schedule(self.cfg, self.step_count, self.seen)
-        logprobs_BT = self.decoder.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
+        logprobs_BT = self.model.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
         weights_BT = weights_BT[:, 1:]
         loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.cfg.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.grad_clip)
         for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
             optimizer.param_groups[0]["lr"] = lr * rate
             optimizer.step()

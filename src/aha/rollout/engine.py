@@ -35,7 +35,7 @@ class Sampling:
 class Engine(Protocol):
     """Writes completions with the weights it was last given."""
 
-    def load(self, decoder: Policy, version: int) -> None:
+    def load(self, policy: Policy, version: int) -> None:
         """Take over new weights; completions from now on carry this version."""
 
     def release(self) -> None:

@@ -8,12 +8,12 @@ from aha.rollout.native import Loop, NativeEngine
 
 
 def open_engine(
-    decoder: Policy,
+    policy: Policy,
     tokenizer: Tokenizer,
     dtype: str = "auto",
     max_rows: int = 512,
     loop: Loop = "auto",
 ) -> NativeEngine:
     """The native engine, or its slower sister for a model that `transformers` runs."""
-    kind = HfEngine if isinstance(decoder, HfDecoder) else NativeEngine
-    return kind(decoder, tokenizer, dtype, max_rows, loop)
+    kind = HfEngine if isinstance(policy, HfDecoder) else NativeEngine
+    return kind(policy, tokenizer, dtype, max_rows, loop)

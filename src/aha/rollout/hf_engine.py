@@ -24,14 +24,14 @@ MAX_TRACE = 1e-3  # of padding in a logit, against the logits' deviation: roundi
 class HfWeights:
     """A frozen copy of a decoder in the type that generation wants."""
 
-    def __init__(self, decoder: HfDecoder, dtype: torch.dtype):
+    def __init__(self, policy: HfDecoder, dtype: torch.dtype):
         # In eval mode: layers that train would drop their cache to be computed again.
-        self.net = copy.deepcopy(decoder.net).requires_grad_(False).eval()
+        self.net = copy.deepcopy(policy.net).requires_grad_(False).eval()
         # Parameters alone: a rotary frequency in bf16 is off by a turn after a few hundred tokens.
         for parameter in self.net.parameters():
             parameter.data = parameter.data.to(dtype)
-        self.config: HfShape = decoder.config
-        self.device, self.dtype, self.takes = decoder.device, dtype, decoder.takes
+        self.config: HfShape = policy.config
+        self.device, self.dtype, self.takes = policy.device, dtype, policy.takes
 
     @torch.no_grad()
     def read(self, tokens_BS, mask_BS, new: int, past=None):
@@ -90,15 +90,15 @@ class HfEngine(NativeEngine):
 
     weights: HfWeights
 
-    def load(self, decoder: HfDecoder, version: int) -> None:
+    def load(self, policy: HfDecoder, version: int) -> None:
         if self.loop in ("compiled", "graphs"):
             raise ConfigError(
-                f"rollout.loop {self.loop!r} with {decoder.config.architecture}",
+                f"rollout.loop {self.loop!r} with {policy.config.architecture}",
                 "a model of our own decoder",
                 "--rollout.loop auto",
             )
         first = not hasattr(self, "weights")
-        self.weights, self.compiled = HfWeights(decoder, self.dtype), None
+        self.weights, self.compiled = HfWeights(policy, self.dtype), None
         self.version = version
         if first:
             self.pads = not self.padding_shows()

@@ -41,21 +41,21 @@ class NativeEngine:
 
     def __init__(
         self,
-        decoder: Decoder,
+        policy: Decoder,
         tokenizer: Tokenizer,
         dtype: str = "auto",
         max_rows: int = 512,
         loop: Loop = "auto",
     ):
         self.tokenizer, self.max_rows, self.loop = tokenizer, max_rows, loop
-        self.dtype = compute_dtype(dtype, decoder.device)
+        self.dtype = compute_dtype(dtype, policy.device)
         self.stop = torch.tensor(tokenizer.stop_ids)
-        self.load(decoder, 0)
+        self.load(policy, 0)
 
-    def load(self, decoder: Decoder, version: int) -> None:
+    def load(self, policy: Decoder, version: int) -> None:
         # On a GPU memory is what there is least of; on a CPU the loop in C wants all in one.
-        share = decoder.device.type != "cpu"
-        self.weights = InferenceWeights.of(decoder, self.dtype, share)
+        share = policy.device.type != "cpu"
+        self.weights = InferenceWeights.of(policy, self.dtype, share)
         self.version = version
         self.compiled = None
         if self.loop in ("auto", "compiled"):

@@ -56,9 +56,7 @@ class VllmEngine:
     with what else is in the batch. Entropies are not told.
     """
 
-    def __init__(
-        self, decoder: Policy, tokenizer: Tokenizer, folder: Path, rollout: RolloutSection
-    ):
+    def __init__(self, policy: Policy, tokenizer: Tokenizer, folder: Path, rollout: RolloutSection):
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"{folder} holds an adapter, which vLLM cannot begin with",
@@ -66,7 +64,7 @@ class VllmEngine:
                 f"aha export {folder} --out FOLDER, then --model.path FOLDER",
             )
         self.tokenizer, self.vllm = tokenizer, import_vllm()
-        positions = decoder.config.max_position_embeddings
+        positions = policy.config.max_position_embeddings
         self.room = min(positions, rollout.max_new_tokens + PROMPT_ROOM)
         self.llm = self.vllm.LLM(
             model=str(folder),
@@ -81,16 +79,16 @@ class VllmEngine:
         )
         self.llm.sleep(level=SLEEP)
         self.weights_awake = self.tried = False
-        self.load(decoder, 0)
+        self.load(policy, 0)
 
-    def load(self, decoder: Policy, version: int) -> None:
+    def load(self, policy: Policy, version: int) -> None:
         if not self.weights_awake:
             self.wake("weights")
             self.weights_awake = True
 
         def push(model: Any) -> list[str]:
             """Names of what was not filled, where the model tells."""
-            filled = model.load_weights(merged_weights(decoder))
+            filled = model.load_weights(merged_weights(policy))
             return [] if filled is None else sorted({*dict(model.named_parameters())} - {*filled})
 
         missing = [name for names in self.llm.apply_model(push) for name in names]
@@ -107,7 +105,7 @@ class VllmEngine:
                 "--rollout.engine native",
             )
         # The policy itself, not a copy: the canary reads it before the next update.
-        self.decoder, self.version, self.tried = decoder, version, False
+        self.policy, self.version, self.tried = policy, version, False
 
     def wake(self, part: str) -> None:
         """vLLM takes memory beside torch's allocator, which keeps what the training has left."""
@@ -213,10 +211,10 @@ class VllmEngine:
     @torch.no_grad()
     def read(self, one: Completion, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(log-probs [T] of the first tokens by our own model, the largest there were [T])."""
-        start, device = len(one.prompt.tokens), self.decoder.device
+        start, device = len(one.prompt.tokens), self.policy.device
         tokens = (one.prompt.tokens + one.tokens)[: start + CANARY_TOKENS]
         tokens_BT = torch.tensor([tokens], device=device)
-        logits_BTV = self.decoder.logits(tokens_BT, start, temperature=temperature)
+        logits_BTV = self.policy.logits(tokens_BT, start, temperature=temperature)
         logprobs_TV = torch.log_softmax(logits_BTV[0].float(), -1).cpu()
         own_T = logprobs_TV.gather(1, tokens_BT[0, start:, None].cpu()).squeeze(1)
         return own_T, logprobs_TV.amax(1)

@@ -78,7 +78,7 @@ class OpenModels:
         found = self._open.pop(key, None)
         if found is None:
             model = load_model(folder)
-            found = Opened(name, folder, open_engine(model.decoder, model.tokenizer, loop="torch"))
+            found = Opened(name, folder, open_engine(model.policy, model.tokenizer, loop="torch"))
         self._open[key] = found
         while len(self._open) > self.kept:
             self._open.popitem(last=False)

@@ -70,15 +70,15 @@ class Outcome:
 def open_policy(cfg: RunConfig) -> LoadedModel:
     """The model that a run begins with, on its device, its adapters on if the recipe wants some."""
     model = load_model(resolve_model(cfg.model.path))
-    device = choose_device(cfg.model.device, model.decoder.num_parameters())
+    device = choose_device(cfg.model.device, model.policy.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
     if rank or cfg.optim.state == "cpu":
         # Frozen weights need no more digits than the arithmetic has; nor do others, where those
         # that learn are kept apart. Before they are moved: a GPU may have no room for more.
-        model.decoder.to(compute_dtype(cfg.optim.dtype, device))
-    model.decoder.to(device)
+        model.policy.to(compute_dtype(cfg.optim.dtype, device))
+    model.policy.to(device)
     if rank:
-        add_lora(model.decoder, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
+        add_lora(model.policy, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
     return model
 
 
@@ -87,16 +87,14 @@ def task_of(cfg: RunConfig) -> Task:
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
-    return RLTrainer(model.decoder, model.tokenizer, task, make_engine(cfg, model), cfg)
+    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg)
 
 
 def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
     rollout = cfg.rollout
     if rollout.engine == "vllm":
-        return VllmEngine(model.decoder, model.tokenizer, model.path, rollout)
-    return open_engine(
-        model.decoder, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop
-    )
+        return VllmEngine(model.policy, model.tokenizer, model.path, rollout)
+    return open_engine(model.policy, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop)
 
 
 class Experiment:
@@ -110,7 +108,7 @@ class Experiment:
         self.elapsed_before = 0.0
         self.tested_s, self.why = 0.0, ""
         self.budget_s = math.inf  # of training and the test before it
-        self.memory = PeakMemory(model.decoder.device)
+        self.memory = PeakMemory(model.policy.device)
 
     @classmethod
     def start(
@@ -131,12 +129,12 @@ class Experiment:
             cfg = at_its_price(cfg, device)
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
-        cfg = at_its_price(cfg, model.decoder.device)
+        cfg = at_its_price(cfg, model.policy.device)
         budget_s = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
         check_room(cfg, model, task_of(cfg))
         # A model that only `transformers` knows has a shape that the plan has no words for.
-        if isinstance(model.decoder.config, ModelConfig):
-            shape, device = shape_of(model.decoder.config), model.decoder.device
+        if isinstance(model.policy.config, ModelConfig):
+            shape, device = shape_of(model.policy.config), model.policy.device
             told = foresee(cfg, shape, device, calibration, held)
         run = Run.create(path, cfg.model_dump(mode="json"))
         if told:
@@ -159,7 +157,7 @@ class Experiment:
         experiment = cls(cfg, run, model, listener)
         checkpoint = latest_checkpoint(run.checkpoints)
         state = load_state(checkpoint)
-        load_policy(model.decoder, checkpoint)
+        load_policy(model.policy, checkpoint)
         experiment.elapsed_before = state.pop("elapsed_s")
         # Checkpoints of older versions keep no peak.
         experiment.memory.before = state.pop("peak_bytes", 0)
@@ -194,7 +192,7 @@ class Experiment:
         if not finished:
             self.listener.say(f"{self.why}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
-        save_policy(self.run.model, self.trainer.decoder, self.trainer.tokenizer, self.base)
+        save_policy(self.run.model, self.trainer.policy, self.trainer.tokenizer, self.base)
         after = self.test("after", self.trainer.engine)
         cost = self.cost(rows, before, after)
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
@@ -209,10 +207,10 @@ class Experiment:
             return self.test("before", trainer.engine)
         # By the same engine: beside vLLM there is no room for a second one.
         trainer.engine.release()
-        trainer.engine.load(open_policy(self.cfg).decoder, 0)
+        trainer.engine.load(open_policy(self.cfg).policy, 0)
         report = self.test("before", trainer.engine)
         trainer.engine.release()
-        trainer.engine.load(trainer.decoder, trainer.version)
+        trainer.engine.load(trainer.policy, trainer.version)
         return report
 
     def train(self) -> tuple[list[dict], bool]:
@@ -264,7 +262,7 @@ class Experiment:
         mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
-        told, shape = self.run.read("prediction.json"), shape_of(self.trainer.decoder.config)
+        told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
         return compare(told, self.cfg, shape, mean, measured)
 
 
@@ -295,7 +293,7 @@ def check_room(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
         for prompt in held_out(task, model.tokenizer, split, 16, cfg.seed)
     ]
     longest = max(len(prompt.tokens) for prompt in prompts)
-    room = model.decoder.config.max_position_embeddings - longest
+    room = model.policy.config.max_position_embeddings - longest
     if cfg.rollout.max_new_tokens > room:
         raise ModelError(
             f"rollout.max_new_tokens {cfg.rollout.max_new_tokens} after prompts of {longest}",

@@ -62,19 +62,19 @@ class RLTrainer:
     """Turns problems into updates of a policy."""
 
     def __init__(
-        self, decoder: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
+        self, policy: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
     ):
-        self.decoder, self.tokenizer, self.task = decoder, tokenizer, task
+        self.policy, self.tokenizer, self.task = policy, tokenizer, task
         self.engine, self.cfg = engine, cfg
-        self.dtype = compute_dtype(cfg.optim.dtype, decoder.device)
-        self.optimizer = make_optimizer(decoder.trainable(), cfg.optim, self.dtype)
-        decoder.recompute = cfg.optim.recompute
-        self.room = Room(cfg.optim.micro_batch_tokens, decoder.device)
+        self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
+        self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
+        policy.recompute = cfg.optim.recompute
+        self.room = Room(cfg.optim.micro_batch_tokens, policy.device)
         temperature = cfg.rollout.temperature
         wanted = cfg.algo.kl != "none"
-        self.reference = Reference(decoder, self.dtype, temperature) if wanted else None
+        self.reference = Reference(policy, self.dtype, temperature) if wanted else None
         wanted = cfg.algo.advantage == "gae"
-        own = (decoder, cfg, self.dtype, tokenizer.pad_id, self.room)
+        own = (policy, cfg, self.dtype, tokenizer.pad_id, self.room)
         self.critic = Critic(*own) if wanted else None
         self.curriculum = None
         if cfg.algo.curriculum != "off":
@@ -191,10 +191,10 @@ class RLTrainer:
     def publish(self) -> None:
         """The next version, in the engine as well, and in the reference when its time has come."""
         self.version += 1
-        self.engine.load(self.decoder, self.version)
+        self.engine.load(self.policy, self.version)
         every = self.cfg.algo.reference_reset
         if self.reference and every and self.version % every == 0:
-            self.reference.reset(self.decoder)
+            self.reference.reset(self.policy)
 
     def learn(
         self, graded: list[list[Graded]], advantages_PG: torch.Tensor, judged: Judged | None = None
@@ -265,17 +265,17 @@ class RLTrainer:
         sums = torch.zeros(5)
         if self.log_rhos:
             self.log_rhos.clear()  # of the update before, or of an attempt that did not fit
-        how = (self.tokenizer.pad_id, tokens, self.decoder.shares_prompts)
+        how = (self.tokenizer.pad_id, tokens, self.policy.shares_prompts)
         for part in pack_parts(rows, *how):
-            sums += self.backward(part.to(self.decoder.device), totals)
+            sums += self.backward(part.to(self.policy.device), totals)
         return sums
 
     def read(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probs [B, T] by the policy now, and its entropy there if that is paid for."""
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
         if not self.bonus:
-            return self.decoder.token_logprobs(*at, layout=part.layout), None
-        return self.decoder.scores(*at, entropy=True, layout=part.layout)
+            return self.policy.token_logprobs(*at, layout=part.layout), None
+        return self.policy.scores(*at, entropy=True, layout=part.layout)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
@@ -376,4 +376,4 @@ class RLTrainer:
         self.tokens = state.get("tokens", 0)
         self.room.tokens = state.get("micro_batch_tokens", self.room.tokens)
         self.version = state["version"]
-        self.engine.load(self.decoder, self.version)
+        self.engine.load(self.policy, self.version)

@@ -86,8 +86,8 @@ def completion_rows(report: StepReport, tokenizer: Tokenizer, token_groups: int)
             row = {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
             if index in telling:
                 row |= token_columns(one, tokenizer)
-                if report.credits:
-                    row["advantages"] = rounded(report.credits[index][member])
+                if report.token_advantages:
+                    row["advantages"] = rounded(report.token_advantages[index][member])
             yield row
 
 
@@ -165,7 +165,7 @@ class Checkpoint:
             self.run.checkpoints,
             trainer.version,
             state,
-            lambda folder: save_policy(folder, trainer.decoder, trainer.tokenizer, self.base),
+            lambda folder: save_policy(folder, trainer.policy, trainer.tokenizer, self.base),
             trainer.cfg.keep_last,
         )
         self.saved = trainer.version

@@ -31,8 +31,8 @@ def test_a_named_base_is_ordered_as_it_is(name):
     base, order = BASES[name], make_order(name)
     assert (order.shape, order.cfg, order.out) == (base.shape, base.cfg, base.folder)
     with torch.device("meta"):
-        decoder = Decoder(order.config)
-    assert decoder.num_parameters() == order.shape.parameters
+        model = Decoder(order.config)
+    assert model.num_parameters() == order.shape.parameters
 
 
 def test_flags_change_one_thing_each():
