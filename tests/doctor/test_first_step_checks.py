@@ -201,10 +201,11 @@ def half_frozen() -> Decoder:
 
 
 class Drifts(RLTrainer):
-    def publish(self):
+    def update(self, share, index=0):
+        numbers = super().update(share, index)
         with torch.no_grad():
             self.policy.model.norm.weight *= 1.0001
-        super().publish()
+        return numbers
 
 
 class OtherReference(RLTrainer):

@@ -34,8 +34,7 @@ class RLTrainer:
     def __init__(
         self, policy: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
     ):
-        self.policy, self.tokenizer, self.task = policy, tokenizer, task
-        self.engine, self.cfg = engine, cfg
+        self.policy, self.cfg = policy, cfg
         policy.recompute = cfg.optim.recompute
         self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
         self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
@@ -48,6 +47,18 @@ class RLTrainer:
         self.objective = make_objective(*shared)
         self.version = 0
         self.tokens = 0  # of all completions so far, discarded ones included
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.rollout.tokenizer
+
+    @property
+    def task(self) -> Task:
+        return self.rollout.task
+
+    @property
+    def engine(self) -> Engine:
+        return self.rollout.engine
 
     @property
     def seeds(self) -> StepSeeds:
