@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.losses import AGGREGATIONS, LOSSES
+from aha.algo.aggregation import AGGREGATIONS
+from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig, known_keys, load_config
 from aha.core.errors import ConfigError
 
@@ -272,7 +273,7 @@ def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_packaged_recipe_loads(path):
     cfg = load_config(path)
-    assert cfg.algo.advantage in [*ADVANTAGES, "gae"] and cfg.algo.loss in LOSSES
+    assert cfg.algo.advantage in ADVANTAGES and cfg.algo.loss in LOSSES
     assert cfg.algo.aggregation in AGGREGATIONS
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aha.algo.advantages import ADVANTAGES
-from aha.algo.losses import LOSSES
+from aha.algo.algorithms import chosen_of
 from aha.algo.registry import load_outside
 from aha.core.config import RunConfig, explain
-from aha.core.errors import ConfigError, ModelError, RunError
+from aha.core.errors import ModelError, RunError
 from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
@@ -275,11 +274,7 @@ def steps_of(trainer: RLTrainer):
 def check_names(cfg: RunConfig) -> None:
     """An advantage or a loss that does not exist is an error before the run exists."""
     load_outside()
-    # "gae" is no function of a group's rewards: the critic computes it.
-    for key, known in (("advantage", [*ADVANTAGES, "gae"]), ("loss", LOSSES)):
-        name = getattr(cfg.algo, key)
-        if name not in known:
-            raise ConfigError(f"algo.{key} {name!r}", f"one of {', '.join(known)}")
+    chosen_of(cfg.algo)
 
 
 def check_room(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
