@@ -29,6 +29,7 @@ CORRECTIONS: Registry[CorrectionFacts] = Registry(
     gradient=False,
 )
 correction = CORRECTIONS  # @correction("name")
+DEFAULT = "token_tis"  # of what vLLM draws, where the recipe leaves it open
 
 
 def rho_of(log_rho: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ class OverlongFacts:
     """What the rest of the program has to know of a rule for truncated completions."""
 
     leaves: bool = False  # a truncated completion leaves the loss and its denominators
+    changes_rewards: bool = True  # gives other rewards than those that were graded
     negative: bool = False  # makes rewards negative
 
 
@@ -29,7 +30,7 @@ OVERLONG: Registry[OverlongFacts] = Registry(
 overlong = OVERLONG  # @overlong("name")
 
 
-@overlong("keep")
+@overlong("keep", changes_rewards=False)
 def keep_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
     """Rewards as graded."""
     return rewards_PG
@@ -41,7 +42,7 @@ def zero_overlong(rewards_PG: torch.Tensor, truncated_PG: torch.Tensor) -> torch
     return rewards_PG * (1 - truncated_PG)
 
 
-@overlong("mask", leaves=True)
+@overlong("mask", leaves=True, changes_rewards=False)
 def mask_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
     """As graded, for the baseline of its group; the row leaves the loss.
 

@@ -142,6 +142,18 @@ def without_gradient(function: Function) -> Function:
 
 
 def load_outside() -> None:
-    """Import what installed packages register under the entry point group `aha.algorithms`."""
+    """Import what installed packages register under the entry point group `aha.algorithms`.
+
+    Raises ConfigError for a package that cannot be imported, or takes a name that is taken.
+    """
     for entry in entry_points(group="aha.algorithms"):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:  # whatever a stranger's module may raise
+            package = entry.dist.name if entry.dist else entry.name
+            raise ConfigError(
+                f"the algorithms of the installed package {package!r}: "
+                f"{type(error).__name__}: {error}",
+                f"a module {entry.value!r} that can be imported",
+                f"pip install --upgrade {package}, or pip uninstall {package}",
+            ) from error

@@ -5,8 +5,9 @@ import math
 import sys
 from pathlib import Path
 
+from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, parse_overrides
-from aha.core.config import RunConfig, load_config
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
@@ -76,7 +77,7 @@ def print_plan(
 ) -> None:
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
-    cfg = load_config(find_recipe(recipe), parse_overrides(overrides))
+    cfg = load_recipe(find_recipe(recipe), parse_overrides(overrides))
     shape = shape_of(cfg.model.path)
     as_of, cards = load_cards(cards_file)
     calibration = calibration_for(cfg, shape, probe, kept)
