@@ -22,6 +22,7 @@ from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
+from aha.plan.speed import Workload
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.factory import open_engine
 from aha.rollout.vllm import VllmEngine
@@ -259,7 +260,8 @@ class Experiment:
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
-        return compare(told, self.cfg, shape, mean, measured)
+        load = Workload(self.cfg, self.trainer.method, shape)
+        return compare(told, load, mean, measured)
 
 
 def steps_of(trainer: RLTrainer):
