@@ -10,7 +10,6 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
 from aha.rollout.native import NativeEngine
-from aha.train.entropy_control import with_selection
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
@@ -104,15 +103,15 @@ def test_parts_of_1_3_and_all_rows_have_one_gradient(name):
     trainer = control(name)
     graded, advantages_PG = rollout(trainer)
     rows = flat_rows(graded, advantages_PG)
-    totals, algo = totals_of(rows, 12), trainer.cfg.algo
-    chosen = with_selection(rows, algo, 1)
+    totals = totals_of(rows, 12)
+    chosen = trainer.objective.begin_update(rows, 1)
 
     def cut(some: list[TrainingRow], size: int) -> list[list[TrainingRow]]:
         return [some[first : first + size] for first in range(0, len(some), size)]
 
     whole, *others = (gradient(trainer, cut(chosen, size), totals) for size in (len(rows), 3, 1))
     assert all(close(whole, other) for other in others)
-    alone = [with_selection(part, algo, 1) for part in cut(rows, 3)]
+    alone = [trainer.objective.begin_update(part, 1) for part in cut(rows, 3)]
     assert not close(whole, gradient(trainer, alone, totals))
     assert not close(whole, gradient(trainer, [rows], totals)), "the choice changes nothing"
 
@@ -192,8 +191,8 @@ def test_kl_cov_holds_from_the_second_update_on():
     graded, advantages_PG = rollout(trainer)
     advantages_PG[1:] = 0.0
     rows = flat_rows(graded, advantages_PG)
-    assert with_selection(rows, trainer.cfg.algo, 0) == rows
-    selected = with_selection(rows, trainer.cfg.algo, 1)
+    assert trainer.objective.begin_update(rows, 0) == rows
+    selected = trainer.objective.begin_update(rows, 1)
     held = sum(float(row.selected_T.sum()) for row in selected)
     tokens = sum(len(row.graded.completion.tokens) for row in rows)
     assert held == int(0.1 * tokens)
@@ -211,7 +210,7 @@ def test_kl_cov_holds_from_the_second_update_on():
 def test_what_is_held_pulls_back_to_where_it_was_drawn():
     trainer = control("kl_cov", entropy_limit=1.0)
     graded, advantages_PG = rollout(trainer)
-    rows = with_selection(flat_rows(graded, advantages_PG * 0), trainer.cfg.algo, 1)
+    rows = trainer.objective.begin_update(flat_rows(graded, advantages_PG * 0), 1)
     part = pack(rows, TOKENIZER.pad_id)
     assert torch.equal(part.selected_BT, part.mask_BT)
     losses_BT = trainer.objective.token_losses(trainer.objective.forward(part))
@@ -232,11 +231,10 @@ def test_a_critic_gives_each_token_its_own_covariance():
         row._replace(advantages_T=torch.linspace(-1, 1, len(row.advantages_T)) + row.advantages_T)
         for row in rows
     ]
-    algo = trainer.cfg.algo
     alike = [row._replace(advantages_T=row.advantages_T.clone()) for row in rows]
 
     def kept(some: list[TrainingRow]) -> torch.Tensor:
-        return torch.cat([row.selected_T for row in with_selection(some, algo, 1)])
+        return torch.cat([row.selected_T for row in trainer.objective.begin_update(some, 1)])
 
     assert torch.equal(kept(alike), kept(rows))
     assert not torch.equal(kept(spread_out), kept(rows))

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from aha.algo.losses import Totals
+from aha.algo.aggregation import Totals
 from aha.batching.layout import Layout
 from aha.core.records import Graded
 

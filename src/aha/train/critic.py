@@ -10,14 +10,15 @@ completion's own token t; in a batch's [B, T] column t is a position.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aha.algo.gae import gae, value_loss, whiten
+from aha.algo.advantages import ADVANTAGES
 from aha.algo.kl import kl_in_reward
+from aha.algo.values import value_loss, whiten
 from aha.batching.batch import (
     Batch,
     PlacedRow,
@@ -92,8 +93,6 @@ class CriticEstimate(Estimate):
     All [P, G, T], 0 behind a completion's end; whitened advantages.
     """
 
-    by_token: ClassVar[bool] = True
-
     mask_PGT: torch.Tensor
     values_PGT: torch.Tensor
     returns_PGT: torch.Tensor
@@ -152,8 +151,9 @@ class CriticEstimator:
             ref_NT = self._by_token(flat, mask_NT, self.reference.logprobs)
             coef = self.cfg.algo.kl_coef
             rewards_NT = kl_in_reward(rewards_NT, old_NT, ref_NT, mask_NT, coef)
-        critic = self.cfg.critic
-        advantages_NT, returns_NT = gae(rewards_NT, values_NT, mask_NT, critic.gamma, critic.lam)
+        advantage = ADVANTAGES[self.cfg.algo.advantage]
+        settings = advantage.settings(self.cfg.critic)
+        advantages_NT, returns_NT = advantage(rewards_NT, values_NT, mask_NT, **settings)
         whole = (mask_NT, values_NT, returns_NT, whiten(advantages_NT, mask_NT))
         shape = scores.rewards_PG.shape
         tensors = tuple(tensor.float().unflatten(0, shape) for tensor in whole)

@@ -10,16 +10,13 @@ from typing import Any
 
 import torch
 
-from aha.algo.entropy import CHOICES, bonus_near, entropy_bonus, held
-from aha.algo.registry import call
+from aha.algo.entropy import ControlFacts, entropy_bonus, held
+from aha.algo.registry import Algorithm
 from aha.batching.batch import TrainingRow, num_own_tokens
 from aha.core.config import AlgoSection
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
 from aha.train.objective import MicroBatch, Term
-
-# Nats a token, as in TRL; Skywork-OR1 (arXiv 2505.22312) says that it has to be tuned per model.
-TARGET_ENTROPY = 0.2
 
 
 def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
@@ -35,30 +32,25 @@ def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
 
 
 def with_selection(
-    rows: Sequence[TrainingRow], algo: AlgoSection, update: int
+    rows: Sequence[TrainingRow], control: Algorithm[ControlFacts], algo: AlgoSection
 ) -> list[TrainingRow]:
     """The rows of an update with `selected_T`, by the registered function `algo.entropy_control`.
-
-    `update` counts the updates of the same rollout from 0.
 
     Differs from the papers, which use the policy of each update: this uses the policy that sampled
     the tokens. For the first update of a rollout both are the same.
     """
-    # KL-Cov pulls tokens back to the policy that sampled them. The first update starts there: the
-    # true gap |logp - old| is 0, and where engine and trainer round differently, the gradient of
-    # the measured gap would be noise.
-    if not rows or (algo.entropy_control == "kl_cov" and not update):
-        return list(rows)
+    if not rows:
+        return []
     graded = [row.graded for row in rows]
-    inputs: dict[str, Any] = {"share": algo.entropy_limit}
-    if algo.entropy_control == "top_entropy":
+    inputs = control.settings(algo)
+    if "entropies_N" in control.parameters:
         inputs["entropies_N"] = entropies_of(graded)
     else:
         logprobs = [logprob for row in graded for logprob in row.completion.logprobs]
         # In float64: the mean over a whole step is subtracted from numbers that may be close to it.
         inputs["logprobs_N"] = torch.tensor(logprobs, dtype=torch.float64)
         inputs["advantages_N"] = torch.cat([row.advantages_T for row in rows]).double()
-    selected_N = call(CHOICES[algo.entropy_control], **inputs)
+    selected_N = control(**inputs)
     selected = selected_N.split([num_own_tokens(row) for row in graded])
     return [row._replace(selected_T=own) for row, own in zip(rows, selected, strict=True)]
 
@@ -67,11 +59,11 @@ class KeptTokens(Term):
     """Only the selected tokens stay in the loss (top_entropy, clip_cov); all stay in the
     denominators."""
 
-    def __init__(self, algo: AlgoSection):
-        self.algo = algo
+    def __init__(self, control: Algorithm[ControlFacts], algo: AlgoSection):
+        self.control, self.algo = control, algo
 
     def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
-        return with_selection(rows, self.algo, update)
+        return with_selection(rows, self.control, self.algo)
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         selected_BT = part.batch.selected_BT
@@ -81,8 +73,11 @@ class KeptTokens(Term):
 class HeldTokens(KeptTokens):
     """The selected tokens are held where they were sampled (kl_cov), from the second update on."""
 
-    def computes_every_row(self, update: int) -> bool:
-        return update > 0
+    def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
+        # The first update starts at the policy that sampled the tokens: there the true gap
+        # |logp - old| is 0, and where engine and trainer round differently, the gradient of the
+        # measured gap would be noise.
+        return super().begin_update(rows, update) if update else list(rows)
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         batch = part.batch
@@ -98,10 +93,11 @@ class EntropyBonus(Term):
         self.coef = algo.entropy_coef
 
     @property
-    def needs_entropy(self) -> bool:
-        return self.coef > 0
+    def entropy_coef(self) -> float:
+        return self.coef
 
-    def computes_every_row(self, update: int) -> bool:
+    @property
+    def needs_entropy(self) -> bool:
         return self.coef > 0
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
@@ -118,14 +114,14 @@ class AdaptiveEntropyBonus(EntropyBonus):
 
     name = "entropy"
 
-    def __init__(self, algo: AlgoSection):
+    def __init__(self, control: Algorithm[ControlFacts], algo: AlgoSection):
         super().__init__(algo)
         self.next_coef = algo.entropy_coef
-        self.target = TARGET_ENTROPY if algo.entropy_limit is None else algo.entropy_limit
+        self.control, self.settings = control, control.settings(algo)
 
     def begin_step(self, graded: Sequence[Graded]) -> None:
         mean = float(entropies_of(graded).mean())
-        self.coef, self.next_coef = bonus_near(self.next_coef, mean, self.target)
+        self.coef, self.next_coef = self.control(self.next_coef, mean, **self.settings)
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
         return {"entropy_bonus": self.coef}

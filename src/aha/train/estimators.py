@@ -9,13 +9,12 @@ Shapes: P prompts, G completions of a prompt, T own tokens of a completion.
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.filters import counted
-from aha.algo.registry import call
 from aha.batching.batch import TrainingRow
 from aha.core.config import AlgoSection
 from aha.machine.micro_batch import MicroBatchSize
@@ -31,8 +30,6 @@ class Estimate:
     `rows` the training rows; `counted_PG` is 1 for the completions that are in the loss and in its
     denominators.
     """
-
-    by_token: ClassVar[bool] = False  # whether the tokens of a completion differ in advantage
 
     advantages_PG: torch.Tensor
     counted_PG: torch.Tensor
@@ -94,12 +91,9 @@ class GroupEstimator:
         rewards_PG = scores.rewards_PG
         if self.algo.kl == "reward":
             rewards_PG = rewards_PG - self.algo.kl_coef * self._distances(groups)
-        advantages_PG = call(
-            ADVANTAGES[self.algo.advantage],
-            rewards_PG,
-            lengths_PG=scores.lengths_PG,
-            k=self.algo.pass_k,
-        )
+        advantage = ADVANTAGES[self.algo.advantage]
+        settings = advantage.settings(self.algo)
+        advantages_PG = advantage(rewards_PG, lengths_PG=scores.lengths_PG, **settings)
         return self.estimate_from(groups, scores, advantages_PG)
 
     def estimate_from(

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from aha.algo.correction import CORRECTIONS, mismatch_of
-from aha.algo.kl import ESTIMATORS
-from aha.algo.losses import LOSSES, Totals, token_weights
-from aha.algo.registry import call
+from aha.algo.aggregation import Totals, token_weights
+from aha.algo.correction import CorrectionFacts, mismatch_of
+from aha.algo.kl import EstimatorFacts
+from aha.algo.losses import LossFacts
+from aha.algo.registry import Algorithm
 from aha.batching.batch import Batch, TrainingRow, pack_parts
 from aha.core.config import AlgoSection
 from aha.core.records import Graded
@@ -53,9 +54,10 @@ class Term:
         """Look at, and mark, the rows of an update; `update` counts from 0 in each rollout."""
         return list(rows)
 
-    def computes_every_row(self, update: int) -> bool:
-        """Whether this term moves the policy where the advantage is 0."""
-        return False
+    @property
+    def entropy_coef(self) -> float:
+        """Of the entropy bonus in the coming update."""
+        return 0.0
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         return losses_BT
@@ -74,44 +76,36 @@ class Term:
 class PolicyLoss(Term):
     """The registered function `algo.loss`. First of the list: it replaces what it is given."""
 
-    def __init__(self, algo: AlgoSection):
-        self.loss = LOSSES[algo.loss]
-        self.settings = algo.model_dump(include={"clip_low", "clip_high", "dual_clip", "tau"})
-
-    def computes_every_row(self, update: int) -> bool:
-        return self.loss.every_row
+    def __init__(self, loss: Algorithm[LossFacts], algo: AlgoSection):
+        self.loss, self.settings = loss, loss.settings(algo)
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         batch = part.batch
         inputs = (part.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
-        return call(self.loss, *inputs, mask_BT=batch.mask_BT, **self.settings)
+        losses_BT = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
+        return losses_BT
 
 
 class Correction(Term):
     """Weights for tokens that another program than the trainer sampled: `algo.correction`."""
 
-    def __init__(self, algo: AlgoSection):
-        self.weigh = CORRECTIONS[algo.correction]
-        self.bounds = {"low": algo.correction_low, "high": algo.correction_high}
+    def __init__(self, correction: Algorithm[CorrectionFacts], algo: AlgoSection):
+        self.correction, self.settings = correction, correction.settings(algo)
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
-        return losses_BT * call(self.weigh, log_rho_BT, part.batch.mask_BT, **self.bounds)
+        return losses_BT * self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
 
 
 class KlLoss(Term):
     """`algo.kl_coef` times an estimate of the KL to the reference is added to the loss."""
 
-    def __init__(self, algo: AlgoSection, reference: Reference):
-        self.estimate = ESTIMATORS[algo.kl_estimator or "k3+"]
-        self.coef, self.reference = algo.kl_coef, reference
-
-    def computes_every_row(self, update: int) -> bool:
-        return True
+    def __init__(self, estimator: Algorithm[EstimatorFacts], coef: float, reference: Reference):
+        self.estimator, self.coef, self.reference = estimator, coef, reference
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
-        kl_BT = call(self.estimate, part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+        kl_BT = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
         part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
         return losses_BT + self.coef * kl_BT
 
@@ -164,8 +158,10 @@ class Objective:
             rows = term.begin_update(rows, update)
         return list(rows)
 
-    def computes_every_row(self, update: int) -> bool:
-        return any(term.computes_every_row(update) for term in self.terms)
+    @property
+    def entropy_coef(self) -> float:
+        """Of the entropy bonus in the coming update."""
+        return sum(term.entropy_coef for term in self.terms)
 
     def forward(self, batch: Batch) -> MicroBatch:
         """The policy's log-probs, with gradient, at the rollout's temperature."""

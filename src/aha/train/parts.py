@@ -6,7 +6,7 @@ part that does nothing, so that the step itself has no conditions.
 
 import torch
 
-from aha.algo.entropy import CHOICES
+from aha.algo.algorithms import chosen_of, method_of
 from aha.core.config import RunConfig
 from aha.core.seeds import seed_for
 from aha.machine.micro_batch import MicroBatchSize
@@ -23,14 +23,14 @@ from aha.train.rollouts import FreshProblems, ProblemSource
 
 def make_source(cfg: RunConfig, task: Task) -> ProblemSource:
     count = cfg.rollout.prompts
-    if cfg.algo.curriculum == "off":
+    if chosen_of(cfg.algo).curriculum is None:
         return FreshProblems(task, count)
     split = task.problems("train", seed_for(cfg.seed, "pool"))
     return ProblemPool(cfg.algo.curriculum, cfg.algo.pool, split, count)
 
 
 def make_reference(cfg: RunConfig, policy: Policy, dtype: torch.dtype) -> Reference | NoReference:
-    if cfg.algo.kl == "none":
+    if not method_of(cfg).reference:
         return NoReference()
     return Reference(policy, dtype, cfg.rollout.temperature, cfg.algo.reference_reset)
 
@@ -43,23 +43,27 @@ def make_estimator(
     pad_id: int,
     micro_batch: MicroBatchSize,
 ) -> AdvantageEstimator:
-    if cfg.algo.advantage == "gae":
+    if method_of(cfg).critic:
         return CriticEstimator(policy, cfg, dtype, reference, pad_id, micro_batch)
     return GroupEstimator(cfg.algo, reference, pad_id, micro_batch)
 
 
+# What an entropy control adds to the loss, by the role that its registration states.
+CONTROL_TERMS = {"keep": KeptTokens, "hold": HeldTokens, "bonus": AdaptiveEntropyBonus}
+
+
 def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]:
     """The terms of the loss in the order in which they are applied."""
-    algo = cfg.algo
-    terms: list[Term] = [PolicyLoss(algo)]
-    if algo.correction != "none":
-        terms.append(Correction(algo))
-    if algo.entropy_control in CHOICES:
-        terms.append(HeldTokens(algo) if algo.entropy_control == "kl_cov" else KeptTokens(algo))
-    if isinstance(reference, Reference) and algo.kl == "loss":
-        terms.append(KlLoss(algo, reference))
-    if algo.entropy_control == "adaptive":
-        terms.append(AdaptiveEntropyBonus(algo))
+    algo, chosen = cfg.algo, chosen_of(cfg.algo)
+    terms: list[Term] = [PolicyLoss(chosen.loss, algo)]
+    if chosen.correction:
+        terms.append(Correction(chosen.correction, algo))
+    if chosen.control and chosen.control.facts.role != "bonus":
+        terms.append(CONTROL_TERMS[chosen.control.facts.role](chosen.control, algo))
+    if isinstance(reference, Reference) and chosen.estimator and algo.kl == "loss":
+        terms.append(KlLoss(chosen.estimator, algo.kl_coef, reference))
+    if chosen.control and chosen.control.facts.role == "bonus":
+        terms.append(CONTROL_TERMS["bonus"](chosen.control, algo))
     elif algo.entropy_coef > 0:
         terms.append(EntropyBonus(algo))
     return terms

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from aha.algo.filters import ask_weight
+from aha.algo.filters import draw_weight
 from aha.core.records import Problem
 from aha.train.rollouts import Groups, StepSeeds
 
@@ -44,7 +44,7 @@ class ProblemPool:
 
     def weights(self) -> list[float]:
         """Of all problems so far; 0 is not drawn again."""
-        return [ask_weight(self.curriculum, rate) for rate in self.rates]
+        return [draw_weight(self.curriculum, rate) for rate in self.rates]
 
     @property
     def num_open(self) -> int:

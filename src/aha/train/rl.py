@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from aha.algo.algorithms import method_of
 from aha.batching.batch import totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Problem, StepReport
@@ -34,7 +35,7 @@ class RLTrainer:
     def __init__(
         self, policy: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
     ):
-        self.policy, self.cfg = policy, cfg
+        self.policy, self.cfg, self.method = policy, cfg, method_of(cfg)
         policy.recompute = cfg.optim.recompute
         self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
         self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
@@ -117,9 +118,9 @@ class RLTrainer:
         """
         rows = self.objective.begin_update(share.counted_rows(), index)
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
-        # Rows whose advantage is 0 are in the totals. They are computed only where some term of
-        # the loss moves them all the same.
-        every = share.by_token or self.objective.computes_every_row(index)
+        # Rows whose advantage is 0 are in the totals. They are computed only where the method
+        # moves them all the same.
+        every = self.method.computes_every_row(index, self.objective.entropy_coef)
         computed = [row for row in rows if every or row.advantages_T.any()]
         gradient = partial(self.objective.gradient, computed, totals, self.tokenizer.pad_id)
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)

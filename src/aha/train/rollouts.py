@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from aha.algo.advantages import informative
-from aha.algo.filters import mixed_groups, overlong_rewards
+from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
 from aha.core.config import AlgoSection, RolloutSection
 from aha.core.records import Graded, Problem, Prompt
 from aha.core.seeds import seed_for
@@ -147,7 +147,7 @@ class Rollout:
     ):
         self.tokenizer, self.task, self.engine, self.source = tokenizer, task, engine, source
         self.cfg, self.algo = rollout, algo
-        self.resamples = algo.zero_variance == "resample"
+        self.resamples = ZERO_VARIANCE[algo.zero_variance].facts.resamples
         self.max_rounds = algo.resample_rounds if self.resamples else 1
 
     def sampling(self, seeds: StepSeeds, rollout_round: int = 0) -> Sampling:
