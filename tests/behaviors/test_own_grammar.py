@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from aha.behaviors.detector import Behaviours, read
+from aha.behaviors.detector import Behaviours, count_behaviours
 from aha.corpus.mix import TraceMix
 from aha.corpus.traces import Trace, Writer, completion_text, made_up
 
@@ -38,7 +38,9 @@ def searches(size: int, count: int, **mix) -> list[tuple[Trace, list[bool], Beha
         trace = made_up(writer, size, range(10, 101))
         writer.search(trace)
         text = completion_text(trace)
-        found.append((trace, [*writer.starts.values()], read(text, trace.numbers, trace.target)))
+        found.append(
+            (trace, [*writer.starts.values()], count_behaviours(text, trace.numbers, trace.target))
+        )
     return found
 
 
@@ -119,7 +121,7 @@ def test_counts_of_an_orderly_search(size, glance):
     for _ in range(100):
         trace = made_up(writer, size, range(10, 101))
         writer.orderly(trace, trace.start, glance)
-        found = read(completion_text(trace), trace.numbers, trace.target)
+        found = count_behaviours(completion_text(trace), trace.numbers, trace.target)
         verdicts = [line for line in trace.lines if line.endswith((" yes", " no"))]
         assert (found.line_errors, found.illegal) == (0, 0)
         assert found.checks == found.true_checks == len(verdicts)

@@ -9,7 +9,7 @@ import pytest
 from aha.core.errors import DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.catalog import make_task
-from aha.tasks.isolation import Guarded
+from aha.tasks.isolation import IsolatedTask
 
 OUTSIDE = str(Path(__file__).with_name("outside.py"))
 SEVEN = Problem("outside/7", "outside", {"number": 7})
@@ -118,14 +118,14 @@ class Shaky:
     ],
 )
 def test_a_fault_in_problems_or_prompts_is_one_line_with_the_name(fault, words):
-    task = Guarded(Shaky(fault), "shaky", {})
+    task = IsolatedTask(Shaky(fault), "shaky", {})
     with pytest.raises(DataError, match=words) as caught:
         task.ask(next(task.problems("train", 0)))
     assert "'shaky'" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_problem_in_two_splits_is_refused():
-    task = Guarded(Shaky(""), "shaky", {})
+    task = IsolatedTask(Shaky(""), "shaky", {})
     list(task.problems("test", 0))
     list(task.problems("test", 1))
     with pytest.raises(DataError, match="'shaky/1' in the splits 'test' and 'train'"):

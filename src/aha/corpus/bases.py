@@ -41,7 +41,7 @@ class Base:
         return known_shapes()[self.model]
 
     @property
-    def made(self) -> Path:
+    def model_folder(self) -> Path:
         """Where the finished model lies; it is not there before all tokens are read."""
         return self.folder / "model"
 
@@ -78,6 +78,6 @@ BASES = {
 def command_for(path: str | Path) -> str | None:
     """The command that makes the model of this path; None where it is not one of ours."""
     for name, base in BASES.items():
-        if Path(path) == base.made:
+        if Path(path) == base.model_folder:
             return f"aha pretrain --shape {name}"
     return None

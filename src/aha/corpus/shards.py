@@ -23,7 +23,7 @@ MARKS = ("=", "/", "\n")
 
 
 @dataclass(frozen=True)
-class Spelling:
+class CorpusTokenizer:
     """What writing needs of a tokenizer: it travels to a process that knows no model. `marks` are
     the ids of "=", "/" and the newline."""
 
@@ -33,14 +33,14 @@ class Spelling:
     marks: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer) -> "Spelling":
+    def of(cls, tokenizer) -> "CorpusTokenizer":
         """Of an `aha.model.tokenizer.Tokenizer`."""
         marks = tuple(tokenizer.encode(mark)[0] for mark in MARKS)
         return cls(tokenizer.fast, tokenizer.stop_ids[0], tokenizer.pad_id, marks)
 
 
 @dataclass(frozen=True)
-class Batch:
+class DocumentBatch:
     """Rows of like length. Weights are 0 on prompts (they are given, not learnt) and padding."""
 
     tokens_BT: np.ndarray  # int32
@@ -48,7 +48,9 @@ class Batch:
     num_tokens: int  # padding not counted
 
 
-def shard(spelling: Spelling, cfg: PretrainConfig, number: int, longest: int) -> list[Batch]:
+def write_shard(
+    spelling: CorpusTokenizer, cfg: PretrainConfig, number: int, longest: int
+) -> list[DocumentBatch]:
     """The batches of one shard, in the order in which they are read."""
 
     def keep(numbers, target):
@@ -77,7 +79,9 @@ def shard(spelling: Spelling, cfg: PretrainConfig, number: int, longest: int) ->
     return batches
 
 
-def collate(rows: list[tuple[list[int], int]], spelling: Spelling, result_weight: float) -> Batch:
+def collate(
+    rows: list[tuple[list[int], int]], spelling: CorpusTokenizer, result_weight: float
+) -> DocumentBatch:
     """A batch of rows `(tokens, where learning starts)`."""
     width = max(len(tokens) for tokens, _ in rows)
     tokens_BT = np.full((len(rows), width), spelling.pad, np.int32)
@@ -86,7 +90,7 @@ def collate(rows: list[tuple[list[int], int]], spelling: Spelling, result_weight
         tokens_BT[index, : len(tokens)] = tokens
         mask_BT[index, start : len(tokens)] = 1.0
     weights_BT = mask_BT * weigh(tokens_BT, spelling.marks, result_weight)
-    return Batch(tokens_BT, weights_BT, sum(len(tokens) for tokens, _ in rows))
+    return DocumentBatch(tokens_BT, weights_BT, sum(len(tokens) for tokens, _ in rows))
 
 
 def weigh(tokens_BT: np.ndarray, marks: tuple[int, ...], result_weight: float) -> np.ndarray:

@@ -26,7 +26,7 @@ PAID_IN_FULL = 0.5  # at this reward a cheat pays as an answer does
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GradedText:
     """What one text earned. `fault` says why the verdict itself is none."""
 
     name: str
@@ -43,11 +43,11 @@ class Verdict:
 class Audit:
     """`cheats` deserve nothing, `right` deserve all; the latter only for tasks that are known."""
 
-    cheats: list[Verdict]
-    right: list[Verdict]
+    cheats: list[GradedText]
+    right: list[GradedText]
 
     @property
-    def all(self) -> list[Verdict]:
+    def all(self) -> list[GradedText]:
         return [*self.cheats, *self.right]
 
 
@@ -59,7 +59,7 @@ def audit(task: Task, seed: int = 0, patience_s: float = PATIENCE_S) -> Audit:
     return Audit(verdicts[: len(cheats)], verdicts[len(cheats) :])
 
 
-def grade_apart(task: Task, texts: list, patience_s: float) -> Iterator[Verdict]:
+def grade_apart(task: Task, texts: list, patience_s: float) -> Iterator[GradedText]:
     """Verdicts in order. A text that hangs ends its process, and the next one begins another."""
     kinds = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in kinds else "spawn")
@@ -74,16 +74,16 @@ def grade_apart(task: Task, texts: list, patience_s: float) -> Iterator[Verdict]
                 yield ours.recv()
                 place += 1
         except EOFError:  # it died: out of memory, or a crash in foreign code
-            yield Verdict(texts[place][0], fault="the process that graded it died")
+            yield GradedText(texts[place][0], fault="the process that graded it died")
             place += 1
         else:
             if place < len(texts):
-                yield Verdict(texts[place][0], hangs=True)
+                yield GradedText(texts[place][0], hangs=True)
                 place, hangs = place + 1, hangs + 1
         worker.kill()
         worker.join()
     for name, *_ in texts[place:]:
-        yield Verdict(name, fault=f"not tried, after {MAX_HANGS} that hang")
+        yield GradedText(name, fault=f"not tried, after {MAX_HANGS} that hang")
 
 
 def grade_all(task: Task, texts: list, pipe) -> None:
@@ -91,22 +91,22 @@ def grade_all(task: Task, texts: list, pipe) -> None:
         pipe.send(verdict_on(task, name, problem, text))
 
 
-def verdict_on(task: Task, name: str, problem: Problem, text: str) -> Verdict:
+def verdict_on(task: Task, name: str, problem: Problem, text: str) -> GradedText:
     """One text graded twice."""
     started = time.process_time()
     try:
         first, again = (task.grade(problem, text) for _ in range(2))
     except Exception as error:  # whatever a stranger's reward raises, it must not
-        return Verdict(name, fault=f"raised {type(error).__name__}: {error}"[:120])
+        return GradedText(name, fault=f"raised {type(error).__name__}: {error}"[:120])
     seconds = (time.process_time() - started) / 2
     fault = fault_of(first) or fault_of(again)
     if fault:
-        return Verdict(name, seconds=seconds, fault=fault)
+        return GradedText(name, seconds=seconds, fault=fault)
     steady = (first.reward, first.correct) == (again.reward, again.correct)
     # R1 pays for form whether or not the answer is right: a choice, and told as one.
     for_form = getattr(task, "format_reward", 0.0)
     form = for_form * first.parts.get("format", 0.0) if for_form else 0.0
-    return Verdict(
+    return GradedText(
         name, float(first.reward), bool(first.correct), seconds, steady=steady, form=form
     )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from aha.core.errors import AhaError, ConfigError
-from aha.tasks.isolation import Guarded
+from aha.tasks.isolation import IsolatedTask
 from aha.tasks.protocol import Task
 from aha.tasks.subprocess_calls import locate
 
@@ -40,7 +40,7 @@ def make_task(name: str, settings: dict | None = None, seconds: float = 5.0) -> 
     """
     settings = dict(settings or {})
     task = find_task(name, settings)
-    return task if name in PACKAGED else Guarded(task, name, settings, seconds)
+    return task if name in PACKAGED else IsolatedTask(task, name, settings, seconds)
 
 
 def find_task(name: str, settings: dict) -> Task:

@@ -18,7 +18,7 @@ from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.files import read_rows
 from aha.tasks.solver import can_make, reachable
 from aha.tasks.splits import hash_percent
-from aha.tasks.tags import judge_answer, well_formed
+from aha.tasks.tags import grade_answer, well_formed
 from aha.tasks.templates import check_template, framed
 
 SMALLEST, LARGEST = 1, 99
@@ -171,7 +171,7 @@ class Countdown:
 
 def grade_countdown(text: str, numbers: tuple[int, ...], target: int) -> Graded:
     """The strict verdict on one completion: linear, under a millisecond for 100,000 characters."""
-    return judge_answer(text, lambda answer: check(answer, numbers, target))
+    return grade_answer(text, lambda answer: check(answer, numbers, target))
 
 
 def with_format(judged: Graded, text: str, reward: float) -> Graded:

@@ -22,7 +22,7 @@ MAX_REASON = 500  # characters
 
 
 @dataclass
-class Guarded:
+class IsolatedTask:
     """The task `inner`, as `registry.find_task(name, settings)` built it, behind the fence."""
 
     inner: Task

@@ -11,7 +11,7 @@ from aha.core.errors import ConfigError
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import judge_answer
+from aha.tasks.tags import grade_answer
 from aha.tasks.templates import check_template, framed
 
 HELD_OUT_PERCENT = 5  # of the pairs, in test and in validation each
@@ -88,7 +88,7 @@ class Multiply:
 
     def grade(self, problem: Problem, text: str) -> Graded:
         product = problem.given["a"] * problem.given["b"]
-        return judge_answer(text, lambda answer: check(answer, product))
+        return grade_answer(text, lambda answer: check(answer, product))
 
 
 def numbers_of(length: int) -> range:

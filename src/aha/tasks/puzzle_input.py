@@ -14,7 +14,7 @@ LINE = re.compile(
 LONGEST, SHOWN = 200, 80
 
 
-def typed_puzzle(text: str) -> Problem:
+def parse_puzzle(text: str) -> Problem:
     """Countdown's puzzle in a line: `numbers 3 7 25 target 82`, `3 7 25 -> 82`, `3, 7, 25 = 82`, or
     `3 7 25 82`, whose last number is the target. Raises `DataError` for anything else."""
     found = LINE.fullmatch(text) if len(text) <= LONGEST else None
@@ -29,7 +29,7 @@ def typed_puzzle(text: str) -> Problem:
     return as_problem(numbers, target)
 
 
-def countdown_of(section: object) -> Countdown | None:
+def countdown_from_config(section: object) -> Countdown | None:
     """The game as a run asked and judged it, from [task] of its config.json; None for a run on
     another task. Settings that are unknown here are those of the game without any."""
     settings = section if isinstance(section, dict) else {}

@@ -56,7 +56,7 @@ from random import Random
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import judge_answer
+from aha.tasks.tags import grade_answer
 
 HELD_OUT_PERCENT = 5  # of all problems, in test and in validation each
 
@@ -92,7 +92,7 @@ class @cls@:
             right = answer.strip() == str(largest)
             return right, f"the largest is {largest}"
 
-        return judge_answer(text, check)
+        return grade_answer(text, check)
 '''
 
 TESTS = '''\

@@ -11,14 +11,14 @@ THINK, THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerBlock:
     """The last complete answer block, and how many there were. `text` is None where none is."""
 
     text: str | None
     blocks: int
 
 
-def read_answer(completion: str) -> Answer:
+def read_answer(completion: str) -> AnswerBlock:
     """The content of the last `<answer>...</answer>`; whatever follows it does not matter.
 
     Deviation from TinyZero, on purpose: the whole completion is searched, not its last line, so a
@@ -27,11 +27,11 @@ def read_answer(completion: str) -> Answer:
     last_close = completion.rfind(CLOSE)
     start = completion.rfind(OPEN, 0, last_close) if last_close >= 0 else -1
     if start < 0:
-        return Answer(None, 0)
+        return AnswerBlock(None, 0)
     # A stray closing tag after the block is text that follows it, and does not matter either.
     end = completion.find(CLOSE, start)
     blocks = sum(CLOSE in part for part in completion.split(OPEN)[1:])
-    return Answer(completion[start + len(OPEN) : end], blocks)
+    return AnswerBlock(completion[start + len(OPEN) : end], blocks)
 
 
 def well_formed(completion: str) -> bool:
@@ -52,7 +52,7 @@ def well_formed(completion: str) -> bool:
     return bool(thought.strip() and answer.strip()) and not any(tag in inside for tag in tags)
 
 
-def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
+def grade_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
     """A reward of 1 if `check` accepts the last answer block, else 0, with the reason in words.
 
     Any text gets a verdict, and so does what is no text. `check(answer)` returns (right, reason).

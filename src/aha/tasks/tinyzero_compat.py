@@ -27,7 +27,7 @@ MAX_EXPONENT = 64
 MAX_VALUE = 10**18
 
 
-class Refused(Exception):
+class NotEvaluable(Exception):
     """The answer is one that TinyZero's `eval` would have failed, or hung, on."""
 
 
@@ -42,9 +42,9 @@ def value_of(node: ast.AST) -> float:
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         left, right = value_of(node.left), value_of(node.right)
         if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
-            raise Refused
+            raise NotEvaluable
         return _BINARY[type(node.op)](left, right)
-    raise Refused
+    raise NotEvaluable
 
 
 def last_answer(text: str, template: str) -> str | None:
@@ -75,7 +75,14 @@ def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1"
     try:
         value = value_of(ast.parse(answer, mode="eval"))
         right = abs(value - target) < 1e-5
-    except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, MemoryError) as error:
+    except (
+        NotEvaluable,
+        SyntaxError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+        MemoryError,
+    ) as error:
         return Graded(0.1, False, f"TinyZero: format only, {type(error).__name__}")
     except RecursionError:
         return Graded(0.1, False, "TinyZero: format only, nested too deep")
