@@ -9,9 +9,9 @@ import pytest
 
 from aha.core.seeds import seed_for
 from aha.corpus.bases import BASES, PretrainConfig
+from aha.corpus.documents import documents
 from aha.corpus.mix import TraceMix
-from aha.corpus.shards import CorpusTokenizer, weigh, write_shard
-from aha.corpus.traces import documents
+from aha.corpus.shards import CorpusTokenizer, token_weights, write_shard
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 
@@ -125,7 +125,7 @@ def marked(text: str) -> str:
     """The characters of `text` that weigh more, the others as dots; tokens here are characters
     but for the words and tags."""
     ids = TOKENIZER.encode(text)
-    weights = weigh(np.array([ids]), CORPUS_TOKENIZER.marks, 3.0)[0].tolist()
+    weights = token_weights(np.array([ids]), CORPUS_TOKENIZER.marks, 3.0)[0].tolist()
     assert set(weights) <= {1.0, 3.0}
     pieces = zip(ids, weights, strict=True)
     shown = [TOKENIZER.decode([token]).replace("\n", "$") for token in ids]
@@ -169,9 +169,11 @@ def test_the_rows_of_a_batch_do_not_touch_one_another():
     """A line that ends one row must not mark the beginning of the next."""
     rows = ["1+2=3\n4+5=9 ", "\n4+5=9\n1+2=3", "aim 42\n31-1=30"]
     ids = [TOKENIZER.encode(row) for row in rows]
-    together = weigh(np.array(ids), CORPUS_TOKENIZER.marks, 2.0)
+    together = token_weights(np.array(ids), CORPUS_TOKENIZER.marks, 2.0)
     for row, weights in zip(ids, together, strict=True):
-        assert np.array_equal(weigh(np.array([row]), CORPUS_TOKENIZER.marks, 2.0)[0], weights)
+        assert np.array_equal(
+            token_weights(np.array([row]), CORPUS_TOKENIZER.marks, 2.0)[0], weights
+        )
 
 
 def test_a_prompt_is_given_and_not_learnt():

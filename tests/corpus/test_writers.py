@@ -25,7 +25,7 @@ WRITE = partial(
     write_shard,
     CorpusTokenizer.of(TOKENIZER),
     PretrainConfig(batch_tokens=600, shard_documents=20),
-    longest=160,
+    max_tokens=160,
 )
 
 

@@ -97,8 +97,9 @@ class Pretrainer:
 
     def open_shards(self) -> Iterator[list[DocumentBatch]]:
         """From the one that is next on; nothing starts before the first is asked for."""
+        tokenizer = CorpusTokenizer.of(self.tokenizer)
         longest = self.model.config.max_position_embeddings
-        write = partial(write_shard, CorpusTokenizer.of(self.tokenizer), self.cfg, longest=longest)
+        write = partial(write_shard, tokenizer, self.cfg, max_tokens=longest)
         return in_order(write, self.shard_number, self.writers)
 
     def draw(self) -> DocumentBatch:
