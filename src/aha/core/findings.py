@@ -57,8 +57,7 @@ def fail(message: str, fix: str) -> Finding:
 
 def failure_of(error: AhaError) -> Finding:
     """An error that a user can mend, as a finding."""
-    wanted = f"wanted {error.wanted}" if error.wanted else ""
-    return fail(error.got, error.fix or wanted)
+    return fail(error.got, error.fix or (f"wanted {error.wanted}" if error.wanted else ""))
 
 
 class Checklist(dict[str, Check]):

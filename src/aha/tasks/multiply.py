@@ -72,14 +72,14 @@ class Multiply:
 
     def drawn_pairs(self, rng: Random) -> Iterator[tuple[int, int]]:
         """Pairs drawn at random, each once, until chance brings no new one."""
-        met: set[tuple[int, int]] = set()
+        seen: set[tuple[int, int]] = set()
         misses = 0
         while misses < MAX_MISSES:
             a, b = (rng.choice(numbers_of(rng.choice(self.digits))) for _ in range(2))
-            if (key := (min(a, b), max(a, b))) in met:
+            if (key := (min(a, b), max(a, b))) in seen:
                 misses += 1
                 continue
-            met.add(key)
+            seen.add(key)
             misses = 0
             yield a, b
 

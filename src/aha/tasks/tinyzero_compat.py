@@ -9,12 +9,14 @@ words and written anew. Deviation: no `eval`, so `9**9**9**9` gets 0.1 where Tin
 import ast
 import operator
 import re
+from collections.abc import Callable
+from typing import Any
 
 from aha.core.records import Graded
 from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN
 
 _ALLOWED = re.compile(r"^[\d+\-*/().\s]+$")
-_BINARY = {
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -36,8 +38,9 @@ def value_of(node: ast.AST) -> float:
     but numbers, signs and the six operators, and for powers too large to compute."""
     if isinstance(node, ast.Expression):
         return value_of(node.body)
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return node.value
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        if type(node.value) is not bool:
+            return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         inner = value_of(node.operand)
         return -inner if isinstance(node.op, ast.USub) else inner
@@ -45,7 +48,8 @@ def value_of(node: ast.AST) -> float:
         left, right = value_of(node.left), value_of(node.right)
         if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
             raise NotEvaluable
-        return _BINARY[type(node.op)](left, right)
+        value: float = _BINARY[type(node.op)](left, right)
+        return value
     raise NotEvaluable
 
 
