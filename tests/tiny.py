@@ -5,7 +5,6 @@ or of a gradient would pass by luck on a freshly initialised decoder, whose logi
 """
 
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.corpus.traces import prompt_line
-from aha.machine.c_build import COMPILERS, load_code
+from aha.machine.c_build import COMPILERS, find_compiler, load_code
 from aha.machine.dtype import has_native_bf16
 from aha.model import fused
 from aha.model.tokenizer import build_tokenizer
@@ -26,7 +25,7 @@ from aha.tasks.countdown import Countdown, as_problem, puzzles
 # Two promises of the engine's loop in C can only be held where it can be built: users without a
 # compiler get the torch loop, whose tests need nothing. CI has both.
 needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)),
+    find_compiler() is None,
     reason=f"the loop in C is built on the machine, and this one has none of {COMPILERS}",
 )
 needs_bf16 = pytest.mark.skipif(

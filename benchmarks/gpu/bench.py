@@ -20,6 +20,7 @@ import torch
 from aha.cli.recipes import find_recipe
 from aha.core.config import RunConfig, load_config
 from aha.core.records import Prompt
+from aha.machine.device import empty_cache, gpu_name, synchronize
 from aha.machine.dtype import compute_dtype
 from aha.measure.probe import Probe, Stub
 from aha.model.transformer import Decoder
@@ -74,12 +75,12 @@ class Bench:
     def card(self) -> tuple[str | None, Card | None]:
         """The row of cards.toml that means this device, if there is one."""
         _, cards = load_cards()
-        name = card_for(torch.cuda.get_device_name(self.device), cards) if self.on_gpu else CPU_ROW
+        gpu = gpu_name(self.device)
+        name = card_for(gpu, cards) if gpu else CPU_ROW
         return name, cards.get(name)
 
     def wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
 
     def timed(self, work: Callable[[], Value]) -> tuple[float, Value]:
         """Wall seconds, and what came of it."""
@@ -128,8 +129,7 @@ class Bench:
     def forget(self) -> None:
         """Give back what a case has left, so that the next one begins with an empty card."""
         gc.collect()
-        if self.on_gpu:
-            torch.cuda.empty_cache()
+        empty_cache(self.device)
 
     @contextmanager
     def at_most(self, gigabytes: float | None) -> Iterator[None]:

@@ -46,7 +46,7 @@ def calibration_for(
 def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
     from aha.machine.device import choose_device
-    from aha.machine.host import held_now
+    from aha.machine.host import process_bytes
     from aha.measure.base_length import folder_at_hand
     from aha.train.preflight import at_its_price, foresee
 
@@ -59,7 +59,7 @@ def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     cfg = at_its_price(cfg, device)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     print(
-        *lines_before(foresee(cfg, shape, device, held=held_now()), seconds),
+        *lines_before(foresee(cfg, shape, device, held=process_bytes()), seconds),
         sep="\n",
         file=sys.stderr,
     )

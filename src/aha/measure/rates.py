@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
-from aha.machine.device import choose_device
+from aha.machine.device import choose_device, synchronize
 from aha.machine.dtype import compute_dtype
 from aha.model import ops
 from aha.plan.shapes import Shape
@@ -45,8 +45,7 @@ class Rates:
         self.assumed: list[str] = []  # pieces that there was no time for
 
     def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(self.device)
 
     def seconds(self, work: Callable[[], object]) -> float:
         self.wait()

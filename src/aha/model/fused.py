@@ -11,6 +11,7 @@ import torch
 
 from aha.batching.layout import Layout
 from aha.machine.c_build import HEADERS, LANES, NotCompiled, load_code
+from aha.machine.device import num_threads
 
 SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")
 TYPES = (torch.float32, torch.bfloat16)
@@ -55,7 +56,7 @@ def call(name: str, x: torch.Tensor, *arguments) -> None:
             given.append(_POINTER(one.data_ptr()))
         else:
             given.append(_SIZE(one) if isinstance(one, int) else ctypes.c_float(one))
-    threads = ctypes.c_int(torch.get_num_threads())
+    threads = ctypes.c_int(num_threads())
     function(name, x.dtype == torch.bfloat16)(*given, threads)
 
 
@@ -116,7 +117,7 @@ def benches(qkv_NF, H: int, K: int, layout: Layout) -> tuple:
     D = qkv_NF.shape[1] // (H + 2 * K)
     size = function("bench", qkv_NF.dtype == torch.bfloat16)
     size.restype = _SIZE
-    scratch = torch.empty(torch.get_num_threads() * size(*map(_SIZE, (H, K, D, widest))))
+    scratch = torch.empty(num_threads() * size(*map(_SIZE, (H, K, D, widest))))
     return scratch, layout.tokens, len(layout.prompts.ends), H, K, D, widest
 
 

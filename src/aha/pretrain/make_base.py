@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError, ModelError
-from aha.machine.device import PeakMemory, choose_device
-from aha.machine.host import cpu_name
+from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name, has_cuda
+from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder
@@ -50,15 +49,15 @@ class Machine:
         """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
         so the CPU serves no model quicker. Apple's has not been tried with bf16 and Muon."""
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if has_cuda() else "cpu"
         found = choose_device(device, 0, "device")  # named by now: the size does not matter
-        gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
+        gpu = gpu_name(found)
         if writers is None:
-            writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0
+            writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
         _, row = row_here(found)
         price, power = price_of(gpu, usd_per_hour, watts)
         card = row and priced(row, price, power)
-        return cls(found, gpu or cpu_name(), writers, price, power, card)
+        return cls(found, device_name(found), writers, price, power, card)
 
 
 class Progress:

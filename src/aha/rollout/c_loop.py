@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from aha.machine.c_build import LANES, NotCompiled, load_code
+from aha.machine.device import num_threads
 from aha.model.decode import FusedLayer, InferenceWeights
 from aha.rollout.engine import Sampling
 
@@ -104,7 +105,7 @@ class CompiledLoop:
             s.max_new_tokens,
             max(map(len, prompts)),
             len(stop),
-            max(1, min(torch.get_num_threads(), rows)),
+            max(1, min(num_threads(), rows)),
             s.temperature,
             *(array.ctypes.data for array in given.values()),
         )

@@ -23,6 +23,7 @@ import torch
 from aha.core.config import RolloutSection
 from aha.core.errors import ConfigError, MissingExtra, ModelError
 from aha.core.records import Completion, Prompt
+from aha.machine.device import empty_cache
 from aha.model.lora import merged_weights
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
@@ -64,6 +65,7 @@ class VllmEngine:
                 f"aha export {folder} --out FOLDER, then --model.path FOLDER",
             )
         self.tokenizer, self.vllm = tokenizer, import_vllm()
+        self.device = policy.device
         positions = policy.config.max_position_embeddings
         self.room = min(positions, rollout.max_new_tokens + PROMPT_ROOM)
         self.llm = self.vllm.LLM(
@@ -109,7 +111,7 @@ class VllmEngine:
 
     def wake(self, part: str) -> None:
         """vLLM takes memory beside torch's allocator, which keeps what the training has left."""
-        torch.cuda.empty_cache()
+        empty_cache(self.device)
         self.llm.wake_up(tags=[part])
 
     def release(self) -> None:

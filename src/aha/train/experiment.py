@@ -18,7 +18,7 @@ from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device
 from aha.machine.dtype import compute_dtype
-from aha.machine.host import held_now
+from aha.machine.host import process_bytes
 from aha.model.architecture import ModelConfig
 from aha.model.folders import base_cost, resolve_model
 from aha.model.lora import add_lora
@@ -122,7 +122,7 @@ class Experiment:
         """`calibration`: this machine as measured, for the prediction that the run will be held
         to; the table of machines without. `budget`: see `budget_seconds`."""
         check_names(cfg)
-        held, told = held_now(), None
+        held, told = process_bytes(), None
         shape = shape_in(resolve_model(cfg.model.path))
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)

@@ -9,6 +9,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
+from aha.machine.device import device_memory, empty_cache, gpu_name
 from aha.machine.dtype import has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
@@ -40,19 +41,18 @@ def shape_in(folder: Path) -> Shape | None:
 def row_here(device: torch.device) -> tuple[str | None, Card | None]:
     """This machine's row of cards.toml, with its name; of a CPU, the one with its arithmetic."""
     _, cards = load_cards()
-    name = None
+    name, gpu = None, gpu_name(device)
     if device.type == "cpu":
         name = CPU if has_native_bf16() else CPU_FLOAT32
-    elif device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
+    elif gpu:
+        name = card_for(gpu, cards)
     return name, cards.get(name)
 
 
 def at_its_price(cfg: RunConfig, device: torch.device) -> RunConfig:
     """The recipe with the price and the power of the machine, where it leaves them open. Apple's
     GPU counts as the CPU beside it. Raises `ConfigError` for a GPU that the table does not know."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    price, power = price_of(gpu, cfg.usd_per_hour, cfg.watts)
+    price, power = price_of(gpu_name(device), cfg.usd_per_hour, cfg.watts)
     return cfg.model_copy(update={"usd_per_hour": price, "watts": power})
 
 
@@ -79,11 +79,11 @@ def check_memory(
     """Raise a ConfigError where not even the weights and what trains them have room; where only a
     smaller micro-batch would help, to which a GPU comes by itself, `say` it. Both name the
     settings that fit."""
-    on_gpu, host = device.type == "cuda", memory_bytes()[0]
+    on_gpu, host = device.type == "cuda", memory_bytes().free
     if on_gpu:  # what a probe or the run before has left in torch's own store counts as free
         gc.collect()
-        torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
+        empty_cache(device)
+    free = device_memory(device).free if on_gpu else host
     _, card = row_here(device)
     float32 = bool(card and card.float32)
     found = shortage(cfg, shape, free, host if on_gpu else None, float32) if free else None
