@@ -111,7 +111,7 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     add_lora(policy, 2, 4.0, seed=0)
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     trainer = make(config(algo=algo, critic={"lr": 1e-2}), policy=policy)
-    value = trainer.critic.model.policy
+    value = trainer.critic.model.decoder
     frozen = {name: tensor.clone() for name, tensor in policy.weights().items()}
     for _ in range(2):
         trainer.step(trainer.problems())
@@ -124,7 +124,7 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     assert len(state["model"]) == 2 * 7 * 2 + 2  # A and B of seven maps in two layers, the head
     other = make(config(algo=algo), policy=policy).critic
     other.load_state_dict(state)
-    assert torch.equal(other.model.policy.adapter.B["q_proj"], mine)
+    assert torch.equal(other.model.decoder.adapter.B["q_proj"], mine)
 
 
 def test_half_a_gradient_is_cleared_before_the_next_attempt():
