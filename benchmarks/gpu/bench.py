@@ -23,7 +23,7 @@ from aha.core.records import Prompt
 from aha.machine.device import empty_cache, gpu_name, synchronize
 from aha.machine.dtype import compute_dtype
 from aha.measure.probe import Probe, Stub
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card
@@ -159,7 +159,7 @@ class Bench:
             return shape
         return replace(shape, V=320, C=64, I=96, L=2, H=4, K=2, D=16)
 
-    def policy(self, cfg: RunConfig, shape: Shape) -> Decoder:
+    def policy(self, cfg: RunConfig, shape: Shape) -> Transformer:
         """Random weights on the device, adapters as the recipe has them."""
         policy = Probe(cfg, shape).policy(shape)
         if cfg.optim.state == "cpu":  # as `open_policy` does it

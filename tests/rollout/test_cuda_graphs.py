@@ -12,7 +12,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Slots
 
-from ..tiny import TOKENIZER, some_prompts, tiny_decoder
+from ..tiny import TOKENIZER, some_prompts, tiny_transformer
 
 SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
 # Operations whose result or shape the host must know before it can go on.
@@ -25,7 +25,7 @@ WAITS = {
 def begun(size: int = 12, **sampling) -> tuple[NativeEngine, Slots]:
     """An engine in the middle of a rollout: three groups have drawn their first token, and there is
     room for as many again."""
-    engine = NativeEngine(tiny_decoder(std=0.25), TOKENIZER, "float32", loop="graphs")
+    engine = NativeEngine(tiny_transformer(std=0.25), TOKENIZER, "float32", loop="graphs")
     settings = Sampling(**({"max_new_tokens": 40, "group_size": 4, "seed": 11} | sampling))
     groups = engine.make_groups(some_prompts(3), settings)
     slots = Slots(engine.new_cache(2 * size), 2 * size, 30, settings, engine.stop)
@@ -117,7 +117,7 @@ def test_the_host_looks_once_in_so_many_ticks(monkeypatch):
     monkeypatch.setattr(Slots, "look", lambda slots: (looks.append(1), plain(slots)))
     counts = {}
     for loop in ("torch", "graphs"):
-        engine = NativeEngine(tiny_decoder(std=0.25), TOKENIZER, "float32", loop=loop)
+        engine = NativeEngine(tiny_transformer(std=0.25), TOKENIZER, "float32", loop=loop)
         looks.clear()
         engine.generate(some_prompts(6), SAMPLING)
         counts[loop] = len(looks)
@@ -127,7 +127,7 @@ def test_the_host_looks_once_in_so_many_ticks(monkeypatch):
 
 @pytest.mark.gpu
 def test_graphs_write_what_the_loop_without_them_writes():
-    policy, prompts = tiny_decoder(std=0.25).cuda(), some_prompts(20)
+    policy, prompts = tiny_transformer(std=0.25).cuda(), some_prompts(20)
     found = [
         NativeEngine(policy, TOKENIZER, "float32", 24, loop).generate(prompts, SAMPLING)
         for loop in ("torch", "graphs")

@@ -13,7 +13,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.vllm import VllmEngine
 
-from ..tiny import TOKENIZER, some_prompts, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, some_prompts, tiny_folder, tiny_transformer
 from . import fake_vllm
 from .fake_vllm import OutOfOrder
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def policy():
-    return tiny_decoder()
+    return tiny_transformer()
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_vllm_gets_what_the_recipe_says(policy, folder):
 
 
 def test_an_adapter_is_pushed_inside_the_weights(folder):
-    policy = tiny_decoder()
+    policy = tiny_transformer()
     add_lora(policy, 4, 8.0, seed=1)
     for layer in policy.model.layers:
         for part in layer.lora.B.values():

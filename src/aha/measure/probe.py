@@ -21,7 +21,7 @@ from aha.measure.base_length import completions_in, folder_at_hand, measure_base
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
 from aha.model.lora import add_lora
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
@@ -72,7 +72,7 @@ class Probe(Rates):
             shape = replace(shape, L=shape.L // 2)
         return shape
 
-    def policy(self, shape: Shape) -> Decoder:
+    def policy(self, shape: Shape) -> Transformer:
         """Of random weights, all logits alike: every word is as probable as another."""
         config = ModelConfig(
             *(shape.V, shape.C, shape.I, shape.L, shape.H, shape.K),
@@ -82,7 +82,7 @@ class Probe(Rates):
             head_dim=shape.D,
         )
         with torch.device("meta"):
-            policy = Decoder(config)
+            policy = Transformer(config)
         policy.to_empty(device=self.device)
         generator = torch.Generator(self.device).manual_seed(0)
         with torch.no_grad():

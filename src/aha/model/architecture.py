@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from aha.core.errors import ConfigError, ModelError
 
 
-class NotOurs(ModelError):
+class UnsupportedModel(ModelError):
     """A model that this decoder would compute wrongly. `transformers` may know it (see hf.py)."""
 
 
@@ -134,7 +134,7 @@ class ModelConfig:
         """From the content of a `config.json`; refuses what this decoder would compute wrongly."""
         name = raw.get("model_type")
         if not isinstance(name, str) or name not in FAMILIES:
-            raise NotOurs(
+            raise UnsupportedModel(
                 f"model_type {name!r}",
                 f"a model folder of the family {', '.join(FAMILIES)}",
                 "Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral are of these",
@@ -198,11 +198,15 @@ def refuse_the_unknown(given: Mapping) -> None:
     for key, only in wanted.items():
         value = given.get(key, rope.get(key, only))
         if value != only:
-            raise NotOurs(f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2")
+            raise UnsupportedModel(
+                f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2"
+            )
     refuse_quantised(given)
     mixed = set(given.get("layer_types") or ()) - {"full_attention"}
     if mixed and given["model_type"] != "mistral":
-        raise NotOurs(f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer")
+        raise UnsupportedModel(
+            f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer"
+        )
 
 
 def refuse_quantised(given: Mapping) -> None:
@@ -223,7 +227,7 @@ def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
     }
     plain = all(type(value) in (int, float) and value > 0 for value in numbers.values())
     if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)) or not plain:
-        raise NotOurs(
+        raise UnsupportedModel(
             f"rope scaling {dict(rope)}", "plain rotary positions, or 'llama3' with its factors"
         )
     return Llama3Scaling(**numbers)

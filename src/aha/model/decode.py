@@ -1,4 +1,4 @@
-"""The decoder one token at a time: the same weights and maths as `Decoder.hidden`, over a cache.
+"""The transformer one token at a time over a cache, with the maths of `Transformer.hidden_states`.
 
 `InferenceWeights` fuses and casts the weights once per version, or shares those that are frozen
 beside adapters; `prefill` reads prompts, `step` adds one token to every row. Which rows exist, and
@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from aha.model import ops
-from aha.model.transformer import Decoder, Layer, ModelConfig
+from aha.model.transformer import Layer, ModelConfig, Transformer
 
 
 @dataclass
@@ -87,16 +87,16 @@ class InferenceWeights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, policy: Decoder, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
+    def of(cls, policy: Transformer, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
         """`share`: what is frozen beside adapters is not copied, if it has this type."""
         config, body, (cos, sin) = policy.config, policy.model, policy.rope_tables(dtype)
         embedding = body.embed_tokens.weight
         if share and policy.adapter is not None and embedding.dtype == dtype:
             layers = [ApartLayer(layer, dtype) for layer in body.layers]
-            return cls(config, embedding, layers, policy.head_weight, body.norm.weight, cos, sin)
+            return cls(config, embedding, layers, policy.lm_head_weight, body.norm.weight, cos, sin)
         layers = [FusedLayer.of(layer, dtype) for layer in body.layers]
         embedding = embedding.to(dtype, copy=True)
-        return cls(config, embedding, layers, policy.head(dtype), None, cos, sin)
+        return cls(config, embedding, layers, policy.folded_lm_head(dtype), None, cos, sin)
 
     def logits(self, x):
         """[..., C] after the last layer -> [..., V] in float32."""

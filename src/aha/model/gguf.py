@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.model.hf_policy import ours_alone
+from aha.model.hf_policy import refuse_hf_policy
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import ModelConfig, Transformer
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -43,12 +43,12 @@ PARTS = {
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
 
 
-def save_gguf(path: Path, policy: Decoder, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+def save_gguf(path: Path, policy: Transformer, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     """Write the file; matrices in `dtype`, norms and biases in float32 as llama.cpp wants them.
 
     Raises `ModelError` before anything is written where the format cannot say what the model is.
     """
-    ours_alone(policy, "GGUF", "--form hf")
+    refuse_hf_policy(policy, "GGUF", "--form hf")
     try:
         from gguf import GGUFWriter
     except ImportError as error:
@@ -100,7 +100,7 @@ def name_of(name: str) -> str:
     return (f"blk.{layer}." if layer else "") + f"{PARTS[part]}.{kind}"
 
 
-def write_tensors(writer: "GGUFWriter", policy: Decoder, dtype: torch.dtype) -> None:
+def write_tensors(writer: "GGUFWriter", policy: Transformer, dtype: torch.dtype) -> None:
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 

@@ -23,7 +23,7 @@ from torch import nn
 from aha.algo.entropy import token_entropy
 from aha.core.errors import ModelError
 from aha.model import ops
-from aha.model.architecture import NotOurs, refuse_quantised
+from aha.model.architecture import UnsupportedModel, refuse_quantised
 from aha.model.tensors import weight_files
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class HfShape:
         return cls(net.config.model_type, type(net).__name__, text.vocab_size, positions)
 
 
-class HfDecoder(nn.Module):
+class HfPolicy(nn.Module):
     """A `Policy` whose maths is that of a model of `transformers`."""
 
     adapter = None
-    shares_prompts = False
+    supports_layout = False
 
     def __init__(self, net: "PreTrainedModel"):
         super().__init__()
@@ -109,9 +109,9 @@ class HfDecoder(nn.Module):
     def token_logprobs(
         self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, layout=None
     ):
-        return self.scores(tokens_BT, start, dtype, temperature)[0]
+        return self.logprobs_and_entropy(tokens_BT, start, dtype, temperature)[0]
 
-    def scores(
+    def logprobs_and_entropy(
         self,
         tokens_BT,
         start: int = 1,
@@ -152,7 +152,7 @@ class HfDecoder(nn.Module):
         self.net.load_state_dict(read_net(folder).state_dict())
 
 
-def load_hf(folder: Path, raw: Mapping, reason: NotOurs) -> HfDecoder:
+def load_hf(folder: Path, raw: Mapping, reason: UnsupportedModel) -> HfPolicy:
     """The model of a folder whose `config.json`, `raw`, is not one of ours for this `reason`.
 
     The weights become float32. Raises `ModelError` where the extra is missing, where the folder
@@ -167,7 +167,7 @@ def load_hf(folder: Path, raw: Mapping, reason: NotOurs) -> HfDecoder:
             "pip install 'aha[hf]'",
         ) from error
     refuse_quantised(raw)
-    policy = HfDecoder(read_net(folder))
+    policy = HfPolicy(read_net(folder))
     refuse_seers(policy, folder)
     return policy
 
@@ -209,7 +209,7 @@ def read_net(folder: Path) -> "PreTrainedModel":
 
 
 @torch.no_grad()
-def refuse_seers(policy: HfDecoder, folder: Path) -> None:
+def refuse_seers(policy: HfPolicy, folder: Path) -> None:
     """A model in which a token changes what was said before it has no log-probs to train."""
     tokens_BT = torch.arange(PROBE).repeat(2, 1) % policy.config.vocab_size
     tokens_BT[1, -1] = (tokens_BT[1, -1] + 1) % policy.config.vocab_size
@@ -223,9 +223,9 @@ def refuse_seers(policy: HfDecoder, folder: Path) -> None:
         )
 
 
-def ours_alone(policy, what: str, fix: str) -> None:
+def refuse_hf_policy(policy, what: str, fix: str) -> None:
     """Raise for a model that `transformers` runs where only our own decoder will do."""
-    if isinstance(policy, HfDecoder):
+    if isinstance(policy, HfPolicy):
         raise ModelError(
             f"{what} with {policy.config.architecture}, which runs in transformers",
             "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",

@@ -17,7 +17,9 @@ from aha.model import ops
 CHUNK = 2**25  # logits held at once: 128 MiB in float32
 
 
-def score_tokens(hidden_BTC, head_VC, targets_BT, temperature=1.0, entropy=False, chunk=CHUNK):
+def logprobs_and_entropy(
+    hidden_BTC, head_VC, targets_BT, temperature=1.0, entropy=False, chunk=CHUNK
+):
     """log p(target) [B, T] in float32, nats, and the entropy [B, T] there, or None if not wanted.
 
     The logits are `hidden @ headᵀ / temperature`. No more than `chunk` of them exist at a time,

@@ -21,10 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from aha.core.errors import ModelError
-from aha.model.hf_policy import ours_alone
+from aha.model.hf_policy import refuse_hf_policy
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object
-from aha.model.transformer import Decoder, Layer
+from aha.model.transformer import Layer, Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of PEFT's names
@@ -66,9 +66,9 @@ class LayerAdapter(nn.Module):
         return self.apart(["gate_proj", "up_proj"], x, layer.post_attention_layernorm.weight)
 
 
-def add_lora(policy: Decoder, rank: int, alpha: float, seed: int) -> None:
+def add_lora(policy: Transformer, rank: int, alpha: float, seed: int) -> None:
     """Freeze the decoder and give every layer an adapter that changes nothing yet (B is 0)."""
-    ours_alone(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
+    refuse_hf_policy(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
     assert policy.adapter is None, "an adapter on an adapter"
     generator = torch.Generator().manual_seed(seed)
     policy.requires_grad_(False)
@@ -80,7 +80,7 @@ def add_lora(policy: Decoder, rank: int, alpha: float, seed: int) -> None:
         layer.lora = adapter.to(policy.device)
 
 
-def merge_lora(policy: Decoder) -> None:
+def merge_lora(policy: Transformer) -> None:
     """Add the adapters to the weights, which train again, and take the adapters away."""
     with torch.no_grad():
         for layer in policy.model.layers:
@@ -107,22 +107,22 @@ def merged_weights(policy: Policy) -> Iterator[tuple[str, torch.Tensor]]:
         yield name, tensor.detach()
 
 
-def copy_of(policy: Decoder) -> Decoder:
+def copy_sharing_frozen(policy: Transformer) -> Transformer:
     """A second policy with the same weights. What is frozen is shared, not copied: beside LoRA it
     costs the adapters alone."""
     shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
     return copy.deepcopy(policy, shared)
 
 
-def frozen_copy(policy: Decoder) -> Decoder:
+def frozen_copy(policy: Transformer) -> Transformer:
     """A copy that no update reaches."""
-    return copy_of(policy).requires_grad_(False)
+    return copy_sharing_frozen(policy).requires_grad_(False)
 
 
 # -- files ----------------------------------------------------------------------------------
 
 
-def peft_names(policy: Decoder) -> dict[str, nn.Parameter]:
+def peft_names(policy: Transformer) -> dict[str, nn.Parameter]:
     """The adapters' parameters under the names of PEFT."""
     found = {}
     for index, layer in enumerate(policy.model.layers):
@@ -134,7 +134,7 @@ def peft_names(policy: Decoder) -> dict[str, nn.Parameter]:
     return found
 
 
-def save_adapter(folder: Path, policy: Decoder, base: str) -> None:
+def save_adapter(folder: Path, policy: Transformer, base: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`; `base` is where the frozen
     weights are, a folder or a hub name."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def read_adapter_config(folder: Path) -> dict:
     return config
 
 
-def load_adapter(policy: Decoder, folder: Path) -> None:
+def load_adapter(policy: Transformer, folder: Path) -> None:
     """Fill the decoder's adapters from a folder; names and shapes must match."""
     config = read_adapter_config(folder)
     for layer in policy.model.layers:

@@ -13,7 +13,7 @@ from aha.batching.layout import Layout
 
 
 class Policy(Protocol):
-    """`aha.model.transformer.Decoder` and `aha.model.hf_policy.HfDecoder`; both are torch modules.
+    """A torch module: `aha.model.transformer.Transformer` or `aha.model.hf_policy.HfPolicy`.
 
     Rows begin at position 0 and are padded on the right. `dtype` is the type of the arithmetic;
     what trains stays float32. Log-probs and entropies are in nats, float32.
@@ -21,7 +21,7 @@ class Policy(Protocol):
 
     config: Any  # at least vocab_size, max_position_embeddings, model_type, architecture
     recompute: bool  # activations again in the backward pass: slower, less memory
-    shares_prompts: bool  # whether a layout spares it the work; it may take no notice of one
+    supports_layout: bool  # whether a layout spares it the work; it may take no notice of one
 
     @property
     def device(self) -> torch.device: ...
@@ -53,7 +53,7 @@ class Policy(Protocol):
         """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start]. With a layout only those of
         the completions' own tokens are wanted; what stands elsewhere is some number."""
 
-    def scores(
+    def logprobs_and_entropy(
         self,
         tokens_BT,
         start: int = 1,

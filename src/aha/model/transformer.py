@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from aha.batching.layout import Layout
 from aha.model import ops
 from aha.model.architecture import ModelConfig
-from aha.model.logprobs import logits_of, score_tokens
+from aha.model.logprobs import logits_of, logprobs_and_entropy
 from aha.model.rope import rope_tables
 
 
@@ -146,7 +146,7 @@ class Layer(nn.Module):
         return x if self.lora is None else x + self.lora.apart(["down_proj"], narrow)
 
 
-class Body(nn.Module):
+class Backbone(nn.Module):
     """Everything but the output head; named `model` inside the decoder as Hugging Face does."""
 
     def __init__(self, config: ModelConfig):
@@ -156,21 +156,21 @@ class Body(nn.Module):
         self.norm = RMSNorm(config.hidden_size)
 
 
-class Decoder(nn.Module):
+class Transformer(nn.Module):
     """A causal language model: log-probs of whole rows, or of rows that share their prompts."""
 
-    shares_prompts = True
+    supports_layout = True
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.model = Body(config)
+        self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.recompute = False  # a layer's activations again in the backward pass: less memory
         self._rope: dict = {}
 
-    def initialise(self, generator: torch.Generator) -> "Decoder":
+    def initialise(self, generator: torch.Generator) -> "Transformer":
         """Normal(0, 0.02) weights, residual outputs scaled down by sqrt(2L), zero biases.
 
         Source: GPT-2 (Radford et al. 2019); wider start for the narrow model as in Qwen2.
@@ -188,7 +188,7 @@ class Decoder(nn.Module):
         return self
 
     @property
-    def head_weight(self):
+    def lm_head_weight(self):
         tied = self.config.tie_word_embeddings
         return self.model.embed_tokens.weight if tied else self.lm_head.weight
 
@@ -219,7 +219,7 @@ class Decoder(nn.Module):
             self._rope[key] = rope_tables(self.config, dtype, self.device)
         return self._rope[key]
 
-    def hidden(self, tokens_BT, dtype=torch.float32):
+    def hidden_states(self, tokens_BT, dtype=torch.float32):
         """The normalised output of the last layer [B, T, C], before the final norm's weight.
 
         Rows start at position 0 and are padded on the right: with a causal mask no real token
@@ -227,9 +227,9 @@ class Decoder(nn.Module):
         """
         B, T = tokens_BT.shape
         layout = Layout.whole(B, T, tokens_BT.device)
-        return self.flat_hidden(tokens_BT.flatten(), layout, dtype).view(B, T, -1)
+        return self.flat_hidden_states(tokens_BT.flatten(), layout, dtype).view(B, T, -1)
 
-    def flat_hidden(self, tokens_N, layout: Layout, dtype):
+    def flat_hidden_states(self, tokens_N, layout: Layout, dtype):
         """`hidden` of the tokens of a layout, [N, C]."""
         cos, sin = (table[layout.positions_N] for table in self.rope_tables(torch.float32))
         x = F.embedding(tokens_N, self.model.embed_tokens.weight).to(dtype)
@@ -242,13 +242,13 @@ class Decoder(nn.Module):
                 x = layer(x, *given)
         return ops.rms_normalise(x, self.config.rms_norm_eps)
 
-    def head(self, dtype=torch.float32):
+    def folded_lm_head(self, dtype=torch.float32):
         """The output matrix [V, C] with the final norm's weight folded in."""
-        return (self.head_weight * self.model.norm.weight).to(dtype)
+        return (self.lm_head_weight * self.model.norm.weight).to(dtype)
 
     def forward(self, tokens_BT, dtype=torch.float32):
         """Logits [B, T, V] in float32."""
-        return F.linear(self.hidden(tokens_BT, dtype), self.head(dtype)).float()
+        return F.linear(self.hidden_states(tokens_BT, dtype), self.folded_lm_head(dtype)).float()
 
     def token_logprobs(
         self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, layout=None
@@ -258,9 +258,9 @@ class Decoder(nn.Module):
         With a `layout` of these rows, prompts are computed once and padding is not: then of the
         completions' own tokens alone, and 0 elsewhere.
         """
-        return self.scores(tokens_BT, start, dtype, temperature, layout=layout)[0]
+        return self.logprobs_and_entropy(tokens_BT, start, dtype, temperature, layout=layout)[0]
 
-    def scores(
+    def logprobs_and_entropy(
         self,
         tokens_BT,
         start: int = 1,
@@ -273,25 +273,27 @@ class Decoder(nn.Module):
 
         However large the vocabulary, [B, T, V] is never held (see aha.model.logprobs).
         """
-        deciding = self.deciding(tokens_BT, start, dtype, layout)
+        hidden = self.hidden_states_before(tokens_BT, start, dtype, layout)
         targets = tokens_BT[:, start:]
         if layout is not None:
             targets = targets.flatten()[layout.columns_M]
-        found = score_tokens(deciding, self.head(dtype), targets, temperature, entropy)
+        lm_head_VC = self.folded_lm_head(dtype)
+        found = logprobs_and_entropy(hidden, lm_head_VC, targets, temperature, entropy)
         if layout is None:
             return found
         return tuple(values if values is None else layout.spread(values) for values in found)
 
     def logits(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
         """What decides about the tokens from `start` on: [B, T - start, V]."""
-        return logits_of(self.deciding(tokens_BT, start, dtype), self.head(dtype), temperature)
+        hidden = self.hidden_states_before(tokens_BT, start, dtype)
+        return logits_of(hidden, self.folded_lm_head(dtype), temperature)
 
-    def deciding(self, tokens_BT, start: int, dtype, layout: Layout | None = None):
+    def hidden_states_before(self, tokens_BT, start: int, dtype, layout: Layout | None = None):
         """The hidden states that decide about the tokens from `start` on: [B, T - start, C], at
         positions start-1 .. T-2; with a layout those of its M tokens, [M, C]. Logits are computed
         only where they are needed."""
         if layout is None:
-            return self.hidden(tokens_BT[:, :-1], dtype)[:, start - 1 :]
-        hidden_NC = self.flat_hidden(tokens_BT.flatten()[layout.tokens_N], layout, dtype)
+            return self.hidden_states(tokens_BT[:, :-1], dtype)[:, start - 1 :]
+        hidden_NC = self.flat_hidden_states(tokens_BT.flatten()[layout.tokens_N], layout, dtype)
         first_BC = ops.repeated(hidden_NC[layout.last_P], layout.prompt_B)
         return torch.cat([first_BC, hidden_NC[layout.shared :]])

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.model.architecture import ModelConfig, NotOurs
-from aha.model.hf_policy import HfDecoder, load_hf
+from aha.model.architecture import ModelConfig, UnsupportedModel
+from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.hub import folder_of, name_of
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import (
@@ -27,7 +27,7 @@ from aha.model.lora import (
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object, weight_files
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 
 WANTED = "a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"
 
@@ -49,7 +49,7 @@ def save_model(
     stop, sampling = tokenizer.stop_ids, {"do_sample": True, "temperature": 1.0}
     ids = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
     told = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
-    if isinstance(policy, HfDecoder):
+    if isinstance(policy, HfPolicy):
         policy.save(folder, dtype)
     else:
         write_json(folder / "config.json", policy.config.to_hf() | ids | told)
@@ -60,7 +60,7 @@ def save_model(
     tokenizer.save(folder)
 
 
-def write_weights(folder: Path, policy: Decoder, dtype: torch.dtype) -> None:
+def write_weights(folder: Path, policy: Transformer, dtype: torch.dtype) -> None:
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in policy.weights().items()
@@ -91,7 +91,7 @@ def load_model(folder: str | Path) -> LoadedModel:
         return load_merged(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"no model in {folder}", WANTED, "check the path")
-    policy = read_decoder(folder)
+    policy = read_policy(folder)
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
@@ -103,15 +103,15 @@ def load_model(folder: str | Path) -> LoadedModel:
     return LoadedModel(policy, tokenizer, folder)
 
 
-def read_decoder(folder: Path) -> Policy:
+def read_policy(folder: Path) -> Policy:
     """Our decoder where it computes what config.json describes, else that of `transformers`."""
     raw = read_object(folder / "config.json")
     try:
         config = ModelConfig.from_hf(raw)
-    except NotOurs as reason:
+    except UnsupportedModel as reason:
         return load_hf(folder, raw, reason)
     with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
-        policy = Decoder(config)
+        policy = Transformer(config)
     policy.to_empty(device="cpu")
     load_weights(policy, folder)
     return policy
@@ -136,7 +136,7 @@ def load_merged(folder: Path) -> LoadedModel:
 
 def load_weights(policy: Policy, folder: Path) -> None:
     """Fill the decoder from every safetensors file of the folder; names and shapes must match."""
-    if isinstance(policy, HfDecoder):
+    if isinstance(policy, HfPolicy):
         policy.fill(folder)
         return
     files = TensorFiles(weight_files(folder))

@@ -13,7 +13,7 @@ from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name,
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
 from aha.plan.cost import Cost, money
 from aha.plan.machines import price_of
@@ -107,7 +107,7 @@ class Progress:
 def pretrain_base(order: Order, machine: Machine) -> None:
     """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
     out = order.out
-    model, tokenizer = Decoder(order.config), build_tokenizer()
+    model, tokenizer = Transformer(order.config), build_tokenizer()
     print(json.dumps(order.settings | {"parameters": model.num_parameters()}, indent=2))
     model.initialise(torch.Generator().manual_seed(order.cfg.seed))
     saved = checkpoints(out / "checkpoints")

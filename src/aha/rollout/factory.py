@@ -1,6 +1,6 @@
 """The engine that fits a policy."""
 
-from aha.model.hf_policy import HfDecoder
+from aha.model.hf_policy import HfPolicy
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.hf_engine import HfEngine
@@ -15,5 +15,5 @@ def open_engine(
     loop: Loop = "auto",
 ) -> NativeEngine:
     """The native engine, or its slower sister for a model that `transformers` runs."""
-    kind = HfEngine if isinstance(policy, HfDecoder) else NativeEngine
+    kind = HfEngine if isinstance(policy, HfPolicy) else NativeEngine
     return kind(policy, tokenizer, dtype, max_rows, loop)

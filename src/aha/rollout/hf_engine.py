@@ -14,7 +14,7 @@ from collections import deque
 import torch
 
 from aha.core.errors import ConfigError
-from aha.model.hf_policy import HfDecoder, HfShape
+from aha.model.hf_policy import HfPolicy, HfShape
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Row, Slots
 
@@ -24,7 +24,7 @@ MAX_TRACE = 1e-3  # of padding in a logit, against the logits' deviation: roundi
 class HfWeights:
     """A frozen copy of a decoder in the type that generation wants."""
 
-    def __init__(self, policy: HfDecoder, dtype: torch.dtype):
+    def __init__(self, policy: HfPolicy, dtype: torch.dtype):
         # In eval mode: layers that train would drop their cache to be computed again.
         self.net = copy.deepcopy(policy.net).requires_grad_(False).eval()
         # Parameters alone: a rotary frequency in bf16 is off by a turn after a few hundred tokens.
@@ -90,7 +90,7 @@ class HfEngine(NativeEngine):
 
     weights: HfWeights
 
-    def load(self, policy: HfDecoder, version: int) -> None:
+    def load(self, policy: HfPolicy, version: int) -> None:
         if self.loop in ("compiled", "graphs"):
             raise ConfigError(
                 f"rollout.loop {self.loop!r} with {policy.config.architecture}",

@@ -21,7 +21,7 @@ from aha.machine.c_build import NotCompiled
 from aha.machine.dtype import compute_dtype
 from aha.model.decode import InferenceWeights, KVCache, prefill, step
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.c_loop import CompiledLoop
 from aha.rollout.cuda_graphs import CACHE_BLOCK, LOOK, Ticks
 from aha.rollout.engine import Sampling
@@ -41,7 +41,7 @@ class NativeEngine:
 
     def __init__(
         self,
-        policy: Decoder,
+        policy: Transformer,
         tokenizer: Tokenizer,
         dtype: str = "auto",
         max_rows: int = 512,
@@ -52,7 +52,7 @@ class NativeEngine:
         self.stop = torch.tensor(tokenizer.stop_ids)
         self.load(policy, 0)
 
-    def load(self, policy: Decoder, version: int) -> None:
+    def load(self, policy: Transformer, version: int) -> None:
         # On a GPU memory is what there is least of; on a CPU the loop in C wants all in one.
         share = policy.device.type != "cpu"
         self.weights = InferenceWeights.of(policy, self.dtype, share)

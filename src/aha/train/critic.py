@@ -22,10 +22,10 @@ from aha.batching.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.machine.micro_batch import Room
-from aha.model.hf_policy import ours_alone
-from aha.model.lora import copy_of
+from aha.model.hf_policy import refuse_hf_policy
+from aha.model.lora import copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.train.reference import Reference
 
 
@@ -36,10 +36,11 @@ class ValueModel(nn.Module):
     value is taken for knowledge.
     """
 
-    def __init__(self, decoder: Decoder):
+    def __init__(self, decoder: Transformer):
         super().__init__()
-        ours_alone(decoder, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
-        self.decoder = copy_of(decoder)  # with LoRA, adapters of its own on the same weights
+        refuse_hf_policy(decoder, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
+        # With LoRA: adapters of its own on the same weights.
+        self.decoder = copy_sharing_frozen(decoder)
         if not decoder.config.tie_word_embeddings:
             del self.decoder.lm_head
         self.head = nn.Linear(decoder.config.hidden_size, 1, device=decoder.device)
@@ -54,7 +55,7 @@ class ValueModel(nn.Module):
     ) -> torch.Tensor:
         """[B, T - start] in float32: the value before each token from `start` on is drawn; with a
         layout 0 for any but the completions' own tokens."""
-        hidden = self.decoder.deciding(tokens_BT, start, dtype, layout)
+        hidden = self.decoder.hidden_states_before(tokens_BT, start, dtype, layout)
         # The final norm's weight is folded into the head, as the decoder folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
         values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
@@ -97,7 +98,7 @@ class Critic:
     """The value model with its optimiser: judges completions, then learns from what they got."""
 
     def __init__(
-        self, decoder: Decoder, cfg: RunConfig, dtype: torch.dtype, pad_id: int, room: Room
+        self, decoder: Transformer, cfg: RunConfig, dtype: torch.dtype, pad_id: int, room: Room
     ):
         self.cfg, self.dtype, self.pad_id, self.room = cfg, dtype, pad_id, room
         self.model = ValueModel(decoder)

@@ -30,7 +30,7 @@ class Reference:
         flat = [one for group in groups for one in group]
         found = torch.zeros(len(flat))
         placed = [(one, place) for place, one in enumerate(flat)]
-        for rows in cut(placed, tokens, self.policy.shares_prompts):
+        for rows in cut(placed, tokens, self.policy.supports_layout):
             part = pack([(one, 0.0) for one, _ in rows], pad_id).to(self.policy.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             found[[place for _, place in rows]] = gaps_BT.sum(1).cpu()

@@ -265,7 +265,7 @@ class RLTrainer:
         sums = torch.zeros(5)
         if self.log_rhos:
             self.log_rhos.clear()  # of the update before, or of an attempt that did not fit
-        how = (self.tokenizer.pad_id, tokens, self.policy.shares_prompts)
+        how = (self.tokenizer.pad_id, tokens, self.policy.supports_layout)
         for part in pack_parts(rows, *how):
             sums += self.backward(part.to(self.policy.device), totals)
         return sums
@@ -275,7 +275,7 @@ class RLTrainer:
         at = (part.tokens_BT, part.start, self.dtype, self.cfg.rollout.temperature)
         if not self.bonus:
             return self.policy.token_logprobs(*at, layout=part.layout), None
-        return self.policy.scores(*at, entropy=True, layout=part.layout)
+        return self.policy.logprobs_and_entropy(*at, entropy=True, layout=part.layout)
 
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
