@@ -54,14 +54,14 @@ TOKENIZER = build_tokenizer()
 @contextmanager
 def computed_by(flags: str | None) -> Iterator[None]:
     """The C code, compiled with these flags; None: torch in its place."""
-    remembered = (load_code, fused.code, fused.function)
+    remembered = (load_code, fused.libraries, fused.c_function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AHA_CFLAGS", flags or "")
         if flags is None:
             patch.setenv("AHA_C", "0")
         for each in remembered:
             each.cache_clear()
-        assert (fused.code(False) is None) == (flags is None)
+        assert (fused.libraries(False) is None) == (flags is None)
         yield
     for each in remembered:
         each.cache_clear()

@@ -20,7 +20,8 @@ from aha.model.transformer import Transformer
 from aha.plan.shapes import Shape
 from aha.plan.speed import Writing
 from aha.rollout.engine import Sampling
-from aha.rollout.native import Loop, NativeEngine
+from aha.rollout.native import NativeEngine
+from aha.rollout.slot_engine import Loop
 
 from .._common import spread
 from .bench import PROMPT, Bench, Endless, extreme

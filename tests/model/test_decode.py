@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aha.model.decode import BLOCK, InferenceWeights, KVCache, prefill, step
+from aha.model.decode import BLOCK, InferenceWeights, KVCache, decode_step, prefill
 
 from ..tiny import TOKENIZER, tiny_transformer
 
@@ -42,7 +42,7 @@ def test_prompts_of_any_length_then_token_by_token(heads):
             close(logits[b], wanted[b][start + offset - 1])
         cache.reserve(int(cache.lengths.max()) + 1)
         drawn = [row[start + offset] for row, start in zip(rows, starts, strict=True)]
-        logits = step(weights, cache, torch.tensor(drawn))
+        logits = decode_step(weights, cache, torch.tensor(drawn))
     assert cache.capacity % BLOCK == 0
 
 
@@ -53,12 +53,12 @@ def test_rows_can_be_placed_kept_and_continued():
     weights = weights_of(policy)
     logits, prompts = prefill(weights, [row[:8] for row in rows])
     cache = KVCache(weights, 6, 0)
-    cache.place(0, prompts, torch.tensor([0, 0, 1, 1, 2, 2]))
-    cache.keep(torch.tensor([1, 3, 4]))
+    cache.copy_prompts(0, prompts, torch.tensor([0, 0, 1, 1, 2, 2]))
+    cache.compact(torch.tensor([1, 3, 4]))
     assert cache.lengths[:3].tolist() == [8, 8, 8]
     for offset in range(8, 20):
         cache.reserve(offset + 1)
-        logits = step(weights, cache, torch.tensor([row[offset] for row in rows]))
+        logits = decode_step(weights, cache, torch.tensor([row[offset] for row in rows]))
     for b, row in enumerate(rows):
         close(logits[b], whole(policy, row)[-1])
 
@@ -70,7 +70,7 @@ def test_what_lies_behind_a_row_is_never_read():
     cache.reserve(40)
     for cached in (*cache.keys, *cache.values):
         cached[:, :, 11:] = 1e6
-    close(step(weights, cache, torch.tensor([row[11]]))[0], whole(policy, row)[-1])
+    close(decode_step(weights, cache, torch.tensor([row[11]]))[0], whole(policy, row)[-1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -14,7 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
 from aha.model.architecture import Llama3Scaling, ModelConfig
-from aha.model.decode import InferenceWeights, prefill, step
+from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.rope import rope_tables
 from aha.model.weights import load_model, save_model
 from aha.rollout.c_loop import CompiledLoop, NotCompiled
@@ -121,7 +121,7 @@ def test_greedy_generation_is_that_of_transformers(tmp_path, name):
     drawn = [logits.argmax(-1)]
     for position in range(9, 48):
         cache.reserve(position + 1)
-        drawn.append(step(weights, cache, drawn[-1]).argmax(-1))
+        drawn.append(decode_step(weights, cache, drawn[-1]).argmax(-1))
     assert torch.equal(torch.stack(drawn, 1), wanted[:, 9:])
 
 

@@ -160,7 +160,7 @@ def test_a_weight_that_is_not_there_is_not_drawn_at_random(tmp_path):
 def test_a_model_that_sees_the_future_is_refused(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     stranger_folder(tmp_path, "bert", **sizes, intermediate_size=48)
-    refused(tmp_path, "BertLMHeadModel changes what it said")
+    refused(tmp_path, "BertLMHeadModel changes its logits")
 
 
 def test_pickles_and_quantised_weights_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aha.core.errors import ModelError
-from aha.model.decode import InferenceWeights, prefill, step
+from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.lora import (
     add_lora,
     frozen_copy,
@@ -82,11 +82,11 @@ def test_an_engine_may_share_what_is_frozen(family):
         weights = InferenceWeights.of(policy, torch.float32, share)
         logits, cache = prefill(weights, rows)
         cache.reserve(len(rows[0]) + 8)
-        found.append([logits, *(step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
+        found.append([logits, *(decode_step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
     for merged, shared in zip(*found, strict=True):
         torch.testing.assert_close(shared, merged, rtol=1e-4, atol=1e-4)
     assert weights.embedding.data_ptr() == policy.model.embed_tokens.weight.data_ptr()
-    assert weights.head.data_ptr() == policy.lm_head_weight.data_ptr()
+    assert weights.lm_head.data_ptr() == policy.lm_head_weight.data_ptr()
     # The adapters are of this version, whatever becomes of the policy's.
     for parameter in policy.trainable():
         parameter.add_(1.0)

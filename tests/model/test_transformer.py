@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from aha.core.errors import ConfigError, ModelError
-from aha.model.ops import upper_triangle
+from aha.model.attention import causal_mask
 from aha.model.transformer import ModelConfig
 from aha.model.weights import load_model, save_model
 
@@ -157,7 +157,7 @@ def test_initialise_is_a_function_of_the_seed_and_starts_near_uniform():
 
 
 def test_the_mask_lets_a_query_look_at_itself_and_before():
-    mask = upper_triangle(3, torch.zeros(1))
+    mask = causal_mask(3, torch.zeros(1))
     assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     assert torch.isfinite(mask).all()
 
