@@ -6,6 +6,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.dtype import has_native_bf16
+from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape
 from aha.train import preflight
@@ -32,7 +33,7 @@ def cfg(tmp_path) -> RunConfig:
 
 
 def with_memory(monkeypatch, free: float) -> None:
-    monkeypatch.setattr(preflight, "memory_bytes", lambda: (int(free), int(free)))
+    monkeypatch.setattr(preflight, "memory_bytes", lambda: Memory(int(free), int(free)))
 
 
 def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path):

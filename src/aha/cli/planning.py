@@ -49,7 +49,7 @@ def calibration_for(
 def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
     from aha.machine.device import choose_device
-    from aha.machine.host import held_now
+    from aha.machine.host import process_bytes
     from aha.measure.base_length import folder_at_hand
     from aha.train.preflight import predict_run, with_machine_price
 
@@ -62,7 +62,7 @@ def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     cfg = with_machine_price(cfg, device)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     print(
-        *lines_before(predict_run(cfg, shape, device, held=held_now()), seconds),
+        *lines_before(predict_run(cfg, shape, device, held=process_bytes()), seconds),
         sep="\n",
         file=sys.stderr,
     )

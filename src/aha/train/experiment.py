@@ -15,7 +15,7 @@ from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device
 from aha.machine.dtype import compute_dtype
-from aha.machine.host import held_now, trim_heap
+from aha.machine.host import process_bytes, trim_heap
 from aha.model.architecture import ModelConfig
 from aha.model.folders import base_cost, resolve_model
 from aha.model.lora import add_lora
@@ -135,7 +135,7 @@ class Experiment:
         its end; without one the table of machines is used. `budget`: see `budget_seconds`.
         """
         check_recipe(cfg)
-        resident, prediction = held_now(), None
+        resident, prediction = process_bytes(), None
         shape = shape_in_folder(resolve_model(cfg.model.path))
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)

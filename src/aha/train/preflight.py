@@ -13,6 +13,7 @@ import torch
 from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
+from aha.machine.device import device_memory, empty_cache, gpu_name
 from aha.machine.dtype import has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
@@ -45,11 +46,11 @@ def machine_row(device: torch.device) -> tuple[str | None, Card | None]:
     """The name and the row of this machine in cards.toml. A CPU has one of two rows: with and
     without bf16 in hardware. (None, None) for a GPU that the table does not list."""
     _, cards = load_cards()
-    name = None
+    name, gpu = None, gpu_name(device)
     if device.type == "cpu":
         name = CPU if has_native_bf16() else CPU_FLOAT32
-    elif device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
+    elif gpu:
+        name = card_for(gpu, cards)
     return name, cards.get(name)
 
 
@@ -59,8 +60,7 @@ def with_machine_price(cfg: RunConfig, device: torch.device) -> RunConfig:
     Apple's GPU counts as the CPU of the same machine. Raises ConfigError for a GPU that the table
     does not list.
     """
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    price, power = price_of(gpu, cfg.usd_per_hour, cfg.watts)
+    price, power = price_of(gpu_name(device), cfg.usd_per_hour, cfg.watts)
     return cfg.model_copy(update={"usd_per_hour": price, "watts": power})
 
 
@@ -91,11 +91,11 @@ def check_memory(
     Where a smaller micro-batch would do, which a run finds by itself, the warning goes to `say`.
     Both name settings that fit.
     """
-    on_gpu, host = device.type == "cuda", memory_bytes()[0]
+    on_gpu, host = device.type == "cuda", memory_bytes().free
     if on_gpu:  # memory that torch keeps from an earlier probe or run counts as free
         gc.collect()
-        torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
+        empty_cache(device)
+    free = device_memory(device).free if on_gpu else host
     _, card = machine_row(device)
     float32 = bool(card and card.float32)
     if not free:  # not known on this system
