@@ -13,7 +13,7 @@ from aha.batching.batch import TrainingRow
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.plan.shapes import shape_of
-from aha.plan.speed import TEACHING, computed_share
+from aha.plan.speed import MIXED_SHARE, computed_share
 from aha.rollout.native import NativeEngine
 from aha.train.objective import Objective
 from aha.train.parts import make_terms
@@ -86,7 +86,7 @@ def check(cfg: RunConfig) -> None:
 
 
 def test_the_assumed_share_is_that_of_the_groups_here():
-    assert MIXED[0] / MIXED[1] == TEACHING and len(LAPTOP) >= 25
+    assert MIXED[0] / MIXED[1] == MIXED_SHARE and len(LAPTOP) >= 25
 
 
 @pytest.mark.parametrize("name", LAPTOP)

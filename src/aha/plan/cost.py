@@ -1,7 +1,7 @@
 """Money and energy of machine time, and budgets of either.
 
-`usd_per_hour` is what renting such a machine costs; on hardware that you own, set it to 0 and the
-energy line is what is left. Watts are for the whole machine under load.
+`usd_per_hour` is what renting such a machine costs; on hardware that you own, set it to 0: the
+energy is still counted. Watts are for the whole machine under load.
 """
 
 import math
@@ -29,9 +29,9 @@ UNITS = {"usd": None, "$": None, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0} 
 
 
 def budget_seconds(text: str, usd_per_hour: float) -> float:
-    """How long a budget such as "2h", "30min" or "5usd" lasts on a machine of that price.
+    """Seconds that a budget such as "2h", "30min" or "5usd" lasts on a machine of that price.
 
-    Raises `ConfigError` for what is no budget, and for money on a machine that costs nothing.
+    Raises `ConfigError` for a text that is no budget, and for money on a machine that is free.
     """
     match = re.fullmatch(r"(\$?)(\d+(?:\.\d+)?)\s*(usd|s|m|min|h|)", text.strip().lower())
     unit = match[1] + match[3] if match else ""

@@ -30,8 +30,8 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
 
 
 def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
-    """The row of the table that means a GPU of this name: all words of the row are in it, and as
-    many as can be. A laptop's GPU is another one than its namesake."""
+    """The row of the table for a GPU of this name: the one with the most words of those whose words
+    are all in the name. A laptop's GPU is another one than the desktop's of the same name."""
     device_words = set(re.split(r"[\s-]+", device_name.lower()))
     matches = []
     for name in cards:
@@ -43,7 +43,7 @@ def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
 
 
 def row_of(gpu: str | None) -> Card | None:
-    """The row for a GPU of this name, None where the table has none; for None that of a CPU."""
+    """The row for a GPU of this name, None where the table has none; without a GPU a CPU's."""
     _, cards = load_cards()
     name = card_for(gpu, cards) if gpu else CPU
     return cards.get(name) if name else None
