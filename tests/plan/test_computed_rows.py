@@ -63,7 +63,7 @@ def share_of_trainer(cfg: RunConfig) -> float:
     trainer = RLTrainer(policy, TOKENIZER, StartsWith("0"), engine, cfg)
     terms = make_terms(cfg, trainer.reference)
     settings = (cfg.algo.aggregation, trainer.dtype, 1.0, trainer.objective.mismatch)
-    trainer.objective = counting = CountingObjective(policy, method, terms, *settings)
+    trainer.objective = counting = CountingObjective(policy, terms, *settings)
     # With "resample" the rollout hands over mixed groups alone.
     groups = groups_of(cfg, MIXED[1] if method.resamples else MIXED[0])
     estimate = trainer.estimator.estimate(groups, trainer.rollout.scores(groups))
