@@ -19,7 +19,7 @@ from aha.train.objective import Objective
 from aha.train.parts import make_terms
 from aha.train.rl import RLTrainer
 
-from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 from ..workload import workload
 
 RECIPES = Path(str(files("aha"))) / "recipes"
@@ -58,7 +58,7 @@ def groups_of(cfg: RunConfig, num_mixed: int) -> list[list[Graded]]:
 
 def share_of_trainer(cfg: RunConfig) -> float:
     """Of the rows of one rollout, the share whose gradient the trainer computes."""
-    policy, method = tiny_decoder(), method_of(cfg)
+    policy, method = tiny_transformer(), method_of(cfg)
     engine = NativeEngine(policy, TOKENIZER, "float32", 8)
     trainer = RLTrainer(policy, TOKENIZER, StartsWith("0"), engine, cfg)
     terms = make_terms(cfg, trainer.reference)
