@@ -78,7 +78,7 @@ def method(**algo):
 
 def test_the_method_of_a_recipe():
     plain = method()
-    assert plain.group and plain.flat_is_zero and not (plain.critic or plain.reference)
+    assert plain.flat_is_zero and not (plain.critic or plain.reference)
     assert not plain.computes_every_row(0, 0.0) and plain.computes_every_row(0, 0.001)
     held = method(entropy_control="kl_cov", updates=8, loss="ratio")
     assert [held.computes_every_row(update, 0.0) for update in (0, 1, 7)] == [False, True, True]

@@ -205,7 +205,7 @@ def check_entropy(cfg: RunConfig, chosen: Chosen) -> None:
         with_ratio = names(LOSSES, lambda other: other.facts.ratio)
         raise ConfigError(
             f"entropy_control {control.name!r} with one update, which begins where the tokens were "
-            "drawn: there is nothing to hold",
+            "sampled: there is nothing to hold",
             "several updates on each rollout, with a loss that has a ratio",
             f"--algo.updates 8 --algo.loss {with_ratio[0]}",
         )
