@@ -106,9 +106,7 @@ class KlLoss(Term):
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
-        kl_BT: torch.Tensor = self.estimator(
-            part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT
-        )
+        kl_BT: torch.Tensor = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
         part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
         return losses_BT + self.coef * kl_BT
 

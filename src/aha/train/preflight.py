@@ -77,7 +77,7 @@ def predict_run(
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(load, card, calibration.called, measured, resident_bytes, base)
+        return predict(load, card, calibration.label, measured, resident_bytes, base)
     name, row = machine_row(device)
     return predict(load, row, name or "a GPU not in the table", False, resident_bytes)
 
