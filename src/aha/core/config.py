@@ -5,6 +5,7 @@ names the nearest known one.
 """
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aha.core.combinations import check_algo, check_engine
 from aha.core.errors import ConfigError
+from aha.core.unknown_keys import unknown_key
 
 
 class Section(BaseModel):
@@ -253,14 +255,6 @@ class RunConfig(Section):
     eval: EvalSection = EvalSection()
 
 
-# Known elsewhere, left out here on purpose: what is wanted instead, and the fix.
-TRUNCATED = (
-    "all tokens: recorded log-probs of a cut distribution are not those that are trained",
-    "leave it out; --rollout.temperature 0.9 makes rare tokens rarer, and is trained as such",
-)
-LEFT_OUT = {"top_k": TRUNCATED, "top_p": TRUNCATED, "min_p": TRUNCATED}
-
-
 def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
     """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
     raw = read_toml(recipe) if recipe else {}
@@ -269,11 +263,12 @@ def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
     correct_strangers(raw)
-    where = f"{recipe}: " if recipe else ""
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, where) from None
+        typed = {key.replace("-", "_") for key in overrides or {}}
+        in_recipe = recipe and key_of(error) not in typed
+        raise explain(error, f"{recipe}: " if in_recipe else "") from None
     check(cfg)
     return cfg
 
@@ -336,23 +331,23 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
     return keys
 
 
+def key_of(error: ValidationError) -> str:
+    """The dotted key of pydantic's first complaint. A wrong element of a list is reported as
+    key.0: the key is what the user wrote."""
+    return ".".join(str(part) for part in error.errors()[0]["loc"] if not isinstance(part, int))
+
+
 def explain(error: ValidationError, where: str) -> ConfigError:
     """Pydantic's first complaint in our words: got / wanted / fix."""
-    first = error.errors()[0]
-    # A wrong element of a list is reported as key.0: the key is what the user wrote.
-    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-    name = key.split(".")[-1]
-    if first["type"] == "extra_forbidden" and name in LEFT_OUT:
-        return ConfigError(f"{where}{key} {first['input']!r}", *LEFT_OUT[name])
+    first, key = error.errors()[0], key_of(error)
     if first["type"] == "extra_forbidden":
-        keys = known_keys()
-        near = difflib.get_close_matches(key, keys, 1, 0.5) or difflib.get_close_matches(
-            name, [k.split(".")[-1] for k in keys], 1, 0.5
-        )
-        hint = f"did you mean {near[0]!r}?" if near else "see `aha config show`"
-        return ConfigError(f"{where}unknown key {key!r}", "a known key", hint)
-    wanted = first["msg"][0].lower() + first["msg"][1:]
-    return ConfigError(f"{where}{key} = {first['input']!r}", wanted)
+        return unknown_key(key, first["input"], known_keys(), where)
+    wanted = first["msg"].removeprefix("Input should be ")
+    wanted = wanted[0].lower() + wanted[1:].replace("valid tuple", "list such as [3, 4]")
+    choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+    near = difflib.get_close_matches(str(first["input"]), choices, 1, 0.7)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"{where}{key} = {first['input']!r}", wanted, hint)
 
 
 def check(cfg: RunConfig) -> None:
