@@ -11,7 +11,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from aha.core.config import load_config
+from aha.algo.recipe import load_recipe
 from aha.plan.cost import money
 from aha.plan.estimate import GB, advice, estimate
 from aha.plan.machines import load_cards
@@ -27,7 +27,7 @@ SAID = re.compile(
 
 def planned(name: str, row: str) -> str:
     """The sentence for a recipe on a row of the table."""
-    cfg = load_config(RECIPES / f"{name}.toml")
+    cfg = load_recipe(RECIPES / f"{name}.toml")
     shape, card = shape_of(cfg.model.path), load_cards()[1][row]
     plan = estimate(cfg, shape, card)
     text = f"`aha plan {name}`: {plan.peak / GB:.1f} GB; {cfg.steps} steps take\n"

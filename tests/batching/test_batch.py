@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
-from aha.algo.registry import call
+from aha.algo.aggregation import AGGREGATIONS, Totals, token_weights
+from aha.algo.losses import LOSSES
 from aha.batching.batch import cut, gather, pack, pack_parts, spread, totals_of
 from aha.core.records import Completion, Graded, Problem, Prompt
 
@@ -56,8 +56,7 @@ def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
     logits_VV = table()
     totals = totals_of(ROWS, 8)
     for part in parts:
-        losses_BT = call(
-            LOSSES[loss],
+        losses_BT = LOSSES[loss](
             token_logprobs(logits_VV, part),
             part.old_logprobs_BT,
             part.advantages_BT,

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from aha.algo.recipe import load_recipe
 from aha.cli.run_view import (
     card_rows,
     clock,
@@ -12,7 +13,6 @@ from aha.cli.run_view import (
     print_changed_completions,
     share_done,
 )
-from aha.core.config import load_config
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
 
@@ -60,10 +60,10 @@ def test_the_clock(seconds, text):
 
 def test_what_is_left_is_what_ends_first():
     row = {"step": 10, "generated": 300.0}
-    assert share_done(row, load_config(None, {"steps": 40})) == 0.25
-    assert share_done(row, load_config(None, {"steps": 40, "tokens": 1_000})) == 0.3
-    assert share_done(row, load_config(None, {"steps": 20, "tokens": 1_000})) == 0.5
-    assert share_done(row, load_config(None, {"steps": 20, "tokens": 200})) == 1.0
+    assert share_done(row, load_recipe(None, {"steps": 40})) == 0.25
+    assert share_done(row, load_recipe(None, {"steps": 40, "tokens": 1_000})) == 0.3
+    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 1_000})) == 0.5
+    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 200})) == 1.0
 
 
 def numbers(**behaviors: float) -> dict:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model import logprobs
 from aha.model.architecture import ModelConfig
@@ -117,7 +118,7 @@ def test_what_the_optimisers_state_takes_and_where():
 def test_weights_for_generation_are_there_while_it_generates_and_shared_beside_adapters():
     shape = shape_of("Qwen2.5-1.5B")
     V, C = shape.V, shape.C
-    cfg = load_config(ROOT / "src" / "aha" / "recipes" / "laptop-8gb.toml")
+    cfg = load_recipe(ROOT / "src" / "aha" / "recipes" / "laptop-8gb.toml")
     gpu, cpu = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-4060-laptop", "cpu-2-cores"))
     assert gpu.memory["generation weights"] == gpu.memory["gradients"] < 0.1 * GB
     # A copy in bf16, whose head is apart from the embedding because a norm is folded into it.
@@ -131,7 +132,7 @@ def test_weights_for_generation_are_there_while_it_generates_and_shared_beside_a
 
 def test_the_demo_takes_as_long_as_it_took():
     """The middle one of three seeds: on a shared machine one run may take a third longer."""
-    cfg = load_config(ROOT / "src" / "aha" / "recipes" / "demo.toml")
+    cfg = load_recipe(ROOT / "src" / "aha" / "recipes" / "demo.toml")
     ratios = []
     for seed in (0, 1, 2):
         text = (ROOT / "results" / "demo" / f"seed_{seed}.json").read_text()
@@ -152,7 +153,7 @@ def test_the_demo_takes_as_long_as_it_took():
     ],
 )
 def test_what_does_not_fit_is_told_what_would(model, card, flags):
-    cfg = load_config(
+    cfg = load_recipe(
         ROOT / "src" / "aha" / "recipes" / "laptop-3to4.toml",
         {"optim.micro_batch_tokens": 16_384, "task.template": "r1"},
     )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.plan.estimate import estimate
 from aha.plan.machines import load_cards
 from aha.plan.prediction import (
@@ -29,7 +30,7 @@ CPU, TINY = CARDS["cpu-2-cores"], shape_of("aha-tiny")
 
 def demo(**overrides) -> RunConfig:
     changes = {"usd_per_hour": 0.08, "watts": 30.0} | overrides
-    return load_config(
+    return load_recipe(
         RECIPES / "demo.toml", {key.replace("__", "."): v for key, v in changes.items()}
     )
 
@@ -102,7 +103,7 @@ def test_too_little_memory_is_told_with_what_fits():
     """Nearly enough: smaller parts do it. 12 GB: the weights alone and what trains them do not fit,
     but they do with their state elsewhere; 6 GB: adapters."""
     large = shape_of("Qwen2.5-1.5B")
-    cfg = load_config(RECIPES / "tinyzero-1.5b-grpo.toml")
+    cfg = load_recipe(RECIPES / "tinyzero-1.5b-grpo.toml")
     needed = estimate(cfg, large, CARDS["rtx-4090"]).peak
     assert shortage(cfg, large, needed, math.inf) is None
     short = shortage(cfg, large, 0.95 * needed, math.inf)
@@ -117,7 +118,7 @@ def test_too_little_memory_is_told_with_what_fits():
 
 def test_state_in_the_machines_memory_needs_that():
     """One and a half billion weights of 16 bytes are 24.7 GB."""
-    cfg = load_config(RECIPES / "tinyzero-1.5b-grpo.toml", {"optim.state": "cpu"})
+    cfg = load_recipe(RECIPES / "tinyzero-1.5b-grpo.toml", {"optim.state": "cpu"})
     large = shape_of("Qwen2.5-1.5B")
     short = shortage(cfg, large, 80e9, 24e9)
     assert short.hopeless and short.got.startswith("24.70 GB of the machine's own memory")
@@ -173,7 +174,7 @@ def mean_length(run: dict) -> float:
 @pytest.mark.parametrize("recipe", ["demo", "laptop-3to4", "multiply"])
 def test_the_length_in_a_recipe_is_that_of_its_filed_runs(recipe):
     lengths = [mean_length(run) for run in filed(recipe)]
-    expected = load_config(RECIPES / f"{recipe}.toml").rollout.expected_tokens
+    expected = load_recipe(RECIPES / f"{recipe}.toml").rollout.expected_tokens
     assert expected == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
 
 
@@ -192,7 +193,7 @@ def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
 def test_where_bf16_is_not_in_hardware_a_row_of_its_own_foresees_time_and_memory(results, recipe):
     """Within what is wanted, 30 % and 15 %. No proof elsewhere: the row was chosen by the demo and
     by earlier runs of multiply on that machine, and the gaps of the heap by all of these."""
-    cfg = load_config(RECIPES / f"{recipe}.toml", {"usd_per_hour": 0.08, "watts": 30.0})
+    cfg = load_recipe(RECIPES / f"{recipe}.toml", {"usd_per_hour": 0.08, "watts": 30.0})
     card, runs = CARDS["cpu-2-cores-avx2"], filed(results)
     assert runs
     for run in runs:

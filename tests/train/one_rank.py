@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from aha.algo.losses import AGGREGATIONS
+from aha.algo.aggregation import AGGREGATIONS
 from aha.batching.batch import pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.rollout.native import NativeEngine

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
 from aha.train.rl import Clock, RLTrainer, cut_off, lengths
@@ -173,7 +174,7 @@ RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
-    raw = load_config(path).model_dump()
+    raw = load_recipe(path).model_dump()
     small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
     raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
     raw["optim"] |= {"dtype": "float32"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aha.algo.losses import Totals
+from aha.algo.aggregation import Totals
 from aha.batching.layout import Layout
 from aha.core.records import Graded
 

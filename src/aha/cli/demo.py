@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from aha.algo.recipe import load_recipe
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.recipes import find_recipe, free_name
 from aha.cli.run_in_terminal import RunOptions, start_run
-from aha.core.config import load_config
 
 
 def demo(
@@ -27,6 +27,6 @@ def demo(
     dry_run
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
-    cfg = load_config(find_recipe("demo"), overrides_of(overrides))
+    cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
     run = Path("runs") / (name or free_name("demo"))
     start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.recipes import find_recipe, packaged_recipes
-from aha.core.config import load_config
 from aha.core.errors import ConfigError
 from aha.core.findings import Finding, as_object, worst
 
@@ -71,7 +71,7 @@ def examined_parts(
     else:
         from aha.doctor.recipe_checks import examine
 
-        yield from examine(load_config(find_recipe(what), changes))
+        yield from examine(load_recipe(find_recipe(what), changes))
 
 
 def is_run_folder(path: Path) -> bool:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.recipes import find_recipe
-from aha.core.config import RunConfig, load_config
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
@@ -45,7 +46,7 @@ def plan(
     """
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
-    cfg = load_config(find_recipe(recipe), overrides_of(overrides))
+    cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
     shape, (as_of, machines) = shape_of(cfg.model.path), load_cards(cards)
     measured = calibration_of(cfg, shape, probe, calibration)
     table = plan_table(cfg, shape, measured, mean_tokens, as_of, machines)

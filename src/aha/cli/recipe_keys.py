@@ -1,7 +1,7 @@
 """Every key of a recipe as a command-line option, made from the fields of `RunConfig`.
 
 Name, meaning, choices and default are the field's own: help, pages and checks have one source. A
-value is read as TOML and checked by `load_config`, so that `--optim.lr 3e-4` and `lr = 3e-4` under
+value is read as TOML and checked by `load_recipe`, so that `--optim.lr 3e-4` and `lr = 3e-4` under
 `[optim]` mean the same and fail with the same words.
 """
 
@@ -17,11 +17,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.console import Console, ConsoleOptions
 
+from aha.algo.algorithms import REGISTRIES
 from aha.core.config import RunConfig
 
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
 KINDS = {int: "INT", float: "FLOAT", str: "TEXT", bool: "true|false", tuple: "[INT, ...]"}
+CHOICE = "CHOICE"
 FREE_FORM = "TOML"  # a table whose names nobody here knows
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}  # attributes of pydantic's limits
 
@@ -32,7 +34,8 @@ recipe_in_help: ContextVar[RunConfig | None] = ContextVar("recipe_in_help", defa
 @dataclass(frozen=True)
 class RecipeKey:
     """One key: `name` is dotted, `section` is empty for the run's own keys, `bounds` is a range
-    such as "≥ 1", and `choices` are the only values where there are some."""
+    such as "≥ 1", `choices` are the only values where there are some, and `readers` the algorithms
+    that read the key where not all do."""
 
     name: str
     section: str
@@ -40,6 +43,7 @@ class RecipeKey:
     kind: str
     choices: tuple[str, ...]
     bounds: str
+    readers: tuple[str, ...]
     default: Any
     meaning: str
 
@@ -73,6 +77,10 @@ def single_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 
 def key_of(name: str, section: str, section_meaning: str, field: FieldInfo) -> RecipeKey:
     kind, choices = kind_of(field.annotation)
+    registries = REGISTRIES if section == "algo" else {}
+    if name in registries:
+        kind, choices = CHOICE, tuple(registries[name].choices)
+    readers = [reader for registry in registries.values() for reader in registry.readers(name)]
     bounds = [
         f"{sign} {getattr(limit, attribute):g}"
         for limit in field.metadata
@@ -86,6 +94,7 @@ def key_of(name: str, section: str, section_meaning: str, field: FieldInfo) -> R
         kind=kind,
         choices=choices,
         bounds=", ".join(bounds),
+        readers=tuple(readers),
         default=field.default,
         meaning=field.description or "",
     )
@@ -95,7 +104,7 @@ def kind_of(annotation: Any) -> tuple[str, tuple[str, ...]]:
     """(word for the type of a value, choices)."""
     options = [part for part in get_args(annotation) if part is not type(None)]
     if get_origin(annotation) is Literal:
-        return "CHOICE", tuple(map(str, options))
+        return CHOICE, tuple(map(str, options))
     if type(None) in get_args(annotation):
         return kind_of(options[0])
     return KINDS.get(get_origin(annotation) or annotation, FREE_FORM), ()
@@ -187,7 +196,7 @@ LabOverrides = Annotated[LabOptions | None, Parameter(name="*")]
 
 
 def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
-    """{dotted key: value} for `load_config`; task.options name by name, so that the recipe's other
+    """{dotted key: value} for `load_recipe`; task.options name by name, so that the recipe's other
     options stay."""
     overrides: dict[str, Any] = {}
     for key, value in (options or {}).items():

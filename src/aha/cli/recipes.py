@@ -3,7 +3,8 @@
 from importlib.resources import files
 from pathlib import Path
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 
 
@@ -39,7 +40,7 @@ def recipe_for_help(words: list[str]) -> RunConfig | None:
     names = words if words[:1] == ["demo"] else words[1:]
     for name in names:
         try:
-            return load_config(find_recipe(name))
+            return load_recipe(find_recipe(name))
         except ConfigError:
             continue
     return None

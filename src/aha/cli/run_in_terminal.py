@@ -42,9 +42,8 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
     from aha.measure.this_machine import predicted_lines
-    from aha.train.experiment import check_names, task_of
+    from aha.train.experiment import task_of
 
-    check_names(cfg)
     task_of(cfg)
     print(cfg.model_dump_json(indent=2))
     try:

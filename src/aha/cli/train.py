@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from aha.algo.recipe import load_recipe
 from aha.cli.parameters import Budget, CalibrationFile, Dash, DryRun, Probe, RecipeName, RunName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.recipes import find_recipe, free_name, packaged_recipes
 from aha.cli.run_in_terminal import RunOptions, resume_run, start_run
-from aha.core.config import load_config
 from aha.core.errors import ConfigError
 
 
@@ -42,5 +42,5 @@ def train(
     path = find_recipe(recipe)
     run = Path("runs") / (name or free_name(path.stem))
     start_run(
-        load_config(path, changes), run, RunOptions(budget, dash, dry_run, probe, calibration)
+        load_recipe(path, changes), run, RunOptions(budget, dash, dry_run, probe, calibration)
     )

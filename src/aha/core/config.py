@@ -6,13 +6,10 @@ names the nearest known one.
 
 import difflib
 import re
-import tomllib
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aha.core.combinations import check_algo, check_engine
 from aha.core.errors import ConfigError
 from aha.core.unknown_keys import unknown_key
 
@@ -107,13 +104,17 @@ class RolloutSection(Section):
 
 
 class AlgoSection(Section):
-    """The learning algorithm (docs/papers.md)."""
+    """The learning algorithm (docs/papers.md).
 
-    advantage: str = Field("dr_grpo", description="How rewards become advantages; gae is PPO's.")
+    Keys without a list of choices here take the name of a registered algorithm: the registries of
+    `aha.algo.algorithms` have them, those of installed packages too.
+    """
+
+    advantage: str = Field("dr_grpo", description="How rewards become advantages.")
     loss: str = Field("pg", description="Loss of the policy.")
-    aggregation: Literal[
-        "token_mean", "sequence_mean", "sequence_sum", "sequence_total", "prompt_mean"
-    ] = Field("token_mean", description="How losses of tokens become the loss of a batch.")
+    aggregation: str = Field(
+        "token_mean", description="How losses of tokens become the loss of a batch."
+    )
     clip_low: float | None = Field(
         None, ge=0.0, description="Lower clip range of the ratio; none: the paper's value."
     )
@@ -121,60 +122,61 @@ class AlgoSection(Section):
         None, ge=0.0, description="Upper clip range of the ratio; none: the paper's value."
     )
     dual_clip: float | None = Field(
-        None, gt=1.0, description="ppo_clip: ratio limit where the advantage is negative."
+        None, gt=1.0, description="Ratio limit where the advantage is negative; none: no limit."
     )
-    tau: float | None = Field(None, ge=0.0, description="quadratic: weight of the squared term.")
+    tau: float | None = Field(
+        None, ge=0.0, description="Weight of a loss's second term; none: the paper's value."
+    )
     pass_k: int | None = Field(
-        None, ge=1, description="pass_at_k: completions of which one must be right (k)."
+        None,
+        ge=1,
+        description="Completions of which one must be right (k); none: the paper's value.",
     )
     updates: int = Field(1, ge=1, description="Optimiser steps on each rollout; 1 is on-policy.")
     kl: Literal["none", "reward", "loss"] = Field(
         "none", description="Where the KL to the reference is subtracted."
     )
-    kl_estimator: Literal["k1", "k2", "k3", "k3+", "k3_off_policy"] | None = Field(
-        None, description="Estimator of the KL; none: k1 in the reward, k3+ in the loss."
+    kl_estimator: str | None = Field(
+        None, description="Estimator of the KL; none: the right one for its place."
     )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
     )
     entropy_coef: float = Field(
-        0.0, ge=0.0, description="Weight of the entropy bonus (adaptive: at first); 0 = off."
+        0.0, ge=0.0, description="Weight of the entropy bonus; 0 = off. A control may change it."
     )
-    entropy_control: Literal["none", "kl_cov", "clip_cov", "top_entropy", "adaptive"] = Field(
+    entropy_control: str = Field(
         "none", description="Method that keeps the entropy up, or learns from its peaks."
     )
     entropy_limit: float | None = Field(
-        None, gt=0.0, description="Its share of tokens; adaptive: entropy to keep, in nats."
+        None, gt=0.0, description="Its share of the tokens, or the entropy that it keeps, in nats."
     )
-    correction: Literal[
-        *("none", "token_tis", "sequence_tis", "icepop", "sequence_mis", "geometric"),
-        "k3_rejection",
-    ] = Field("none", description="Corrects engine log-probs that differ from the trainer's.")
+    correction: str = Field(
+        "none", description="Corrects engine log-probs that differ from the trainer's."
+    )
     correction_low: float | None = Field(
         None, ge=0.0, description="Lower limit of the weights; none: the method's default."
     )
     correction_high: float | None = Field(
         None, ge=0.0, description="Upper limit of the weights; none: the method's default."
     )
-    overlong: Literal["keep", "zero", "mask", "soft"] = Field(
-        "keep", description="Truncated completions: keep, reward 0, leave out, or soft penalty."
-    )
+    overlong: str = Field("keep", description="Rule for truncated completions.")
     overlong_buffer: int = Field(
-        0, ge=0, description="soft: last tokens before the limit, where the penalty grows."
+        0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
-    zero_variance: Literal["keep", "drop", "resample"] = Field(
-        "keep", description="Groups with equal rewards: keep, leave out, or draw others."
+    zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
+    resample_rounds: int = Field(
+        3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
     )
-    resample_rounds: int = Field(3, ge=1, description="resample: most rollouts in one step.")
-    curriculum: Literal["off", "pools", "no_positive"] = Field(
+    curriculum: str = Field(
         "off", description="Draws problems from a pool again, by their solve rate."
     )
     pool: int = Field(1024, ge=1, description="curriculum: problems in the pool.")
 
 
 class CriticSection(Section):
-    """The value model of PPO; only the advantage gae has one."""
+    """The value model of PPO; only an advantage with a critic reads it."""
 
     lr: float = Field(1e-5, ge=0.0, description="Learning rate; same schedule as optim.lr.")
     warmup: int = Field(0, ge=0, description="First steps, in which only the critic learns.")
@@ -255,68 +257,21 @@ class RunConfig(Section):
     eval: EvalSection = EvalSection()
 
 
-def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
-    raw = read_toml(recipe) if recipe else {}
-    forget_other_task(raw, (overrides or {}).get("task.name"))
-    forget_other_length(raw, overrides or {})
-    for key, value in (overrides or {}).items():
-        set_dotted(raw, key, value)
-    correct_strangers(raw)
+def validated(
+    raw: dict[str, Any], where: str = "", overrides: dict[str, Any] | None = None
+) -> RunConfig:
+    """The config of raw settings, as far as it can be checked without the algorithms.
+
+    `where`: the file that they are from, for the error; the `overrides` among them are not. Raises
+    ConfigError for an unknown key, a value of the wrong kind, and a combination that cannot work.
+    """
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
         typed = {key.replace("-", "_") for key in overrides or {}}
-        in_recipe = recipe and key_of(error) not in typed
-        raise explain(error, f"{recipe}: " if in_recipe else "") from None
+        raise explain(error, "" if key_of(error) in typed else where) from None
     check(cfg)
     return cfg
-
-
-def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
-    """A recipe's settings of its own task say nothing about another that is put in its place."""
-    section = raw.get("task", {})
-    if name is None or not isinstance(section, dict):
-        return
-    if name != section.get("name", TaskSection.model_fields["name"].default):
-        shared = ("template", "grade_seconds")
-        raw["task"] = {key: section[key] for key in shared if key in section}
-
-
-def forget_other_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """How long completions were was measured with the recipe's own base, task and limit."""
-    section = raw.get("rollout", {})
-    keys = [key.replace("-", "_") for key in overrides]
-    other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
-    if other and isinstance(section, dict):
-        raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
-
-
-def correct_strangers(raw: dict[str, Any]) -> None:
-    """What vLLM draws is corrected unless the recipe says otherwise: its log-probs are not ours."""
-    rollout, algo = raw.get("rollout"), raw.get("algo", {})
-    if not isinstance(rollout, dict) or not isinstance(algo, dict):
-        return
-    if rollout.get("engine") == "vllm" and algo.get("loss", "pg") == "pg":
-        raw["algo"] = {"correction": "token_tis"} | algo
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "a recipe file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", "a TOML file") from None
-
-
-def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.replace("-", "_").split(".")
-    for section in sections:
-        raw = raw.setdefault(section, {})
-        if not isinstance(raw, dict):
-            raise ConfigError(f"--{key}: {section!r} is a value", "a section")
-    raw[name] = value
 
 
 def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
@@ -351,16 +306,9 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def check(cfg: RunConfig) -> None:
-    """Refuse combinations that cannot work, with the reason."""
-    check_algo(cfg)
-    check_engine(cfg)
-    expected, limit = cfg.rollout.expected_tokens, cfg.rollout.max_new_tokens
-    if expected > limit:
-        raise ConfigError(
-            f"rollout.expected_tokens {expected:g} of at most {limit}",
-            "the mean length of completions, or 0 where it is not known",
-            "--rollout.expected_tokens 0",
-        )
+    """Refuse combinations that cannot work whatever the algorithms, with the reason."""
+    check_rollout(cfg)
+    check_task(cfg)
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
@@ -373,5 +321,40 @@ def check(cfg: RunConfig) -> None:
             "'device'",
             "--optim.state device",
         )
-    if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
-        raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")
+
+
+def check_rollout(cfg: RunConfig) -> None:
+    rollout = cfg.rollout
+    expected, limit = rollout.expected_tokens, rollout.max_new_tokens
+    if expected > limit:
+        raise ConfigError(
+            f"rollout.expected_tokens {expected:g} of at most {limit}",
+            "the mean length of completions, or 0 where it is not known",
+            "--rollout.expected_tokens 0",
+        )
+    default = RolloutSection.model_fields["memory_share"].default
+    if rollout.engine == "native" and rollout.memory_share != default:
+        raise ConfigError(
+            f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
+            "not read it",
+            "the engine that does",
+            "--rollout.engine vllm",
+        )
+    if rollout.engine == "vllm" and rollout.loop != "auto":
+        raise ConfigError(
+            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
+            "'auto'",
+            "--rollout.loop auto",
+        )
+
+
+def check_task(cfg: RunConfig) -> None:
+    task = cfg.task
+    if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
+        raise ConfigError(f"task.numbers {list(task.numbers)}", "sizes from 2 to 6")
+    if task.format_reward and task.verifier == "tinyzero":
+        raise ConfigError(
+            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
+            "one reward for the form",
+            "--task.verifier strict",
+        )

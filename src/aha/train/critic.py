@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aha.algo.gae import gae, value_loss, whiten
+from aha.algo.advantages import ADVANTAGES
 from aha.algo.kl import kl_in_reward
+from aha.algo.values import value_loss, whiten
 from aha.batching.batch import Batch, cut, gather, pack, spread
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
@@ -147,8 +148,9 @@ class Critic:
             ref_BT = self.by_token(flat, mask_BT, reference.logprobs)
             coef = self.cfg.algo.kl_coef
             rewards_BT = kl_in_reward(rewards_BT, old_BT, ref_BT, mask_BT, coef)
-        critic = self.cfg.critic
-        advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, critic.gamma, critic.lam)
+        advantage = ADVANTAGES[self.cfg.algo.advantage]
+        settings = advantage.settings(self.cfg.critic)
+        advantages_BT, returns_BT = advantage(rewards_BT, values_BT, mask_BT, **settings)
         found = (mask_BT, values_BT, returns_BT, whiten(advantages_BT, mask_BT))
         return Judged(*(tensor.float().unflatten(0, rewards_PG.shape) for tensor in found))
 

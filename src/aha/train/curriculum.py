@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from aha.algo.filters import ask_weight
+from aha.algo.filters import draw_weight
 from aha.core.records import Graded, Problem
 
 
 class Curriculum:
-    """Draws the problems of each step by `ask_weight`, and remembers each one's solve rate.
+    """Draws the problems of each step by `draw_weight`, and remembers each one's solve rate.
 
     The rate is that of the last time a problem was asked: older ones are an older policy's.
     """
@@ -37,7 +37,7 @@ class Curriculum:
 
     def weights(self) -> list[float]:
         """Of all problems met so far; 0 is not asked again."""
-        return [ask_weight(self.how, rate) for rate in self.rates]
+        return [draw_weight(self.how, rate) for rate in self.rates]
 
     @property
     def open(self) -> int:

@@ -6,13 +6,10 @@ what was recorded when they were drawn. So it does not depend on the size of the
 
 import torch
 
-from aha.algo.entropy import CHOICES, bonus_near
-from aha.algo.registry import call
+from aha.algo.entropy import CONTROLS
 from aha.core.config import AlgoSection
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
-
-TARGET = 0.2  # nats a token, as in TRL; Skywork-OR1 says that it has to be found for each model
 
 
 def entropies_of(graded: list[Graded]) -> torch.Tensor:
@@ -36,12 +33,13 @@ def with_choice(rows: list[tuple], algo: AlgoSection, done: int) -> list[tuple]:
     """
     # KL-Cov pulls back to where the tokens were drawn. The first update is there: its |logp - old|
     # is 0, and where engine and trainer round differently its slope would be noise.
-    if not rows or (algo.entropy_control == "kl_cov" and not done):
+    control = CONTROLS.pick(algo.entropy_control)
+    if not rows or (control.facts.role == "hold" and not done):
         return rows
     graded = [one for one, _ in rows]
     sizes = [len(one.completion.tokens) for one in graded]
-    offered = {"share": algo.entropy_limit}
-    if algo.entropy_control == "top_entropy":
+    offered = control.settings(algo)
+    if "entropies_N" in control.parameters:
         offered["entropies_N"] = entropies_of(graded)
     else:
         logprobs = [logprob for one in graded for logprob in one.completion.logprobs]
@@ -49,7 +47,7 @@ def with_choice(rows: list[tuple], algo: AlgoSection, done: int) -> list[tuple]:
         # In float64: a mean over a whole step is taken off numbers that may lie close together.
         offered["logprobs_N"] = torch.tensor(logprobs, dtype=torch.float64)
         offered["advantages_N"] = torch.cat(credits).double()
-    chosen = call(CHOICES[algo.entropy_control], **offered).split(sizes)
+    chosen = control(**offered).split(sizes)
     return [(*row, own) for row, own in zip(rows, chosen, strict=True)]
 
 
@@ -58,10 +56,12 @@ class FollowingBonus:
 
     def __init__(self, algo: AlgoSection):
         self.coef = algo.entropy_coef
-        self.target = TARGET if algo.entropy_limit is None else algo.entropy_limit
+        self.control = CONTROLS.pick(algo.entropy_control)
+        self.settings = self.control.settings(algo)
 
     def next(self, groups: list[list[Graded]]) -> float:
         """The bonus of this step, from the mean entropy of the tokens of its rollout."""
         entropies_N = entropies_of([one for group in groups for one in group])
-        bonus, self.coef = bonus_near(self.coef, float(entropies_N.mean()), self.target)
+        mean = float(entropies_N.mean())
+        bonus, self.coef = self.control(self.coef, mean, **self.settings)
         return bonus

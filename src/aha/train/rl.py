@@ -12,13 +12,12 @@ from itertools import islice
 
 import torch
 
-from aha.algo.advantages import ADVANTAGES, informative
-from aha.algo.correction import CORRECTIONS, mismatch_of
-from aha.algo.entropy import CHOICES, entropy_bonus, held
+from aha.algo.advantages import informative
+from aha.algo.aggregation import Totals, token_weights
+from aha.algo.algorithms import chosen_of, method_of
+from aha.algo.correction import mismatch_of
+from aha.algo.entropy import entropy_bonus, held
 from aha.algo.filters import counted, mixed_groups, overlong_rewards
-from aha.algo.kl import ESTIMATORS
-from aha.algo.losses import LOSSES, Totals, token_weights
-from aha.algo.registry import call
 from aha.batching.batch import Batch, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt, StepReport
@@ -66,23 +65,22 @@ class RLTrainer:
     ):
         self.policy, self.tokenizer, self.task = policy, tokenizer, task
         self.engine, self.cfg = engine, cfg
+        self.chosen, self.method = chosen_of(cfg.algo), method_of(cfg)
         self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
         self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
         policy.recompute = cfg.optim.recompute
         self.room = Room(cfg.optim.micro_batch_tokens, policy.device)
         temperature = cfg.rollout.temperature
-        wanted = cfg.algo.kl != "none"
-        self.reference = Reference(policy, self.dtype, temperature) if wanted else None
-        wanted = cfg.algo.advantage == "gae"
+        referenced = self.method.reference
+        self.reference = Reference(policy, self.dtype, temperature) if referenced else None
         own = (policy, cfg, self.dtype, tokenizer.pad_id, self.room)
-        self.critic = Critic(*own) if wanted else None
+        self.critic = Critic(*own) if self.method.critic else None
         self.curriculum = None
         if cfg.algo.curriculum != "off":
             problems = task.problems("train", seed_for(cfg.seed, "pool"))
             self.curriculum = Curriculum(cfg.algo.curriculum, cfg.algo.pool, problems)
-        self.following = (
-            FollowingBonus(cfg.algo) if cfg.algo.entropy_control == "adaptive" else None
-        )
+        self.control = self.chosen.control and self.chosen.control.facts.role
+        self.following = FollowingBonus(cfg.algo) if self.control == "bonus" else None
         self.bonus = cfg.algo.entropy_coef  # of entropy, in the coming update
         # Of each part's tokens, where another program than ours may have drawn them.
         self.log_rhos: list[torch.Tensor] | None = None
@@ -155,7 +153,7 @@ class RLTrainer:
         """The graded groups of a step. With `resample`, other problems are asked until as many
         groups teach as were wanted; the price is told in `asked`, rollouts per step."""
         graded, rounds = self.answer(problems, 0, clock), 1
-        resample = self.cfg.algo.zero_variance == "resample"
+        resample = self.method.resamples
         while resample and rounds < self.cfg.algo.resample_rounds:
             if int(informative(self.rewards(graded)).sum()) >= len(problems):
                 break
@@ -185,8 +183,9 @@ class RLTrainer:
             measure = partial(self.reference.distances, graded, self.tokenizer.pad_id)
             distances_PG = self.room.fit(measure, clear=lambda: None)
             rewards_PG = rewards_PG - algo.kl_coef * distances_PG
-        estimator = ADVANTAGES[algo.advantage]
-        return call(estimator, rewards_PG, lengths_PG=lengths(graded), k=algo.pass_k)
+        advantage = self.chosen.advantage
+        settings = advantage.settings(algo)
+        return advantage(rewards_PG, lengths_PG=lengths(graded), **settings)
 
     def publish(self) -> None:
         """The next version, in the engine as well, and in the reference when its time has come."""
@@ -236,12 +235,10 @@ class RLTrainer:
         rows = [row for row, counts in zip(rows, counted_PG.flatten(), strict=True) if counts]
         # Rows without credit move nothing unless the loss has a term of its own: they count in the
         # totals but are not computed. A step in which no row counts has no totals and no parts.
-        every = algo.kl == "loss" or self.bonus > 0 or LOSSES[algo.loss].every_row
-        if algo.entropy_control in CHOICES:
+        every = self.method.computes_every_row(done, self.bonus)
+        if self.control in ("keep", "hold"):
             rows = with_choice(rows, algo, done)
-            # KL-Cov holds tokens without credit as well.
-            every = every or (algo.entropy_control == "kl_cov" and done > 0)
-        useful = [row for row in rows if every or credits or row[1] != 0.0]
+        useful = [row for row in rows if every or row[1] != 0.0]
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
         sums = self.room.fit(partial(self.gradient, useful, totals), self.optimizer.clear)
         lr = self.rate(self.cfg.optim.lr)
@@ -280,30 +277,22 @@ class RLTrainer:
     def token_losses(self, part: Batch, logprobs_BT, entropies_BT) -> tuple[torch.Tensor, float]:
         """[B, T] of all terms, and the sum of the KL."""
         algo, mask_BT, old_BT = self.cfg.algo, part.mask_BT, part.old_logprobs_BT
-        losses_BT = call(
-            LOSSES[algo.loss],
-            logprobs_BT,
-            old_BT,
-            part.advantages_BT,
-            mask_BT=mask_BT,
-            **algo.model_dump(include={"clip_low", "clip_high", "dual_clip", "tau"}),
+        loss, correction = self.chosen.loss, self.chosen.correction
+        losses_BT = loss(
+            logprobs_BT, old_BT, part.advantages_BT, mask_BT=mask_BT, **loss.settings(algo)
         )
-        if algo.correction != "none":
-            bounds = {"low": algo.correction_low, "high": algo.correction_high}
+        if correction:
             log_rho_BT = logprobs_BT.detach() - old_BT
-            losses_BT = losses_BT * call(
-                CORRECTIONS[algo.correction], log_rho_BT, mask_BT, **bounds
-            )
+            losses_BT = losses_BT * correction(log_rho_BT, mask_BT, **correction.settings(algo))
         if part.chosen_BT is not None:
-            if algo.entropy_control == "kl_cov":
+            if self.control == "hold":
                 losses_BT = losses_BT + held(logprobs_BT, old_BT, part.chosen_BT)
             else:
                 losses_BT = losses_BT * part.chosen_BT
         kl_sum = 0.0
         if algo.kl == "loss":
-            estimate = ESTIMATORS[algo.kl_estimator or "k3+"]
             ref_BT = self.reference.logprobs(part)
-            kl_BT = call(estimate, logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+            kl_BT = self.chosen.estimator(logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
             kl_sum = float((kl_BT.detach() * mask_BT).sum())
             losses_BT = losses_BT + algo.kl_coef * kl_BT
         if entropies_BT is not None:
