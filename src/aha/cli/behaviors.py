@@ -68,12 +68,17 @@ def behaviors(
     """
     if judge or judge_model:
         from aha.behaviors.judge import Judge
-        from aha.cli.judge_agreement import check_judge, print_judge_agreement
+        from aha.cli.judge_agreement import endpoint_and_model, print_judge_agreement
 
-        check_judge(judge, judge_model)
-        key = os.environ.get(API_KEY_VARIABLE)
-        settings = (judge_seed, judge_workers, judge_timeout, judge_tokens)
-        print_judge_agreement(path, Judge(judge, judge_model, key, *settings), judge_n, as_json)
+        reader = Judge(
+            *endpoint_and_model(judge, judge_model),
+            key=os.environ.get(API_KEY_VARIABLE),
+            seed=judge_seed,
+            workers=judge_workers,
+            timeout_s=judge_timeout,
+            max_tokens=judge_tokens,
+        )
+        print_judge_agreement(path, reader, judge_n, as_json)
         return
     print_behaviors(path, as_json)
 

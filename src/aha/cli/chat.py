@@ -3,7 +3,7 @@
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -21,7 +21,8 @@ from aha.tasks.protocol import Task
 
 HINT = "numbers and a target, as in 3 7 25 82 (an empty line ends)"
 # speaker(model, task, problem, sampling) -> events, see aha.serve.problem_answers
-Speak = Callable[[str, Task, Problem, dict[str, Any]], Iterator[dict[str, Any]]]
+EventStream = Generator[dict[str, Any], None, None]
+Speak = Callable[[str, Task, Problem, dict[str, Any]], EventStream]
 
 
 def chat(
@@ -149,9 +150,7 @@ def answer_side_by_side(
     console.print(side_by_side(sides, None))
 
 
-def forward_events(
-    answer: Iterator[dict[str, Any]], side: Side, events: Events, stop: threading.Event
-) -> None:
+def forward_events(answer: EventStream, side: Side, events: Events, stop: threading.Event) -> None:
     """Put a model's events into the queue until it has ended or `stop` is set."""
     try:
         for event in answer:

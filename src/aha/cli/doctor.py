@@ -93,6 +93,6 @@ def print_part(heading: str, findings: list[Finding]) -> None:
 
 
 def print_verdict(findings: list[Finding]) -> None:
-    levels = [finding.level for finding in findings]
+    levels: list[str] = [finding.level for finding in findings]
     counts = ", ".join(f"{levels.count(level)} {level}" for level in COLOURS)
     console.print(f"\n{VERDICTS[worst(findings)]} ({counts})")

@@ -23,14 +23,15 @@ from aha.web.runs import is_run, open_run
 console = Console(highlight=False)
 
 
-def check_judge(url: str | None, model: str | None) -> None:
-    """Raise ConfigError where one of the two is missing."""
+def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
+    """Both. Raises ConfigError where one of the two is missing."""
     if not (url and model):
         raise ConfigError(
             f"--judge {url or 'nowhere'} with --judge-model {model or 'nothing'}",
             "an endpoint and the model that it serves",
             "--judge http://127.0.0.1:8000/v1 --judge-model NAME",
         )
+    return url, model
 
 
 def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -> None:

@@ -124,7 +124,7 @@ def task_settings(options: str, numbers: list[int] | None, data: str | None) -> 
     """The keyword arguments of a task's constructor. Raises ConfigError where `options` is no
     TOML."""
     try:
-        settings = tomllib.loads(f"value = {{{options}}}")["value"]
+        settings: dict[str, Any] = tomllib.loads(f"value = {{{options}}}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--options {options!r}: {error}", '"digits = [2, 3]"') from None
     if numbers is not None:

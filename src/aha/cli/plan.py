@@ -15,10 +15,10 @@ from aha.core.errors import ConfigError
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
-from aha.plan.estimate import GB, Card, Plan, advice, estimate
+from aha.plan.estimate import GB, Plan, advice, estimate
 from aha.plan.machines import load_cards
 from aha.plan.shapes import Shape, shape_of
-from aha.plan.speed import expected_tokens
+from aha.plan.speed import Card, expected_tokens
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"

@@ -9,7 +9,16 @@ import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    TypeGuard,
+    get_args,
+    get_origin,
+)
 
 from cyclopts import Group, Parameter, Token
 from cyclopts.help import DefaultFormatter, HelpPanel
@@ -59,14 +68,13 @@ def recipe_keys() -> list[RecipeKey]:
     """All keys; first those of the run itself, then section by section."""
     own = [key_of(name, "", "", field) for name, field in single_fields(RunConfig)]
     for section, field in RunConfig.model_fields.items():
-        model = field.annotation
-        if is_section(model):
+        if is_section(model := field.annotation):
             meaning = (model.__doc__ or "").splitlines()[0]
             own += [key_of(name, section, meaning, one) for name, one in single_fields(model)]
     return own
 
 
-def is_section(annotation: Any) -> bool:
+def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
@@ -181,7 +189,8 @@ def options_type(without: tuple[str, ...] = ()) -> Any:
             )
         if key.name not in without:
             options[key.name] = option_of(key, groups[key.section])
-    return TypedDict("RecipeOptions", options, total=False)
+    make_typed_dict: Any = TypedDict  # its fields are known when this runs, and not before
+    return make_typed_dict("RecipeOptions", options, total=False)
 
 
 if TYPE_CHECKING:

@@ -75,8 +75,9 @@ class RunView:
 
 def share_done(row: dict[str, Any], cfg: RunConfig) -> float:
     """Share of the run that is done, by its steps or its tokens, whichever is nearer the end."""
-    spent = row["generated"] / cfg.tokens if cfg.tokens else 0.0
-    return min(1.0, max(row["step"] / cfg.steps, spent))
+    by_tokens: float = row["generated"] / cfg.tokens if cfg.tokens else 0.0
+    by_steps: float = row["step"] / cfg.steps
+    return min(1.0, max(by_steps, by_tokens))
 
 
 def clock(seconds: float) -> str:

@@ -91,8 +91,9 @@ def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> A
     choices = argument.get_choices() or ()
     if isinstance(error, ValidationError):
         cause = error.__cause__
-        known = isinstance(cause, pydantic.ValidationError)
-        reason = cause.errors()[0]["msg"] if known else error.exception_message
+        reason = error.exception_message
+        if isinstance(cause, pydantic.ValidationError):
+            reason = cause.errors()[0]["msg"]
         return ConfigError(f"{name} {value}: {reason}", fix=see_help(error))
     near = difflib.get_close_matches(value, choices, 1)
     wanted = f"one of {', '.join(choices)}" if choices else type_words(argument)

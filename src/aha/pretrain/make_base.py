@@ -182,9 +182,9 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = out / "settings.json"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
-        first = {"settings": settings, "environment": environment()}
-        path.write_text(json.dumps(first, indent=2) + "\n")
-    first = json.loads(path.read_text())
+        text = json.dumps({"settings": settings, "environment": environment()}, indent=2)
+        path.write_text(text + "\n")
+    first: dict[str, dict[str, Any]] = json.loads(path.read_text())
     now, then = flattened(json.loads(json.dumps(settings))), flattened(first["settings"])
     changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     if changed:

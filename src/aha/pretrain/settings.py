@@ -87,7 +87,7 @@ def parse_mix(text: str, base: TraceMix) -> TraceMix:
     Raises ConfigError for an unknown rate and for a value that is no number.
     """
     known = {field.name: field.type for field in dataclasses.fields(TraceMix)}
-    changes = {}
+    changes: dict[str, Any] = {}
     for pair in filter(None, text.split(",")):
         name, equals, value = pair.partition("=")
         if name not in known or name == "numbers" or not equals:
