@@ -109,7 +109,7 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         "first_step_s": seconds[0],
         "phases_s": dict(report.seconds),
         "tokens_of_a_step": sum(len(one.completion.tokens) for g in report.groups for one in g),
-        "micro_batch_tokens": trainer.room.tokens,
+        "micro_batch_tokens": trainer.micro_batch.tokens,
         "recipe_micro_batch_tokens": cfg.optim.micro_batch_tokens,
         "held_before_gb": held / GB,
         "config": cfg.model_dump(mode="json", include={"model", "rollout", "optim", "algo"}),

@@ -135,7 +135,8 @@ def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list
         times = f"{minutes}, {money(prediction['cost_usd'])}, "
     lines = [
         f"planned: {times}{prediction['peak_bytes'] / GB:.2f} GB at the peak; "
-        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens ({prediction['mean_tokens_from']})"
+        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens "
+        f"({prediction['mean_tokens_from']})"
     ]
     if times and prediction["training_s"] and prediction["seconds"] > budget_s:
         # The first of two tests is made before.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from aha.algo.algorithms import method_of
 from aha.algo.recipe import check_recipe, checked
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError
@@ -260,7 +261,7 @@ class Experiment:
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
-        load = Workload(self.cfg, self.trainer.method, shape)
+        load = Workload(self.cfg, method_of(self.cfg), shape)
         return compare(told, load, mean, measured)
 
 
