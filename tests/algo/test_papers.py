@@ -1,4 +1,4 @@
-"""docs/papers.md says what the registries and the recipes say: scripts/papers.py writes its tables."""
+"""docs/papers.md says what the registries and the recipes say: scripts/papers.py writes it."""
 
 import importlib.util
 import re
