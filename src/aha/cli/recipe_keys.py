@@ -23,6 +23,7 @@ from aha.core.config import RunConfig
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
 KINDS = {int: "INT", float: "FLOAT", str: "TEXT", bool: "true|false", tuple: "[INT, ...]"}
+GROUP = "Recipe keys"
 CHOICE = "CHOICE"
 FREE_FORM = "TOML"  # a table whose names nobody here knows
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}  # attributes of pydantic's limits
@@ -174,7 +175,7 @@ def options_type(without: tuple[str, ...] = ()) -> Any:
     options = {}
     for key in recipe_keys():
         if key.section not in groups:
-            title = f"Recipe keys: {key.section}" if key.section else "Recipe keys"
+            title = f"{GROUP}: {key.section}" if key.section else GROUP
             groups[key.section] = Group.create_ordered(
                 title, key.section_meaning, help_formatter=KeysPanel(), sort_key=1
             )
