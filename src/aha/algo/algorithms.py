@@ -71,6 +71,8 @@ def method_of(cfg: RunConfig) -> Method:
     advantage, loss = chosen.advantage.facts, chosen.loss.facts
     return Method(
         group=advantage.group,
+        # The KL differs between the completions of a group, so their rewards do as well.
+        flat_is_zero=advantage.group and cfg.algo.kl != "reward",
         critic=advantage.critic,
         reference=cfg.algo.kl != "none",
         resamples=chosen.zero_variance.facts.resamples,

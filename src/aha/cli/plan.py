@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.recipes import find_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import money
-from aha.plan.estimate import GB, Plan, advice, estimate
+from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import load_cards
 from aha.plan.shapes import Shape, shape_of
-from aha.plan.speed import Card, expected_tokens
+from aha.plan.speed import Card, Workload, expected_tokens
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
@@ -49,7 +51,7 @@ def plan(
     cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
     shape, (as_of, machines) = shape_of(cfg.model.path), load_cards(cards)
     measured = calibration_of(cfg, shape, probe, calibration)
-    table = plan_table(cfg, shape, measured, mean_tokens, as_of, machines)
+    table = plan_table(Workload(cfg, method_of(cfg), shape), measured, mean_tokens, as_of, machines)
     if as_json:
         print(json.dumps(table.as_object()))
     else:
@@ -74,8 +76,7 @@ def calibration_of(
 class PlanTable:
     """A recipe's plans on all machines; `shown` is the one whose memory is listed by part."""
 
-    cfg: RunConfig
-    shape: Shape
+    load: Workload
     prices_as_of: str
     cards: dict[str, Card]
     plans: dict[str, Plan]
@@ -88,7 +89,7 @@ class PlanTable:
         """This machine's, or that of the kind of machine that would be used."""
         if HERE in self.plans:
             return self.plans[HERE]
-        small = self.shape.parameters < SMALL_MODEL
+        small = self.load.shape.parameters < SMALL_MODEL
         names = [name for name in self.plans if self.cards[name].cpu == small]
         return self.plans[next(iter(names or self.plans))] if self.plans else None
 
@@ -106,14 +107,14 @@ class PlanTable:
             "hours": plan.cost.seconds / 3600,
             "kwh": plan.cost.kwh,
             "usd": plan.cost.usd,
-            "advice": "" if plan.fits(card) else advice(self.cfg, self.shape, card),
+            "advice": "" if plan.fits(card) else advice(self.load, card),
         }
 
     def as_object(self) -> dict[str, Any]:
         shown = self.shown
         return {
-            "model": self.cfg.model.path,
-            "parameters": self.shape.parameters,
+            "model": self.load.cfg.model.path,
+            "parameters": self.load.shape.parameters,
             "prices_as_of": self.prices_as_of,
             "mean_tokens": self.mean_tokens,
             "mean_tokens_from": self.mean_tokens_from,
@@ -124,8 +125,10 @@ class PlanTable:
         }
 
     def lines(self) -> list[str]:
-        millions, shown = self.shape.parameters / 1e6, self.shown
-        lines = [f"{self.cfg.model.path}: {millions:,.1f} M parameters, {self.cfg.steps} steps"]
+        millions, shown = self.load.shape.parameters / 1e6, self.shown
+        lines = [
+            f"{self.load.cfg.model.path}: {millions:,.1f} M parameters, {self.load.cfg.steps} steps"
+        ]
         memory = shown.memory | {"peak": shown.peak} if shown else {}
         if shown and shown.host:
             memory |= {"in host memory": shown.host}
@@ -151,17 +154,17 @@ class PlanTable:
 
 
 def plan_table(
-    cfg: RunConfig,
-    shape: Shape,
+    load: Workload,
     calibration: Calibration | None,
     mean_tokens: float | None,
     as_of: str,
     cards: dict[str, Card],
 ) -> PlanTable:
     """The plans on all `cards`, and on this machine if it is measured."""
+    cfg = load.cfg
     if calibration:
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     base = calibration.base_tokens_of(cfg) if calibration else 0.0
     mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
-    plans = {name: estimate(cfg, shape, card, mean) for name, card in cards.items()}
-    return PlanTable(cfg, shape, as_of, cards, plans, calibration, mean, source)
+    plans = {name: estimate(load, card, mean) for name, card in cards.items()}
+    return PlanTable(load, as_of, cards, plans, calibration, mean, source)

@@ -86,8 +86,8 @@ def print_plan(
     job: "PretrainJob", writers: int | None, usd_per_hour: float | None, watts: float | None
 ) -> None:
     """The settings as one object, then memory by part and a line for each machine."""
+    from aha.core.sizes import GB
     from aha.plan.cost import money
-    from aha.plan.estimate import GB
     from aha.plan.pretrain_estimate import WRITERS
     from aha.pretrain.settings import plans_on_table
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Facts of a whole recipe. A group is flat when all its rewards are equal."""
+    """Facts of a whole recipe. A group is flat when its grades are all equal."""
 
-    group: bool  # advantages compare a group, so those of a flat group are 0
+    group: bool  # advantages compare the completions of one prompt
+    flat_is_zero: bool  # ... so that those of a flat group are 0
     critic: bool  # a value model gives each token its own advantage
     reference: bool  # a frozen copy of the policy is read
     resamples: bool  # prompts are drawn again until enough groups are not flat

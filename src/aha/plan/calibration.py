@@ -68,8 +68,8 @@ class Calibration:
 
     def base_tokens_of(self, cfg: RunConfig) -> float:
         """Mean length of what this recipe's base writes; 0 where something else was asked."""
-        same = self.base and self.base.asked == BaseLength.question(cfg)
-        return self.base.tokens if same else 0.0
+        base = self.base
+        return base.tokens if base and base.asked == BaseLength.question(cfg) else 0.0
 
     def card(self, usd_per_hour: float | None, watts: float | None) -> Card:
         """The machine with its measured shares: on it the formulas of `aha.plan.speed` give back

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from aha.algo.algorithms import method_of
 from aha.algo.recipe import check_recipe, checked
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError
@@ -22,6 +23,7 @@ from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
+from aha.plan.speed import Workload
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.factory import open_engine
 from aha.rollout.vllm import VllmEngine
@@ -259,7 +261,8 @@ class Experiment:
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
-        return compare(told, self.cfg, shape, mean, measured)
+        load = Workload(self.cfg, method_of(self.cfg), shape)
+        return compare(told, load, mean, measured)
 
 
 def steps_of(trainer: RLTrainer):
