@@ -101,7 +101,7 @@ def command_section(name: str, command: App) -> str:
     usage += [f"{one.names[0]} VALUE" for one in own if one.required and one.index is None]
     if keys or [one for one in own if one.index is None and not one.required]:
         usage.append("[OPTIONS]")
-    parts = [f"## {name}", description_of(command), f"    {' '.join(usage)}"]
+    parts = [f"## {name}", description_of(command), f"Usage: `{' '.join(usage)}`"]
     if own:
         rows = ["| parameter | meaning | default |", "|---|---|---|"]
         parts.append("\n".join(rows + [argument_row(argument) for argument in own]))

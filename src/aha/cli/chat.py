@@ -33,7 +33,7 @@ def chat(
     temperature: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=10))] = 1.0,
     max_new_tokens: Count = 1024,
 ) -> None:
-    """Type your own puzzles: base and trained model answer side by side, judged at the end.
+    """Type your own puzzles: base and trained model answer side by side, graded at the end.
 
     Ends with an empty line. Ctrl-C ends an answer, not the program.
 

@@ -29,7 +29,7 @@ VERDICTS = {
 def doctor(
     what: str | None = None, *, as_json: AsJson = False, overrides: Overrides = None
 ) -> None:
-    """Look for what fails in silence: in this machine, in a recipe's first step, in a run.
+    """Find silent faults: in this machine, in a recipe and its first step, in a run.
 
     Exit code 0: nothing is broken. 1: something is, with the fix beside it. 2: a wrong command.
 

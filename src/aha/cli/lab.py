@@ -28,7 +28,7 @@ def lab(
     dry_run: DryRun = False,
     overrides: LabOverrides = None,
 ) -> None:
-    """Compare recipes: same base, problems, token budget and seeds; verdicts where intervals part.
+    """Compare recipes with the same base, problems, token budget and seeds; verdicts by intervals.
 
     Runs one after the other; the same command goes on where it was stopped. Writes OUT/lab.html
     and OUT/lab.json after every run. `--section.key value` goes to every recipe.

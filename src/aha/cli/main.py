@@ -28,15 +28,17 @@ class CommandLine(App):
     ) -> None:
         words = sys.argv[1:] if tokens is None else list(tokens)
         chain, _, rest = self.parse_commands(words)
-        if not chain:
+        if not chain:  # the list of commands shows the first lines of their docstrings
             for name in self:
                 self[name]
         from aha.cli.recipe_keys import recipe_in_help
         from aha.cli.recipes import recipe_for_help
 
         before = recipe_in_help.set(recipe_for_help([*chain, *rest]))
-        super().help_print(words, console=console)
-        recipe_in_help.reset(before)
+        try:
+            super().help_print(words, console=console)
+        finally:
+            recipe_in_help.reset(before)
 
 
 app = CommandLine(

@@ -43,7 +43,7 @@ DataFile = Annotated[
 ]
 Split = Annotated[
     Literal["train", "validation", "test", "test_targets"],
-    Parameter(help="Part of the task's problems; training never sees the others than train."),
+    Parameter(help="Part of the task's problems; training uses train alone."),
 ]
 ProblemCount = Annotated[int, Parameter(validator=AT_LEAST_1, help="How many problems.")]
 ProblemSeed = Annotated[int, Parameter(help="Seed of the problems and of the completions.")]

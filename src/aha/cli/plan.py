@@ -147,8 +147,8 @@ class PlanTable:
         measured = f"{HERE!r} is measured, the other rows are not"
         lines.append(
             f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "
-            f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), with looks and "
-            f"both tests; {measured if self.calibration else NOT_MEASURED}"
+            f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), with "
+            f"validations and both tests; {measured if self.calibration else NOT_MEASURED}"
         )
         return lines
 

@@ -66,12 +66,12 @@ class RecipeKey:
 
 def recipe_keys() -> list[RecipeKey]:
     """All keys; first those of the run itself, then section by section."""
-    own = [key_of(name, "", "", field) for name, field in single_fields(RunConfig)]
+    keys = [key_of(name, "", "", field) for name, field in single_fields(RunConfig)]
     for section, field in RunConfig.model_fields.items():
         if is_section(model := field.annotation):
             meaning = (model.__doc__ or "").splitlines()[0]
-            own += [key_of(name, section, meaning, one) for name, one in single_fields(model)]
-    return own
+            keys += [key_of(name, section, meaning, own) for name, own in single_fields(model)]
+    return keys
 
 
 def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -172,7 +172,7 @@ def option_of(key: RecipeKey, group: Group) -> Any:
             metavar=key.kind,
             converter=read_value,
             json_dict=False,
-            allow_repeating=True,  # the last one counts, as in a shell's alias with a flag more
+            allow_repeating=True,  # the last value counts: a script may add options to a user's
         ),
     ]
 
@@ -210,8 +210,8 @@ def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
     options stay."""
     overrides: dict[str, Any] = {}
     for key, value in (options or {}).items():
-        named = value if isinstance(value, dict) else None
-        overrides |= (
-            {f"{key}.{name}": one for name, one in named.items()} if named else {key: value}
-        )
+        if isinstance(value, dict):
+            overrides |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            overrides[key] = value
     return overrides
