@@ -133,16 +133,20 @@ def as_toml(value: Any) -> str:
 # -- options --------------------------------------------------------------------------------
 
 
+def toml_value(text: str) -> Any:
+    """A number, a list, true, a table; what is no TOML is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def read_value(hint: Any, tokens: Any) -> Any:
-    """A typed value as TOML: a number, a list, true; anything else is text. `{name: tokens}` is
-    what was typed as --task.options.NAME."""
+    """cyclopts' tokens of an option as a value. `{name: tokens}`: those of --task.options.NAME."""
     if isinstance(tokens, dict):
         return {name: read_value(hint, inner) for name, inner in tokens.items()}
     token: Token = tokens[-1]
-    try:
-        return tomllib.loads(f"value = {token.value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return token.value
+    return toml_value(token.value)
 
 
 class KeysPanel(DefaultFormatter):

@@ -1,7 +1,6 @@
 """A wrong command line as an error of ours: got / wanted / fix, with the nearest right option."""
 
 import difflib
-import tomllib
 from typing import Any
 
 import pydantic
@@ -16,6 +15,7 @@ from cyclopts import (
 )
 from cyclopts.argument import Argument, ArgumentCollection
 
+from aha.cli.recipe_keys import toml_value
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -70,7 +70,7 @@ def typed_option(error: UnknownOptionError) -> tuple[str, Any]:
             equals, text = "=", following
         elif word.startswith(f"{option}="):
             _, equals, text = word.partition("=")
-    return option, as_value(text) if equals else None
+    return option, toml_value(text) if equals else None
 
 
 def missing_value(error: MissingArgumentError, argument: Argument) -> AhaError:
@@ -113,13 +113,6 @@ def takes_keys(error: CycloptsError) -> bool:
     if collection is None and error.app is not None:
         collection = error.app.assemble_argument_collection()
     return any("--optim.lr" in argument.names for argument in collection or ())
-
-
-def as_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def see_help(error: CycloptsError) -> str:
