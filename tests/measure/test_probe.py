@@ -7,6 +7,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.machine.host import Memory
 from aha.measure import probe as module
 from aha.measure.probe import Probe, probe
 from aha.measure.rates import LIMIT_S, SLOW
@@ -15,6 +16,7 @@ from aha.plan.estimate import estimate
 from aha.plan.shapes import Shape, shape_of
 
 from ..tiny import tiny_folder
+from ..workload import workload
 
 TINY = Shape(V=112, C=32, I=48, L=2, H=4, K=2, D=8, tied=True, bias=True)
 
@@ -40,7 +42,7 @@ def test_a_probe_is_a_machine_on_which_a_plan_can_be_made(shape, sections):
     assert found.whole and found.device == "cpu" and found.layer_us == 0
     (short, _), (long, _) = found.writings
     assert short.context < long.context and found.training.tokens > 0
-    plan = estimate(cfg, shape, found.card(0.08, 30.0))
+    plan = estimate(workload(cfg, shape), found.card(0.08, 30.0))
     assert plan.fits(found.card(0.08, 30.0)) and 0 < plan.cost.seconds < 1e6
 
 
@@ -56,7 +58,9 @@ def test_completions_are_as_long_as_the_plan_assumes():
 def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     large = shape_of("Qwen2.5-7B")
     one = Probe(config(), large)
-    monkeypatch.setattr(module, "memory_bytes", lambda: (24e9, 32e9))
+    monkeypatch.setattr(
+        module, "device_memory", lambda device: Memory(24_000_000_000, 32_000_000_000)
+    )
     assert one.fitting(1e30).L < large.L and one.fitting(1e30).V == module.FEW_WORDS
     assert one.fitting(1e9).L == 1
     assert (one.fitting(1e30).C, one.fitting(1e30).I) == (large.C, large.I)
@@ -137,7 +141,7 @@ def test_after_a_piece_that_took_too_long_nothing_more_is_begun(monkeypatch, met
     for said, wanted in zip(found.assumed, SKIPPED[method], strict=True):
         assert said.startswith(wanted) and said in found.called
         assert said in "\n".join(found.lines())
-    assert 0 < estimate(cfg, TINY, found.card(0.08, 30.0)).cost.seconds < 1e6
+    assert 0 < estimate(workload(cfg, TINY), found.card(0.08, 30.0)).cost.seconds < 1e6
 
 
 def test_a_machine_that_stands_still_from_the_start_is_not_measured(monkeypatch):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
@@ -68,10 +69,10 @@ def test_a_run_with_adapters_and_a_reference_resumes_bit_for_bit(base, tmp_path,
 def test_frozen_weights_take_the_type_of_the_arithmetic(base):
     for name in ("float32", "bfloat16"):
         policy = open_policy(with_lora(base, name)).policy
-        assert policy.head_weight.dtype == getattr(torch, name)
+        assert policy.lm_head_weight.dtype == getattr(torch, name)
         assert all(parameter.dtype == torch.float32 for parameter in policy.trainable())
 
 
 def test_strength_without_a_rank_is_refused():
     with pytest.raises(ConfigError, match="lora_alpha.*--model.lora_rank"):
-        load_config(None, {"model.lora_alpha": 32})
+        load_recipe(None, {"model.lora_alpha": 32})

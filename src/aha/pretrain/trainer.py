@@ -18,7 +18,7 @@ from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
 from aha.machine.dtype import compute_dtype
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon
 
 
@@ -43,7 +43,7 @@ def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
 
 
 def make_optimizers(
-    model: Decoder, cfg: PretrainConfig, dtype: torch.dtype
+    model: Transformer, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
     inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
@@ -77,7 +77,9 @@ class Pretrainer:
     batches are the same. `close` ends them.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0):
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
+    ):
         self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
         self.writers = writers
         self.dtype = compute_dtype(cfg.dtype, model.device)
