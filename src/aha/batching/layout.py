@@ -121,7 +121,7 @@ class Layout:
         """N."""
         return len(self.positions_N)
 
-    def to(self, device: torch.device) -> "Layout":
+    def to(self, device: torch.device | str) -> "Layout":
         moved = {
             field.name: getattr(self, field.name).to(device)
             for field in fields(self)
