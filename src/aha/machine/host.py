@@ -1,9 +1,12 @@
 """What the operating system says of this machine: processor, cores, memory. No torch."""
 
+import ctypes
 import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,3 +129,23 @@ def load_average() -> float:
     """Processes that wanted to run in the last minute, on average; 0 where the system has no such
     count."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+@lru_cache
+def trimmer() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`; None where the C library has no such thing."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def trim_heap() -> None:
+    """Hand back to the system what lies free between the tensors of a CPU process.
+
+    No two micro-batches have tensors of the same size, so the heap's gaps fit none of the next and
+    add up: without this a demo of 120 steps held 4.4 GB, of which a tenth was tensors.
+    """
+    trim = trimmer()
+    if trim:
+        trim(0)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from aha.core.errors import ConfigError, ModelError
+from aha.core.sizes import TINY_POSITIONS
 
 
 class UnsupportedModel(ModelError):
@@ -96,7 +97,7 @@ class ModelConfig:
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
-    max_position_embeddings: int = 1280
+    max_position_embeddings: int = TINY_POSITIONS
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True

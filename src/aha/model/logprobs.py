@@ -15,9 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from aha.algo.entropy import token_entropy
+from aha.core.sizes import LOGITS_CHUNK
 from aha.model import ops
-
-CHUNK = 2**25  # logits held at once: 128 MiB in float32
 
 
 def logprobs_and_entropy(
@@ -26,7 +25,7 @@ def logprobs_and_entropy(
     targets_BT: torch.Tensor,
     temperature: float = 1.0,
     entropy: bool = False,
-    chunk: int = CHUNK,
+    chunk: int = LOGITS_CHUNK,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log p(target) [B, T] in float32, nats, and the entropy [B, T] of each position's
     distribution, or None if `entropy` is False. With a layout all three are flat: [M, C], [M].

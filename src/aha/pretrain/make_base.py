@@ -24,7 +24,7 @@ from aha.pretrain.trainer import Pretrainer, PretrainReport
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run_folder import environment
 from aha.train.loop import Interrupt, drive
-from aha.train.preflight import row_here
+from aha.train.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
 TELL_EVERY = 50  # updates
@@ -54,7 +54,7 @@ class Machine:
         gpu = gpu_name(found)
         if writers is None:
             writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
-        _, row = row_here(found)
+        _, row = machine_row(found)
         price, power = price_of(gpu, usd_per_hour, watts)
         card = row and priced(row, price, power)
         return cls(found, device_name(found), writers, price, power, card)
