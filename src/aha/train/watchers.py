@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
+from aha.eval.suite import EvalReport, completion_row, evaluate, grade_errors, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -87,7 +87,7 @@ def completion_rows(
     for index, (group, advantages) in enumerate(pairs):
         for member, (graded, advantage) in enumerate(zip(group, advantages, strict=True)):
             row = {"step": report.version, "group": index, "advantage": advantage}
-            row |= as_row(graded)
+            row |= completion_row(graded)
             if index in by_token:
                 row |= token_columns(graded, tokenizer)
                 if report.token_advantages:
