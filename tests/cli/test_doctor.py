@@ -7,7 +7,7 @@ import pytest
 from aha.cli.recipes import find_recipe, packaged_recipes
 from aha.core.config import load_config
 from aha.core.findings import worst
-from aha.doctor.recipe_checks import examine
+from aha.doctor.recipe_checks import check_recipe
 
 from ..tiny import answering_folder
 
@@ -48,7 +48,7 @@ def test_a_sound_recipe(aha, tmp_path):
 @pytest.mark.parametrize("recipe", RUN_HERE)
 def test_no_shipped_recipe_raises_an_alarm(recipe):
     cfg = load_config(find_recipe(recipe))
-    found = [one for _, part in examine(cfg) for one in part]
+    found = [one for _, part in check_recipe(cfg) for one in part]
     assert worst(found) == "ok", [one for one in found if one.level != "ok"]
 
 

@@ -9,10 +9,10 @@ import torch
 from aha.core.findings import worst
 from aha.doctor.machine_checks import (
     MAX_ERROR,
-    Machine,
+    MachineFacts,
     Place,
     checks,
-    look,
+    inspect_machine,
     place,
     product_error,
     wanted_packages,
@@ -20,7 +20,7 @@ from aha.doctor.machine_checks import (
 from aha.machine.host import held_by_container, usable_cores
 
 GB = 10**9
-HEALTHY = Machine(
+HEALTHY = MachineFacts(
     python=(3, 12, 1),
     packages={"torch": "2.13.0+cpu", "numpy": "2.4.0"},
     minimums={"torch": "2.6"},
@@ -65,7 +65,7 @@ FAULTS = {
 }
 
 
-def found(machine: Machine) -> dict:
+def found(machine: MachineFacts) -> dict:
     return {finding.check: finding for finding in checks.run(machine)}
 
 
@@ -97,7 +97,7 @@ def test_packages_come_from_the_wheels_own_list():
 
 
 def test_this_machine_is_looked_at(tmp_path):
-    machine = look(tmp_path)
+    machine = inspect_machine(tmp_path)
     assert machine.packages["torch"] and 0 < machine.memory_bytes[0] <= machine.memory_bytes[1]
     assert 1 <= usable_cores() and "hf" in machine.extras
     assert {f.check for f in checks.run(machine)} == set(checks)

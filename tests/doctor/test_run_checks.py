@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
 from aha.core.findings import worst
-from aha.doctor.run_checks import checks, diagnose, first_step, unexplained
-from aha.doctor.run_files import Records
+from aha.doctor.run_checks import checks, diagnose, first_step_findings, unexplained
+from aha.doctor.run_files import RunRecords
 from aha.doctor.weight_change import changes
 from aha.store.jsonl import append
 from aha.store.run_folder import Run
@@ -57,8 +57,8 @@ def look(step: int, rate: float, **behaviors: float) -> dict:
     }
 
 
-def healthy() -> Records:
-    return Records(
+def healthy() -> RunRecords:
+    return RunRecords(
         CONFIG,
         [row(step) for step in range(1, STEPS + 1)],
         [look(20, 0.55), look(40, 0.8)],
@@ -70,13 +70,13 @@ def healthy() -> Records:
     )
 
 
-def all_rows(**values) -> Records:
+def all_rows(**values) -> RunRecords:
     """The healthy run with some columns held at one value."""
     run = healthy()
     return replace(run, metrics=[old | values for old in run.metrics])
 
 
-def column(key: str, *values: float) -> Records:
+def column(key: str, *values: float) -> RunRecords:
     """The healthy run with a column that goes through these values in equal parts."""
     run = healthy()
     part = math.ceil(STEPS / len(values))
@@ -84,7 +84,7 @@ def column(key: str, *values: float) -> Records:
     return replace(run, metrics=rows)
 
 
-def habits(**last: float) -> Records:
+def habits(**last: float) -> RunRecords:
     run = healthy()
     return replace(run, evals=[look(20, 0.55), look(40, 0.8, **last)], after=look(40, 0.8, **last))
 
@@ -158,7 +158,7 @@ FAULTS = {
 }
 
 
-def found(run: Records) -> dict:
+def found(run: RunRecords) -> dict:
     return {finding.check: finding for finding in checks.run(run)}
 
 
@@ -202,7 +202,7 @@ def test_the_runs_that_learned_raise_no_alarm(file):
     """The real ones, as far as they are filed."""
     filed = json.loads(file.read_text())
     tests = (filed["summary"]["before"], filed["summary"]["after"])
-    run = Records(filed["config"], filed["curve"], [], *tests, finished=True)
+    run = RunRecords(filed["config"], filed["curve"], [], *tests, finished=True)
     findings = found(run)
     assert worst(list(findings.values())) == "ok", findings
     assert "it learned" in findings["learned"].saw
@@ -213,7 +213,7 @@ def test_drift_names_the_step_where_it_was_first_seen():
 
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
-    bare = Records({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
+    bare = RunRecords({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
     assert [f.check for f in checks.run(bare)] == ["steps", "finite"]
     odd = replace(healthy(), evals=[{"step": 1, "interval": [0, 1]}, {"interval": [0, 1]}])
     assert "could not look" in found(odd)["held_out"].saw
@@ -222,7 +222,7 @@ def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
 # -- from a folder ---------------------------------------------------------------------------
 
 
-def write_run(path: Path, run: Records, base: Path | None = None) -> None:
+def write_run(path: Path, run: RunRecords, base: Path | None = None) -> None:
     folder = Run.create(path, run.config | {"model": {"path": str(base)}})
     append(folder.metrics, run.metrics)
     append(path / "evals.jsonl", run.evals)
@@ -295,10 +295,10 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
 
 
 def test_the_first_step_is_judged_by_its_row_alone():
-    assert worst(first_step(row(1), CONFIG)) == "ok"
-    odd = first_step(row(1) | UNSOLVED | {"truncated": 1.0}, CONFIG)
+    assert worst(first_step_findings(row(1), CONFIG)) == "ok"
+    odd = first_step_findings(row(1) | UNSOLVED | {"truncated": 1.0}, CONFIG)
     assert {f.check for f in odd if f.level != "ok"} == {"none_solved", "informative", "truncated"}
-    odd = first_step(row(1) | {"mismatch": 0.5}, CONFIG)
+    odd = first_step_findings(row(1) | {"mismatch": 0.5}, CONFIG)
     assert [f.check for f in odd if f.level != "ok"] == ["mismatch"]
 
 

@@ -3,8 +3,8 @@ import threading
 import pytest
 
 from aha.rollout.engine import Sampling
-from aha.serve.problem_answers import Speaker
-from aha.serve.scheduler import Turns
+from aha.serve.problem_answers import CompletionStreamer
+from aha.serve.scheduler import Scheduler
 from aha.tasks.countdown import Countdown
 from aha.tasks.puzzle_input import typed_puzzle
 
@@ -20,8 +20,8 @@ def model(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def speaker() -> Speaker:
-    return Speaker()
+def speaker() -> CompletionStreamer:
+    return CompletionStreamer()
 
 
 def test_it_says_where_from_then_what_the_engine_writes_then_the_verdict(speaker, model):
@@ -60,7 +60,7 @@ def test_two_at_once_get_what_each_gets_alone(speaker, model):
     assert [together[seed] for seed in range(4)] == alone
 
 
-class Watched(Turns):
+class Watched(Scheduler):
     """Remembers its jobs."""
 
     def ask(self, *given):

@@ -9,7 +9,7 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.serve.scheduler import Busy, Turns
+from aha.serve.scheduler import Busy, Scheduler
 
 from ..tiny import TOKENIZER, ask, tiny_decoder
 
@@ -36,7 +36,7 @@ def collect(news: queue.SimpleQueue) -> tuple[dict, dict]:
 
 def test_many_at_once_get_what_each_gets_alone(engine):
     """More than can be served at once, with different settings, against `generate`."""
-    turns, asked = Turns(at_once=3), []
+    turns, asked = Scheduler(at_once=3), []
     for place in range(7):
         prompts = [PROMPT, OTHER] if place % 2 else [OTHER]
         sampling = Sampling(8 + 5 * place, 1 + place % 3, 0.5 + place / 7, seed=place)
@@ -51,7 +51,7 @@ def test_many_at_once_get_what_each_gets_alone(engine):
 
 
 def test_a_short_request_does_not_wait_for_a_long_one(engine):
-    turns, order = Turns(), queue.SimpleQueue()
+    turns, order = Scheduler(), queue.SimpleQueue()
     for name, length in (("long", 120), ("short", 2)):
 
         def tell(piece, name=name):
@@ -67,7 +67,7 @@ def test_a_stop_text_cuts_the_completion_and_counts_as_a_stop(engine):
     (alone,) = engine.generate([PROMPT], sampling)
     stop = alone[0].text[5:7]
     news = queue.SimpleQueue()
-    Turns().ask(engine, [PROMPT], sampling, news.put, (stop,))
+    Scheduler().ask(engine, [PROMPT], sampling, news.put, (stop,))
     done, texts = collect(news)
     for index, whole in enumerate(alone):
         head, found, _ = whole.text.partition(stop)
@@ -81,7 +81,7 @@ def test_a_stop_text_cuts_the_completion_and_counts_as_a_stop(engine):
 
 
 def test_a_fault_is_told_and_the_next_request_is_served(engine):
-    turns, news = Turns(), queue.SimpleQueue()
+    turns, news = Scheduler(), queue.SimpleQueue()
     turns.ask(engine, [PROMPT], Sampling(100_000), news.put)
     with pytest.raises(ConfigError, match="positions"):
         collect(news)
@@ -93,14 +93,14 @@ def test_whoever_goes_away_while_being_told_harms_nobody(engine):
     def gone(piece):
         raise RuntimeError("the loop is closed")
 
-    turns, news = Turns(), queue.SimpleQueue()
+    turns, news = Scheduler(), queue.SimpleQueue()
     turns.ask(engine, [PROMPT], Sampling(5), gone)
     turns.ask(engine, [PROMPT], Sampling(5), news.put)
     assert len(collect(news)[0]) == 1
 
 
 def test_a_stopped_job_is_told_no_more(engine):
-    turns, seen, known = Turns(), [], threading.Event()
+    turns, seen, known = Scheduler(), [], threading.Event()
 
     def tell(piece):
         known.wait(60)
@@ -116,7 +116,7 @@ def test_a_stopped_job_is_told_no_more(engine):
 
 
 def test_a_line_that_is_full_refuses_and_forgets_those_who_left(engine):
-    turns = Turns(at_once=1, in_line=2)
+    turns = Scheduler(at_once=1, in_line=2)
     hold = threading.Event()
     news = queue.SimpleQueue()
     turns.ask(engine, [PROMPT], Sampling(2), lambda piece: hold.wait(60))

@@ -1,13 +1,13 @@
 import pytest
 
-from aha.serve.stop_text import Cutter
+from aha.serve.stop_text import TextStream
 
 from ..tiny import TOKENIZER
 
 
 def told(text: str, *stop: str) -> list[str]:
     """A text of ASCII, one character a token, as it is told."""
-    cutter = Cutter("".join, stop)
+    cutter = TextStream("".join, stop)
     return [cutter.read(text[:size], size == len(text)) for size in range(1, len(text) + 1)]
 
 
@@ -17,7 +17,7 @@ def test_without_stops_every_token_is_told_at_once():
 
 def test_a_text_ends_before_the_first_stop_that_comes():
     assert "".join(told("abcdef", "ef", "cd")) == "ab"
-    cutter = Cutter("".join, ("cd", "ef"))
+    cutter = TextStream("".join, ("cd", "ef"))
     assert cutter.read("abcd", False) == "ab" and cutter.cut
     assert cutter.told == "ab"
 
@@ -35,13 +35,13 @@ def test_overlapping_beginnings(stop):
 
 def test_a_character_of_several_tokens_is_told_when_it_is_whole():
     raw = "é5".encode()
-    cutter = Cutter(lambda tokens: bytes(tokens).decode(errors="replace"))
+    cutter = TextStream(lambda tokens: bytes(tokens).decode(errors="replace"))
     assert [cutter.read(raw[:n], n == len(raw)) for n in (1, 2, 3)] == ["", "é", "5"]
 
 
 def test_all_pieces_together_are_the_text_of_the_tokenizer():
     text = "3+7=10\n</think>\n<answer>3+7</answer>"
     tokens = TOKENIZER.encode(text)
-    cutter = Cutter(TOKENIZER.decode, ("zz",))
+    cutter = TextStream(TOKENIZER.decode, ("zz",))
     pieces = [cutter.read(tokens[:n], n == len(tokens)) for n in range(1, len(tokens) + 1)]
     assert "".join(pieces) == text == cutter.told

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from aha.web.background import LOWER, Beside
+from aha.web.background import LOWER, BackgroundDashboard
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="hands a socket on to another process")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -23,7 +23,7 @@ def runs_at(url: str) -> list[str]:
 
 
 def test_the_address_works_at_once_and_goes_with_the_run(run):
-    with Beside(run, port=0) as beside:
+    with BackgroundDashboard(run, port=0) as beside:
         assert beside.url.startswith("http://127.0.0.1:") and beside.url.endswith("/#/run/demo")
         # The process may still be starting: the request waits at the socket.
         assert runs_at(beside.url) == ["demo"]
@@ -40,8 +40,8 @@ def test_the_address_works_at_once_and_goes_with_the_run(run):
 
 def test_it_does_not_outlive_a_parent_that_is_killed(run):
     code = (
-        "import sys, time; from pathlib import Path; from aha.web.background import Beside\n"
-        f"beside = Beside(Path({str(run)!r}), port=0)\n"
+        "import sys, time; from pathlib import Path; from aha.web.background import BackgroundDashboard\n"
+        f"beside = BackgroundDashboard(Path({str(run)!r}), port=0)\n"
         "print(beside.url, beside.process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -62,7 +62,7 @@ def test_it_does_not_outlive_a_parent_that_is_killed(run):
 
 
 def test_an_open_page_at_the_end_is_no_error(run, capfd):
-    with Beside(run, port=0) as beside:
+    with BackgroundDashboard(run, port=0) as beside:
         stream = DIRECT.open(f"{beside.url.partition('#')[0]}api/runs/demo/news", timeout=200)
         assert stream.readline() == b"retry: 500\n"
     assert beside.process.returncode == 0 and capfd.readouterr().err == ""

@@ -11,7 +11,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
 from aha.web.dashboard import make_app
-from aha.web.server import listen, server_of
+from aha.web.server import make_server, open_socket
 
 from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
@@ -67,9 +67,9 @@ def spoken():
     """Serves runs with a voice made here."""
     servers = []
 
-    def serve(runs, speak) -> str:
-        listener = listen("127.0.0.1", 0)
-        server = server_of(make_app(runs, speak=speak))
+    def serve(runs, stream_completion) -> str:
+        listener = open_socket("127.0.0.1", 0)
+        server = make_server(make_app(runs, stream_completion=stream_completion))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         servers.append((server, thread))
@@ -144,7 +144,7 @@ def test_a_held_out_puzzle_and_a_puzzle_that_is_none(visiting, real):
 def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
     going_on = threading.Event()
 
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         text = EVIL + RIGHT
         yield {"origin": EVIL}
         yield {"text": EVIL}
@@ -154,7 +154,7 @@ def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
         row = {"id": EVIL, **problem.given, "completion": text, "prompt": EVIL, "tokens": 60}
         yield {"row": row | {"correct": graded.correct, "reason": EVIL + graded.reason}}
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat").page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat").page
     type_puzzle(page, "3 7 25", "82")
     streamed = page.locator(".talk .text", has_text="<img src=x onerror")
     expect(streamed).to_have_count(2)
@@ -170,14 +170,14 @@ def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
 def test_stop_ends_the_work(visiting, spoken, runs):
     closed = threading.Semaphore(0)
 
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         try:
             while True:
                 yield {"text": "x"}
         finally:
             closed.release()
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat").page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat").page
     type_puzzle(page, "3 7 25", "82")
     expect(page.locator(".talk .text", has_text="xxx")).to_have_count(2)
     page.get_by_role("button", name="Stop").click()
@@ -187,10 +187,10 @@ def test_stop_ends_the_work(visiting, spoken, runs):
 
 
 def test_on_a_narrow_screen_and_without_a_voice(visiting, spoken, runs):
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         yield {"text": "x" * 900}
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat", 380).page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat", 380).page
     type_puzzle(page, "3 7 25", "82")
     page.locator(".talk .text", has_text="xxx").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 380

@@ -1,6 +1,6 @@
 import pytest
 
-from aha.web.completions import PAGE, Index, Shelf, groups_of, page_of, shown
+from aha.web.completions import PAGE, Index, IndexCache, groups_of, page_of, shown
 
 from .conftest import row, write_rows
 
@@ -14,7 +14,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def index(path) -> Index:
-    return Shelf().index(path)
+    return IndexCache().index(path)
 
 
 def test_pages_follow_each_other(index):
@@ -34,7 +34,7 @@ def test_filters_work_together(index):
 
 
 def test_a_file_that_grows_is_read_on(path):
-    shelf = Shelf()
+    shelf = IndexCache()
     index = shelf.index(path)
     with path.open("a") as out:
         out.write('{"correct": true')
@@ -46,7 +46,7 @@ def test_a_file_that_grows_is_read_on(path):
 
 
 def test_a_file_that_was_replaced_is_read_anew(path):
-    shelf = Shelf()
+    shelf = IndexCache()
     shelf.index(path)
     path.unlink()
     write_rows(path, [row(0, True)] * 200)
@@ -62,7 +62,7 @@ def test_groups_have_a_cell_for_every_member(index):
 
 def test_a_test_has_groups_of_one(tmp_path):
     write_rows(tmp_path / "before.jsonl", [row(i, True) for i in range(3)])
-    found = groups_of(Shelf().index(tmp_path / "before.jsonl"), 0)
+    found = groups_of(IndexCache().index(tmp_path / "before.jsonl"), 0)
     assert [len(line["cells"]) for line in found["lines"]] == [1, 1, 1]
 
 

@@ -1,11 +1,11 @@
 import pytest
 
 from aha.web.run_comparison import (
+    compare_before_after,
     compare_runs,
     config_differences,
     flatten,
     paired,
-    through_training,
 )
 from aha.web.runs import RunFolder
 
@@ -13,7 +13,7 @@ from .conftest import row, write_rows
 
 
 def test_before_and_after_are_paired_by_problem(run):
-    found = through_training(RunFolder(run))
+    found = compare_before_after(RunFolder(run))
     assert found.rates() == (0.2, 0.9) and found.gain == pytest.approx(0.7)
     assert (len(found.won), len(found.lost), found.unmatched) == (16, 2, 0)
     low, high = found.interval

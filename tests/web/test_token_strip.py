@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from aha.web.completions import Shelf, groups_of
+from aha.web.completions import IndexCache, groups_of
 from aha.web.token_strip import MISSING, MOST_TOKENS, NONE_KEPT, strip_of
 
 from .conftest import row, with_tokens, write_rows
@@ -55,5 +55,5 @@ def test_a_very_long_strip_is_cut_and_says_so():
 def test_a_group_says_whether_its_tokens_were_recorded(tmp_path):
     rows = [row(0, True, group=0), with_tokens(row(1, True, group=1)), row(1, False, group=1)]
     write_rows(tmp_path / "step.jsonl", rows)
-    lines = groups_of(Shelf().index(tmp_path / "step.jsonl"), 0)["lines"]
+    lines = groups_of(IndexCache().index(tmp_path / "step.jsonl"), 0)["lines"]
     assert [line["recorded"] for line in lines] == [False, True]

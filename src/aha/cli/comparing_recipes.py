@@ -9,8 +9,8 @@ from rich.table import Table
 from aha.cli.live import Screen
 from aha.cli.recipes import find_recipe, parse_overrides
 from aha.core.errors import ConfigError
-from aha.studies.lab_page import HEADER, findings_of, table, write_results
-from aha.studies.method_lab import Planned, carry_out, measure_base, plan
+from aha.studies.lab_page import HEADER, finished_results, table, write_results
+from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import verdicts
 from aha.train.experiment import Listener
 
@@ -26,7 +26,7 @@ def run_lab(
     dry_run: bool,
 ) -> None:
     found = [find_recipe(name) for name in recipes.split(",") if name]
-    planned = plan(found, numbers(seeds), *budget, parse_overrides(overrides), out)
+    planned = plan_runs(found, numbers(seeds), *budget, parse_overrides(overrides), out)
     if dry_run:
         for one in planned:
             console.print(f"{escape(one.run.name)}: {'done' if one.done else 'to do'}")
@@ -43,7 +43,7 @@ def run_lab(
         if one.done:
             continue
         console.print(f"\n[bold]{place}/{len(planned)}  {escape(one.run.name)}[/bold]")
-        if not (complete := carry_out(one, Listener(validation=Screen(one.cfg).validation))):
+        if not (complete := run_planned(one, Listener(validation=Screen(one.cfg).validation))):
             break
         write_results(planned, out)  # so that the page can be looked at on the way
     write_results(planned, out)
@@ -59,8 +59,8 @@ def numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def print_results(planned: list[Planned], out: Path) -> None:
-    findings = findings_of(planned)
+def print_results(planned: list[PlannedRun], out: Path) -> None:
+    findings = finished_results(planned)
     if not findings:
         return
     found, notes = verdicts(findings, planned[0].cfg.tokens)

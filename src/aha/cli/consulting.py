@@ -40,9 +40,9 @@ def consult(what: str | None, overrides: tuple[str, ...], as_json: bool) -> None
 def parts_of(what: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings), as they are found."""
     if what is None:
-        from aha.doctor.machine_checks import checks, look
+        from aha.doctor.machine_checks import checks, inspect_machine
 
-        yield "this machine", checks.run(look())
+        yield "this machine", checks.run(inspect_machine())
     elif is_run(Path(what)):
         from aha.doctor.run_checks import diagnose
 
@@ -51,9 +51,9 @@ def parts_of(what: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[str
         yield what, diagnose(Path(what))
     else:
         from aha.core.config import load_config
-        from aha.doctor.recipe_checks import examine
+        from aha.doctor.recipe_checks import check_recipe
 
-        yield from examine(load_config(find_recipe(what), parse_overrides(overrides)))
+        yield from check_recipe(load_config(find_recipe(what), parse_overrides(overrides)))
 
 
 def is_run(path: Path) -> bool:

@@ -12,7 +12,7 @@ from rich.table import Table
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError
 from aha.core.records import Graded
-from aha.doctor.run_checks import first_step
+from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.calibration import Calibration
@@ -42,7 +42,7 @@ class Screen:
 
     def first_look(self, row: dict) -> None:
         """What is off already, so that nobody waits an hour for it."""
-        for finding in first_step(row, self.cfg.model_dump(mode="json")):
+        for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
                 saw, fix = escape(finding.saw), escape(finding.fix)
                 console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
@@ -114,10 +114,10 @@ def watched(path: Path, wanted: bool | None) -> Iterator[None]:
         console.print(hint, soft_wrap=True)
         yield
         return
-    from aha.web.background import Beside
+    from aha.web.background import BackgroundDashboard
 
     try:
-        beside = Beside(path)
+        beside = BackgroundDashboard(path)
     except (AhaError, OSError) as error:
         console.print(f"[yellow]no dashboard: {escape(str(error))}[/yellow]", soft_wrap=True)
         yield

@@ -47,11 +47,11 @@ def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
     from aha.machine.device import choose_device
     from aha.machine.host import held_now
-    from aha.measure.base_length import folder_at_hand
+    from aha.measure.base_length import local_model_folder
     from aha.train.preflight import at_its_price, foresee
 
     try:
-        shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
+        shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
     except ModelError as error:
         print(f"no plan: {error}", file=sys.stderr)
         return

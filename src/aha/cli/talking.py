@@ -40,23 +40,23 @@ def serve_model(model: str, host: str, port: int, name: str | None) -> None:
     import time
 
     from aha.serve.api import Api, make_api
-    from aha.serve.open_models import OpenModels
-    from aha.serve.prompts import TrainedOn
+    from aha.serve.open_models import ModelCache
+    from aha.serve.prompts import TrainingTask
     from aha.web.access import is_loopback, new_token
-    from aha.web.server import address, keep, listen
+    from aha.web.server import browser_url, open_socket, run_server
 
-    opened = OpenModels().get(model)
+    opened = ModelCache().get(model)
     task = run_config(model).get("task")
     task_name = task.get("name") if isinstance(task, dict) else None
-    trained = TrainedOn(task_name, countdown_of(task))
+    trained = TrainingTask(task_name, countdown_of(task))
     name = name or Path(model).resolve().name
-    listener = listen(host, port)
+    listener = open_socket(host, port)
     token = None if is_loopback(host) else new_token()
-    where = address(host, listener.getsockname()[1], None) + "v1"
+    where = browser_url(host, listener.getsockname()[1], None) + "v1"
     key = "any text" if token is None else token
     print(f"aha serve: {where}  model {name!r} ({opened.origin}), API key: {key}", flush=True)
     api = Api(opened, name, trained, int(time.time()))
-    keep(make_api(api, host, token), listener)
+    run_server(make_api(api, host, token), listener)
 
 
 def lazy_speaker():
@@ -64,15 +64,15 @@ def lazy_speaker():
     is fetched from the network because a run's config names it."""
     lock, made = threading.Lock(), []
 
-    def speak(model: str, task: Task, problem: Problem, how: dict) -> Iterator[dict]:
-        from aha.serve.problem_answers import Speaker
+    def stream_completion(model: str, task: Task, problem: Problem, how: dict) -> Iterator[dict]:
+        from aha.serve.problem_answers import CompletionStreamer
 
         with lock:
             if not made:
-                made.append(Speaker(network=False))
+                made.append(CompletionStreamer(network=False))
         yield from made[0](model, task, problem, how)
 
-    return speak
+    return stream_completion
 
 
 # -- the terminal ---------------------------------------------------------------------------
@@ -111,14 +111,14 @@ class Side:
 
 def chat_with(model: str, base: str | None, how: dict) -> None:
     """Ask for puzzles until an empty line; Ctrl-C ends an answer, not the program."""
-    from aha.serve.problem_answers import Speaker
+    from aha.serve.problem_answers import CompletionStreamer
 
     config = run_config(model)
     if base is None and isinstance(config.get("model"), dict):
         base = config["model"].get("path")
     task = countdown_of(config.get("task")) or Countdown()
     names = [("before", base), ("after", model)] if base else [("", model)]
-    speaker, console = Speaker(), Console(highlight=False)
+    speaker, console = CompletionStreamer(), Console(highlight=False)
     for _, name in names:
         speaker.models.get(name)  # now: a name that is wrong must not wait for the first puzzle
     while line := read_line(console):

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from aha.behaviors.trends import summarise
 from aha.core.errors import DataError
-from aha.web.behavior_curves import BEHAVIOURS, Habits
+from aha.web.behavior_curves import BEHAVIOURS, BehaviorCurves
 from aha.web.event_spans import behaviours_of, puzzle_of, visible
 from aha.web.file_reader import all_rows
 from aha.web.report_page import VERDICTS, write_report
-from aha.web.run_comparison import Paired, compare_runs, config_differences
+from aha.web.run_comparison import PairedComparison, compare_runs, config_differences
 from aha.web.runs import RunFolder, is_run, open_run, rate_of, rate_text
 
 console = Console(highlight=False)
@@ -89,7 +89,7 @@ def differences_table(differences: list[tuple], names: list[str]) -> Table | str
     return table
 
 
-def print_paired(paired: Paired, names: list[str]) -> None:
+def print_paired(paired: PairedComparison, names: list[str]) -> None:
     low, high = paired.interval
     console.print(
         f"\n{names[1]} minus {names[0]}: [bold]{100 * paired.gain:+.1f} points[/bold] "
@@ -151,7 +151,7 @@ def run_lines(run: RunFolder) -> list[dict]:
     """The tests, counted whole, around the steps, counted in some completions each."""
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
-    found = Habits(run).count(24, 60.0)
+    found = BehaviorCurves(run).count(24, 60.0)
     steps = [
         {"part": f"step {step}", **{name: found[name][i] for name in BEHAVIOURS}}
         for i, step in enumerate(found["step"])

@@ -12,8 +12,8 @@ import torch
 from aha.core.combinations import NO_GROUP
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Completion
-from aha.doctor.first_step_trial import Gap, Trial
-from aha.doctor.run_checks import first_step
+from aha.doctor.first_step_trial import LogprobGap, Trial
+from aha.doctor.run_checks import first_step_findings
 from aha.tasks.tags import read_answer
 
 checks = Checklist()
@@ -28,11 +28,11 @@ def bounds(trial: Trial) -> tuple[float, float]:
     return EXACT if trial.exact else ROUNDED
 
 
-def shown(gap: Gap) -> str:
+def shown(gap: LogprobGap) -> str:
     return f"{gap.mean:.2g} nats a token, ratios {gap.low:.3f} to {gap.high:.3f}"
 
 
-def judged(gap: Gap, edges: tuple[float, float], what: str, fix: str) -> Finding:
+def judged(gap: LogprobGap, edges: tuple[float, float], what: str, fix: str) -> Finding:
     saw = f"{what}: {shown(gap)}"
     if not gap.mean <= edges[0]:  # NaN as well
         return (warn if gap.mean <= edges[1] else fail)(saw, fix)
@@ -260,9 +260,9 @@ def lr_zero(trial: Trial) -> Finding:
     return ok("a step with lr 0 moves nothing")
 
 
-def judge(trial: Trial) -> list[Finding]:
+def check_first_step(trial: Trial) -> list[Finding]:
     """These findings, and what a run's records say of the same step."""
     found = checks.run(trial)
     met = {finding.check for finding in found}
     config = trial.cfg.model_dump(mode="json")
-    return found + [f for f in first_step(trial.row, config) if f.check not in met]
+    return found + [f for f in first_step_findings(trial.row, config) if f.check not in met]

@@ -25,7 +25,7 @@ NUDGE = 0.3  # of a tensor's deviation: weights that no engine may mistake for t
 
 
 @dataclass(frozen=True)
-class Gap:
+class LogprobGap:
     """|one log-prob - another| over tokens; `low` and `high` are those of the ratio exp(gap)."""
 
     mean: float
@@ -34,7 +34,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Moved:
+class WeightChange:
     """How one version's weights differ from another's."""
 
     share: float  # of all weights, those whose bits differ
@@ -54,14 +54,16 @@ class Trial:
     row: dict  # as in metrics.jsonl
     rows: list[list[Graded]]  # of each part
     parts: list[Batch]  # prompts of different lengths side by side, as in training
-    engine: Gap  # the engine's recorded log-probs against the trainer's at version 0
-    repeat: Gap  # the trainer's own, twice
-    packing: Gap  # a completion in its group's batch against the same one alone
-    reference: Gap | None  # the reference's at version 0; None without a KL
-    moved: Moved  # version 1 against version 0
-    idle: Moved  # after a step with a learning rate of 0, against before
+    engine: LogprobGap  # the engine's recorded log-probs against the trainer's at version 0
+    repeat: LogprobGap  # the trainer's own, twice
+    packing: LogprobGap  # a completion in its group's batch against the same one alone
+    reference: LogprobGap | None  # the reference's at version 0; None without a KL
+    moved: WeightChange  # version 1 against version 0
+    idle: WeightChange  # after a step with a learning rate of 0, against before
     gain: float | None  # mean advantage x rise of the log-prob, a token; None where nothing moved
-    republished: tuple[Gap, Gap]  # the engine with new weights against these, and the old ones
+    republished: tuple[
+        LogprobGap, LogprobGap
+    ]  # the engine with new weights against these, and the old ones
     steady: bool  # the same seed draws the same tokens
 
 
@@ -77,7 +79,7 @@ def small(cfg: RunConfig) -> RunConfig:
     return cfg.model_copy(update={"rollout": rollout.model_copy(update={"prompts": wanted})})
 
 
-def try_out(trainer: RLTrainer) -> Trial:
+def run_trial(trainer: RLTrainer) -> Trial:
     """One step of a trainer that has made none. Leaves it at version 1."""
     assert trainer.version == 0, "a trial begins at version 0"
     problems = trainer.problems()
@@ -135,17 +137,17 @@ def read(policy: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch.
     return policy.token_logprobs(*at, layout=part.layout)
 
 
-def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> Gap:
+def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> LogprobGap:
     """Over the completions' own tokens."""
     gaps = [(a - b)[part.mask_BT > 0] for a, b, part in zip(one, other, parts, strict=True)]
     gaps_N = torch.cat(gaps).float().cpu()
     low, high = (float(edge) for edge in gaps_N.clamp(-20, 20).exp().aminmax())
-    return Gap(float(gaps_N.abs().mean()), low, high)
+    return LogprobGap(float(gaps_N.abs().mean()), low, high)
 
 
 def gap_alone(
     base: Decoder, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
-) -> Gap:
+) -> LogprobGap:
     """The shortest completion of some batches, which has most padding beside it, read alone."""
     one, other, lone = [], [], []
     for graded, logprobs_BT, part in list(zip(rows, first, parts, strict=True))[:ALONE]:
@@ -159,7 +161,7 @@ def gap_alone(
 
 
 @torch.no_grad()
-def compared(old: Decoder, new: Decoder) -> Moved:
+def compared(old: Decoder, new: Decoder) -> WeightChange:
     """Bit by bit, tensor by tensor."""
     changed = total = 0
     difference = norm = 0.0
@@ -172,10 +174,10 @@ def compared(old: Decoder, new: Decoder) -> Moved:
         changed, total = changed + count, total + before.numel()
         difference += float((after - before).double().square().sum())
         norm += float(before.double().square().sum())
-    return Moved(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(still))
+    return WeightChange(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(still))
 
 
-def idle_step(trainer: RLTrainer, problems: list[Problem]) -> Moved:
+def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
     """A whole step by a twin with a learning rate of 0, on the same weights."""
     optim = trainer.cfg.optim.model_copy(update={"lr": 0.0})
     cfg = trainer.cfg.model_copy(update={"optim": optim})
@@ -212,7 +214,7 @@ def draws_the_same(trainer: RLTrainer, problems: list[Problem]) -> bool:
     ]
 
 
-def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[Gap, Gap]:
+def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[LogprobGap, LogprobGap]:
     """Give the engine very different weights: does it write with them at once (trap T24)?"""
     policy, version = trainer.policy, trainer.version
     old = copy.deepcopy(policy)

@@ -40,7 +40,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineFacts:
     """What there is. `packages` and `extras` map a name to its version, None if missing."""
 
     python: tuple[int, ...]
@@ -64,12 +64,12 @@ class Machine:
 # -- looking ---------------------------------------------------------------------------------
 
 
-def look(runs: Path = Path("runs")) -> Machine:
+def inspect_machine(runs: Path = Path("runs")) -> MachineFacts:
     """Gather the facts. Compiles the parts in C where that has not been done."""
     needed, extras = wanted_packages(requires("aha") or [])
     name, memory = accelerator()
     bf16 = has_native_bf16()
-    return Machine(
+    return MachineFacts(
         python=tuple(sys.version_info[:3]),
         packages={package: installed(package) for package in needed},
         minimums={package: least for package, least in needed.items() if least},
@@ -161,7 +161,7 @@ def as_numbers(text: str) -> tuple[int, ...]:
 
 
 @checks
-def python(machine: Machine) -> Finding:
+def python(machine: MachineFacts) -> Finding:
     seen = ".".join(map(str, machine.python))
     if machine.python < MIN_PYTHON:
         return fail(f"Python {seen}", "install Python 3.11 or newer, and Aha in it")
@@ -169,7 +169,7 @@ def python(machine: Machine) -> Finding:
 
 
 @checks
-def packages(machine: Machine) -> Finding:
+def packages(machine: MachineFacts) -> Finding:
     missing = [name for name, found in machine.packages.items() if found is None]
     if missing or not machine.packages:
         return fail(f"not installed: {', '.join(missing) or 'aha itself'}", "pip install aha")
@@ -185,14 +185,14 @@ def packages(machine: Machine) -> Finding:
 
 
 @checks
-def device(machine: Machine) -> Finding:
+def device(machine: MachineFacts) -> Finding:
     if machine.accelerator:
         return ok(f"{machine.accelerator}, and {machine.cpu}")
     return ok(f"{machine.cpu}; no GPU, and the demo needs none")
 
 
 @checks
-def dtype(machine: Machine) -> Finding:
+def dtype(machine: MachineFacts) -> Finding:
     used = torch.bfloat16 if machine.native_bf16 else torch.float32
     if not machine.product_error < MAX_ERROR[used]:
         return fail(
@@ -205,7 +205,7 @@ def dtype(machine: Machine) -> Finding:
 
 
 @checks
-def memory(machine: Machine) -> Finding:
+def memory(machine: MachineFacts) -> Finding:
     free, total = (amount / GB for amount in machine.memory_bytes)
     saw = f"{free:.1f} of {total:.1f} GB free"
     if total and free < MEMORY_GB[0]:
@@ -215,7 +215,7 @@ def memory(machine: Machine) -> Finding:
 
 
 @checks
-def cores(machine: Machine) -> Finding:
+def cores(machine: MachineFacts) -> Finding:
     """Threads that wait for one another on too few cores are slower than one thread."""
     saw = f"{machine.cores} cores, {machine.threads} threads, load {machine.load:.1f}"
     if machine.threads > machine.cores:
@@ -226,7 +226,7 @@ def cores(machine: Machine) -> Finding:
 
 
 @checks
-def c_compiler(machine: Machine) -> Finding:
+def c_compiler(machine: MachineFacts) -> Finding:
     if machine.c_code:
         fix = "install a C compiler (Debian: apt install gcc; macOS: xcode-select --install)"
         if machine.c_code == "AHA_C=0":
@@ -235,7 +235,7 @@ def c_compiler(machine: Machine) -> Finding:
     return ok("the engine's loop and the training's in C are compiled and load")
 
 
-def writable(machine: Machine, name: str, fix: str) -> Finding:
+def writable(machine: MachineFacts, name: str, fix: str) -> Finding:
     found = machine.places[name]
     free = found.free_bytes / GB
     if found.complaint:
@@ -247,17 +247,17 @@ def writable(machine: Machine, name: str, fix: str) -> Finding:
 
 
 @checks
-def cache(machine: Machine) -> Finding:
+def cache(machine: MachineFacts) -> Finding:
     return writable(machine, "cache", "export AHA_CACHE=/a/folder/of/yours")
 
 
 @checks
-def runs(machine: Machine) -> Finding:
+def runs(machine: MachineFacts) -> Finding:
     return writable(machine, "runs", "go to a folder of yours: runs are written below it")
 
 
 @checks
-def base_model(machine: Machine) -> Finding:
+def base_model(machine: MachineFacts) -> Finding:
     if machine.missing_model:
         fix = "install again: pip install --force-reinstall aha"
         return fail(f"aha-tiny lacks {machine.missing_model}", fix)
@@ -265,7 +265,7 @@ def base_model(machine: Machine) -> Finding:
 
 
 @checks
-def extras(machine: Machine) -> Finding:
+def extras(machine: MachineFacts) -> Finding:
     """None is needed; each says how to get it."""
     have = [name for name, found in machine.extras.items() if all(found.values())]
     lack = [name for name in machine.extras if name not in have]

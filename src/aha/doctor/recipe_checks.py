@@ -9,21 +9,21 @@ from aha.core.findings import Finding, refused, worst
 from aha.corpus.bases import command_for
 from aha.doctor import first_step_checks as first
 from aha.doctor import setup_checks as before
-from aha.doctor.first_step_trial import small, try_out
+from aha.doctor.first_step_trial import run_trial, small
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.tasks import audit
 from aha.train.experiment import check_names, make_trainer, task_of
 
 
-def examine(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
+def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings), part by part. The first step is left out where the start has failed, or
     where the base is one that has yet to be made here."""
     check_names(cfg)
     model, task = None, task_of(cfg)
     try:
         model = load_model(resolve_model(cfg.model.path))
-        found = before.checks.run(before.Start.of(cfg, model, task))
+        found = before.checks.run(before.SetupFacts.of(cfg, model, task))
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise
@@ -33,4 +33,4 @@ def examine(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     if model and worst([one for one in found if one.check != "settings"]) != "fail":
         few = small(cfg)
         heading = f"its first step, {few.rollout.prompts} prompts x {few.rollout.group_size}"
-        yield heading, first.judge(try_out(make_trainer(few, model, task)))
+        yield heading, first.check_first_step(run_trial(make_trainer(few, model, task)))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
-from aha.doctor.run_files import FEW, Records, mean, median
+from aha.doctor.run_files import FEW, RunRecords, mean, median
 
 checks = Checklist()
 
@@ -32,7 +32,7 @@ HARDLY = 1e-4  # of the weights' norm; the demo's go 0.026
 
 
 @checks
-def steps(run: Records) -> Finding:
+def steps(run: RunRecords) -> Finding:
     """Rows of metrics, one a step, none missing; whether the run came to its end."""
     wanted, seen = run.config.get("steps", 0), [row.get("step", 0) for row in run.metrics]
     if not seen:
@@ -48,7 +48,7 @@ def steps(run: Records) -> Finding:
 
 
 @checks
-def learned(run: Records) -> Finding | None:
+def learned(run: RunRecords) -> Finding | None:
     """The solve rate before and after; a gain only where the intervals part."""
     start, end = run.solved
     if math.isnan(end):
@@ -67,12 +67,12 @@ def learned(run: Records) -> Finding | None:
 # -- the signal -----------------------------------------------------------------------------
 
 
-def has_groups(run: Records) -> bool:
+def has_groups(run: RunRecords) -> bool:
     return run.setting("rollout", "group_size", 16) > 1
 
 
 @checks
-def none_solved(run: Records) -> Finding | None:
+def none_solved(run: RunRecords) -> Finding | None:
     """Groups in which nothing is right have nothing to tell good from bad by."""
     share = run.end("groups_none_solved")
     if math.isnan(share):
@@ -86,7 +86,7 @@ def none_solved(run: Records) -> Finding | None:
 
 
 @checks
-def all_solved(run: Records) -> Finding | None:
+def all_solved(run: RunRecords) -> Finding | None:
     """Groups in which all is right teach as little; at the end of a run they are its success."""
     start, end = run.start("groups_all_solved"), run.end("groups_all_solved")
     if math.isnan(end):
@@ -100,7 +100,7 @@ def all_solved(run: Records) -> Finding | None:
 
 
 @checks
-def informative(run: Records) -> Finding | None:
+def informative(run: RunRecords) -> Finding | None:
     """The share of groups whose completions differ in reward: the only ones that teach."""
     share = run.end("informative")
     if math.isnan(share) or not has_groups(run):
@@ -112,7 +112,7 @@ def informative(run: Records) -> Finding | None:
 
 
 @checks
-def asked(run: Records) -> Finding | None:
+def asked(run: RunRecords) -> Finding | None:
     """`resample` that never finds enough mixed groups pays for rollouts and throws them away."""
     rounds, most = run.of("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
@@ -127,7 +127,7 @@ def asked(run: Records) -> Finding | None:
 
 
 @checks
-def format_only(run: Records) -> Finding | None:
+def format_only(run: RunRecords) -> Finding | None:
     """Reward that rises while nothing more is right is paid for form."""
     start, end = run.start("reward"), run.end("reward")
     solved = run.end("solve_rate") - run.start("solve_rate")
@@ -145,7 +145,7 @@ def format_only(run: Records) -> Finding | None:
 
 
 @checks
-def entropy(run: Records) -> Finding | None:
+def entropy(run: RunRecords) -> Finding | None:
     """A policy that always says the same explores nothing."""
     start, end = run.start("entropy"), run.end("entropy")
     if not start > 0 or math.isnan(end):
@@ -162,7 +162,7 @@ def entropy(run: Records) -> Finding | None:
 
 
 @checks
-def truncated(run: Records) -> Finding | None:
+def truncated(run: RunRecords) -> Finding | None:
     """Completions that were cut off have no answer, and are graded wrong."""
     share, limit = run.end("truncated"), run.setting("rollout", "max_new_tokens", 0)
     if math.isnan(share):
@@ -178,7 +178,7 @@ def truncated(run: Records) -> Finding | None:
 
 
 @checks
-def length(run: Records) -> Finding | None:
+def length(run: RunRecords) -> Finding | None:
     """Longer is fine while it pays: what a right answer costs in tokens tells the two apart."""
     start, end = run.start("mean_tokens"), run.end("mean_tokens")
     rates = run.start("solve_rate"), run.end("solve_rate")
@@ -191,7 +191,7 @@ def length(run: Records) -> Finding | None:
     return ok(saw)
 
 
-def bounded(run: Records, key: str, bounds: tuple[float, float], what: str, fix: str):
+def bounded(run: RunRecords, key: str, bounds: tuple[float, float], what: str, fix: str):
     """A ratio of the completions' lines that should stay high."""
     found = run.habit(key)
     if found is None:
@@ -206,28 +206,28 @@ def bounded(run: Records, key: str, bounds: tuple[float, float], what: str, fix:
 
 
 @checks
-def arithmetic(run: Records) -> Finding | None:
+def arithmetic(run: RunRecords) -> Finding | None:
     """RL pays for answers alone: wrong sums on the way there go unpunished."""
     fix = "a lower optim.lr or an earlier checkpoint; a base that calculates better"
     return bounded(run, "line_accuracy", ARITHMETIC, "lines are right arithmetic", fix)
 
 
 @checks
-def illegal(run: Records) -> Finding | None:
+def illegal(run: RunRecords) -> Finding | None:
     """Lines with numbers that nobody gave: the search has lost the table."""
     fix = "a lower optim.lr or an earlier checkpoint; shorter problems first"
     return bounded(run, "line_legality", LEGALITY, "lines use numbers on the table", fix)
 
 
 @checks
-def verdicts(run: Records) -> Finding | None:
+def verdicts(run: RunRecords) -> Finding | None:
     """A "yes" that is not true ends the search too early."""
     fix = "a lower optim.lr; a base whose verdicts are true"
     return bounded(run, "verdict_truth", (0.95, 0.8), "verdicts are true", fix)
 
 
 @checks
-def repeats(run: Records) -> Finding | None:
+def repeats(run: RunRecords) -> Finding | None:
     found = run.habit("repeat_share")
     if found is None:
         return None
@@ -241,7 +241,7 @@ def repeats(run: Records) -> Finding | None:
 
 
 @checks
-def finite(run: Records) -> Finding | None:
+def finite(run: RunRecords) -> Finding | None:
     """NaN or infinity anywhere is the end of a run, whatever the curves look like."""
     bad = [
         (row.get("step"), key)
@@ -257,7 +257,7 @@ def finite(run: Records) -> Finding | None:
 
 
 @checks
-def gradient(run: Records) -> Finding | None:
+def gradient(run: RunRecords) -> Finding | None:
     norms = run.of("grad_norm")
     if not norms or any(math.isnan(norm) for norm in norms):
         return None
@@ -274,7 +274,7 @@ def gradient(run: Records) -> Finding | None:
 
 
 @checks
-def learning_rate(run: Records) -> Finding | None:
+def learning_rate(run: RunRecords) -> Finding | None:
     rates = run.of("lr")
     if not rates:
         return None
@@ -284,7 +284,7 @@ def learning_rate(run: Records) -> Finding | None:
 
 
 @checks
-def weights(run: Records) -> Finding | None:
+def weights(run: RunRecords) -> Finding | None:
     """A step smaller than half the distance to the next number of the storage type is no step.
 
     bf16 keeps 8 bits: weights of 0.02 are 1e-4 apart there, and a rate of 1e-6 rounds away.
@@ -304,7 +304,7 @@ def weights(run: Records) -> Finding | None:
 
 
 @checks
-def mismatch(run: Records) -> Finding | None:
+def mismatch(run: RunRecords) -> Finding | None:
     """The engine's log-probs against the trainer's, for the same tokens and weights."""
     start, end = run.start("mismatch"), run.end("mismatch")
     if math.isnan(end):
@@ -317,7 +317,7 @@ def mismatch(run: Records) -> Finding | None:
 
 
 @checks
-def held_out(run: Records) -> Finding | None:
+def held_out(run: RunRecords) -> Finding | None:
     """Reward in training that rises while held-out problems fall: learned by heart, or cheated."""
     looks = [look for look in run.evals if "interval" in look]
     if len(looks) < 2:
@@ -342,7 +342,7 @@ def unexplained(found: list[Finding]) -> list[Finding]:
 
 def diagnose(path: Path) -> list[Finding]:
     """All findings about a finished or running run."""
-    found = checks.run(Records.read(path))
+    found = checks.run(RunRecords.read(path))
     return found + unexplained(found)
 
 
@@ -351,6 +351,6 @@ def diagnose(path: Path) -> list[Finding]:
 FIRST = ("none_solved", "all_solved", "informative", "truncated", "mismatch", "finite", "gradient")
 
 
-def first_step(row: dict, config: dict) -> list[Finding]:
+def first_step_findings(row: dict, config: dict) -> list[Finding]:
     """What one row of metrics says already."""
-    return Checklist({name: checks[name] for name in FIRST}).run(Records(config, [row], []))
+    return Checklist({name: checks[name] for name in FIRST}).run(RunRecords(config, [row], []))

@@ -18,7 +18,7 @@ TESTS = ("before", "after")
 
 
 @dataclass(frozen=True)
-class Records:
+class RunRecords:
     """What a run left behind. `metrics` and `evals` are rows in the order of the steps."""
 
     config: dict
@@ -31,7 +31,7 @@ class Records:
     distance: float | None = None  # ... and how far they went, against the base's norm
 
     @classmethod
-    def read(cls, path: Path) -> "Records":
+    def read(cls, path: Path) -> "RunRecords":
         """Raises RunError where there is no run."""
         run = Run.open(path)
         if not run.metrics.exists() and not run.completions.is_dir():

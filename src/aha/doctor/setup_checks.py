@@ -21,7 +21,7 @@ CHAT_STOP = "<|im_end|>"
 
 
 @dataclass(frozen=True)
-class Start:
+class SetupFacts:
     """What there is before a run: the settings and what they lead to."""
 
     cfg: RunConfig
@@ -31,7 +31,7 @@ class Start:
     ids: dict[str, list[str]] = field(default_factory=dict)  # of some problems of each split
 
     @classmethod
-    def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "Start":
+    def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "SetupFacts":
         wanted = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
         prompts = [Prompt.of(problem, task, model.tokenizer) for problem in wanted]
         ids = {
@@ -45,7 +45,7 @@ class Start:
 
 
 @checks
-def settings(start: Start) -> Finding:
+def settings(start: SetupFacts) -> Finding:
     """Settings that are allowed and that nobody wants."""
     cfg = start.cfg
     if cfg.optim.lr == 0:
@@ -60,7 +60,7 @@ def settings(start: Start) -> Finding:
 
 
 @checks
-def room(start: Start) -> Finding:
+def room(start: SetupFacts) -> Finding:
     """The model's positions hold a prompt and its completion."""
     check_room(start.cfg, start.model, start.task)  # raises what is refused, with the fix
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
@@ -69,7 +69,7 @@ def room(start: Start) -> Finding:
 
 
 @checks
-def base_weights(start: Start) -> Finding:
+def base_weights(start: SetupFacts) -> Finding:
     """One weight that is no number makes every log-prob none."""
     bad = [
         name
@@ -85,7 +85,7 @@ def base_weights(start: Start) -> Finding:
 
 
 @checks
-def vocabulary(start: Start) -> Finding:
+def vocabulary(start: SetupFacts) -> Finding:
     """Ids that the model does not have would read beyond its table."""
     tokenizer, model = start.model.tokenizer, start.model.policy.config.vocab_size
     if tokenizer.vocab_size > model:
@@ -94,7 +94,7 @@ def vocabulary(start: Start) -> Finding:
     return ok(f"{tokenizer.vocab_size} entries in the tokenizer, {model} in the model")
 
 
-def declared_stops(start: Start) -> set[int]:
+def declared_stops(start: SetupFacts) -> set[int]:
     """The end-of-sequence ids that the model's own files name."""
     found = set()
     for name in ("config.json", "generation_config.json"):
@@ -108,7 +108,7 @@ def declared_stops(start: Start) -> set[int]:
 
 
 @checks
-def stop_token(start: Start) -> Finding:
+def stop_token(start: SetupFacts) -> Finding:
     """A model whose real stop token is another one never ends, and is cut off every time."""
     stops, tokenizer = set(start.model.tokenizer.stop_ids), start.model.tokenizer
     declared = declared_stops(start)
@@ -126,7 +126,7 @@ def stop_token(start: Start) -> Finding:
 
 
 @checks
-def pad_token(start: Start) -> Finding:
+def pad_token(start: SetupFacts) -> Finding:
     """Masks are made from lengths, so the pad token may be the stop token (trap T20)."""
     tokenizer = start.model.tokenizer
     pad, size = tokenizer.pad_id, start.model.policy.config.vocab_size
@@ -140,7 +140,7 @@ def pad_token(start: Start) -> Finding:
 
 
 @checks
-def prompt_tokens(start: Start) -> Finding:
+def prompt_tokens(start: SetupFacts) -> Finding:
     """A prompt's tokens are its text, and begin as the model's documents do."""
     fast = start.model.tokenizer.fast
     for prompt in start.prompts:
@@ -154,7 +154,7 @@ def prompt_tokens(start: Start) -> Finding:
 
 
 @checks
-def problems(start: Start) -> Finding:
+def problems(start: SetupFacts) -> Finding:
     """Enough different problems: the same one again and again is learned by heart."""
     wanted, got = start.cfg.rollout.prompts, len({p.problem.id for p in start.prompts})
     if got < wanted:
@@ -164,7 +164,7 @@ def problems(start: Start) -> Finding:
 
 
 @checks
-def splits(start: Start) -> Finding:
+def splits(start: SetupFacts) -> Finding:
     """A held-out problem that was trained on proves nothing."""
     found = {split: set(ids) for split, ids in start.ids.items()}
     trained = found.get("train", set())

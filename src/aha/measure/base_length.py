@@ -19,7 +19,7 @@ from aha.train.experiment import task_of
 MOST, FEWEST = 64, 16  # completions: fewer say nothing about a mean with such a tail
 
 
-def folder_at_hand(name: str) -> Path | None:
+def local_model_folder(name: str) -> Path | None:
     """The folder of a recipe's base if it is on this disk; nothing is fetched."""
     try:
         return cached_folder(name) if looks_like_hub_name(name) else resolve_model(name)
@@ -35,7 +35,7 @@ def completions_in(seconds: float, seconds_for: Callable[[int], float]) -> int:
     return count if count >= FEWEST else 0
 
 
-def measure_base(cfg: RunConfig, folder: Path, count: int) -> BaseLength:
+def measure_base_length(cfg: RunConfig, folder: Path, count: int) -> BaseLength:
     """One completion of each of `count` training problems, drawn as the recipe draws."""
     model, rollout = load_model(folder), cfg.rollout
     model.policy.to(choose_device(cfg.model.device, model.policy.num_parameters()))

@@ -17,7 +17,7 @@ from aha.batching.batch import totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt
 from aha.machine.host import cpu_name, memory_bytes
-from aha.measure.base_length import completions_in, folder_at_hand, measure_base
+from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
 from aha.model.lora import add_lora
@@ -37,7 +37,7 @@ FEW_WORDS = 8_192  # a vocabulary that is left of one that does not fit
 DISK = 0.5e9  # bytes/s at which weights are read, a guess on the safe side
 
 
-class Stub:
+class StubTokenizer:
     """Stands for a tokenizer: its first `stops` ids end a completion, and nothing is spelled."""
 
     pad_id = 0
@@ -199,7 +199,7 @@ class Probe(Rates):
         is on the disk and there is time to read it and to write some dozens."""
         if self.cfg.rollout.expected_tokens or shape != self.wanted or self.late(1.0):
             return None
-        folder = folder_at_hand(self.cfg.model.path)
+        folder = local_model_folder(self.cfg.model.path)
         if folder is None:
             return None
         (work, took), limit = long, self.cfg.rollout.max_new_tokens
@@ -211,7 +211,7 @@ class Probe(Rates):
         count = completions_in(self.left(1.0), seconds_for)
         if not count:
             self.assumed.append("the length of the base's completions")
-        return measure_base(self.cfg, folder, count) if count else None
+        return measure_base_length(self.cfg, folder, count) if count else None
 
     def layer_us(self, pass_s: float, shape: Shape, bandwidth: float) -> float:
         """What a GPU needs for a layer of one row, less what reading the weights takes."""
@@ -263,8 +263,10 @@ class Probe(Rates):
             self.assumed.append("generation and training")
             return 0.0, [], None
         policy, rollout = self.policy(shape), self.cfg.rollout
-        engine = NativeEngine(policy, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
-        trainer = RLTrainer(policy, Stub(1), None, engine, self.cfg)
+        engine = NativeEngine(
+            policy, StubTokenizer(1), rollout.dtype, rollout.max_rows, rollout.loop
+        )
+        trainer = RLTrainer(policy, StubTokenizer(1), None, engine, self.cfg)
         few = min(8, int(self.lengths.limit))
         self.write(engine, 1, few)  # builds and warms what is built at first use
         row_s = self.piece(

@@ -13,11 +13,11 @@ from starlette.routing import Route
 
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
-from aha.serve.open_models import Opened
-from aha.serve.openai_format import Answer, error_of, told
-from aha.serve.prompts import TrainedOn, prompt_of_messages, prompts_of_text
-from aha.serve.request_fields import Refused, Wanted, check_fields, read_wanted
-from aha.serve.scheduler import Job, Piece, Turns
+from aha.serve.open_models import OpenModel
+from aha.serve.openai_format import ApiResponse, error_of, told
+from aha.serve.prompts import TrainingTask, prompt_of_messages, prompts_of_text
+from aha.serve.request_fields import RequestError, RequestSettings, check_fields, read_settings
+from aha.serve.scheduler import Job, Piece, Scheduler
 from aha.web.access import Guard
 
 MOST_BYTES = 1_000_000  # of a request
@@ -26,9 +26,9 @@ MOST_BYTES = 1_000_000  # of a request
 class Api:
     """The endpoints. Requests share one engine and take turns."""
 
-    def __init__(self, opened: Opened, name: str, trained: TrainedOn, created: int):
+    def __init__(self, opened: OpenModel, name: str, trained: TrainingTask, created: int):
         self.opened, self.name, self.trained, self.created = opened, name, trained, created
-        self.turns = Turns()
+        self.turns = Scheduler()
 
     def routes(self) -> list[Route]:
         return [
@@ -52,7 +52,7 @@ class Api:
 
     def check_name(self, name: object) -> None:
         if name != self.name:
-            raise Refused(
+            raise RequestError(
                 f"the model {name!r}",
                 f"{self.name!r}, the one that is served",
                 param="model",
@@ -78,7 +78,7 @@ class Api:
         async for part in request.stream():
             raw += part
             if len(raw) > MOST_BYTES:
-                raise Refused(
+                raise RequestError(
                     f"a request of more than {MOST_BYTES} bytes", "a shorter one", status=413
                 )
         try:
@@ -86,7 +86,7 @@ class Api:
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            raise Refused(f"{bytes(raw[:60])!r}", f"a JSON object with model and {content}")
+            raise RequestError(f"{bytes(raw[:60])!r}", f"a JSON object with model and {content}")
         check_fields(body, content)
         self.check_name(body.get("model"))
         return body
@@ -94,14 +94,14 @@ class Api:
     async def answer(
         self, request: Request, prompts: list[Prompt], body: dict, chat: bool
     ) -> Response:
-        wanted = read_wanted(body, prompts, self.opened)
+        wanted = read_settings(body, prompts, self.opened)
         loop, news = asyncio.get_running_loop(), asyncio.Queue()
 
         def tell(piece: Piece | Exception | None) -> None:
             loop.call_soon_threadsafe(news.put_nowait, piece)
 
         job = self.turns.ask(self.opened.engine, prompts, wanted.sampling, tell, wanted.stop)
-        answer = Answer(chat, self.name, prompts, wanted.sampling.group_size)
+        answer = ApiResponse(chat, self.name, prompts, wanted.sampling.group_size)
         if wanted.stream:
             lines = events(answer, wanted, pieces(news), job)
             return StreamingResponse(lines, media_type="text/event-stream")
@@ -126,7 +126,7 @@ async def pieces(news: asyncio.Queue) -> AsyncIterator[Piece]:
 
 
 async def events(
-    answer: Answer, wanted: Wanted, told_pieces: AsyncIterator[Piece], job: Job
+    answer: ApiResponse, wanted: RequestSettings, told_pieces: AsyncIterator[Piece], job: Job
 ) -> AsyncIterator[bytes]:
     """Chunks as server-sent events. A fault on the way is told as the last one."""
     done: dict[int, Completion] = {}

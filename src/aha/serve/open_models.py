@@ -18,7 +18,7 @@ KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenModel:
     """A model with its engine. `folder` is where its weights lie: of a run that goes on, the
     newest checkpoint."""
 
@@ -44,16 +44,16 @@ class Opened:
         return "trained to the end" if self.folder.name == "model" else Path(self.name).name
 
 
-class OpenModels:
+class ModelCache:
     """Opens models and keeps those that were used last. A run is looked at anew each time, so that
     the newest checkpoint answers while it trains."""
 
     def __init__(self, kept: int = KEPT, network: bool = True):
         self.kept, self.network = kept, network
-        self._open: OrderedDict[tuple[Path, int], Opened] = OrderedDict()
+        self._open: OrderedDict[tuple[Path, int], OpenModel] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> Opened:
+    def get(self, name: str) -> OpenModel:
         """The model of a name, as `resolve_model` understands it. Raises an `AhaError` with what
         is wrong; where the network is not to be asked, for a model that is not on the disk."""
         if not self.network and looks_like_hub_name(name) and cached_folder(name) is None:
@@ -72,13 +72,15 @@ class OpenModels:
                     "ask again: a newer one has taken its place",
                 ) from error
 
-    def _get(self, name: str) -> Opened:
+    def _get(self, name: str) -> OpenModel:
         folder = resolve_model(name)
         key = (folder.resolve(), folder.stat().st_mtime_ns)
         found = self._open.pop(key, None)
         if found is None:
             model = load_model(folder)
-            found = Opened(name, folder, open_engine(model.policy, model.tokenizer, loop="torch"))
+            found = OpenModel(
+                name, folder, open_engine(model.policy, model.tokenizer, loop="torch")
+            )
         self._open[key] = found
         while len(self._open) > self.kept:
             self._open.popitem(last=False)

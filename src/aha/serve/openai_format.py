@@ -6,11 +6,11 @@ import time
 import aha
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
-from aha.serve.request_fields import Refused
+from aha.serve.request_fields import RequestError
 from aha.serve.scheduler import Busy, Piece
 
 
-class Answer:
+class ApiResponse:
     """The answers to one request, at the endpoint for conversations or for texts."""
 
     def __init__(self, chat: bool, model: str, prompts: list[Prompt], n: int):
@@ -71,7 +71,7 @@ class Answer:
 
 def error_of(error: Exception) -> tuple[dict, int]:
     """The content and the status of an error's answer."""
-    if isinstance(error, Refused):
+    if isinstance(error, RequestError):
         return told(str(error), error.param, error.code), error.status
     if isinstance(error, Busy):
         return told(str(error), kind="rate_limit_error", code="rate_limit_exceeded"), 429

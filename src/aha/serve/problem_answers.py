@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from aha.core.records import Graded, Problem, Prompt
 from aha.eval.suite import as_row
 from aha.rollout.engine import Sampling
-from aha.serve.open_models import OpenModels
-from aha.serve.scheduler import Turns
+from aha.serve.open_models import ModelCache
+from aha.serve.scheduler import Scheduler
 from aha.tasks.protocol import Task
 
 
-class Speaker:
+class CompletionStreamer:
     """`speaker(model, task, problem, how)`: a stream of what happens.
 
     `how` has seed, temperature and max_new_tokens. In order: {"origin": ...} once the model is
@@ -24,7 +24,7 @@ class Speaker:
     """
 
     def __init__(self, network: bool = True):
-        self.models, self.turns = OpenModels(network=network), Turns()
+        self.models, self.turns = ModelCache(network=network), Scheduler()
 
     def __call__(self, model: str, task: Task, problem: Problem, how: dict) -> Iterator[dict]:
         opened = self.models.get(model)

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from aha.core.errors import AhaError
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
-from aha.serve.request_fields import Refused, short
+from aha.serve.request_fields import RequestError, short
 from aha.tasks.countdown import Countdown
 from aha.tasks.puzzle_input import typed_puzzle
 
 
-class TrainedOn(NamedTuple):
+class TrainingTask(NamedTuple):
     """What a run was trained on: the task's name, and Countdown as the run asked it. Of a model
     that is no run, nothing is known."""
 
@@ -35,18 +35,18 @@ def prompts_of_text(body: dict, tokenizer: Tokenizer) -> list[Prompt]:
     given = body.get("prompt")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-        raise Refused(f"prompt {short(given)}", "a text, or a list of texts", param="prompt")
+        raise RequestError(f"prompt {short(given)}", "a text, or a list of texts", param="prompt")
     return [encoded(text, tokenizer, "prompt") for text in texts]
 
 
 def encoded(text: str, tokenizer: Tokenizer, param: str) -> Prompt:
     tokens = refusing(param, lambda: tuple(tokenizer.encode(text)))
     if not tokens:
-        raise Refused("an empty prompt", "at least one token", param=param)
+        raise RequestError("an empty prompt", "at least one token", param=param)
     return Prompt(Problem("text", "text", {}), text, tokens)
 
 
-def prompt_of_messages(body: dict, tokenizer: Tokenizer, trained: TrainedOn) -> Prompt:
+def prompt_of_messages(body: dict, tokenizer: Tokenizer, trained: TrainingTask) -> Prompt:
     """`messages` of /v1/chat/completions."""
     messages = read_messages(body.get("messages"))
     converses = tokenizer.converses()
@@ -54,7 +54,7 @@ def prompt_of_messages(body: dict, tokenizer: Tokenizer, trained: TrainedOn) -> 
         text = refusing("messages", lambda: tokenizer.converse(messages))
         return encoded(text, tokenizer, "messages")
     if trained.task not in (None, "countdown"):
-        raise Refused(
+        raise RequestError(
             f"a conversation with a run on the task {trained.task!r}, without a chat template",
             "a prompt as the task asks it, at /v1/completions",
             f"`aha problems --task {trained.task}` prints problems",
@@ -69,7 +69,7 @@ def puzzle_in(messages: list[dict[str, str]]) -> Problem:
     """The puzzle that is the only message."""
     if len(messages) != 1:
         roles = ", ".join(message["role"] for message in messages)
-        raise Refused(
+        raise RequestError(
             f"messages of {roles} for a model without a chat template",
             "one message of the user, and in it a puzzle: the model has read nothing else",
             f"messages = {PUZZLE}",
@@ -81,7 +81,7 @@ def puzzle_in(messages: list[dict[str, str]]) -> Problem:
 def holds_puzzle(messages: list[dict[str, str]]) -> bool:
     try:
         puzzle_in(messages)
-    except Refused:
+    except RequestError:
         return False
     return True
 
@@ -91,18 +91,20 @@ def refusing(param: str, make: Callable):
     try:
         return make()
     except AhaError as error:
-        raise Refused(error.got, error.wanted, error.fix, param=param) from error
+        raise RequestError(error.got, error.wanted, error.fix, param=param) from error
 
 
 def read_messages(given: object) -> list[dict[str, str]]:
     """{role, content} with plain text, the user's last."""
     if not isinstance(given, list) or not given:
-        raise Refused(f"messages {short(given)}", f"messages such as {PUZZLE}", param="messages")
+        raise RequestError(
+            f"messages {short(given)}", f"messages such as {PUZZLE}", param="messages"
+        )
     messages = []
     for place, message in enumerate(given):
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ROLES:
-            raise Refused(
+            raise RequestError(
                 f"messages[{place}] {short(message)}",
                 f"a role of {', '.join(ROLES)}",
                 param="messages",
@@ -110,7 +112,7 @@ def read_messages(given: object) -> list[dict[str, str]]:
         text = text_of(message.get("content"), place)
         messages.append({"role": "system" if role == "developer" else role, "content": text})
     if messages[-1]["role"] != "user":
-        raise Refused(
+        raise RequestError(
             f"a last message of the {messages[-1]['role']}", "one of the user", param="messages"
         )
     return messages
@@ -124,7 +126,7 @@ def text_of(content: object, place: int) -> str:
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
     if not texts or set(kinds) != {"text"} or not all(isinstance(text, str) for text in texts):
-        raise Refused(
+        raise RequestError(
             f"messages[{place}].content {short(content)}",
             f"text, or parts such as {json.dumps({'type': 'text', 'text': '...'})}",
             param="messages",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aha.core.errors import AhaError
 from aha.core.records import Prompt
 from aha.rollout.engine import Sampling
-from aha.serve.open_models import Opened
+from aha.serve.open_models import OpenModel
 
 MOST_ROWS = 128  # completions of one request
 USUAL_TOKENS = 1024
@@ -42,7 +42,7 @@ NEUTRAL: dict[str, tuple] = {
 }
 
 
-class Refused(AhaError):
+class RequestError(AhaError):
     """A request that makes no sense here: `param` is the field, `status` the HTTP status."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Refused(AhaError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestSettings:
     """A request that makes sense: how many completions, how, and how they are handed over."""
 
     sampling: Sampling
@@ -69,11 +69,11 @@ def check_fields(body: dict, content: str) -> None:
         if key in READ or key in SILENT or key == content or value is None:
             continue
         if key not in NEUTRAL:
-            raise Refused(
+            raise RequestError(
                 f"the field {key!r}", f"{content}, {', '.join(sorted(READ))}", "", param=key
             )
         if not any(value == one and type(value) is type(one) for one in NEUTRAL[key]):
-            raise Refused(
+            raise RequestError(
                 f"{key} {short(value)}, which this engine does not do",
                 " or ".join(["no such field", *map(short, NEUTRAL[key])]),
                 "leave it out",
@@ -81,11 +81,11 @@ def check_fields(body: dict, content: str) -> None:
             )
 
 
-def read_wanted(body: dict, prompts: list[Prompt], opened: Opened) -> Wanted:
+def read_settings(body: dict, prompts: list[Prompt], opened: OpenModel) -> RequestSettings:
     """The settings of a request whose prompts are known. Raises `Refused`."""
     n = whole(body, "n", 1, 1, MOST_ROWS)
     if n * len(prompts) > MOST_ROWS:
-        raise Refused(
+        raise RequestError(
             f"{len(prompts)} prompts with {n} completions each",
             f"at most {MOST_ROWS} completions in one request",
             "ask in parts",
@@ -93,7 +93,7 @@ def read_wanted(body: dict, prompts: list[Prompt], opened: Opened) -> Wanted:
         )
     temperature = body.get("temperature")
     if temperature is not None and type(temperature) not in (int, float):
-        raise Refused(
+        raise RequestError(
             f"temperature {short(temperature)}", "a number from 0 to 10", param="temperature"
         )
     drawn = secrets.randbits(31)
@@ -102,14 +102,16 @@ def read_wanted(body: dict, prompts: list[Prompt], opened: Opened) -> Wanted:
     try:
         sampling = Sampling(most, n, 1.0 if temperature is None else float(temperature), seed)
     except AhaError as error:
-        raise Refused(error.got, error.wanted, error.fix, param="temperature") from error
+        raise RequestError(error.got, error.wanted, error.fix, param="temperature") from error
     options = body.get("stream_options") or {}
     if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
-        raise Refused(
+        raise RequestError(
             f"stream_options {short(options)}", '{"include_usage": true}', param="stream_options"
         )
     stream = flag(body, "stream")
-    return Wanted(sampling, stops(body.get("stop")), stream, flag(options, "include_usage"))
+    return RequestSettings(
+        sampling, stops(body.get("stop")), stream, flag(options, "include_usage")
+    )
 
 
 def most_tokens(body: dict, prompts: list[Prompt], positions: int) -> int:
@@ -119,7 +121,7 @@ def most_tokens(body: dict, prompts: list[Prompt], positions: int) -> int:
     param = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     asked = whole(body, param, max(1, min(room, USUAL_TOKENS)), 1, 10**9)
     if asked > room:
-        raise Refused(
+        raise RequestError(
             f"{param} {asked} after a prompt of {longest} tokens",
             f"at most the model's {positions} positions together",
             f"{param} {room}" if room > 0 else "a shorter prompt",
@@ -134,7 +136,7 @@ def stops(given: object) -> tuple[str, ...]:
     found = [given] if isinstance(given, str) else [] if given is None else given
     usable = isinstance(found, list) and len(found) <= MOST_STOPS
     if not usable or not all(isinstance(s, str) and 0 < len(s) <= LONGEST_STOP for s in found):
-        raise Refused(
+        raise RequestError(
             f"stop {short(given)}",
             f"a text or up to {MOST_STOPS} of them, none empty or over {LONGEST_STOP} characters",
             param="stop",
@@ -147,14 +149,16 @@ def whole(body: dict, key: str, default: int, low: int, high: int) -> int:
     if value is None:
         return default
     if type(value) is not int or not low <= value <= high:
-        raise Refused(f"{key} {short(value)}", f"a whole number from {low} to {high}", param=key)
+        raise RequestError(
+            f"{key} {short(value)}", f"a whole number from {low} to {high}", param=key
+        )
     return value
 
 
 def flag(body: dict, key: str) -> bool:
     value = body.get(key)
     if value is not None and type(value) is not bool:
-        raise Refused(f"{key} {short(value)}", "true or false", param=key)
+        raise RequestError(f"{key} {short(value)}", "true or false", param=key)
     return bool(value)
 
 

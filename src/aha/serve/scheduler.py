@@ -15,7 +15,7 @@ from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Row
-from aha.serve.stop_text import Cutter
+from aha.serve.stop_text import TextStream
 
 AT_ONCE, IN_LINE = 8, 64
 
@@ -54,7 +54,7 @@ class Job:
         self.engine, self.tell = engine, tell
         self.steps = engine.watch(prompts, sampling)
         count = len(prompts) * sampling.group_size
-        self.cutters = [Cutter(engine.tokenizer.decode, stop) for _ in range(count)]
+        self.cutters = [TextStream(engine.tokenizer.decode, stop) for _ in range(count)]
         self.done: set[int] = set()
         self.stopped = False
 
@@ -98,7 +98,7 @@ class Job:
             self.stopped = True
 
 
-class Turns:
+class Scheduler:
     """The line of requests and the thread that serves it; the thread starts with the first."""
 
     def __init__(self, at_once: int = AT_ONCE, in_line: int = IN_LINE):

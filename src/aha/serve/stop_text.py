@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 HALF = "\ufffd"  # how a character of several tokens reads until it is whole
 
 
-class Cutter:
+class TextStream:
     """Turns growing tokens into text, and ends it before the first of the `stop` texts."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: tuple[str, ...] = ()):

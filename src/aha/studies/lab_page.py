@@ -9,8 +9,15 @@ from jinja2 import Environment, StrictUndefined
 
 import aha
 from aha.store.run_folder import environment
-from aha.studies.method_lab import Planned
-from aha.studies.verdicts import Finding, Look, Verdict, as_json, gather, verdicts
+from aha.studies.method_lab import PlannedRun
+from aha.studies.verdicts import (
+    EvalPoint,
+    RecipeResult,
+    RecipeVerdict,
+    as_json,
+    results_by_recipe,
+    verdicts,
+)
 from aha.web.event_spans import visible
 from aha.web.svg_curves import Figure, Line, Point, short
 
@@ -18,15 +25,15 @@ from aha.web.svg_curves import Figure, Line, Point, short
 COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")
 
 
-def findings_of(planned: list[Planned]) -> list[Finding]:
-    return gather([(one.recipe, one.cfg.seed, one.run) for one in planned if one.done])
+def finished_results(planned: list[PlannedRun]) -> list[RecipeResult]:
+    return results_by_recipe([(one.recipe, one.cfg.seed, one.run) for one in planned if one.done])
 
 
-def write_results(planned: list[Planned], out: Path) -> None:
+def write_results(planned: list[PlannedRun], out: Path) -> None:
     """lab.json and lab.html as things stand."""
-    findings, cfg, machine = findings_of(planned), planned[0].cfg, environment()
+    results, cfg, machine = finished_results(planned), planned[0].cfg, environment()
     base = json.loads((out / "base.json").read_text(encoding="utf-8"))
-    content = as_json(findings, cfg.tokens) | {
+    content = as_json(results, cfg.tokens) | {
         "planned": [one.run.name for one in planned],
         "base": {"model": cfg.model.path, "pass_at_k": base["pass_at_k"]},
         "task": cfg.task.model_dump(mode="json", exclude={"format_reward"}),
@@ -42,14 +49,14 @@ def write_results(planned: list[Planned], out: Path) -> None:
         f"{base['problems']} problems",
         f"{machine['machine']}, {machine['cores']} cores, commit {machine['commit']}",
     ]
-    page = lab_html(findings, cfg.tokens, len(planned), about)
+    page = lab_html(results, cfg.tokens, len(planned), about)
     (out / "lab.html").write_bytes(page.encode("utf-8", "replace"))
 
 
-def lab_html(findings: list[Finding], tokens: int, planned: int, about: list[str]) -> str:
+def lab_html(results: list[RecipeResult], tokens: int, planned: int, about: list[str]) -> str:
     """The page; `about` are lines on base, problems, budget and machine."""
-    found, notes = verdicts(findings, tokens)
-    finished = sum(len(one.seeds) for one in findings)
+    found, notes = verdicts(results, tokens)
+    finished = sum(len(one.seeds) for one in results)
     if finished < planned:
         notes.insert(0, f"{finished} of {planned} runs are done")
     content = {
@@ -57,12 +64,12 @@ def lab_html(findings: list[Finding], tokens: int, planned: int, about: list[str
         "about": [visible(line) for line in about],
         "notes": [visible(note) for note in notes],
         "header": HEADER,
-        "rows": [[visible(cell) for cell in row] for row in table(findings, found)],
-        "overview": [figure for figure in overview(findings) if not figure.empty],
-        "single": [alone(one) for one in findings],
+        "rows": [[visible(cell) for cell in row] for row in table(results, found)],
+        "overview": [figure for figure in overview(results) if not figure.empty],
+        "single": [alone(one) for one in results],
         "styles": [
             (place, COLOURS[place % len(COLOURS)], place >= len(COLOURS))
-            for place in range(max(len(findings), *(len(one.seeds) for one in findings), 0))
+            for place in range(max(len(results), *(len(one.seeds) for one in results), 0))
         ],
     }
     return template().render(content)
@@ -84,10 +91,10 @@ HEADER = (
 )
 
 
-def table(findings: list[Finding], found: dict[str, Verdict]) -> list[list[str]]:
+def table(results: list[RecipeResult], found: dict[str, RecipeVerdict]) -> list[list[str]]:
     """One row a recipe, in the order of HEADER; - where a thing is not known."""
     rows = []
-    for one in findings:
+    for one in results:
         minutes, seconds = divmod(round(one.seconds), 60)
         entropies = [look.entropy for look in one.looks if look.entropy is not None]
         rows.append(
@@ -108,16 +115,16 @@ def table(findings: list[Finding], found: dict[str, Verdict]) -> list[list[str]]
     return rows
 
 
-def rate_of(look: Look) -> str:
+def rate_of(look: EvalPoint) -> str:
     low, high = look.interval
     return f"{look.solve_rate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def passed(one: Finding, k: str) -> str:
+def passed(one: RecipeResult, k: str) -> str:
     return f"{one.pass_at_k[k]:.3f}" if k in one.pass_at_k else "-"
 
 
-def words(verdict: Verdict | None) -> str:
+def words(verdict: RecipeVerdict | None) -> str:
     """A verdict for a reader."""
     if verdict is None:
         return "-"
@@ -129,13 +136,13 @@ def words(verdict: Verdict | None) -> str:
 # -- the curves ------------------------------------------------------------------------------
 
 
-def overview(findings: list[Finding]) -> list[Figure]:
+def overview(results: list[RecipeResult]) -> list[Figure]:
     """All recipes in one picture each: solve rate, length, entropy, against tokens."""
 
     def lines(value_of) -> list[Line]:
         return [
             Line(one.recipe, [look.tokens for look in one.looks], list(map(value_of, one.looks)))
-            for one in findings
+            for one in results
         ]
 
     return [
@@ -145,7 +152,7 @@ def overview(findings: list[Finding]) -> list[Figure]:
     ]
 
 
-def alone(one: Finding) -> Figure:
+def alone(one: RecipeResult) -> Figure:
     """One recipe: a line for each seed, and the mean with its interval."""
     tokens = [look.tokens for look in one.looks]
     seeds = [

@@ -32,7 +32,7 @@ SHARED = ("model", "task", "eval", "tokens", "steps")
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of the lab: a recipe with one seed."""
 
     recipe: str
@@ -49,9 +49,9 @@ class Planned:
         return self.trained and (self.run.path / "pass_at_k.json").is_file()
 
 
-def plan(
+def plan_runs(
     recipes: list[Path], seeds: list[int], tokens: int, steps: int, changes: dict, out: Path
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """All runs, seed by seed. `tokens` or `steps` 0 is no limit; `changes` go to every recipe."""
     names = [path.stem for path in recipes]
     if len(names) < 2 or len({*names}) < len(names):
@@ -69,14 +69,14 @@ def plan(
         for name, path in zip(names, recipes, strict=True):
             cfg = load_config(path, looks | changes | budget | {"seed": seed})
             check_names(cfg)
-            found.append(Planned(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
+            found.append(PlannedRun(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
     check_shared(found)
     for one in found:
         check_same(one)
     return found
 
 
-def check_shared(planned: list[Planned]) -> None:
+def check_shared(planned: list[PlannedRun]) -> None:
     """Refuse recipes that differ in more than their method."""
     first, settings = planned[0], shared(planned[0].cfg)
     for one in planned[1:]:
@@ -99,7 +99,7 @@ def shared(cfg: RunConfig) -> dict:
     return settings | {"rollout": {"max_new_tokens": cfg.rollout.max_new_tokens}}
 
 
-def check_same(one: Planned) -> None:
+def check_same(one: PlannedRun) -> None:
     """A run that is there already was asked for with the same config."""
     if not one.run.path.exists():
         return
@@ -112,7 +112,7 @@ def check_same(one: Planned) -> None:
         )
 
 
-def carry_out(one: Planned, listener: Listener) -> bool:
+def run_planned(one: PlannedRun, listener: Listener) -> bool:
     """Do what is left of a run; False if somebody stopped it."""
     if not one.trained and experiment_of(one, listener).run_all().summary is None:
         return False
@@ -120,7 +120,7 @@ def carry_out(one: Planned, listener: Listener) -> bool:
     return True
 
 
-def experiment_of(one: Planned, listener: Listener) -> Experiment:
+def experiment_of(one: PlannedRun, listener: Listener) -> Experiment:
     """The run, from where it was left."""
     if checkpoints(one.run.checkpoints):
         return Experiment.resume(one.run.path, listener)

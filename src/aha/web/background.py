@@ -20,21 +20,21 @@ import uvicorn
 
 from aha.core.errors import ConfigError
 from aha.web.dashboard import make_app
-from aha.web.server import address, listen, server_of
+from aha.web.server import browser_url, make_server, open_socket
 
 HOST, PORT = "127.0.0.1", 8765
 PATIENCE_S = 5.0
 LOWER = 5  # of the priority, in the units of `nice`: beside two busy threads a quarter of a core
 
 
-class Beside:
-    """A context manager: `with Beside(path) as beside: print(beside.url)`."""
+class BackgroundDashboard:
+    """A context manager: `with BackgroundDashboard(path) as dashboard: print(dashboard.url)`."""
 
     def __init__(self, run: Path, port: int = PORT):
         if os.name != "posix":
             raise ConfigError("--dash on this system", "a POSIX one", "`aha dash` beside the run")
-        run, listener = run.absolute(), listen(HOST, port)
-        self.url = address(HOST, listener.getsockname()[1], None) + f"#/run/{quote(run.name)}"
+        run, listener = run.absolute(), open_socket(HOST, port)
+        self.url = browser_url(HOST, listener.getsockname()[1], None) + f"#/run/{quote(run.name)}"
         words = [sys.executable, "-m", "aha.web.background", str(run.parent)]
         with listener:
             number = listener.fileno()
@@ -47,7 +47,7 @@ class Beside:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> "BackgroundDashboard":
         return self
 
     def __exit__(self, *unused) -> None:
@@ -62,7 +62,7 @@ class Beside:
 def stay(root: Path, number: int) -> None:
     """Serve on an inherited socket until standard input ends, as it does with whoever holds it."""
     os.nice(LOWER)
-    server = server_of(make_app(root))
+    server = make_server(make_app(root))
     threading.Thread(target=leave_with_parent, args=(server,), daemon=True).start()
     asyncio.run(server.serve(sockets=[socket.socket(fileno=number)]))
 

@@ -17,7 +17,7 @@ BEHAVIOURS = (
 )
 
 
-class Habits:
+class BehaviorCurves:
     """The behaviours of one run's steps, as far as they have been counted."""
 
     def __init__(self, run: RunFolder):

@@ -18,20 +18,22 @@ from aha.web.runs import RunFolder, section
 
 # (model's name, task, problem, how) -> {"origin"}, then {"text"} for every piece, then {"row"}: a
 # graded completion. `how` has seed, temperature and max_new_tokens. Closing it ends the work.
-Speak = Callable[[str, Task, Problem, dict], Iterator[dict]]
+StreamCompletion = Callable[[str, Task, Problem, dict], Iterator[dict]]
 
 SIDES = ("before", "after")
 MOST_TOKENS = 4096
 
 
 async def answer_lines(
-    speak: Speak, run: RunFolder, fields: Mapping[str, str]
+    stream_completion: StreamCompletion, run: RunFolder, fields: Mapping[str, str]
 ) -> AsyncIterator[bytes]:
     """A JSON object a line, as `speak` tells them; {"error"} where it cannot go on."""
     answer = None
     try:
         task, problem = asked_of(run, fields.get("puzzle", ""))
-        answer = speak(side_of(run, fields.get("side", "")), task, problem, how_of(fields))
+        answer = stream_completion(
+            side_of(run, fields.get("side", "")), task, problem, how_of(fields)
+        )
         async for told in iterate_in_threadpool(answer):
             yield dumps(as_shown(told)) + b"\n"
     except AhaError as error:

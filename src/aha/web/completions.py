@@ -106,7 +106,7 @@ def entry_of(row: dict, place: int, offset: int, size: int) -> Entry:
     )
 
 
-class Shelf:
+class IndexCache:
     """The indexes that were used last, shared by all visitors."""
 
     def __init__(self):

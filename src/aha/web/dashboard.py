@@ -15,15 +15,20 @@ import aha
 from aha.core.errors import DataError
 from aha.web import behavior_curves
 from aha.web.access import Guard
-from aha.web.chat_page import Speak, answer_lines
-from aha.web.completions import VERDICTS, WHOLE_CHARS, Shelf, groups_of, page_of, shown
+from aha.web.chat_page import StreamCompletion, answer_lines
+from aha.web.completions import VERDICTS, WHOLE_CHARS, IndexCache, groups_of, page_of, shown
 from aha.web.curves import DRAWN, Curves
 from aha.web.event_spans import KINDS
 from aha.web.file_reader import Lines, dumps
 from aha.web.problem_history import FAMILIES, through_time
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
-from aha.web.run_comparison import Paired, compare_runs, config_differences, through_training
+from aha.web.run_comparison import (
+    PairedComparison,
+    compare_before_after,
+    compare_runs,
+    config_differences,
+)
 from aha.web.runs import RunFolder, RunsFolder
 from aha.web.server_events import news, offsets_of
 from aha.web.token_strip import strip_of
@@ -47,10 +52,10 @@ class Json(Response):
 class Dashboard:
     """The endpoints. All but the stream are plain functions, which run in threads."""
 
-    def __init__(self, runs: RunsFolder, speak: Speak | None = None):
-        self.runs, self.shelf, self.speak = runs, Shelf(), speak
+    def __init__(self, runs: RunsFolder, stream_completion: StreamCompletion | None = None):
+        self.runs, self.shelf, self.stream_completion = runs, IndexCache(), stream_completion
         self._curves: OrderedDict[str, Curves] = OrderedDict()
-        self._habits: OrderedDict[str, behavior_curves.Habits] = OrderedDict()
+        self._habits: OrderedDict[str, behavior_curves.BehaviorCurves] = OrderedDict()
 
     def routes(self) -> list[Route | Mount]:
         run = "/api/runs/{run}"
@@ -89,7 +94,7 @@ class Dashboard:
                 "total": len(names),
                 "left_out": self.runs.left_out(),
                 "runs": [run.card() for run in found],
-                "chat": self.speak is not None,
+                "chat": self.stream_completion is not None,
                 "kinds": {kind.key: [kind.sign, kind.label] for kind in KINDS},
             }
         )
@@ -122,7 +127,7 @@ class Dashboard:
 
     def gain(self, request: Request) -> Json:
         """Apart from the overview: two thousand draws take longer than a page may wait."""
-        paired = through_training(self.run_of(request))
+        paired = compare_before_after(self.run_of(request))
         return Json(paired and paired_row(paired))
 
     def curves(self, request: Request) -> Json:
@@ -132,7 +137,7 @@ class Dashboard:
 
     def habits(self, request: Request) -> Json:
         run = self.run_of(request)
-        found = kept(self._habits, run.name, lambda: behavior_curves.Habits(run))
+        found = kept(self._habits, run.name, lambda: behavior_curves.BehaviorCurves(run))
         return Json(found.count(HABIT_POINTS, HABIT_SECONDS))
 
     async def news(self, request: Request) -> StreamingResponse:
@@ -178,12 +183,12 @@ class Dashboard:
     async def chat(self, request: Request) -> Response:
         """One side's answer to a puzzle, streamed."""
         run = self.run_of(request)
-        if self.speak is None:
+        if self.stream_completion is None:
             raise HTTPException(404, "this server shows runs and has no model to ask")
         # No page elsewhere can make a browser send this, so none can make this machine compute.
         if request.headers.get("x-aha") != "chat":
             raise HTTPException(403, "aha answers its own page alone: wanted x-aha: chat")
-        lines = answer_lines(self.speak, run, request.query_params)
+        lines = answer_lines(self.stream_completion, run, request.query_params)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     # -- comparison and report ---------------------------------------------------------------
@@ -262,7 +267,7 @@ def kept(store: OrderedDict, key: str, make):
     return found
 
 
-def paired_row(found: Paired) -> dict:
+def paired_row(found: PairedComparison) -> dict:
     """A comparison without its completions."""
     return {
         "problems": found.problems,
@@ -292,12 +297,15 @@ async def _refuse(request: Request, error: Exception) -> Json:
 
 
 def make_app(
-    root: Path, host: str = "127.0.0.1", token: str | None = None, speak: Speak | None = None
+    root: Path,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    stream_completion: StreamCompletion | None = None,
 ) -> Starlette:
     """The dashboard over a folder of runs, or over one run folder. `speak` answers the chat; this
     room has no model of its own."""
     return Starlette(
-        routes=Dashboard(RunsFolder(root), speak).routes(),
+        routes=Dashboard(RunsFolder(root), stream_completion).routes(),
         middleware=[Middleware(Guard, host=host, token=token)],
         exception_handlers={HTTPException: _refuse, OSError: _refuse, Exception: _refuse},
     )

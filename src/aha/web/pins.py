@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from aha.core.errors import DataError
-from aha.web.completions import Shelf
+from aha.web.completions import IndexCache
 from aha.web.runs import RunFolder
 
 MOST_PINS = 50
@@ -19,7 +19,7 @@ def pinned(run: RunFolder, pins: Sequence[str]) -> list[tuple[str, int, dict]]:
     """(file, place, row) of each pin in order. Raises DataError where one leads nowhere."""
     if len(pins) > MOST_PINS:
         raise DataError(f"{len(pins)} pins", f"at most {MOST_PINS}")
-    shelf, found = Shelf(), []
+    shelf, found = IndexCache(), []
     for pin in dict.fromkeys(pins):
         match = _PIN.fullmatch(pin)
         path = match and run.completion_file(match[1])

@@ -5,7 +5,7 @@ at every evaluation, and the test problems before and after.
 """
 
 from aha.web.behavior_curves import spread
-from aha.web.completions import Entry, Index, Shelf
+from aha.web.completions import Entry, Index, IndexCache
 from aha.web.event_spans import puzzle_of, visible
 from aha.web.runs import RunFolder
 
@@ -23,7 +23,7 @@ def files_of(run: RunFolder, family: str) -> list[str]:
     return spread(evals, MAX_FILES)
 
 
-def through_time(run: RunFolder, shelf: Shelf, family: str, change: str, start: int) -> dict:
+def through_time(run: RunFolder, shelf: IndexCache, family: str, change: str, start: int) -> dict:
     """Lines of (puzzle, one cell for each file), filtered by how the verdict has changed."""
     files, indexes = [], []
     for name in files_of(run, family):

@@ -12,12 +12,12 @@ import aha
 from aha.core.errors import RunError
 from aha.plan.cost import money
 from aha.plan.prediction import lines_of
-from aha.web.behavior_curves import Habits, spread
+from aha.web.behavior_curves import BehaviorCurves, spread
 from aha.web.curves import Curves
 from aha.web.event_spans import KINDS, behaviours_of, pieces_of, puzzle_of, visible
 from aha.web.file_reader import all_rows, number
 from aha.web.pins import pinned
-from aha.web.run_comparison import Paired, flatten, through_training
+from aha.web.run_comparison import PairedComparison, compare_before_after, flatten
 from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
 from aha.web.svg_curves import Figure, Line, Point, short
 
@@ -66,7 +66,7 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
     curves = Curves(run)
     curves.refresh()
     config, summary = run.read("config"), run.read("summary")
-    paired = through_training(run)
+    paired = compare_before_after(run)
     notes = run.notes()
     if run.status() != "done":
         notes.append("this run is not done: what comes after training is not here")
@@ -102,7 +102,7 @@ def template():
 # -- the card -------------------------------------------------------------------------------
 
 
-def gain_of(paired: Paired) -> dict:
+def gain_of(paired: PairedComparison) -> dict:
     """The one number of the run, in words."""
     low, high = paired.interval
     return {
@@ -116,7 +116,7 @@ def gain_of(paired: Paired) -> dict:
     }
 
 
-def card_of(run: RunFolder, paired: Paired | None) -> list[dict]:
+def card_of(run: RunFolder, paired: PairedComparison | None) -> list[dict]:
     """Lines of the card: name, before, after, difference with interval, evidence."""
     lines = []
     before = rate_of(run.read("before") or run.read("summary").get("before"))
@@ -178,7 +178,7 @@ def mean_line(name: str, values: list[tuple], form: str) -> list[dict]:
 
 def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
     found = curves.thinned(curves.names(), CURVE_POINTS)
-    habits = Habits(run).count(HABIT_POINTS, HABIT_SECONDS)
+    habits = BehaviorCurves(run).count(HABIT_POINTS, HABIT_SECONDS)
     note = f"counted in at most {habits['per_step']} completions of a step"
 
     def line(label: str, name: str) -> Line:
@@ -236,7 +236,7 @@ def points_of(run: RunFolder, curves: Curves) -> list[Point]:
 # -- the rest --------------------------------------------------------------------------------
 
 
-def pairs_of(paired: Paired) -> list[dict]:
+def pairs_of(paired: PairedComparison) -> list[dict]:
     """Some puzzles that were learnt and some that were lost, with both texts.
 
     Not the finest ones: evenly spaced over all of their kind, by the length of the new text.

@@ -12,7 +12,7 @@ IDLE_KEYS = {"show_every", "checkpoint_every", "keep_last", "usd_per_hour", "wat
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """Right or wrong on the problems that both have answered, with the interval of the gain."""
 
     problems: int
@@ -39,7 +39,7 @@ class Paired:
         return wilson(self.first_right, self.problems), wilson(self.second_right, self.problems)
 
 
-def paired(first: Path | None, second: Path | None) -> Paired | None:
+def paired(first: Path | None, second: Path | None) -> PairedComparison | None:
     """Compare two files of completions problem by problem; None where no problem is in both.
 
     The first completion of a problem counts. Problems are the same when their ids are.
@@ -54,7 +54,7 @@ def paired(first: Path | None, second: Path | None) -> Paired | None:
     before = [old.get("correct") is True for old, _ in pairs]
     after = [new.get("correct") is True for _, new in pairs]
     flags = list(zip(pairs, before, after, strict=True))
-    return Paired(
+    return PairedComparison(
         len(shared),
         sum(before),
         sum(after),
@@ -98,11 +98,11 @@ def flatten(config: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def compare_runs(first: RunFolder, second: RunFolder) -> Paired | None:
+def compare_runs(first: RunFolder, second: RunFolder) -> PairedComparison | None:
     """The trained models of two runs on the held-out problems that both were tested on."""
     return paired(first.completion_file("after"), second.completion_file("after"))
 
 
-def through_training(run: RunFolder) -> Paired | None:
+def compare_before_after(run: RunFolder) -> PairedComparison | None:
     """The same held-out problems before and after one run's training."""
     return paired(run.completion_file("before"), run.completion_file("after"))
