@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.serve.api import MOST_BYTES, Api, make_api
+from aha.serve.api import MAX_REQUEST_BYTES, Api, make_api
 from aha.serve.open_models import OpenModel
 from aha.serve.prompts import TrainingTask, prompts_of_text
 from aha.web.server import make_server, open_socket
@@ -256,7 +256,7 @@ def test_a_body_that_is_no_object(plain, raw):
 
 
 def test_a_body_that_is_too_long(plain):
-    answer = plain.post("/v1/completions", content=b" " * (MOST_BYTES + 1))
+    answer = plain.post("/v1/completions", content=b" " * (MAX_REQUEST_BYTES + 1))
     assert answer.status_code == 413 and answer.json()["error"]["type"] == "invalid_request_error"
 
 

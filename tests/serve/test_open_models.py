@@ -34,7 +34,7 @@ def test_other_models_are_called_what_they_are_called(tmp_path):
 
 def test_only_those_used_last_are_kept(tmp_path):
     names = [str(tiny_folder(tmp_path / name, seed=i)) for i, name in enumerate("abc")]
-    models = ModelCache(kept=2)
+    models = ModelCache(max_open=2)
     first, second = models.get(names[0]), models.get(names[1])
     assert models.get(names[0]) is first
     models.get(names[2])

@@ -66,7 +66,9 @@ def test_both_sides_answer_with_events_and_reason(client, voice, run):
     row = after[-1]["row"]
     assert row["correct"] and row["puzzle"] == {"numbers": [3, 7, 25], "target": 82}
     assert "".join(piece[0] for piece in row["pieces"]) == RIGHT
-    assert {"true", "root", "right"} <= {key for piece in row["pieces"] for key in piece[2]}
+    assert {"true-check", "back-to-start", "right-answer"} <= {
+        key for piece in row["pieces"] for key in piece[2]
+    }
     assert [asked[0] for asked in voice.asked] == ["aha-tiny", str(run)]
     for _, task, problem, settings in voice.asked:
         assert task.name == "countdown" and problem.given["numbers"] == (3, 7, 25)
