@@ -83,12 +83,12 @@ def test_a_lab_leaves_runs_results_and_no_claim(done):
     results = finished_results(found)
     assert [(one.recipe, one.seeds) for one in results] == [("grpo", [0, 1]), ("plain", [0, 1])]
     for one in results:
-        # the test before, a look after each step, the test after
-        assert len(one.looks) == 4 and set(one.pass_at_k) == {"1", "2", "4", "8", "16"}
-        tokens = [look.tokens for look in one.looks]
+        # the test before, an evaluation after each step, the test after
+        assert len(one.points) == 4 and set(one.pass_at_k) == {"1", "2", "4", "8", "16"}
+        tokens = [point.tokens for point in one.points]
         assert tokens[0] == 0 < tokens[1] < tokens[2] == tokens[3]
         assert one.end.tokens == sum(one.spent) / 2
-        assert one.looks[1].entropy > 0
+        assert one.points[1].entropy > 0
     notes = as_json(results, 0)["notes"]
     assert notes[0] == "fewer than 3 finished seeds: grpo, plain" and len(notes) == 2
     assert "4 of 4" not in (page := (out / "lab.html").read_text()) and page.count("<svg") == 5

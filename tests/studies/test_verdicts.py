@@ -74,10 +74,10 @@ def test_seeds_that_agree_leave_what_the_problems_leave_open():
 def test_a_finding_is_the_mean_of_its_seeds(tmp_path):
     runs = [make(tmp_path / "a", 0.2, 0.4, 0.6, 800), make(tmp_path / "b", 0.2, 0.5, 0.8, 1200)]
     one = recipe_result("grpo", runs, [0, 7])
-    assert [look.tokens for look in one.looks] == [0.0, 500.0, 1000.0]
-    assert [look.solve_rate for look in one.looks] == pytest.approx([0.2, 0.45, 0.7])
-    assert [look.mean_tokens for look in one.looks] == [40.0, 60.0, 100.0]
-    assert [look.entropy for look in one.looks] == [None, pytest.approx(0.8), pytest.approx(0.6)]
+    assert [point.tokens for point in one.points] == [0.0, 500.0, 1000.0]
+    assert [point.solve_rate for point in one.points] == pytest.approx([0.2, 0.45, 0.7])
+    assert [point.mean_tokens for point in one.points] == [40.0, 60.0, 100.0]
+    assert [point.entropy for point in one.points] == [None, pytest.approx(0.8), pytest.approx(0.6)]
     assert one.end.rates == [0.6, 0.8] and one.end.interval == over_seeds([0.6, 0.8], 1000)
     assert one.spent == [800.0, 1200.0] and one.seconds == 120.0
     assert one.pass_at_k == pytest.approx({"1": 0.7, "4": 0.8})

@@ -41,7 +41,7 @@ Z95 = 1.96  # standard errors to each side of a normal 95 % interval
 VERDICTS = {
     "better": "Better: the whole interval lies above 0.",
     "worse": "Worse: the whole interval lies below 0.",
-    "no evidence": "No evidence of a change: the interval holds 0.",
+    "no evidence": "No evidence of a change: the interval contains 0.",
 }
 
 

@@ -42,5 +42,5 @@ export function Completion({ run, file, row, kinds, selected, label }) {
     ${shown.hidden > 0 && html`<button type="button" onClick=${loadWhole}>Show all ${grouped(shown.chars)} characters</button>`}
     <${TokenValues} run=${run} file=${file} place=${row.place} recorded=${shown.recorded} />
     <footer><span class="reason">${shown.reason}</span>
-      <span class="dim">${counts.map(([name, n]) => `${name} ${n}`).join(" · ")}${shown.group !== null ? ` · group ${shown.group}` : ""}${file && ` · ${fileLabel(file)}, line ${row.place + 1}`}</span></footer></article>`;
+      <span class="dim">${[...counts.map(([name, n]) => `${name} ${n}`), shown.group !== null && `group ${shown.group}`, file && `${fileLabel(file)}, line ${row.place + 1}`].filter(Boolean).join(" · ")}</span></footer></article>`;
 }
