@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError
 from aha.core.seeds import seed_for
 from aha.eval.suite import evaluate, held_out
@@ -23,7 +24,7 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import Run
-from aha.train.experiment import Experiment, Listener, check_names, make_engine, task_of
+from aha.train.experiment import Experiment, Listener, make_engine, task_of
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem
@@ -80,8 +81,7 @@ def plan_runs(
     planned = []
     for seed in seeds:
         for name, path in zip(names, recipes, strict=True):
-            cfg = load_config(path, defaults | changes | budget | {"seed": seed})
-            check_names(cfg)
+            cfg = load_recipe(path, defaults | changes | budget | {"seed": seed})
             planned.append(PlannedRun(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
     check_shared(planned)
     for planned_run in planned:
