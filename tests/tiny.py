@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.corpus.traces import prompt_line
 from aha.machine.c_build import COMPILERS, load_code
 from aha.machine.dtype import has_native_bf16
 from aha.model import fused
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Decoder, ModelConfig
 from aha.model.weights import save_model
-from aha.tasks.countdown import Countdown, as_problem, puzzles
+from aha.tasks.countdown import Countdown, as_problem, puzzle_line, puzzles
+from aha.tasks.templates import plain_frame
 
 # Two promises of the engine's loop in C can only be held where it can be built: users without a
 # compiler get the torch loop, whose tests need nothing. CI has both.
@@ -143,7 +143,7 @@ class StartsWith:
             yield as_problem(numbers, target)
 
     def ask(self, problem: Problem) -> str:
-        return prompt_line(problem.given["numbers"], problem.given["target"])
+        return plain_frame(puzzle_line(problem.given["numbers"], problem.given["target"]))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         correct = text.startswith(self.characters)

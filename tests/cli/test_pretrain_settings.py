@@ -109,7 +109,7 @@ def test_a_dry_run_needs_no_torch():
 
 def test_the_recipe_starts_where_pretraining_leaves_its_model():
     cfg, base = load_recipe(find_recipe("scratch-10m")), BASES["10m"]
-    assert Path(cfg.model.path) == base.made
+    assert Path(cfg.model.path) == base.model_folder
     assert cfg.usd_per_hour is cfg.watts is None  # the machine's own
     # Positions for the longest prompt and a completion of full length.
     tokenizer, task = build_tokenizer(), Countdown(cfg.task.numbers)

@@ -18,13 +18,13 @@ from aha.cli.talking import Side, answer_beside, run_config
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import typed_puzzle
+from aha.tasks.puzzle_input import parse_puzzle
 from aha.web.file_reader import read_object
 
 from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
 from ..web.conftest import make_run
 
-PUZZLE = typed_puzzle("3 7 25 82")
+PUZZLE = parse_puzzle("3 7 25 82")
 HOW = {"seed": 0, "temperature": 1.0, "max_new_tokens": 9}
 
 

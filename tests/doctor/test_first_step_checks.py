@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import check_first_step, checks
 from aha.doctor.first_step_trial import Trial, run_trial, small
 from aha.model.tokenizer import END
@@ -90,7 +90,9 @@ HEALTHY = {
 def test_a_healthy_step_raises_no_alarm(name):
     trial = run_trial(make(config(**HEALTHY[name])))
     findings = found(trial)
-    assert worst(list(findings.values())) == "ok", [f for f in findings.values() if f.level != "ok"]
+    assert worst_level(list(findings.values())) == "ok", [
+        f for f in findings.values() if f.level != "ok"
+    ]
     silent = {"answers"} | (set() if trial.cfg.algo.kl != "none" else {"reference"})
     silent |= {"direction"} if trial.cfg.algo.advantage == "gae" else set()
     assert set(checks) - set(findings) == silent
@@ -300,7 +302,7 @@ def test_a_mask_that_is_off_by_one_is_found(shift):
         for part in trial.parts
     ]
     finding = found(replace(trial, parts=parts))["mask"]
-    assert finding.level == "fail" and finding.saw.startswith("64 completions")
+    assert finding.level == "fail" and finding.message.startswith("64 completions")
 
 
 def test_a_mask_that_covers_the_prompts_last_token_is_found():
@@ -312,7 +314,7 @@ def test_a_mask_that_covers_the_prompts_last_token_is_found():
         if len(one.completion.prompt.tokens) > part.start
     )
     part.mask_BT[row, 0] = 1.0
-    assert found(trial)["mask"].saw.startswith("1 completions")
+    assert found(trial)["mask"].message.startswith("1 completions")
 
 
 def test_a_mask_without_the_stop_token_is_found():

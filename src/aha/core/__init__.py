@@ -1,1 +1,1 @@
-"""What every room shares: records, errors, config, seeds. Knows nobody."""
+"""What every room shares: records, errors, config, seeds. Imports no other room."""

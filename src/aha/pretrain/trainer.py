@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from aha.corpus.bases import PretrainConfig
-from aha.corpus.shards import Batch, Spelling, shard
+from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
 from aha.machine.dtype import compute_dtype
 from aha.model.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ from aha.model.transformer import Decoder
 from aha.pretrain.muon import Muon
 
 
-def on_device(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def on_device(batch: DocumentBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(tokens, weights) of a batch where the model is. The copy to a GPU goes on by itself, which
     takes memory that the system may not move."""
     arrays = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.weights_BT)
@@ -84,7 +84,7 @@ class Pretrainer:
         self.optimizers = make_optimizers(model, cfg, self.dtype)
         self.step_count = self.seen = 0
         self.shard_number = self.next_batch = 0
-        self.batches: list[Batch] = []
+        self.batches: list[DocumentBatch] = []
         self.shards = self.open_shards()
 
     @property
@@ -95,13 +95,14 @@ class Pretrainer:
         while not self.done:
             yield self.step()
 
-    def open_shards(self) -> Iterator[list[Batch]]:
+    def open_shards(self) -> Iterator[list[DocumentBatch]]:
         """From the one that is next on; nothing starts before the first is asked for."""
+        tokenizer = CorpusTokenizer.of(self.tokenizer)
         longest = self.model.config.max_position_embeddings
-        write = partial(shard, Spelling.of(self.tokenizer), self.cfg, longest=longest)
+        write = partial(write_shard, tokenizer, self.cfg, max_tokens=longest)
         return in_order(write, self.shard_number, self.writers)
 
-    def draw(self) -> Batch:
+    def draw(self) -> DocumentBatch:
         if not self.batches:
             self.batches = next(self.shards)
         batch = self.batches[self.next_batch]

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.eval.suite import as_row
+from aha.eval.suite import completion_row
 from aha.rollout.engine import Sampling
 from aha.serve.open_models import ModelCache
 from aha.serve.scheduler import Event, Scheduler
@@ -45,6 +45,6 @@ class CompletionStreamer:
                 if event.text:
                     yield {"text": event.text}
                 if event.completion is not None:
-                    yield {"row": as_row(Graded.of(event.completion, task))}
+                    yield {"row": completion_row(Graded.of(event.completion, task))}
         finally:
             job.stop()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
+from aha.eval.suite import EvalReport, completion_row, evaluate, grade_errors, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -83,7 +83,12 @@ def completion_rows(report: StepReport, tokenizer: Tokenizer, token_groups: int)
     pairs = zip(report.groups, report.advantages, strict=True)
     for index, (group, credits) in enumerate(pairs):
         for member, (one, credit) in enumerate(zip(group, credits, strict=True)):
-            row = {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
+            row = {
+                "step": report.version,
+                "group": index,
+                "advantage": credit,
+                **completion_row(one),
+            }
             if index in telling:
                 row |= token_columns(one, tokenizer)
                 if report.token_advantages:

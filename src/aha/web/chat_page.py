@@ -11,7 +11,7 @@ from starlette.concurrency import iterate_in_threadpool
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
-from aha.tasks.puzzle_input import countdown_of, typed_puzzle
+from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
 from aha.web.completions import WHOLE_CHARS, completion_view
 from aha.web.event_spans import visible
 from aha.web.file_reader import dumps
@@ -65,14 +65,14 @@ def task_and_problem(run: RunFolder, typed: str) -> tuple[Task, Problem]:
 
     Raises ConfigError for a run on another task than Countdown and for text that is no puzzle.
     """
-    task = countdown_of(section(run.read("config"), "task"))
+    task = countdown_from_config(section(run.read("config"), "task"))
     if task is None:
         raise ConfigError(
             f"{run.name}, a run on another task than Countdown",
             "a run on Countdown: its puzzles can be typed",
             f"aha ask --task NAME --model {run.path.name}",
         )
-    return task, typed_puzzle(typed)
+    return task, parse_puzzle(typed)
 
 
 def model_of_side(run: RunFolder, side: str) -> str:

@@ -6,7 +6,7 @@ Every kind of event has a sign and a label besides its colour, for readers who s
 
 from typing import Any, NamedTuple
 
-from aha.behaviors.detector import Behaviours, Mark, annotate, read
+from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
 
@@ -80,7 +80,7 @@ def text_of(row: Row) -> str:
 def behaviours_of(row: Row) -> Behaviours | None:
     """The detector's counts for one completion; None where its task has no arithmetic."""
     puzzle = puzzle_of(row)
-    return None if puzzle is None else read(text_of(row), *puzzle)
+    return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
 
 
 def mean_behaviours(rows: list[Row]) -> dict[str, float]:
