@@ -61,7 +61,7 @@ def test_a_broken_recipe_says_what_to_do_and_ends_with_1(aha):
 
 def test_the_first_step_is_left_out_where_it_could_not_be_made(aha):
     found = levels(aha("doctor", "demo", "--json", "--rollout.max_new_tokens", 5000).out)
-    assert found["room"] == "fail" and "reward_paid" in found and "mask" not in found
+    assert found["context_length"] == "fail" and "reward_paid" in found and "mask" not in found
 
 
 def test_a_run(aha, tmp_path):

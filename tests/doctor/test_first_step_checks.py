@@ -11,7 +11,7 @@ from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig
 from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import check_first_step, checks
-from aha.doctor.first_step_trial import Trial, run_trial, small
+from aha.doctor.first_step_trial import Trial, reduced_recipe, run_trial
 from aha.model.tokenizer import END
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
@@ -112,10 +112,10 @@ def test_a_trial_leaves_the_trainer_as_a_step_does():
 
 def test_a_trial_is_small_but_holds_every_update():
     cfg = config(rollout={"prompts": 512, "group_size": 16}, algo={"updates": 64})
-    assert small(cfg).rollout.prompts == 64
-    assert small(config(rollout={"prompts": 512, "group_size": 16})).rollout.prompts == 16
-    assert small(config()) == config()
-    assert small(config(critic={"warmup": 9})).critic.warmup == 0
+    assert reduced_recipe(cfg).rollout.prompts == 64
+    assert reduced_recipe(config(rollout={"prompts": 512, "group_size": 16})).rollout.prompts == 16
+    assert reduced_recipe(config()) == config()
+    assert reduced_recipe(config(critic={"warmup": 9})).critic.warmup == 0
 
 
 # -- planted faults --------------------------------------------------------------------------
@@ -236,8 +236,8 @@ FAULTS = {
     "another reference": ("reference", "fail", algo(kl="loss") | {"kind": OtherReference}),
     "moves by itself": ("lr_zero", "fail", {"kind": Drifts}),
     "the wrong sign": ("direction", "fail", algo(loss="wrong_sign")),
-    "flat groups are paid": ("credit", "fail", algo(advantage="pays_all")),
-    "no number": ("credit", "fail", algo(advantage="no_number")),
+    "flat groups are paid": ("advantages", "fail", algo(advantage="pays_all")),
+    "no number": ("advantages", "fail", algo(advantage="no_number")),
     "a gradient of NaN": ("gradient", "fail", algo(advantage="no_number")),
     "a loss without gradient": ("gradient", "fail", algo(loss="detached")),
     "lost in rounding": ("moves", "fail", {"cfg": config(optim={"lr": 1e-10})}),

@@ -9,13 +9,13 @@ import torch
 from aha.core.findings import worst_level
 from aha.doctor.machine_checks import (
     MAX_ERROR,
+    FolderState,
     MachineFacts,
-    Place,
     checks,
+    folder_state,
     inspect_machine,
-    place,
     product_error,
-    wanted_packages,
+    required_packages,
 )
 from aha.machine.host import held_by_container, usable_cores
 
@@ -35,12 +35,12 @@ HEALTHY = MachineFacts(
     threads=2,
     load=0.4,
     c_code="",
-    places={"cache": Place("~/.cache/aha", 50 * GB), "runs": Place("runs", 50 * GB)},
+    folders={"cache": FolderState("~/.cache/aha", 50 * GB), "runs": FolderState("runs", 50 * GB)},
 )
 
 
-def places(**changed) -> dict:
-    return {"places": HEALTHY.places | changed}
+def folders(**changed) -> dict:
+    return {"folders": HEALTHY.folders | changed}
 
 
 FAULTS = {
@@ -57,11 +57,15 @@ FAULTS = {
     "a cache that takes nothing": (
         "cache",
         "fail",
-        places(cache=Place("/c", 0, "Permission denied")),
+        folders(cache=FolderState("/c", 0, "Permission denied")),
     ),
-    "runs takes nothing": ("runs", "fail", places(runs=Place("/r", 0, "Read-only file system"))),
-    "a full disk": ("runs", "fail", places(runs=Place("runs", GB // 100))),
-    "a base without weights": ("base_model", "fail", {"missing_model": "model.safetensors"}),
+    "runs takes nothing": (
+        "runs",
+        "fail",
+        folders(runs=FolderState("/r", 0, "Read-only file system")),
+    ),
+    "a full disk": ("runs", "fail", folders(runs=FolderState("runs", GB // 100))),
+    "a base without weights": ("base_model", "fail", {"missing_model_files": "model.safetensors"}),
 }
 
 
@@ -90,7 +94,7 @@ def test_an_extra_is_told_with_its_line():
 
 def test_packages_come_from_the_wheels_own_list():
     lines = ["torch>=2.6", "numpy", "peft; extra == 'hf'", 'ray>=2 ; extra == "ray"']
-    assert wanted_packages(lines) == (
+    assert required_packages(lines) == (
         {"torch": "2.6", "numpy": ""},
         {"hf": ["peft"], "ray": ["ray"]},
     )
@@ -123,5 +127,5 @@ def test_the_error_of_a_product_is_that_of_its_type(dtype):
 
 def test_a_place_that_does_not_exist_is_judged_by_its_parent_and_not_made(tmp_path):
     wanted = tmp_path / "a" / "b"
-    assert not place(wanted).complaint and not wanted.parent.exists()
-    assert place(Path("/proc/nowhere")).complaint
+    assert not folder_state(wanted).error and not wanted.parent.exists()
+    assert folder_state(Path("/proc/nowhere")).error

@@ -15,7 +15,7 @@ from aha.core.errors import RunError
 from aha.core.findings import worst_level
 from aha.doctor.run_checks import checks, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords
-from aha.doctor.weight_change import changes
+from aha.doctor.weight_change import compare_weight_files
 from aha.store.jsonl import append
 from aha.store.run_folder import Run
 
@@ -65,7 +65,7 @@ def healthy() -> RunRecords:
         look(0, 0.2),
         look(STEPS, 0.8),
         finished=True,
-        restless=1.0,
+        changed_share=1.0,
         distance=0.05,
     )
 
@@ -122,7 +122,7 @@ FAULTS = {
     ),
     "few groups teach": ("informative", "warn", lambda: all_rows(informative=0.1)),
     "no group teaches": ("informative", "fail", lambda: all_rows(informative=0.0)),
-    "resampling in vain": ("asked", "warn", lambda: all_rows(asked=3.0)),
+    "resampling in vain": ("resampling", "warn", lambda: all_rows(asked=3.0)),
     "format only": (
         "format_only",
         "fail",
@@ -145,8 +145,12 @@ FAULTS = {
     "gradient grows": ("gradient", "warn", lambda: column("grad_norm", 0.03, 0.1, 0.3, 0.6)),
     "gradient explodes": ("gradient", "fail", lambda: column("grad_norm", 0.03, 0.3, 3, 30)),
     "rate 0": ("learning_rate", "fail", lambda: all_rows(lr=0.0)),
-    "rate too small for the type": ("weights", "fail", lambda: replace(healthy(), restless=0.01)),
-    "half of the weights stuck": ("weights", "warn", lambda: replace(healthy(), restless=0.3)),
+    "rate too small for the type": (
+        "weights",
+        "fail",
+        lambda: replace(healthy(), changed_share=0.01),
+    ),
+    "half of the weights stuck": ("weights", "warn", lambda: replace(healthy(), changed_share=0.3)),
     "a rate that leads nowhere": ("weights", "warn", lambda: replace(healthy(), distance=1e-6)),
     "mismatch grows": ("mismatch", "warn", lambda: column("mismatch", 0.003, 0.01, 0.03, 0.04)),
     "mismatch": ("mismatch", "fail", lambda: all_rows(mismatch=0.5)),
@@ -166,7 +170,7 @@ def test_a_healthy_run_raises_no_alarm():
     findings = found(healthy())
     assert worst_level(list(findings.values())) == "ok", findings
     # Every check but the one about resampling has something to say about it.
-    assert set(findings) == set(checks) - {"asked"}
+    assert set(findings) == set(checks) - {"resampling"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -254,10 +258,10 @@ def test_weights_of_other_shapes_or_types_are_not_compared(tmp_path):
     for name, weights in (("a", np.ones(3, np.float32)), ("b", np.ones(3, np.float16))):
         write_weights(tmp_path / name, weights)
         paths.append(tmp_path / name / "model.safetensors")
-    assert changes((paths[0], paths[0])) == (0.0, 0.0)
-    assert changes((paths[0], paths[1])) is None
+    assert compare_weight_files((paths[0], paths[0])) == (0.0, 0.0)
+    assert compare_weight_files((paths[0], paths[1])) is None
     paths[1].write_bytes(b"\xff" * 9)
-    assert changes((paths[0], paths[1])) is None
+    assert compare_weight_files((paths[0], paths[1])) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -269,7 +273,7 @@ def test_the_way_that_weights_went_is_told_for_every_type(tmp_path, dtype):
     for path, last in zip(paths, (4.0, 4.5), strict=True):
         save({"w": torch.tensor([0.0, 3.0, last]).to(getattr(torch, dtype))}, path)
     # One of three differs; |0.5| against |(0, 3, 4)| = 5.
-    assert changes(tuple(paths)) == pytest.approx((1 / 3, 0.1))
+    assert compare_weight_files(tuple(paths)) == pytest.approx((1 / 3, 0.1))
 
 
 def test_a_run_that_did_not_learn_with_nothing_else_off_had_too_little_training():

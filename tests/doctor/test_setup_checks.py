@@ -110,7 +110,7 @@ FAULTS = {
     "no steps": ("settings", "warn", lambda m: start(m, steps=0)),
     "no held-out look": ("settings", "warn", lambda m: start(m, eval={"final": 0})),
     "more than the positions": (
-        "room",
+        "context_length",
         "fail",
         lambda m: start(m, rollout={"max_new_tokens": 500}),
     ),
@@ -143,7 +143,7 @@ def test_every_check_has_a_planted_fault():
 
 
 def test_a_pad_token_that_is_the_stop_token_is_sound(model):
-    """Trap T20 is one for masks that are made from the pad id; ours are made from lengths."""
+    """A mask made from pad ids would hide the stop token; ours are made from lengths."""
     same = Tokenizer(model.tokenizer.fast, pad=END)
     finding = found(start(replace(model, tokenizer=same)))["pad_token"]
     assert finding.level == "ok" and "pads and stops" in finding.message
