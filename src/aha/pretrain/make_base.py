@@ -81,10 +81,10 @@ class Progress:
         self.losses.append(report.loss)
         if report.step % TELL_EVERY == 0:
             loss = torch.stack(self.losses).mean().item()  # a GPU is waited for here alone
-            speed = report.seen / self.cost.seconds
-            left = (self.trainer.cfg.tokens - report.seen) / speed
+            speed = report.tokens_seen / self.cost.seconds
+            left = (self.trainer.cfg.tokens - report.tokens_seen) / speed
             print(
-                f"{report.step:>6}  loss {loss:.4f}  {report.seen / 1e6:7.2f} M tokens  "
+                f"{report.step:>6}  loss {loss:.4f}  {report.tokens_seen / 1e6:7.2f} M tokens  "
                 f"{speed:6.0f} tok/s  left {left / 60:.1f} min",
                 flush=True,
             )
@@ -190,7 +190,7 @@ def flat(settings: dict, prefix: str = "") -> dict:
 def facts_of(trainer: Pretrainer, cost: Cost, machine: Machine) -> dict:
     """What the model card and every run that starts from this base will quote."""
     return {
-        "tokens": trainer.seen,
+        "tokens": trainer.tokens_seen,
         "steps": trainer.step_count,
         "hours": cost.seconds / 3600,
         "cost_usd": cost.usd,
