@@ -21,7 +21,7 @@ from aha.tasks.countdown import Countdown
 from aha.tasks.puzzle_input import parse_puzzle
 from aha.web.file_reader import read_object
 
-from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from ..web.conftest import make_run
 
 PUZZLE = parse_puzzle("3 7 25 82")
@@ -41,7 +41,7 @@ def run(tmp_path, model):
 
 def written(seed: int, most: int) -> str:
     """The first words that a tiny model writes for the puzzle."""
-    engine = NativeEngine(tiny_decoder(seed), TOKENIZER, loop="torch")
+    engine = NativeEngine(tiny_transformer(seed), TOKENIZER, loop="torch")
     ((one,),) = engine.generate([ask(3, 7, 25, target=82)], Sampling(most, 1, 1.0, 0))
     return one.text.strip().splitlines()[0]
 

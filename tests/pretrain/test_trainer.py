@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import CorpusTokenizer, write_shard
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.pretrain.trainer import Pretrainer, lr_factor, to_device
 
 from ..tiny import TOKENIZER, tiny_config
@@ -20,7 +20,7 @@ LONGEST = 160
 
 
 def make(cfg: PretrainConfig = SMALL, writers: int = 0, device: str = "cpu") -> Pretrainer:
-    model = Decoder(tiny_config(max_position_embeddings=LONGEST))
+    model = Transformer(tiny_config(max_position_embeddings=LONGEST))
     model.initialise(torch.Generator().manual_seed(0))
     return Pretrainer(model.to(device), TOKENIZER, cfg, writers)
 

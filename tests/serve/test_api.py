@@ -17,7 +17,7 @@ from aha.serve.open_models import OpenModel
 from aha.serve.prompts import TrainingTask, prompts_of_text
 from aha.web.server import make_server, open_socket
 
-from ..tiny import TOKENIZER, ask, tiny_decoder
+from ..tiny import TOKENIZER, ask, tiny_transformer
 
 PUZZLE = "numbers 3 7 25 target 82"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": PUZZLE}]}
@@ -26,7 +26,7 @@ TEXT = {"model": "tiny", "prompt": "numbers 3 7 25"}
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> OpenModel:
-    engine = NativeEngine(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    engine = NativeEngine(tiny_transformer(), TOKENIZER, "float32", loop="torch")
     return OpenModel("tiny", tmp_path_factory.mktemp("tiny"), engine)
 
 
@@ -221,7 +221,7 @@ class Slow(NativeEngine):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_whoever_hangs_up_is_not_written_for_any_longer(opened, stream):
-    engine = Slow(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    engine = Slow(tiny_transformer(), TOKENIZER, "float32", loop="torch")
     api = Api(OpenModel("tiny", opened.folder, engine), "tiny", TrainingTask(), 0)
     with served(api) as client:
         if stream:

@@ -16,7 +16,7 @@ from aha.batching.batch import Batch, TrainingRow, pack, pack_graded
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.train.reference import Reference
 from aha.train.rl import RLTrainer
 from aha.train.watchers import step_row
@@ -141,7 +141,7 @@ def packed_batches(
 
 @torch.no_grad()
 def logprobs_of(
-    policy: Decoder, part: Batch, trainer: RLTrainer, dtype: torch.dtype | None = None
+    policy: Transformer, part: Batch, trainer: RLTrainer, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """The policy's log-probs of a batch [B, T], in the trainer's type unless another is given."""
     inputs = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
@@ -166,7 +166,7 @@ def reference_gap(
 
 
 def gap_alone(
-    base: Decoder,
+    base: Transformer,
     rows: list[list[Graded]],
     first: list[torch.Tensor],
     parts: list[Batch],
@@ -188,7 +188,7 @@ def gap_alone(
 
 
 @torch.no_grad()
-def compare_weights(old: Decoder, new: Decoder) -> WeightChange:
+def compare_weights(old: Transformer, new: Transformer) -> WeightChange:
     """The change from the old to the new weights; NaN counts as changed."""
     changed = total = 0
     difference = norm = 0.0
@@ -214,7 +214,9 @@ def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
     return compare_weights(before, trainer.policy)
 
 
-def gain_of(base: Decoder, now: Decoder, parts: list[Batch], trainer: RLTrainer) -> float | None:
+def gain_of(
+    base: Transformer, now: Transformer, parts: list[Batch], trainer: RLTrainer
+) -> float | None:
     """Mean of advantage x (log-prob now - before) over tokens, in float32.
 
     Positive where tokens with a positive advantage became more likely. None where all advantages

@@ -11,7 +11,7 @@ from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Prompt
 from aha.model.weights import LoadedModel
 from aha.tasks.protocol import Task
-from aha.train.experiment import check_room
+from aha.train.experiment import check_lengths
 
 checks = Checklist()
 
@@ -67,7 +67,7 @@ def settings(start: SetupFacts) -> Finding:
 @checks
 def context_length(start: SetupFacts) -> Finding:
     """A prompt and its completion fit in the model's positions."""
-    check_room(start.cfg, start.model, start.task)  # raises the error with its fix
+    check_lengths(start.cfg, start.model, start.task)  # raises the error with its fix
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
     needed = longest + start.cfg.rollout.max_new_tokens
     return ok(f"prompt and completion need {needed} of {config.max_position_embeddings} positions")

@@ -17,12 +17,12 @@ import torch
 from aha.batching.batch import TrainingRow, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
-from aha.machine.host import cpu_name, memory_bytes
+from aha.machine.device import device_memory, device_name, num_threads
 from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
 from aha.model.lora import add_lora
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
@@ -63,8 +63,7 @@ class Probe(Rates):
         Layers and vocabulary may be smaller than the recipe's; widths are not, because the speed of
         matrix products depends on them. `rate` is that of products in FLOP/s.
         """
-        on_gpu = self.device.type == "cuda"
-        free = torch.cuda.mem_get_info()[0] if on_gpu else memory_bytes()[0]
+        free = device_memory(self.device).free
         T = self.lengths.prompt + self.lengths.weighted
 
         def fits(shape: Shape) -> bool:
@@ -79,7 +78,7 @@ class Probe(Rates):
             shape = replace(shape, L=shape.L // 2)
         return shape
 
-    def policy(self, shape: Shape) -> Decoder:
+    def policy(self, shape: Shape) -> Transformer:
         """A policy of random weights, so small that all tokens are about equally probable."""
         config = ModelConfig(
             *(shape.V, shape.C, shape.I, shape.L, shape.H, shape.K),
@@ -89,7 +88,7 @@ class Probe(Rates):
             head_dim=shape.D,
         )
         with torch.device("meta"):
-            policy = Decoder(config)
+            policy = Transformer(config)
         policy.to_empty(device=self.device)
         generator = torch.Generator(self.device).manual_seed(0)
         with torch.no_grad():
@@ -256,13 +255,11 @@ class Probe(Rates):
             rows = self.lengths.training(1, 1, self.cfg.optim.micro_batch_tokens, 6.0)
             training = rows, rows.seconds(shape, guess)
         base = self.measure_base(shape, generations[1], pass_s) if pass_s else None
-        on_gpu = self.device.type == "cuda"
-        memory = torch.cuda.mem_get_info()[1] if on_gpu else memory_bytes()[1]
         return Calibration(
-            machine=torch.cuda.get_device_name() if on_gpu else cpu_name(),
+            machine=device_name(self.device),
             device=self.device.type,
-            memory_gb=memory / 1e9,
-            threads=torch.get_num_threads(),
+            memory_gb=device_memory(self.device).total / 1e9,
+            threads=num_threads(),
             dtype=str(self.dtype).removeprefix("torch."),
             model=model,
             shape=shape,

@@ -19,7 +19,7 @@ from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
 from aha.machine.dtype import compute_dtype
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon
 
 
@@ -48,7 +48,7 @@ def lr_factor(cfg: PretrainConfig, step: int, tokens_seen: int) -> float:
 
 
 def make_optimizers(
-    model: Decoder, cfg: PretrainConfig, dtype: torch.dtype
+    model: Transformer, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
     inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
@@ -86,7 +86,9 @@ class Pretrainer:
     written between the updates. The batches are the same. `close` ends the processes.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0):
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
+    ):
         self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
         self.writers = writers
         self.dtype = compute_dtype(cfg.dtype, model.device)
