@@ -227,11 +227,10 @@ def advantages(trial: Trial) -> Finding:
         for row, group in zip(rows, trial.report.groups, strict=True)
         if len(group) > 1 and len({graded.reward for graded in group}) == 1
     ]
-    # Without a group baseline, or with other terms in the reward, equal rewards may have
-    # advantages.
-    chosen = chosen_of(trial.cfg.algo)
-    as_graded = trial.cfg.algo.kl != "reward" and not chosen.overlong.facts.changes_rewards
-    if chosen.advantage.facts.group and as_graded:
+    # Without a group baseline, with a critic or with other terms in the reward, equal rewards may
+    # have advantages.
+    as_graded = not chosen_of(trial.cfg.algo).overlong.facts.changes_rewards
+    if method_of(trial.cfg).flat_is_zero and as_graded:
         wrong = sum(any(advantage != 0 for advantage in row) for row in flat)
         if wrong:
             fix = "compare a group's smallest reward with its largest, and give exactly 0"

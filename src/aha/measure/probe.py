@@ -26,7 +26,7 @@ from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Training, Writing
+from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
@@ -114,16 +114,16 @@ class Probe(Rates):
         engine.tokenizer.stop_ids = list(range(stops))
         return engine.generate(prompts, Sampling(limit, G, 1.0))
 
-    def generation_work(self, groups: list[list[Completion]], limit: int) -> Writing:
+    def generation_work(self, groups: list[list[Completion]], limit: int) -> Generation:
         """What the plan counts of a generation: tokens, mean context, passes, prompt tokens."""
         sizes = [len(completion.tokens) for group in groups for completion in group]
         prompt, tokens = self.lengths.prompt, sum(sizes)
         context = prompt + sum(size * size for size in sizes) / tokens / 2
-        return Writing(tokens, context, limit, prompt * len(groups))
+        return Generation(tokens, context, limit, prompt * len(groups))
 
     def time_generation(
         self, engine: NativeEngine, rows: int, limit: int, share: float
-    ) -> tuple[Writing, float, list[list[Completion]]]:
+    ) -> tuple[Generation, float, list[list[Completion]]]:
         """(work, seconds, completions) of as many rows as the recipe has, or as time allows.
 
         Starts with `rows` and takes four times as many until the next would take too long.
@@ -144,7 +144,7 @@ class Probe(Rates):
 
     def time_generations(
         self, engine: NativeEngine, pass_s: float
-    ) -> tuple[list[tuple[Writing, float]], list[list[Completion]]]:
+    ) -> tuple[list[tuple[Generation, float]], list[list[Completion]]]:
         """(a short and a long generation, each with its seconds; the last one's completions).
 
         `pass_s` is the seconds of a token of one row. It predicts the time of the short generation,
@@ -152,7 +152,7 @@ class Probe(Rates):
         """
         limit = int(min(self.lengths.limit, max(16, 0.7 * PART_S / pass_s)))
         short = max(1, limit // 4)
-        generations: list[tuple[Writing, float]] = []
+        generations: list[tuple[Generation, float]] = []
         groups: list[list[Completion]] = []
         rows, row_s = 8, short * pass_s
         for size, share, name in ((short, SHORT_BY, "short"), (limit, LONG_BY, "long")):
@@ -171,8 +171,8 @@ class Probe(Rates):
         return generations, groups
 
     def assumed_generations(
-        self, shape: Shape, guess: Card, measured: list[tuple[Writing, float]]
-    ) -> list[tuple[Writing, float]]:
+        self, shape: Shape, guess: Card, measured: list[tuple[Generation, float]]
+    ) -> list[tuple[Generation, float]]:
         """The generations for which there was no time, as the machine `guess` would do them.
 
         Scaled by how much slower or quicker than `guess` the short one was, if it was measured.
@@ -181,7 +181,7 @@ class Probe(Rates):
         assumed = []
         for limit in (self.lengths.limit / 4, self.lengths.limit)[len(measured) :]:
             lengths = replace(self.lengths, mean=limit / 2, limit=limit)
-            work = lengths.writing(8, 1, 8)
+            work = lengths.generation(8, 1, 8)
             assumed.append((work, (ratios or [1.0])[0] * work.seconds(shape, guess)))
         return assumed
 
@@ -214,7 +214,7 @@ class Probe(Rates):
         return Training(tokens, length, -(-tokens // micro), work), seconds
 
     def measure_base(
-        self, shape: Shape, long: tuple[Writing, float], pass_s: float
+        self, shape: Shape, long: tuple[Generation, float], pass_s: float
     ) -> BaseLength | None:
         """How long the base model's completions are; None where that is not measured.
 
@@ -279,7 +279,7 @@ class Probe(Rates):
 
     def time_model(
         self, shape: Shape
-    ) -> tuple[float, list[tuple[Writing, float]], tuple[Training, float] | None]:
+    ) -> tuple[float, list[tuple[Generation, float]], tuple[Training, float] | None]:
         """(seconds of a token of one row, generations, training), as far as there was time.
 
         The random weights are freed when this returns.
