@@ -1,1 +1,1 @@
-"""A trained model for others to talk to: OpenAI's interface, and the voice of every chat."""
+"""Serves a trained model: OpenAI's interface, and the completions of every chat."""
