@@ -11,6 +11,7 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.factory import open_engine
 from aha.tasks.catalog import make_task
+from aha.tasks.countdown import Countdown
 
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 about three numbers
 
@@ -56,7 +57,7 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
-    if settings.task == "countdown":
+    if isinstance(task, Countdown):
         row |= {"numbers": task.numbers, "data": None}
     row |= settings.task_settings
     row |= {

@@ -175,8 +175,11 @@ class Countdown:
         return add_format_reward(graded, text, self.format_reward) if self.format_reward else graded
 
 
-def grade_countdown(text: str, numbers: tuple[int, ...], target: int) -> Graded:
-    """The strict grade of one completion; linear, under a millisecond for 100,000 characters."""
+def grade_countdown(text: object, numbers: tuple[int, ...], target: int) -> Graded:
+    """The strict grade of one completion; linear, under a millisecond for 100,000 characters.
+
+    A value that is no text gets a reward of 0 as well.
+    """
     return grade_answer(text, lambda answer: check(answer, numbers, target))
 
 

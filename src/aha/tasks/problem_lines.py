@@ -25,7 +25,9 @@ def problem_row(problem: Problem) -> dict[str, Any]:
 
 
 def read_row(line: bytes) -> dict[str, Any]:
-    return json.loads(line.decode("utf-8", errors="replace"))
+    """A line as JSON; bytes that are no UTF-8 are replaced. Raises `ValueError` for no JSON."""
+    row: dict[str, Any] = json.loads(line.decode("utf-8", errors="replace"))
+    return row
 
 
 def read_problem(line: bytes, task: str, where: str, number: int) -> tuple[Problem, Any]:

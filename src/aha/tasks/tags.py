@@ -59,7 +59,7 @@ def well_formed(completion: str) -> bool:
     return bool(thought.strip() and answer.strip()) and not any(tag in inside for tag in tags)
 
 
-def grade_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
+def grade_answer(text: object, check: Callable[[str], tuple[bool, str]]) -> Graded:
     """A reward of 1 if `check` accepts the last answer block, else 0, with the reason in words.
 
     Never raises by itself: any text gets a grade, and so does a value that is no text.
