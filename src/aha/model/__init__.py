@@ -1,1 +1,1 @@
-"""One decoder that trains and generates, its tokenizer, and weights in and out."""
+"""A transformer that trains and generates, its tokenizer, and weights in and out."""
