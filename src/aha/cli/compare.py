@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from aha.web.run_comparison import PairedComparison
     from aha.web.runs import RunFolder
 
 console = Console(highlight=False)

@@ -13,7 +13,7 @@ from aha.cli.recipes import find_recipe
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from aha.studies.method_lab import PlannedRun
 
 console = Console(highlight=False)
 
