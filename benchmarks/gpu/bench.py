@@ -23,7 +23,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Prompt
 from aha.machine.device import empty_cache, gpu_name, synchronize
 from aha.machine.dtype import compute_dtype
-from aha.measure.probe import Probe, StubTokenizer
+from aha.measure.probe import MachineProbe, StubTokenizer
 from aha.model.transformer import Transformer
 from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
@@ -162,7 +162,7 @@ class Bench:
 
     def policy(self, cfg: RunConfig, shape: Shape) -> Transformer:
         """Random weights on the device, adapters as the recipe has them."""
-        policy = Probe(cfg, shape).policy(shape)
+        policy = MachineProbe(cfg, shape).policy(shape)
         if cfg.optim.state == "cpu":  # as `open_policy` does it
             policy.to(compute_dtype(cfg.optim.dtype, self.device))
         self.forget()

@@ -9,7 +9,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.host import Memory
 from aha.measure import probe as module
-from aha.measure.probe import Probe, probe
+from aha.measure.probe import MachineProbe, probe
 from aha.measure.rates import LIMIT_S, SLOW
 from aha.plan.calibration import read_calibration
 from aha.plan.estimate import estimate
@@ -57,7 +57,7 @@ def test_completions_are_as_long_as_the_plan_assumes():
 
 def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     large = shape_of("Qwen2.5-7B")
-    one = Probe(config(), large)
+    one = MachineProbe(config(), large)
     monkeypatch.setattr(
         module, "device_memory", lambda device: Memory(24_000_000_000, 32_000_000_000)
     )
@@ -66,7 +66,7 @@ def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     )
     assert one.fitting_shape(1e9).L == 1
     assert (one.fitting_shape(1e30).C, one.fitting_shape(1e30).I) == (large.C, large.I)
-    assert Probe(config(), TINY).fitting_shape(1e30) == TINY
+    assert MachineProbe(config(), TINY).fitting_shape(1e30) == TINY
 
 
 @pytest.mark.parametrize("limit", [3, 8, 12])
@@ -96,10 +96,12 @@ class Jump:
     def __init__(self, monkeypatch, at: int):
         self.clock, self.late, self.pieces, self.at = time.perf_counter, 0.0, 0, at
         self.after = 0  # pieces begun since
-        monkeypatch.setattr(Probe, "limit_s", self.LIMIT_S)
+        monkeypatch.setattr(MachineProbe, "limit_s", self.LIMIT_S)
         monkeypatch.setattr(time, "perf_counter", self)
-        timed = Probe.seconds
-        monkeypatch.setattr(Probe, "seconds", lambda one, work: timed(one, self.counted(work)))
+        timed = MachineProbe.seconds
+        monkeypatch.setattr(
+            MachineProbe, "seconds", lambda one, work: timed(one, self.counted(work))
+        )
 
     def __call__(self) -> float:
         return self.clock() + self.late
@@ -129,13 +131,13 @@ def test_after_a_piece_that_took_too_long_nothing_more_is_begun(monkeypatch, met
     """The piece in which the clock jumped tells nothing either. All of it is named, and a plan can
     still be made, with figures that are near what was measured or assumed."""
     jump = Jump(monkeypatch, 0)
-    begin = getattr(Probe, method)
+    begin = getattr(MachineProbe, method)
 
     def begun(one, *args):
         jump.at = jump.pieces + 1
         return begin(one, *args)
 
-    monkeypatch.setattr(Probe, method, begun)
+    monkeypatch.setattr(MachineProbe, method, begun)
     cfg = config()
     found = probe(cfg, TINY, "a tiny model")
     assert jump.after == 0 and found.seconds > 2 * jump.LIMIT_S

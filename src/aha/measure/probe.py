@@ -52,7 +52,7 @@ class StubTokenizer:
         return ""
 
 
-class Probe(Rates):
+class MachineProbe(Rates):
     """The measurements for one recipe."""
 
     # -- the model -------------------------------------------------------------------------
@@ -313,4 +313,4 @@ def probe(cfg: RunConfig, shape: Shape, model: str) -> Calibration:
 
     Raises ConfigError where the machine is too busy for even one measurement.
     """
-    return Probe(cfg, shape).run(model)
+    return MachineProbe(cfg, shape).run(model)

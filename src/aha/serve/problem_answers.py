@@ -21,7 +21,7 @@ class CompletionStreamer:
     `options` has seed, temperature and max_new_tokens. The events in order: {"origin": ...} once
     the model is open, {"text": ...} for each new piece, and {"row": ...}, the graded completion as
     a line of completions/*.jsonl. Closing the generator stops the generation. Raises an AhaError
-    where the model cannot be opened or the problem cannot be asked.
+    where the model cannot be opened or the problem gives no valid prompt.
     """
 
     def __init__(self, network: bool = True):

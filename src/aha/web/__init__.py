@@ -1,1 +1,1 @@
-"""The dashboard and the report: reads run folders, never trains, knows no torch."""
+"""The dashboard and the report: reads run folders, never trains, imports no torch."""

@@ -1,7 +1,7 @@
 """The history of each held-out problem: its completion and verdict at every evaluation of a run.
 
-There are two families. A test problem must not be looked at during training, so it is measured
-before and after; a validation problem is measured at every evaluation.
+There are two families. Test problems are held back during training, so they are measured before and
+after it; validation problems are measured at every evaluation.
 """
 
 from aha.web.behavior_curves import evenly_spaced
