@@ -357,6 +357,11 @@ def test_decisions_are_those_of_rooms():
     assert {page.stem for page in DECISIONS} - others <= rooms()
 
 
+@pytest.mark.parametrize("room", sorted({page.stem for page in DECISIONS} & rooms()))
+def test_a_room_names_the_page_of_its_decisions(room):
+    assert f"Decisions: docs/decisions/{room}.md" in read(ROOT / f"src/aha/{room}/__init__.py")
+
+
 def test_the_architecture_page_has_every_room_and_the_layers_of_pyproject():
     page = read(DOCS / "architecture.md")
     assert set(re.findall(r"^\| `(\w+)` \|", section(page, "The rooms"), re.MULTILINE)) == rooms()

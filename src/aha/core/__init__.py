@@ -1,1 +1,4 @@
-"""What every room shares: records, errors, config, seeds. Knows nobody."""
+"""What every room shares: records, errors, config, seeds. Knows nobody.
+
+Decisions: docs/decisions/core.md
+"""

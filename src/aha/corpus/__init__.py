@@ -1,1 +1,4 @@
-"""Writes what a base model reads: puzzles, drills and products as text. No torch."""
+"""Writes what a base model reads: puzzles, drills and products as text. No torch.
+
+Decisions: docs/decisions/corpus.md
+"""

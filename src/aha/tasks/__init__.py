@@ -1,1 +1,4 @@
-"""Tasks: problems with a truth, how to ask them, and exact grading. Imports no torch."""
+"""Tasks: problems with a truth, how to ask them, and exact grading. Imports no torch.
+
+Decisions: docs/decisions/tasks.md
+"""
