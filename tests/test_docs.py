@@ -1,103 +1,43 @@
-"""The pages: their size, their links, the commands and figures that they show, and the example."""
+"""The pages: their size, their links, the commands that they show, and what they have to name."""
 
 import importlib
 import io
-import json
 import pkgutil
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 from cyclopts import CycloptsError
 
 import aha.doctor
 from aha.cli.main import app, run
 from aha.core.findings import Checklist
-from aha.model.folders import resolve_model
-from aha.model.weights import load_model
 from aha.tasks import audit
 
-ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-DOCS = ROOT / "docs"
-RESULTS = ROOT / "results"
-PAGES = sorted(
-    [
-        README,
-        ROOT / "CONTRIBUTING.md",
-        RESULTS / "README.md",
-        ROOT / "src/aha/models/aha-tiny/README.md",
-        *DOCS.rglob("*.md"),
-    ]
+from .pages import (
+    DOCS,
+    PAGES,
+    README,
+    ROOT,
+    anchors,
+    commands,
+    complain,
+    links,
+    read,
+    section,
+    shown,
 )
 
 MAX_README_LINES = 120
 MAX_README_WORDS = 1_100
-EXAMPLE_LINES = range(15, 31)
-
-
-def shown(path: Path) -> str:
-    """The path as the repository names it."""
-    return path.relative_to(ROOT).as_posix()
-
-
-def complain(faults: list[str], rule: str) -> None:
-    """Fail with the rule and every breach of it, one a line."""
-    if faults:
-        pytest.fail("\n  ".join([rule, *faults]), pytrace=False)
-
-
-@cache
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 # --- Markdown ---------------------------------------------------------------------------------
-
-FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}.*)?\n)+", re.MULTILINE)
-INLINE_CODE = re.compile(r"`[^`\n]+`")
-LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)|(?:href|src)=\"([^\"]+)\"")
-
-
-def links(page: str) -> list[str]:
-    """The targets of a page's links and pictures; what stands in code is no link."""
-    text = INLINE_CODE.sub("", FENCE.sub("", page))
-    return [target or other for target, other in LINK.findall(text)]
-
-
-def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as code browsers and MkDocs both make them."""
-    slugs = set()
-    for heading in re.findall(r"^#{1,6} (.+)$", FENCE.sub("", page), re.MULTILINE):
-        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
-        slugs.add(re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-"))
-    return slugs
-
-
-def code_lines(page: str) -> Iterator[str]:
-    """The lines of a page's code blocks, fenced or indented; one that ends in a backslash with
-    the next."""
-    blocks = FENCE.findall(page) + INDENTED.findall(FENCE.sub("", page))
-    for block in blocks:
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.strip() and not line.startswith("```"):
-                yield line.strip()
-
-
-def commands(page: str) -> list[str]:
-    """The commands in a page's code blocks, one by one and without their comments."""
-    lines = [re.sub(r"\s+#.*$", "", line) for line in code_lines(page)]
-    parts = [part.strip() for line in lines for part in line.split("&&")]
-    return [part for part in parts if re.match(r"(aha|make|git|python|pip|\S*/python)\b", part)]
 
 
 def test_links_are_read_outside_code_alone():
@@ -220,66 +160,6 @@ def test_the_dashboard_of_readme_opens(tmp_path):
             process.terminate()
 
 
-def rate(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
-
-
-def span(low: float, high: float, digits: int) -> str:
-    """The smallest and the largest of some numbers; one where they look alike."""
-    first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
-    return first if first == last else f"{first}-{last}"
-
-
-def test_the_table_of_readme_has_the_figures_of_results():
-    rows = re.findall(
-        r"^\| \[[^\]]+\]\(results/README\.md#([\w-]+)\).*$", read(README), re.MULTILINE
-    )
-    assert rows == ["demo", "demo-avx2", "laptop-3to4", "multiply"]
-    for name in rows:
-        (row,) = re.findall(rf"^\| \[[^\]]+\]\(results/README\.md#{name}\).*$", read(README), re.M)
-        seeds = json.loads(read(RESULTS / name / "seeds.json"))
-        minutes = [seconds / 60 for seconds in seeds["training_s"]]
-        cents = [100 * usd for usd in seeds["cost_usd"]]
-        whole = 0 if min(minutes) > 20 else 1
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert cells[2:] == [
-            rate(seeds["before"][0]),
-            " ".join(map(rate, seeds["after"])),
-            span(min(minutes), max(minutes), whole),
-            span(min(cents), max(cents), 1) + " cents",
-        ], name
-        assert len(set(seeds["before"])) == 1
-
-
-# --- results ----------------------------------------------------------------------------------
-
-
-def section(page: str, heading: str) -> str:
-    return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
-
-
-def test_the_results_page_links_every_file_that_is_filed():
-    linked = {(RESULTS / link).resolve() for link in links(read(RESULTS / "README.md"))}
-    filed = {path for path in RESULTS.rglob("*.*") if path.is_file()} - {RESULTS / "README.md"}
-    complain(sorted(map(shown, filed - linked)), "results/README.md does not link:")
-
-
-@pytest.mark.parametrize("name", ["demo", "demo-avx2", "laptop-3to4", "multiply"])
-def test_the_results_page_quotes_what_is_filed(name):
-    page = section(read(RESULTS / "README.md"), name)
-    seeds = json.loads(read(RESULTS / name / "seeds.json"))
-    assert all(commit[:7] in page for commit in seeds["commit"])
-    for i in range(len(seeds["seeds"])):
-        low, high = seeds["after_interval"][i]
-        seconds = round(seeds["training_s"][i])
-        figures = [f"{seeds['before'][i]:.3f}", f"{seeds['after'][i]:.3f}"]
-        figures += [f"[{low:.3f}, {high:.3f}]", f"{seconds // 60}:{seconds % 60:02}"]
-        figures += [f"{100 * seeds['cost_usd'][i]:.1f} cents"]
-        if "held_out_targets" in seeds:
-            figures += [f"{seeds['held_out_targets'][i]:.3f}"]
-        assert [figure for figure in figures if figure not in page] == []
-
-
 # --- commands of every page -------------------------------------------------------------------
 
 
@@ -392,29 +272,3 @@ def test_the_doctors_page_names_every_check():
     named |= set(re.findall(r"`([a-z_]+)`(?=[,. ]| and)", read(DOCS / "doctor.md")))
     checks = {name for checks in lists for name in checks}
     assert len(checks) > 40 and checks - named == set()
-
-
-# --- the example ------------------------------------------------------------------------------
-
-
-def test_the_example_takes_one_step(capsys):
-    path = ROOT / "examples" / "rl_step.py"
-    lines = read(path).split("import Countdown\n")[1].splitlines()
-    assert len([line for line in lines if line.strip()]) in EXAMPLE_LINES
-    names = runpy.run_path(str(path))
-    before = load_model(resolve_model("aha-tiny")).policy.weights()
-    after = names["policy"].weights()
-    moved = [name for name in before if not torch.equal(before[name], after[name])]
-    assert moved == list(before), "every weight of the policy gets a gradient"
-    # The engine has the new weights, and what was rewarded is likelier under them.
-    batch, engine = names["batch"], names["engine"]
-    assert engine.version == 1
-    with torch.no_grad():
-        now_BT = names["policy"].token_logprobs(batch.tokens_BT, batch.start, layout=batch.layout)
-    gain = ((now_BT - names["logprobs_BT"].detach()) * batch.advantages_BT * batch.mask_BT).sum()
-    assert gain > 0
-    right, completions = names["rewards_PG"].mean(), names["rewards_PG"].numel()
-    assert capsys.readouterr().out.startswith(
-        f"{right:.3f} of {completions} completions right; loss "
-    )
-    assert 0 < right < 1 and completions == 128
