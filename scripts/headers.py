@@ -11,11 +11,14 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from aha.core.config import load_config
+from aha.algo.algorithms import method_of
+from aha.algo.recipe import load_recipe
+from aha.core.sizes import GB
 from aha.plan.cost import money
-from aha.plan.estimate import GB, advice, estimate
+from aha.plan.estimate import advice, estimate
 from aha.plan.machines import load_cards
 from aha.plan.shapes import shape_of
+from aha.plan.speed import Workload
 
 RECIPES = Path(str(files("aha") / "recipes"))
 SAID = re.compile(
@@ -27,15 +30,16 @@ SAID = re.compile(
 
 def planned(name: str, row: str) -> str:
     """The sentence for a recipe on a row of the table."""
-    cfg = load_config(RECIPES / f"{name}.toml")
-    shape, card = shape_of(cfg.model.path), load_cards()[1][row]
-    plan = estimate(cfg, shape, card)
+    cfg = load_recipe(RECIPES / f"{name}.toml")
+    load = Workload(cfg, method_of(cfg), shape_of(cfg.model.path))
+    card = load_cards()[1][row]
+    plan = estimate(load, card)
     text = f"`aha plan {name}`: {plan.peak / GB:.1f} GB; {cfg.steps} steps take\n"
     text += f"# {plan.cost.seconds / 3600:.1f} hours and {money(plan.cost.usd)} on the row {row}, "
     text += "whose speeds are assumed.\n"
     if plan.fits(card):
         return text
-    flags = advice(cfg, shape, card)
+    flags = advice(load, card)
     fix = (
         f"It fits there with {flags}"
         if flags.startswith("--")

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 import torch
 
+from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe
-from aha.core.config import RunConfig, load_config
+from aha.core.config import RunConfig
 from aha.core.records import Prompt
 from aha.machine.dtype import compute_dtype
 from aha.measure.probe import Probe, Stub
@@ -150,7 +151,7 @@ class Bench:
         """A packaged recipe for this device, with `changes`; and with `tiny` ones in tiny mode."""
         changes = {"model.device": self.device.type, "eval.every": 0, "eval.final": 0} | changes
         changes |= {"usd_per_hour": 0.0, "watts": 0.0}  # money is not measured
-        return load_config(find_recipe(name), changes | self.pick({}, {}, tiny))
+        return load_recipe(find_recipe(name), changes | self.pick({}, {}, tiny))
 
     def shape(self, name: str) -> Shape:
         """The model's; in tiny mode a small one of its kind."""

@@ -74,7 +74,7 @@ def compared(bench: Bench) -> dict:
     assert any(losses(ours)), "nothing was rewarded, so there is no loss to compare"
     theirs = steps_of(trainer_of(second))
     again = trainer_of(second)
-    again.engine = Replay([completions(report) for report in ours])
+    again.rollout.engine = Replay([completions(report) for report in ours])
     replayed = steps_of(again)
     written = [(completions(a), completions(b)) for a, b in zip(ours, theirs, strict=True)]
     pairs = [

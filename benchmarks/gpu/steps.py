@@ -12,16 +12,18 @@ from pathlib import Path
 
 import torch
 
+from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
+from aha.core.sizes import GB
 from aha.machine.device import PeakMemory
 from aha.machine.host import held_now, of_process
 from aha.measure.probe import probe
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
-from aha.plan.estimate import GB, estimate
+from aha.plan.estimate import estimate
 from aha.plan.prediction import compare, predict
 from aha.plan.shapes import Shape
-from aha.plan.speed import PROMPT_TOKENS
+from aha.plan.speed import PROMPT_TOKENS, Workload
 from aha.train.experiment import make_trainer
 
 from .._common import Digits
@@ -107,7 +109,7 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         "first_step_s": seconds[0],
         "phases_s": dict(report.seconds),
         "tokens_of_a_step": sum(len(one.completion.tokens) for g in report.groups for one in g),
-        "micro_batch_tokens": trainer.room.tokens,
+        "micro_batch_tokens": trainer.micro_batch.tokens,
         "recipe_micro_batch_tokens": cfg.optim.micro_batch_tokens,
         "held_before_gb": held / GB,
         "config": cfg.model_dump(mode="json", include={"model", "rollout", "optim", "algo"}),
@@ -132,20 +134,20 @@ def beside_plan(
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         name = calibration.machine
+    load = Workload(cfg, method_of(cfg), shape)
     told = predict(
-        cfg,
-        shape,
+        load,
         card,
         name or "not in the table",
         bool(calibration),
         found["held_before_gb"] * GB,
     )
     came = {"peak_bytes": found["allocated_gb"] * GB, "seconds": cfg.steps * found["step_s"]}
-    figures = compare(told, cfg, shape, float(cfg.rollout.max_new_tokens), came)["figures"]
+    figures = compare(told, load, float(cfg.rollout.max_new_tokens), came)["figures"]
     key = "probe" if calibration else "table"
     ratios = {"planned_gb": told["peak_bytes"] / GB, "planned_parts": told["memory"]}
     if card:
-        ratios["planned_host_gb"] = estimate(cfg, shape, card).host / GB
+        ratios["planned_host_gb"] = estimate(load, card).host / GB
     ratios["memory_over_plan"] = figures["peak_bytes"]["ratio"]
     if "seconds" in figures:
         ratios[f"time_over_plan_{key}"] = figures["seconds"]["ratio_at_length"]

@@ -77,9 +77,11 @@ def update(bench: Bench, shape: Shape, new: int, micro: int) -> dict:
     graded = ready_made(bench, shape, new, rows, group)
     # No advantage is 0, so that every row is computed.
     advantages_PG = torch.tensor([1.0, -1.0]).repeat(rows // 2).view(-1, group)
-    trainer.update(graded, advantages_PG)  # what is built at first use
+    scores = trainer.rollout.scores(graded)
+    estimate = trainer.estimator.estimate_from(graded, scores, advantages_PG)
+    trainer.update(estimate)  # what is built at first use
     rounds = bench.pick(5, 3, 1)
-    seconds = [bench.timed(lambda: trainer.update(graded, advantages_PG))[0] for _ in range(rounds)]
+    seconds = [bench.timed(lambda: trainer.update(estimate))[0] for _ in range(rounds)]
     took, work = statistics.median(seconds), flops(shape, rows, PROMPT, new)
     _, card = bench.card
     found = {
@@ -88,7 +90,7 @@ def update(bench: Bench, shape: Shape, new: int, micro: int) -> dict:
         "model_flops": work,
         "rows": rows,
         "tokens_of_a_row": PROMPT + new,
-        "micro_batch_tokens": trainer.room.tokens,
+        "micro_batch_tokens": trainer.micro_batch.tokens,
         "dtype": str(trainer.dtype),
         "mfu_of_matmul": work / took / bench.matmul_peak,
     }

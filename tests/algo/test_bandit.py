@@ -11,7 +11,6 @@ import torch
 from aha.algo import kl
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
-from aha.algo.registry import call
 
 G = 16
 REFERENCE, ONES = torch.full((2 * G, 1), 0.5).log(), torch.ones(2 * G, 1)
@@ -31,11 +30,11 @@ def learn(advantage: str, loss: str, steps: int, added=None, price=0.0, lr=0.5) 
         arms_PG = draws(torch.softmax(logits, 0)[1].item())
         old_BT = torch.log_softmax(logits, 0).detach()[arms_PG.view(-1, 1)]
         paid_BT = kl.kl_in_reward(arms_PG.float().view(-1, 1), old_BT, REFERENCE, ONES, price)
-        credits_BT = call(ADVANTAGES[advantage], paid_BT.view(2, G), k=2).view(-1, 1)
+        credits_BT = ADVANTAGES[advantage](paid_BT.view(2, G), k=2).view(-1, 1)
         for _ in range(1 if loss == "pg" else 2):
             now_BT = torch.log_softmax(logits, 0)[arms_PG.view(-1, 1)]
             mask_BT = torch.ones_like(now_BT)
-            losses_BT = call(LOSSES[loss], now_BT, old_BT, credits_BT, mask_BT=mask_BT)
+            losses_BT = LOSSES[loss](now_BT, old_BT, credits_BT, mask_BT=mask_BT)
             if added:
                 losses_BT = losses_BT + added(now_BT)
             optimizer.zero_grad()
@@ -45,7 +44,9 @@ def learn(advantage: str, loss: str, steps: int, added=None, price=0.0, lr=0.5) 
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("advantage", ADVANTAGES)
+@pytest.mark.parametrize(
+    "advantage", [name for name, each in ADVANTAGES.items() if not each.facts.critic]
+)
 def test_the_better_arm_is_found(advantage, loss):
     assert learn(advantage, loss, 0) == 0.5
     # pass@k has nothing more to gain once k - 1 of the group are all that is wrong.
@@ -62,7 +63,7 @@ def test_a_strong_kl_holds_the_policy_at_the_reference(name):
 
         def added(now_BT):
             old = {"old_logprobs_BT": now_BT.detach()}
-            return 30 * call(kl.ESTIMATORS[name], now_BT, REFERENCE, **old)
+            return 30 * kl.ESTIMATORS[name](now_BT, REFERENCE, **old)
 
         held = learn("dr_grpo", "pg", 100, added, lr=0.02)
     assert 0.5 < held < 0.51

@@ -47,9 +47,9 @@ def test_the_share_of_informative_groups_is_that_of_our_notes():
 
 def test_curricula_by_hand():
     rates = (None, 0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-    assert [filters.ask_weight("off", rate) for rate in rates] == [1.0] * 7
-    assert [filters.ask_weight("pools", r) for r in rates] == [1.0, 0.2, 0.2, 1.0, 1.0, 0.2, 0.2]
-    assert [filters.ask_weight("no_positive", r) for r in rates] == [1.0] * 5 + [0.0] * 2
+    assert [filters.draw_weight("off", rate) for rate in rates] == [1.0] * 7
+    assert [filters.draw_weight("pools", r) for r in rates] == [1.0, 0.2, 0.2, 1.0, 1.0, 0.2, 0.2]
+    assert [filters.draw_weight("no_positive", r) for r in rates] == [1.0] * 5 + [0.0] * 2
 
 
 @pytest.mark.parametrize("name", correction.CORRECTIONS)

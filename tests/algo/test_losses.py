@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
-from aha.algo.registry import Registry, call, load_outside
+from aha.algo.aggregation import AGGREGATIONS, Totals, token_weights
+from aha.algo.losses import LOSSES, LossFacts
+from aha.algo.registry import Registry, load_outside
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 INPUTS = {
@@ -79,7 +80,7 @@ def test_on_policy_all_losses_push_alike():
     for name in set(LOSSES) - {"gmpo"}:  # that one spreads a mean over its completion
         logprobs = INPUTS["old_logprobs_BT"].clone().requires_grad_()
         old, mask = INPUTS["old_logprobs_BT"], INPUTS["mask_BT"]
-        (call(LOSSES[name], logprobs, old, ADVANTAGES_BT, mask_BT=mask) * mask).sum().backward()
+        (LOSSES[name](logprobs, old, ADVANTAGES_BT, mask_BT=mask) * mask).sum().backward()
         gradients.append(logprobs.grad)
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0])
@@ -97,8 +98,9 @@ def test_the_numbers_of_other_trainers(vector):
     """Loss and gradient; sequence_sum divides by a limit of 8 tokens."""
     mask_BT = INPUTS["mask_BT"]
     logprobs_BT = INPUTS["logprobs_BT"].clone().requires_grad_()
+    clips = {"clip_low": 0.2, "clip_high": vector["clip_high"]}
     losses_BT = LOSSES[vector["loss"]](
-        logprobs_BT, INPUTS["old_logprobs_BT"], ADVANTAGES_BT, 0.2, vector["clip_high"]
+        logprobs_BT, INPUTS["old_logprobs_BT"], ADVANTAGES_BT, **clips
     )
     weights_BT = token_weights(mask_BT, vector["aggregation"], totals_of(mask_BT, 8))
     loss = (losses_BT * weights_BT).sum()
@@ -161,8 +163,8 @@ def test_rows_without_credit_move_nothing_unless_the_loss_says_so(name):
     """The trainer skips them, also where the policy has moved since they were drawn."""
     logprobs_BT = INPUTS["logprobs_BT"].clone().requires_grad_()
     old, mask, none = INPUTS["old_logprobs_BT"], INPUTS["mask_BT"], torch.zeros_like(logprobs_BT)
-    call(LOSSES[name], logprobs_BT, old, none, mask_BT=mask).sum().backward()
-    assert bool(logprobs_BT.grad.any()) == LOSSES[name].every_row
+    LOSSES[name](logprobs_BT, old, none, mask_BT=mask).sum().backward()
+    assert bool(logprobs_BT.grad.any()) == LOSSES[name].facts.every_row
 
 
 def test_an_installed_package_registers_its_own(tmp_path, monkeypatch):
@@ -198,7 +200,7 @@ def test_prompt_mean_counts_every_prompt_alike():
 
 
 def test_anyone_can_register_an_algorithm_and_a_name_is_given_once():
-    registry = Registry()
+    registry = Registry("loss", LossFacts)
 
     @registry("mine")
     def mine(logprobs_BT, old_logprobs_BT, advantages_BT, strength=2.0):
@@ -206,7 +208,7 @@ def test_anyone_can_register_an_algorithm_and_a_name_is_given_once():
 
     one = torch.ones(1, 1)
     # It names `strength` and no mask: the mask is not passed, and None leaves its own default.
-    assert call(registry["mine"], one, one, one, mask_BT=one, strength=None).item() == -2.0
-    assert call(registry["mine"], one, one, one, mask_BT=one, strength=3.0).item() == -3.0
+    assert registry["mine"](one, one, one, mask_BT=one, strength=None).item() == -2.0
+    assert registry["mine"](one, one, one, mask_BT=one, strength=3.0).item() == -3.0
     with pytest.raises(AssertionError, match="registered already"):
         registry("mine")

@@ -8,9 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aha.algo.losses import AGGREGATIONS, LOSSES, Totals, token_weights
-from aha.algo.registry import call
-from aha.batching.batch import cut, gather, pack, pack_parts, spread, totals_of
+from aha.algo.aggregation import AGGREGATIONS, Totals, token_weights
+from aha.algo.losses import LOSSES
+from aha.batching.batch import (
+    PlacedRow,
+    TrainingRow,
+    deal,
+    gather_rows,
+    pack,
+    pack_parts,
+    scatter_rows,
+    totals_of,
+)
 from aha.core.records import Completion, Graded, Problem, Prompt
 
 PAD = STOP = 0  # the same id on purpose: a mask made by comparing ids would lose the stop token
@@ -29,7 +38,7 @@ def graded(prompt: tuple[int, ...], tokens: tuple[int, ...]) -> Graded:
     )
 
 
-ROWS = [
+PAIRS = [
     (graded((1, 2), (3, 4, STOP)), 0.5),
     (graded((1, 2, 3), (5, STOP)), -0.5),
     (graded((4,), (6, 7, 8, 1, 2)), 1.0),  # cut off: no stop token
@@ -38,6 +47,7 @@ ROWS = [
     (graded((2,), (3, 3)), -0.75),
     (graded((2, 2), (8, 7, 6, 5, 4, STOP)), 0.1),
 ]
+ROWS = [TrainingRow.of(*pair) for pair in PAIRS]
 
 
 def table() -> torch.Tensor:
@@ -56,8 +66,7 @@ def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
     logits_VV = table()
     totals = totals_of(ROWS, 8)
     for part in parts:
-        losses_BT = call(
-            LOSSES[loss],
+        losses_BT = LOSSES[loss](
             token_logprobs(logits_VV, part),
             part.old_logprobs_BT,
             part.advantages_BT,
@@ -71,9 +80,9 @@ def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
 def by_hand(aggregation: str) -> torch.Tensor:
     """The policy-gradient step one token at a time, without any tensor of rows."""
     logits_VV = table()
-    tokens = sum(len(one.completion.tokens) for one, _ in ROWS)
+    tokens = sum(len(one.completion.tokens) for one, _ in PAIRS)
     loss = torch.zeros((), dtype=torch.float64)
-    for one, credit in ROWS:
+    for one, credit in PAIRS:
         own = one.completion.tokens
         denominator = {
             "token_mean": tokens,
@@ -109,7 +118,7 @@ def test_the_mask_covers_exactly_the_completion_with_its_stop_token():
 
 def test_logprobs_and_advantages_stand_where_the_mask_does():
     batch = pack(ROWS, PAD)
-    for b, (one, credit) in enumerate(ROWS):
+    for b, (one, credit) in enumerate(PAIRS):
         own = batch.mask_BT[b].bool()
         assert batch.tokens_BT[b, batch.start :][own].tolist() == list(one.completion.tokens)
         wanted = torch.tensor(one.completion.logprobs)
@@ -148,7 +157,8 @@ def test_the_order_of_rows_does_not_matter():
 def test_the_stop_token_is_trained_and_what_follows_it_is_not():
     """One completion that is nothing but a stop token, beside a long one that pads it."""
     logits_VV = table()
-    batch = pack([(graded((3,), (STOP,)), 1.0), (graded((1,), (2, 4, 5)), 0.0)], PAD)
+    rows = [(graded((3,), (STOP,)), 1.0), (graded((1,), (2, 4, 5)), 0.0)]
+    batch = pack([TrainingRow.of(*row) for row in rows], PAD)
     losses_BT = LOSSES["pg"](
         token_logprobs(logits_VV, batch), batch.old_logprobs_BT, batch.advantages_BT
     )
@@ -163,7 +173,7 @@ def test_parts_keep_to_the_budget_and_hold_every_row_once():
         parts = pack_parts(ROWS, PAD, budget)
         assert all(len(p.tokens_BT) == 1 or p.layout.tokens <= budget for p in parts)
         assert sum(len(p.tokens_BT) for p in parts) == len(ROWS)
-        assert sum(p.num_tokens for p in parts) == sum(len(g.completion.tokens) for g, _ in ROWS)
+        assert sum(p.num_tokens for p in parts) == sum(len(g.completion.tokens) for g, _ in PAIRS)
     assert len(pack_parts(ROWS, PAD, 1)) == len(ROWS) and len(pack_parts(ROWS, PAD, 1_000)) == 1
 
 
@@ -174,8 +184,8 @@ def test_no_rows_no_parts():
 def test_the_text_of_a_completion_is_never_read():
     """What another decoder made of the drawn tokens changes nothing that is trained."""
     others = [
-        (replace(one, completion=replace(one.completion, text="other words")), credit)
-        for one, credit in ROWS
+        TrainingRow.of(replace(one, completion=replace(one.completion, text="other words")), credit)
+        for one, credit in PAIRS
     ]
     ours, theirs = pack(ROWS, PAD), pack(others, PAD)
     for name in ("tokens_BT", "mask_BT", "old_logprobs_BT", "advantages_BT"):
@@ -183,40 +193,37 @@ def test_the_text_of_a_completion_is_never_read():
 
 
 def test_a_batch_moves_whole():
-    chosen = [torch.ones(len(one.completion.tokens)) for one, _ in ROWS]
-    rows = [(*row, own) for row, own in zip(ROWS, chosen, strict=True)]
+    rows = [row._replace(selected_T=torch.ones(len(row.advantages_T))) for row in ROWS]
     for batch in (pack(ROWS, PAD), pack(rows, PAD)):
         moved = batch.to("meta")
         assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
         assert (moved.start, moved.prompts) == (batch.start, batch.prompts)
-        assert (moved.chosen_BT is None) == (batch.chosen_BT is None)
-    assert moved.chosen_BT.device.type == "meta"
+        assert (moved.selected_BT is None) == (batch.selected_BT is None)
+    assert moved.selected_BT.device.type == "meta"
 
 
 def test_what_is_chosen_stands_where_the_tokens_do():
     """And none of it on the padding: a 1 there would be one token more."""
-    rows = [
-        (one, credit, torch.arange(1.0, 1 + len(one.completion.tokens))) for one, credit in ROWS
-    ]
+    rows = [row._replace(selected_T=torch.arange(1.0, 1 + len(row.advantages_T))) for row in ROWS]
     for part in (pack(rows, PAD), *pack_parts(rows, PAD, 12)):
-        assert not part.chosen_BT[part.mask_BT == 0].any()
-        for own in gather(part.chosen_BT, part.mask_BT):
+        assert not part.selected_BT[part.mask_BT == 0].any()
+        for own in gather_rows(part.selected_BT, part.mask_BT):
             assert own.tolist() == list(range(1, 1 + len(own)))
-    assert pack(ROWS, PAD).chosen_BT is None
+    assert pack(ROWS, PAD).selected_BT is None
 
 
 def test_an_advantage_may_differ_from_token_to_token():
     """One tensor a row lands on the row's own tokens, wherever its prompt ends, and comes back."""
     credits = [
         torch.arange(1.0, 1 + len(one.completion.tokens)) + 10 * place
-        for place, (one, _) in enumerate(ROWS)
+        for place, (one, _) in enumerate(PAIRS)
     ]
-    rows = [(one, credit) for (one, _), credit in zip(ROWS, credits, strict=True)]
+    rows = [row._replace(advantages_T=own) for row, own in zip(ROWS, credits, strict=True)]
     part = pack(rows, PAD)
-    assert torch.equal(part.advantages_BT, spread(credits, part.mask_BT))
+    assert torch.equal(part.advantages_BT, scatter_rows(credits, part.mask_BT))
     assert part.advantages_BT[part.mask_BT == 0].abs().max() == 0
-    for place, ((one, credit), back) in enumerate(
-        zip(rows, gather(part.advantages_BT, part.mask_BT), strict=True)
+    for place, ((one, credit, _), back) in enumerate(
+        zip(rows, gather_rows(part.advantages_BT, part.mask_BT), strict=True)
     ):
         assert torch.equal(back, credit)
         first = len(one.completion.prompt.tokens) - part.start
@@ -225,7 +232,7 @@ def test_an_advantage_may_differ_from_token_to_token():
 
 def test_what_stands_beside_a_row_travels_with_it():
     for size in (1, 9, 1000):
-        parts = cut([(one, place) for place, (one, _) in enumerate(ROWS)], size)
+        parts = deal([PlacedRow(one, place) for place, (one, _) in enumerate(PAIRS)], size)
         flat = [row for part in parts for row in part]
         assert sorted(place for _, place in flat) == list(range(len(ROWS)))
-        assert all(one is ROWS[place][0] for one, place in flat)
+        assert all(one is PAIRS[place][0] for one, place in flat)

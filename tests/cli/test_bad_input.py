@@ -64,7 +64,7 @@ problems --n -1 -> --n
 problems --numbers 1 -> sizes from 2 to 6
 problems --data none.jsonl -> none.jsonl
 baseline --n 0 -> --n
-train demo --algo.loss nope --dry-run -> algo.loss 'nope'
+train demo --algo.loss nope --dry-run -> algo.loss = 'nope'
 config show nowhere -> no recipe 'nowhere'
 config show demo --optim.lrr 1 -> optim.lr
 pretrain out --mix search=x --dry-run -> search=x

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.losses import AGGREGATIONS, LOSSES
-from aha.core.config import RunConfig, known_keys, load_config
+from aha.algo.aggregation import AGGREGATIONS
+from aha.algo.losses import LOSSES
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig, known_keys
 from aha.core.errors import ConfigError
 
 RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
@@ -25,7 +27,7 @@ def refused(match: str, recipe: Path | None = None, **overrides) -> str:
     """One line with what was wrong, and what was wanted."""
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     with pytest.raises(ConfigError, match=match) as caught:
-        load_config(recipe, dotted)
+        load_recipe(recipe, dotted)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -34,22 +36,22 @@ def refused(match: str, recipe: Path | None = None, **overrides) -> str:
 
 
 def test_without_a_recipe_the_defaults_hold():
-    assert load_config(None) == RunConfig()
+    assert load_recipe(None) == RunConfig()
 
 
 def test_overrides_beat_the_recipe_and_the_recipe_beats_the_defaults(recipe):
-    cfg = load_config(recipe, {"optim.lr": 3e-3, "rollout.prompts": 5})
+    cfg = load_recipe(recipe, {"optim.lr": 3e-3, "rollout.prompts": 5})
     assert cfg.optim.lr == 3e-3  # override over recipe
     assert cfg.steps == 7 and cfg.task.numbers == (3, 4)  # recipe over default
     assert cfg.rollout.prompts == 5 and cfg.rollout.group_size == 16  # override, default
 
 
 def test_a_dash_is_an_underscore():
-    assert load_config(None, {"rollout.group-size": 4}).rollout.group_size == 4
+    assert load_recipe(None, {"rollout.group-size": 4}).rollout.group_size == 4
 
 
 def test_the_config_is_frozen_and_survives_json():
-    cfg = load_config(None, {"task.numbers": [3, 4]})
+    cfg = load_recipe(None, {"task.numbers": [3, 4]})
     with pytest.raises(ValueError, match="frozen"):
         cfg.steps = 3
     assert RunConfig.model_validate(json.loads(cfg.model_dump_json())) == cfg
@@ -95,7 +97,7 @@ def test_every_key_can_be_set_from_the_command_line():
         for part in key.split("."):
             value = value[part]
         if value is not None:
-            assert load_config(None, {key: value}) == RunConfig(), key
+            assert load_recipe(None, {key: value}) == RunConfig(), key
 
 
 # -- values ---------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def test_a_group_of_one_is_refused_with_the_reason():
 
 def test_several_updates_need_a_loss_that_knows_the_past():
     assert "ppo_clip" in refused("'pg'", algo__updates=2)
-    assert load_config(None, {"algo.updates": 2, "algo.loss": "ppo_clip"}).algo.updates == 2
+    assert load_recipe(None, {"algo.updates": 2, "algo.loss": "ppo_clip"}).algo.updates == 2
 
 
 def test_more_updates_than_prompts_are_refused():
@@ -226,7 +228,7 @@ def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
     ],
 )
 def test_what_makes_sense_together_loads(settings):
-    cfg = load_config(None, {f"algo.{key}": value for key, value in settings.items()})
+    cfg = load_recipe(None, {f"algo.{key}": value for key, value in settings.items()})
     assert cfg.algo.model_dump(include={*settings}) == settings
 
 
@@ -239,7 +241,7 @@ def test_a_cut_distribution_is_refused_with_the_reason(key):
 
 @pytest.mark.parametrize("advantage", ["reinforce", "reinforce_pp", "gae"])
 def test_without_a_group_baseline_a_group_may_be_one(advantage):
-    cfg = load_config(None, {"rollout.group_size": 1, "algo.advantage": advantage})
+    cfg = load_recipe(None, {"rollout.group_size": 1, "algo.advantage": advantage})
     assert cfg.rollout.group_size == 1
 
 
@@ -247,12 +249,12 @@ def test_without_a_group_baseline_a_group_may_be_one(advantage):
 def test_critic_keys_without_ppo_are_refused(key, value):
     text = refused(f"critic.{key} {value}", **{f"critic__{key}": value})
     assert "'dr_grpo', which has no critic" in text and "--algo.advantage gae" in text
-    assert load_config(None, {f"critic.{key}": value, "algo.advantage": "gae"})
+    assert load_recipe(None, {f"critic.{key}": value, "algo.advantage": "gae"})
 
 
 def test_a_warm_up_that_never_ends_is_refused():
     refused("never learns", algo__advantage="gae", critic__warmup=60)
-    assert load_config(None, {"algo.advantage": "gae", "critic.warmup": 59})
+    assert load_recipe(None, {"algo.advantage": "gae", "critic.warmup": 59})
 
 
 def test_a_reward_for_the_form_is_paid_once_and_only_where_it_can_be_told():
@@ -271,8 +273,8 @@ def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_packaged_recipe_loads(path):
-    cfg = load_config(path)
-    assert cfg.algo.advantage in [*ADVANTAGES, "gae"] and cfg.algo.loss in LOSSES
+    cfg = load_recipe(path)
+    assert cfg.algo.advantage in ADVANTAGES and cfg.algo.loss in LOSSES
     assert cfg.algo.aggregation in AGGREGATIONS
 
 
@@ -282,8 +284,8 @@ def test_there_is_a_demo():
 
 def test_a_length_was_measured_with_the_recipes_own_base_task_and_limit(recipe):
     recipe.write_text("[rollout]\nmax_new_tokens = 100\nexpected_tokens = 60\n")
-    assert load_config(recipe).rollout.expected_tokens == 60
-    assert load_config(recipe, {"optim.lr": 1e-4}).rollout.expected_tokens == 60
+    assert load_recipe(recipe).rollout.expected_tokens == 60
+    assert load_recipe(recipe, {"optim.lr": 1e-4}).rollout.expected_tokens == 60
     for other in (
         {"model.path": "other"},
         {"task.name": "multiply"},
@@ -291,7 +293,7 @@ def test_a_length_was_measured_with_the_recipes_own_base_task_and_limit(recipe):
         {"rollout.max_new_tokens": 50},
         {"rollout.max-new-tokens": 50},
     ):
-        assert load_config(recipe, other).rollout.expected_tokens == 0, other
+        assert load_recipe(recipe, other).rollout.expected_tokens == 0, other
     both = {"rollout.max_new_tokens": 50, "rollout.expected_tokens": 40}
-    assert load_config(recipe, both).rollout.expected_tokens == 40
+    assert load_recipe(recipe, both).rollout.expected_tokens == 40
     assert "at most 100" in refused("expected_tokens 101", recipe, rollout__expected_tokens=101)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, packaged_recipes
-from aha.core.config import load_config
 from aha.core.findings import worst
 from aha.doctor.recipe_checks import examine
 
@@ -16,7 +16,7 @@ QUICK = (*SMALL, "--eval.every", 0, "--eval.final", 2, "--task.numbers", "[3]")
 
 # The others want a base model that is not packaged.
 RUN_HERE = [
-    name for name in packaged_recipes() if load_config(find_recipe(name)).model.path == "aha-tiny"
+    name for name in packaged_recipes() if load_recipe(find_recipe(name)).model.path == "aha-tiny"
 ]
 
 
@@ -47,7 +47,7 @@ def test_a_sound_recipe(aha, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RUN_HERE)
 def test_no_shipped_recipe_raises_an_alarm(recipe):
-    cfg = load_config(find_recipe(recipe))
+    cfg = load_recipe(find_recipe(recipe))
     found = [one for _, part in examine(cfg) for one in part]
     assert worst(found) == "ok", [one for one in found if one.level != "ok"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, packaged_recipes
-from aha.core.config import load_config
 from aha.core.errors import ConfigError
 from aha.corpus.bases import BASES
 from aha.corpus.mix import TraceMix
@@ -108,7 +108,7 @@ def test_a_dry_run_needs_no_torch():
 
 
 def test_the_recipe_starts_where_pretraining_leaves_its_model():
-    cfg, base = load_config(find_recipe("scratch-10m")), BASES["10m"]
+    cfg, base = load_recipe(find_recipe("scratch-10m")), BASES["10m"]
     assert Path(cfg.model.path) == base.made
     assert cfg.usd_per_hour is cfg.watts is None  # the machine's own
     # Positions for the longest prompt and a completion of full length.

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from aha.algo.recipe import load_recipe
 from aha.cli.live import card_rows, clock, compare_thinking, completion_panel, share_done
-from aha.core.config import load_config
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
 
@@ -54,10 +54,10 @@ def test_the_clock(seconds, text):
 
 def test_what_is_left_is_what_ends_first():
     row = {"step": 10, "generated": 300.0}
-    assert share_done(row, load_config(None, {"steps": 40})) == 0.25
-    assert share_done(row, load_config(None, {"steps": 40, "tokens": 1_000})) == 0.3
-    assert share_done(row, load_config(None, {"steps": 20, "tokens": 1_000})) == 0.5
-    assert share_done(row, load_config(None, {"steps": 20, "tokens": 200})) == 1.0
+    assert share_done(row, load_recipe(None, {"steps": 40})) == 0.25
+    assert share_done(row, load_recipe(None, {"steps": 40, "tokens": 1_000})) == 0.3
+    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 1_000})) == 0.5
+    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 200})) == 1.0
 
 
 def numbers(**behaviors: float) -> dict:

@@ -201,10 +201,11 @@ def half_frozen() -> Decoder:
 
 
 class Drifts(RLTrainer):
-    def publish(self):
+    def update(self, share, index=0):
+        numbers = super().update(share, index)
         with torch.no_grad():
             self.policy.model.norm.weight *= 1.0001
-        super().publish()
+        return numbers
 
 
 class OtherReference(RLTrainer):
@@ -227,9 +228,9 @@ FAULTS = {
     "another text": ("text", "fail", {"engine": CleansText}),
     "an old version": ("text", "fail", {"engine": Behind}),
     "luck": ("steady", "warn", {"engine": Moody}),
-    "dropout": ("ratio", "fail", {"decoder": Dropout}),
-    "others are seen": ("packing", "fail", {"decoder": SeesOthers}),
-    "frozen tensors": ("frozen", "warn", {"decoder": half_frozen}),
+    "dropout": ("ratio", "fail", {"policy": Dropout}),
+    "others are seen": ("packing", "fail", {"policy": SeesOthers}),
+    "frozen tensors": ("frozen", "warn", {"policy": half_frozen}),
     "another reference": ("reference", "fail", algo(kl="loss") | {"kind": OtherReference}),
     "moves by itself": ("lr_zero", "fail", {"kind": Drifts}),
     "the wrong sign": ("direction", "fail", algo(loss="wrong_sign")),
@@ -242,7 +243,7 @@ FAULTS = {
     "nothing is right": ("gradient", "fail", {"task": StartsWith(())}),
     "no group teaches": ("informative", "fail", {"task": StartsWith(())}),
     "all is right": ("all_solved", "fail", {"task": StartsWith(("",))}),
-    "never stops": ("truncated", "fail", {"decoder": tiny_decoder}),
+    "never stops": ("truncated", "fail", {"policy": tiny_decoder}),
     "never answers": ("answers", "fail", {"task": Countdown((3,))}),
 }
 
@@ -276,11 +277,11 @@ def outside():
 
 def planted(parts: dict) -> RLTrainer:
     """Decoders are made anew for each fault: a step moves their weights."""
-    made = parts.get("decoder")
+    made = parts.get("policy")
     if made is None:
         return make(**parts)
     kind = isinstance(made, type)
-    return make(**parts | {"decoder": stopping(made) if kind else made()})
+    return make(**parts | {"policy": stopping(made) if kind else made()})
 
 
 @pytest.mark.parametrize("fault", FAULTS)

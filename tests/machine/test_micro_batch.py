@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aha.core.errors import ConfigError
-from aha.machine.micro_batch import SMALLEST, Room, is_out_of_memory
+from aha.machine.micro_batch import SMALLEST, MicroBatchSize, is_out_of_memory
 from aha.model.lora import add_lora
 from aha.train.rl import RLTrainer
 
@@ -19,7 +19,7 @@ CPU_WORDS = (
 
 def short_of_memory(trainer: RLTrainer, most: int, error: Exception) -> list[int]:
     """Let parts of more than `most` tokens fail in the middle of their step; lists all parts."""
-    plain, parts = trainer.backward, []
+    plain, parts = trainer.objective.backward, []
 
     def backward(part, totals):
         parts.append(part.layout.tokens)
@@ -28,7 +28,7 @@ def short_of_memory(trainer: RLTrainer, most: int, error: Exception) -> list[int
             raise error
         return found
 
-    trainer.backward = backward
+    trainer.objective.backward = backward
     return parts
 
 
@@ -40,7 +40,7 @@ def test_parts_become_smaller_until_they_fit_and_the_update_stays(error):
     report = hard.step(hard.problems())
     assert parts[0] > 130 and max(parts[-3:]) <= 130
     # 4096 halved until no part is above 130 tokens; the next step begins there.
-    assert hard.room.tokens == report.numbers["micro_batch_tokens"] == 128
+    assert hard.micro_batch.tokens == report.numbers["micro_batch_tokens"] == 128
     assert "micro_batch_tokens" not in easy.step(easy.problems()).numbers
     parts.clear()
     easy, again = make(config()), hard
@@ -57,12 +57,12 @@ def test_what_fitted_is_remembered_by_a_checkpoint():
     short_of_memory(first, 130, torch.OutOfMemoryError("CUDA"))
     first.step(first.problems())
     second.load_state_dict(first.state_dict())
-    assert second.room.tokens == 128
+    assert second.micro_batch.tokens == 128
     state = first.state_dict()
-    del state["micro_batch_tokens"]  # of a run before this was known
+    del state["micro_batch"]  # of a run before this was known
     third = make(config())
     third.load_state_dict(state)
-    assert third.room.tokens == third.room.wanted
+    assert third.micro_batch.tokens == third.micro_batch.configured
 
 
 def test_a_single_row_that_does_not_fit_is_a_clear_error():
@@ -71,7 +71,7 @@ def test_a_single_row_that_does_not_fit_is_a_clear_error():
     with pytest.raises(ConfigError, match="one completion at a time.*--model.lora_rank") as found:
         trainer.step(trainer.problems())
     assert "\n" not in str(found.value)
-    assert trainer.room.tokens == SMALLEST
+    assert trainer.micro_batch.tokens == SMALLEST
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
@@ -87,7 +87,7 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
     """Its own update and its looks at the completions; the size that fitted holds for both."""
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     easy, hard = (make(config(algo=algo, critic={"lr": 1e-3})) for _ in range(2))
-    plain, parts = hard.critic.values, []
+    plain, parts = hard.estimator.values, []
 
     def values(batch):
         parts.append(batch.layout.tokens)
@@ -96,12 +96,12 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
             raise torch.OutOfMemoryError("CUDA")
         return found
 
-    hard.critic.values = values
+    hard.estimator.values = values
     for trainer in (easy, hard):
         trainer.step(trainer.problems())
-    assert parts[0] > 130 and hard.room.tokens == 128
+    assert parts[0] > 130 and hard.micro_batch.tokens == 128
     for one, other in zip(
-        easy.critic.model.parameters(), hard.critic.model.parameters(), strict=True
+        easy.estimator.model.parameters(), hard.estimator.model.parameters(), strict=True
     ):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
@@ -111,7 +111,7 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     add_lora(policy, 2, 4.0, seed=0)
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     trainer = make(config(algo=algo, critic={"lr": 1e-2}), policy=policy)
-    value = trainer.critic.model.policy
+    value = trainer.estimator.model.decoder
     frozen = {name: tensor.clone() for name, tensor in policy.weights().items()}
     for _ in range(2):
         trainer.step(trainer.problems())
@@ -120,11 +120,11 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in policy.weights().items())
     mine, theirs = (d.adapter.B["q_proj"] for d in (value, policy))
     assert mine.abs().max() > 0 and theirs.abs().max() > 0 and not torch.equal(mine, theirs)
-    state = trainer.critic.state_dict()
+    state = trainer.estimator.state_dict()
     assert len(state["model"]) == 2 * 7 * 2 + 2  # A and B of seven maps in two layers, the head
-    other = make(config(algo=algo), policy=policy).critic
+    other = make(config(algo=algo), policy=policy).estimator
     other.load_state_dict(state)
-    assert torch.equal(other.model.policy.adapter.B["q_proj"], mine)
+    assert torch.equal(other.model.decoder.adapter.B["q_proj"], mine)
 
 
 def test_half_a_gradient_is_cleared_before_the_next_attempt():
@@ -136,7 +136,7 @@ def test_half_a_gradient_is_cleared_before_the_next_attempt():
             raise torch.OutOfMemoryError("CUDA")
         return tokens
 
-    assert Room(100, CPU).fit(compute, lambda: tape.append("clear")) == 25
+    assert MicroBatchSize(100, CPU).fit(compute, lambda: tape.append("clear")) == 25
     assert tape == [100, "clear", 50, "clear", 25]
 
 

@@ -15,6 +15,7 @@ from aha.plan.estimate import estimate
 from aha.plan.shapes import Shape, shape_of
 
 from ..tiny import tiny_folder
+from ..workload import workload
 
 TINY = Shape(V=112, C=32, I=48, L=2, H=4, K=2, D=8, tied=True, bias=True)
 
@@ -40,7 +41,7 @@ def test_a_probe_is_a_machine_on_which_a_plan_can_be_made(shape, sections):
     assert found.whole and found.device == "cpu" and found.layer_us == 0
     (short, _), (long, _) = found.writings
     assert short.context < long.context and found.training.tokens > 0
-    plan = estimate(cfg, shape, found.card(0.08, 30.0))
+    plan = estimate(workload(cfg, shape), found.card(0.08, 30.0))
     assert plan.fits(found.card(0.08, 30.0)) and 0 < plan.cost.seconds < 1e6
 
 
@@ -137,7 +138,7 @@ def test_after_a_piece_that_took_too_long_nothing_more_is_begun(monkeypatch, met
     for said, wanted in zip(found.assumed, SKIPPED[method], strict=True):
         assert said.startswith(wanted) and said in found.called
         assert said in "\n".join(found.lines())
-    assert 0 < estimate(cfg, TINY, found.card(0.08, 30.0)).cost.seconds < 1e6
+    assert 0 < estimate(workload(cfg, TINY), found.card(0.08, 30.0)).cost.seconds < 1e6
 
 
 def test_a_machine_that_stands_still_from_the_start_is_not_measured(monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aha.batching.batch import Batch, pack
+from aha.batching.batch import Batch, TrainingRow, pack
 from aha.core.records import Completion, Graded, Problem, Prompt
 
 from ..tiny import IN_C, TOKENIZER, computed_by, tiny_decoder
@@ -34,7 +34,7 @@ def made(groups, seed: int = 3) -> Batch:
         for own in completions:
             logprobs = (0.0,) * own
             completion = Completion(prompt, draw(own), logprobs, "", "length")
-            rows.append((Graded(1.0, True, "", completion=completion), 1.0))
+            rows.append(TrainingRow.of(Graded(1.0, True, "", completion=completion), 1.0))
     order = torch.randperm(len(rows), generator=generator).tolist()
     return pack([rows[place] for place in order], TOKENIZER.pad_id)
 

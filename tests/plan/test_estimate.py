@@ -1,5 +1,6 @@
 """The plan against what tensors hold and what the demo took; what it says of too small a card."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -7,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.model import logprobs
 from aha.model.architecture import ModelConfig
 from aha.model.transformer import Decoder
 from aha.plan.estimate import (
-    GB,
-    LOGITS_CHUNK,
     RESERVE,
     activation_bytes,
     advice,
@@ -26,6 +27,7 @@ from aha.plan.machines import load_cards
 from aha.plan.shapes import Shape, shape_of
 
 from ..tiny import needs_bf16, needs_compiler
+from ..workload import workload
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = load_cards()[1]
@@ -60,7 +62,8 @@ def test_activations_are_what_the_backward_pass_keeps(C, mlp, L, T):
     shape = Shape(112, C, mlp, L, 4, 2, C // 4, tied=True, bias=True)
     found = activation_bytes(shape, 8 * T) + folded_bytes(shape)
     assert found == pytest.approx(held_bytes(config, 8, T), rel=0.03)
-    assert LOGITS_CHUNK == logprobs.CHUNK
+    chunk = inspect.signature(logprobs.score_tokens).parameters["chunk"]
+    assert chunk.default == LOGITS_CHUNK
 
 
 def test_what_is_computed_again_is_not_held():
@@ -80,19 +83,21 @@ def test_memory_by_part_by_hand():
     shape = Shape(V=100, C=8, I=16, L=2, H=2, K=1, D=4, tied=True)
     raw = {"rollout": {"prompts": 4, "group_size": 4, "max_rows": 8, "max_new_tokens": 76}}
     raw |= {"optim": {"micro_batch_tokens": 1000}}
-    memory = estimate(RunConfig.model_validate(raw), shape, CARDS["rtx-4090"]).memory
+    memory = estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory
     N = 100 * 8 + 2 * (8 * (8 + 4 + 4 + 8) + 3 * 8 * 16 + 2 * 8) + 8
     assert (memory["weights"], memory["gradients"], memory["optimiser"]) == (4 * N, 4 * N, 8 * N)
     # 8 rows of 24 + 76 positions, keys and values of 2 layers, 4 numbers of 2 bytes each
     assert memory["kv cache"] == 8 * 100 * 2 * 2 * 4 * 2
     assert memory["logits"] == 1000 * 100 * 12 and memory["reference"] == 0
     raw["model"] = {"lora_rank": 4}
-    memory = estimate(RunConfig.model_validate(raw), shape, CARDS["rtx-4090"]).memory
+    memory = estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory
     R = 4 * 2 * (2 * (8 + 8) + 2 * (8 + 4) + 3 * (8 + 16))
     assert (memory["weights"], memory["optimiser"]) == (2 * N + 4 * R, 8 * R)
     del raw["model"]
     raw["algo"] = {"kl": "loss"}
-    assert estimate(RunConfig.model_validate(raw), shape, CARDS["rtx-4090"]).memory["reference"]
+    assert estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory[
+        "reference"
+    ]
 
 
 def test_what_the_optimisers_state_takes_and_where():
@@ -103,7 +108,7 @@ def test_what_the_optimisers_state_takes_and_where():
 
     def planned(state: str, card=card, **algo):
         raw = {"optim": {"state": state}, "algo": algo}
-        plan = estimate(RunConfig.model_validate(raw), shape, card)
+        plan = estimate(workload(RunConfig.model_validate(raw), shape), card)
         return [plan.memory[part] for part in ("weights", "gradients", "optimiser")], plan.host
 
     assert planned("device") == ([4 * N, 4 * N, 8 * N], 0)
@@ -117,8 +122,10 @@ def test_what_the_optimisers_state_takes_and_where():
 def test_weights_for_generation_are_there_while_it_generates_and_shared_beside_adapters():
     shape = shape_of("Qwen2.5-1.5B")
     V, C = shape.V, shape.C
-    cfg = load_config(ROOT / "src" / "aha" / "recipes" / "laptop-8gb.toml")
-    gpu, cpu = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-4060-laptop", "cpu-2-cores"))
+    cfg = load_recipe(ROOT / "src" / "aha" / "recipes" / "laptop-8gb.toml")
+    gpu, cpu = (
+        estimate(workload(cfg, shape), CARDS[name]) for name in ("rtx-4060-laptop", "cpu-2-cores")
+    )
     assert gpu.memory["generation weights"] == gpu.memory["gradients"] < 0.1 * GB
     # A copy in bf16, whose head is apart from the embedding because a norm is folded into it.
     assert cpu.memory["generation weights"] == 2 * (shape.parameters + V * C)
@@ -131,13 +138,13 @@ def test_weights_for_generation_are_there_while_it_generates_and_shared_beside_a
 
 def test_the_demo_takes_as_long_as_it_took():
     """The middle one of three seeds: on a shared machine one run may take a third longer."""
-    cfg = load_config(ROOT / "src" / "aha" / "recipes" / "demo.toml")
+    cfg = load_recipe(ROOT / "src" / "aha" / "recipes" / "demo.toml")
     ratios = []
     for seed in (0, 1, 2):
         text = (ROOT / "results" / "demo" / f"seed_{seed}.json").read_text()
         curve = json.loads(text)["curve"]
         mean = sum(row["mean_tokens"] for row in curve) / len(curve)
-        plan = estimate(cfg, shape_of("aha-tiny"), CARDS["cpu-2-cores"], mean)
+        plan = estimate(workload(cfg, shape_of("aha-tiny")), CARDS["cpu-2-cores"], mean)
         ratios.append(plan.cost.seconds / curve[-1]["elapsed_s"])
         assert plan.cost.usd == pytest.approx(plan.cost.seconds / 3600 * 0.08)
     assert sorted(ratios)[1] == pytest.approx(1.0, abs=0.15), ratios
@@ -152,29 +159,29 @@ def test_the_demo_takes_as_long_as_it_took():
     ],
 )
 def test_what_does_not_fit_is_told_what_would(model, card, flags):
-    cfg = load_config(
+    cfg = load_recipe(
         ROOT / "src" / "aha" / "recipes" / "laptop-3to4.toml",
         {"optim.micro_batch_tokens": 16_384, "task.template": "r1"},
     )
     shape, card = shape_of(model), CARDS[card]
-    assert not estimate(cfg, shape, card).fits(card)
-    told = advice(cfg, shape, card)
+    assert not estimate(workload(cfg, shape), card).fits(card)
+    told = advice(workload(cfg, shape), card)
     assert all(f"--{flag}" in told for flag in flags), told
     words = told.split()
     pairs = zip(words[::2], words[1::2], strict=True)
     values = {
         key[2:]: value if key == "--optim.state" else json.loads(value) for key, value in pairs
     }
-    smaller = estimate(changed(cfg, values), shape, card)
+    smaller = estimate(workload(changed(cfg, values), shape), card)
     assert smaller.fits(card) and smaller.peak <= card.memory * GB * (1 - RESERVE)
-    assert "smaller model" in advice(cfg, shape_of("Qwen2.5-32B"), card)
+    assert "smaller model" in advice(workload(cfg, shape_of("Qwen2.5-32B")), card)
 
 
 def test_more_work_takes_longer_and_a_better_card_less():
     cfg, shape = RunConfig(), shape_of("Qwen2.5-0.5B")
-    slow, fast = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-3090", "h100-80gb"))
+    slow, fast = (estimate(workload(cfg, shape), CARDS[name]) for name in ("rtx-3090", "h100-80gb"))
     assert fast.cost.seconds < slow.cost.seconds and fast.peak == slow.peak
-    longer = estimate(cfg, shape, CARDS["rtx-3090"], mean_tokens=300)
+    longer = estimate(workload(cfg, shape), CARDS["rtx-3090"], mean_tokens=300)
     assert longer.cost.seconds > slow.cost.seconds
     assert math.isclose(slow.tokens_per_s * (slow.rollout_s + slow.train_s), slow.tokens)
 
@@ -199,7 +206,9 @@ def test_a_tiny_model_gains_little_from_a_large_card():
     cfg, tiny, large = RunConfig(), shape_of("aha-tiny"), shape_of("Qwen2.5-7B")
 
     def gain(shape: Shape) -> float:
-        slow, fast = (estimate(cfg, shape, CARDS[name]) for name in ("rtx-3090", "h200-141gb"))
+        slow, fast = (
+            estimate(workload(cfg, shape), CARDS[name]) for name in ("rtx-3090", "h200-141gb")
+        )
         return slow.cost.seconds / fast.cost.seconds
 
     assert gain(tiny) < 1.7 and gain(large) > 4

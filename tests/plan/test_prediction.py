@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.plan.estimate import estimate
 from aha.plan.machines import load_cards
 from aha.plan.prediction import (
@@ -21,6 +22,8 @@ from aha.plan.prediction import (
 )
 from aha.plan.shapes import shape_of
 
+from ..workload import workload
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "src" / "aha" / "recipes"
 CARDS = load_cards()[1]
@@ -29,14 +32,14 @@ CPU, TINY = CARDS["cpu-2-cores"], shape_of("aha-tiny")
 
 def demo(**overrides) -> RunConfig:
     changes = {"usd_per_hour": 0.08, "watts": 30.0} | overrides
-    return load_config(
+    return load_recipe(
         RECIPES / "demo.toml", {key.replace("__", "."): v for key, v in changes.items()}
     )
 
 
 def test_a_prediction_is_a_plan_with_the_price_of_the_run():
-    told = predict(demo(usd_per_hour=3.6), TINY, CPU, "here", False, 2e8)
-    plan = estimate(demo(), TINY, CPU)
+    told = predict(workload(demo(usd_per_hour=3.6), TINY), CPU, "here", False, 2e8)
+    plan = estimate(workload(demo(), TINY), CPU)
     assert told["seconds"] == plan.cost.seconds == pytest.approx(plan.training_s + plan.tests_s)
     assert told["cost_usd"] == pytest.approx(told["seconds"] / 1000)
     assert told["peak_bytes"] == pytest.approx(
@@ -47,25 +50,27 @@ def test_a_prediction_is_a_plan_with_the_price_of_the_run():
     assert told["memory"]["gaps in the heap"] == gaps > 0
     # Tensors of 2 x 128 bytes for each of so many tokens are mapped one by one, and leave none.
     larger = demo(optim__micro_batch_tokens=2**18)
-    assert predict(larger, TINY, CPU, "here", False, 2e8)["memory"]["gaps in the heap"] == 0
+    assert (
+        predict(workload(larger, TINY), CPU, "here", False, 2e8)["memory"]["gaps in the heap"] == 0
+    )
 
 
 def test_a_gpu_has_no_process_and_one_without_a_row_no_times():
-    told = predict(demo(), TINY, CARDS["rtx-4090"], "rtx-4090", False, 2e8)
+    told = predict(workload(demo(), TINY), CARDS["rtx-4090"], "rtx-4090", False, 2e8)
     assert (
         "process" not in told["memory"]
-        and told["peak_bytes"] == estimate(demo(), TINY, CARDS["rtx-4090"]).peak
+        and told["peak_bytes"] == estimate(workload(demo(), TINY), CARDS["rtx-4090"]).peak
     )
-    unknown = predict(demo(), TINY, None, "a new one", False, 2e8)
+    unknown = predict(workload(demo(), TINY), None, "a new one", False, 2e8)
     assert unknown["peak_bytes"] == told["peak_bytes"] and "seconds" not in unknown
 
 
 def test_an_error_of_length_is_told_from_an_error_of_speed():
     """Twice as slow as planned, with completions of the length that was measured."""
-    told = json.loads(json.dumps(predict(demo(), TINY, CPU, "here", True, 2e8)))
-    seconds = 2 * estimate(demo(), TINY, CPU, 40).cost.seconds
+    told = json.loads(json.dumps(predict(workload(demo(), TINY), CPU, "here", True, 2e8)))
+    seconds = 2 * estimate(workload(demo(), TINY), CPU, 40).cost.seconds
     measured = {"peak_bytes": told["peak_bytes"] / 2, "seconds": seconds, "cost_usd": 0.01}
-    found = compare(told, demo(), TINY, 40.0, measured)
+    found = compare(told, workload(demo(), TINY), 40.0, measured)
     figures = found["figures"]
     assert figures["seconds"]["ratio_at_length"] == pytest.approx(2.0)
     assert figures["seconds"]["ratio"] == pytest.approx(seconds / told["seconds"])
@@ -82,7 +87,7 @@ def test_an_error_of_length_is_told_from_an_error_of_speed():
 
 
 def test_what_is_planned_is_a_line_and_a_budget_another():
-    told = predict(demo(), TINY, CPU, "here", False, 2e8)
+    told = predict(workload(demo(), TINY), CPU, "here", False, 2e8)
     (line,) = lines_before(told)
     minutes = told["seconds"] / 60
     assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 94" in line
@@ -91,9 +96,9 @@ def test_what_is_planned_is_a_line_and_a_budget_another():
     half = tests_s / 2 + told["training_s"] / 2
     assert lines_before(told, half)[1].endswith("it would end after about step 60")
     assert lines_before(told, 0.0)[1].endswith("step 0")
-    unknown = predict(demo(), TINY, None, "a new one", False, 2e8)
+    unknown = predict(workload(demo(), TINY), None, "a new one", False, 2e8)
     # Both tests and not a step between them.
-    tests = predict(demo(steps=0), TINY, CPU, "here", False, 2e8)
+    tests = predict(workload(demo(steps=0), TINY), CPU, "here", False, 2e8)
     assert tests["training_s"] == 0 < tests["seconds"] and len(lines_before(tests, 0.1)) == 1
     assert "minutes" not in lines_before(unknown, 1.0)[0] and len(lines_before(unknown, 1.0)) == 1
 
@@ -102,48 +107,48 @@ def test_too_little_memory_is_told_with_what_fits():
     """Nearly enough: smaller parts do it. 12 GB: the weights alone and what trains them do not fit,
     but they do with their state elsewhere; 6 GB: adapters."""
     large = shape_of("Qwen2.5-1.5B")
-    cfg = load_config(RECIPES / "tinyzero-1.5b-grpo.toml")
-    needed = estimate(cfg, large, CARDS["rtx-4090"]).peak
-    assert shortage(cfg, large, needed, math.inf) is None
-    short = shortage(cfg, large, 0.95 * needed, math.inf)
+    cfg = load_recipe(RECIPES / "tinyzero-1.5b-grpo.toml")
+    needed = estimate(workload(cfg, large), CARDS["rtx-4090"]).peak
+    assert shortage(workload(cfg, large), needed, math.inf) is None
+    short = shortage(workload(cfg, large), 0.95 * needed, math.inf)
     assert not short.hopeless and "--optim.micro_batch_tokens" in short.fix
     assert f"{needed / 1e9:.2f} GB planned for Qwen/Qwen2.5-1.5B" in short.got
-    hopeless = shortage(cfg, large, 12e9, math.inf)
+    hopeless = shortage(workload(cfg, large), 12e9, math.inf)
     assert hopeless.hopeless and "--optim.state cpu" in hopeless.fix
-    hopeless = shortage(cfg, large, 6e9, math.inf)
+    hopeless = shortage(workload(cfg, large), 6e9, math.inf)
     assert hopeless.hopeless and "--model.lora_rank 16" in hopeless.fix
-    assert "no setting fits" in shortage(cfg, large, 1e9, math.inf).fix
+    assert "no setting fits" in shortage(workload(cfg, large), 1e9, math.inf).fix
 
 
 def test_state_in_the_machines_memory_needs_that():
     """One and a half billion weights of 16 bytes are 24.7 GB."""
-    cfg = load_config(RECIPES / "tinyzero-1.5b-grpo.toml", {"optim.state": "cpu"})
+    cfg = load_recipe(RECIPES / "tinyzero-1.5b-grpo.toml", {"optim.state": "cpu"})
     large = shape_of("Qwen2.5-1.5B")
-    short = shortage(cfg, large, 80e9, 24e9)
+    short = shortage(workload(cfg, large), 80e9, 24e9)
     assert short.hopeless and short.got.startswith("24.70 GB of the machine's own memory")
-    assert shortage(cfg, large, 80e9, 25e9) is None
+    assert shortage(workload(cfg, large), 80e9, 25e9) is None
 
 
 def test_on_a_cpu_the_process_counts_as_well():
-    plan = estimate(demo(), TINY, CPU)
-    assert shortage(demo(), TINY, 1.5 * plan.peak, math.inf) is None
-    assert not shortage(demo(), TINY, 3 * plan.peak, None).hopeless
-    assert shortage(demo(), TINY, LIBRARIES, None).hopeless
-    assert shortage(demo(), TINY, 4e9, None) is None
+    plan = estimate(workload(demo(), TINY), CPU)
+    assert shortage(workload(demo(), TINY), 1.5 * plan.peak, math.inf) is None
+    assert not shortage(workload(demo(), TINY), 3 * plan.peak, None).hopeless
+    assert shortage(workload(demo(), TINY), LIBRARIES, None).hopeless
+    assert shortage(workload(demo(), TINY), 4e9, None) is None
 
 
 @pytest.mark.parametrize("free", [0.6e9, 1e9, 1.5e9])
 def test_the_settings_that_fit_do(free):
     """The process beside the tensors included: typed, they are not complained about again."""
-    words = shortage(demo(), TINY, free, None).fix.split()
+    words = shortage(workload(demo(), TINY), free, None).fix.split()
     flags = dict(zip(words[::2], words[1::2], strict=True))
     typed = {key.removeprefix("--"): json.loads(value) for key, value in flags.items()}
-    assert typed and shortage(demo(**typed), TINY, free, None) is None
+    assert typed and shortage(workload(demo(**typed), TINY), free, None) is None
 
 
 def test_a_run_without_a_step_and_a_summary_of_strangers_break_nothing():
-    told = predict(demo(), TINY, CPU, "here", False, 2e8)
-    found = compare(told, demo(), TINY, None, {"seconds": 1.0})
+    told = predict(workload(demo(), TINY), CPU, "here", False, 2e8)
+    found = compare(told, workload(demo(), TINY), None, {"seconds": 1.0})
     assert "ratio_at_length" not in found["figures"]["seconds"]
     assert lines_of(found)[-1] == ("speeds", "here, assumed, not measured here")
     for odd in ({}, {"figures": 3}, {"mean_tokens": {}, "figures": {"x": {}}}, None):
@@ -173,7 +178,7 @@ def mean_length(run: dict) -> float:
 @pytest.mark.parametrize("recipe", ["demo", "laptop-3to4", "multiply"])
 def test_the_length_in_a_recipe_is_that_of_its_filed_runs(recipe):
     lengths = [mean_length(run) for run in filed(recipe)]
-    expected = load_config(RECIPES / f"{recipe}.toml").rollout.expected_tokens
+    expected = load_recipe(RECIPES / f"{recipe}.toml").rollout.expected_tokens
     assert expected == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
 
 
@@ -184,7 +189,7 @@ def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
     for run in runs:
         others = [mean_length(other) for other in runs if other is not run]
         cfg = demo(rollout__expected_tokens=sum(others) / len(others))
-        told = predict(cfg, TINY, CPU, "here", False, 2e8)
+        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8)
         assert run["summary"]["wall_s"] / told["seconds"] == pytest.approx(1.0, abs=0.15)
 
 
@@ -192,11 +197,11 @@ def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
 def test_where_bf16_is_not_in_hardware_a_row_of_its_own_foresees_time_and_memory(results, recipe):
     """Within what is wanted, 30 % and 15 %. No proof elsewhere: the row was chosen by the demo and
     by earlier runs of multiply on that machine, and the gaps of the heap by all of these."""
-    cfg = load_config(RECIPES / f"{recipe}.toml", {"usd_per_hour": 0.08, "watts": 30.0})
+    cfg = load_recipe(RECIPES / f"{recipe}.toml", {"usd_per_hour": 0.08, "watts": 30.0})
     card, runs = CARDS["cpu-2-cores-avx2"], filed(results)
     assert runs
     for run in runs:
-        told = predict(cfg, TINY, card, "here", False, 330e6)
+        told = predict(workload(cfg, TINY), card, "here", False, 330e6)
         peak = run["summary"]["plan"]["figures"]["peak_bytes"]["measured"]
         assert peak / told["peak_bytes"] == pytest.approx(1.0, abs=0.15)
         assert run["summary"]["wall_s"] / told["seconds"] == pytest.approx(1.0, abs=0.3)
@@ -207,10 +212,13 @@ def test_without_a_filed_run_the_bases_own_length_says_more_than_the_limit():
     cfg = demo(rollout__expected_tokens=0)
     for run in filed("demo"):
         first = run["curve"][0]["mean_tokens"]
-        told = predict(cfg, TINY, CPU, "here", False, 2e8, first)
+        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8, first)
         assert told["mean_tokens"] == (first + cfg.rollout.max_new_tokens / 2) / 2
         assert "of the base" in told["mean_tokens_from"]
         ratio = run["summary"]["wall_s"] / told["seconds"]
         assert ratio == pytest.approx(1.0, abs=0.15)
-        blind = run["summary"]["wall_s"] / predict(cfg, TINY, CPU, "here", False, 2e8)["seconds"]
+        blind = (
+            run["summary"]["wall_s"]
+            / predict(workload(cfg, TINY), CPU, "here", False, 2e8)["seconds"]
+        )
         assert abs(math.log(ratio)) < abs(math.log(blind))

@@ -8,10 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import aha
+from aha.core.sizes import GB
 from aha.corpus.bases import BASES, PretrainConfig
 from aha.model.architecture import ModelConfig
 from aha.model.transformer import Decoder
-from aha.plan.estimate import GB, RESERVE, activation_bytes, folded_bytes
+from aha.plan.estimate import RESERVE, activation_bytes, folded_bytes
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import (
     PADDING,

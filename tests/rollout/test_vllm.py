@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from aha.core.config import RolloutSection, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RolloutSection
 from aha.core.errors import AhaError, ConfigError, MissingExtra, ModelError
 from aha.model.lora import add_lora, merged_weights
 from aha.rollout.engine import Sampling
@@ -254,10 +255,10 @@ def test_a_folder_with_an_adapter_alone_is_refused(policy, tmp_path):
 
 def test_its_tokens_are_corrected_unless_a_ratio_does_it():
     on = {"rollout.engine": "vllm"}
-    assert load_config(None, on).algo.correction == "token_tis"
-    assert load_config(None, on | {"algo.correction": "icepop"}).algo.correction == "icepop"
-    assert load_config(None, on | {"algo.loss": "ppo_clip"}).algo.correction == "none"
-    assert load_config(None).algo.correction == "none"
+    assert load_recipe(None, on).algo.correction == "token_tis"
+    assert load_recipe(None, on | {"algo.correction": "icepop"}).algo.correction == "icepop"
+    assert load_recipe(None, on | {"algo.loss": "ppo_clip"}).algo.correction == "none"
+    assert load_recipe(None).algo.correction == "none"
 
 
 @pytest.mark.parametrize(
@@ -270,4 +271,4 @@ def test_its_tokens_are_corrected_unless_a_ratio_does_it():
 )
 def test_settings_that_make_no_sense_are_refused(changes, words):
     with pytest.raises(AhaError, match=words):
-        load_config(None, changes)
+        load_recipe(None, changes)

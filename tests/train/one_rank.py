@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from aha.algo.losses import AGGREGATIONS
-from aha.batching.batch import pack_parts, totals_of
+from aha.algo.aggregation import AGGREGATIONS
+from aha.batching.batch import TrainingRow, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.rollout.native import NativeEngine
-from aha.train.entropy import with_choice
-from aha.train.rl import Clock, RLTrainer
+from aha.train.rl import RLTrainer
+from aha.train.rollouts import PhaseClock
 
 from ..tiny import TOKENIZER, StartsWith, tiny_decoder
 
@@ -35,20 +35,18 @@ def make(aggregation: str, control: str) -> RLTrainer:
     return RLTrainer(policy, TOKENIZER, StartsWith("0123456789"), engine, cfg)
 
 
-def rows_of(trainer: RLTrainer) -> list[tuple]:
+def rows_of(trainer: RLTrainer) -> list[TrainingRow]:
     """All rows of the step, the same in every process: draws are functions of names and places."""
-    graded, _ = trainer.rollout(trainer.problems(), Clock())
-    flat = [one for group in graded for one in group]
-    rows = list(zip(flat, trainer.credit(graded).flatten().tolist(), strict=True))
-    algo = trainer.cfg.algo
-    return with_choice(rows, algo, 0) if algo.entropy_control != "none" else rows
+    collected = trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock())
+    estimate = trainer.estimator.estimate(collected.groups, collected.scores)
+    return trainer.objective.begin_update(estimate.counted_rows(), 0)
 
 
-def gradient(trainer: RLTrainer, rows: list[tuple], totals) -> torch.Tensor:
+def gradient(trainer: RLTrainer, rows: list[TrainingRow], totals) -> torch.Tensor:
     """Of these rows, as their share of a step with these totals."""
     trainer.optimizer.clear()
     for part in pack_parts(rows, TOKENIZER.pad_id, PART_TOKENS):
-        trainer.backward(part, totals)
+        trainer.objective.backward(part, totals)
     return torch.cat([p.grad.flatten() for p in trainer.policy.parameters()])
 
 

@@ -7,7 +7,8 @@ from aha.core.config import RunConfig
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
 from aha.train.critic import ValueModel
-from aha.train.rl import Clock, RLTrainer, lengths
+from aha.train.rl import RLTrainer
+from aha.train.rollouts import PhaseClock
 
 from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
 
@@ -38,19 +39,19 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
 
 
 def rollout(trainer: RLTrainer):
-    return trainer.rollout(trainer.problems(), Clock())[0]
+    return trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock()).groups
 
 
 def judge(trainer: RLTrainer, graded):
-    return trainer.critic.judge(graded, trainer.rewards(graded), trainer.reference)
+    return trainer.estimator.estimate(graded, trainer.rollout.scores(graded))
 
 
 @torch.no_grad()
 def speak(trainer: RLTrainer) -> None:
     """A head that says something, which the zeros of its start do not."""
     generator = torch.Generator().manual_seed(5)
-    trainer.critic.model.head.weight.normal_(0.0, 0.3, generator=generator)
-    trainer.critic.model.head.bias.fill_(0.2)
+    trainer.estimator.model.head.weight.normal_(0.0, 0.3, generator=generator)
+    trainer.estimator.model.head.bias.fill_(0.2)
 
 
 # -- the value model ------------------------------------------------------------------------
@@ -79,10 +80,10 @@ def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
 def test_the_critic_is_a_model_of_its_own():
     trainer = make()
     ours = {id(parameter) for parameter in trainer.policy.parameters()}
-    assert not ours & {id(parameter) for parameter in trainer.critic.model.parameters()}
+    assert not ours & {id(parameter) for parameter in trainer.estimator.model.parameters()}
     before = weights(trainer.policy)
     graded = rollout(trainer)
-    trainer.critic.update(graded, judge(trainer, graded), 1e-2)
+    trainer.estimator.learn(judge(trainer, graded), lambda unused: 1e-2)
     assert torch.equal(weights(trainer.policy), before)
 
 
@@ -95,14 +96,15 @@ def test_without_knowledge_each_token_gets_the_whole_reward():
     trainer = make()
     graded = rollout(trainer)
     judged = judge(trainer, graded)
-    rewards_PG, sizes_PG = trainer.rewards(graded), lengths(graded)
+    scores = trainer.rollout.scores(graded)
+    rewards_PG, sizes_PG = scores.rewards_PG, scores.lengths_PG
     assert 0 < rewards_PG.mean() < 1 and len(set(sizes_PG.flatten().tolist())) > 1
     mask_PGT = judged.mask_PGT
     assert torch.equal(mask_PGT.sum(2), sizes_PG)
     assert torch.equal(judged.returns_PGT, rewards_PG[:, :, None] * mask_PGT)
     by_token = torch.repeat_interleave(rewards_PG.flatten(), sizes_PG.flatten().long())
     wanted = (by_token - by_token.mean()) / by_token.std()
-    found = torch.cat(judged.rows("advantages_PGT"))
+    found = torch.cat(judged.by_completion(judged.advantages_PGT))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -123,7 +125,9 @@ def test_the_kl_is_paid_at_each_token_and_seen_by_those_before_it():
     prices = 0.5 * (torch.tensor(one.completion.logprobs) - ref)
     assert prices.abs().max() > 0.01
     wanted = torch.tensor([one.reward - prices[t:].sum() for t in range(len(own))])
-    torch.testing.assert_close(judged.rows("returns_PGT")[place], wanted, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        judged.by_completion(judged.returns_PGT)[place], wanted, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_values_lower_the_advantage_and_lam_decides_whom_to_trust():
@@ -132,8 +136,13 @@ def test_values_lower_the_advantage_and_lam_decides_whom_to_trust():
     speak(trainer)
     graded = rollout(trainer)
     judged = judge(trainer, graded)
-    rewards = trainer.rewards(graded).flatten()
-    rows = zip(judged.rows("values_PGT"), judged.rows("returns_PGT"), rewards, strict=True)
+    rewards = trainer.rollout.scores(graded).rewards_PG.flatten()
+    rows = zip(
+        judged.by_completion(judged.values_PGT),
+        judged.by_completion(judged.returns_PGT),
+        rewards,
+        strict=True,
+    )
     for values, returns, reward in rows:
         torch.testing.assert_close(returns[:-1], values[1:], rtol=1e-5, atol=1e-6)
         assert returns[-1] == reward
@@ -154,9 +163,9 @@ def test_the_size_of_the_parts_changes_neither_judgement_nor_update():
         speak(trainer)
         graded = rollout(trainer)
         judged = judge(trainer, graded)
-        before = weights(trainer.critic.model)
-        numbers = trainer.critic.update(graded, judged, 1e-3)
-        found.append((judged, numbers, weights(trainer.critic.model) - before))
+        before = weights(trainer.estimator.model)
+        numbers = trainer.estimator.learn(judged, lambda unused: 1e-3)
+        found.append((judged, numbers, weights(trainer.estimator.model) - before))
     for judged, numbers, moved in found[1:]:
         torch.testing.assert_close(judged.values_PGT, found[0][0].values_PGT, rtol=1e-4, atol=1e-5)
         assert numbers == pytest.approx(found[0][1], rel=1e-3, abs=1e-5)
@@ -171,26 +180,26 @@ def test_the_critic_learns_what_the_policy_gets():
     trainer = make(config(critic={"lr": 1e-2}))
     graded = rollout(trainer)
     numbers = [
-        trainer.critic.update(graded, judge(trainer, graded), 1e-2 if turn else 3e-3)
-        for turn in range(25)
+        trainer.estimator.learn(judge(trainer, graded), lambda unused, rate=rate: rate)
+        for rate in [3e-3] + [1e-2] * 24
     ]
     assert numbers[0]["explained"] == pytest.approx(0.0, abs=1e-6)
     assert numbers[-1]["value_loss"] < 0.5 * numbers[0]["value_loss"]
     assert numbers[-1]["explained"] > 0.5
     # 0.5 R^2 over tokens: values start at 0.
     judged = judge(make(), graded)
-    squares = torch.cat(judged.rows("returns_PGT")).square()
+    squares = torch.cat(judged.by_completion(judged.returns_PGT)).square()
     assert numbers[0]["value_loss"] == pytest.approx(0.5 * squares.mean().item(), rel=1e-4)
 
 
 def test_in_the_warm_up_only_the_critic_learns():
     trainer = make(config(critic={"warmup": 2}))
-    policy, critic = weights(trainer.policy), weights(trainer.critic.model)
+    policy, critic = weights(trainer.policy), weights(trainer.estimator.model)
     for version in (1, 2):
         report = trainer.step(trainer.problems())
         assert report.version == trainer.engine.version == version
         assert torch.equal(weights(trainer.policy), policy)
-        assert not torch.equal(weights(trainer.critic.model), critic)
+        assert not torch.equal(weights(trainer.estimator.model), critic)
         assert "loss" not in report.numbers and report.numbers["value_grad_norm"] > 0
     report = trainer.step(trainer.problems())
     assert not torch.equal(weights(trainer.policy), policy)
@@ -212,10 +221,11 @@ def test_several_updates_deal_prompts_and_judgement_into_the_same_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG, credits, done):
-        sizes = [len(one.completion.tokens) for group in graded for one in group]
-        seen.append((len(graded), sizes == [len(credit) for credit in credits]))
-        return update(graded, advantages_PG, credits, done)
+    def watch(share, index):
+        rows = share.counted_rows()
+        sizes = [len(row.graded.completion.tokens) for row in rows]
+        seen.append((len(share.rows), sizes == [len(row.advantages_T) for row in rows]))
+        return update(share, index)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())
@@ -241,7 +251,7 @@ def test_state_restores_the_very_next_step(tmp_path):
     for _ in range(2):
         ours, theirs = (one.step(one.problems()) for one in (trainer, again))
         assert ours.groups == theirs.groups and ours.numbers == theirs.numbers
-    assert torch.equal(weights(trainer.critic.model), weights(again.critic.model))
+    assert torch.equal(weights(trainer.estimator.model), weights(again.estimator.model))
     assert torch.equal(weights(trainer.policy), weights(again.policy))
 
 

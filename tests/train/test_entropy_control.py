@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aha.batching.batch import pack, totals_of
+from aha.batching.batch import TrainingRow, pack, totals_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
 from aha.rollout.native import NativeEngine
-from aha.train.entropy import with_choice
-from aha.train.rl import Clock, RLTrainer
+from aha.train.rl import RLTrainer
+from aha.train.rollouts import PhaseClock
 
 from ..tiny import TOKENIZER, StartsWith, tiny_decoder
 
@@ -46,25 +46,42 @@ def control(name: str, **more) -> RLTrainer:
     return make(**{"entropy_control": name, **CONTROLS[name], **more})
 
 
+def collect(trainer: RLTrainer) -> list[list[Graded]]:
+    return trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock()).groups
+
+
+def advantages_of(trainer: RLTrainer, graded) -> torch.Tensor:
+    return trainer.estimator.estimate(graded, trainer.rollout.scores(graded)).advantages_PG
+
+
+def update(trainer: RLTrainer, graded, advantages_PG: torch.Tensor, index: int = 0) -> dict:
+    scores = trainer.rollout.scores(graded)
+    return trainer.update(trainer.estimator.estimate_from(graded, scores, advantages_PG), index)
+
+
 def rollout(trainer: RLTrainer):
     """Graded groups and advantages, by a policy that has moved on since: its ratios are not 1."""
-    graded, _ = trainer.rollout(trainer.problems(), Clock())
+    graded = collect(trainer)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in trainer.policy.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
-    return graded, trainer.credit(graded)
+    return graded, advantages_of(trainer, graded)
 
 
-def flat_rows(graded: list[list[Graded]], advantages_PG: torch.Tensor) -> list[tuple]:
+def logprobs(trainer: RLTrainer, part) -> torch.Tensor:
+    return trainer.objective.forward(part).logprobs_BT
+
+
+def flat_rows(graded: list[list[Graded]], advantages_PG: torch.Tensor) -> list[TrainingRow]:
     flat = [one for group in graded for one in group]
-    return list(zip(flat, advantages_PG.flatten().tolist(), strict=True))
+    return list(map(TrainingRow.of, flat, advantages_PG.flatten().tolist()))
 
 
-def gradient(trainer: RLTrainer, parts: list[list[tuple]], totals) -> torch.Tensor:
+def gradient(trainer: RLTrainer, parts: list[list[TrainingRow]], totals) -> torch.Tensor:
     trainer.optimizer.clear()
     for part in parts:
-        trainer.backward(pack(part, TOKENIZER.pad_id), totals)
+        trainer.objective.backward(pack(part, TOKENIZER.pad_id), totals)
     return torch.cat([p.grad.flatten() for p in trainer.policy.parameters()])
 
 
@@ -86,15 +103,15 @@ def test_parts_of_1_3_and_all_rows_have_one_gradient(name):
     trainer = control(name)
     graded, advantages_PG = rollout(trainer)
     rows = flat_rows(graded, advantages_PG)
-    totals, algo = totals_of(rows, 12), trainer.cfg.algo
-    chosen = with_choice(rows, algo, 1)
+    totals = totals_of(rows, 12)
+    chosen = trainer.objective.begin_update(rows, 1)
 
-    def cut(some: list[tuple], size: int) -> list[list[tuple]]:
+    def cut(some: list[TrainingRow], size: int) -> list[list[TrainingRow]]:
         return [some[first : first + size] for first in range(0, len(some), size)]
 
     whole, *others = (gradient(trainer, cut(chosen, size), totals) for size in (len(rows), 3, 1))
     assert all(close(whole, other) for other in others)
-    alone = [with_choice(part, algo, 1) for part in cut(rows, 3)]
+    alone = [trainer.objective.begin_update(part, 1) for part in cut(rows, 3)]
     assert not close(whole, gradient(trainer, alone, totals))
     assert not close(whole, gradient(trainer, [rows], totals)), "the choice changes nothing"
 
@@ -111,8 +128,8 @@ def test_the_size_of_the_parts_does_not_change_an_update(name):
             [ended(one, "length" if place == 2 else "stop") for place, one in enumerate(group)]
             for group in graded
         ]
-        parts, backward = [], trainer.backward
-        trainer.backward = lambda part, totals, parts=parts, backward=backward: (
+        parts, backward = [], trainer.objective.backward
+        trainer.objective.backward = lambda part, totals, parts=parts, backward=backward: (
             parts.append(len(part.tokens_BT)) or backward(part, totals)
         )
         grads = []
@@ -121,7 +138,7 @@ def test_the_size_of_the_parts_does_not_change_an_update(name):
                 p.grad.flatten().clone() for p in trainer.policy.parameters()
             )
         )
-        trainer.update(graded, advantages_PG, None, 1)
+        update(trainer, graded, advantages_PG, 1)
         found.append((torch.cat(grads), parts))
     (one, ones), (some, few), (whole, everything) = found
     assert set(ones) == {1} and 1 < len(few) < len(ones) and len(everything) == 1
@@ -135,18 +152,20 @@ def test_the_size_of_the_parts_does_not_change_an_update(name):
 def test_only_forks_are_trained_and_all_tokens_divide():
     """The loss by hand: -A logp of the fifth of tokens with most entropy, over all tokens."""
     trainer = make(entropy_control="top_entropy")
-    graded, _ = trainer.rollout(trainer.problems(), Clock())
-    advantages_PG = trainer.credit(graded)
+    graded = collect(trainer)
+    advantages_PG = advantages_of(trainer, graded)
     tokens = [
-        (entropy, -credit * logprob)
-        for one, credit in flat_rows(graded, advantages_PG)
-        for entropy, logprob in zip(one.completion.entropies, one.completion.logprobs, strict=True)
+        (entropy, -row.advantages_T[0].item() * logprob)
+        for row in flat_rows(graded, advantages_PG)
+        for entropy, logprob in zip(
+            row.graded.completion.entropies, row.graded.completion.logprobs, strict=True
+        )
     ]
     tokens.sort(reverse=True)
     # the place that torch.quantile(0.8) interpolates towards
     first = round(0.2 * (len(tokens) - 1) - 0.5)
     by_hand = sum(loss for _, loss in tokens[: first + 1]) / len(tokens)
-    found = trainer.update(graded, advantages_PG)["loss"]
+    found = update(trainer, graded, advantages_PG)["loss"]
     assert found == pytest.approx(by_hand, rel=1e-3)
     everything = sum(loss for _, loss in tokens) / len(tokens)
     assert abs(found - everything) > 0.01 * abs(everything)
@@ -157,10 +176,10 @@ def test_a_choice_of_all_is_no_choice(name):
     """All tokens are forks, or none has a covariance above 1: bit for bit the plain update."""
     limit = {"entropy_limit": 1.0} if name == "top_entropy" else {}
     one, plain = make(entropy_control=name, **limit), make()
-    graded, _ = plain.rollout(plain.problems(), Clock())
-    advantages_PG = plain.credit(graded) * (1.0 if name == "top_entropy" else 1e-3)
+    graded = collect(plain)
+    advantages_PG = advantages_of(plain, graded) * (1.0 if name == "top_entropy" else 1e-3)
     for trainer in (one, plain):
-        trainer.update(graded, advantages_PG)
+        update(trainer, graded, advantages_PG)
     for ours, theirs in zip(one.policy.parameters(), plain.policy.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -172,34 +191,35 @@ def test_kl_cov_holds_from_the_second_update_on():
     graded, advantages_PG = rollout(trainer)
     advantages_PG[1:] = 0.0
     rows = flat_rows(graded, advantages_PG)
-    assert with_choice(rows, trainer.cfg.algo, 0) == rows
-    held = sum(float(own.sum()) for _, _, own in with_choice(rows, trainer.cfg.algo, 1))
-    tokens = sum(len(one.completion.tokens) for one, _ in rows)
+    assert trainer.objective.begin_update(rows, 0) == rows
+    selected = trainer.objective.begin_update(rows, 1)
+    held = sum(float(row.selected_T.sum()) for row in selected)
+    tokens = sum(len(row.graded.completion.tokens) for row in rows)
     assert held == int(0.1 * tokens)
     seen = []
-    backward = trainer.backward
-    trainer.backward = lambda part, totals: (
+    backward = trainer.objective.backward
+    trainer.objective.backward = lambda part, totals: (
         seen.append(len(part.tokens_BT)) or backward(part, totals)
     )
-    trainer.update(graded, advantages_PG)
+    update(trainer, graded, advantages_PG)
     computed, seen[:] = sum(seen), []
-    trainer.update(graded, advantages_PG, None, 1)
+    update(trainer, graded, advantages_PG, 1)
     assert computed == 8 and sum(seen) == 32
 
 
 def test_what_is_held_pulls_back_to_where_it_was_drawn():
     trainer = control("kl_cov", entropy_limit=1.0)
     graded, advantages_PG = rollout(trainer)
-    rows = with_choice(flat_rows(graded, advantages_PG * 0), trainer.cfg.algo, 1)
+    rows = trainer.objective.begin_update(flat_rows(graded, advantages_PG * 0), 1)
     part = pack(rows, TOKENIZER.pad_id)
-    assert torch.equal(part.chosen_BT, part.mask_BT)
-    losses_BT, _ = trainer.token_losses(part, *trainer.read(part))
-    gaps_BT = (trainer.read(part)[0] - part.old_logprobs_BT).abs() * part.mask_BT
+    assert torch.equal(part.selected_BT, part.mask_BT)
+    losses_BT = trainer.objective.token_losses(trainer.objective.forward(part))
+    gaps_BT = (logprobs(trainer, part) - part.old_logprobs_BT).abs() * part.mask_BT
     torch.testing.assert_close(losses_BT * part.mask_BT, gaps_BT)
     before = gaps_BT.sum().item()
     for _ in range(5):
-        trainer.update(graded, advantages_PG * 0, None, 1)
-    after_BT = (trainer.read(part)[0] - part.old_logprobs_BT).abs() * part.mask_BT
+        update(trainer, graded, advantages_PG * 0, 1)
+    after_BT = (logprobs(trainer, part) - part.old_logprobs_BT).abs() * part.mask_BT
     assert after_BT.sum().item() < 0.8 * before
 
 
@@ -208,13 +228,13 @@ def test_a_critic_gives_each_token_its_own_covariance():
     graded, advantages_PG = rollout(trainer)
     rows = flat_rows(graded, advantages_PG)
     spread_out = [
-        (one, torch.linspace(-1, 1, len(one.completion.tokens)) + credit) for one, credit in rows
+        row._replace(advantages_T=torch.linspace(-1, 1, len(row.advantages_T)) + row.advantages_T)
+        for row in rows
     ]
-    algo = trainer.cfg.algo
-    alike = [(one, torch.full((len(one.completion.tokens),), credit)) for one, credit in rows]
+    alike = [row._replace(advantages_T=row.advantages_T.clone()) for row in rows]
 
-    def kept(some: list[tuple]) -> torch.Tensor:
-        return torch.cat([own for _, _, own in with_choice(some, algo, 1)])
+    def kept(some: list[TrainingRow]) -> torch.Tensor:
+        return torch.cat([row.selected_T for row in trainer.objective.begin_update(some, 1)])
 
     assert torch.equal(kept(alike), kept(rows))
     assert not torch.equal(kept(spread_out), kept(rows))
@@ -222,13 +242,13 @@ def test_a_critic_gives_each_token_its_own_covariance():
 
 def test_an_engine_without_entropies_is_an_error():
     trainer = make(entropy_control="top_entropy")
-    graded, _ = trainer.rollout(trainer.problems(), Clock())
+    graded = collect(trainer)
     blind = [
         [replace(one, completion=replace(one.completion, entropies=())) for one in group]
         for group in graded
     ]
     with pytest.raises(ConfigError, match="tells no entropies"):
-        trainer.update(blind, trainer.credit(blind))
+        update(trainer, blind, advantages_of(trainer, blind))
 
 
 # -- the bonus that follows -----------------------------------------------------------------
@@ -244,7 +264,7 @@ def test_the_following_bonus_by_hand_and_resumed():
     assert again.step(again.problems()).numbers["entropy_bonus"] == pytest.approx(0.015)
     high = make(entropy_control="adaptive", entropy_limit=1e-3, entropy_coef=0.01)
     found = [high.step(high.problems()).numbers["entropy_bonus"] for _ in range(2)]
-    assert found == [0.0, 0.0] and high.following.coef == pytest.approx(0.0)
+    assert found == [0.0, 0.0] and high.objective.terms[-1].next_coef == pytest.approx(0.0)
     assert "entropy_bonus" not in make().step(make().problems()).numbers
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
@@ -74,4 +75,4 @@ def test_frozen_weights_take_the_type_of_the_arithmetic(base):
 
 def test_strength_without_a_rank_is_refused():
     with pytest.raises(ConfigError, match="lora_alpha.*--model.lora_rank"):
-        load_config(None, {"model.lora_alpha": 32})
+        load_recipe(None, {"model.lora_alpha": 32})

@@ -43,9 +43,9 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
 
 
 def test_averaging_what_each_process_has_divided_itself_is_another_gradient():
-    """Trap T9: the process with few tokens would count for more."""
+    """The process with few tokens would count for more."""
     trainer = make("token_mean", "none")
-    rows = sorted(rows_of(trainer), key=lambda row: len(row[0].completion.tokens))
+    rows = sorted(rows_of(trainer), key=lambda row: len(row.graded.completion.tokens))
     halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     whole = gradient(trainer, rows, totals_of(rows, 12))
     averaged = sum(gradient(trainer, half, totals_of(half, 12)) for half in halves) / 2

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from aha.algo.advantages import ADVANTAGES
+from aha.algo.aggregation import AGGREGATIONS
 from aha.algo.correction import disagreement
-from aha.algo.losses import AGGREGATIONS, LOSSES
+from aha.algo.losses import LOSSES
 from aha.batching.batch import pack, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
+from aha.train.rollouts import PhaseClock
 
 from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
 
@@ -163,7 +165,8 @@ def test_problems_are_a_function_of_seed_and_version():
 
 
 # Every advantage and every loss once; all pairs learn a bandit in tests/algo/test_bandit.py.
-PAIRS = [(name, "pg") for name in ADVANTAGES] + [("dr_grpo", name) for name in LOSSES]
+GROUPED = [name for name, algorithm in ADVANTAGES.items() if not algorithm.facts.critic]
+PAIRS = [(name, "pg") for name in GROUPED] + [("dr_grpo", name) for name in LOSSES]
 
 
 @pytest.mark.parametrize(("advantage", "loss"), PAIRS)
@@ -199,7 +202,7 @@ def test_a_step_makes_what_was_right_likelier(aggregation):
 
 
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("loss", [name for name in LOSSES if not LOSSES[name].every_row])
+@pytest.mark.parametrize("loss", [name for name in LOSSES if not LOSSES[name].facts.every_row])
 def test_groups_of_equal_rewards_change_no_parameter(reward, loss):
     """Not even by the optimiser's momentum, which earlier steps have filled, or by decay.
 
@@ -208,7 +211,7 @@ def test_groups_of_equal_rewards_change_no_parameter(reward, loss):
     cfg = config(algo={"loss": loss}, optim={"weight_decay": 0.1})
     trainer = make(cfg)
     trainer.step(trainer.problems())
-    trainer.task = StartsWith("", right=reward)
+    trainer.rollout.task = StartsWith("", right=reward)
     before = weights(trainer)
     report = trainer.step(trainer.problems())
     assert equal(before, weights(trainer))
@@ -226,12 +229,13 @@ def test_whole_numbers_are_rewards_too():
 
 
 def rollout(trainer: RLTrainer):
-    """Graded groups and their advantages, without an update."""
+    """The estimate of a rollout, without an update."""
     prompts = [Prompt.of(p, trainer.task, TOKENIZER) for p in trainer.problems()]
-    groups = trainer.engine.generate(prompts, trainer.sampling())
+    groups = trainer.engine.generate(prompts, trainer.rollout.sampling(trainer.seeds))
     graded = [[Graded.of(one, trainer.task) for one in group] for group in groups]
-    rewards_PG = torch.tensor([[float(one.reward) for one in group] for group in graded])
-    return graded, ADVANTAGES["dr_grpo"](rewards_PG)
+    scores = trainer.rollout.scores(graded)
+    advantages_PG = ADVANTAGES["dr_grpo"](scores.rewards_PG)
+    return trainer.estimator.estimate_from(graded, scores, advantages_PG)
 
 
 @pytest.mark.parametrize("loss", ["pg", "ppo_clip", "gspo"])
@@ -241,12 +245,10 @@ def test_the_size_of_the_parts_does_not_change_the_gradient(aggregation, loss):
     for size in (1, 70, 100_000):
         algo = {"aggregation": aggregation, "loss": loss}
         trainer = make(config(algo=algo, optim={"micro_batch_tokens": size}))
-        graded, advantages_PG = rollout(trainer)
-        flat = [one for group in graded for one in group]
-        rows = list(zip(flat, advantages_PG.flatten().tolist(), strict=True))
+        rows = rollout(trainer).counted_rows()
         totals = totals_of(rows, 12)
         parts = pack_parts(rows, TOKENIZER.pad_id, size)
-        losses.append(sum(trainer.backward(part, totals)[0].item() for part in parts))
+        losses.append(sum(trainer.objective.backward(part, totals)[0].item() for part in parts))
         gradients.append([p.grad.clone() for p in trainer.policy.parameters()])
     assert losses[1:] == pytest.approx(losses[:1] * 2, abs=1e-5)
     for other in gradients[1:]:
@@ -274,12 +276,16 @@ def test_the_size_of_the_parts_does_not_change_the_update():
 def test_rows_without_credit_count_in_the_denominator():
     """They are not computed, but leaving them out of the totals would enlarge the step."""
     trainer = make(config())
-    graded, advantages_PG = rollout(trainer)
+    graded = trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock()).groups
+    scores = trainer.rollout.scores(graded)
+    advantages_PG = ADVANTAGES["dr_grpo"](scores.rewards_PG)
     advantages_PG[2:] = 0.0
-    halved = trainer.update(graded, advantages_PG)["loss"]
-    alone = make(config()).update(graded[:2], advantages_PG[:2])["loss"]
+    halved = trainer.update(trainer.estimator.estimate_from(graded, scores, advantages_PG))["loss"]
+    first, other = graded[:2], make(config())
+    few = other.estimator.estimate_from(first, other.rollout.scores(first), advantages_PG[:2])
+    alone = other.update(few)["loss"]
     tokens = [
-        sum(len(one.completion.tokens) for g in part for one in g) for part in (graded, graded[:2])
+        sum(len(one.completion.tokens) for g in part for one in g) for part in (graded, first)
     ]
     assert halved == pytest.approx(alone * tokens[1] / tokens[0], rel=1e-4)
 
@@ -296,10 +302,9 @@ def test_training_and_generation_agree_on_the_log_probs():
 def test_on_the_first_update_every_ratio_is_1_and_none_is_clipped(temperature):
     """Not on average: at every single token."""
     trainer = make(config(rollout={"temperature": temperature}))
-    graded, advantages_PG = rollout(trainer)
-    flat = [one for group in graded for one in group]
-    part = pack(list(zip(flat, advantages_PG.flatten().tolist(), strict=True)), TOKENIZER.pad_id)
-    log_rho_BT = (trainer.read(part)[0].detach() - part.old_logprobs_BT) * part.mask_BT
+    part = pack(rollout(trainer).counted_rows(), TOKENIZER.pad_id)
+    logprobs_BT = trainer.objective.forward(part).logprobs_BT.detach()
+    log_rho_BT = (logprobs_BT - part.old_logprobs_BT) * part.mask_BT
     assert log_rho_BT.abs().max() < 1e-4
     seen = disagreement(log_rho_BT, part.mask_BT)
     assert seen["k3"] < 1e-8 and seen["ess"] == pytest.approx(1, abs=1e-6)
@@ -322,9 +327,9 @@ def test_several_updates_deal_the_groups_into_shares():
     seen = []
     update = trainer.update
 
-    def watch(graded, advantages_PG, credits, done):
-        seen.append((len(graded), len(advantages_PG), done))
-        return update(graded, advantages_PG, credits, done)
+    def watch(share, index):
+        seen.append((len(share.rows), len(share.advantages_PG), index))
+        return update(share, index)
 
     trainer.update = watch
     report = trainer.step(trainer.problems())
@@ -340,15 +345,15 @@ def test_the_learning_rate_by_hand():
     found = []
     for version in range(11):
         trainer.version = version
-        found.append(trainer.rate(1.0))
+        found.append(trainer.learning_rate(1.0))
     wanted = [min(1, (v + 1) / 5) * (1 - v / 10 * 0.9) for v in range(11)]
     assert found == pytest.approx(wanted)
     assert found[0] == pytest.approx(0.2) and found[-1] == pytest.approx(0.1)
 
 
 def test_a_constant_rate_is_constant_and_one_step_is_no_division_by_zero():
-    assert make(config()).rate(0.5) == 0.5
-    assert make(config(steps=1, optim={"final_lr": 0.1})).rate(0.5) == 0.5
+    assert make(config()).learning_rate(0.5) == 0.5
+    assert make(config(steps=1, optim={"final_lr": 0.1})).learning_rate(0.5) == 0.5
 
 
 def test_the_gradient_is_clipped():
@@ -422,6 +427,6 @@ def test_with_a_budget_the_rate_falls_with_the_tokens():
     # halfway from 1 to 0.1 is 0.55
     trainer = make(config(tokens=1000, optim={"lr": 1.0, "final_lr": 0.1}))
     trainer.tokens = 500
-    assert trainer.rate(1.0) == pytest.approx(0.55)
+    assert trainer.learning_rate(1.0) == pytest.approx(0.55)
     trainer.version = 29  # all steps done, whatever is left of the tokens
-    assert trainer.rate(1.0) == pytest.approx(0.1)
+    assert trainer.learning_rate(1.0) == pytest.approx(0.1)

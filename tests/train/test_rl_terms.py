@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.model.transformer import Decoder
 from aha.rollout.native import NativeEngine
-from aha.train.rl import Clock, RLTrainer, cut_off, lengths
+from aha.train.rl import RLTrainer
+from aha.train.rollouts import PhaseClock
 
 from ..tiny import TOKENIZER, StartsWith, tiny_decoder
 
@@ -122,27 +124,30 @@ def test_a_correction_is_idle_where_engine_and_trainer_agree(name):
 
 def test_completions_that_were_cut_off():
     kept = step(make()).groups
-    cut_PG = cut_off(kept)
+    plain = make().rollout.scores(kept)
+    cut_PG, plain_PG = plain.truncated_PG, plain.rewards_PG
     assert 0 < cut_PG.sum() < cut_PG.numel()
-    plain_PG = make().rewards(kept)
-    assert torch.equal(make(overlong="zero").rewards(kept), plain_PG * (1 - cut_PG))
-    soft_PG = make(overlong="soft", overlong_buffer=2).rewards(kept)
-    assert torch.equal(soft_PG, plain_PG - (lengths(kept) - 4).clamp(min=0) / 2)
+    zero_PG = make(overlong="zero").rollout.scores(kept).rewards_PG
+    assert torch.equal(zero_PG, plain_PG * (1 - cut_PG))
+    soft_PG = make(overlong="soft", overlong_buffer=2).rollout.scores(kept).rewards_PG
+    assert torch.equal(soft_PG, plain_PG - (plain.lengths_PG - 4).clamp(min=0) / 2)
 
 
 @pytest.mark.parametrize("settings", [{"overlong": "mask"}, {"zero_variance": "drop"}])
 def test_masked_and_flat_rows_leave_the_denominator(settings):
     """The loss is that of the rows that count, over their own tokens."""
     plain, filtered = make(), make(**settings)
-    graded, _ = plain.rollout(plain.problems(), Clock())
-    advantages_PG = plain.credit(graded)
+    collected = plain.rollout.collect(plain.problems(), plain.seeds, PhaseClock())
+    graded, scores = collected.groups, collected.scores
+    advantages_PG = plain.estimator.estimate(graded, scores).advantages_PG
     advantages_PG[2:] = 0.0
     flat_PG = ~(advantages_PG != 0).any(1, keepdim=True).expand(4, 8)
-    out_PG = cut_off(graded).bool() if "overlong" in settings else flat_PG
+    out_PG = scores.truncated_PG.bool() if "overlong" in settings else flat_PG
     assert out_PG.any() and not out_PG.all()
-    tokens_PG = lengths(graded)
-    over_all = plain.update(graded, advantages_PG * ~out_PG)["loss"]
-    found = filtered.update(graded, advantages_PG)["loss"]
+    tokens_PG = scores.lengths_PG
+    within = plain.estimator.estimate_from(graded, scores, advantages_PG * ~out_PG)
+    over_all = plain.update(within)["loss"]
+    found = filtered.update(filtered.estimator.estimate_from(graded, scores, advantages_PG))["loss"]
     share = tokens_PG[~out_PG].sum() / tokens_PG.sum()
     assert over_all == pytest.approx(found * share.item(), rel=1e-4)
 
@@ -173,7 +178,7 @@ RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
-    raw = load_config(path).model_dump()
+    raw = load_recipe(path).model_dump()
     small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
     raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
     raw["optim"] |= {"dtype": "float32"}

@@ -1,20 +1,42 @@
-"""Advantages: each completion's credit against its own group.
+"""Advantages: how much better a completion is than a baseline, by what it is compared with.
 
-Every estimator maps rewards [P, G] to advantages [P, G] in the rewards' own precision. A group in
-which all rewards are equal gets exactly 0 from every estimator that compares a group: in float32
-a mean of equal numbers can be one unit off, and a division by a tiny deviation would turn that
-into a real push (trap T3 of our notes). So does a group of one. `lengths_PG` are the completions'
-tokens; without them all count as equally long.
+An advantage of the group kind maps rewards [P, G] to advantages [P, G] in the rewards' precision.
+It may name `lengths_PG`, the tokens of each completion (without them all count as equally long),
+and `k`, the recipe's `algo.pass_k`. A group whose rewards are all equal gets exactly 0 from every
+advantage that compares a group: in float32 the mean of equal numbers can be one unit off, and a
+division by a tiny deviation would turn that into a real push. So does a group of one.
+
+An advantage with a critic maps rewards [B, T], values [B, T] and a mask [B, T] to advantages and
+returns, both [B, T], token by token.
+
+Shapes: P prompts, G completions of a prompt, B rows, T tokens.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from math import comb
+from typing import Literal
 
-import torch
-
+from aha.algo.lazy_torch import torch
 from aha.algo.registry import Registry
 
-ADVANTAGES = Registry()
-advantage = ADVANTAGES  # @advantage("name")
+
+@dataclass(frozen=True)
+class AdvantageFacts:
+    """What the rest of the program has to know of an advantage."""
+
+    group: bool = True  # compares the completions of one prompt: alone, each gets 0
+    critic: bool = False  # is computed token by token, from a value model
+    rewards: Literal["any", "non_negative", "binary"] = "any"  # those it is defined for
+
+
+ADVANTAGES: Registry[AdvantageFacts] = Registry(
+    "advantage",
+    AdvantageFacts,
+    {"pass_k": ("k",), "gamma": ("gamma",), "lam": ("lam",)},
+)
+advantage = ADVANTAGES  # @advantage("name", group=..., critic=..., rewards=...)
 
 
 def informative(rewards_PG: torch.Tensor) -> torch.Tensor:
@@ -25,7 +47,7 @@ def informative(rewards_PG: torch.Tensor) -> torch.Tensor:
 @advantage("dr_grpo")
 def dr_grpo(rewards_PG: torch.Tensor) -> torch.Tensor:
     """R - mean(group). No division by the deviation, which would favour the groups that are
-    nearly all right or nearly all wrong.
+    nearly all right or nearly all wrong. [P, G] -> [P, G].
 
     Source: Liu et al. 2025, 'Understanding R1-Zero-like training' (arXiv 2503.20783).
     """
@@ -34,19 +56,19 @@ def dr_grpo(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 @advantage("grpo")
 def grpo(rewards_PG: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
-    """(R - mean(group)) / (std(group) + eps), the deviation with G - 1.
+    """(R - mean(group)) / (std(group) + eps), the deviation with G - 1. [P, G] -> [P, G].
 
     Source: Shao et al. 2024, DeepSeekMath (arXiv 2402.03300); G - 1 as in veRL and TRL.
     """
     if rewards_PG.shape[1] == 1:
         return torch.zeros_like(rewards_PG)
-    centred = rewards_PG - rewards_PG.mean(1, keepdim=True)
-    return centred / (rewards_PG.std(1, keepdim=True) + eps) * informative(rewards_PG)
+    centred_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
+    return centred_PG / (rewards_PG.std(1, keepdim=True) + eps) * informative(rewards_PG)
 
 
 @advantage("batch_std")
 def batch_std(rewards_PG: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
-    """(R - mean(group)) / (std(all rewards of the step) + eps).
+    """(R - mean(group)) / (std(all rewards of the step) + eps). [P, G] -> [P, G].
 
     Source: ScaleRL (arXiv 2510.13786); eps as in TRL.
     """
@@ -57,7 +79,7 @@ def batch_std(rewards_PG: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
 
 @advantage("rloo")
 def rloo(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """R - mean of the others in the group = G/(G-1) * (R - mean).
+    """R - mean of the others in the group = G/(G-1) * (R - mean). [P, G] -> [P, G].
 
     Source: Ahmadian et al. 2024, 'Back to Basics' (arXiv 2402.14740).
     Differs: a group of one gets 0; some trainers leave it its raw reward.
@@ -66,9 +88,10 @@ def rloo(rewards_PG: torch.Tensor) -> torch.Tensor:
     return dr_grpo(rewards_PG) * (G / max(1, G - 1))
 
 
-@advantage("reinforce")
+@advantage("reinforce", group=False)
 def reinforce(rewards_PG: torch.Tensor) -> torch.Tensor:
     """R - mean(all rewards of the step): the plainest baseline, which knows no groups.
+    [P, G] -> [P, G].
 
     Source: Williams 1992, with the mean reward as reinforcement baseline.
     Differs: the mean is that of the step, not of all steps so far; a step in which all rewards
@@ -77,9 +100,9 @@ def reinforce(rewards_PG: torch.Tensor) -> torch.Tensor:
     return (rewards_PG - rewards_PG.mean()) * (rewards_PG.amax() > rewards_PG.amin())
 
 
-@advantage("reinforce_pp")
-def reinforce_pp(rewards_PG: torch.Tensor, lengths_PG=None) -> torch.Tensor:
-    """(R - mean) / std over all tokens of the step: no group baseline.
+@advantage("reinforce_pp", group=False)
+def reinforce_pp(rewards_PG: torch.Tensor, lengths_PG: torch.Tensor | None = None) -> torch.Tensor:
+    """(R - mean) / std over all tokens of the step: no group baseline. [P, G] -> [P, G].
 
     With one reward at the end and no discount each token's return is its completion's reward, so
     whitening over tokens is whitening over completions weighted by length.
@@ -91,39 +114,41 @@ def reinforce_pp(rewards_PG: torch.Tensor, lengths_PG=None) -> torch.Tensor:
     if rewards_PG.amax() == rewards_PG.amin():
         return torch.zeros_like(rewards_PG)
     tokens = lengths_PG.sum()
-    centred = rewards_PG - (rewards_PG * lengths_PG).sum() / tokens
-    variance = (centred.square() * lengths_PG).sum() / (tokens - 1).clamp(min=1)
-    return centred * (variance + 1e-8).rsqrt()
+    centred_PG = rewards_PG - (rewards_PG * lengths_PG).sum() / tokens
+    variance = (centred_PG.square() * lengths_PG).sum() / (tokens - 1).clamp(min=1)
+    return centred_PG * (variance + 1e-8).rsqrt()
 
 
 @advantage("reinforce_pp_baseline")
 def reinforce_pp_baseline(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """(R - mean(group)) / deviation of that over the step's completions.
+    """(R - mean(group)) / deviation of that over the step's completions. [P, G] -> [P, G].
 
     Source: REINFORCE++ (arXiv 2501.03262), the variant with a group baseline.
-    Differs from veRL and OpenRLHF, which whiten over tokens: their mean over tokens is not 0, so
-    a group of equal rewards is pushed (trap T2). Here the mean is 0 by construction.
+    Differs from veRL and OpenRLHF, which whiten over tokens: their mean over tokens is not 0, so a
+    group of equal rewards is pushed. Here the mean is 0 by construction.
     """
-    centred = dr_grpo(rewards_PG)
-    variance = centred.square().sum() / max(1, centred.numel() - 1)
-    return centred * (variance + 1e-8).rsqrt()
+    centred_PG = dr_grpo(rewards_PG)
+    variance = centred_PG.square().sum() / max(1, centred_PG.numel() - 1)
+    return centred_PG * (variance + 1e-8).rsqrt()
 
 
-@advantage("max_rl")
+@advantage("max_rl", rewards="non_negative")
 def max_rl(rewards_PG: torch.Tensor) -> torch.Tensor:
     """(R - mean) / mean for rewards >= 0: the rarer success is, the more it counts.
+    [P, G] -> [P, G].
 
     Source: 'MaxRL' (arXiv 2602.02710). A group without any success gets 0.
     """
-    mean = rewards_PG.mean(1, keepdim=True)
-    safe = torch.where(mean > 0, mean, torch.ones_like(mean))
-    centred = torch.where(mean > 0, rewards_PG - mean, torch.zeros_like(rewards_PG))
-    return centred / safe * informative(rewards_PG)
+    mean_P1 = rewards_PG.mean(1, keepdim=True)
+    divisor_P1 = torch.where(mean_P1 > 0, mean_P1, torch.ones_like(mean_P1))
+    centred_PG = torch.where(mean_P1 > 0, rewards_PG - mean_P1, torch.zeros_like(rewards_PG))
+    return centred_PG / divisor_P1 * informative(rewards_PG)
 
 
-@advantage("pass_at_k")
+@advantage("pass_at_k", rewards="binary")
 def pass_at_k(rewards_PG: torch.Tensor, k: int = 4) -> torch.Tensor:
-    """Credit for what a completion adds to the chance that one of k is right; rewards 0 or 1.
+    """What a completion adds to the chance that one of k is right; rewards 0 or 1.
+    [P, G] -> [P, G].
 
     With c of n right, rho = 1 - C(n-c, k)/C(n, k) and s = sqrt(rho (1 - rho)):
       right  (1 - rho) / s
@@ -134,12 +159,12 @@ def pass_at_k(rewards_PG: torch.Tensor, k: int = 4) -> torch.Tensor:
     right_PG = rewards_PG > 0.5
     n = rewards_PG.shape[1]
     k = min(k, n)
-    rows = [pass_at_k_credits(n, int(c), k) for c in right_PG.sum(1)]
-    credits_P2 = torch.tensor(rows, dtype=rewards_PG.dtype, device=rewards_PG.device)
-    return torch.where(right_PG, credits_P2[:, :1], credits_P2[:, 1:])
+    pairs = [pass_at_k_pair(n, int(c), k) for c in right_PG.sum(1)]
+    pairs_P2 = torch.tensor(pairs, dtype=rewards_PG.dtype, device=rewards_PG.device)
+    return torch.where(right_PG, pairs_P2[:, :1], pairs_P2[:, 1:])
 
 
-def pass_at_k_credits(n: int, c: int, k: int, eps: float = 1e-6) -> tuple[float, float]:
+def pass_at_k_pair(n: int, c: int, k: int, eps: float = 1e-6) -> tuple[float, float]:
     """Advantages of a right and of a wrong completion in a group of n with c right."""
     if c == 0 or c > n - k:
         return 0.0, 0.0
@@ -150,12 +175,42 @@ def pass_at_k_credits(n: int, c: int, k: int, eps: float = 1e-6) -> tuple[float,
 
 
 @advantage("opo")
-def opo(rewards_PG: torch.Tensor, lengths_PG=None) -> torch.Tensor:
+def opo(rewards_PG: torch.Tensor, lengths_PG: torch.Tensor | None = None) -> torch.Tensor:
     """R - sum(L R) / sum(L): the baseline of least variance when gradients grow with length.
+    [P, G] -> [P, G].
 
     Source: 'On-Policy RL with Optimal reward baseline' (arXiv 2505.23585).
     """
     if lengths_PG is None:
         lengths_PG = torch.ones_like(rewards_PG)
-    baseline = (lengths_PG * rewards_PG).sum(1, keepdim=True) / lengths_PG.sum(1, keepdim=True)
-    return (rewards_PG - baseline) * informative(rewards_PG)
+    total_P1 = lengths_PG.sum(1, keepdim=True)
+    baseline_P1 = (lengths_PG * rewards_PG).sum(1, keepdim=True) / total_P1
+    return (rewards_PG - baseline_P1) * informative(rewards_PG)
+
+
+@advantage("gae", critic=True, group=False)
+def gae(
+    rewards_BT: torch.Tensor,
+    values_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    gamma: float = 1.0,
+    lam: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generalised advantage estimation: (advantages, returns), both [B, T] and before whitening.
+
+    d_t = r_t + gamma V_{t+1} - V_t;  A_t = d_t + gamma lam A_{t+1};  return = A + V.
+    Where the mask is 0 inside a row, A and V are carried over.
+    Source: Schulman et al. 2015 (arXiv 1506.02438).
+    Differs from TinyZero, whose recursion ignores the mask.
+    """
+    next_value_B = torch.zeros_like(values_BT[:, 0])
+    later_B = torch.zeros_like(next_value_B)
+    columns = []
+    for t in reversed(range(rewards_BT.shape[1])):
+        mask_B, value_B = mask_BT[:, t], values_BT[:, t]
+        delta_B = rewards_BT[:, t] + gamma * next_value_B - value_B
+        later_B = mask_B * (delta_B + gamma * lam * later_B) + (1 - mask_B) * later_B
+        next_value_B = mask_B * value_B + (1 - mask_B) * next_value_B
+        columns.append(later_B)
+    advantages_BT = torch.stack(columns[::-1], 1)
+    return advantages_BT * mask_BT, (advantages_BT + values_BT) * mask_BT

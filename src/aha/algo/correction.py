@@ -6,18 +6,30 @@ Never multiply them into a ratio that is already taken against the recorded log-
 count the correction twice.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
+from aha.algo.lazy_torch import torch
+from aha.algo.registry import Registry, without_gradient
 
 MAX_LOG_RATIO = 20.0
-CORRECTIONS: dict[str, Callable] = {}
 
 
-def correction(function: Callable) -> Callable:
-    # Registered as wrapped: the bare function would leak gradient into the weights.
-    CORRECTIONS[function.__name__] = torch.no_grad()(function)
-    return CORRECTIONS[function.__name__]
+@dataclass(frozen=True)
+class CorrectionFacts:
+    """Nothing has to be known of a correction but its name and the bounds that it reads."""
+
+
+CORRECTIONS: Registry[CorrectionFacts] = Registry(
+    "correction",
+    CorrectionFacts,
+    {"correction_low": ("low",), "correction_high": ("high",)},
+    absent="none",
+    gradient=False,
+)
+correction = CORRECTIONS  # @correction("name")
+DEFAULT = "token_tis"  # of what vLLM draws, where the recipe leaves it open
 
 
 def rho_of(log_rho: torch.Tensor) -> torch.Tensor:
@@ -52,7 +64,7 @@ def inside(values, low: float, high: float) -> torch.Tensor:
     return ((values >= low) & (values <= high)).to(values.dtype)
 
 
-@correction
+@correction("token_tis")
 def token_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
     """min(rho_t, high): truncated importance weights, token by token. Low variance, biased.
 
@@ -62,14 +74,14 @@ def token_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
     return rho_of(log_rho_BT).clamp(low, high) * mask_BT
 
 
-@correction
+@correction("sequence_tis")
 def sequence_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
     """min(product of rho, high), the same weight for all tokens of a completion.  Source: as
     token_tis; unbiased but for the cap."""
     return rho_of(row_sum(log_rho_BT, mask_BT)).clamp(low, high) * mask_BT
 
 
-@correction
+@correction("icepop")
 def icepop(log_rho_BT, mask_BT, low: float = 0.5, high: float = 5.0):
     """rho_t inside [low, high], else 0: tokens on which the two disagree are left out.
 
@@ -79,7 +91,7 @@ def icepop(log_rho_BT, mask_BT, low: float = 0.5, high: float = 5.0):
     return rho_BT * inside(rho_BT, low, high) * mask_BT
 
 
-@correction
+@correction("sequence_mis")
 def sequence_mis(log_rho_BT, mask_BT, low: float = 0.5, high: float = 2.0):
     """1 for completions whose product of rho lies inside [low, high], else 0.
 
@@ -89,14 +101,14 @@ def sequence_mis(log_rho_BT, mask_BT, low: float = 0.5, high: float = 2.0):
     return inside(rho_of(row_sum(log_rho_BT, mask_BT)), low, high) * mask_BT
 
 
-@correction
+@correction("geometric")
 def geometric(log_rho_BT, mask_BT, low: float = 0.999, high: float = 1.001):
     """1 for completions whose geometric mean of rho lies inside [low, high], else 0.  Source: as
     sequence_mis."""
     return inside(rho_of(row_mean(log_rho_BT, mask_BT)), low, high) * mask_BT
 
 
-@correction
+@correction("k3_rejection")
 def k3_rejection(log_rho_BT, mask_BT, low: float = 0.0, high: float = 0.01):
     """1 for completions whose mean of rho - log rho - 1 is at most `high`, else 0.
 
@@ -112,7 +124,7 @@ def normalised(weights_BT, mask_BT) -> torch.Tensor:
     return weights_BT / mean.clamp(min=1e-8)
 
 
-@torch.no_grad()
+@without_gradient
 def disagreement(log_rho_BT, mask_BT) -> dict[str, float]:
     """What to watch, from raw weights: those behind a cap would look well for ever (trap T24).
 

@@ -4,10 +4,14 @@ Reward is bought with entropy (arXiv 2505.22617). What chooses tokens here looks
 a whole update: a share taken of each micro-batch would depend on how the update was cut.
 """
 
-import math
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from aha.algo.lazy_torch import torch
+from aha.algo.registry import Registry
 
 
 def token_entropy(logits_BTV: torch.Tensor) -> torch.Tensor:
@@ -23,24 +27,26 @@ def entropy_bonus(entropies_BT: torch.Tensor, coef: float) -> torch.Tensor:
     return -coef * entropies_BT
 
 
-def bonus_near(coef: float, entropy: float, target: float, change: float = 0.005):
-    """(bonus of this step, coef of the next): it pays while the entropy is not above the target,
-    and grows below it, shrinks above it, never negative.
+@dataclass(frozen=True)
+class ControlFacts:
+    """What an entropy control does with its result.
 
-    Source: Skywork-OR1 (arXiv 2505.22312).
+    "keep": 1 for tokens that stay in the loss, 0 for those that leave it. "hold": 1 for tokens that
+    are held where they were drawn, by a second term of the loss. "bonus": the coefficient of the
+    entropy bonus, of this step and the next.
     """
-    bonus = coef if entropy <= target else 0.0
-    return bonus, max(0.0, coef + (change if entropy < target else -change))
+
+    role: Literal["keep", "hold", "bonus"]
 
 
-# What is told of the tokens of an update, and what comes back: a number for each, 0 or 1. Under
-# "kl_cov" it holds a token where it is, under the others it says whether the loss keeps it.
-CHOICES: dict[str, Callable] = {}
-
-
-def choice(function: Callable) -> Callable:
-    CHOICES[function.__name__] = torch.no_grad()(function)
-    return CHOICES[function.__name__]
+CONTROLS: Registry[ControlFacts] = Registry(
+    "entropy_control",
+    ControlFacts,
+    {"entropy_limit": ("share", "target")},
+    absent="none",
+    gradient=False,
+)
+control = CONTROLS  # @control("name", role=...)
 
 
 def among_the_largest(values_N: torch.Tensor, count: int) -> torch.Tensor:
@@ -49,7 +55,7 @@ def among_the_largest(values_N: torch.Tensor, count: int) -> torch.Tensor:
     return chosen_N
 
 
-@choice
+@control("top_entropy", role="keep")
 def top_entropy(entropies_N, share: float = 0.2) -> torch.Tensor:
     """1 for the tokens whose entropy is among the top `share`: the forks of the text.
 
@@ -69,7 +75,7 @@ def covariances(logprobs_N, advantages_N) -> torch.Tensor:
     return (advantages_N - advantages_N.mean()) * (logprobs_N - logprobs_N.mean())
 
 
-@choice
+@control("kl_cov", role="hold")
 def kl_cov(logprobs_N, advantages_N, share: float = 0.002) -> torch.Tensor:
     """1 for the top `share` of tokens by covariance, at least one: those that `held` holds.
 
@@ -87,7 +93,7 @@ def held(logprobs_BT, old_logprobs_BT, chosen_BT, coef: float = 1.0) -> torch.Te
     return coef * (logprobs_BT - old_logprobs_BT).abs() * chosen_BT
 
 
-@choice
+@control("clip_cov", role="keep")
 def clip_cov(
     logprobs_N, advantages_N, share: float = 2e-4, bounds: tuple[float, float] = (1.0, 5.0)
 ) -> torch.Tensor:
@@ -101,3 +107,17 @@ def clip_cov(
     inside_N = (covs_N > bounds[0]) & (covs_N < bounds[1])
     count = min(max(1, int(share * len(covs_N))), int(inside_N.sum()))
     return 1 - among_the_largest(covs_N.masked_fill(~inside_N, -torch.inf), count)
+
+
+@control("adaptive", role="bonus")
+def bonus_near(
+    coef: float, entropy: float, target: float = 0.2, change: float = 0.005
+) -> tuple[float, float]:
+    """(bonus of this step, coef of the next): it pays while the entropy is not above the target,
+    and grows below it, shrinks above it, never negative.
+
+    Source: Skywork-OR1 (arXiv 2505.22312), which says that the target has to be tried for each
+    model; 0.2 nats a token as in TRL.
+    """
+    bonus = coef if entropy <= target else 0.0
+    return bonus, max(0.0, coef + (change if entropy < target else -change))

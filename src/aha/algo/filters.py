@@ -1,13 +1,62 @@
-"""Which completions count: those cut off at the limit, groups that teach nothing, and which
-problems to ask next."""
+"""Which completions count, and which problems are drawn again.
 
-import torch
+Three registries: the rule for truncated completions (`algo.overlong`), the one for groups whose
+rewards are all equal (`algo.zero_variance`), and the curricula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 from aha.algo.advantages import informative
+from aha.algo.lazy_torch import torch
+from aha.algo.registry import Registry
 
-OVERLONG = ("keep", "zero", "mask", "soft")
-ZERO_VARIANCE = ("keep", "drop", "resample")
-CURRICULA = ("off", "pools", "no_positive")
+# -- completions that the token limit ended --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OverlongFacts:
+    """What the rest of the program has to know of a rule for truncated completions."""
+
+    leaves: bool = False  # a truncated completion leaves the loss and its denominators
+    changes_rewards: bool = True  # gives other rewards than those that were graded
+    negative: bool = False  # makes rewards negative
+
+
+OVERLONG: Registry[OverlongFacts] = Registry(
+    "overlong", OverlongFacts, {"overlong_buffer": ("buffer",)}
+)
+overlong = OVERLONG  # @overlong("name")
+
+
+@overlong("keep", changes_rewards=False)
+def keep_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """Rewards as graded."""
+    return rewards_PG
+
+
+@overlong("zero")
+def zero_overlong(rewards_PG: torch.Tensor, truncated_PG: torch.Tensor) -> torch.Tensor:
+    """0 for a truncated completion.  Source: oat; MaxRL (arXiv 2602.02710)."""
+    return rewards_PG * (1 - truncated_PG)
+
+
+@overlong("mask", leaves=True, changes_rewards=False)
+def mask_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """As graded, for the baseline of its group; the row leaves the loss.
+
+    Source: overlong filtering of DAPO (arXiv 2503.14476).
+    """
+    return rewards_PG
+
+
+@overlong("soft", negative=True)
+def soft_overlong_rewards(
+    rewards_PG: torch.Tensor, lengths_PG: torch.Tensor, limit: int, buffer: int
+) -> torch.Tensor:
+    """Rewards with the penalty of `soft_overlong` added.  Source: DAPO (arXiv 2503.14476)."""
+    return rewards_PG + soft_overlong(lengths_PG, limit, buffer)
 
 
 def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Tensor:
@@ -19,45 +68,83 @@ def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Te
     return -(over_PG / buffer).clamp(0, 1)
 
 
-def overlong_rewards(rewards_PG, lengths_PG, cut_PG, how: str, limit: int, buffer: int):
-    """Rewards after the rule for completions that were cut off at the limit.
+def overlong_rewards(
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    truncated_PG: torch.Tensor,
+    rule: str,
+    limit: int,
+    buffer: int,
+) -> torch.Tensor:
+    """Rewards after the rule for truncated completions.
 
-      keep  as graded        zero  0 if cut off (oat, MaxRL)
-      soft  a growing penalty near the limit (DAPO)
-      mask  as graded here, for the group's baseline; the row leaves the loss (`counted`)
-
-    `cut_PG` comes from the finish reason, never from a look at the last token (trap T28).
+    `truncated_PG` comes from the finish reason, never from a look at the last token: the token
+    before the limit may be the stop token.
     """
-    if how == "zero":
-        return rewards_PG * (1 - cut_PG)
-    if how == "soft":
-        return rewards_PG + soft_overlong(lengths_PG, limit, buffer)
-    assert how in ("keep", "mask"), how
-    return rewards_PG
+    tensors = {"lengths_PG": lengths_PG, "truncated_PG": truncated_PG}
+    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, limit=limit, buffer=buffer, **tensors)
+    return paid_PG
 
 
-def counted(advantages_PG, cut_PG, overlong: str, zero_variance: str) -> torch.Tensor:
-    """[P, G] of 0 and 1: the completions in the loss and in its denominators alike (trap T11).
+# -- groups whose rewards are all equal ------------------------------------------------------
 
-    Source: overlong filtering and dynamic sampling of DAPO (arXiv 2503.14476); dropping flat
-    groups as in ScaleRL (arXiv 2510.13786).
+
+@dataclass(frozen=True)
+class ZeroVarianceFacts:
+    """What the rest of the program has to know of a rule for flat groups."""
+
+    drops: bool = False  # a flat group leaves the loss and its denominators
+    resamples: bool = False  # prompts are drawn again until enough groups are not flat
+
+
+ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry("zero_variance", ZeroVarianceFacts)
+zero_variance = ZERO_VARIANCE  # @zero_variance("name")
+
+
+@zero_variance("keep")
+def keep_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
+    """[P, G] of 1: every completion counts."""
+    return torch.ones_like(advantages_PG)
+
+
+@zero_variance("drop", drops=True)
+def drop_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
+    """[P, G] of 0 and 1: 0 for each completion of a group whose advantages are all 0.
+
+    Source: ScaleRL (arXiv 2510.13786).
     """
-    counted_PG = torch.ones_like(advantages_PG)
-    if overlong == "mask":
-        counted_PG = counted_PG * (1 - cut_PG)
-    if zero_variance != "keep":
-        counted_PG = counted_PG * (advantages_PG != 0).any(1, keepdim=True)
+    mixed_P1 = (advantages_PG != 0).any(1, keepdim=True)
+    return torch.ones_like(advantages_PG) * mixed_P1
+
+
+@zero_variance("resample", drops=True, resamples=True)
+def resample_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
+    """As "drop", after prompts were drawn again in place of flat groups.
+
+    Source: dynamic sampling of DAPO (arXiv 2503.14476).
+    """
+    return drop_flat(advantages_PG)
+
+
+def counted(
+    advantages_PG: torch.Tensor, truncated_PG: torch.Tensor, overlong: str, zero_variance: str
+) -> torch.Tensor:
+    """[P, G] of 0 and 1: the completions in the loss, and in its denominators alike: a row that is
+    in one of them only would make the others count for less."""
+    counted_PG: torch.Tensor = ZERO_VARIANCE[zero_variance](advantages_PG)
+    if OVERLONG[overlong].facts.leaves:
+        counted_PG = counted_PG * (1 - truncated_PG)
     return counted_PG
 
 
-def mixed_groups(rewards_PG: torch.Tensor, wanted: int) -> list[int]:
-    """Places of the first `wanted` groups that teach; flat ones fill up if there are too few.
+def mixed_groups(rewards_PG: torch.Tensor, groups: int) -> list[int]:
+    """Places of the first `groups` mixed groups; flat ones fill up if there are too few.
 
-    For `resample`: prompts are asked anew until enough groups are mixed or the rounds are over.
+    For "resample": prompts are drawn again until enough groups are mixed or the rounds are over.
     """
-    teaches = informative(rewards_PG).flatten().tolist()
-    order = sorted(range(len(teaches)), key=lambda p: not teaches[p])
-    return sorted(order[:wanted])
+    mixed = informative(rewards_PG).flatten().tolist()
+    order = sorted(range(len(mixed)), key=lambda p: not mixed[p])
+    return sorted(order[:groups])
 
 
 def informative_share(solve_rate: float, group_size: int) -> float:
@@ -65,6 +152,19 @@ def informative_share(solve_rate: float, group_size: int) -> float:
     return 1 - solve_rate**group_size - (1 - solve_rate) ** group_size
 
 
+# -- problems that are drawn again -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CurriculumFacts:
+    """Nothing has to be known of a curriculum but its name."""
+
+
+CURRICULA: Registry[CurriculumFacts] = Registry("curriculum", CurriculumFacts, absent="off")
+curriculum = CURRICULA  # @curriculum("name")
+
+
+@curriculum("pools")
 def pool_weight(solve_rate: float, weights: tuple[float, float, float] = (0.2, 1.0, 0.2)) -> float:
     """Weight of a problem by its pool: hard (<= 0.25), middle (<= 0.75), easy.
 
@@ -76,15 +176,17 @@ def pool_weight(solve_rate: float, weights: tuple[float, float, float] = (0.2, 1
     return middle if solve_rate <= 0.75 else easy
 
 
-def ask_weight(curriculum: str, solve_rate: float | None) -> float:
-    """How likely a problem is asked again, given its solve rate when last asked (None: never).
+@curriculum("no_positive")
+def no_positive_weight(solve_rate: float) -> float:
+    """0 for a problem that was solved at 0.9 or more: it is not drawn again.
 
-    no_positive: a problem solved at 0.9 or more is not asked again.
-    Source: ScaleRL's no-positive-resampling (arXiv 2510.13786).
+    Source: no-positive-resampling of ScaleRL (arXiv 2510.13786).
     """
-    assert curriculum in CURRICULA, curriculum
-    if curriculum == "off" or solve_rate is None:
-        return 1.0
-    if curriculum == "no_positive":
-        return 0.0 if solve_rate >= 0.9 else 1.0
-    return pool_weight(solve_rate)
+    return 0.0 if solve_rate >= 0.9 else 1.0
+
+
+def draw_weight(name: str, solve_rate: float | None) -> float:
+    """How likely a problem is drawn again under the curriculum `name`, given its solve rate when it
+    was last drawn; 1 for a problem that never was (None)."""
+    rule = CURRICULA.chosen(name)
+    return 1.0 if rule is None or solve_rate is None else float(rule(solve_rate))

@@ -6,24 +6,43 @@ KL(policy || reference), and k3 follows KL(reference || policy), the other one (
 kl/expected_gradient).
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
+from aha.algo.lazy_torch import torch
+from aha.algo.registry import Registry, without_gradient
+
+
+@dataclass(frozen=True)
+class EstimatorFacts:
+    """Where an estimator may stand: its gradient decides that, not its value."""
+
+    in_loss: bool = True
+    in_reward: bool = False
+
+
+ESTIMATORS: Registry[EstimatorFacts] = Registry("kl_estimator", EstimatorFacts)
+estimator = ESTIMATORS  # @estimator("name")
+IN_REWARD, IN_LOSS = "k1", "k3+"  # where the recipe leaves the estimator open
 
 MAX_LOG_RATIO = 20.0  # before exp
 MAX_KL = 10.0  # a single token's k3 explodes where the reference likes it far better
 
 
+@estimator("k1", in_loss=False, in_reward=True)
 def k1(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     """logp - ref. Unbiased, of either sign.  Source: Schulman 2020, 'Approximating KL'."""
     return logprobs_BT - ref_logprobs_BT
 
 
+@estimator("k2")
 def k2(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     """(logp - ref)^2 / 2. Biased value, right gradient.  Source: as k1; arXiv 2510.01555."""
     return 0.5 * (logprobs_BT - ref_logprobs_BT).square()
 
 
+@estimator("k3")
 def k3(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     """e^d - d - 1 with d = ref - logp. Unbiased and >= 0, gradient of the other KL.
 
@@ -33,6 +52,7 @@ def k3(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     return (d.exp() - d - 1).clamp(-MAX_KL, MAX_KL)
 
 
+@estimator("k3+")
 def k3_plus(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     """The value of k3 with the gradient of k2, which is that of KL(policy || reference).
 
@@ -42,6 +62,7 @@ def k3_plus(logprobs_BT, ref_logprobs_BT) -> torch.Tensor:
     return right - right.detach() + k3(logprobs_BT, ref_logprobs_BT).detach()
 
 
+@estimator("k3_off_policy")
 def k3_off_policy(logprobs_BT, ref_logprobs_BT, old_logprobs_BT) -> torch.Tensor:
     """k3 times the ratio, which carries gradient: unbiased for tokens drawn by an older policy,
     and its gradient is that of KL(policy || reference) for any.
@@ -52,13 +73,7 @@ def k3_off_policy(logprobs_BT, ref_logprobs_BT, old_logprobs_BT) -> torch.Tensor
     return ratio * k3(logprobs_BT, ref_logprobs_BT)
 
 
-ESTIMATORS: dict[str, Callable] = {
-    **{"k1": k1, "k2": k2, "k3": k3, "k3+": k3_plus},
-    "k3_off_policy": k3_off_policy,
-}
-
-
-@torch.no_grad()
+@without_gradient
 def kl_in_reward(rewards_BT, old_logprobs_BT, ref_logprobs_BT, mask_BT, coef: float):
     """r_t - coef (old - ref): token rewards after the price of leaving the reference.
 

@@ -6,13 +6,31 @@ drawn; the latter never carry gradient. Defaults are those of each method's pape
 looks at a whole completion asks for its mask.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Literal
 
+from aha.algo.lazy_torch import torch
 from aha.algo.registry import Registry
 
-LOSSES = Registry()
+
+@dataclass(frozen=True)
+class LossFacts:
+    """What the rest of the program has to know of a loss."""
+
+    unit: Literal["token", "sequence"] = "token"  # what its ratio is taken of
+    ratio: bool = True  # knows that the policy may have moved since the tokens were drawn
+    every_row: bool = False  # moves something where the advantage is 0: no row may be skipped
+    aggregation: str | None = None  # the only one it goes with; None: any
+    separable: bool = True  # a token's loss is its own, so that some tokens may be left out
+
+
+LOSSES: Registry[LossFacts] = Registry(
+    "loss",
+    LossFacts,
+    {key: (key,) for key in ("clip_low", "clip_high", "dual_clip", "tau")},
+)
 loss = LOSSES  # @loss("name")
 MAX_LOG_RATIO = 20.0  # keeps exp() finite; no sane ratio comes near e^20
 
@@ -30,11 +48,11 @@ def row_mean(values_BT, mask_BT) -> torch.Tensor:
     return (values_BT * mask_BT).sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True).clamp(min=1)
 
 
-@loss("pg")
-def policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.2, clip_high=0.2):
+@loss("pg", ratio=False)
+def policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT):
     """-A * logp: REINFORCE. Exact when each batch is used for one update, the default here.
 
-    Source: Williams 1992. `old_logprobs` and the clips are not used.
+    Source: Williams 1992. `old_logprobs` are not used.
     """
     return -advantages_BT * logprobs_BT
 
@@ -73,7 +91,7 @@ def ppo_clip(
     return torch.where(advantages_BT < 0, bounded, losses_BT)
 
 
-@loss("gspo")
+@loss("gspo", unit="sequence", aggregation="sequence_mean")
 def gspo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=3e-4, clip_high=4e-4, *, mask_BT):
     """PPO's clip on the completion's ratio s = exp(mean_t(logp - old)).
 
@@ -97,7 +115,7 @@ def cispo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=1.0, clip_high=4
     return -ratio_BT.clamp(1 - clip_low, 1 + clip_high) * advantages_BT * logprobs_BT
 
 
-@loss("sapo")
+@loss("sapo", aggregation="sequence_mean")
 def sapo(logprobs_BT, old_logprobs_BT, advantages_BT, tau_good=1.0, tau_bad=1.05):
     """-A (4 / tau) sigmoid(tau (r - 1)): a gate that fades in place of a clip that cuts.
 
@@ -146,7 +164,7 @@ def dppo_kl(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.05, clip_hig
     return kept_policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, keep_BT)
 
 
-@loss("gmpo")
+@loss("gmpo", unit="sequence", aggregation="sequence_mean", separable=False)
 def gmpo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.4, clip_high=0.4, *, mask_BT):
     """-A exp(mean_t of log ratios, each clipped on the side of its advantage first).
 
@@ -169,50 +187,3 @@ def quadratic(logprobs_BT, old_logprobs_BT, advantages_BT, tau=0.1):
     """
     moved_BT = logprobs_BT - old_logprobs_BT
     return -(advantages_BT * logprobs_BT - 0.5 * tau * moved_BT.square())
-
-
-AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "sequence_total", "prompt_mean")
-
-
-class Totals:
-    """The denominators of one optimiser step. `prompt_tokens` has the tokens of each prompt's
-    group by a key of the prompt (never its text: two may read alike, trap T6)."""
-
-    def __init__(
-        self,
-        rows: int,
-        tokens: int,
-        max_new_tokens: int,
-        prompt_tokens: Mapping[int, int] | None = None,
-    ):
-        assert rows > 0 and tokens > 0, "a step without tokens"
-        self.rows, self.tokens, self.max_new_tokens = rows, tokens, max_new_tokens
-        self.prompt_tokens = prompt_tokens or {}
-
-
-def token_weights(
-    mask_BT, aggregation: str, totals: Totals, prompts: tuple[int, ...] = ()
-) -> torch.Tensor:
-    """[B, T] weights such that sum(weights * per-token loss) over all parts is the step's loss.
-
-    The denominators are those of the whole step, all micro-batches and ranks, so that slicing
-    cannot change the gradient (traps T8-T10). Rows that do not count are in none of them.
-      token_mean      1 / tokens of the step: every token counts alike        (DAPO)
-      sequence_mean   1 / (rows * own length): every completion counts alike  (GRPO)
-      sequence_sum    1 / (rows * max_new_tokens): long ones count for more   (Dr. GRPO)
-      sequence_total  1 / rows: the same without the constant
-      prompt_mean     1 / (prompts * tokens of its group): every prompt counts alike (ScaleRL)
-    """
-    if aggregation == "token_mean":
-        return mask_BT / totals.tokens
-    if aggregation == "sequence_mean":
-        lengths = mask_BT.sum(1, keepdim=True).clamp(min=1)
-        return mask_BT / (totals.rows * lengths)
-    if aggregation == "sequence_sum":
-        return mask_BT / (totals.rows * totals.max_new_tokens)
-    if aggregation == "sequence_total":
-        return mask_BT / totals.rows
-    assert aggregation == "prompt_mean", aggregation
-    assert len(prompts) == len(mask_BT), "prompt_mean needs to know each row's prompt"
-    tokens = mask_BT.new_tensor([totals.prompt_tokens[prompt] for prompt in prompts])
-    return mask_BT / (len(totals.prompt_tokens) * tokens[:, None])

@@ -1,24 +1,63 @@
-"""Graded completions as tensors: whole groups, cut into parts that fit a token budget.
+"""Graded completions as tensors: rows, and micro-batches that fit a token budget.
 
-Text is never tokenised again: the ids that were drawn are the ids that are trained.
+The token ids that were sampled are the ids that are trained: text is never tokenised again.
+
+Shapes: B rows of a micro-batch, T token columns, P prompts, G completions of a prompt.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from aha.algo.losses import Totals
+from aha.algo.aggregation import Totals
 from aha.batching.layout import Layout
 from aha.core.records import Graded
+
+
+class Row(Protocol):
+    """Anything that carries one graded completion can be dealt into micro-batches."""
+
+    @property
+    def graded(self) -> Graded: ...
+
+
+RowType = TypeVar("RowType", bound=Row)
+
+
+class TrainingRow(NamedTuple):
+    """One completion with what its loss needs besides the log-probs.
+
+    `advantages_T` has a number for each of the completion's own tokens. `selected_T` is 1 for the
+    tokens that an entropy control selected among all tokens of the update, else 0; None where the
+    recipe has no such control.
+    """
+
+    graded: Graded
+    advantages_T: torch.Tensor
+    selected_T: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, graded: Graded, advantage: float) -> "TrainingRow":
+        """A row in which every token has the advantage of its completion."""
+        return cls(graded, torch.full((num_own_tokens(graded),), advantage))
+
+
+class PlacedRow(NamedTuple):
+    """A completion with its place among all completions, for numbers that are read back."""
+
+    graded: Graded
+    place: int
 
 
 @dataclass(frozen=True)
 class Batch:
     """B rows `prompt + completion`, padded on the right.
 
-    Column t of the [B, T] tensors speaks about the token at position `start + t`; the mask is 1
-    exactly on the completion's own tokens, its stop token included. It is built from lengths,
-    never from the pad id, which may equal the stop token's.
+    Column t of the [B, T] tensors is about the token at position `start + t`; the mask is 1
+    exactly on the completion's own tokens, its stop token included. The mask is built from
+    lengths, never from the pad id, which may equal the stop token's.
     """
 
     tokens_BT: torch.Tensor  # [B, start + T]
@@ -27,52 +66,75 @@ class Batch:
     old_logprobs_BT: torch.Tensor
     advantages_BT: torch.Tensor
     prompts: tuple[int, ...] = ()  # a key of each row's prompt, the same within a group
-    chosen_BT: torch.Tensor | None = None  # what `algo.entropy` chose among the whole update's
-    layout: Layout | None = None  # what of the rows is the same, and what is padding
+    selected_BT: torch.Tensor | None = None  # as `TrainingRow.selected_T`
+    layout: Layout | None = None  # which tokens are the same in several rows, which are padding
 
     @property
     def num_tokens(self) -> int:
+        """Own tokens of all completions."""
         return int(self.mask_BT.sum())
 
-    def to(self, device) -> "Batch":
-        moved = (self.tokens_BT, self.mask_BT, self.old_logprobs_BT, self.advantages_BT)
-        tokens, mask, old, advantages = (tensor.to(device) for tensor in moved)
-        chosen = None if self.chosen_BT is None else self.chosen_BT.to(device)
-        layout = self.layout and self.layout.to(device)
-        return Batch(tokens, self.start, mask, old, advantages, self.prompts, chosen, layout)
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with every tensor on `device`."""
+        return replace(
+            self,
+            tokens_BT=self.tokens_BT.to(device),
+            mask_BT=self.mask_BT.to(device),
+            old_logprobs_BT=self.old_logprobs_BT.to(device),
+            advantages_BT=self.advantages_BT.to(device),
+            selected_BT=None if self.selected_BT is None else self.selected_BT.to(device),
+            layout=self.layout and self.layout.to(device),
+        )
+
+
+def num_own_tokens(graded: Graded) -> int:
+    """Tokens of the completion alone."""
+    return len(graded.completion.tokens)
+
+
+def num_prompt_tokens(graded: Graded) -> int:
+    return len(graded.completion.prompt.tokens)
+
+
+def num_row_tokens(row: Row) -> int:
+    """Tokens of prompt and completion together."""
+    return num_prompt_tokens(row.graded) + num_own_tokens(row.graded)
 
 
 def prompt_key(graded: Graded) -> int:
-    """The object, not its text: two problems of a step may read alike (trap T6)."""
+    """A key of the completion's prompt object.
+
+    Not of its text: two problems of a step may have the same text, and grouping by text would
+    merge their groups.
+    """
     return id(graded.completion.prompt)
 
 
-def totals_of(rows: list[tuple], max_new_tokens: int) -> Totals:
-    """The denominators of a step that consists of these `(graded, anything)` rows."""
+def totals_of(rows: Sequence[Row], max_new_tokens: int) -> Totals:
+    """The denominators of an update that consists of these rows."""
     prompt_tokens: dict[int, int] = {}
-    for graded, *_ in rows:
-        key, own = prompt_key(graded), len(graded.completion.tokens)
-        prompt_tokens[key] = prompt_tokens.get(key, 0) + own
+    for row in rows:
+        key = prompt_key(row.graded)
+        prompt_tokens[key] = prompt_tokens.get(key, 0) + num_own_tokens(row.graded)
     return Totals(len(rows), sum(prompt_tokens.values()), max_new_tokens, prompt_tokens)
 
 
-def spread(rows: list[torch.Tensor], mask_BT: torch.Tensor) -> torch.Tensor:
-    """[B, T]: one number for each own token of each row at its place in a batch; 0 elsewhere."""
-    spread_BT = torch.zeros_like(mask_BT)
-    spread_BT[mask_BT.bool()] = torch.cat(rows).to(mask_BT)
-    return spread_BT
+def scatter_rows(rows: Sequence[torch.Tensor], mask_BT: torch.Tensor) -> torch.Tensor:
+    """[B, T]: each row's numbers at its own tokens, 0 elsewhere."""
+    values_BT = torch.zeros_like(mask_BT)
+    values_BT[mask_BT.bool()] = torch.cat(list(rows)).to(mask_BT)
+    return values_BT
 
 
-def gather(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
-    """The way back: each row's numbers at its own tokens alone."""
+def gather_rows(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
+    """The inverse of `scatter_rows`: each row's numbers at its own tokens."""
     own_BT = mask_BT.bool()
     return list(values_BT[own_BT].split(own_BT.sum(1).tolist()))
 
 
-def pack(rows: list[tuple], pad_id: int) -> Batch:
-    """One batch of `(graded, advantage)` rows; one advantage for all tokens, or one for each. What
-    was chosen among the tokens may follow in each row."""
-    completions = [row[0].completion for row in rows]
+def pack(rows: Sequence[TrainingRow], pad_id: int) -> Batch:
+    """One batch of these rows, in their order."""
+    completions = [row.graded.completion for row in rows]
     prompts = [len(completion.prompt.tokens) for completion in completions]
     start = min(prompts)
     ends = [p + len(c.tokens) for p, c in zip(prompts, completions, strict=True)]
@@ -84,63 +146,68 @@ def pack(rows: list[tuple], pad_id: int) -> Batch:
         tokens_BT[b, : ends[b]] = torch.tensor(completion.prompt.tokens + completion.tokens)
         mask_BT[b, own] = 1.0
         old_BT[b, own] = torch.tensor(completion.logprobs)
-        advantages_BT[b, own] = row[1]
-    keys = tuple(prompt_key(row[0]) for row in rows)
-    # Only where something was chosen is there a third thing in a row.
-    chosen_BT = spread([row[2] for row in rows], mask_BT) if len(rows[0]) > 2 else None
-    layout = Layout.of(keys, prompts, [len(completion.tokens) for completion in completions])
-    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, chosen_BT, layout)
+        advantages_BT[b, own] = row.advantages_T
+    keys = tuple(prompt_key(row.graded) for row in rows)
+    selected = [row.selected_T for row in rows if row.selected_T is not None]
+    selected_BT = scatter_rows(selected, mask_BT) if selected else None
+    layout = Layout.of(list(keys), prompts, [len(completion.tokens) for completion in completions])
+    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, selected_BT, layout)
 
 
-def cut(rows: list[tuple], max_tokens: int, shared: bool = True) -> list[list[tuple]]:
-    """`(graded, anything)` rows in parts of at most `max_tokens`; one row may exceed it.
+def pack_graded(graded: Sequence[Graded], pad_id: int) -> Batch:
+    """A batch that is only read: all advantages are 0."""
+    return pack([TrainingRow.of(one, 0.0) for one in graded], pad_id)
 
-    Where prompts are shared, a token counts where it is computed: those of a completion, and once
-    in each part those of a prompt. Groups stay together unless one alone is too large, those whose
-    longest completions are alike come together, and in a part the longest row is first. Otherwise
-    padding counts too, and rows of like length come together.
-    The sum over the parts is the same whatever the cut.
+
+def deal(rows: Sequence[RowType], max_tokens: int, shared: bool = True) -> list[list[RowType]]:
+    """The rows dealt into micro-batches of at most `max_tokens`; one row may exceed it.
+
+    `shared`: the model computes a prompt once for all its rows in a micro-batch (see
+    `batching.layout`), and no padding. Then a token counts where it is computed: those of each
+    completion, and in each micro-batch once those of each prompt. Groups stay together unless one
+    alone is too large; groups whose longest completions are alike come together; within a
+    micro-batch the longest row is first. Not shared: padding counts too, and rows of like length
+    come together.
+
+    The sum over the micro-batches is the same for any way of dealing.
     """
-    return cut_groups(rows, max_tokens) if shared else cut_padded(rows, max_tokens)
+    return _deal_groups(rows, max_tokens) if shared else _deal_padded(rows, max_tokens)
 
 
-def length(row: tuple) -> int:
-    """Tokens of the whole row."""
-    return len(row[0].completion.prompt.tokens) + len(row[0].completion.tokens)
-
-
-def cut_groups(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
-    groups: dict[int, list[tuple]] = {}
+def _deal_groups(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
+    groups: dict[int, list[RowType]] = {}
     for row in rows:
-        groups.setdefault(prompt_key(row[0]), []).append(row)
-    parts: list[list[tuple]] = [[]]
-    room = max_tokens
-    for group in sorted(groups.values(), key=lambda group: max(map(length, group))):
-        prompt = len(group[0][0].completion.prompt.tokens)
-        whole = prompt + sum(length(row) - prompt for row in group)
-        if whole > room:
+        groups.setdefault(prompt_key(row.graded), []).append(row)
+    parts: list[list[RowType]] = [[]]
+    left = max_tokens
+    for group in sorted(groups.values(), key=lambda group: max(map(num_row_tokens, group))):
+        prompt = num_prompt_tokens(group[0].graded)
+        if prompt + sum(num_own_tokens(row.graded) for row in group) > left:
             parts.append([])
-            room = max_tokens
-        room -= prompt
-        for row in sorted(group, key=length, reverse=True):
-            own = length(row) - prompt
-            if parts[-1] and own > room:
+            left = max_tokens
+        left -= prompt
+        for row in sorted(group, key=num_row_tokens, reverse=True):
+            own = num_own_tokens(row.graded)
+            if parts[-1] and own > left:
+                # The rest of the group computes its prompt once more in the next micro-batch.
                 parts.append([])
-                room = max_tokens - prompt
+                left = max_tokens - prompt
             parts[-1].append(row)
-            room -= own
-    return [sorted(part, key=length, reverse=True) for part in parts if part]
+            left -= own
+    return [sorted(part, key=num_row_tokens, reverse=True) for part in parts if part]
 
 
-def cut_padded(rows: list[tuple], max_tokens: int) -> list[list[tuple]]:
-    parts: list[list] = [[]]
-    for row in sorted(rows, key=length):
-        if parts[-1] and (len(parts[-1]) + 1) * length(row) > max_tokens:
+def _deal_padded(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
+    parts: list[list[RowType]] = [[]]
+    for row in sorted(rows, key=num_row_tokens):
+        if parts[-1] and (len(parts[-1]) + 1) * num_row_tokens(row) > max_tokens:
             parts.append([])
         parts[-1].append(row)
     return [part for part in parts if part]
 
 
-def pack_parts(rows: list[tuple], pad_id: int, max_tokens: int, shared: bool = True) -> list[Batch]:
-    """Batches of `(graded, advantage)` rows, cut to fit."""
-    return [pack(part, pad_id) for part in cut(rows, max_tokens, shared)]
+def pack_parts(
+    rows: Sequence[TrainingRow], pad_id: int, max_tokens: int, shared: bool = True
+) -> list[Batch]:
+    """The rows as micro-batches of at most `max_tokens`."""
+    return [pack(part, pad_id) for part in deal(rows, max_tokens, shared)]

@@ -50,10 +50,10 @@ def parts_of(what: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[str
             raise ConfigError(f"{what} with {' '.join(overrides)}", "the run as it was recorded")
         yield what, diagnose(Path(what))
     else:
-        from aha.core.config import load_config
+        from aha.algo.recipe import load_recipe
         from aha.doctor.recipe_checks import examine
 
-        yield from examine(load_config(find_recipe(what), parse_overrides(overrides)))
+        yield from examine(load_recipe(find_recipe(what), parse_overrides(overrides)))
 
 
 def is_run(path: Path) -> bool:

@@ -5,17 +5,20 @@ import math
 import sys
 from pathlib import Path
 
+from aha.algo.algorithms import method_of
+from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, parse_overrides
-from aha.core.config import RunConfig, load_config
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
+from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.cost import budget_seconds, money
-from aha.plan.estimate import GB, Card, Plan, advice, estimate
+from aha.plan.estimate import Card, Plan, advice, estimate
 from aha.plan.machines import load_cards
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import Shape, shape_of
-from aha.plan.speed import expected_tokens
+from aha.plan.speed import Workload, expected_tokens
 
 HERE = "this machine"
 NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
@@ -76,7 +79,7 @@ def print_plan(
 ) -> None:
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
-    cfg = load_config(find_recipe(recipe), parse_overrides(overrides))
+    cfg = load_recipe(find_recipe(recipe), parse_overrides(overrides))
     shape = shape_of(cfg.model.path)
     as_of, cards = load_cards(cards_file)
     calibration = calibration_for(cfg, shape, probe, kept)
@@ -84,10 +87,11 @@ def print_plan(
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     base = calibration.base_tokens_of(cfg) if calibration else 0.0
     mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
-    plans = {name: estimate(cfg, shape, card, mean) for name, card in cards.items()}
+    load = Workload(cfg, method_of(cfg), shape)
+    plans = {name: estimate(load, card, mean) for name, card in cards.items()}
     shown = shown_of(plans, cards, shape)
     memory = shown.memory if shown else {}
-    rows = [row_of(name, plan, cfg, shape, cards[name]) for name, plan in plans.items()]
+    rows = [row_of(name, plan, load, cards[name]) for name, plan in plans.items()]
     if as_json:
         gigabytes = {part: size / GB for part, size in memory.items()}
         peak, host = (shown.peak / GB, shown.host / GB) if shown else (None, None)
@@ -128,7 +132,7 @@ def shown_of(plans: dict[str, Plan], cards: dict[str, Card], shape: Shape) -> Pl
     return plans[next(iter(wanted or plans))] if plans else None
 
 
-def row_of(name: str, plan: Plan, cfg: RunConfig, shape: Shape, card: Card) -> dict:
+def row_of(name: str, plan: Plan, load: Workload, card: Card) -> dict:
     """What the plan says of one machine."""
     return {
         "card": name,
@@ -140,5 +144,5 @@ def row_of(name: str, plan: Plan, cfg: RunConfig, shape: Shape, card: Card) -> d
         "hours": plan.cost.seconds / 3600,
         "kwh": plan.cost.kwh,
         "usd": plan.cost.usd,
-        "advice": "" if plan.fits(card) else advice(cfg, shape, card),
+        "advice": "" if plan.fits(card) else advice(load, card),
     }

@@ -94,14 +94,13 @@ def start_run(
     dash: bool | None = None,
     speeds: tuple[bool, Path | None] = (False, None),
 ) -> None:
-    from aha.core.config import load_config
+    from aha.algo.recipe import load_recipe
 
-    cfg = load_config(recipe, parse_overrides(overrides))
+    cfg = load_recipe(recipe, parse_overrides(overrides))
     if dry_run:
         from aha.cli.planning import tell_plan
-        from aha.train.experiment import check_names, task_of
+        from aha.train.experiment import task_of
 
-        check_names(cfg)
         task_of(cfg)
         print(cfg.model_dump_json(indent=2))
         tell_plan(cfg, budget)
@@ -183,7 +182,7 @@ def pretrain(
 @config_app.command
 def show(recipe: str | None = None, *overrides: Overrides) -> None:
     """Print every key with its value: the defaults, or a recipe with its overrides."""
-    from aha.core.config import load_config
+    from aha.algo.recipe import load_recipe
 
-    cfg = load_config(find_recipe(recipe) if recipe else None, parse_overrides(overrides))
+    cfg = load_recipe(find_recipe(recipe) if recipe else None, parse_overrides(overrides))
     print(cfg.model_dump_json(indent=2))

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aha.core.combinations import check_algo, check_engine
 from aha.core.errors import ConfigError
 
 
@@ -20,24 +19,52 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    path: str = "aha-tiny"  # a packaged model's name, a model folder, or a name on the hub
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU for all but tiny models
-    lora_rank: int = Field(0, ge=0)  # of the adapters that train in place of the weights; 0 = none
-    lora_alpha: float | None = Field(None, gt=0.0)  # strength alpha / rank; None: twice the rank
+    """The model that is trained."""
+
+    path: str = Field("aha-tiny", description="Packaged model, model folder, run, or hub name.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto: a GPU, except for models below 5 million parameters."
+    )
+    lora_rank: int = Field(
+        0, ge=0, description="Rank of LoRA adapters that train instead of the weights; 0 = off."
+    )
+    lora_alpha: float | None = Field(
+        None, gt=0.0, description="LoRA scale is alpha / rank; none: twice the rank."
+    )
 
 
 class TaskSection(Section):
-    name: str = "countdown"  # multiply, math, gym:NAME, my_task.py, or an installed task
-    numbers: tuple[int, ...] = (3,)  # countdown: sizes of the puzzles, drawn evenly
-    template: Literal["plain", "r1", "instruct"] = "plain"
-    data: str | None = None  # JSON lines or Parquet; countdown draws puzzles without
-    verifier: Literal["strict", "tinyzero", "math-verify"] = "strict"
-    format_reward: float = Field(0.0, ge=0.0, le=1.0)  # for R1's form to the letter, right or not
-    options: dict[str, Any] = {}  # what only this task knows, as in options.digits = [2, 3]
-    grade_seconds: float = Field(5.0, gt=0.0)  # for one verdict of a task from outside
+    """The task: its problems, prompts and rewards."""
+
+    name: str = Field(
+        "countdown",
+        description="countdown, multiply, math, gym:NAME, a Python file, or an installed task.",
+    )
+    numbers: tuple[int, ...] = Field(
+        (3,), description="countdown: how many numbers a puzzle has, 2 to 6; drawn evenly."
+    )
+    template: Literal["plain", "r1", "instruct"] = Field(
+        "plain", description="Form of the prompt; r1 and instruct are for pretrained models."
+    )
+    data: str | None = Field(
+        None, description="Problems as JSON lines or Parquet; none: the task generates them."
+    )
+    verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
+        "strict",
+        description="Grades answers; tinyzero: TinyZero's reward; math-verify: its library.",
+    )
+    format_reward: float = Field(
+        0.0, ge=0.0, le=1.0, description="Reward for R1's exact format, right or wrong; 0 = off."
+    )
+    options: dict[str, Any] = Field(
+        {}, description="Settings that only this task has, as in --task.options.digits '[2, 3]'."
+    )
+    grade_seconds: float = Field(
+        5.0, gt=0.0, description="Time limit in seconds to grade a completion of an outside task."
+    )
 
     def settings(self) -> dict[str, Any]:
-        """What the task's constructor is called with: the keys that were changed, and the options.
+        """The keyword arguments of the task's constructor: changed keys and the options.
 
         An unchanged key is left out, because many tasks read none of them.
         """
@@ -48,98 +75,179 @@ class TaskSection(Section):
 
 
 class RolloutSection(Section):
-    prompts: int = Field(32, ge=1)  # P, problems of a step
-    group_size: int = Field(16, ge=1)  # G, completions of each
-    max_new_tokens: int = Field(320, ge=1)
-    expected_tokens: float = Field(0.0, ge=0.0)  # plan: mean of a run as measured; 0 = not known
-    temperature: float = Field(1.0, gt=0.0, le=10.0)
-    max_rows: int = Field(512, ge=1)  # rows generated side by side; bounds the cache
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 where hardware has it
-    # auto: in C on a CPU with a compiler, CUDA graphs on a GPU
-    loop: Literal["auto", "compiled", "graphs", "torch"] = "auto"
-    engine: Literal["native", "vllm"] = "native"  # vllm: a GPU, and the extra [vllm]
-    memory_share: float = Field(0.4, gt=0.0, lt=1.0)  # vllm: of the GPU, while it generates
+    """Generation of completions."""
+
+    prompts: int = Field(32, ge=1, description="Problems in one step (P).")
+    group_size: int = Field(16, ge=1, description="Completions of each problem (G).")
+    max_new_tokens: int = Field(320, ge=1, description="Token limit of a completion.")
+    expected_tokens: float = Field(
+        0.0, ge=0.0, description="Measured mean tokens of a completion, for the plan; 0 = unknown."
+    )
+    temperature: float = Field(
+        1.0, gt=0.0, le=10.0, description="Sampling temperature; training uses the same one."
+    )
+    max_rows: int = Field(
+        512, ge=1, description="Completions generated at the same time; limits the KV cache."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic; auto: bfloat16 where the hardware multiplies it."
+    )
+    loop: Literal["auto", "compiled", "graphs", "torch"] = Field(
+        "auto", description="auto: C on a CPU with a compiler, CUDA graphs on a GPU, else torch."
+    )
+    engine: Literal["native", "vllm"] = Field(
+        "native", description="vllm needs a CUDA GPU and the extra [vllm]."
+    )
+    memory_share: float = Field(
+        0.4, gt=0.0, lt=1.0, description="vllm: its share of GPU memory while it generates."
+    )
 
 
 class AlgoSection(Section):
-    advantage: str = "dr_grpo"
-    loss: str = "pg"
-    aggregation: Literal[
-        "token_mean", "sequence_mean", "sequence_sum", "sequence_total", "prompt_mean"
-    ] = "token_mean"
-    clip_low: float | None = Field(None, ge=0.0)  # of losses that clip; None: as in its paper
-    clip_high: float | None = Field(None, ge=0.0)
-    dual_clip: float | None = Field(None, gt=1.0)  # ppo_clip: bound of a bad token's ratio
-    tau: float | None = Field(None, ge=0.0)  # quadratic: strength of the square
-    pass_k: int | None = Field(None, ge=1)  # pass_at_k: completions of which one must be right
-    updates: int = Field(1, ge=1)  # optimiser steps on each rollout; 1 is on-policy
-    kl: Literal["none", "reward", "loss"] = "none"  # where the way from the reference is paid
-    # None: k1 in the reward, k3+ in the loss
-    kl_estimator: Literal["k1", "k2", "k3", "k3+", "k3_off_policy"] | None = None
-    kl_coef: float = Field(0.001, ge=0.0)
-    reference_reset: int = Field(0, ge=0)  # steps until the reference becomes the policy; 0 = never
-    entropy_coef: float = Field(0.0, ge=0.0)  # bonus; 0 = none; adaptive: that of the first step
-    entropy_control: Literal["none", "kl_cov", "clip_cov", "top_entropy", "adaptive"] = "none"
-    entropy_limit: float | None = Field(None, gt=0.0)  # its share of tokens; adaptive: nats to keep
-    correction: Literal[
-        *("none", "token_tis", "sequence_tis", "icepop", "sequence_mis", "geometric"),
-        "k3_rejection",
-    ] = "none"  # of the engine's log-probs against the trainer's
-    correction_low: float | None = Field(None, ge=0.0)  # bounds; None: the method's own
-    correction_high: float | None = Field(None, ge=0.0)
-    overlong: Literal["keep", "zero", "mask", "soft"] = "keep"  # of completions that were cut off
-    overlong_buffer: int = Field(0, ge=0)  # soft: tokens before the limit with a growing penalty
-    zero_variance: Literal["keep", "drop", "resample"] = "keep"  # of groups that teach nothing
-    resample_rounds: int = Field(3, ge=1)  # resample: rollouts of a step at most
-    curriculum: Literal["off", "pools", "no_positive"] = "off"  # problems again, by solve rate
-    pool: int = Field(1024, ge=1)  # curriculum: problems kept in mind
+    """The learning algorithm (docs/papers.md).
+
+    Keys without a list of choices here take the name of a registered algorithm: the registries of
+    `aha.algo.algorithms` have them, those of installed packages too.
+    """
+
+    advantage: str = Field("dr_grpo", description="How rewards become advantages.")
+    loss: str = Field("pg", description="Loss of the policy.")
+    aggregation: str = Field(
+        "token_mean", description="How losses of tokens become the loss of a batch."
+    )
+    clip_low: float | None = Field(
+        None, ge=0.0, description="Lower clip range of the ratio; none: the paper's value."
+    )
+    clip_high: float | None = Field(
+        None, ge=0.0, description="Upper clip range of the ratio; none: the paper's value."
+    )
+    dual_clip: float | None = Field(
+        None, gt=1.0, description="Ratio limit where the advantage is negative; none: no limit."
+    )
+    tau: float | None = Field(
+        None, ge=0.0, description="Weight of a loss's second term; none: the paper's value."
+    )
+    pass_k: int | None = Field(
+        None,
+        ge=1,
+        description="Completions of which one must be right (k); none: the paper's value.",
+    )
+    updates: int = Field(1, ge=1, description="Optimiser steps on each rollout; 1 is on-policy.")
+    kl: Literal["none", "reward", "loss"] = Field(
+        "none", description="Where the KL to the reference is subtracted."
+    )
+    kl_estimator: str | None = Field(
+        None, description="Estimator of the KL; none: the right one for its place."
+    )
+    kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
+    reference_reset: int = Field(
+        0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
+    )
+    entropy_coef: float = Field(
+        0.0, ge=0.0, description="Weight of the entropy bonus; 0 = off. A control may change it."
+    )
+    entropy_control: str = Field(
+        "none", description="Method that keeps the entropy up, or learns from its peaks."
+    )
+    entropy_limit: float | None = Field(
+        None, gt=0.0, description="Its share of the tokens, or the entropy that it keeps, in nats."
+    )
+    correction: str = Field(
+        "none", description="Corrects engine log-probs that differ from the trainer's."
+    )
+    correction_low: float | None = Field(
+        None, ge=0.0, description="Lower limit of the weights; none: the method's default."
+    )
+    correction_high: float | None = Field(
+        None, ge=0.0, description="Upper limit of the weights; none: the method's default."
+    )
+    overlong: str = Field("keep", description="Rule for truncated completions.")
+    overlong_buffer: int = Field(
+        0, ge=0, description="Last tokens before the limit, over which a penalty grows."
+    )
+    zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
+    resample_rounds: int = Field(
+        3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
+    )
+    curriculum: str = Field(
+        "off", description="Draws problems from a pool again, by their solve rate."
+    )
+    pool: int = Field(1024, ge=1, description="curriculum: problems in the pool.")
 
 
 class CriticSection(Section):
-    """The value model of PPO, which the advantage "gae" asks for."""
+    """The value model of PPO; only an advantage with a critic reads it."""
 
-    lr: float = Field(1e-5, ge=0.0)  # goes down as optim.lr does
-    warmup: int = Field(0, ge=0)  # first steps, in which only the critic learns
-    clip: float = Field(0.5, gt=0.0)  # of a value's way from what it was at the rollout
-    gamma: float = Field(1.0, gt=0.0, le=1.0)  # discount by token
-    lam: float = Field(1.0, ge=0.0, le=1.0)  # GAE: 1 trusts what was paid, 0 the critic
+    lr: float = Field(1e-5, ge=0.0, description="Learning rate; same schedule as optim.lr.")
+    warmup: int = Field(0, ge=0, description="First steps, in which only the critic learns.")
+    clip: float = Field(
+        0.5, gt=0.0, description="Limit of a value's change from its value at the rollout."
+    )
+    gamma: float = Field(1.0, gt=0.0, le=1.0, description="Discount per token.")
+    lam: float = Field(
+        1.0, ge=0.0, le=1.0, description="GAE's lambda: 1 uses the rewards alone, 0 the critic."
+    )
 
 
 class OptimSection(Section):
-    lr: float = Field(3e-4, ge=0.0)
-    final_lr: float = Field(0.1, ge=0.0, le=1.0)  # share of lr left at the last step; 1 = constant
-    warmup: int = Field(5, ge=0)  # steps
-    beta1: float = Field(0.9, ge=0.0, lt=1.0)
-    beta2: float = Field(0.95, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.0, ge=0.0)
-    grad_clip: float = Field(1.0, gt=0.0)
-    micro_batch_tokens: int = Field(16_384, ge=1)  # computed at once: a prompt once for its group
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # arithmetic; weights stay float32
-    # Adam's moments; cpu: with gradients and float32 weights in the machine's memory; 8bit: the
-    # extra [8bit]
-    state: Literal["device", "cpu", "8bit"] = "device"
-    recompute: bool = False  # activations again in the backward pass: a third slower, less memory
+    """The optimiser, AdamW, and the memory of training."""
+
+    lr: float = Field(3e-4, ge=0.0, description="Learning rate after the warm-up.")
+    final_lr: float = Field(
+        0.1, ge=0.0, le=1.0, description="Share of lr at the last step, linear; 1 = constant."
+    )
+    warmup: int = Field(5, ge=0, description="Steps over which lr rises to its value.")
+    beta1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the mean of gradients.")
+    beta2: float = Field(0.95, ge=0.0, lt=1.0, description="Decay of the mean of their squares.")
+    weight_decay: float = Field(0.0, ge=0.0, description="Decoupled weight decay; 0 = off.")
+    grad_clip: float = Field(1.0, gt=0.0, description="Largest norm of the gradient.")
+    micro_batch_tokens: int = Field(
+        16_384, ge=1, description="Tokens computed at a time; a group's prompt counts once."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic; the weights that train stay float32."
+    )
+    state: Literal["device", "cpu", "8bit"] = Field(
+        "device",
+        description="Where Adam's moments are; cpu: gradients and float32 weights too, in the "
+        "machine's memory; 8bit needs the extra [8bit].",
+    )
+    recompute: bool = Field(
+        False, description="Compute activations again for gradients: a third slower, less memory."
+    )
 
 
 class EvalSection(Section):
-    every: int = Field(10, ge=0)  # steps between looks at the validation split; 0 = never
-    problems: int = Field(200, ge=1)  # of each such look
-    final: int = Field(1000, ge=0)  # test problems before and after; 0 = leave it out
-    seed: int = 0  # of the problems; the same before and after
+    """Held-out evaluation, before, during and after training."""
+
+    every: int = Field(10, ge=0, description="Steps between validations; 0 = never.")
+    problems: int = Field(200, ge=1, description="Problems of each validation.")
+    final: int = Field(1000, ge=0, description="Test problems, before and after; 0 = no tests.")
+    seed: int = Field(0, description="Seed of the problems; the same before and after.")
 
 
 class RunConfig(Section):
     """Everything that decides a run's result."""
 
-    seed: int = 0
-    steps: int = Field(60, ge=0)
-    tokens: int = Field(0, ge=0)  # completion tokens after which training stops; 0 = steps alone
-    checkpoint_every: int = Field(20, ge=0)  # steps; 0 = only at the end
-    keep_last: int = Field(2, ge=1)  # checkpoints
-    show_every: int = Field(10, ge=0)  # steps between printed completions; 0 = never
-    token_groups: int = Field(1, ge=0)  # groups of a step that are kept token by token; 0 = none
-    usd_per_hour: float | None = Field(None, ge=0.0)  # of the machine; None: as plan/cards.toml
-    watts: float | None = Field(None, ge=0.0)  # its power under load; None: the same
+    seed: int = Field(0, description="Seed of every random draw of the run.")
+    steps: int = Field(60, ge=0, description="Training steps.")
+    tokens: int = Field(
+        0, ge=0, description="Stop after so many completion tokens; 0 = steps alone decide."
+    )
+    checkpoint_every: int = Field(
+        20, ge=0, description="Steps between checkpoints; 0 = only at the end."
+    )
+    keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    show_every: int = Field(10, ge=0, description="Steps between printed completions; 0 = never.")
+    token_groups: int = Field(
+        1, ge=0, description="Groups of a step recorded token by token; 0 = none."
+    )
+    usd_per_hour: float | None = Field(
+        None, ge=0.0, description="Price of the machine; none: from plan/cards.toml."
+    )
+    watts: float | None = Field(
+        None, ge=0.0, description="Its power under load; none: from plan/cards.toml."
+    )
     model: ModelSection = ModelSection()
     task: TaskSection = TaskSection()
     rollout: RolloutSection = RolloutSection()
@@ -157,15 +265,25 @@ TRUNCATED = (
 LEFT_OUT = {"top_k": TRUNCATED, "top_p": TRUNCATED, "min_p": TRUNCATED}
 
 
-def load_config(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """A checked config from a recipe file and dotted overrides `{"optim.lr": "3e-4"}`."""
+def layered(recipe: Path | None, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a recipe file with dotted overrides `{"optim.lr": "3e-4"}` over them.
+
+    Nothing is checked yet: see `validated`, and `aha.algo.recipe.load_recipe`, which calls both.
+    """
     raw = read_toml(recipe) if recipe else {}
     forget_other_task(raw, (overrides or {}).get("task.name"))
     forget_other_length(raw, overrides or {})
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
-    correct_strangers(raw)
-    where = f"{recipe}: " if recipe else ""
+    return raw
+
+
+def validated(raw: dict[str, Any], where: str = "") -> RunConfig:
+    """The config of raw settings, as far as it can be checked without the algorithms.
+
+    `where`: the file that they are from, for the error. Raises ConfigError for an unknown key, a
+    value of the wrong kind, and a combination that cannot work.
+    """
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -191,15 +309,6 @@ def forget_other_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
     other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
     if other and isinstance(section, dict):
         raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
-
-
-def correct_strangers(raw: dict[str, Any]) -> None:
-    """What vLLM draws is corrected unless the recipe says otherwise: its log-probs are not ours."""
-    rollout, algo = raw.get("rollout"), raw.get("algo", {})
-    if not isinstance(rollout, dict) or not isinstance(algo, dict):
-        return
-    if rollout.get("engine") == "vllm" and algo.get("loss", "pg") == "pg":
-        raw["algo"] = {"correction": "token_tis"} | algo
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -252,16 +361,9 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def check(cfg: RunConfig) -> None:
-    """Refuse combinations that cannot work, with the reason."""
-    check_algo(cfg)
-    check_engine(cfg)
-    expected, limit = cfg.rollout.expected_tokens, cfg.rollout.max_new_tokens
-    if expected > limit:
-        raise ConfigError(
-            f"rollout.expected_tokens {expected:g} of at most {limit}",
-            "the mean length of completions, or 0 where it is not known",
-            "--rollout.expected_tokens 0",
-        )
+    """Refuse combinations that cannot work whatever the algorithms, with the reason."""
+    check_rollout(cfg)
+    check_task(cfg)
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
@@ -274,5 +376,40 @@ def check(cfg: RunConfig) -> None:
             "'device'",
             "--optim.state device",
         )
-    if not cfg.task.numbers or not all(2 <= n <= 6 for n in cfg.task.numbers):
-        raise ConfigError(f"task.numbers {list(cfg.task.numbers)}", "sizes from 2 to 6")
+
+
+def check_rollout(cfg: RunConfig) -> None:
+    rollout = cfg.rollout
+    expected, limit = rollout.expected_tokens, rollout.max_new_tokens
+    if expected > limit:
+        raise ConfigError(
+            f"rollout.expected_tokens {expected:g} of at most {limit}",
+            "the mean length of completions, or 0 where it is not known",
+            "--rollout.expected_tokens 0",
+        )
+    default = RolloutSection.model_fields["memory_share"].default
+    if rollout.engine == "native" and rollout.memory_share != default:
+        raise ConfigError(
+            f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
+            "not read it",
+            "the engine that does",
+            "--rollout.engine vllm",
+        )
+    if rollout.engine == "vllm" and rollout.loop != "auto":
+        raise ConfigError(
+            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
+            "'auto'",
+            "--rollout.loop auto",
+        )
+
+
+def check_task(cfg: RunConfig) -> None:
+    task = cfg.task
+    if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
+        raise ConfigError(f"task.numbers {list(task.numbers)}", "sizes from 2 to 6")
+    if task.format_reward and task.verifier == "tinyzero":
+        raise ConfigError(
+            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
+            "one reward for the form",
+            "--task.verifier strict",
+        )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from aha.core.combinations import NO_GROUP
+from aha.algo.algorithms import chosen_of, method_of
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Completion
 from aha.doctor.first_step_trial import Gap, Trial
@@ -187,9 +187,9 @@ def credit(trial: Trial) -> Finding:
         if len(group) > 1 and len({one.reward for one in group}) == 1
     ]
     # Without a group baseline, with a critic or with other terms in the reward, flat groups teach.
-    algo = trial.cfg.algo
-    grouped = algo.advantage not in NO_GROUP
-    if grouped and algo.kl != "reward" and algo.overlong == "keep":
+    chosen = chosen_of(trial.cfg.algo)
+    as_graded = trial.cfg.algo.kl != "reward" and not chosen.overlong.facts.changes_rewards
+    if chosen.advantage.facts.group and as_graded:
         paid = sum(any(credit != 0 for credit in credits) for credits in flat)
         if paid:
             fix = "test a group's smallest reward against its largest, and give exactly 0"
@@ -242,7 +242,7 @@ def frozen(trial: Trial) -> Finding | None:
 @checks
 def direction(trial: Trial) -> Finding | None:
     """After the step, what was paid for is likelier: a sign is easily lost (trap T14)."""
-    if trial.gain is None or trial.cfg.algo.advantage == "gae":
+    if trial.gain is None or method_of(trial.cfg).critic:
         return None
     saw = f"advantage x rise of the log-prob: {trial.gain:+.2g} a token"
     if not trial.gain > 0:

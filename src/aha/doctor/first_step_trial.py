@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from aha.batching.batch import Batch, pack
+from aha.batching.batch import Batch, TrainingRow, pack, pack_graded
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Decoder
+from aha.train.reference import Reference
 from aha.train.rl import RLTrainer
 from aha.train.watchers import step_row
 
@@ -103,7 +104,7 @@ def try_out(trainer: RLTrainer) -> Trial:
         engine=gap_of([part.old_logprobs_BT for part in parts], first, parts),
         repeat=gap_of([read(base, part, trainer) for part in parts], first, parts),
         packing=gap_alone(base, rows, first, parts, trainer),
-        reference=reference and gap_of([reference.logprobs(part) for part in parts], first, parts),
+        reference=reference_gap(reference, first, parts),
         moved=moved,
         idle=idle,
         gain=gain_of(base, trainer.policy, parts, trainer) if moved.share else None,
@@ -117,15 +118,15 @@ def try_out(trainer: RLTrainer) -> Trial:
 
 def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], list[Batch]]:
     """(the rows of each batch in their order, the batches): some groups in each, two at least."""
-    pairs = [
-        (one, credit)
-        for group, credits in zip(groups, advantages, strict=True)
-        for one, credit in zip(group, credits, strict=True)
+    rows = [
+        TrainingRow.of(*pair)
+        for group, own in zip(groups, advantages, strict=True)
+        for pair in zip(group, own, strict=True)
     ]
     size = max(PART_ROWS, 2 * len(groups[0]))
-    cut = [pairs[first : first + size] for first in range(0, len(pairs), size)]
-    parts = [pack(rows, trainer.tokenizer.pad_id).to(trainer.policy.device) for rows in cut]
-    return [[one for one, _ in rows] for rows in cut], parts
+    dealt = [rows[first : first + size] for first in range(0, len(rows), size)]
+    parts = [pack(part, trainer.tokenizer.pad_id).to(trainer.policy.device) for part in dealt]
+    return [[row.graded for row in part] for part in dealt], parts
 
 
 @torch.no_grad()
@@ -143,6 +144,13 @@ def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch
     return Gap(float(gaps_N.abs().mean()), low, high)
 
 
+def reference_gap(reference: object, first: list[torch.Tensor], parts: list[Batch]) -> Gap | None:
+    """The reference's log-probs against the policy's at version 0; None without a reference."""
+    if not isinstance(reference, Reference):
+        return None
+    return gap_of([reference.logprobs(part) for part in parts], first, parts)
+
+
 def gap_alone(
     base: Decoder, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
 ) -> Gap:
@@ -150,7 +158,7 @@ def gap_alone(
     one, other, lone = [], [], []
     for graded, logprobs_BT, part in list(zip(rows, first, parts, strict=True))[:ALONE]:
         b = min(range(len(graded)), key=lambda i: len(graded[i].completion.tokens))
-        alone = pack([(graded[b], 0.0)], trainer.tokenizer.pad_id).to(base.device)
+        alone = pack_graded([graded[b]], trainer.tokenizer.pad_id).to(base.device)
         begin = alone.start - part.start
         one.append(read(base, alone, trainer))
         other.append(logprobs_BT[b : b + 1, begin : begin + alone.mask_BT.shape[1]])
@@ -200,7 +208,7 @@ def probe(trainer: RLTrainer, problems: list[Problem]) -> list[list[Completion]]
     """A few short completions by the engine as it is."""
     P, G, T = PROBED
     prompts = [Prompt.of(one, trainer.task, trainer.tokenizer) for one in problems[:P]]
-    wanted = trainer.sampling()
+    wanted = trainer.rollout.sampling(trainer.seeds)
     few = replace(wanted, group_size=G, max_new_tokens=min(T, wanted.max_new_tokens))
     return trainer.engine.generate(prompts, few)
 

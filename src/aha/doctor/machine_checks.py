@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
+from aha.core.sizes import GB
 from aha.machine.c_build import NotCompiled, cache_folder, load_code
 from aha.machine.dtype import has_native_bf16
 from aha.machine.host import cpu_name, memory_bytes, usable_cores
@@ -22,7 +23,6 @@ from aha.rollout import c_loop
 
 checks = Checklist()
 
-GB = 1e9
 MIN_PYTHON = (3, 11)
 MEMORY_GB = (2.0, 0.7)  # free: worth a word, too little for the demo
 DISK_GB = (2.0, 0.2)

@@ -13,13 +13,12 @@ from aha.doctor.first_step_trial import small, try_out
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.tasks import audit
-from aha.train.experiment import check_names, make_trainer, task_of
+from aha.train.experiment import make_trainer, task_of
 
 
 def examine(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings), part by part. The first step is left out where the start has failed, or
     where the base is one that has yet to be made here."""
-    check_names(cfg)
     model, task = None, task_of(cfg)
     try:
         model = load_model(resolve_model(cfg.model.path))

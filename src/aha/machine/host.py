@@ -1,9 +1,12 @@
 """The host: processor, memory that is free, memory that this process holds. No torch."""
 
+import ctypes
 import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 # Parameters: below, starting the work of a layer takes a GPU longer than doing it.
@@ -80,3 +83,23 @@ def usable_cores() -> int:
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = number_in("/sys/fs/cgroup/cpu.max")  # microseconds of every 100,000
     return max(1, min(ours or 1, int(quota / 100_000) or ours or 1) if quota else ours or 1)
+
+
+@lru_cache
+def trimmer() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`; None where the C library has no such thing."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def trim_heap() -> None:
+    """Hand back to the system what lies free between the tensors of a CPU process.
+
+    No two micro-batches have tensors of the same size, so the heap's gaps fit none of the next and
+    add up: without this a demo of 120 steps held 4.4 GB, of which a tenth was tensors.
+    """
+    trim = trimmer()
+    if trim:
+        trim(0)

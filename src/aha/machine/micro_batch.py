@@ -4,9 +4,7 @@ The gradient of a step is a sum over its rows, so it may be cut anywhere: the ef
 denominators and the result stay what they were, but for rounding.
 """
 
-import ctypes
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -25,42 +23,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-@lru_cache
-def trimmer() -> Callable[[int], int] | None:
-    """glibc's `malloc_trim`; None where the C library has no such thing."""
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):
-        return None
-
-
-def trim_heap() -> None:
-    """Hand back to the system what lies free between the tensors of a CPU process.
-
-    No two micro-batches have tensors of the same size, so the heap's gaps fit none of the next and
-    add up: without this a demo of 120 steps held 4.4 GB, of which a tenth was tensors.
-    """
-    trim = trimmer()
-    if trim:
-        trim(0)
-
-
-class Room:
+class MicroBatchSize:
     """How many tokens are computed at once: what the recipe says, until that did not fit."""
 
     def __init__(self, tokens: int, device: torch.device):
-        self.wanted = self.tokens = tokens
+        self.configured = self.tokens = tokens
         self.device = device
 
-    @property
     def numbers(self) -> dict[str, float]:
-        """For the step's report: a run that had to back off says so."""
-        return {} if self.tokens == self.wanted else {"micro_batch_tokens": float(self.tokens)}
+        """For the step's report: a run that had to take smaller micro-batches says so."""
+        smaller = self.tokens != self.configured
+        return {"micro_batch_tokens": float(self.tokens)} if smaller else {}
+
+    def state_dict(self) -> dict[str, int]:
+        return {"tokens": self.tokens}
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Checkpoints of older versions have no size: then it is the recipe's."""
+        self.tokens = state.get("tokens") or self.configured
 
     def fit(self, compute: Callable[[int], Result], clear: Callable[[], None]) -> Result:
-        """`compute(tokens)` with half as many tokens as often as memory runs out.
+        """`compute(tokens)`, with half as many tokens each time that memory runs out.
 
-        `clear` takes away what the failed attempt has left: half a gradient must not be counted.
+        `clear` removes what the failed attempt has left: half a gradient must not be counted.
         Raises ConfigError when even one row at a time does not fit.
         """
         while True:

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from aha.batching.batch import totals_of
+from aha.batching.batch import TrainingRow, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt
 from aha.machine.host import cpu_name, memory_bytes
@@ -173,18 +173,20 @@ class Probe(Rates):
     def train(self, trainer: RLTrainer, groups: list[list]) -> tuple[Training, float]:
         """The gradient of as many of these completions as can be had in time."""
         flat = [Graded(1.0, True, "", {}, one) for group in groups for one in group]
-        rows = [(one, (-1.0) ** place) for place, one in enumerate(flat)]
+        rows = [TrainingRow.of(one, (-1.0) ** place) for place, one in enumerate(flat)]
         micro, count = self.cfg.optim.micro_batch_tokens, 1
         while True:
             some = rows[:count]
             totals = totals_of(some, self.cfg.rollout.max_new_tokens)
-            took = self.seconds(lambda some=some, t=totals: trainer.gradient(some, t, micro))
+            took = self.seconds(
+                lambda some=some, t=totals: trainer.objective.gradient(some, t, Stub.pad_id, micro)
+            )
             trainer.policy.zero_grad()
             more = min(len(rows), 4 * count)
             if more == count or took * more / count > min(PIECE_S, self.left(TRAIN_BY)):
                 break
             count = more
-        prompt, done = self.lengths.prompt, [one.completion for one, _ in some]
+        prompt, done = self.lengths.prompt, [row.graded.completion for row in some]
         sizes = [prompt + len(one.tokens) for one in done]
         length = sum(size * size for size in sizes) / sum(sizes)
         # A prompt is computed once for its group.

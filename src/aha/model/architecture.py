@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from aha.core.errors import ConfigError, ModelError
+from aha.core.sizes import TINY_POSITIONS
 
 
 class NotOurs(ModelError):
@@ -89,7 +90,7 @@ class ModelConfig:
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
-    max_position_embeddings: int = 1280
+    max_position_embeddings: int = TINY_POSITIONS
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True

@@ -12,12 +12,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from aha.algo.entropy import token_entropy
+from aha.core.sizes import LOGITS_CHUNK
 from aha.model import ops
 
-CHUNK = 2**25  # logits held at once: 128 MiB in float32
 
-
-def score_tokens(hidden_BTC, head_VC, targets_BT, temperature=1.0, entropy=False, chunk=CHUNK):
+def score_tokens(
+    hidden_BTC, head_VC, targets_BT, temperature=1.0, entropy=False, chunk=LOGITS_CHUNK
+):
     """log p(target) [B, T] in float32, nats, and the entropy [B, T] there, or None if not wanted.
 
     The logits are `hidden @ headᵀ / temperature`. No more than `chunk` of them exist at a time,

@@ -10,16 +10,16 @@ GPU has been compared with a measurement yet.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aha.core.config import RunConfig
+from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.plan.cost import Cost
 from aha.plan.shapes import Shape
-from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, rollout_of, training_of
+from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, Workload, rollout_of, training_of
 
-GB = 1e9
 RESERVE = 0.1  # of a card's memory: the libraries' own, and what lies between tensors
-LOGITS_CHUNK = 2**25  # logits held at once: aha.model.logprobs
 UPDATE_BYTES = 28  # of a weight that trains: all four in float32 are read, three are written
 MOMENTS = {"device": 8.0, "cpu": 0.0, "8bit": 2 * (1 + 4 / 256)}  # bytes a weight, on the device
 HOST_BYTES = 16.0  # of a weight whose state is in the machine's memory
@@ -60,10 +60,10 @@ class Plan:
         return self.steps * (self.rollout_s + self.train_s) + self.looks_s
 
     def fits(self, card: Card) -> bool:
-        return self.peak <= room(card)
+        return self.peak <= usable_bytes(card)
 
 
-def room(card: Card) -> float:
+def usable_bytes(card: Card) -> float:
     """Bytes that tensors may take."""
     return card.memory * GB * (1 - RESERVE)
 
@@ -73,13 +73,14 @@ GENERATION = ("generation weights", "kv cache", "drawing")
 STAYS = ("weights", "optimiser", "reference")
 
 
-def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None = None) -> Plan:
-    """The plan of a recipe for a model's shape on a card.
+def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Plan:
+    """The plan of a workload on a card.
 
     `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
+    cfg, shape = load.cfg, load.shape
     lengths = Lengths.of(cfg, mean_tokens)
-    writing, training = rollout_of(cfg, lengths), training_of(cfg, lengths)
+    writing, training = rollout_of(load, lengths), training_of(load, lengths)
     steps = float(cfg.steps)
     if cfg.tokens:
         steps = min(steps, math.ceil(cfg.tokens / writing.tokens))
@@ -88,10 +89,10 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
     looks = steps // cfg.eval.every if cfg.eval.every else 0
     looks_s, tests_s = looks * look.seconds(shape, card), 2 * test.seconds(shape, card)
     rollout_s, train_s = writing.seconds(shape, card), training.seconds(shape, card)
-    train_s += update_seconds(cfg, shape, card)
+    train_s += update_seconds(load, card)
     seconds = steps * (rollout_s + train_s) + looks_s + tests_s
     return Plan(
-        memory_of(cfg, shape, PROMPT_TOKENS[cfg.task.template], card),
+        memory_of(load, PROMPT_TOKENS[cfg.task.template], card),
         cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
         steps,
         rollout_s,
@@ -99,12 +100,13 @@ def estimate(cfg: RunConfig, shape: Shape, card: Card, mean_tokens: float | None
         looks_s,
         tests_s,
         Cost.of(seconds, card.usd_per_hour, card.watts),
-        0.0 if card.cpu else host_bytes(cfg, shape),
+        0.0 if card.cpu else host_bytes(load),
     )
 
 
-def memory_of(cfg: RunConfig, shape: Shape, prompt: int, card: Card) -> dict[str, float]:
-    """Bytes by part."""
+def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
+    """Bytes by part; `prompt` is the tokens of one."""
+    cfg, shape, copies = load.cfg, load.shape, load.decoders
     wide = 2.0 if card.float32 else 1.0  # where others compute in bf16
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
@@ -117,15 +119,14 @@ def memory_of(cfg: RunConfig, shape: Shape, prompt: int, card: Card) -> dict[str
     logits = min(micro * shape.V, LOGITS_CHUNK)
     head = 0 if lora or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
     reference = trained if lora else shape.parameters  # frozen weights are shared
-    copies = 2 if cfg.algo.advantage == "gae" else 1  # the critic is a decoder of its own
     # A gradient that leaves when it is whole: the largest one is that of the embedding.
     gradients = shape.V * shape.C if away else trained * copies
     return {
         "weights": frozen + own * trained * copies,
         "gradients": own * gradients,
         "optimiser": MOMENTS[cfg.optim.state] * trained * copies
-        + (host_bytes(cfg, shape) if card.cpu else 0.0),
-        "reference": 0.0 if cfg.algo.kl == "none" else own * reference,
+        + (host_bytes(load) if card.cpu else 0.0),
+        "reference": own * reference if load.method.reference else 0.0,
         "folded weights": folded_bytes(shape, cfg.optim.recompute, 0.0 if lora else own),
         "activations": wide * activation_bytes(shape, micro, cfg.optim.recompute),
         # Themselves, their log-softmax, their gradient; and the head's own gradient, in float32.
@@ -143,22 +144,21 @@ def generation_bytes(shape: Shape, adapters: float) -> float:
     return 4.0 * adapters or 2.0 * (shape.parameters + shape.tied * shape.V * shape.C)
 
 
-def host_bytes(cfg: RunConfig, shape: Shape) -> float:
+def host_bytes(load: Workload) -> float:
     """Of the machine's own memory, beside what a process holds anyway."""
-    copies = 2 if cfg.algo.advantage == "gae" else 1
-    away = cfg.optim.state == "cpu"
-    return HOST_BYTES * copies * trained_parameters(cfg, shape) if away else 0.0
+    away = load.cfg.optim.state == "cpu"
+    return HOST_BYTES * load.decoders * trained_parameters(load.cfg, load.shape) if away else 0.0
 
 
-def update_seconds(cfg: RunConfig, shape: Shape, card: Card) -> float:
+def update_seconds(load: Workload, card: Card) -> float:
     """Of a step's updates: gradient, weight and both moments pass through memory. Where those are
     the machine's own, each part's gradient goes there and is added to one in float32, and the
     weights come back."""
-    copies = 2 if cfg.algo.advantage == "gae" else 1
-    trained = copies * trained_parameters(cfg, shape)
+    cfg = load.cfg
+    trained = load.decoders * trained_parameters(cfg, load.shape)
     if cfg.optim.state != "cpu":
-        return cfg.algo.updates * trained * UPDATE_BYTES / (card.bandwidth * 1e9)
-    parts = training_of(cfg, Lengths.of(cfg)).parts
+        return cfg.algo.updates * trained * UPDATE_BYTES / (card.bandwidth * GB)
+    parts = training_of(load, Lengths.of(cfg)).parts
     moving = (parts + cfg.algo.updates) * trained * (2 / BUS_RATE + 8 / HOST_RATE)
     return moving + cfg.algo.updates * trained * UPDATE_BYTES / HOST_RATE
 
@@ -194,13 +194,13 @@ def folded_bytes(shape: Shape, recompute: bool = False, unfolded: float = 4.0) -
 
 
 def advice(
-    cfg: RunConfig,
-    shape: Shape,
+    load: Workload,
     card: Card,
-    beside: Callable[[RunConfig, Plan], float] = lambda cfg, plan: 0.0,
+    process: Callable[[Workload, Plan], float] = lambda load, plan: 0.0,
 ) -> str:
-    """The flags with which it fits, the mildest first, or that no setting does it. `beside`: bytes
+    """The flags with which it fits, the mildest first, or that no setting does it. `process`: bytes
     that a run needs besides its tensors."""
+    cfg = load.cfg
     longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
     own, state = cfg.model.lora_rank, cfg.optim.state
     ladder = [(cfg.optim.recompute, state, own), (True, state, own)]
@@ -212,19 +212,19 @@ def advice(
         while micro > longest or rows > 8:
             micro, rows = max(longest, micro // 2), max(8, rows // 2)
             flags = {"optim.micro_batch_tokens": micro, "rollout.max_rows": rows, **milder}
-            smaller = changed(cfg, flags)
-            plan = estimate(smaller, shape, card)
-            if plan.peak + beside(smaller, plan) <= room(card):
+            smaller = replace(load, cfg=changed(cfg, flags))
+            plan = estimate(smaller, card)
+            if plan.peak + process(smaller, plan) <= usable_bytes(card):
                 return " ".join(f"--{key} {str(value).lower()}" for key, value in flags.items())
     return "a smaller model, or shorter completions"
 
 
-def value_of(cfg: RunConfig, key: str):
+def value_of(cfg: RunConfig, key: str) -> Any:
     section, name = key.split(".")
     return getattr(getattr(cfg, section), name)
 
 
-def changed(cfg: RunConfig, flags: dict) -> RunConfig:
+def changed(cfg: RunConfig, flags: dict[str, Any]) -> RunConfig:
     for key, value in flags.items():
         section, name = key.split(".")
         inner = getattr(cfg, section).model_copy(update={name: value})

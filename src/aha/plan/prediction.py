@@ -6,13 +6,15 @@ then is an error about speed.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from aha.core.config import RunConfig
+from aha.core.sizes import GB
 from aha.plan.cost import Cost, money
-from aha.plan.estimate import GB, Plan, advice, estimate
-from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Lengths, expected_tokens
+from aha.plan.estimate import Plan, advice, estimate
+from aha.plan.speed import Card, Lengths, Workload, expected_tokens
 
 # Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
 # bytes of a token that is kept as a record, and gaps in the heap while a step's micro-batches, no
@@ -30,39 +32,45 @@ FAR_OFF = 1 / 3  # of the shorter length: the recipe is worth mending
 
 
 def predict(
-    cfg: RunConfig,
-    shape: Shape,
+    load: Workload,
     card: Card | None,
     machine: str,
     measured: bool,
     held: float,
     base_tokens: float = 0.0,
-) -> dict:
+) -> dict[str, Any]:
     """prediction.json: memory by part, time and money of a run, from a plan that nobody has tuned
     to it. `held` are the bytes that the process holds before it opens the model, `base_tokens`
     the mean length of what the base writes, where that was measured.
 
     Without a card (a GPU that the table lacks) only the memory is foreseen.
     """
-    mean, source = expected_tokens(cfg, base_tokens)
-    plan = estimate(cfg, shape, card or NO_CARD, mean)
+    mean, source = expected_tokens(load.cfg, base_tokens)
+    plan = estimate(load, card or NO_CARD, mean)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
-        beside = process_bytes(cfg, shape, plan, held, Lengths.of(cfg, mean), card.float32)
-        memory, peak = beside | memory, peak + sum(beside.values())
-    told = {"machine": machine, "measured": measured, "card": card and asdict(card)}
-    told |= {"mean_tokens": mean, "mean_tokens_from": source}
-    told |= {"memory": memory, "peak_bytes": peak}
-    return told | (times(cfg, plan) if card else {})
+        process = process_bytes(load, plan, held, Lengths.of(load.cfg, mean), card.float32)
+        memory, peak = process | memory, peak + sum(process.values())
+    return {
+        "machine": machine,
+        "measured": measured,
+        "card": card and asdict(card),
+        "mean_tokens": mean,
+        "mean_tokens_from": source,
+        "memory": memory,
+        "peak_bytes": peak,
+        **(times(load.cfg, plan) if card else {}),
+    }
 
 
 def process_bytes(
-    cfg: RunConfig, shape: Shape, plan: Plan, held: float, lengths: Lengths, float32: bool
+    load: Workload, plan: Plan, held: float, lengths: Lengths, float32: bool
 ) -> dict[str, float]:
-    """What a CPU process holds beside the tensors of a plan."""
+    """What a CPU process holds besides the tensors of a plan, in bytes."""
+    cfg = load.cfg
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     width = 4 if float32 else 2
-    small = width * cfg.optim.micro_batch_tokens * shape.C < MAPPED
+    small = width * cfg.optim.micro_batch_tokens * load.shape.C < MAPPED
     gaps = (GAPS_FLOAT32 if float32 else GAPS) * plan.memory["activations"]
     return {
         "process": held + LIBRARIES,
@@ -71,8 +79,9 @@ def process_bytes(
     }
 
 
-def times(cfg: RunConfig, plan: Plan) -> dict:
+def times(cfg: RunConfig, plan: Plan) -> dict[str, float]:
     """At the price and the power of the run itself, as its cost is counted."""
+    assert cfg.usd_per_hour is not None and cfg.watts is not None, "a run without a price"
     cost = Cost.of(plan.cost.seconds, cfg.usd_per_hour, cfg.watts)
     return {
         "steps": plan.steps,
@@ -85,50 +94,54 @@ def times(cfg: RunConfig, plan: Plan) -> dict:
 
 
 def compare(
-    told: dict, cfg: RunConfig, shape: Shape, mean_tokens: float | None, measured: dict[str, float]
-) -> dict:
+    prediction: dict[str, Any],
+    load: Workload,
+    mean_tokens: float | None,
+    measured: dict[str, float | None],
+) -> dict[str, Any]:
     """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as
     they are known; a ratio is what was measured over what was planned."""
     again = {}
-    if told.get("card") and mean_tokens:
-        again = times(cfg, estimate(cfg, shape, Card(**told["card"]), mean_tokens))
+    if prediction.get("card") and mean_tokens:
+        again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
     figures = {}
     for name, value in measured.items():
-        if not told.get(name):
+        planned = prediction.get(name)
+        if not planned or value is None:
             continue
-        figures[name] = {"planned": told[name], "measured": value, "ratio": value / told[name]}
+        figures[name] = {"planned": planned, "measured": value, "ratio": value / planned}
         if again.get(name):
             figures[name] |= {
                 "planned_at_length": again[name],
                 "ratio_at_length": value / again[name],
             }
     return {
-        "machine": told["machine"],
-        "speeds_measured": told["measured"],
+        "machine": prediction["machine"],
+        "speeds_measured": prediction["measured"],
         "mean_tokens": {
-            "assumed": told["mean_tokens"],
-            "from": told.get("mean_tokens_from", ""),
+            "assumed": prediction["mean_tokens"],
+            "from": prediction.get("mean_tokens_from", ""),
             "measured": mean_tokens,
         },
         "figures": figures,
     }
 
 
-def lines_before(told: dict, budget_s: float = math.inf) -> list[str]:
+def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list[str]:
     """What a run is planned to take, and how far a budget of so many seconds would bring it."""
     times = ""
-    if told.get("seconds"):
-        minutes = f"{told['seconds'] / 60:,.1f} minutes with both tests"
-        times = f"{minutes}, {money(told['cost_usd'])}, "
+    if prediction.get("seconds"):
+        minutes = f"{prediction['seconds'] / 60:,.1f} minutes with both tests"
+        times = f"{minutes}, {money(prediction['cost_usd'])}, "
     lines = [
-        f"planned: {times}{told['peak_bytes'] / GB:.2f} GB at the peak; on {told['machine']}, "
-        f"completions of {told['mean_tokens']:.0f} tokens ({told['mean_tokens_from']})"
+        f"planned: {times}{prediction['peak_bytes'] / GB:.2f} GB at the peak; "
+        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens ({prediction['mean_tokens_from']})"
     ]
-    if times and told["training_s"] and told["seconds"] > budget_s:
+    if times and prediction["training_s"] and prediction["seconds"] > budget_s:
         # The first of two tests is made before.
-        tests_s = told["seconds"] - told["training_s"]
-        done = max(0.0, (budget_s - tests_s / 2) / told["training_s"])
-        last = min(1.0, done) * told["steps"]
+        tests_s = prediction["seconds"] - prediction["training_s"]
+        done = max(0.0, (budget_s - tests_s / 2) / prediction["training_s"])
+        last = min(1.0, done) * prediction["steps"]
         lines.append(f"the budget is less: it would end after about step {last:.0f}")
     return lines
 
@@ -144,13 +157,13 @@ class Shortage:
 
 
 def shortage(
-    cfg: RunConfig, shape: Shape, free: float, host: float | None, float32: bool = False
+    load: Workload, free: float, host: float | None, float32: bool = False
 ) -> Shortage | None:
     """What is wrong where a run needs more than `free` bytes; with the settings that fit. `host`:
     what is free of the machine's own memory beside a GPU's; None where that is all there is.
     `float32`: see `Card`."""
     card = replace(NO_CARD, cpu=host is None, float32=float32)
-    plan = estimate(cfg, shape, card)
+    plan = estimate(load, card)
     if host and plan.host > host:
         return Shortage(
             f"{plan.host / GB:.2f} GB of the machine's own memory planned for the optimiser's "
@@ -160,33 +173,33 @@ def shortage(
             True,
         )
 
-    def beside(cfg: RunConfig, plan: Plan) -> float:
+    def process(load: Workload, plan: Plan) -> float:
         if not card.cpu:
             return 0.0
-        return sum(process_bytes(cfg, shape, plan, 0.0, Lengths.of(cfg), float32).values())
+        return sum(process_bytes(load, plan, 0.0, Lengths.of(load.cfg), float32).values())
 
-    needed = plan.peak + beside(cfg, plan)
+    needed = plan.peak + process(load, plan)
     if needed <= free:
         return None
     least = {part: 0.0 if part in SHRINKS else size for part, size in plan.memory.items()}
     libraries = LIBRARIES if card.cpu else 0.0
-    fits = advice(cfg, shape, replace(card, memory=free / GB), beside)
+    fits = advice(load, replace(card, memory=free / GB), process)
     return Shortage(
-        f"{needed / GB:.2f} GB planned for {cfg.model.path}, {free / GB:.2f} GB free",
+        f"{needed / GB:.2f} GB planned for {load.cfg.model.path}, {free / GB:.2f} GB free",
         "as much as is planned (`aha plan` says for what)",
         fits if fits.startswith("--") else f"no setting fits: {fits}",
         replace(plan, memory=least).peak + libraries > free,
     )
 
 
-SHOWN = {
+SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
     "peak_bytes": ("peak memory", lambda size: f"{size / GB:.2f} GB"),
     "seconds": ("time", lambda seconds: f"{seconds:,.0f} s"),
     "cost_usd": ("cost", money),
 }
 
 
-def lines_of(compared: dict) -> list[tuple[str, str]]:
+def lines_of(compared: dict[str, Any]) -> list[tuple[str, str]]:
     """One line a figure, and one on the length; also for a summary that somebody else wrote."""
     try:
         lengths = compared["mean_tokens"]
@@ -209,9 +222,9 @@ def lines_of(compared: dict) -> list[tuple[str, str]]:
         return []
 
 
-def line_of_lengths(assumed: float, measured: float, **told) -> str:
+def line_of_lengths(assumed: float, measured: float, **more: str) -> str:
     """What was assumed, from where, and what it was; with the key to set where that was far off."""
-    source = f" ({told['from']})" if told.get("from") else ""
+    source = f" ({more['from']})" if more.get("from") else ""
     text = f"assumed {assumed:.0f}{source}, were {measured:.0f}"
     if max(assumed, measured) > (1 + FAR_OFF) * min(assumed, measured):
         text += f": next time --rollout.expected_tokens {measured:.0f}"

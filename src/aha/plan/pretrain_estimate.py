@@ -6,15 +6,9 @@ What an RL run does not have: Muon's products, and the documents, which processo
 
 from dataclasses import dataclass
 
+from aha.core.sizes import GB, LOGITS_CHUNK, NEWTON_SCHULZ_ROUNDS, TINY_POSITIONS
 from aha.plan.cost import Cost
-from aha.plan.estimate import (
-    GB,
-    LOGITS_CHUNK,
-    RESERVE,
-    UPDATE_BYTES,
-    activation_bytes,
-    folded_bytes,
-)
+from aha.plan.estimate import RESERVE, UPDATE_BYTES, activation_bytes, folded_bytes
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Training
 
@@ -27,7 +21,6 @@ PADDING = 1.03
 WRITTEN = 350_000.0
 WRITERS = 8  # processes beside a GPU, where nobody says how many
 
-NEWTON_SCHULZ = 5  # rounds of Muon
 # Operations that a GPU is told to start, counted in the source: of a layer without attention (what
 # `layer_us` is for), of attention there and back, of Muon's update of one matrix, and of its
 # products for all matrices of one shape.
@@ -41,7 +34,7 @@ class Reading:
 
     tokens: float
     batch_tokens: int
-    positions: int = 1280
+    positions: int = TINY_POSITIONS
 
     @property
     def updates(self) -> float:
@@ -89,7 +82,7 @@ def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
     length = min(DOCUMENT_TOKENS, reading.positions)
     training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
     muon = muon_flop(shape) / card.train_rate
-    update = UPDATE_BYTES * shape.parameters / (card.bandwidth * 1e9)
+    update = UPDATE_BYTES * shape.parameters / (card.bandwidth * GB)
     inside = matrices(shape)
     starts = shape.L * (ATTENTION_STARTS + len(inside) * MATRIX_STARTS)
     starts += len(set(inside)) * SHAPE_STARTS
@@ -107,7 +100,7 @@ def matrices(shape: Shape) -> list[tuple[int, int]]:
 def muon_flop(shape: Shape) -> float:
     """FLOP of one update: a round makes X Xᵀ [m, m], its square, and a product with X [m, n]."""
     layer = sum(4.0 * m * m * n + 2.0 * m**3 for m, n in matrices(shape))
-    return NEWTON_SCHULZ * shape.L * layer
+    return NEWTON_SCHULZ_ROUNDS * shape.L * layer
 
 
 def base_memory(shape: Shape, reading: Reading) -> dict[str, float]:

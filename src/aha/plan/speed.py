@@ -7,6 +7,8 @@ the weights, whichever is slower; the second by memory, and they grow with the c
 from dataclasses import dataclass
 
 from aha.core.config import RunConfig
+from aha.core.method import Method
+from aha.core.sizes import GB
 from aha.plan.shapes import Shape
 
 # Tokens of a prompt, by its template.
@@ -16,6 +18,24 @@ MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was me
 TAIL = 1.5
 # Of the tokens, those in groups that teach: the others are not trained on. In results/demo .57-.60.
 TEACHING = 0.6
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a plan is made for: a recipe, what its method computes, and the shape of its model.
+
+    The method is `aha.algo.algorithms.method_of(cfg)`; it comes from the caller, because reading
+    the algorithms' facts is not for this room.
+    """
+
+    cfg: RunConfig
+    method: Method
+    shape: Shape
+
+    @property
+    def decoders(self) -> int:
+        """Models that train: a critic is a decoder of its own."""
+        return 2 if self.method.critic else 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class Card:
     @property
     def decode_rate(self) -> float:
         """Bytes/s of weights, keys and values while generating."""
-        return self.bandwidth * 1e9 * self.decode
+        return self.bandwidth * GB * self.decode
 
 
 @dataclass(frozen=True)
@@ -152,35 +172,41 @@ class Lengths:
         return Training(tokens, self.prompt + self.weighted, -(-tokens // micro), work)
 
 
-def rollout_of(cfg: RunConfig, lengths: Lengths) -> Writing:
-    """Of one step. Asking anew until enough groups teach takes twice as many."""
-    rollout = cfg.rollout
-    rounds = 2 if cfg.algo.zero_variance == "resample" else 1
-    prompts = rounds * rollout.prompts
+def rollout_of(load: Workload, lengths: Lengths) -> Writing:
+    """Of one step. Drawing prompts again until enough groups teach takes twice as many."""
+    rollout = load.cfg.rollout
+    prompts = (2 if load.method.resamples else 1) * rollout.prompts
     return lengths.writing(prompts * rollout.group_size, prompts, rollout.max_rows)
 
 
-def training_of(cfg: RunConfig, lengths: Lengths) -> Training:
+def training_of(load: Workload, lengths: Lengths) -> Training:
     """Of one step, in all its updates."""
-    prompts = cfg.rollout.prompts * teaching_share(cfg)
+    cfg = load.cfg
+    prompts = cfg.rollout.prompts * computed_share(load)
     rows, micro = prompts * cfg.rollout.group_size, cfg.optim.micro_batch_tokens
-    return lengths.training(rows, prompts, micro, work_of(cfg))
+    return lengths.training(rows, prompts, micro, work_of(load))
 
 
-def teaching_share(cfg: RunConfig) -> float:
-    """Of the rows of a step, those that are computed: flat groups move nothing, unless the loss
-    has a term of its own, a token's credit is its own, or they have been asked anew."""
-    algo = cfg.algo
-    every = algo.kl == "loss" or algo.entropy_coef > 0 or algo.loss == "quadratic"
-    alone = algo.advantage in ("gae", "reinforce", "reinforce_pp")
-    return 1.0 if every or alone or algo.zero_variance == "resample" else TEACHING
+def computed_share(load: Workload) -> float:
+    """Of the rows of a step, those that are computed, on average over its updates.
+
+    A share `TEACHING` of the groups is not flat. The rows of a flat group have the advantage 0, and
+    the trainer skips them in each update where `Method.computes_every_row` does not say otherwise.
+    """
+    method, algo = load.method, load.cfg.algo
+    if method.resamples or not method.flat_is_zero:
+        return 1.0
+    if method.drops_flat:
+        return TEACHING
+    every = [method.computes_every_row(u, algo.entropy_coef) for u in range(algo.updates)]
+    return sum(1.0 if whole else TEACHING for whole in every) / len(every)
 
 
-def work_of(cfg: RunConfig) -> float:
+def work_of(load: Workload) -> float:
     """FLOP of a parameter and token: 2 forward, 2 back to the inputs, 2 to the weights (none
     where they are frozen), 2 for another forward pass; a critic reads, and trains as much."""
-    work = 4.0 if cfg.model.lora_rank else 6.0
-    work += 2.0 * cfg.optim.recompute
-    if cfg.algo.advantage == "gae":
+    work = 4.0 if load.cfg.model.lora_rank else 6.0
+    work += 2.0 * load.cfg.optim.recompute
+    if load.method.critic:
         work = 2 * work + 2.0
-    return work + 2.0 * (cfg.algo.kl != "none")
+    return work + 2.0 * load.method.reference

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import torch
 
+from aha.core.sizes import NEWTON_SCHULZ_ROUNDS
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5
 EPS = 1e-7
 
 
@@ -23,7 +24,7 @@ def orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
     a, b, c = COEFFICIENTS
     norm_N11 = torch.linalg.vector_norm(matrices_NRC, dim=(1, 2), keepdim=True)
     x_NRC = matrices_NRC / norm_N11.clamp(min=EPS)
-    for _ in range(ROUNDS):
+    for _ in range(NEWTON_SCHULZ_ROUNDS):
         gram_NRR = x_NRC @ x_NRC.mT
         poly_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
         x_NRC = torch.baddbmm(x_NRC, poly_NRR, x_NRC, beta=a)

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from aha.core.errors import ConfigError
+from aha.core.sizes import GB
 from aha.corpus.bases import BASES, PretrainConfig
 from aha.corpus.mix import TraceMix
 from aha.model.architecture import ModelConfig
 from aha.plan.cost import money
-from aha.plan.estimate import GB
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import WRITERS, BasePlan, Reading, estimate_base
 from aha.plan.shapes import Shape

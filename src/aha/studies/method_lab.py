@@ -12,7 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from aha.core.config import RunConfig, load_config
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError
 from aha.core.seeds import seed_for
 from aha.eval.suite import evaluate, held_out
@@ -21,7 +22,7 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import Run
-from aha.train.experiment import Experiment, Listener, check_names, make_engine, task_of
+from aha.train.experiment import Experiment, Listener, make_engine, task_of
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16
@@ -67,8 +68,7 @@ def plan(
     found = []
     for seed in seeds:
         for name, path in zip(names, recipes, strict=True):
-            cfg = load_config(path, looks | changes | budget | {"seed": seed})
-            check_names(cfg)
+            cfg = load_recipe(path, looks | changes | budget | {"seed": seed})
             found.append(Planned(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
     check_shared(found)
     for one in found:

@@ -1,48 +1,61 @@
-"""The critic: a model of its own that says, at every token, what reward is still to come.
+"""The critic of PPO: a second model that predicts, before every token, the reward still to come.
 
-It is what PPO has in place of a group to compare with: advantages token by token (GAE), at the
-price of a second model to train. Its pure functions are in `algo/critic.py`.
+It replaces the comparison within a group: advantages are computed token by token (GAE), at the
+price of a second model to train. The pure functions are in `algo.gae`.
 
-Shapes: P prompts, G completions, B rows, T tokens; in [P, G, T] column t is a completion's own
-token t, where a batch's column is a position.
+Shapes: P prompts, G completions, B rows, T tokens. In [P, G, T] and [N, T] column t is a
+completion's own token t; in a batch's [B, T] column t is a position.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aha.algo.gae import gae, value_loss, whiten
+from aha.algo.advantages import ADVANTAGES
 from aha.algo.kl import kl_in_reward
-from aha.batching.batch import Batch, cut, gather, pack, spread
+from aha.algo.values import value_loss, whiten
+from aha.batching.batch import (
+    Batch,
+    PlacedRow,
+    TrainingRow,
+    deal,
+    gather_rows,
+    pack_graded,
+    scatter_rows,
+)
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
-from aha.machine.micro_batch import Room
+from aha.machine.micro_batch import MicroBatchSize
 from aha.model.hf_policy import ours_alone
 from aha.model.lora import copy_of
 from aha.model.optimizer import make_optimizer
 from aha.model.transformer import Decoder
-from aha.train.reference import Reference
+from aha.train.estimators import Estimate, counted_by
+from aha.train.rollouts import Groups, Scores
 
 
 class ValueModel(nn.Module):
-    """The policy's decoder with one number in place of its logits.
+    """The policy's architecture with one number in place of the logits.
 
-    The head starts at 0, so that the first advantages are the rewards themselves and no random
-    value is taken for knowledge.
+    The head starts at 0, so that the first advantages are the rewards themselves: random values
+    would act as a random baseline.
     """
 
-    def __init__(self, decoder: Decoder):
+    def __init__(self, policy: Decoder):
         super().__init__()
-        ours_alone(decoder, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
-        self.decoder = copy_of(decoder)  # with LoRA, adapters of its own on the same weights
-        if not decoder.config.tie_word_embeddings:
+        ours_alone(policy, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
+        # Checkpoints name these weights `decoder.*`; with LoRA the copy has adapters of its own on
+        # the same frozen weights.
+        self.decoder = copy_of(policy)
+        if not policy.config.tie_word_embeddings:
             del self.decoder.lm_head
-        self.head = nn.Linear(decoder.config.hidden_size, 1, device=decoder.device)
+        self.head = nn.Linear(policy.config.hidden_size, 1, device=policy.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -50,143 +63,181 @@ class ValueModel(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def forward(
-        self, tokens_BT, start: int, dtype: torch.dtype, layout: Layout | None = None
+        self,
+        tokens_BT: torch.Tensor,
+        start: int,
+        dtype: torch.dtype,
+        layout: Layout | None = None,
     ) -> torch.Tensor:
-        """[B, T - start] in float32: the value before each token from `start` on is drawn; with a
-        layout 0 for any but the completions' own tokens."""
+        """[B, T - start] in float32: the value before each token from `start` on is sampled. With
+        a layout, 0 for all but the completions' own tokens."""
         hidden = self.decoder.deciding(tokens_BT, start, dtype, layout)
-        # The final norm's weight is folded into the head, as the decoder folds it into its own.
+        # The final norm's weight is folded into the head, as the policy folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
         values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
         return values if layout is None else layout.spread(values)
 
 
+class ValueRow(NamedTuple):
+    """A completion with the values predicted at the rollout and the returns to learn."""
+
+    graded: Graded
+    old_values_T: torch.Tensor
+    returns_T: torch.Tensor
+
+
 @dataclass(frozen=True)
-class Judged:
-    """What the critic said about a step's completions before it learnt from them: all [P, G, T],
-    0 behind a completion's end."""
+class CriticEstimate(Estimate):
+    """Besides the advantages, what the critic predicted and what it should have predicted.
+
+    All [P, G, T], 0 behind a completion's end; whitened advantages.
+    """
 
     mask_PGT: torch.Tensor
     values_PGT: torch.Tensor
     returns_PGT: torch.Tensor
     advantages_PGT: torch.Tensor
 
-    @property
-    def advantages_PG(self) -> torch.Tensor:
-        """The mean over a completion's tokens, for people to look at."""
-        return self.advantages_PGT.sum(2) / self.mask_PGT.sum(2)
+    def by_completion(self, values_PGT: torch.Tensor) -> list[torch.Tensor]:
+        """One tensor for each completion, over its own tokens."""
+        return gather_rows(values_PGT.flatten(0, 1), self.mask_PGT.flatten(0, 1))
 
-    @property
-    def credits(self) -> tuple:
-        """The advantage of each token of each completion of each prompt, as plain numbers."""
-        rows = [tuple(row.tolist()) for row in self.rows("advantages_PGT")]
-        G = self.mask_PGT.shape[1]
-        return tuple(tuple(rows[first : first + G]) for first in range(0, len(rows), G))
-
-    def __getitem__(self, places: slice) -> "Judged":
-        """The same of some of the prompts."""
-        tensors = (self.mask_PGT, self.values_PGT, self.returns_PGT, self.advantages_PGT)
-        return Judged(*(tensor[places] for tensor in tensors))
-
-    def rows(self, name: str) -> list[torch.Tensor]:
-        """One tensor a completion, over its own tokens."""
-        return gather(getattr(self, name).flatten(0, 1), self.mask_PGT.flatten(0, 1))
+    def token_advantages(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        return tuple(
+            tuple(tuple(row.advantages_T.tolist()) for row in group) for group in self.rows
+        )
 
 
-class Critic:
-    """The value model with its optimiser: judges completions, then learns from what they got."""
+class CriticEstimator:
+    """The value model with its optimiser: estimates advantages, then learns from the returns."""
+
+    phase = "judge"
 
     def __init__(
-        self, decoder: Decoder, cfg: RunConfig, dtype: torch.dtype, pad_id: int, room: Room
+        self,
+        policy: Decoder,
+        cfg: RunConfig,
+        dtype: torch.dtype,
+        reference: Any,
+        pad_id: int,
+        micro_batch: MicroBatchSize,
     ):
-        self.cfg, self.dtype, self.pad_id, self.room = cfg, dtype, pad_id, room
-        self.model = ValueModel(decoder)
+        self.cfg, self.dtype, self.pad_id = cfg, dtype, pad_id
+        self.reference, self.micro_batch = reference, micro_batch
+        self.first_version = cfg.critic.warmup
+        self.model = ValueModel(policy)
         self.optimizer = make_optimizer(self.model.trainable(), cfg.optim, dtype)
-
-    def cut(self, rows: list[tuple], tokens: int) -> Iterator[tuple[Batch, list]]:
-        """Batches of at most `tokens`, each with what stood beside its graded completions."""
-        for part in cut(rows, tokens):
-            batch = pack([(graded, 0.0) for graded, _ in part], self.pad_id)
-            yield batch.to(self.model.decoder.device), [beside for _, beside in part]
 
     def values(self, batch: Batch) -> torch.Tensor:
         """[B, T]: one value for each column of a batch."""
         return self.model(batch.tokens_BT, batch.start, self.dtype, batch.layout)
 
-    def by_token(self, flat: list[Graded], mask_BT, read: Callable) -> torch.Tensor:
-        """`read(batch)` of all completions, in their own order, column t their own token t."""
-        placed = [(one, place) for place, one in enumerate(flat)]
-
-        def fill(tokens: int) -> torch.Tensor:
-            found_BT = torch.zeros_like(mask_BT)
-            for batch, places in self.cut(placed, tokens):
-                rows = gather(read(batch).cpu(), batch.mask_BT.cpu())
-                for place, row in zip(places, rows, strict=True):
-                    found_BT[place, : len(row)] = row
-            return found_BT
-
-        return self.room.fit(fill, clear=lambda: None)
-
     @torch.no_grad()
-    def judge(
-        self, graded: list[list[Graded]], rewards_PG: torch.Tensor, reference: Reference | None
-    ) -> Judged:
+    def estimate(self, groups: Groups, scores: Scores) -> CriticEstimate:
         """Values, returns and whitened advantages of all tokens of a step.
 
-        The reward stands at a completion's last token; the KL, where it is paid, at each token.
-        In float64: whitening divides by a deviation that may be nothing but rounding (trap T3).
+        The reward stands at a completion's last token; the KL, where it is part of the reward, at
+        each token. Computed in float64: whitening divides by a deviation that may be nothing but
+        rounding when all rewards are equal.
         """
-        flat = [one for group in graded for one in group]
-        sizes = torch.tensor([len(one.completion.tokens) for one in flat])
-        mask_BT = (torch.arange(int(sizes.max())) < sizes[:, None]).double()
-        rewards_BT = torch.zeros_like(mask_BT)
-        rewards_BT[torch.arange(len(flat)), sizes - 1] = rewards_PG.flatten().double()
-        values_BT = self.by_token(flat, mask_BT, self.values)
+        flat = [graded for group in groups for graded in group]
+        sizes = torch.tensor([len(graded.completion.tokens) for graded in flat])
+        mask_NT = (torch.arange(int(sizes.max())) < sizes[:, None]).double()
+        rewards_NT = torch.zeros_like(mask_NT)
+        rewards_NT[torch.arange(len(flat)), sizes - 1] = scores.rewards_PG.flatten().double()
+        values_NT = self._by_token(flat, mask_NT, self.values)
         if self.cfg.algo.kl == "reward":
-            old_BT = self.by_token(flat, mask_BT, lambda batch: batch.old_logprobs_BT)
-            ref_BT = self.by_token(flat, mask_BT, reference.logprobs)
+            old_NT = self._by_token(flat, mask_NT, lambda batch: batch.old_logprobs_BT)
+            ref_NT = self._by_token(flat, mask_NT, self.reference.logprobs)
             coef = self.cfg.algo.kl_coef
-            rewards_BT = kl_in_reward(rewards_BT, old_BT, ref_BT, mask_BT, coef)
-        critic = self.cfg.critic
-        advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, critic.gamma, critic.lam)
-        found = (mask_BT, values_BT, returns_BT, whiten(advantages_BT, mask_BT))
-        return Judged(*(tensor.float().unflatten(0, rewards_PG.shape) for tensor in found))
+            rewards_NT = kl_in_reward(rewards_NT, old_NT, ref_NT, mask_NT, coef)
+        advantage = ADVANTAGES[self.cfg.algo.advantage]
+        settings = advantage.settings(self.cfg.critic)
+        advantages_NT, returns_NT = advantage(rewards_NT, values_NT, mask_NT, **settings)
+        whole = (mask_NT, values_NT, returns_NT, whiten(advantages_NT, mask_NT))
+        shape = scores.rewards_PG.shape
+        tensors = tuple(tensor.float().unflatten(0, shape) for tensor in whole)
+        return self._estimate_from(groups, scores, *tensors)
 
-    def update(self, graded: list[list[Graded]], judged: Judged, lr: float) -> dict[str, float]:
-        """One optimiser step towards the returns, in parts that fit memory.
+    def _estimate_from(
+        self,
+        groups: Groups,
+        scores: Scores,
+        mask_PGT: torch.Tensor,
+        values_PGT: torch.Tensor,
+        returns_PGT: torch.Tensor,
+        advantages_PGT: torch.Tensor,
+    ) -> CriticEstimate:
+        means_PG = advantages_PGT.sum(2) / mask_PGT.sum(2)
+        own = iter(gather_rows(advantages_PGT.flatten(0, 1), mask_PGT.flatten(0, 1)))
+        rows = [[TrainingRow(graded, next(own)) for graded in group] for group in groups]
+        counted_PG = counted_by(self.cfg.algo, means_PG, scores)
+        tensors = (mask_PGT, values_PGT, returns_PGT, advantages_PGT)
+        return CriticEstimate(means_PG, counted_PG, rows, *tensors)
 
-        The denominator is that of the whole step (trap T12). `explained` is the share of the
-        returns' variance that the values knew before this step: 0 knows nothing.
+    def learn(
+        self, share: CriticEstimate, learning_rate: Callable[[float], float]
+    ) -> dict[str, float]:
+        """One optimiser step towards the returns, in micro-batches.
+
+        The denominator is that of the whole update: one for each micro-batch would make the
+        gradient as many times too large as there are micro-batches. `explained` is the share of
+        the returns' variance that the values predicted before this update; 0 is no knowledge.
         """
-        flat = [one for group in graded for one in group]
-        values, returns = judged.rows("values_PGT"), judged.rows("returns_PGT")
-        rows = list(zip(flat, zip(values, returns, strict=True), strict=True))
-        gradient = partial(self.gradient, rows, judged.mask_PGT.sum())
-        total = self.room.fit(gradient, self.optimizer.clear)
-        norm = self.optimizer.update(lr)
-        missed = (torch.cat(returns) - torch.cat(values)).var(correction=0)
-        spread_out = torch.cat(returns).var(correction=0).clamp(min=1e-12)
+        flat = [row.graded for group in share.rows for row in group]
+        values = share.by_completion(share.values_PGT)
+        returns = share.by_completion(share.returns_PGT)
+        rows = list(map(ValueRow, flat, values, returns))
+        gradient = partial(self.gradient, rows, share.mask_PGT.sum())
+        loss = self.micro_batch.fit(gradient, self.optimizer.clear)
+        norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
+        errors = (torch.cat(returns) - torch.cat(values)).var(correction=0)
+        variance = torch.cat(returns).var(correction=0).clamp(min=1e-12)
         return {
-            "value_loss": total,
+            "value_loss": loss,
             "value_grad_norm": norm,
-            "explained": float(1 - missed / spread_out),
+            "explained": float(1 - errors / variance),
         }
 
-    def gradient(self, rows: list[tuple], total: torch.Tensor, tokens: int) -> float:
-        """Of the whole step, in parts of at most `tokens`; returns the loss."""
-        found = 0.0
-        for batch, beside in self.cut(rows, tokens):
-            old_BT, returns_BT = (
-                spread(list(some), batch.mask_BT) for some in zip(*beside, strict=True)
-            )
+    def gradient(self, rows: Sequence[ValueRow], total: torch.Tensor, tokens: int) -> float:
+        """Of the whole update, in micro-batches of at most `tokens`; returns the loss."""
+        loss_sum = 0.0
+        for part, batch in self._parts(rows, tokens):
+            old_BT = scatter_rows([row.old_values_T for row in part], batch.mask_BT)
+            returns_BT = scatter_rows([row.returns_T for row in part], batch.mask_BT)
             values_BT = self.values(batch)
             losses_BT = value_loss(values_BT, old_BT, returns_BT, self.cfg.critic.clip)
             loss = (losses_BT * batch.mask_BT).sum() / total
             loss.backward()
-            found += float(loss.detach())
-        return found
+            loss_sum += float(loss.detach())
+        return loss_sum
 
-    def state_dict(self) -> dict:
+    def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], Batch]]:
+        """The rows dealt into micro-batches of at most `tokens`, each with its batch."""
+        for part in deal(rows, tokens):
+            batch = pack_graded([row.graded for row in part], self.pad_id)
+            yield part, batch.to(self.model.decoder.device)
+
+    def _by_token(
+        self,
+        flat: list[Graded],
+        mask_NT: torch.Tensor,
+        compute: Callable[[Batch], torch.Tensor],
+    ) -> torch.Tensor:
+        """[N, T]: `compute(batch)` of all completions, in their own order."""
+        rows = [PlacedRow(graded, place) for place, graded in enumerate(flat)]
+
+        def fill(tokens: int) -> torch.Tensor:
+            values_NT = torch.zeros_like(mask_NT)
+            for part, batch in self._parts(rows, tokens):
+                own = gather_rows(compute(batch).cpu(), batch.mask_BT.cpu())
+                for row, values_T in zip(part, own, strict=True):
+                    values_NT[row.place, : len(values_T)] = values_T
+            return values_NT
+
+        return self.micro_batch.fit(fill, clear=lambda: None)
+
+    def state_dict(self) -> dict[str, Any]:
         """Beside LoRA without the frozen weights, which are the base model's."""
         lora = self.model.decoder.adapter is not None
         kept = {
@@ -196,7 +247,7 @@ class Critic:
         }
         return {"model": kept, "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         whole = self.model.decoder.adapter is None
         self.model.load_state_dict(state["model"], strict=whole)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -6,12 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from aha.algo.advantages import ADVANTAGES
-from aha.algo.losses import LOSSES
-from aha.algo.registry import load_outside
-from aha.core.config import RunConfig, explain
+from aha.algo.recipe import check_recipe, checked
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt
 from aha.core.seeds import seed_for
@@ -26,6 +22,7 @@ from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
 from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
+from aha.plan.speed import Workload
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.factory import open_engine
 from aha.rollout.vllm import VllmEngine
@@ -121,7 +118,7 @@ class Experiment:
     ) -> "Experiment":
         """`calibration`: this machine as measured, for the prediction that the run will be held
         to; the table of machines without. `budget`: see `budget_seconds`."""
-        check_names(cfg)
+        check_recipe(cfg)
         held, told = held_now(), None
         shape = shape_in(resolve_model(cfg.model.path))
         if shape:
@@ -150,9 +147,9 @@ class Experiment:
         """Go on from the last checkpoint; on a CPU bit-equal to a run that was never stopped."""
         run = Run.open(path)
         try:
-            cfg = RunConfig.model_validate(run.read("config.json"))
-        except ValidationError as error:
-            raise RunError(f"{explain(error, f'{path}/config.json: ')}") from None
+            cfg = checked(run.read("config.json"), f"{path}/config.json: ")
+        except ConfigError as error:
+            raise RunError(error.got, error.wanted, error.fix) from None
         model = open_policy(cfg)
         experiment = cls(cfg, run, model, listener)
         checkpoint = latest_checkpoint(run.checkpoints)
@@ -263,23 +260,14 @@ class Experiment:
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
         told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
-        return compare(told, self.cfg, shape, mean, measured)
+        load = Workload(self.cfg, self.trainer.method, shape)
+        return compare(told, load, mean, measured)
 
 
 def steps_of(trainer: RLTrainer):
     """The steps that are left, one report each."""
     while not trainer.finished:
         yield trainer.step(trainer.problems())
-
-
-def check_names(cfg: RunConfig) -> None:
-    """An advantage or a loss that does not exist is an error before the run exists."""
-    load_outside()
-    # "gae" is no function of a group's rewards: the critic computes it.
-    for key, known in (("advantage", [*ADVANTAGES, "gae"]), ("loss", LOSSES)):
-        name = getattr(cfg.algo, key)
-        if name not in known:
-            raise ConfigError(f"algo.{key} {name!r}", f"one of {', '.join(known)}")
 
 
 def check_room(cfg: RunConfig, model: LoadedModel, task: Task) -> None:

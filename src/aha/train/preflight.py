@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.machine.dtype import has_native_bf16
@@ -16,7 +17,7 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import Shape, read_shape
-from aha.plan.speed import Card
+from aha.plan.speed import Card, Workload
 
 
 def shape_of(config: ModelConfig) -> Shape:
@@ -64,13 +65,14 @@ def foresee(
     held: int = 0,
 ) -> dict:
     """The prediction for a run on this machine, whose process held so many bytes before."""
+    load = Workload(cfg, method_of(cfg), shape)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(cfg, shape, card, calibration.called, measured, held, base)
+        return predict(load, card, calibration.called, measured, held, base)
     name, card = row_here(device)
-    return predict(cfg, shape, card, name or "a GPU not in the table", False, held)
+    return predict(load, card, name or "a GPU not in the table", False, held)
 
 
 def check_memory(
@@ -86,7 +88,11 @@ def check_memory(
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
     _, card = row_here(device)
     float32 = bool(card and card.float32)
-    found = shortage(cfg, shape, free, host if on_gpu else None, float32) if free else None
+    found = (
+        shortage(Workload(cfg, method_of(cfg), shape), free, host if on_gpu else None, float32)
+        if free
+        else None
+    )
     if found is None:
         return
     if found.hopeless:

@@ -1,51 +1,78 @@
-"""The reference: a frozen copy of the policy, and how far the policy has gone from it."""
+"""The reference: a frozen copy of the policy that a KL divergence is measured against."""
+
+from typing import Any
 
 import torch
 
-from aha.batching.batch import Batch, cut, pack
+from aha.batching.batch import Batch, PlacedRow, deal, pack_graded
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy
 
 
-class Reference:
-    """Weights that do not move, but for a reset to the policy's now and then."""
+class NoReference:
+    """Of a recipe without a KL: nothing is kept, nothing is computed."""
 
-    def __init__(self, policy: Policy, dtype: torch.dtype, temperature: float):
+    def follow(self, policy: Policy, version: int) -> None:
+        """Nothing to reset."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class Reference:
+    """Weights that do not move, except for a reset to the policy's every `reset_every` steps
+    (0: never).
+
+    Log-probs are taken at the rollout's temperature, as the policy's are: at another temperature
+    the KL of two equal models would not be 0.
+    """
+
+    def __init__(
+        self, policy: Policy, dtype: torch.dtype, temperature: float, reset_every: int = 0
+    ):
         self.policy = frozen_copy(policy)
-        self.dtype, self.temperature = dtype, temperature
+        self.dtype, self.temperature, self.reset_every = dtype, temperature, reset_every
 
     @torch.no_grad()
     def logprobs(self, part: Batch) -> torch.Tensor:
-        """[B, T], at the temperature of the rollout as the policy's own (trap T15)."""
-        at = (part.tokens_BT, part.start, self.dtype, self.temperature)
-        return self.policy.token_logprobs(*at, layout=part.layout)
+        """[B, T], in nats."""
+        return self.policy.token_logprobs(
+            part.tokens_BT, part.start, self.dtype, self.temperature, layout=part.layout
+        )
 
     def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
-        """[P, G]: the sum of old - ref over a completion's tokens, k1 of the whole completion.
+        """[P, G]: the sum of old - ref log-probs over a completion's tokens, in nats: the k1
+        estimate of the KL of the whole completion.
 
-        Read in parts of at most `tokens`: a group at a time, which may be one completion, leaves
-        the processor waiting.
+        Computed in micro-batches of at most `tokens`. One group at a time, which may be one
+        completion, would leave the processor idle.
         """
-        flat = [one for group in groups for one in group]
-        found = torch.zeros(len(flat))
-        placed = [(one, place) for place, one in enumerate(flat)]
-        for rows in cut(placed, tokens, self.policy.shares_prompts):
-            part = pack([(one, 0.0) for one, _ in rows], pad_id).to(self.policy.device)
+        rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
+        distances_N = torch.zeros(len(rows))
+        for dealt in deal(rows, tokens, self.policy.shares_prompts):
+            part = pack_graded([row.graded for row in dealt], pad_id).to(self.policy.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
-            found[[place for _, place in rows]] = gaps_BT.sum(1).cpu()
-        return found.view(len(groups), -1)
+            distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()
+        return distances_N.view(len(groups), -1)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def follow(self, policy: Policy, version: int) -> None:
+        """Reset to the policy where `version` asks for it.
+
+        Source: every 400 steps in DeepSeek-R1-Zero (arXiv 2501.12948); ProRL (arXiv 2505.24864).
+        Differs from ProRL: the optimiser keeps its state.
+        """
+        if self.reset_every and version % self.reset_every == 0:
+            self.policy.load_state_dict(policy.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
         """What may differ from the base model: beside LoRA the adapters alone."""
         whole = self.policy.state_dict()
         lora = self.policy.adapter is not None
-        return {name: t for name, t in whole.items() if ".lora." in name or not lora}
+        return {name: tensor for name, tensor in whole.items() if ".lora." in name or not lora}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.policy.load_state_dict(state, strict=self.policy.adapter is None)
-
-    def reset(self, policy: Policy) -> None:
-        """Become the policy of this moment.  Source: every 400 steps in R1-Zero; ProRL (arXiv
-        2505.24864). Differs from ProRL: the optimiser keeps its state."""
-        self.policy.load_state_dict(policy.state_dict())

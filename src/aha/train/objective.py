@@ -1,0 +1,229 @@
+"""The loss of an update, built once from the recipe as a list of terms.
+
+    policy loss  ->  x correction  ->  x or + selected tokens  ->  + KL  ->  - entropy bonus
+
+Each term maps the per-token losses so far to new ones; what a recipe does not ask for is not in
+the list. The weights of the tokens (`token_weights`) and the sum come last.
+
+Shapes: B rows of a micro-batch, T token columns, N own tokens of an update.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from aha.algo.aggregation import Totals, token_weights
+from aha.algo.correction import CorrectionFacts, mismatch_of
+from aha.algo.kl import EstimatorFacts
+from aha.algo.losses import LossFacts
+from aha.algo.registry import Algorithm
+from aha.batching.batch import Batch, TrainingRow, pack_parts
+from aha.core.config import AlgoSection
+from aha.core.records import Graded
+from aha.model.policy import Policy
+from aha.train.reference import Reference
+
+
+@dataclass
+class MicroBatch:
+    """A batch with the policy's log-probs now, and its entropies where a term needs them, [B, T]
+    in nats. `kl_sum` is set by the KL term: the sum over the own tokens."""
+
+    batch: Batch
+    logprobs_BT: torch.Tensor
+    entropies_BT: torch.Tensor | None
+    kl_sum: float = 0.0
+
+
+class Term:
+    """One term of the loss. The methods here are those of a term that changes nothing."""
+
+    name = ""  # of its state in a checkpoint, where it has one
+
+    @property
+    def needs_entropy(self) -> bool:
+        """Whether it reads `MicroBatch.entropies_BT`, which cost a pass over the vocabulary."""
+        return False
+
+    def begin_step(self, graded: Sequence[Graded]) -> None:
+        """Look at all completions of a step before its first update."""
+
+    def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
+        """Look at, and mark, the rows of an update; `update` counts from 0 in each rollout."""
+        return list(rows)
+
+    @property
+    def entropy_coef(self) -> float:
+        """Of the entropy bonus in the coming update."""
+        return 0.0
+
+    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+        return losses_BT
+
+    def numbers(self, sums: dict[str, float]) -> dict[str, float]:
+        """For the step's report."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class PolicyLoss(Term):
+    """The registered function `algo.loss`. First of the list: it replaces what it is given."""
+
+    def __init__(self, loss: Algorithm[LossFacts], algo: AlgoSection):
+        self.loss, self.settings = loss, loss.settings(algo)
+
+    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+        batch = part.batch
+        inputs = (part.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
+        losses_BT = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
+        return losses_BT
+
+
+class Correction(Term):
+    """Weights for tokens that another program than the trainer sampled: `algo.correction`."""
+
+    def __init__(self, correction: Algorithm[CorrectionFacts], algo: AlgoSection):
+        self.correction, self.settings = correction, correction.settings(algo)
+
+    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+        log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
+        return losses_BT * self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
+
+
+class KlLoss(Term):
+    """`algo.kl_coef` times an estimate of the KL to the reference is added to the loss."""
+
+    def __init__(self, estimator: Algorithm[EstimatorFacts], coef: float, reference: Reference):
+        self.estimator, self.coef, self.reference = estimator, coef, reference
+
+    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+        ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
+        kl_BT = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+        part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
+        return losses_BT + self.coef * kl_BT
+
+    def numbers(self, sums: dict[str, float]) -> dict[str, float]:
+        return {"kl": sums["kl"] / max(sums["tokens"], 1.0)}
+
+
+@dataclass
+class MismatchLog:
+    """The log-ratios between trainer and engine of all own tokens of an update. Only kept where
+    another program than ours may have sampled them (`kept`)."""
+
+    kept: bool
+    log_rhos: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, part: MicroBatch) -> None:
+        if self.kept:
+            log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
+            self.log_rhos.append(log_rho_BT[part.batch.mask_BT > 0].cpu())
+
+    def numbers(self) -> dict[str, float]:
+        return mismatch_of(torch.cat(self.log_rhos)) if self.log_rhos else {}
+
+
+class Objective:
+    """Computes the gradient of an update, micro-batch by micro-batch."""
+
+    # Of an update's own tokens: the loss, |logp - old|, -old, their count, the KL.
+    SUMS = ("loss", "gap", "surprisal", "tokens", "kl")
+
+    def __init__(
+        self,
+        policy: Policy,
+        terms: Iterable[Term],
+        aggregation: str,
+        dtype: torch.dtype,
+        temperature: float,
+        mismatch: MismatchLog,
+    ):
+        self.policy, self.terms, self.aggregation = policy, list(terms), aggregation
+        self.dtype, self.temperature, self.mismatch = dtype, temperature, mismatch
+
+    def begin_step(self, graded: Sequence[Graded]) -> None:
+        for term in self.terms:
+            term.begin_step(graded)
+
+    def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
+        """The rows of an update, marked by every term that selects tokens."""
+        for term in self.terms:
+            rows = term.begin_update(rows, update)
+        return list(rows)
+
+    @property
+    def entropy_coef(self) -> float:
+        """Of the entropy bonus in the coming update."""
+        return sum(term.entropy_coef for term in self.terms)
+
+    def forward(self, batch: Batch) -> MicroBatch:
+        """The policy's log-probs, with gradient, at the rollout's temperature."""
+        inputs = (batch.tokens_BT, batch.start, self.dtype, self.temperature)
+        if any(term.needs_entropy for term in self.terms):
+            scores = self.policy.scores(*inputs, entropy=True, layout=batch.layout)
+            return MicroBatch(batch, *scores)
+        return MicroBatch(batch, self.policy.token_logprobs(*inputs, layout=batch.layout), None)
+
+    def token_losses(self, part: MicroBatch) -> torch.Tensor:
+        """[B, T]: all terms in their order."""
+        losses_BT = torch.zeros_like(part.logprobs_BT)
+        for term in self.terms:
+            losses_BT = term(losses_BT, part)
+        return losses_BT
+
+    def backward(self, batch: Batch, totals: Totals) -> torch.Tensor:
+        """Add the gradient of one micro-batch to the policy's. Returns its `SUMS`."""
+        part, mask_BT = self.forward(batch), batch.mask_BT
+        losses_BT = self.token_losses(part)
+        weights_BT = token_weights(mask_BT, self.aggregation, totals, batch.prompts)
+        loss = (losses_BT * weights_BT).sum()
+        loss.backward()
+        self.mismatch.add(part)
+        gap = ((part.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
+        surprisal = -(batch.old_logprobs_BT * mask_BT).sum()
+        kl = loss.new_tensor(part.kl_sum)
+        return torch.stack([loss.detach(), gap, surprisal, mask_BT.sum(), kl]).cpu()
+
+    def gradient(
+        self, rows: Sequence[TrainingRow], totals: Totals | None, pad_id: int, tokens: int
+    ) -> torch.Tensor:
+        """The gradient of these rows in micro-batches of at most `tokens`: the same sum for any.
+
+        `totals` are the denominators of the whole update, more rows than these perhaps; None where
+        there are no rows. Returns the `SUMS`.
+        """
+        sums = torch.zeros(len(self.SUMS))
+        self.mismatch.log_rhos.clear()  # of the update before, or of an attempt that did not fit
+        for batch in pack_parts(rows, pad_id, tokens, self.policy.shares_prompts):
+            assert totals is not None, "rows without their totals"
+            sums += self.backward(batch.to(self.policy.device), totals)
+        return sums
+
+    def numbers(self, sums_of_update: torch.Tensor) -> dict[str, float]:
+        """An update for the step's report, from its `SUMS`."""
+        sums = dict(zip(self.SUMS, sums_of_update.tolist(), strict=True))
+        tokens = max(sums["tokens"], 1.0)
+        report = {
+            "loss": sums["loss"],
+            "mismatch": sums["gap"] / tokens,
+            "entropy": sums["surprisal"] / tokens,
+        }
+        for numbers in (self.mismatch.numbers(), *(term.numbers(sums) for term in self.terms)):
+            report |= numbers
+        return report
+
+    def state_dict(self) -> dict[str, Any]:
+        states = {term.name: term.state_dict() for term in self.terms}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for term in self.terms:
+            if term.name in state:
+                term.load_state_dict(state[term.name])
