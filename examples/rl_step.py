@@ -8,8 +8,9 @@ from itertools import islice
 import torch
 
 from aha.algo.advantages import dr_grpo
-from aha.algo.losses import policy_gradient, token_weights
-from aha.batching.batch import pack, totals_of
+from aha.algo.aggregation import token_mean
+from aha.algo.losses import policy_gradient
+from aha.batching.batch import TrainingRow, pack, totals_of
 from aha.core.records import Graded, Prompt
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
@@ -29,12 +30,12 @@ graded = [[Graded.of(completion, task) for completion in group] for group in gro
 
 rewards_PG = torch.tensor([[row.reward for row in group] for group in graded])
 advantages_PG = dr_grpo(rewards_PG)  # each completion against its own group
-rows = list(zip(sum(graded, []), advantages_PG.flatten().tolist(), strict=True))
+rows = list(map(TrainingRow.of, sum(graded, []), advantages_PG.flatten().tolist()))
 batch = pack(rows, tokenizer.pad_id)
 
 logprobs_BT = policy.token_logprobs(batch.tokens_BT, batch.start, layout=batch.layout)
 losses_BT = policy_gradient(logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
-weights_BT = token_weights(batch.mask_BT, "token_mean", totals_of(rows, max_new_tokens=160))
+weights_BT = token_mean(batch.mask_BT, totals_of(rows, max_new_tokens=160))
 loss = (losses_BT * weights_BT).sum()
 loss.backward()
 grad_norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), 1.0)
