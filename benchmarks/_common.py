@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from aha.core.records import Graded, Problem
 from aha.model.tokenizer import Tokenizer, build_tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import ModelConfig, Transformer
 from aha.store.run_folder import environment
 
 # Vocabulary 112 always: that of aha-tiny's tokenizer.
@@ -56,17 +56,17 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def random_model(shape: str, stop_probability: float) -> tuple[Decoder, Tokenizer]:
+def random_model(shape: str, stop_probability: float) -> tuple[Transformer, Tokenizer]:
     """A Qwen2 of random weights whose stop token has nearly the same probability everywhere."""
     tokenizer = build_tokenizer()
     config = ModelConfig(tokenizer.vocab_size, **(TINY | SHAPES[shape]))
-    policy = Decoder(config).initialise(torch.Generator().manual_seed(0))
+    policy = Transformer(config).initialise(torch.Generator().manual_seed(0))
     set_stop_probability(policy, tokenizer.stop_ids[0], stop_probability)
     return policy, tokenizer
 
 
 @torch.no_grad()
-def set_stop_probability(policy: Decoder, stop: int, probability: float) -> None:
+def set_stop_probability(policy: Transformer, stop: int, probability: float) -> None:
     """Make `stop` come with about this probability at every position, by the weights alone.
 
     Qwen2's head has no bias, so one is made: every token writes the same number into feature 0 of
@@ -83,8 +83,8 @@ def set_stop_probability(policy: Decoder, stop: int, probability: float) -> None
     generator = torch.Generator().manual_seed(1)
     tokens_BT = torch.randint(len(embedding) - 1, (16, 64), generator=generator)
     tokens_BT += tokens_BT >= stop
-    hidden = policy.hidden(tokens_BT)
-    logits = F.linear(hidden, policy.head())
+    hidden = policy.hidden_states(tokens_BT)
+    logits = F.linear(hidden, policy.folded_lm_head())
     logits[..., stop] = -math.inf
     wanted = math.log(probability / (1 - probability)) + logits.logsumexp(-1)
     embedding[stop, 0] = (wanted / hidden[..., 0]).mean()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from _common import busy, file_row, head, show, spread, timed, use_threads
 
-from aha.behaviors.detector import Behaviours, read
+from aha.behaviors.detector import Behaviours, count_behaviours
+from aha.corpus.documents import documents
 from aha.corpus.mix import TraceMix
-from aha.corpus.traces import documents
 from aha.model.tokenizer import build_tokenizer
 
 LEAST, MOST = 280, 320
@@ -49,7 +49,7 @@ def completions(count: int, seed: int) -> list[tuple[str, tuple[int, ...], int]]
 
 
 def read_all(given: list[tuple[str, tuple[int, ...], int]]) -> list[Behaviours]:
-    return [read(*one) for one in given]
+    return [count_behaviours(*one) for one in given]
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ or of a gradient would pass by luck on a freshly initialised decoder, whose logi
 """
 
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +13,19 @@ import pytest
 import torch
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.corpus.traces import prompt_line
-from aha.machine.c_build import COMPILERS, load_code
+from aha.machine.c_build import COMPILERS, find_compiler, load_code
 from aha.machine.dtype import has_native_bf16
 from aha.model import fused
 from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import ModelConfig, Transformer
 from aha.model.weights import save_model
-from aha.tasks.countdown import Countdown, as_problem, puzzles
+from aha.tasks.countdown import Countdown, as_problem, puzzle_line, puzzles
+from aha.tasks.templates import plain_frame
 
 # Two promises of the engine's loop in C can only be held where it can be built: users without a
 # compiler get the torch loop, whose tests need nothing. CI has both.
 needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)),
+    find_compiler() is None,
     reason=f"the loop in C is built on the machine, and this one has none of {COMPILERS}",
 )
 needs_bf16 = pytest.mark.skipif(
@@ -55,14 +54,14 @@ TOKENIZER = build_tokenizer()
 @contextmanager
 def computed_by(flags: str | None) -> Iterator[None]:
     """The C code, compiled with these flags; None: torch in its place."""
-    remembered = (load_code, fused.code, fused.function)
+    remembered = (load_code, fused.libraries, fused.c_function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AHA_CFLAGS", flags or "")
         if flags is None:
             patch.setenv("AHA_C", "0")
         for each in remembered:
             each.cache_clear()
-        assert (fused.code(False) is None) == (flags is None)
+        assert (fused.libraries(False) is None) == (flags is None)
         yield
     for each in remembered:
         each.cache_clear()
@@ -83,9 +82,9 @@ def tiny_config(**changes) -> ModelConfig:
 
 
 @torch.no_grad()
-def tiny_decoder(seed: int = 0, std: float = 0.3, **changes) -> Decoder:
+def tiny_transformer(seed: int = 0, std: float = 0.3, **changes) -> Transformer:
     """Every weight is drawn, biases and norms too: zeros and ones would hide a wrong sum."""
-    policy, generator = Decoder(tiny_config(**changes)), torch.Generator().manual_seed(seed)
+    policy, generator = Transformer(tiny_config(**changes)), torch.Generator().manual_seed(seed)
     for name, parameter in policy.named_parameters():
         centre = 1.0 if name.endswith("norm.weight") else 0.0
         parameter.normal_(centre, std, generator=generator)
@@ -94,7 +93,7 @@ def tiny_decoder(seed: int = 0, std: float = 0.3, **changes) -> Decoder:
 
 def tiny_folder(folder: Path, **changes) -> Path:
     """A model folder in the Hugging Face layout."""
-    save_model(folder, tiny_decoder(**changes), TOKENIZER)
+    save_model(folder, tiny_transformer(**changes), TOKENIZER)
     return folder
 
 
@@ -105,7 +104,7 @@ def answering_folder(folder: Path) -> Path:
     No random model ever solves a puzzle, but TinyZero's verifier pays 0.1 for any block: with it
     a run on this model has something to learn at every step.
     """
-    policy = tiny_decoder(tie_word_embeddings=False)
+    policy = tiny_transformer(tie_word_embeddings=False)
     # The first feature is large at every position and no layer touches it ...
     policy.model.embed_tokens.weight[:, 0] = 10.0
     policy.model.norm.weight[0] = 1.0
@@ -143,7 +142,7 @@ class StartsWith:
             yield as_problem(numbers, target)
 
     def ask(self, problem: Problem) -> str:
-        return prompt_line(problem.given["numbers"], problem.given["target"])
+        return plain_frame(puzzle_line(problem.given["numbers"], problem.given["target"]))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         correct = text.startswith(self.characters)

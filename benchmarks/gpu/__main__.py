@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from aha.machine.device import has_cuda
+
 from .bench import Bench
 from .items import ITEMS, beginning, measure
 from .rows import KEYS, file_of, read_row, table, write_row
@@ -45,7 +47,7 @@ def read_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None, start: Start = subprocess.run) -> int:
     """`start` runs a command line to its end, as `subprocess.run` does."""
     args = read_args(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
+    if args.device == "cuda" and not has_cuda():
         print(
             "benchmarks.gpu: torch sees no CUDA GPU; wanted one; "
             "fix: --tiny proves the scripts on a CPU",

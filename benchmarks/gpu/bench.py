@@ -21,9 +21,10 @@ from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe
 from aha.core.config import RunConfig
 from aha.core.records import Prompt
+from aha.machine.device import empty_cache, gpu_name, synchronize
 from aha.machine.dtype import compute_dtype
 from aha.measure.probe import Probe, Stub
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card
@@ -75,12 +76,12 @@ class Bench:
     def card(self) -> tuple[str | None, Card | None]:
         """The row of cards.toml that means this device, if there is one."""
         _, cards = load_cards()
-        name = card_for(torch.cuda.get_device_name(self.device), cards) if self.on_gpu else CPU_ROW
+        gpu = gpu_name(self.device)
+        name = card_for(gpu, cards) if gpu else CPU_ROW
         return name, cards.get(name)
 
     def wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
 
     def timed(self, work: Callable[[], Value]) -> tuple[float, Value]:
         """Wall seconds, and what came of it."""
@@ -129,8 +130,7 @@ class Bench:
     def forget(self) -> None:
         """Give back what a case has left, so that the next one begins with an empty card."""
         gc.collect()
-        if self.on_gpu:
-            torch.cuda.empty_cache()
+        empty_cache(self.device)
 
     @contextmanager
     def at_most(self, gigabytes: float | None) -> Iterator[None]:
@@ -160,7 +160,7 @@ class Bench:
             return shape
         return replace(shape, V=320, C=64, I=96, L=2, H=4, K=2, D=16)
 
-    def policy(self, cfg: RunConfig, shape: Shape) -> Decoder:
+    def policy(self, cfg: RunConfig, shape: Shape) -> Transformer:
         """Random weights on the device, adapters as the recipe has them."""
         policy = Probe(cfg, shape).policy(shape)
         if cfg.optim.state == "cpu":  # as `open_policy` does it

@@ -16,11 +16,12 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.shapes import Shape
 from aha.plan.speed import Writing
 from aha.rollout.engine import Sampling
-from aha.rollout.native import Loop, NativeEngine
+from aha.rollout.native import NativeEngine
+from aha.rollout.slot_engine import Loop
 
 from .._common import spread
 from .bench import PROMPT, Bench, Endless, extreme
@@ -30,7 +31,7 @@ SHAPES = ("Qwen2.5-0.5B", "Qwen2.5-1.5B")
 GROUP = 8
 
 
-def random_decoder(bench: Bench, shape: Shape, new: int) -> Decoder:
+def random_decoder(bench: Bench, shape: Shape, new: int) -> Transformer:
     sections = {"model": {"device": bench.device.type}, "rollout": {"max_new_tokens": new}}
     cfg = RunConfig.model_validate(sections | {"task": {"template": "r1"}})
     return bench.policy(cfg, shape)
@@ -41,7 +42,7 @@ class Ours:
 
     def __init__(
         self,
-        policy: Decoder,
+        policy: Transformer,
         prompts: list[Prompt],
         new: int,
         loop: Loop = "auto",
@@ -137,7 +138,7 @@ class Theirs:
 
     CACHES = ("dynamic", "static")  # static: it compiles its forward pass on a GPU
 
-    def __init__(self, policy: Decoder, dtype: torch.dtype):
+    def __init__(self, policy: Transformer, dtype: torch.dtype):
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
 
@@ -157,7 +158,7 @@ class Theirs:
         self.cache = "dynamic"
 
     @torch.no_grad()
-    def check_same(self, policy: Decoder) -> None:
+    def check_same(self, policy: Transformer) -> None:
         tokens_BT = torch.arange(1, 33, device=policy.device)[None]
         ours, theirs = policy(tokens_BT), self.model(tokens_BT).logits
         gap = float((ours - theirs).abs().max() / ours.std())

@@ -15,8 +15,8 @@ import torch
 from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.sizes import GB
-from aha.machine.device import PeakMemory
-from aha.machine.host import held_now, of_process
+from aha.machine.device import PeakMemory, device_memory
+from aha.machine.host import process_bytes, status_bytes
 from aha.measure.probe import probe
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
@@ -91,7 +91,7 @@ def full_length(bench: Bench, recipe: str, batches: int) -> RunConfig:
 
 def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) -> dict:
     """Two steps of a recipe, the first of them to warm up; memory counts both."""
-    held = held_now()
+    held = process_bytes()
     policy, tokenizer = bench.policy(cfg, shape), Endless(shape.V)
     task = Digits(PROMPT_TOKENS[cfg.task.template])
     model = LoadedModel(policy, tokenizer, Path("random"))
@@ -104,7 +104,7 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         peak = memory.bytes()
     found = {
         "allocated_gb": peak / GB,
-        "host_gb": of_process("VmHWM") / GB,
+        "host_gb": status_bytes("VmHWM") / GB,
         "step_s": statistics.median(seconds[1:]),
         "first_step_s": seconds[0],
         "phases_s": dict(report.seconds),
@@ -115,7 +115,7 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         "config": cfg.model_dump(mode="json", include={"model", "rollout", "optim", "algo"}),
     }
     if bench.on_gpu:
-        free, whole = torch.cuda.mem_get_info(bench.device)
+        free, whole = device_memory(bench.device)
         found["reserved_gb"] = torch.cuda.max_memory_reserved(bench.device) / GB
         found["card_in_use_gb"] = (whole - free) / GB  # context and other processes as well
     return found

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from aha.behaviors.detector import read
+from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge_prompts import QUESTIONS
 
 
@@ -17,7 +17,7 @@ def verdict(text: str) -> int:
     numbers = tuple(map(int, re.search(r"^Numbers: (.*)$", text, re.M)[1].split()))
     target = int(re.search(r"^Target: (.*)$", text, re.M)[1])
     working = re.search(r"^~{8}\n(.*)\n~{8}$", text, re.M | re.S)[1]
-    return getattr(read(working, numbers, target), question.behaviour)
+    return getattr(count_behaviours(working, numbers, target), question.behaviour)
 
 
 class FakeJudge:

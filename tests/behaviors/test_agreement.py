@@ -31,7 +31,7 @@ def test_spearman_by_hand():
 
 def test_questions_without_an_answer_are_left_out_and_counted():
     found = agreement("checks", [1, 0, 2, 0], [1, None, 2, 1], [10, 20, 30, 40])
-    assert (found.judged, found.unread) == (3, 1)
+    assert (found.num_judged, found.unread) == (3, 1)
     assert (found.both, found.detector_only, found.judge_only, found.neither) == (2, 0, 1, 0)
     assert found.same_count == pytest.approx(2 / 3)
     assert found.detector_mean == 1.0 and found.judge_mean == pytest.approx(4 / 3)
@@ -39,7 +39,7 @@ def test_questions_without_an_answer_are_left_out_and_counted():
 
 def test_nothing_judged_has_no_numbers():
     found = agreement("checks", [1, 2], [None, None], [10, 20])
-    assert found.judged == 0 and found.unread == 2
+    assert found.num_judged == 0 and found.unread == 2
     assert (found.kappa, found.interval, found.same_count, found.rank) == (None,) * 4
 
 
@@ -48,8 +48,8 @@ def test_the_interval_holds_kappa_and_shrinks_with_more():
 
     def of(num: int):
         detected = [rng.randrange(2) for _ in range(num)]
-        judged = [value if rng.random() < 0.85 else 1 - value for value in detected]
-        return agreement("checks", detected, judged, list(range(num)))
+        judge_counts = [value if rng.random() < 0.85 else 1 - value for value in detected]
+        return agreement("checks", detected, judge_counts, list(range(num)))
 
     few, many = of(40), of(1000)
     for found in (few, many):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aha.behaviors.detector import COUNTS, MAX_CHARS, Behaviours, annotate, read
+from aha.behaviors.detector import COUNTS, MAX_CHARS, Behaviours, annotate, count_behaviours
 from aha.tasks.countdown import grade_countdown
 
 NUMBERS, TARGET = (3, 7, 25), 82
@@ -15,7 +15,7 @@ NUMBERS, TARGET = (3, 7, 25), 82
 
 def lines(*text: str, numbers=NUMBERS, target=TARGET) -> Behaviours:
     """Read a trace of the lines given, three numbers 3 7 25 to 82 unless told."""
-    return read("\n".join(text) + "\n", numbers, target)
+    return count_behaviours("\n".join(text) + "\n", numbers, target)
 
 
 def adds_up(found: Behaviours) -> bool:
@@ -42,7 +42,7 @@ Back to 71: (71 - 20) - 11 = 51 - 11 = 40, as before.
 
 
 def test_the_worked_example():
-    found = read(WORKED, (20, 7, 11, 78), 24)
+    found = count_behaviours(WORKED, (20, 7, 11, 78), 24)
     assert found.attempts == 10
     assert found.backtracks_root == 5
     assert found.backtracks_intermediate == 2
@@ -319,7 +319,7 @@ def answers(draw) -> str:
 def test_answered_agrees_with_the_strict_verifier(answer):
     text = f"<answer>{answer}</answer>"
     graded = grade_countdown(text, NUMBERS, TARGET)
-    assert read(text, NUMBERS, TARGET).answered == graded.correct
+    assert count_behaviours(text, NUMBERS, TARGET).answered == graded.correct
 
 
 # -- any text -------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ TRACES = st.lists(OUR_LINES | st.sampled_from(["aim 75", "25+7=32", "25*3=75", "
 
 @given(TRACES.map("\n".join) | st.text(max_size=100))
 def test_counts_hang_together_whatever_the_text(text):
-    found = read(text, NUMBERS, TARGET)
+    found = count_behaviours(text, NUMBERS, TARGET)
     assert all(getattr(found, name) >= 0 for name in COUNTS)
     assert adds_up(found)
     assert found.true_checks <= found.checks <= found.lines
@@ -343,7 +343,7 @@ def test_counts_hang_together_whatever_the_text(text):
 
 @given(TRACES.map("\n".join))
 def test_marks_say_what_the_counts_count(text):
-    found = read(text, NUMBERS, TARGET)
+    found = count_behaviours(text, NUMBERS, TARGET)
     marks = annotate(text, NUMBERS, TARGET)
     said = [mark.what for mark in marks]
     assert said.count("wrong arithmetic") == found.line_errors
@@ -371,7 +371,7 @@ def test_marks_lie_on_their_words():
     "text", ["", "hello", "<answer>", "\x00", "\ud800", "=" * 100, "no yes need"]
 )
 def test_text_without_work_counts_nothing(text):
-    assert read(text, NUMBERS, TARGET) == Behaviours()
+    assert count_behaviours(text, NUMBERS, TARGET) == Behaviours()
 
 
 @pytest.mark.parametrize("numbers", [(), (5,), (1, 2, 3, 4, 5, 6)])
@@ -382,7 +382,7 @@ def test_any_number_of_numbers(numbers):
 def test_what_is_left_unread_is_said_and_the_answer_is_found():
     line = "25+7=32\n32*3=96 no\n"
     text = line * (2 * MAX_CHARS // len(line)) + "</think>\n<answer>(25*3)+7</answer>"
-    found = read(text, NUMBERS, TARGET)
+    found = count_behaviours(text, NUMBERS, TARGET)
     assert found.unread_chars == text.index("</think>") - MAX_CHARS
     assert found.answered
     assert found.lines == len(re.findall("=", text[:MAX_CHARS]))
@@ -392,7 +392,7 @@ def test_long_text_is_read_in_linear_time():
     """Every line goes back to a new table: the worst there is for the memory of tables."""
     text = "".join(f"{a}+{b}={a + b}\n" for a in range(1, 99) for b in range(1, 60))
     start = time.thread_time()
-    read(text[:MAX_CHARS], tuple(range(1, 7)), TARGET)
+    count_behaviours(text[:MAX_CHARS], tuple(range(1, 7)), TARGET)
     assert time.thread_time() - start < 2.0
 
 
@@ -404,6 +404,6 @@ def test_reading_is_quick():
     seconds = []
     for _ in range(200):
         start = time.perf_counter()
-        read(text, NUMBERS, TARGET)
+        count_behaviours(text, NUMBERS, TARGET)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.0008

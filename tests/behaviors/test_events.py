@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aha.behaviors.events import Answer, Calc, Check, Goal, parse
+from aha.behaviors.events import Calc, Check, FinalAnswer, Goal, parse
 
 OURS = """25+7=32
 32*3=96 no
@@ -34,7 +34,7 @@ def goals(text: str) -> list[int]:
 def test_our_grammar():
     events = parse(OURS)
     kinds = [type(event) for event in events]
-    assert kinds == [Calc, Calc, Check, Calc, Check, Calc, Goal, Calc, Check, Answer]
+    assert kinds == [Calc, Calc, Check, Calc, Check, Calc, Goal, Calc, Check, FinalAnswer]
     assert calcs(OURS) == [
         (25, "+", 7, 32, True),
         (32, "*", 3, 96, True),
@@ -214,7 +214,7 @@ def test_division_by_zero_is_a_wrong_line():
 def test_the_last_closed_answer_counts():
     def answer(text: str) -> str | None:
         last = parse(text)[-1:]
-        return last[0].text if last and isinstance(last[0], Answer) else None
+        return last[0].text if last and isinstance(last[0], FinalAnswer) else None
 
     assert answer("<answer>1</answer> <answer>2</answer> <answer>3") == "2"
     assert answer("<answer>1</answer></answer>") == "1"
@@ -230,7 +230,7 @@ def test_working_ends_before_the_reply():
 
 def test_limit_cuts_the_working_and_keeps_the_answer():
     events = parse(OURS, limit=8)
-    assert [type(event) for event in events] == [Calc, Answer]
+    assert [type(event) for event in events] == [Calc, FinalAnswer]
 
 
 # Pieces that come together to chains, decimals and half of anything far oftener than letters do.

@@ -4,14 +4,15 @@ from random import Random
 
 import pytest
 
-from aha.behaviors.detector import Behaviours, read
+from aha.behaviors.detector import Behaviours, count_behaviours
+from aha.corpus.documents import played_puzzle
 from aha.corpus.mix import TraceMix
-from aha.corpus.traces import Trace, Writer, completion_text, made_up
+from aha.corpus.traces import Trace, TraceWriter, completion_text
 
 NOTHING_BACKWARD = {"backward": 0.0, "subgoal": 0.0}
 
 
-class Telling(Writer):
+class Telling(TraceWriter):
     """The writer, remembering for each attempt whether it started from the numbers given."""
 
     def search(self, trace: Trace) -> None:
@@ -35,10 +36,12 @@ def searches(size: int, count: int, **mix) -> list[tuple[Trace, list[bool], Beha
     writer = Telling(TraceMix(**mix), Random(11))
     found = []
     for _ in range(count):
-        trace = made_up(writer, size, range(10, 101))
+        trace = played_puzzle(writer, size, range(10, 101))
         writer.search(trace)
         text = completion_text(trace)
-        found.append((trace, [*writer.starts.values()], read(text, trace.numbers, trace.target)))
+        found.append(
+            (trace, [*writer.starts.values()], count_behaviours(text, trace.numbers, trace.target))
+        )
     return found
 
 
@@ -115,11 +118,11 @@ def test_a_subgoal_is_achieved_where_the_writer_makes_it():
 @pytest.mark.parametrize("size", [3, 4])
 def test_counts_of_an_orderly_search(size, glance):
     """One attempt a verdict, each from the table that the next pair in order lies on."""
-    writer, backtracks = Writer(TraceMix(), Random(12)), 0
+    writer, backtracks = TraceWriter(TraceMix(), Random(12)), 0
     for _ in range(100):
-        trace = made_up(writer, size, range(10, 101))
+        trace = played_puzzle(writer, size, range(10, 101))
         writer.orderly(trace, trace.start, glance)
-        found = read(completion_text(trace), trace.numbers, trace.target)
+        found = count_behaviours(completion_text(trace), trace.numbers, trace.target)
         verdicts = [line for line in trace.lines if line.endswith((" yes", " no"))]
         assert (found.line_errors, found.illegal) == (0, 0)
         assert found.checks == found.true_checks == len(verdicts)

@@ -6,7 +6,7 @@ import pytest
 
 from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, packaged_recipes
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.doctor.recipe_checks import examine
 
 from ..tiny import answering_folder
@@ -49,7 +49,7 @@ def test_a_sound_recipe(aha, tmp_path):
 def test_no_shipped_recipe_raises_an_alarm(recipe):
     cfg = load_recipe(find_recipe(recipe))
     found = [one for _, part in examine(cfg) for one in part]
-    assert worst(found) == "ok", [one for one in found if one.level != "ok"]
+    assert worst_level(found) == "ok", [one for one in found if one.level != "ok"]
 
 
 def test_a_broken_recipe_says_what_to_do_and_ends_with_1(aha):

@@ -14,7 +14,7 @@ from aha.core.errors import ConfigError
 from aha.corpus.bases import BASES
 from aha.corpus.mix import TraceMix
 from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.machines import load_cards
 from aha.pretrain.settings import make_order, parse_mix
 from aha.tasks.countdown import Countdown
@@ -31,7 +31,7 @@ def test_a_named_base_is_ordered_as_it_is(name):
     base, order = BASES[name], make_order(name)
     assert (order.shape, order.cfg, order.out) == (base.shape, base.cfg, base.folder)
     with torch.device("meta"):
-        model = Decoder(order.config)
+        model = Transformer(order.config)
     assert model.num_parameters() == order.shape.parameters
 
 
@@ -109,7 +109,7 @@ def test_a_dry_run_needs_no_torch():
 
 def test_the_recipe_starts_where_pretraining_leaves_its_model():
     cfg, base = load_recipe(find_recipe("scratch-10m")), BASES["10m"]
-    assert Path(cfg.model.path) == base.made
+    assert Path(cfg.model.path) == base.model_folder
     assert cfg.usd_per_hour is cfg.watts is None  # the machine's own
     # Positions for the longest prompt and a completion of full length.
     tokenizer, task = build_tokenizer(), Countdown(cfg.task.numbers)

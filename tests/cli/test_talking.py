@@ -18,13 +18,13 @@ from aha.cli.talking import Side, answer_beside, run_config
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import typed_puzzle
+from aha.tasks.puzzle_input import parse_puzzle
 from aha.web.file_reader import read_object
 
-from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from ..web.conftest import make_run
 
-PUZZLE = typed_puzzle("3 7 25 82")
+PUZZLE = parse_puzzle("3 7 25 82")
 HOW = {"seed": 0, "temperature": 1.0, "max_new_tokens": 9}
 
 
@@ -41,7 +41,7 @@ def run(tmp_path, model):
 
 def written(seed: int, most: int) -> str:
     """The first words that a tiny model writes for the puzzle."""
-    engine = NativeEngine(tiny_decoder(seed), TOKENIZER, loop="torch")
+    engine = NativeEngine(tiny_transformer(seed), TOKENIZER, loop="torch")
     ((one,),) = engine.generate([ask(3, 7, 25, target=82)], Sampling(most, 1, 1.0, 0))
     return one.text.strip().splitlines()[0]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from aha.core.errors import ConfigError
-from aha.core.findings import Checklist, as_object, fail, ok, warn, worst
+from aha.core.findings import Checklist, fail, health_report, ok, warn, worst_level
 
 
 def checks() -> Checklist:
@@ -35,15 +35,15 @@ def test_a_list_runs_every_check_and_names_its_findings():
         ("stumbles", "warn"),
         ("refuses", "fail"),
     ]
-    assert "ZeroDivisionError" in found[1].saw and found[2].fix == "fix"
+    assert "ZeroDivisionError" in found[1].message and found[2].fix == "fix"
 
 
 def test_the_worst_level_is_that_of_the_whole():
-    assert worst([]) == worst([ok("")]) == "ok"
-    assert worst([ok(""), warn("", "")]) == "warn"
-    found = as_object([warn("", ""), *checks().run(1)])
+    assert worst_level([]) == worst_level([ok("")]) == "ok"
+    assert worst_level([ok(""), warn("", "")]) == "warn"
+    found = health_report([warn("", ""), *checks().run(1)])
     assert not found["healthy"] and found["level"] == "fail"
-    assert as_object([warn("", "")])["healthy"]
+    assert health_report([warn("", "")])["healthy"]
 
 
 def test_a_name_is_given_once():

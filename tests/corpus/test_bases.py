@@ -23,6 +23,6 @@ def test_ten_million_parameters_differ_from_it_where_the_size_asks_for_it():
 
 def test_a_finished_base_is_known_by_its_path_and_nothing_else_is():
     for name, base in BASES.items():
-        assert command_for(str(base.made)) == f"aha pretrain --shape {name}"
+        assert command_for(str(base.model_folder)) == f"aha pretrain --shape {name}"
         assert command_for(base.folder) is None  # which holds an unfinished one too
     assert command_for("aha-tiny") is None

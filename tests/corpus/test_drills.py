@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from aha.corpus.drills import calculation, page, reaching
+from aha.corpus.drills import calculation, calculation_of, page
 from aha.corpus.mix import TraceMix
 
 LINE = re.compile(r"([1-9]\d*)([-+*/])([1-9]\d*)=(\d+)(?: (yes|no|need))?")
@@ -73,7 +73,7 @@ def test_an_operation_reaches_every_goal_asked_for():
     rng = Random(3)
     for goal in [*range(1, 200), 7380]:
         for _ in range(20):
-            assert read(reaching(rng, goal)) == (goal, None)
+            assert read(calculation_of(rng, goal)) == (goal, None)
 
 
 def test_results_stay_below_the_largest_one():

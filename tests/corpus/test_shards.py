@@ -9,9 +9,9 @@ import pytest
 
 from aha.core.seeds import seed_for
 from aha.corpus.bases import BASES, PretrainConfig
+from aha.corpus.documents import documents
 from aha.corpus.mix import TraceMix
-from aha.corpus.shards import Spelling, shard, weigh
-from aha.corpus.traces import documents
+from aha.corpus.shards import CorpusTokenizer, token_weights, write_shard
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 
@@ -19,7 +19,7 @@ from ..tiny import TOKENIZER
 
 SMALL = PretrainConfig(batch_tokens=600, shard_documents=40)
 LONGEST = 160
-SPELLING = Spelling.of(TOKENIZER)
+CORPUS_TOKENIZER = CorpusTokenizer.of(TOKENIZER)
 PROMPT = re.compile(r"numbers ([\d ]+) target (\d+)\n<think>\n")
 
 
@@ -41,7 +41,10 @@ def rows_of(batches) -> list[tuple[list[int], list[float]]]:
 def texts() -> list[str]:
     """Three thousand documents as the model meets them, decoded from their tokens."""
     cfg = replace(SMALL, shard_documents=3_000, batch_tokens=5_000)
-    return [TOKENIZER.decode(tokens) for tokens, _ in rows_of(shard(SPELLING, cfg, 0, 1_280))]
+    return [
+        TOKENIZER.decode(tokens)
+        for tokens, _ in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280))
+    ]
 
 
 def test_no_held_out_puzzle_is_ever_read(texts):
@@ -78,7 +81,7 @@ def test_documents_are_as_the_plan_of_a_base_takes_them():
     """Small shards, so padding is more than in the real ones, which are sorted by length too."""
     cfg = replace(BASES["tiny"].cfg, shard_documents=3_000)
     for mix in (BASES["tiny"].cfg.mix, BASES["10m"].cfg.mix):
-        batches = shard(SPELLING, replace(cfg, mix=mix), 0, 1_280)
+        batches = write_shard(CORPUS_TOKENIZER, replace(cfg, mix=mix), 0, 1_280)
         lengths = [len(tokens) for tokens, _ in rows_of(batches)]
         seen = sum(length * length for length in lengths) / sum(lengths)
         assert seen == pytest.approx(DOCUMENT_TOKENS, rel=0.05)
@@ -88,7 +91,10 @@ def test_documents_are_as_the_plan_of_a_base_takes_them():
 
 def test_a_shard_is_a_function_of_seed_and_number():
     def tokens(cfg: PretrainConfig, number: int) -> list:
-        return [batch.tokens_BT.tolist() for batch in shard(SPELLING, cfg, number, LONGEST)]
+        return [
+            batch.tokens_BT.tolist()
+            for batch in write_shard(CORPUS_TOKENIZER, cfg, number, LONGEST)
+        ]
 
     assert tokens(SMALL, 3) == tokens(SMALL, 3)
     assert tokens(SMALL, 3) != tokens(SMALL, 4)
@@ -100,13 +106,13 @@ def test_a_shard_holds_each_document_once_and_leaves_out_those_too_long():
     written = [prompt + completion for prompt, completion in islice(stream, 40)]
     for longest in (60, LONGEST, 1_280):
         fit = sorted(text for text in written if len(TOKENIZER.encode(text)) + 1 <= longest)
-        read = rows_of(shard(SPELLING, SMALL, 5, longest))
+        read = rows_of(write_shard(CORPUS_TOKENIZER, SMALL, 5, longest))
         assert sorted(TOKENIZER.decode(tokens) for tokens, _ in read) == fit
     assert 0 < len(fit)
 
 
 def test_batches_keep_to_their_budget_and_count_their_tokens():
-    batches = shard(SPELLING, SMALL, 0, LONGEST)
+    batches = write_shard(CORPUS_TOKENIZER, SMALL, 0, LONGEST)
     assert all(batch.tokens_BT.size <= SMALL.batch_tokens for batch in batches)
     for batch in batches:
         assert batch.num_tokens == sum(len(tokens) for tokens, _ in rows_of([batch]))
@@ -119,7 +125,7 @@ def marked(text: str) -> str:
     """The characters of `text` that weigh more, the others as dots; tokens here are characters
     but for the words and tags."""
     ids = TOKENIZER.encode(text)
-    weights = weigh(np.array([ids]), SPELLING.marks, 3.0)[0].tolist()
+    weights = token_weights(np.array([ids]), CORPUS_TOKENIZER.marks, 3.0)[0].tolist()
     assert set(weights) <= {1.0, 3.0}
     pieces = zip(ids, weights, strict=True)
     shown = [TOKENIZER.decode([token]).replace("\n", "$") for token in ids]
@@ -163,13 +169,15 @@ def test_the_rows_of_a_batch_do_not_touch_one_another():
     """A line that ends one row must not mark the beginning of the next."""
     rows = ["1+2=3\n4+5=9 ", "\n4+5=9\n1+2=3", "aim 42\n31-1=30"]
     ids = [TOKENIZER.encode(row) for row in rows]
-    together = weigh(np.array(ids), SPELLING.marks, 2.0)
+    together = token_weights(np.array(ids), CORPUS_TOKENIZER.marks, 2.0)
     for row, weights in zip(ids, together, strict=True):
-        assert np.array_equal(weigh(np.array([row]), SPELLING.marks, 2.0)[0], weights)
+        assert np.array_equal(
+            token_weights(np.array([row]), CORPUS_TOKENIZER.marks, 2.0)[0], weights
+        )
 
 
 def test_a_prompt_is_given_and_not_learnt():
-    for tokens, weights in rows_of(shard(SPELLING, SMALL, 0, LONGEST)):
+    for tokens, weights in rows_of(write_shard(CORPUS_TOKENIZER, SMALL, 0, LONGEST)):
         match = PROMPT.match(TOKENIZER.decode(tokens))
         start = len(TOKENIZER.encode(match[0])) if match else 0
         assert not any(weights[:start]) and all(weights[start:])
@@ -178,7 +186,7 @@ def test_a_prompt_is_given_and_not_learnt():
 
 def test_a_weight_of_one_is_no_weight():
     plain = replace(SMALL, result_weight=1.0)
-    for batch in shard(SPELLING, plain, 0, LONGEST):
+    for batch in write_shard(CORPUS_TOKENIZER, plain, 0, LONGEST):
         assert set(np.unique(batch.weights_BT).tolist()) <= {0.0, 1.0}
 
 
@@ -191,7 +199,10 @@ def test_the_mix_decides_what_is_written():
             numbers=(3, 4), drill=0.0, backward=0.0, subgoal=0.0, verify=0.0, backtrack=0.0
         ),
     )
-    read = [TOKENIZER.decode(tokens) for tokens, _ in rows_of(shard(SPELLING, cfg, 0, 1_280))]
+    read = [
+        TOKENIZER.decode(tokens)
+        for tokens, _ in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280))
+    ]
     assert len(read) > 250
     for text in read:
         assert not re.search("aim|need|yes| no\n", text), text

@@ -7,12 +7,14 @@ from random import Random
 
 import pytest
 
+from aha.corpus.documents import documents, played_puzzle
 from aha.corpus.mix import TraceMix
 from aha.corpus.terms import Term, join, line, moves_in_order
-from aha.corpus.traces import Writer, documents, made_up, prompt_line
-from aha.tasks.countdown import grade_countdown, split_of
+from aha.corpus.traces import TraceWriter
+from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
 from aha.tasks.solver import apply
+from aha.tasks.templates import plain_frame
 
 LEFT = re.compile(r"(\d+)([-/])(\d+)")  # left: there is no result
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
@@ -66,7 +68,7 @@ def test_prompts_are_those_of_the_task():
         if prompt:
             words = prompt.split()
             numbers, target = tuple(map(int, words[1:-3])), int(words[-2])
-            assert prompt == prompt_line(numbers, target)
+            assert prompt == plain_frame(puzzle_line(numbers, target))
         else:
             assert "numbers" not in completion and "<" not in completion
 
@@ -126,7 +128,7 @@ def test_yes_comes_before_a_right_answer(numbers):
     assert accepted > 500
 
 
-class Attempts(Writer):
+class Attempts(TraceWriter):
     """The writer, keeping the expression of every attempt beside what it said of it."""
 
     made: list[tuple[str, bool]]
@@ -142,7 +144,7 @@ def test_every_attempt_uses_every_number_once(numbers):
     writer = Attempts(TraceMix(), Random(2))
     writer.made = []
     for _ in range(600):
-        trace = made_up(writer, numbers[0], range(10, 101))
+        trace = played_puzzle(writer, numbers[0], range(10, 101))
         writer.made.clear()
         writer.search(trace)
         for text, right in writer.made:
@@ -228,10 +230,10 @@ def test_more_gold_is_more_right_answers():
 
 
 def test_a_made_up_puzzle_comes_with_its_solution():
-    writer = Writer(TraceMix(), Random(4))
+    writer = TraceWriter(TraceMix(), Random(4))
     for size in (3, 4, 5):
         for _ in range(50):
-            trace = made_up(writer, size, range(10, 101))
+            trace = played_puzzle(writer, size, range(10, 101))
             assert trace.target in range(10, 101)
             *_, last = trace.gold
             found = read_expression(last[3].text)
@@ -241,10 +243,10 @@ def test_a_made_up_puzzle_comes_with_its_solution():
 
 def test_no_attempt_is_made_twice_in_whatever_order_it_is_written():
     """`25+7` and `7+25` are one attempt: a search has as many keys as verdicts."""
-    writer = Writer(TraceMix(verify=1.0, patient=1.0, insight=0.0), Random(6))
+    writer = TraceWriter(TraceMix(verify=1.0, patient=1.0, insight=0.0), Random(6))
     verdicts = keys = 0
     for _ in range(400):
-        trace = made_up(writer, 3, range(10, 101))
+        trace = played_puzzle(writer, 3, range(10, 101))
         writer.search(trace)
         verdicts += sum(text.endswith((" yes", " no")) for text in trace.lines)
         keys += len(trace.tried)
@@ -260,9 +262,9 @@ def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
 
 def orderly(size: int, glance: bool, count: int = 150):
     """Puzzles searched in order from the first line to the last: (trace, found)."""
-    writer = Writer(TraceMix(), Random(8))
+    writer = TraceWriter(TraceMix(), Random(8))
     for _ in range(count):
-        trace = made_up(writer, size, range(10, 101))
+        trace = played_puzzle(writer, size, range(10, 101))
         found = writer.orderly(trace, trace.start, glance)
         yield trace, found
 

@@ -16,13 +16,16 @@ import pytest
 
 from aha.core.errors import RunError
 from aha.corpus.bases import PretrainConfig
-from aha.corpus.shards import Spelling, shard
+from aha.corpus.shards import CorpusTokenizer, write_shard
 from aha.corpus.writers import in_order
 
 from ..tiny import TOKENIZER
 
 WRITE = partial(
-    shard, Spelling.of(TOKENIZER), PretrainConfig(batch_tokens=600, shard_documents=20), longest=160
+    write_shard,
+    CorpusTokenizer.of(TOKENIZER),
+    PretrainConfig(batch_tokens=600, shard_documents=20),
+    max_tokens=160,
 )
 
 

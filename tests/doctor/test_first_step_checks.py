@@ -9,16 +9,16 @@ from torch.nn import functional as F
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import checks, judge
 from aha.doctor.first_step_trial import Trial, small, try_out
 from aha.model.tokenizer import END
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
 from aha.train.rl import RLTrainer
 
-from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 
 STOPS = 8.0  # weight of the stop token: most completions end, a few are cut off
 
@@ -34,10 +34,10 @@ def config(**sections) -> RunConfig:
     return RunConfig.model_validate(raw)
 
 
-def stopping(kind: type[Decoder] = Decoder) -> Decoder:
+def stopping(kind: type[Transformer] = Transformer) -> Transformer:
     """The tiny decoder, taught to stop, so that nothing but the planted fault is off."""
     policy = kind(tiny_config(tie_word_embeddings=False))
-    policy.load_state_dict(tiny_decoder(tie_word_embeddings=False).state_dict())
+    policy.load_state_dict(tiny_transformer(tie_word_embeddings=False).state_dict())
     with torch.no_grad():
         # The first feature is large at every position and no layer touches it.
         policy.model.embed_tokens.weight[:, 0] = 10.0
@@ -90,7 +90,9 @@ HEALTHY = {
 def test_a_healthy_step_raises_no_alarm(name):
     trial = try_out(make(config(**HEALTHY[name])))
     findings = found(trial)
-    assert worst(list(findings.values())) == "ok", [f for f in findings.values() if f.level != "ok"]
+    assert worst_level(list(findings.values())) == "ok", [
+        f for f in findings.values() if f.level != "ok"
+    ]
     silent = {"answers"} | (set() if trial.cfg.algo.kl != "none" else {"reference"})
     silent |= {"direction"} if trial.cfg.algo.advantage == "gae" else set()
     assert set(checks) - set(findings) == silent
@@ -182,19 +184,19 @@ class Moody(NativeEngine):
         return super().generate(prompts, replace(sampling, seed=sampling.seed + self.calls))
 
 
-class Dropout(Decoder):
-    def deciding(self, *arguments, **named):
-        return F.dropout(super().deciding(*arguments, **named), 0.1, training=True)
+class Dropout(Transformer):
+    def hidden_states_before(self, *arguments, **named):
+        return F.dropout(super().hidden_states_before(*arguments, **named), 0.1, training=True)
 
 
-class SeesOthers(Decoder):
+class SeesOthers(Transformer):
     """Surer of itself, the more tokens there are beside."""
 
-    def flat_hidden(self, tokens_N, layout, dtype):
-        return super().flat_hidden(tokens_N, layout, dtype) * (1 + 0.01 * len(tokens_N))
+    def flat_hidden_states(self, tokens_N, layout, dtype):
+        return super().flat_hidden_states(tokens_N, layout, dtype) * (1 + 0.01 * len(tokens_N))
 
 
-def half_frozen() -> Decoder:
+def half_frozen() -> Transformer:
     policy = stopping()
     policy.model.layers[0].mlp.requires_grad_(False)
     return policy
@@ -243,7 +245,7 @@ FAULTS = {
     "nothing is right": ("gradient", "fail", {"task": StartsWith(())}),
     "no group teaches": ("informative", "fail", {"task": StartsWith(())}),
     "all is right": ("all_solved", "fail", {"task": StartsWith(("",))}),
-    "never stops": ("truncated", "fail", {"policy": tiny_decoder}),
+    "never stops": ("truncated", "fail", {"policy": tiny_transformer}),
     "never answers": ("answers", "fail", {"task": Countdown((3,))}),
 }
 
@@ -300,7 +302,7 @@ def test_a_mask_that_is_off_by_one_is_found(shift):
         for part in trial.parts
     ]
     finding = found(replace(trial, parts=parts))["mask"]
-    assert finding.level == "fail" and finding.saw.startswith("64 completions")
+    assert finding.level == "fail" and finding.message.startswith("64 completions")
 
 
 def test_a_mask_that_covers_the_prompts_last_token_is_found():
@@ -312,7 +314,7 @@ def test_a_mask_that_covers_the_prompts_last_token_is_found():
         if len(one.completion.prompt.tokens) > part.start
     )
     part.mask_BT[row, 0] = 1.0
-    assert found(trial)["mask"].saw.startswith("1 completions")
+    assert found(trial)["mask"].message.startswith("1 completions")
 
 
 def test_a_mask_without_the_stop_token_is_found():

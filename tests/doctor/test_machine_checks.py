@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.doctor.machine_checks import (
     MAX_ERROR,
     Machine,
@@ -71,7 +71,7 @@ def found(machine: Machine) -> dict:
 
 def test_a_healthy_machine_raises_no_alarm():
     findings = found(HEALTHY)
-    assert worst(list(findings.values())) == "ok", findings
+    assert worst_level(list(findings.values())) == "ok", findings
     assert set(findings) == set(checks)
 
 
@@ -84,7 +84,7 @@ def test_a_planted_fault_is_found(fault):
 
 def test_an_extra_is_told_with_its_line():
     finding = found(HEALTHY)["extras"]
-    assert finding.level == "ok" and "installed: hf; not: vllm" in finding.saw
+    assert finding.level == "ok" and "installed: hf; not: vllm" in finding.message
     assert "aha[vllm]" in finding.fix
 
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.doctor.run_checks import checks, diagnose, first_step, unexplained
 from aha.doctor.run_files import Records
 from aha.doctor.weight_change import changes
@@ -164,7 +164,7 @@ def found(run: Records) -> dict:
 
 def test_a_healthy_run_raises_no_alarm():
     findings = found(healthy())
-    assert worst(list(findings.values())) == "ok", findings
+    assert worst_level(list(findings.values())) == "ok", findings
     # Every check but the one about resampling has something to say about it.
     assert set(findings) == set(checks) - {"asked"}
 
@@ -204,19 +204,19 @@ def test_the_runs_that_learned_raise_no_alarm(file):
     tests = (filed["summary"]["before"], filed["summary"]["after"])
     run = Records(filed["config"], filed["curve"], [], *tests, finished=True)
     findings = found(run)
-    assert worst(list(findings.values())) == "ok", findings
-    assert "it learned" in findings["learned"].saw
+    assert worst_level(list(findings.values())) == "ok", findings
+    assert "it learned" in findings["learned"].message
 
 
 def test_drift_names_the_step_where_it_was_first_seen():
-    assert "step 40" in found(habits(line_accuracy=0.55))["arithmetic"].saw
+    assert "step 40" in found(habits(line_accuracy=0.55))["arithmetic"].message
 
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
     bare = Records({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
     assert [f.check for f in checks.run(bare)] == ["steps", "finite"]
     odd = replace(healthy(), evals=[{"step": 1, "interval": [0, 1]}, {"interval": [0, 1]}])
-    assert "could not look" in found(odd)["held_out"].saw
+    assert "could not look" in found(odd)["held_out"].message
 
 
 # -- from a folder ---------------------------------------------------------------------------
@@ -242,11 +242,11 @@ def test_a_run_folder_is_read_with_its_weights(tmp_path):
     assert "weights" not in {f.check for f in diagnose(run)}  # nothing to compare with yet
     write_weights(run / "checkpoints" / "step_000020", np.arange(97, dtype=np.float32))
     stuck = {f.check: f for f in diagnose(run)}
-    assert stuck["weights"].level == "fail" and stuck["weights"].saw.startswith("0.0%")
+    assert stuck["weights"].level == "fail" and stuck["weights"].message.startswith("0.0%")
     write_weights(run / "model", np.arange(97, dtype=np.float32) + 1)
     moved = {f.check: f for f in diagnose(run)}
-    assert moved["weights"].level == "ok" and moved["weights"].saw.startswith("97.0%")
-    assert worst(list(moved.values())) == "ok"
+    assert moved["weights"].level == "ok" and moved["weights"].message.startswith("97.0%")
+    assert worst_level(list(moved.values())) == "ok"
 
 
 def test_weights_of_other_shapes_or_types_are_not_compared(tmp_path):
@@ -295,7 +295,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
 
 
 def test_the_first_step_is_judged_by_its_row_alone():
-    assert worst(first_step(row(1), CONFIG)) == "ok"
+    assert worst_level(first_step(row(1), CONFIG)) == "ok"
     odd = first_step(row(1) | UNSOLVED | {"truncated": 1.0}, CONFIG)
     assert {f.check for f in odd if f.level != "ok"} == {"none_solved", "informative", "truncated"}
     odd = first_step(row(1) | {"mismatch": 0.5}, CONFIG)
@@ -308,4 +308,4 @@ def test_a_run_is_read_without_torch():
 
 
 def test_findings_of_a_run_are_plain_text():
-    assert json.dumps([finding.saw for finding in checks.run(all_rows(loss=math.nan))])
+    assert json.dumps([finding.message for finding in checks.run(all_rows(loss=math.nan))])

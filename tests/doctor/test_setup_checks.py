@@ -10,7 +10,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.core.records import Problem, Prompt
 from aha.doctor.setup_checks import Start, checks
 from aha.model.tokenizer import END, PAD, Tokenizer
@@ -42,7 +42,7 @@ def found(start: Start) -> dict:
 
 def test_a_sound_recipe_raises_no_alarm(model):
     findings = found(start(model, Countdown((3, 4))))
-    assert worst(list(findings.values())) == "ok", findings
+    assert worst_level(list(findings.values())) == "ok", findings
     assert set(findings) == set(checks)
 
 
@@ -146,7 +146,7 @@ def test_a_pad_token_that_is_the_stop_token_is_sound(model):
     """Trap T20 is one for masks that are made from the pad id; ours are made from lengths."""
     same = Tokenizer(model.tokenizer.fast, pad=END)
     finding = found(start(replace(model, tokenizer=same)))["pad_token"]
-    assert finding.level == "ok" and "pads and stops" in finding.saw
+    assert finding.level == "ok" and "pads and stops" in finding.message
 
 
 def test_the_prompts_are_those_of_the_first_step(model):

@@ -11,14 +11,14 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown, split_of
 
-from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 
 EASY = StartsWith("0123456789+-*/=<>")
 
 
 @pytest.fixture(scope="module")
 def engine() -> NativeEngine:
-    return NativeEngine(tiny_decoder(), TOKENIZER, "float32")
+    return NativeEngine(tiny_transformer(), TOKENIZER, "float32")
 
 
 @pytest.fixture(scope="module")

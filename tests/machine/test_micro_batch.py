@@ -8,7 +8,7 @@ from aha.machine.micro_batch import SMALLEST, MicroBatchSize, is_out_of_memory
 from aha.model.lora import add_lora
 from aha.train.rl import RLTrainer
 
-from ..tiny import TOKENIZER, tiny_decoder
+from ..tiny import TOKENIZER, tiny_transformer
 from ..train.test_rl import config, make, weights
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
 
 
 def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
-    policy = tiny_decoder()
+    policy = tiny_transformer()
     add_lora(policy, 2, 4.0, seed=0)
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     trainer = make(config(algo=algo, critic={"lr": 1e-2}), policy=policy)
@@ -144,7 +144,7 @@ def test_weights_and_moments_stay_float32_under_bf16_arithmetic():
     """A rate of 1e-6 moves a weight of 0.3 by less than bf16 can tell apart: it must add up."""
     lr = 1e-6
     cfg = config(optim={"dtype": "bfloat16", "lr": lr}, rollout={"dtype": "bfloat16"})
-    trainer = make(cfg, policy=tiny_decoder())
+    trainer = make(cfg, policy=tiny_transformer())
     before = weights(trainer)
     for _ in range(3):
         trainer.step(trainer.problems())

@@ -7,6 +7,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.machine.host import Memory
 from aha.measure import probe as module
 from aha.measure.probe import Probe, probe
 from aha.measure.rates import LIMIT_S, SLOW
@@ -57,7 +58,9 @@ def test_completions_are_as_long_as_the_plan_assumes():
 def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     large = shape_of("Qwen2.5-7B")
     one = Probe(config(), large)
-    monkeypatch.setattr(module, "memory_bytes", lambda: (24e9, 32e9))
+    monkeypatch.setattr(
+        module, "device_memory", lambda device: Memory(24_000_000_000, 32_000_000_000)
+    )
     assert one.fitting(1e30).L < large.L and one.fitting(1e30).V == module.FEW_WORDS
     assert one.fitting(1e9).L == 1
     assert (one.fitting(1e30).C, one.fitting(1e30).I) == (large.C, large.I)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aha.behaviors.detector import read
+from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.records import Prompt
+from aha.corpus.documents import documents
 from aha.corpus.mix import TraceMix
-from aha.corpus.traces import documents
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
@@ -80,7 +80,7 @@ def test_it_calculates_well_and_solves_some(graded):
     """Some, so that a reward comes at all; not most, so that there is something to learn."""
     given = [one.prompt.problem.given for one, _ in graded]
     counts = [
-        read(one.text, puzzle["numbers"], puzzle["target"])
+        count_behaviours(one.text, puzzle["numbers"], puzzle["target"])
         for (one, _), puzzle in zip(graded, given, strict=True)
     ]
     assert summarise(counts)["line_accuracy"] > 0.8

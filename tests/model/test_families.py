@@ -14,14 +14,14 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
 from aha.model.architecture import Llama3Scaling, ModelConfig
-from aha.model.decode import InferenceWeights, prefill, step
+from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.rope import rope_tables
 from aha.model.weights import load_model, save_model
 from aha.rollout.c_loop import CompiledLoop, NotCompiled
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 
-from ..tiny import TOKENIZER, needs_compiler, tiny_decoder
+from ..tiny import TOKENIZER, needs_compiler, tiny_transformer
 from .gradients import assert_gradients_like
 
 LLAMA_32 = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -73,7 +73,7 @@ families = pytest.mark.parametrize("name", FAMILIES)
 
 
 def decoder_of(name: str, **changes):
-    return tiny_decoder(**FAMILIES[name] | changes)
+    return tiny_transformer(**FAMILIES[name] | changes)
 
 
 def some_tokens(B: int = 2, T: int = 60) -> torch.Tensor:
@@ -121,7 +121,7 @@ def test_greedy_generation_is_that_of_transformers(tmp_path, name):
     drawn = [logits.argmax(-1)]
     for position in range(9, 48):
         cache.reserve(position + 1)
-        drawn.append(step(weights, cache, drawn[-1]).argmax(-1))
+        drawn.append(decode_step(weights, cache, drawn[-1]).argmax(-1))
     assert torch.equal(torch.stack(drawn, 1), wanted[:, 9:])
 
 
@@ -133,7 +133,7 @@ def test_the_loop_in_c_holds_what_it_does_not_refuse(name):
         "llama": {"model_type": "llama", "rope_scaling": SCALING},
         "wide heads": {"model_type": "mistral", "head_dim": 32},
     }
-    policy = tiny_decoder(hidden_size=64, **shapes[name])
+    policy = tiny_transformer(hidden_size=64, **shapes[name])
     problem = Problem("one", "none", {})
     prompts = [Prompt(problem, "", tuple(some_tokens(1, 20)[0].tolist()))]
     written = [
@@ -146,7 +146,7 @@ def test_the_loop_in_c_holds_what_it_does_not_refuse(name):
 
 
 def test_the_loop_in_c_leaves_norms_on_queries_to_torch():
-    policy = tiny_decoder(model_type="qwen3", head_dim=16)
+    policy = tiny_transformer(model_type="qwen3", head_dim=16)
     with pytest.raises(NotCompiled, match="norms on queries"):
         CompiledLoop(InferenceWeights.of(policy, torch.float32))
     assert NativeEngine(policy, TOKENIZER, "float32").compiled is None
@@ -183,7 +183,7 @@ def test_llama_32_frequencies_are_those_of_transformers():
 
 def test_a_window_bounds_the_context_and_within_it_changes_nothing(tmp_path):
     """Mistral 7B v0.1 looks back 4,096 tokens: that many positions we compute, and no more."""
-    raw = tiny_decoder(model_type="mistral").config.to_hf()
+    raw = tiny_transformer(model_type="mistral").config.to_hf()
     assert ModelConfig.from_hf(raw).max_position_embeddings == 160
     assert ModelConfig.from_hf(raw | {"sliding_window": 64}).max_position_embeddings == 64
     left_out = {key: value for key, value in raw.items() if key != "sliding_window"}
@@ -234,6 +234,6 @@ def test_a_key_left_out_means_what_transformers_takes_it_to_mean(kind):
     ],
 )
 def test_what_this_decoder_would_compute_wrongly_is_refused(kind, change, words):
-    raw = tiny_decoder(model_type=kind).config.to_hf()
+    raw = tiny_transformer(model_type=kind).config.to_hf()
     with pytest.raises(ModelError, match=words):
         ModelConfig.from_hf(raw | change)

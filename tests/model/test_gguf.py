@@ -15,7 +15,7 @@ from aha.model.architecture import Llama3Scaling
 from aha.model.gguf import SPLITS, save_gguf
 from aha.model.tokenizer import Tokenizer
 
-from ..tiny import TOKENIZER, tiny_decoder
+from ..tiny import TOKENIZER, tiny_transformer
 
 TEXT = "Reach 82 with 3, 7 and 25: 25*3+7 = 82, and don't forget it.\n<think>\nIt's 1234567!"
 # As the real ones: Qwen2.5's has rows without a token, Qwen3's heads are 128 wide.
@@ -45,7 +45,7 @@ def real_tokenizer(split: str) -> Tokenizer:
 def exported(tmp_path, kind: str, split: str, dtype=torch.float32):
     pytest.importorskip("gguf")
     tokenizer = real_tokenizer(split)
-    policy = tiny_decoder(model_type=kind, vocab_size=300, **SHAPES[kind])
+    policy = tiny_transformer(model_type=kind, vocab_size=300, **SHAPES[kind])
     save_gguf(tmp_path / "model.gguf", policy, tokenizer, dtype)
     return policy, tokenizer
 
@@ -81,14 +81,14 @@ def test_what_the_format_cannot_say_is_refused_before_a_file_exists(tmp_path):
     path, tokenizer = tmp_path / "model.gguf", real_tokenizer(next(iter(SPLITS)))
     scaling = Llama3Scaling(32.0, 1.0, 4.0, 64)
     cases = [
-        (tiny_decoder(), TOKENIZER, "tokenizer"),
-        (tiny_decoder(vocab_size=300), real_tokenizer(r"\d|\D+"), "tokenizer"),
+        (tiny_transformer(), TOKENIZER, "tokenizer"),
+        (tiny_transformer(vocab_size=300), real_tokenizer(r"\d|\D+"), "tokenizer"),
         (
-            tiny_decoder(model_type="llama", vocab_size=300, rope_scaling=scaling),
+            tiny_transformer(model_type="llama", vocab_size=300, rope_scaling=scaling),
             tokenizer,
             "scaled rotary",
         ),
-        (tiny_decoder(vocab_size=300, head_dim=16), tokenizer, "head_dim 16"),
+        (tiny_transformer(vocab_size=300, head_dim=16), tokenizer, "head_dim 16"),
     ]
     for policy, words, reason in cases:
         with pytest.raises(ModelError, match=f"{reason}.*--form hf"):

@@ -10,15 +10,15 @@ from transformers import AutoModelForCausalLM
 
 from aha.core.errors import ModelError
 from aha.model.gguf import save_gguf
-from aha.model.hf_policy import HfDecoder
-from aha.model.lora import add_lora, copy_of
+from aha.model.hf_policy import HfPolicy
+from aha.model.lora import add_lora, copy_sharing_frozen
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.model.weights import load_model, load_policy, save_model
 from aha.train.critic import ValueModel
 
 from ..strangers import load_stranger, stranger, stranger_folder
-from ..tiny import TOKENIZER, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
 
 kinds = pytest.mark.parametrize("kind", ["gpt2", "gemma2"])
 
@@ -39,11 +39,13 @@ def same(one: dict, other: dict) -> bool:
 @torch.no_grad()
 def test_log_probs_and_entropies_are_those_of_transformers(tmp_path, kind):
     policy = load_stranger(tmp_path, kind).policy
-    assert isinstance(policy, HfDecoder)
+    assert isinstance(policy, HfPolicy)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     tokens_BT = some_tokens()
     tempered = torch.log_softmax(oracle(tokens_BT).logits / 0.7, -1)[:, 8:-1]
-    logprobs_BT, entropies_BT = policy.scores(tokens_BT, 9, temperature=0.7, entropy=True)
+    logprobs_BT, entropies_BT = policy.logprobs_and_entropy(
+        tokens_BT, 9, temperature=0.7, entropy=True
+    )
     wanted = tempered.gather(-1, tokens_BT[:, 9:, None]).squeeze(-1)
     torch.testing.assert_close(logprobs_BT, wanted, rtol=1e-4, atol=1e-4)
     wanted = -(tempered.exp() * tempered).sum(-1)
@@ -54,7 +56,7 @@ def test_log_probs_and_entropies_are_those_of_transformers(tmp_path, kind):
     torch.testing.assert_close(found, logprobs_BT, rtol=1e-5, atol=1e-5)
 
 
-def gradients_of(policy: HfDecoder, tokens_BT) -> list[torch.Tensor]:
+def gradients_of(policy: HfPolicy, tokens_BT) -> list[torch.Tensor]:
     policy.zero_grad()
     policy.token_logprobs(tokens_BT, 5).mean().backward()
     return [parameter.grad.clone() for parameter in policy.trainable()]
@@ -77,7 +79,7 @@ def test_recomputed_layers_drop_nothing_and_give_the_same_gradient(tmp_path, kin
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48}
     sizes |= {"word_embed_proj_dim": 32, "dropout": 0.5}
     policy = load_stranger(tmp_path, kind, **(sizes if kind == "opt" else {})).policy
-    plain, calls = copy_of(policy), []
+    plain, calls = copy_sharing_frozen(policy), []
     policy.recompute = True
     layers = [m for m in policy.net.modules() if getattr(m, "gradient_checkpointing", False)]
     inner = next(layer for layer in layers if type(layer).__name__.endswith(("Block", "Layer")))
@@ -127,10 +129,10 @@ def test_what_is_saved_is_read_by_transformers_and_by_us(tmp_path, kind):
 
 def test_our_families_stay_ours_and_their_odd_relatives_go_to_transformers(tmp_path):
     """Qwen2.5 by our decoder; a Llama with biases, which ours would ignore, by theirs."""
-    assert isinstance(load_model(tiny_folder(tmp_path / "ours")).policy, Decoder)
+    assert isinstance(load_model(tiny_folder(tmp_path / "ours")).policy, Transformer)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 48, "attention_bias": True}
-    assert isinstance(load_stranger(tmp_path / "odd", "llama", **sizes).policy, HfDecoder)
+    assert isinstance(load_stranger(tmp_path / "odd", "llama", **sizes).policy, HfPolicy)
 
 
 # -- what is refused ------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_a_weight_that_is_not_there_is_not_drawn_at_random(tmp_path):
 def test_a_model_that_sees_the_future_is_refused(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     stranger_folder(tmp_path, "bert", **sizes, intermediate_size=48)
-    refused(tmp_path, "BertLMHeadModel changes what it said")
+    refused(tmp_path, "BertLMHeadModel changes its logits")
 
 
 def test_pickles_and_quantised_weights_are_refused(tmp_path):
@@ -185,7 +187,7 @@ def test_code_of_strangers_is_not_run(tmp_path):
 
 
 def test_what_only_our_decoder_does_is_refused(tmp_path):
-    policy = HfDecoder(stranger("gpt2"))
+    policy = HfPolicy(stranger("gpt2"))
     for tried, words in (
         (lambda: add_lora(policy, 4, 8.0, 0), "adapters .* GPT2LMHeadModel.*lora_rank 0"),
         (lambda: ValueModel(policy), "'gae' with GPT2LMHeadModel"),
@@ -193,4 +195,4 @@ def test_what_only_our_decoder_does_is_refused(tmp_path):
     ):
         with pytest.raises(ModelError, match=words):
             tried()
-    add_lora(tiny_decoder(), 4, 8.0, 0)
+    add_lora(tiny_transformer(), 4, 8.0, 0)

@@ -16,7 +16,7 @@ from aha.model.hub import folder_of, looks_like_hub_name, name_of
 from aha.model.lora import add_lora
 from aha.model.weights import load_model, save_policy
 
-from ..tiny import TOKENIZER, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,7 +58,7 @@ class Hub:
 def test_a_name_in_the_cache_is_found_without_a_network(cache, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *unused: pytest.fail("the network"))
     found = folder_of("owner/tiny", cache_dir=cache)
-    assert load_model(found).policy.config == tiny_decoder().config
+    assert load_model(found).policy.config == tiny_transformer().config
     assert name_of(found) == "owner/tiny"
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aha.model.logprobs import score_tokens
+from aha.model.logprobs import logprobs_and_entropy
 
-from ..tiny import TOKENIZER, tiny_decoder
+from ..tiny import TOKENIZER, tiny_transformer
 
 B, T, C, V = 2, 30, 8, 500
 CHUNK = 7 * V  # seven positions at a time: the last chunk is a short one
@@ -22,7 +22,7 @@ def case(dtype=torch.float64):
 
 def graded(hidden, head, targets, entropy, chunk, temperature=0.7):
     """Values and gradients under an uneven weighting of the outputs."""
-    found = score_tokens(hidden, head, targets, temperature, entropy, chunk)
+    found = logprobs_and_entropy(hidden, head, targets, temperature, entropy, chunk)
     weight = torch.linspace(-1, 2, B * T, dtype=hidden.dtype).view(B, T)
     loss = (found[0] * weight).sum()
     if entropy:
@@ -48,16 +48,17 @@ def test_the_gradient_is_the_difference_quotient():
     few = (hidden[:1, :3].detach().requires_grad_(), head, targets[:1, :3])
     for place in (0, 1):
         assert torch.autograd.gradcheck(
-            lambda h, w, place=place: score_tokens(h, w, few[2], 0.7, True, 2 * V)[place], few[:2]
+            lambda h, w, place=place: logprobs_and_entropy(h, w, few[2], 0.7, True, 2 * V)[place],
+            few[:2],
         )
 
 
 def test_a_frozen_head_gets_no_gradient():
     hidden, head, targets = case()
     (hidden_slope,) = torch.autograd.grad(
-        score_tokens(hidden, head.detach(), targets, chunk=CHUNK)[0].sum(), hidden
+        logprobs_and_entropy(hidden, head.detach(), targets, chunk=CHUNK)[0].sum(), hidden
     )
-    wanted = torch.autograd.grad(score_tokens(hidden, head, targets)[0].sum(), hidden)[0]
+    wanted = torch.autograd.grad(logprobs_and_entropy(hidden, head, targets)[0].sum(), hidden)[0]
     torch.testing.assert_close(hidden_slope, wanted)
 
 
@@ -95,13 +96,13 @@ def test_no_tensor_has_a_number_for_every_position_and_word():
 
 
 def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
-    policy = tiny_decoder(vocab_size=V)
+    policy = tiny_transformer(vocab_size=V)
     tokens_BT = torch.randint(0, V, (3, 40))
     with Largest() as whole:
-        plain = policy.scores(tokens_BT, 5, temperature=0.8, entropy=True)
-    monkeypatch.setattr(score_tokens, "__defaults__", (1.0, False, 11 * V))
+        plain = policy.logprobs_and_entropy(tokens_BT, 5, temperature=0.8, entropy=True)
+    monkeypatch.setattr(logprobs_and_entropy, "__defaults__", (1.0, False, 11 * V))
     with Largest() as made:
-        parts = policy.scores(tokens_BT, 5, temperature=0.8, entropy=True)
+        parts = policy.logprobs_and_entropy(tokens_BT, 5, temperature=0.8, entropy=True)
     for one, other in zip(plain, parts, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-5)
     assert made.numel < whole.numel == 3 * 35 * V
@@ -112,7 +113,7 @@ def test_the_decoder_takes_the_chunks_when_there_are_many_logits(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_recomputing_changes_no_gradient_and_holds_less(dtype):
-    policy = tiny_decoder(num_hidden_layers=4)
+    policy = tiny_transformer(num_hidden_layers=4)
     tokens_BT = torch.randint(0, TOKENIZER.vocab_size, (3, 40))
     found = []
     for policy.recompute in (False, True):

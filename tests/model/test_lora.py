@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aha.core.errors import ModelError
-from aha.model.decode import InferenceWeights, prefill, step
+from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.lora import (
     add_lora,
     frozen_copy,
@@ -18,7 +18,7 @@ from aha.model.lora import (
 )
 from aha.model.weights import load_model, load_policy, save_model, save_policy
 
-from ..tiny import TOKENIZER, tiny_decoder
+from ..tiny import TOKENIZER, tiny_transformer
 
 RANK, ALPHA = 3, 12.0
 FAMILIES = {"qwen2": {}, "qwen3": {"model_type": "qwen3", "head_dim": 16}}
@@ -28,7 +28,7 @@ TOKENS_BT = torch.randint(0, 112, (2, 25), generator=torch.Generator().manual_se
 
 def adapted(trained: bool = True, **changes):
     """A decoder whose adapters have moved from where they began, or have not."""
-    policy = tiny_decoder(**changes)
+    policy = tiny_transformer(**changes)
     add_lora(policy, RANK, ALPHA, seed=1)
     if trained:
         generator = torch.Generator().manual_seed(2)
@@ -41,7 +41,7 @@ def adapted(trained: bool = True, **changes):
 
 @torch.no_grad()
 def test_adapters_begin_without_effect_and_end_with_one():
-    plain = tiny_decoder()(TOKENS_BT)
+    plain = tiny_transformer()(TOKENS_BT)
     torch.testing.assert_close(adapted(trained=False)(TOKENS_BT), plain, rtol=0, atol=0)
     assert (adapted()(TOKENS_BT) - plain).abs().max() > 1.0
 
@@ -82,18 +82,18 @@ def test_an_engine_may_share_what_is_frozen(family):
         weights = InferenceWeights.of(policy, torch.float32, share)
         logits, cache = prefill(weights, rows)
         cache.reserve(len(rows[0]) + 8)
-        found.append([logits, *(step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
+        found.append([logits, *(decode_step(weights, cache, TOKENS_BT[:, t]) for t in range(8))])
     for merged, shared in zip(*found, strict=True):
         torch.testing.assert_close(shared, merged, rtol=1e-4, atol=1e-4)
     assert weights.embedding.data_ptr() == policy.model.embed_tokens.weight.data_ptr()
-    assert weights.head.data_ptr() == policy.head_weight.data_ptr()
+    assert weights.lm_head.data_ptr() == policy.lm_head_weight.data_ptr()
     # The adapters are of this version, whatever becomes of the policy's.
     for parameter in policy.trainable():
         parameter.add_(1.0)
     assert torch.equal(prefill(weights, rows)[0], found[1][0])
     # What is not of the wanted type, or trains, cannot be shared.
     assert InferenceWeights.of(policy, torch.bfloat16, True).embedding.dtype == torch.bfloat16
-    plain = tiny_decoder()
+    plain = tiny_transformer()
     own = InferenceWeights.of(plain, torch.float32, True).embedding
     assert own.data_ptr() != plain.model.embed_tokens.weight.data_ptr()
 
@@ -126,15 +126,15 @@ def test_recomputing_gives_adapters_the_same_gradient():
 def test_a_reference_shares_what_is_frozen_and_copies_what_moves():
     policy = adapted()
     reference = frozen_copy(policy)
-    assert reference.head_weight.data_ptr() == policy.head_weight.data_ptr()
+    assert reference.lm_head_weight.data_ptr() == policy.lm_head_weight.data_ptr()
     before = reference(TOKENS_BT)
     with torch.no_grad():
         for parameter in policy.trainable():
             parameter.add_(1.0)
     assert torch.equal(reference(TOKENS_BT), before)
     assert not reference.trainable() and len(policy.trainable()) == 28
-    whole = tiny_decoder()
-    assert frozen_copy(whole).head_weight.data_ptr() != whole.head_weight.data_ptr()
+    whole = tiny_transformer()
+    assert frozen_copy(whole).lm_head_weight.data_ptr() != whole.lm_head_weight.data_ptr()
 
 
 # -- files ----------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
     ],
 )
 def test_an_adapter_of_another_kind_is_refused(tmp_path, change, words):
-    save_model(tmp_path / "base", tiny_decoder(), TOKENIZER)
+    save_model(tmp_path / "base", tiny_transformer(), TOKENIZER)
     save_adapter(tmp_path / "adapter", adapted(), str(tmp_path / "base"))
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

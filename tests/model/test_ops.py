@@ -9,7 +9,8 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from aha.batching.layout import Layout
-from aha.model import fused, ops
+from aha.model import attention, fused, ops
+from aha.model.attention import causal_attention
 
 from ..tiny import IN_C, computed_by
 
@@ -73,8 +74,8 @@ def side(request) -> Iterator[str | None]:
 @pytest.mark.parametrize("width", [16, 20, 128])
 def test_which_tensors_are_handed_to_c(side, width):
     x = torch.zeros(3, width)
-    assert fused.fits(x) == (side is not None and width % 16 == 0)
-    assert not fused.fits(x.double()) and not fused.fits(torch.zeros(width, 16).T)
+    assert fused.can_compute(x) == (side is not None and width % 16 == 0)
+    assert not fused.can_compute(x.double()) and not fused.can_compute(torch.zeros(width, 16).T)
 
 
 def test_rms_normalise_is_the_plain_expression(rng):
@@ -133,7 +134,7 @@ def test_attention_is_what_each_token_may_see(rng, name, H, K, D):
     cos, sin = angles(rng, layout.tokens, D // 2)
     given = (H, K, cos, sin, layout)
     x = normal(rng, layout.tokens, (H + 2 * K) * D)
-    agree(lambda x: ops.attention(x, *given), by_hand(*given), x, 1e-4)
+    agree(lambda x: attention.flat_attention(x, *given), by_hand(*given), x, 1e-4)
 
 
 def test_attention_in_bf16_stays_near_float32(rng):
@@ -141,7 +142,7 @@ def test_attention_in_bf16_stays_near_float32(rng):
     given = (4, 2, *angles(rng, layout.tokens, 8), layout)
     wide = normal(rng, layout.tokens, 8 * 16)
     narrow = wide.detach().bfloat16().requires_grad_()
-    found = [ops.attention(x, *given) for x in (wide, narrow)]
+    found = [attention.flat_attention(x, *given) for x in (wide, narrow)]
     grads = [torch.autograd.grad(y.sum(), x)[0] for x, y in zip((wide, narrow), found, strict=True)]
     for one, other in (found, grads):
         assert other.dtype == torch.bfloat16
@@ -151,7 +152,7 @@ def test_attention_in_bf16_stays_near_float32(rng):
 def test_what_a_prompt_has_is_summed_over_its_rows(rng):
     prompt_B = torch.tensor([1, 0, 1, 1])
     x = normal(rng, 2, 5)
-    agree(lambda x: ops.repeated(x, prompt_B), lambda x: x[prompt_B], x)
+    agree(lambda x: ops.repeat_by_prompt(x, prompt_B), lambda x: x[prompt_B], x)
 
 
 def test_token_logprobs_is_log_softmax_at_the_target(rng):
@@ -201,9 +202,9 @@ def test_gradcheck_in_float64(rng):
     layout = Layout.of([1, 1], [2, 2], [2, 3])
     given = (2, 1, *angles(rng, layout.tokens, 2, double), layout)
     x = normal(rng, layout.tokens, 4 * 4, dtype=double)
-    assert gradcheck(lambda x: ops.attention(x, *given), x)
+    assert gradcheck(lambda x: attention.flat_attention(x, *given), x)
     assert gradcheck(
-        lambda x: ops.repeated(x, torch.tensor([1, 0, 1])), x[:2].detach().requires_grad_()
+        lambda x: ops.repeat_by_prompt(x, torch.tensor([1, 0, 1])), x[:2].detach().requires_grad_()
     )
     assert gradcheck(
         lambda logits: ops.token_logprobs(logits, targets), normal(rng, 2, 3, 6, dtype=double)
@@ -233,19 +234,19 @@ def test_token_logprobs_of_another_trainer(temperature):
 
 
 # Shorter than a block of queries, exactly one, exactly two, and a last one that is not full.
-@pytest.mark.parametrize("T", [1, 5, ops.BLOCK, 2 * ops.BLOCK, 2 * ops.BLOCK + 7])
+@pytest.mark.parametrize("T", [1, 5, attention.BLOCK, 2 * attention.BLOCK, 2 * attention.BLOCK + 7])
 def test_causal_attention_is_torchs_own(rng, T):
     q, k, v = normal(rng, 4, 3, T, 8), normal(rng, 4, T, 8), normal(rng, 4, T, 8)
     near = 3e-5  # sums of hundreds, on some processors with a rounding at each product
-    agree(lambda x: ops.causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q, near)
-    agree(lambda x: ops.causal_attention(q, x, v), lambda x: plain_attention(q, x, v), k, near)
-    agree(lambda x: ops.causal_attention(q, k, x), lambda x: plain_attention(q, k, x), v, near)
+    agree(lambda x: causal_attention(x, k, v), lambda x: plain_attention(x, k, v), q, near)
+    agree(lambda x: causal_attention(q, x, v), lambda x: plain_attention(q, x, v), k, near)
+    agree(lambda x: causal_attention(q, k, x), lambda x: plain_attention(q, k, x), v, near)
 
 
 def test_causal_attention_gradcheck(rng, monkeypatch):
-    monkeypatch.setattr(ops, "BLOCK", 3)
+    monkeypatch.setattr(attention, "BLOCK", 3)
     shapes = [(2, 2, 7, 4), (2, 7, 4), (2, 7, 4)]
-    assert gradcheck(ops.causal_attention, [normal(rng, *s, dtype=torch.float64) for s in shapes])
+    assert gradcheck(causal_attention, [normal(rng, *s, dtype=torch.float64) for s in shapes])
 
 
 def test_causal_attention_in_bf16_stays_near_float32(rng):
@@ -253,7 +254,7 @@ def test_causal_attention_in_bf16_stays_near_float32(rng):
     shapes = [(2, 2, 300, 16), (2, 300, 16), (2, 300, 16)]
     wide = [normal(rng, *shape) for shape in shapes]
     narrow = [x.detach().bfloat16().requires_grad_() for x in wide]
-    gradients = [torch.autograd.grad(ops.causal_attention(*x).sum(), x) for x in (wide, narrow)]
+    gradients = [torch.autograd.grad(causal_attention(*x).sum(), x) for x in (wide, narrow)]
     for a, b in zip(*gradients, strict=True):
         assert (a - b.float()).norm() < 0.02 * a.norm()
 
@@ -265,9 +266,9 @@ def test_not_a_number_is_not_lost_on_the_way(rng):
     assert ops.rms_normalise(x, EPS)[0, 40].isnan().all()
     assert ops.swiglu(x)[0, 40, 3].isnan()
     given = (2, 1, *angles(rng, 70, 8), Layout.whole(1, 70, "cpu"))
-    assert ops.attention(torch.cat([x[0], x[0]], -1), *given)[40:, :16].isnan().all()
+    assert attention.flat_attention(torch.cat([x[0], x[0]], -1), *given)[40:, :16].isnan().all()
     q, k = x[None, :, :, :16].contiguous(), x[:, :, :16].contiguous()
-    assert ops.causal_attention(q, k, k)[0, 0, 40:].isnan().all()
+    assert causal_attention(q, k, k)[0, 0, 40:].isnan().all()
 
 
 @pytest.mark.parametrize("side", IN_C, indirect=True)
@@ -295,7 +296,7 @@ def test_not_one_bit_of_attention_depends_on_the_threads(rng):
     try:
         for threads in (1, 2, 3, 70):
             torch.set_num_threads(threads)
-            y = ops.attention(x, *given)
+            y = attention.flat_attention(x, *given)
             found.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
     finally:
         torch.set_num_threads(1)
@@ -312,7 +313,7 @@ def continuing(rng, Q: int, T: int):
 def test_queries_stand_at_the_last_positions(rng, Q, T):
     q, k, v = continuing(rng, Q, T)
     long = torch.cat([normal(rng, 4, 3, T - Q, 8).detach(), q], 2)
-    found, wanted = ops.causal_attention(q, k, v), plain_attention(long, k, v)[:, :, T - Q :]
+    found, wanted = causal_attention(q, k, v), plain_attention(long, k, v)[:, :, T - Q :]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     weight = torch.linspace(-1, 2, found.numel()).view_as(found)
     for ours, plain in zip(
@@ -327,7 +328,7 @@ def test_queries_stand_at_the_last_positions(rng, Q, T):
 def test_the_kernel_of_gpus_is_the_same_function(rng, Q, T):
     """`scaled_dot_product_attention` runs on a CPU too, where nothing asks for it."""
     given = continuing(rng, Q, T)
-    found, wanted = ops.kernel_attention(*given), ops.causal_attention(*given)
+    found, wanted = attention.sdpa_attention(*given), causal_attention(*given)
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     if Q:
@@ -345,7 +346,7 @@ def test_rows_that_end_early_are_left_where_they_end(rng):
         asked[2 * row : 2 * row + 2, :, : end - 10] = 1.0
     grads = []
     for given in ((), (ends,)):
-        mixed = ops.causal_attention(q, k, v, *given)
+        mixed = causal_attention(q, k, v, *given)
         # Nothing multiplies what nobody has computed: it may be any number.
         kept = torch.where(asked > 0, mixed, 0.0)
         found = torch.autograd.grad(kept.square().sum(), (q, k, v))
@@ -356,5 +357,5 @@ def test_rows_that_end_early_are_left_where_they_end(rng):
 
 def test_no_query_sees_a_later_key(rng):
     q, k, v = normal(rng, 1, 1, 70, 4), normal(rng, 1, 70, 4), normal(rng, 1, 70, 4)
-    gradient = torch.autograd.grad(ops.causal_attention(q, k, v)[0, 0, 20].sum(), v)[0][0]
+    gradient = torch.autograd.grad(causal_attention(q, k, v)[0, 0, 20].sum(), v)[0][0]
     assert (gradient[:21].abs().sum(1) > 0).all() and not gradient[21:].any()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aha.model.architecture import ModelConfig
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 
 QWEN25 = {
     "model_type": "qwen2",
@@ -136,7 +136,7 @@ def test_a_real_config_is_accepted_and_makes_a_model_of_the_published_size(name)
     raw, parameters = PUBLISHED[name]
     config = ModelConfig.from_hf(raw)
     with torch.device("meta"):
-        policy = Decoder(config)
+        policy = Transformer(config)
     assert policy.num_parameters() == parameters
     assert config.max_position_embeddings == raw["max_position_embeddings"]
     assert config.rope_theta == raw["rope_theta"] and config.rms_norm_eps == raw["rms_norm_eps"]

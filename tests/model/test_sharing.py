@@ -8,7 +8,7 @@ import torch
 from aha.batching.batch import Batch, TrainingRow, pack
 from aha.core.records import Completion, Graded, Problem, Prompt
 
-from ..tiny import IN_C, TOKENIZER, computed_by, tiny_decoder
+from ..tiny import IN_C, TOKENIZER, computed_by, tiny_transformer
 
 # Tokens of a prompt and of its completions: groups of unequal prompts, one row alone, a completion
 # that is nothing but a stop token, one that is longer than two blocks of attention.
@@ -49,7 +49,7 @@ def same(policy, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> N
     """Log-probs, entropies and every gradient with a layout and without."""
     found = []
     for layout in (None, part.layout):
-        logprobs_BT, entropies_BT = policy.scores(
+        logprobs_BT, entropies_BT = policy.logprobs_and_entropy(
             part.tokens_BT, part.start, dtype, 0.8, entropy=True, layout=layout
         )
         (weighted(logprobs_BT, part) + 0.5 * weighted(entropies_BT, part)).backward()
@@ -72,7 +72,7 @@ def same(policy, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> N
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_results_are_those_of_whole_rows(side, recompute):
-    policy = tiny_decoder()
+    policy = tiny_transformer()
     policy.recompute = recompute
     same(policy, made(GROUPS))
 
@@ -87,8 +87,8 @@ def test_the_results_are_those_of_whole_rows(side, recompute):
     ],
 )
 def test_of_every_shape(side, changes):
-    same(tiny_decoder(**changes), made(GROUPS))
+    same(tiny_transformer(**changes), made(GROUPS))
 
 
 def test_to_the_last_digits_in_float64():
-    same(tiny_decoder().double(), made(GROUPS), torch.float64, 1e-9)
+    same(tiny_transformer().double(), made(GROUPS), torch.float64, 1e-9)

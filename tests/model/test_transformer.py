@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from aha.core.errors import ConfigError, ModelError
-from aha.model.ops import upper_triangle
+from aha.model.attention import causal_mask
 from aha.model.transformer import ModelConfig
 from aha.model.weights import load_model, save_model
 
-from ..tiny import TOKENIZER, tiny_config, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, tiny_config, tiny_folder, tiny_transformer
 from .gradients import assert_gradients_like
 
 SHAPES = [
@@ -36,7 +36,7 @@ def close(found, wanted) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("changes", SHAPES)
 def test_transformers_loads_what_we_write(tmp_path, changes):
-    policy = tiny_decoder(**changes)
+    policy = tiny_transformer(**changes)
     save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert isinstance(oracle, Qwen2ForCausalLM) and oracle.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_a_folder_that_transformers_saved_again_is_the_same_model(tmp_path):
 @pytest.mark.parametrize("start", [1, 7, 39])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_token_logprobs_from_a_start_is_a_slice_of_the_full_logits(start, temperature):
-    policy, tokens_BT = tiny_decoder(), some_tokens()
+    policy, tokens_BT = tiny_transformer(), some_tokens()
     # Position t - 1 predicts token t.
     full = torch.log_softmax(policy(tokens_BT)[:, :-1] / temperature, -1)
     full = full.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
@@ -109,7 +109,7 @@ def test_token_logprobs_from_a_start_is_a_slice_of_the_full_logits(start, temper
 
 @torch.no_grad()
 def test_padding_on_the_right_does_not_change_a_row():
-    policy, tokens_BT = tiny_decoder(), some_tokens(1, 20)
+    policy, tokens_BT = tiny_transformer(), some_tokens(1, 20)
     padded = torch.cat([tokens_BT, torch.full((1, 30), TOKENIZER.pad_id)], 1)
     torch.testing.assert_close(policy(padded)[:, :20], policy(tokens_BT), rtol=1e-5, atol=1e-5)
     alone, beside = (policy.token_logprobs(rows)[:, :19] for rows in (tokens_BT, padded))
@@ -118,7 +118,7 @@ def test_padding_on_the_right_does_not_change_a_row():
 
 @torch.no_grad()
 def test_no_position_sees_what_comes_after_it():
-    policy, tokens_BT = tiny_decoder(), some_tokens(1, 20)
+    policy, tokens_BT = tiny_transformer(), some_tokens(1, 20)
     changed = tokens_BT.clone()
     changed[:, 12] = (changed[:, 12] + 1) % TOKENIZER.vocab_size
     before, after = policy(tokens_BT), policy(changed)
@@ -128,14 +128,14 @@ def test_no_position_sees_what_comes_after_it():
 
 def test_gradients_are_those_of_transformers(tmp_path):
     """The folded norms and the hand-written backward passes, together, against plain autograd."""
-    policy, tokens_BT = tiny_decoder(), some_tokens(2, 24)
+    policy, tokens_BT = tiny_transformer(), some_tokens(2, 24)
     save_model(tmp_path, policy, TOKENIZER)
     oracle = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert_gradients_like(policy, oracle, tokens_BT, atol=1e-4)
 
 
 def test_bf16_arithmetic_is_near_float32_and_leaves_float32_gradients():
-    policy, tokens_BT = tiny_decoder(std=0.1), some_tokens()
+    policy, tokens_BT = tiny_transformer(std=0.1), some_tokens()
     exact = policy.token_logprobs(tokens_BT)
     rough = policy.token_logprobs(tokens_BT, dtype=torch.bfloat16)
     assert rough.dtype == torch.float32
@@ -146,7 +146,7 @@ def test_bf16_arithmetic_is_near_float32_and_leaves_float32_gradients():
 
 def test_initialise_is_a_function_of_the_seed_and_starts_near_uniform():
     first, again, other = (
-        tiny_decoder().initialise(torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
+        tiny_transformer().initialise(torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
     )
     assert torch.equal(first.model.embed_tokens.weight, again.model.embed_tokens.weight)
     assert not torch.equal(first.model.embed_tokens.weight, other.model.embed_tokens.weight)
@@ -157,7 +157,7 @@ def test_initialise_is_a_function_of_the_seed_and_starts_near_uniform():
 
 
 def test_the_mask_lets_a_query_look_at_itself_and_before():
-    mask = upper_triangle(3, torch.zeros(1))
+    mask = causal_mask(3, torch.zeros(1))
     assert (mask == 0).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     assert torch.isfinite(mask).all()
 

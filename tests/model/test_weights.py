@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from aha.core.errors import ConfigError, ModelError
 from aha.model.weights import load_model, save_model
 
-from ..tiny import TOKENIZER, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def rewrite(folder: Path, change) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_save_and_load_are_bit_equal(tmp_path, tied):
-    policy = tiny_decoder(tie_word_embeddings=tied)
+    policy = tiny_transformer(tie_word_embeddings=tied)
     save_model(tmp_path, policy, TOKENIZER)
     found = load_model(tmp_path)
     assert found.path == tmp_path and found.policy.config == policy.config
@@ -78,7 +78,7 @@ def test_shards_are_read_together(folder):
 
 def test_a_copy_of_the_tied_head_does_not_matter(folder):
     rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
-    assert load_model(folder).policy.head_weight.abs().sum() > 0
+    assert load_model(folder).policy.lm_head_weight.abs().sum() > 0
 
 
 def test_a_missing_folder(tmp_path):
@@ -193,7 +193,7 @@ def shards(folder) -> Path:
 
 
 def test_shards_are_one_model(shards):
-    found, wanted = load_model(shards).policy.weights(), tiny_decoder().weights()
+    found, wanted = load_model(shards).policy.weights(), tiny_transformer().weights()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
@@ -215,7 +215,7 @@ def test_an_index_that_makes_no_sense(shards, index):
 def test_other_types_become_float32(folder, dtype):
     rewrite(folder, lambda all: all.update({n: t.to(dtype) for n, t in all.items()}))
     found = load_model(folder).policy.weights()
-    for name, tensor in tiny_decoder().weights().items():
+    for name, tensor in tiny_transformer().weights().items():
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name], tensor.to(dtype).float())
 
@@ -228,15 +228,15 @@ def test_quantised_weights_are_refused(folder):
 
 def test_weights_in_another_layout_beside_the_model_are_left_alone(folder):
     save_file({"tok_embeddings.weight": torch.zeros(2)}, folder / "consolidated.safetensors")
-    assert load_model(folder).policy.config == tiny_decoder().config
+    assert load_model(folder).policy.config == tiny_transformer().config
 
 
 def test_a_tied_head_that_was_written_twice_is_read_once(folder):
     rewrite(folder, lambda all: all.update({"lm_head.weight": torch.zeros(112, 32)}))
     found = load_model(folder).policy
-    assert torch.equal(found.head_weight, tiny_decoder().model.embed_tokens.weight)
+    assert torch.equal(found.lm_head_weight, tiny_transformer().model.embed_tokens.weight)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
-    save_model(tmp_path, tiny_decoder(vocab_size=100), TOKENIZER)
+    save_model(tmp_path, tiny_transformer(vocab_size=100), TOKENIZER)
     refused(tmp_path, "112 tokens for a model of 100")

@@ -14,7 +14,7 @@ from aha.core.errors import ConfigError
 from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.model import logprobs
 from aha.model.architecture import ModelConfig
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.estimate import (
     RESERVE,
     activation_bytes,
@@ -35,7 +35,7 @@ CARDS = load_cards()[1]
 
 def held_bytes(config: ModelConfig, rows: int, length: int, policy=None) -> int:
     """What autograd keeps of one forward pass in bf16, each storage once, parameters left out."""
-    policy = policy or Decoder(config)
+    policy = policy or Transformer(config)
     ours = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
     kept, sizes = [], {}
 
@@ -71,7 +71,7 @@ def test_what_is_computed_again_is_not_held():
     shape = Shape(112, 128, 384, 8, 4, 2, 32, tied=True, bias=True)
     config = ModelConfig(112, 128, 384, 8, 4, 2)
     whole, again = (activation_bytes(shape, 512, recompute) for recompute in (False, True))
-    policy = Decoder(config)
+    policy = Transformer(config)
     policy.recompute = True
     # Forward alone holds what enters each layer, and the end; one layer comes back at a time.
     entering = 2 * 512 * (8 * 128 + 128) + 2 * 112 * 128

@@ -11,7 +11,7 @@ import aha
 from aha.core.sizes import GB
 from aha.corpus.bases import BASES, PretrainConfig
 from aha.model.architecture import ModelConfig
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.estimate import RESERVE, activation_bytes, folded_bytes
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import (
@@ -35,7 +35,7 @@ CARD = Card(1, 1, 1, 100, 2, train=0.5, decode=0.5, layer_us=0)
 @pytest.fixture(scope="module")
 def stepped() -> tuple[list[torch.optim.Optimizer], list[int]]:
     """Both optimisers after an update of SHAPE, and the FLOP that each was counted to do."""
-    policy = Decoder(ModelConfig(112, 48, 80, 3, 4, 2))
+    policy = Transformer(ModelConfig(112, 48, 80, 3, 4, 2))
     for parameter in policy.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizers, flop = make_optimizers(policy, PretrainConfig(), torch.float32), []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aha.core.errors import ModelError
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.shapes import known_shapes, shape_of
 
 from ..tiny import tiny_config
@@ -43,7 +43,7 @@ def test_a_folder_is_counted_as_the_decoder_is(tmp_path, tied):
     (tmp_path / "config.json").write_text(json.dumps(config.to_hf()))
     shape = shape_of(str(tmp_path))
     with torch.device("meta"):
-        policy = Decoder(config)
+        policy = Transformer(config)
     assert shape.parameters == policy.num_parameters()
     assert shape.parameters - shape.multiplied == (0 if tied else config.vocab_size * shape.C)
 

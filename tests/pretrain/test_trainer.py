@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aha.corpus.bases import PretrainConfig
-from aha.corpus.shards import Spelling, shard
-from aha.model.transformer import Decoder
+from aha.corpus.shards import CorpusTokenizer, write_shard
+from aha.model.transformer import Transformer
 from aha.pretrain.trainer import Pretrainer, on_device, schedule
 
 from ..tiny import TOKENIZER, tiny_config
@@ -20,7 +20,7 @@ LONGEST = 160
 
 
 def make(cfg: PretrainConfig = SMALL, writers: int = 0, device: str = "cpu") -> Pretrainer:
-    model = Decoder(tiny_config(max_position_embeddings=LONGEST))
+    model = Transformer(tiny_config(max_position_embeddings=LONGEST))
     model.initialise(torch.Generator().manual_seed(0))
     return Pretrainer(model.to(device), TOKENIZER, cfg, writers)
 
@@ -128,7 +128,7 @@ def test_an_update_reads_no_number_back():
 
 
 def test_a_batch_keeps_its_numbers_on_the_way():
-    batch = shard(Spelling.of(TOKENIZER), SMALL, 0, LONGEST)[0]
+    batch = write_shard(CorpusTokenizer.of(TOKENIZER), SMALL, 0, LONGEST)[0]
     tokens_BT, weights_BT = on_device(batch, torch.device("cpu"))
     assert tokens_BT.dtype == torch.int64 and weights_BT.dtype == torch.float32
     assert tokens_BT.tolist() == batch.tokens_BT.tolist()

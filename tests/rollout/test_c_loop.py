@@ -19,7 +19,7 @@ from ..tiny import (
     needs_bf16,
     needs_compiler,
     some_prompts,
-    tiny_decoder,
+    tiny_transformer,
 )
 
 SAMPLING = Sampling(max_new_tokens=60, group_size=6, seed=3)
@@ -35,7 +35,7 @@ def fresh():
 
 
 def shaped(**changes):
-    return tiny_decoder(std=0.25, **({"hidden_size": 64} | changes))
+    return tiny_transformer(std=0.25, **({"hidden_size": 64} | changes))
 
 
 def flat(groups):
@@ -114,7 +114,7 @@ def test_without_it_auto_is_torch_and_compiled_is_an_error(monkeypatch):
 
 def test_a_size_that_no_vector_divides_is_left_to_torch():
     """Four heads of 8."""
-    weights = InferenceWeights.of(tiny_decoder(), torch.float32)
+    weights = InferenceWeights.of(tiny_transformer(), torch.float32)
     with pytest.raises(NotCompiled, match="16"):
         CompiledLoop(weights)
-    assert NativeEngine(tiny_decoder(), TOKENIZER, "float32").compiled is None
+    assert NativeEngine(tiny_transformer(), TOKENIZER, "float32").compiled is None

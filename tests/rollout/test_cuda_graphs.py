@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aha.rollout.cuda_graphs import LOOK, WIDTHS, Ticks
+from aha.rollout.cuda_graphs import NUM_WIDTHS, STEPS_PER_SYNC, DecodeSteps
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Slots
 
-from ..tiny import TOKENIZER, some_prompts, tiny_decoder
+from ..tiny import TOKENIZER, some_prompts, tiny_transformer
 
 SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
 # Operations whose result or shape the host must know before it can go on.
@@ -25,11 +25,11 @@ WAITS = {
 def begun(size: int = 12, **sampling) -> tuple[NativeEngine, Slots]:
     """An engine in the middle of a rollout: three groups have drawn their first token, and there is
     room for as many again."""
-    engine = NativeEngine(tiny_decoder(std=0.25), TOKENIZER, "float32", loop="graphs")
+    engine = NativeEngine(tiny_transformer(std=0.25), TOKENIZER, "float32", loop="graphs")
     settings = Sampling(**({"max_new_tokens": 40, "group_size": 4, "seed": 11} | sampling))
     groups = engine.make_groups(some_prompts(3), settings)
     slots = Slots(engine.new_cache(2 * size), 2 * size, 30, settings, engine.stop)
-    slots.advance(0, engine.admit(slots, groups))
+    slots.append(0, engine.start(slots, groups))
     slots.cache.reserve(64)
     return engine, slots
 
@@ -55,7 +55,7 @@ class Listen(TorchDispatchMode):
 def test_a_tick_asks_the_host_for_nothing(temperature):
     engine, slots = begun(temperature=temperature)
     with Listen() as listener:
-        engine.tick(slots, 16)
+        engine.step(slots, 16)
     assert {"embedding", "scatter_", "_log_softmax"} <= {*listener.heard}
 
 
@@ -76,7 +76,7 @@ def test_what_a_tick_leaves_is_where_it_was():
     engine, slots = begun()
     places = [tensor.data_ptr() for tensor in state_of(slots)]
     before = [tensor.clone() for tensor in state_of(slots)]
-    engine.tick(slots, 16)
+    engine.step(slots, 16)
     assert [tensor.data_ptr() for tensor in state_of(slots)] == places
     assert sum(not torch.equal(a, b) for a, b in zip(before, state_of(slots), strict=True)) > 6
 
@@ -85,7 +85,7 @@ def test_rows_that_do_not_exist_stay_dead():
     """Computed along, at position 0, and recorded nowhere."""
     engine, slots = begun()
     for _ in range(20):
-        engine.tick(slots, 24)
+        engine.step(slots, 24)
     assert not slots.alive[12:].any() and not slots.used[12:].any()
     assert not slots.tokens[12:].any() and not slots.cache.lengths[12:].any()
     assert slots.used[:12].float().mean() > 2
@@ -94,11 +94,11 @@ def test_rows_that_do_not_exist_stay_dead():
 def test_a_row_that_has_ended_keeps_its_record():
     engine, slots = begun()
     while slots.alive[:12].all():
-        engine.tick(slots, 12)
+        engine.step(slots, 12)
     ended = (~slots.alive[:12]).nonzero().flatten()
     tokens, used = slots.tokens[ended].clone(), slots.used[ended].clone()
     for _ in range(30):
-        engine.tick(slots, 12)
+        engine.step(slots, 12)
     assert torch.equal(slots.tokens[ended], tokens) and torch.equal(slots.used[ended], used)
     assert not slots.cache.lengths[ended].any()
 
@@ -107,27 +107,27 @@ def test_a_row_that_has_ended_keeps_its_record():
 def test_rows_are_rounded_up_to_an_eighth_of_the_table(rows, width):
     _, slots = begun(15)
     slots.rows = slots.rows[:1] * rows
-    assert slots.size == 30 and -(-30 // WIDTHS) == 4
-    assert Ticks(slots, lambda unused: None).width() == width
+    assert slots.size == 30 and -(-30 // NUM_WIDTHS) == 4
+    assert DecodeSteps(slots, lambda unused: None).width() == width
 
 
 def test_the_host_looks_once_in_so_many_ticks(monkeypatch):
     looks = []
-    plain = Slots.look
-    monkeypatch.setattr(Slots, "look", lambda slots: (looks.append(1), plain(slots)))
+    plain = Slots.sync
+    monkeypatch.setattr(Slots, "sync", lambda slots: (looks.append(1), plain(slots)))
     counts = {}
     for loop in ("torch", "graphs"):
-        engine = NativeEngine(tiny_decoder(std=0.25), TOKENIZER, "float32", loop=loop)
+        engine = NativeEngine(tiny_transformer(std=0.25), TOKENIZER, "float32", loop=loop)
         looks.clear()
         engine.generate(some_prompts(6), SAMPLING)
         counts[loop] = len(looks)
     # The first token comes with the prompt.
-    assert counts == {"torch": 40, "graphs": 1 + -(-39 // LOOK)}
+    assert counts == {"torch": 40, "graphs": 1 + -(-39 // STEPS_PER_SYNC)}
 
 
 @pytest.mark.gpu
 def test_graphs_write_what_the_loop_without_them_writes():
-    policy, prompts = tiny_decoder(std=0.25).cuda(), some_prompts(20)
+    policy, prompts = tiny_transformer(std=0.25).cuda(), some_prompts(20)
     found = [
         NativeEngine(policy, TOKENIZER, "float32", 24, loop).generate(prompts, SAMPLING)
         for loop in ("torch", "graphs")

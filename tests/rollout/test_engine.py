@@ -8,7 +8,7 @@ import torch
 
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
-from aha.rollout.engine import CHUNK, MANY, Sampling, draw, invert, uniforms
+from aha.rollout.engine import CHUNK, LARGE_VOCABULARY, Sampling, draw, invert, uniforms
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_draw_never_takes_a_token_of_probability_zero():
     torch.testing.assert_close(entropies, torch.full((2_000,), math.log(2)))
 
 
-@pytest.mark.parametrize("vocabulary", [MANY + 1, 40 * CHUNK, 151_936])
+@pytest.mark.parametrize("vocabulary", [LARGE_VOCABULARY + 1, 40 * CHUNK, 151_936])
 def test_a_large_vocabulary_is_inverted_as_a_small_one_is(vocabulary):
     """By chunks, and the same token as from the sums of the whole row; the last one too."""
     generator = torch.Generator().manual_seed(0)
@@ -110,7 +110,7 @@ def test_a_large_vocabulary_is_inverted_as_a_small_one_is(vocabulary):
     assert len(set(wanted.flatten().tolist())) > 50
 
 
-@pytest.mark.parametrize("vocabulary", [5, MANY + 1])
+@pytest.mark.parametrize("vocabulary", [5, LARGE_VOCABULARY + 1])
 def test_what_is_not_a_number_has_a_token_all_the_same(vocabulary):
     """A run that has gone wrong is seen to elsewhere; an index out of bounds would end the GPU."""
     logits = torch.full((2, vocabulary), float("nan"))
@@ -120,7 +120,7 @@ def test_what_is_not_a_number_has_a_token_all_the_same(vocabulary):
 
 def test_of_a_large_vocabulary_too_no_token_of_probability_zero_is_taken():
     """Two tokens are left, at the end of one chunk and at the start of the next but one."""
-    probs = torch.zeros(2_000, MANY + CHUNK)
+    probs = torch.zeros(2_000, LARGE_VOCABULARY + CHUNK)
     left, right = 5 * CHUNK - 1, 6 * CHUNK
     probs[:, left], probs[:, right] = 0.3, 0.7
     noise = torch.from_numpy(uniforms(1, 2_000))[:, None]

@@ -6,14 +6,14 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from aha.core.errors import ConfigError
-from aha.model.hf_policy import HfDecoder
+from aha.model.hf_policy import HfPolicy
 from aha.rollout.engine import Sampling
 from aha.rollout.factory import open_engine
 from aha.rollout.hf_engine import HfEngine
 from aha.rollout.native import NativeEngine
 
 from ..strangers import STRANGERS, load_stranger, stranger
-from ..tiny import TOKENIZER, ask, some_prompts, tiny_decoder
+from ..tiny import TOKENIZER, ask, some_prompts, tiny_transformer
 from .versions import before_still_and_after
 
 SAMPLING = Sampling(24, 3, 0.7, seed=11)
@@ -25,8 +25,8 @@ def kind(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def policy(kind) -> HfDecoder:
-    return HfDecoder(stranger(kind))
+def policy(kind) -> HfPolicy:
+    return HfPolicy(stranger(kind))
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +115,16 @@ class Deaf(GPT2LMHeadModel):
 def test_a_model_whose_padding_shows_gets_prompts_of_one_length_at_a_time(prompts):
     net = stranger("gpt2")
     net.__class__ = Deaf
-    policy = HfDecoder(net)
+    policy = HfPolicy(net)
     engine = HfEngine(policy, TOKENIZER, "float32")
-    assert not engine.pads and HfEngine(HfDecoder(stranger("gpt2")), TOKENIZER, "float32").pads
+    assert not engine.pads and HfEngine(HfPolicy(stranger("gpt2")), TOKENIZER, "float32").pads
     for one in flat(engine.generate(prompts, SAMPLING)):
         recorded = torch.tensor(one.logprobs)
         torch.testing.assert_close(recorded, forced(policy, one, 0.7), rtol=1e-4, atol=1e-4)
 
 
 def test_new_weights_come_with_load_and_not_before():
-    policy, prompt = HfDecoder(stranger("gpt2")), ask(3, 7, 25, target=82)
+    policy, prompt = HfPolicy(stranger("gpt2")), ask(3, 7, 25, target=82)
     engine = HfEngine(policy, TOKENIZER, "float32")
     before, still, after = before_still_and_after(engine, policy, prompt)
     assert before == still and (still.version, after.version) == (0, 7)
@@ -140,7 +140,7 @@ def test_it_can_be_watched_and_streamed(engine, prompts, groups):
 
 
 def test_bf16_is_near(kind, prompts):
-    policy = HfDecoder(stranger(kind, std=0.1))
+    policy = HfPolicy(stranger(kind, std=0.1))
     engine = HfEngine(policy, TOKENIZER, "bfloat16")
     gaps = [
         (torch.tensor(one.logprobs) - forced(policy, one, 0.7)).abs().mean()
@@ -153,6 +153,6 @@ def test_bf16_is_near(kind, prompts):
 
 
 def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(policy):
-    assert type(open_engine(tiny_decoder(), TOKENIZER)) is NativeEngine
+    assert type(open_engine(tiny_transformer(), TOKENIZER)) is NativeEngine
     with pytest.raises(ConfigError, match="'compiled' with .*--rollout.loop auto"):
         open_engine(policy, TOKENIZER, loop="compiled")

@@ -25,8 +25,8 @@ from ..tiny import (
     needs_bf16,
     needs_compiler,
     some_prompts,
-    tiny_decoder,
     tiny_folder,
+    tiny_transformer,
 )
 from .versions import before_still_and_after
 
@@ -37,7 +37,7 @@ WIDTH = {"hidden_size": 64}  # four heads of 16: the loop in C wants sizes that 
 
 @pytest.fixture(scope="module")
 def policy():
-    return tiny_decoder(std=0.25, **WIDTH)
+    return tiny_transformer(std=0.25, **WIDTH)
 
 
 @pytest.fixture(
@@ -218,7 +218,7 @@ def test_stream_is_generate_piece_by_piece(engine, prompts, groups):
 
 def test_watch_is_generate_token_by_token(prompts):
     """More rows than the cache holds, so that some wait and gaps are closed on the way."""
-    engine = NativeEngine(tiny_decoder(), TOKENIZER, "float32", max_rows=6, loop="torch")
+    engine = NativeEngine(tiny_transformer(), TOKENIZER, "float32", max_rows=6, loop="torch")
     prompts, lengths = prompts[:4], []
     for rows in engine.watch(prompts, SAMPLING):
         flat = [row for group in rows for row in group]
@@ -238,7 +238,7 @@ def test_stream_keeps_characters_of_several_tokens_whole():
     fast.pre_tokenizer, fast.decoder = ByteLevel(False), ByteLevelDecoder()
     fast.add_special_tokens([AddedToken("<s>")])
     tokenizer = Tokenizer(fast, ("<s>",))
-    policy = tiny_decoder(vocab_size=tokenizer.vocab_size)
+    policy = tiny_transformer(vocab_size=tokenizer.vocab_size)
     engine, prompt = NativeEngine(policy, tokenizer, "float32"), ask(3, 7, 25, target=82)
     prompt = Prompt(prompt.problem, "é", tuple(tokenizer.encode("é")))
     written = ""
@@ -268,7 +268,7 @@ def test_more_tokens_than_positions_is_an_error_that_says_how_many_fit(engine):
 
 def test_the_last_position_of_the_context_can_be_used(loop):
     """Where a model never stops, every position is filled, and each log-prob is right."""
-    endless = tiny_decoder(std=0.25, tie_word_embeddings=False, **WIDTH)
+    endless = tiny_transformer(std=0.25, tie_word_embeddings=False, **WIDTH)
     with torch.no_grad():
         endless.lm_head.weight *= 3
         endless.lm_head.weight[STOP] = 0.0
@@ -282,7 +282,7 @@ def test_the_last_position_of_the_context_can_be_used(loop):
 
 
 def test_completions_carry_the_version_of_their_weights(loop):
-    policy, prompt = tiny_decoder(std=0.25, **WIDTH), ask(3, 7, 25, target=82)
+    policy, prompt = tiny_transformer(std=0.25, **WIDTH), ask(3, 7, 25, target=82)
     engine = NativeEngine(policy, TOKENIZER, "float32", loop=loop)
     before, still, after = before_still_and_after(engine, policy, prompt)
     assert (before.version, still.version, after.version) == (0, 0, 7)

@@ -14,7 +14,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.vllm import VllmEngine
 
-from ..tiny import TOKENIZER, some_prompts, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, some_prompts, tiny_folder, tiny_transformer
 from . import fake_vllm
 from .fake_vllm import OutOfOrder
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def policy():
-    return tiny_decoder()
+    return tiny_transformer()
 
 
 @pytest.fixture
@@ -195,11 +195,12 @@ def test_vllm_gets_what_the_recipe_says(policy, folder):
 
 
 def test_an_adapter_is_pushed_inside_the_weights(folder):
-    policy = tiny_decoder()
+    policy = tiny_transformer()
     add_lora(policy, 4, 8.0, seed=1)
+    generator = torch.Generator().manual_seed(0)
     for layer in policy.model.layers:
         for part in layer.lora.B.values():
-            torch.nn.init.normal_(part, std=0.3)
+            torch.nn.init.normal_(part, std=0.3, generator=generator)
     engine = VllmEngine(policy, TOKENIZER, folder, ROLLOUT)
     prompts = some_prompts(2)
     native = NativeEngine(policy, TOKENIZER, "float32", loop="torch")
@@ -210,7 +211,7 @@ def test_an_adapter_is_pushed_inside_the_weights(folder):
     assert moved == {name for name in base if "_proj.weight" in name}
 
 
-# -- the canary, and what is refused --------------------------------------------------------
+# -- the check of a version, and what is refused ---------------------------------------------
 
 
 def test_log_probs_of_another_temperature_are_refused(engine):
@@ -219,10 +220,10 @@ def test_log_probs_of_another_temperature_are_refused(engine):
         engine.generate(some_prompts(4), SAMPLING)
 
 
-def test_the_canary_looks_at_every_version_once(engine, policy):
+def test_every_version_is_checked_once(engine, policy):
     looks = []
-    compare = engine.compare
-    engine.compare = lambda *given: (looks.append(engine.version), compare(*given))
+    check = engine.check_version
+    engine.check_version = lambda *given: (looks.append(engine.version), check(*given))
     for version in (0, 1, 2):
         engine.load(policy, version)
         for _ in range(2):

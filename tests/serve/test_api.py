@@ -17,7 +17,7 @@ from aha.serve.open_models import Opened
 from aha.serve.prompts import TrainedOn, prompts_of_text
 from aha.web.server import listen, server_of
 
-from ..tiny import TOKENIZER, ask, tiny_decoder
+from ..tiny import TOKENIZER, ask, tiny_transformer
 
 PUZZLE = "numbers 3 7 25 target 82"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": PUZZLE}]}
@@ -26,7 +26,7 @@ TEXT = {"model": "tiny", "prompt": "numbers 3 7 25"}
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> Opened:
-    engine = NativeEngine(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    engine = NativeEngine(tiny_transformer(), TOKENIZER, "float32", loop="torch")
     return Opened("tiny", tmp_path_factory.mktemp("tiny"), engine)
 
 
@@ -219,7 +219,7 @@ class Slow(NativeEngine):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_whoever_hangs_up_is_not_written_for_any_longer(opened, stream):
-    engine = Slow(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    engine = Slow(tiny_transformer(), TOKENIZER, "float32", loop="torch")
     api = Api(Opened("tiny", opened.folder, engine), "tiny", TrainedOn(), 0)
     with served(api) as client:
         if stream:

@@ -4,7 +4,7 @@ import torch
 from aha.core.errors import AhaError, ModelError, RunError
 from aha.serve.open_models import OpenModels
 
-from ..tiny import tiny_decoder, tiny_folder
+from ..tiny import tiny_folder, tiny_transformer
 
 
 def checkpoint(run, step: int, seed: int):
@@ -21,7 +21,7 @@ def test_a_run_that_goes_on_answers_from_its_newest_checkpoint_and_then_from_its
     checkpoint(run, 10, seed=10)
     second = models.get(str(run))
     assert second.origin == "checkpoint of step 10"
-    embedding = tiny_decoder(10).model.embed_tokens.weight
+    embedding = tiny_transformer(10).model.embed_tokens.weight
     assert torch.equal(second.engine.weights.embedding, embedding.to(second.engine.dtype))
     tiny_folder(run / "model", seed=3)
     assert models.get(str(run)).origin == "trained to the end"

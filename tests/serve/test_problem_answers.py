@@ -6,11 +6,11 @@ from aha.rollout.engine import Sampling
 from aha.serve.problem_answers import Speaker
 from aha.serve.scheduler import Turns
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import typed_puzzle
+from aha.tasks.puzzle_input import parse_puzzle
 
 from ..tiny import StartsWith, ask, tiny_folder
 
-PUZZLE = typed_puzzle("3 7 25 82")
+PUZZLE = parse_puzzle("3 7 25 82")
 HOW = {"seed": 4, "temperature": 0.8, "max_new_tokens": 30}
 
 

@@ -11,14 +11,14 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.serve.scheduler import Busy, Turns
 
-from ..tiny import TOKENIZER, ask, tiny_decoder
+from ..tiny import TOKENIZER, ask, tiny_transformer
 
 PROMPT, OTHER = ask(3, 7, 25, target=82), ask(47, 30, 3, target=37)
 
 
 @pytest.fixture(scope="module")
 def engine() -> NativeEngine:
-    return NativeEngine(tiny_decoder(), TOKENIZER, "float32", loop="torch")
+    return NativeEngine(tiny_transformer(), TOKENIZER, "float32", loop="torch")
 
 
 def collect(news: queue.SimpleQueue) -> tuple[dict, dict]:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aha.core.findings import worst
+from aha.core.findings import worst_level
 from aha.core.records import Graded, Problem
 from aha.tasks.audit import Audit, audit, checks
 from aha.tasks.cheats import GARBAGE, PUZZLES
@@ -96,27 +96,27 @@ def test_a_leaking_reward_is_found(fault):
     check, level, judge, word = FAULTS[fault]
     patience_s = 2.0 if fault == "hangs" else 60.0
     finding = findings(Custom(judge), patience_s=patience_s)[check]
-    assert finding.level == level and word in finding.saw and finding.fix, finding
+    assert finding.level == level and word in finding.message and finding.fix, finding
 
 
 @pytest.mark.parametrize("template", ["plain", "r1", "instruct"])
 def test_our_verifier_passes(template):
     found = findings(Countdown((3, 4), template))
-    assert worst(list(found.values())) == "ok", found
+    assert worst_level(list(found.values())) == "ok", found
     assert set(found) == set(checks)
-    assert f"{len(GARBAGE) + len(PUZZLES) + 1} cheats, none" in found["reward_paid"].saw
+    assert f"{len(GARBAGE) + len(PUZZLES) + 1} cheats, none" in found["reward_paid"].message
 
 
 def test_a_strangers_strict_reward_passes():
     found = findings(Custom(strict))
-    assert worst(list(found.values())) == "ok", found
+    assert worst_level(list(found.values())) == "ok", found
     assert "reward_right" not in found  # nobody knows what is right there
 
 
 def test_form_that_is_paid_on_purpose_is_told_and_no_alarm():
     paid = findings(Countdown((3, 4), format_reward=1.0))
-    assert worst(list(paid.values())) == "ok", paid
-    assert "task.format_reward" in paid["reward_paid"].saw
+    assert worst_level(list(paid.values())) == "ok", paid
+    assert "task.format_reward" in paid["reward_paid"].message
     # The same reward without the choice is one that leaks.
     leaks = Countdown((3, 4), verifier="tinyzero", format_reward=1.0)
     assert findings(leaks)["reward_paid"].level == "fail"
@@ -125,9 +125,9 @@ def test_form_that_is_paid_on_purpose_is_told_and_no_alarm():
 def test_tinyzeros_holes_are_found():
     found = findings(Countdown((3, 4), verifier="tinyzero"))
     for hole in ("a power", "a floor division", "a decimal"):
-        assert hole in found["reward_paid"].saw
+        assert hole in found["reward_paid"].message
     assert found["reward_paid"].level == "fail"
-    assert "a new line after it" in found["reward_right"].saw
+    assert "a new line after it" in found["reward_right"].message
     assert found["reward_valid"].level == found["reward_quick"].level == "ok"
 
 

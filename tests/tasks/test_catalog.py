@@ -10,7 +10,7 @@ from aha.core.errors import ConfigError, MissingExtra
 from aha.tasks import catalog
 from aha.tasks.catalog import make_task
 from aha.tasks.countdown import Countdown
-from aha.tasks.isolation import Guarded
+from aha.tasks.isolation import IsolatedTask
 from aha.tasks.multiply import Multiply
 
 CLASS = """
@@ -45,7 +45,7 @@ def test_a_class_in_a_file_is_a_task_behind_the_fence(tmp_path):
     path = tmp_path / "echo.py"
     path.write_text(CLASS)
     task = make_task(str(path), {"word": "hi"})
-    assert type(task) is Guarded and task.ask(None) == "hi"
+    assert type(task) is IsolatedTask and task.ask(None) == "hi"
     assert task.grade(None, "hi").reward == 1.0, "the settings reach the worker too"
 
 

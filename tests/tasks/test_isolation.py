@@ -1,4 +1,4 @@
-"""The fence: whatever a stranger's grader does, the next verdict is right."""
+"""Isolation: whatever a stranger's grader does, the next verdict is right."""
 
 from itertools import islice
 from pathlib import Path
@@ -9,9 +9,11 @@ import pytest
 from aha.core.errors import DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.catalog import make_task
-from aha.tasks.isolation import Guarded
+from aha.tasks.isolation import IsolatedTask
+from aha.tasks.subprocess_calls import Worker
 
 OUTSIDE = str(Path(__file__).with_name("outside.py"))
+NEVER_CALLED = Worker("aha.tasks.catalog:build_grader", ("shaky", {}), 5.0)
 SEVEN = Problem("outside/7", "outside", {"number": 7})
 
 
@@ -67,7 +69,7 @@ def test_printing_does_no_harm(task, capfd):
 
 
 def test_a_verdict_takes_less_than_a_millisecond(task):
-    """The fastest of ten rounds: what a busy machine adds is not the fence's."""
+    """The fastest of ten rounds: what a busy machine adds is not counted."""
     good(task)
     rounds = repeat(lambda: task.grade(SEVEN, "7"), repeat=10, number=20)
     assert min(rounds) / 20 < 0.001
@@ -118,14 +120,14 @@ class Shaky:
     ],
 )
 def test_a_fault_in_problems_or_prompts_is_one_line_with_the_name(fault, words):
-    task = Guarded(Shaky(fault), "shaky", {})
+    task = IsolatedTask(Shaky(fault), "shaky", NEVER_CALLED)
     with pytest.raises(DataError, match=words) as caught:
         task.ask(next(task.problems("train", 0)))
     assert "'shaky'" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_problem_in_two_splits_is_refused():
-    task = Guarded(Shaky(""), "shaky", {})
+    task = IsolatedTask(Shaky(""), "shaky", NEVER_CALLED)
     list(task.problems("test", 0))
     list(task.problems("test", 1))
     with pytest.raises(DataError, match="'shaky/1' in the splits 'test' and 'train'"):

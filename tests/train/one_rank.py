@@ -17,7 +17,7 @@ from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
-from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 
 PART_TOKENS = 100
 # Every way of adding up, and one choice among all tokens of the step.
@@ -30,7 +30,7 @@ def make(aggregation: str, control: str) -> RLTrainer:
         "optim": {"dtype": "float32"},
         "algo": {"loss": "ppo_clip", "aggregation": aggregation, "entropy_control": control},
     }
-    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    cfg, policy = RunConfig.model_validate(raw), tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32")
     return RLTrainer(policy, TOKENIZER, StartsWith("0123456789"), engine, cfg)
 

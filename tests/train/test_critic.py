@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from aha.core.config import RunConfig
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.train.critic import ValueModel
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
-from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 
 DIGITS = "0123456789"
 
@@ -29,7 +29,7 @@ def config(**sections) -> RunConfig:
 
 
 def make(cfg: RunConfig | None = None, task=None, policy=None) -> RLTrainer:
-    cfg, policy = cfg or config(), policy or tiny_decoder()
+    cfg, policy = cfg or config(), policy or tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
     return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
@@ -59,7 +59,7 @@ def speak(trainer: RLTrainer) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
-    policy = tiny_decoder(tie_word_embeddings=tied)
+    policy = tiny_transformer(tie_word_embeddings=tied)
     model = ValueModel(policy)
     generator = torch.Generator().manual_seed(1)
     tokens_BT = torch.randint(3, 60, (2, 9), generator=generator)
@@ -72,7 +72,7 @@ def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
     gaps_BT = (model(changed_BT, 4, torch.float32) - values_BT).abs()
     assert gaps_BT[:, :3].max() == 0 and gaps_BT[:, 3:].min() > 1e-6
     # One position: the final norm, its weight, the head.
-    hidden_BTC = policy.hidden(tokens_BT)[:, 3] * policy.model.norm.weight
+    hidden_BTC = policy.hidden_states(tokens_BT)[:, 3] * policy.model.norm.weight
     by_hand = (hidden_BTC * model.head.weight[0]).sum(-1)
     torch.testing.assert_close(values_BT[:, 0], by_hand, rtol=1e-4, atol=1e-5)
 
@@ -243,7 +243,7 @@ def test_state_restores_the_very_next_step(tmp_path):
     for _ in range(3):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
-    policy = Decoder(tiny_config())
+    policy = Transformer(tiny_config())
     policy.load_state_dict({k: v.clone() for k, v in trainer.policy.state_dict().items()})
     again = make(cfg, policy=policy)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

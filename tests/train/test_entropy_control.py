@@ -13,7 +13,7 @@ from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
-from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 
 DIGITS = "0123456789"
 # Shares that are large enough to choose some of a few hundred tokens.
@@ -37,7 +37,7 @@ def make(task=None, size=4096, lr=1e-3, rollout=None, **algo) -> RLTrainer:
         },
         "algo": algo,
     }
-    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    cfg, policy = RunConfig.model_validate(raw), tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32")
     return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 

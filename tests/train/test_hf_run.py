@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from aha.cli.main import run
-from aha.model.hf_policy import HfDecoder
+from aha.model.hf_policy import HfPolicy
 from aha.rollout.factory import open_engine
 from aha.store.jsonl import read_rows
 from aha.train.experiment import Experiment, Listener
@@ -21,7 +21,7 @@ from .test_rl import config as step_config
 
 
 def make(**sections) -> RLTrainer:
-    policy = HfDecoder(stranger("gpt2"))
+    policy = HfPolicy(stranger("gpt2"))
     engine = open_engine(policy, TOKENIZER, "float32")
     return RLTrainer(policy, TOKENIZER, StartsWith(DIGITS), engine, step_config(**sections))
 

@@ -69,7 +69,7 @@ def test_a_run_with_adapters_and_a_reference_resumes_bit_for_bit(base, tmp_path,
 def test_frozen_weights_take_the_type_of_the_arithmetic(base):
     for name in ("float32", "bfloat16"):
         policy = open_policy(with_lora(base, name)).policy
-        assert policy.head_weight.dtype == getattr(torch, name)
+        assert policy.lm_head_weight.dtype == getattr(torch, name)
         assert all(parameter.dtype == torch.float32 for parameter in policy.trainable())
 
 

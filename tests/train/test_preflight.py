@@ -6,11 +6,18 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.dtype import has_native_bf16
+from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape
 from aha.train import preflight
 from aha.train.experiment import Experiment, Listener
-from aha.train.preflight import at_its_price, check_memory, foresee, shape_in, shape_of
+from aha.train.preflight import (
+    check_memory,
+    predict_run,
+    shape_in_folder,
+    shape_of_config,
+    with_machine_price,
+)
 
 from ..tiny import tiny_folder
 
@@ -26,18 +33,18 @@ def cfg(tmp_path) -> RunConfig:
 
 
 def with_memory(monkeypatch, free: float) -> None:
-    monkeypatch.setattr(preflight, "memory_bytes", lambda: (int(free), int(free)))
+    monkeypatch.setattr(preflight, "memory_bytes", lambda: Memory(int(free), int(free)))
 
 
 def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path):
     folder = tmp_path / "base"
-    found = shape_in(folder)
-    assert isinstance(found, Shape) and found == shape_of(load_model(folder).policy.config)
-    assert shape_in(tmp_path) is None
+    found = shape_in_folder(folder)
+    assert isinstance(found, Shape) and found == shape_of_config(load_model(folder).policy.config)
+    assert shape_in_folder(tmp_path) is None
 
 
 def test_a_prediction_names_the_machine(cfg, tmp_path):
-    told = foresee(at_its_price(cfg, CPU), shape_in(tmp_path / "base"), CPU)
+    told = predict_run(with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base"), CPU)
     row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
     assert told["machine"] == row and told["mean_tokens"] == 8 and told["seconds"] > 0
 
@@ -50,7 +57,7 @@ def test_less_than_the_weights_need_is_an_error_with_a_fix_and_no_run(cfg, tmp_p
 
 
 def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch):
-    shape, said = shape_in(tmp_path / "base"), []
+    shape, said = shape_in_folder(tmp_path / "base"), []
     with_memory(monkeypatch, 101e6)
     check_memory(cfg, shape, CPU, said.append)
     assert len(said) == 1 and "0.10 GB free" in said[0]

@@ -8,13 +8,13 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.train.problem_pool import ProblemPool
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import FreshProblems
 
-from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 
 DIGITS = "0123456789"
 
@@ -115,7 +115,7 @@ def make(task=None, policy=None, **algo) -> RLTrainer:
         "optim": {"lr": 3e-3, "warmup": 0, "dtype": "float32"},
         "algo": {"curriculum": "no_positive", "pool": 6} | algo,
     }
-    cfg, policy = RunConfig.model_validate(raw), policy or tiny_decoder()
+    cfg, policy = RunConfig.model_validate(raw), policy or tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32")
     return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
@@ -169,7 +169,7 @@ def test_the_next_step_of_a_resumed_run_is_the_same_to_the_last_bit(curriculum, 
     for _ in range(3):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
-    policy = Decoder(tiny_config())
+    policy = Transformer(tiny_config())
     policy.load_state_dict(trainer.policy.state_dict())
     again = make(policy=policy, curriculum=curriculum)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

@@ -13,12 +13,12 @@ from aha.algo.losses import LOSSES
 from aha.batching.batch import pack, pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
-from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 
 DIGITS = "0123456789"
 
@@ -36,7 +36,7 @@ def config(**sections) -> RunConfig:
 
 
 def make(cfg: RunConfig, task=None, policy=None) -> RLTrainer:
-    policy = policy or tiny_decoder()
+    policy = policy or tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, cfg.rollout.dtype, cfg.rollout.max_rows)
     return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
@@ -98,14 +98,14 @@ class TapedEngine:
         text = "ab"[g % 2]
         return Completion(prompt, (*TOKENIZER.encode(text), 0), (-1.0, -2.0), text, "stop")
 
-    def load(self, policy: Decoder, version: int) -> None:
+    def load(self, policy: Transformer, version: int) -> None:
         self.tape.append(f"load {version}")
 
     def release(self) -> None:
         self.tape.append("release")
 
 
-class TapedDecoder(Decoder):
+class TapedDecoder(Transformer):
     tape: Tape
 
     def token_logprobs(self, *args, **kwargs):
@@ -371,7 +371,7 @@ def test_state_restores_the_very_next_step(tmp_path):
         trainer.step(trainer.problems())
     torch.save(trainer.state_dict(), tmp_path / "state.pt")
     saved = weights(trainer)
-    policy = Decoder(tiny_config())
+    policy = Transformer(tiny_config())
     policy.load_state_dict(saved)
     again = make(config(), policy=policy)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

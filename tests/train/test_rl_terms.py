@@ -9,12 +9,12 @@ import torch
 
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 from aha.train.rollouts import PhaseClock
 
-from ..tiny import TOKENIZER, StartsWith, tiny_decoder
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 
 DIGITS = "0123456789"
 
@@ -29,12 +29,12 @@ def make(task=None, prompts=4, lr=1e-3, **algo) -> RLTrainer:
         "optim": {"lr": lr, "warmup": 0, "final_lr": 1.0, "dtype": "float32"},
         "algo": algo,
     }
-    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    cfg, policy = RunConfig.model_validate(raw), tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
     return RLTrainer(policy, TOKENIZER, task or StartsWith(DIGITS), engine, cfg)
 
 
-def weights(policy: Decoder) -> torch.Tensor:
+def weights(policy: Transformer) -> torch.Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in policy.parameters()])
 
 
@@ -184,7 +184,7 @@ def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
     raw["optim"] |= {"dtype": "float32"}
     raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
     raw["critic"]["warmup"] = min(1, raw["critic"]["warmup"])  # else no step of two is the policy's
-    cfg, policy = RunConfig.model_validate(raw), tiny_decoder()
+    cfg, policy = RunConfig.model_validate(raw), tiny_transformer()
     engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
     trainer = RLTrainer(policy, TOKENIZER, StartsWith(DIGITS), engine, cfg)
     before = weights(policy)

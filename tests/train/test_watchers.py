@@ -13,7 +13,7 @@ from aha.train.watchers import (
     Stopwatch,
     by_interest,
     completion_rows,
-    most_telling,
+    most_interesting,
     step_row,
     time_to_aha,
 )
@@ -71,7 +71,7 @@ def test_every_completion_is_written_with_its_group_and_its_advantage():
     assert {"id", "prompt", "completion", "reward", "reason", "finish", "step"} <= rows[0].keys()
 
 
-def test_the_most_telling_group_is_written_token_by_token():
+def test_the_most_interesting_group_is_written_token_by_token():
     text = "3+7=10"
     ids = (*TOKENIZER.encode(text), *TOKENIZER.stop_ids)
     told = report()
@@ -124,15 +124,15 @@ def test_show_shows_every_so_many_steps(every, shown):
     assert told == shown
 
 
-def test_the_most_telling_completion_is_the_right_one_of_the_hardest_group():
-    one = most_telling(report())
+def test_the_most_interesting_completion_is_the_right_one_of_the_hardest_group():
+    one = most_interesting(report())
     assert one.correct and one.completion.tokens == tuple(range(8))
 
 
 def test_where_nothing_is_right_the_first_completion_is_shown():
     wrong = (graded(False, 4), graded(False, 5))
     none = StepReport(1, (wrong,), ((0.0, 0.0),), {}, {})
-    assert most_telling(none) is wrong[0]
+    assert most_interesting(none) is wrong[0]
 
 
 def rows(*rates: float) -> list[dict]:

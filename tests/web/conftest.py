@@ -13,7 +13,7 @@ WRONG = "3+7=10\n10+25=35 no\n</think>\n<answer>3+7+25</answer>"
 
 
 def row(place: int, correct: bool, **more) -> dict:
-    """One completion as `eval.suite.as_row` writes it."""
+    """One completion as `eval.suite.completion_row` writes it."""
     return {
         "id": f"countdown-{place}",
         "numbers": [3, 7, 25],

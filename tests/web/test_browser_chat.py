@@ -13,7 +13,7 @@ from aha.tasks.countdown import Countdown
 from aha.web.dashboard import make_app
 from aha.web.server import listen, server_of
 
-from ..tiny import TOKENIZER, ask, tiny_decoder, tiny_folder
+from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
 from .conftest import RIGHT, make_run
 
@@ -103,7 +103,7 @@ def test_base_and_trained_model_answer_what_their_engines_write(visiting, real):
     sides = page.locator(".talk .completion")
     expect(page.locator(".talk .verdict")).to_have_count(2)
     for place, seed in enumerate((0, 1)):
-        engine = NativeEngine(tiny_decoder(seed), TOKENIZER, loop="torch")
+        engine = NativeEngine(tiny_transformer(seed), TOKENIZER, loop="torch")
         ((want,),) = engine.generate([ask(3, 7, 25, target=82)], Sampling(60, 1, 1.0, 4))
         assert text_of(sides.nth(place)).strip() == want.text.strip()
         reason = Countdown().grade(want.prompt.problem, want.text).reason

@@ -22,7 +22,7 @@ class Agreement:
     """
 
     behaviour: str
-    judged: int
+    num_judged: int
     unread: int
     both: int
     detector_only: int
@@ -44,14 +44,14 @@ class Agreement:
 def agreement(
     behaviour: str,
     detected: Sequence[int],
-    judged: Sequence[int | None],
+    num_judged: Sequence[int | None],
     lengths: Sequence[int],
     seed: int = 0,
 ) -> Agreement:
     """Compare two columns of counts; where the judge said nothing, the completion is left out."""
     rows = [
         (ours, theirs, length)
-        for ours, theirs, length in zip(detected, judged, lengths, strict=True)
+        for ours, theirs, length in zip(detected, num_judged, lengths, strict=True)
         if theirs is not None
     ]
     ours, theirs, kept = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3

@@ -21,7 +21,7 @@ _SAME |= {"\\times": "*", "\\cdot": "*", "\\div": "/"}
 _BINDS = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2}
 
 
-class Expression(NamedTuple):
+class Evaluation(NamedTuple):
     """What an expression comes to, its numbers in order, and its operations, innermost first."""
 
     value: Number
@@ -67,7 +67,7 @@ def agrees(claimed: str, true: Number) -> bool:
     return abs(Fraction(claimed) - true) <= slack
 
 
-def take_apart(text: str) -> Expression | None:
+def evaluate_expression(text: str) -> Evaluation | None:
     """Evaluate with the usual precedence; None for what is not an expression or has no value."""
     if len(text) > MAX_CHARS:
         return None
@@ -79,7 +79,7 @@ def take_apart(text: str) -> Expression | None:
         place = token.end()
     if text[place:].strip() or reading.wants_operand or not reading.settle(1) or reading.waiting:
         return None
-    return Expression(reading.values[0], tuple(reading.numbers), tuple(reading.steps))
+    return Evaluation(reading.values[0], tuple(reading.numbers), tuple(reading.steps))
 
 
 class _Reading:

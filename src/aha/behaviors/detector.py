@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from aha.behaviors.arithmetic import Number, take_apart
+from aha.behaviors.arithmetic import Number, evaluate_expression
 from aha.behaviors.events import (
-    Answer,
     Calc,
     Check,
     Event,
+    FinalAnswer,
     Goal,
     last_answer,
     parse,
@@ -106,7 +106,7 @@ class Mark(NamedTuple):
     what: str
 
 
-def read(text: str, numbers: tuple[int, ...], target: int) -> Behaviours:
+def count_behaviours(text: str, numbers: tuple[int, ...], target: int) -> Behaviours:
     """Count the behaviours in one completion. Never raises, whatever the text.
 
     Reads at most MAX_CHARS characters of working, and says how many it left; the answer is found
@@ -287,8 +287,8 @@ class _Reader:
         factor = value and target and (target % value == 0 or value % target == 0)
         self.counts["subgoals_valid"] += bool(one_step or factor)
 
-    def answer(self, answer: Answer) -> None:
-        made = take_apart(answer.text) if _PLAIN.fullmatch(answer.text) else None
+    def answer(self, answer: FinalAnswer) -> None:
+        made = evaluate_expression(answer.text) if _PLAIN.fullmatch(answer.text) else None
         if made is not None:
             used = tuple(sorted(made.numbers))
             self.answered = made.value == self.target and used == self.history.root.terms

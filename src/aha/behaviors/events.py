@@ -23,14 +23,14 @@ from typing import NamedTuple
 from aha.behaviors.arithmetic import (
     NUMBER,
     OPERATOR,
-    Expression,
+    Evaluation,
     Number,
     Step,
     agrees,
+    evaluate_expression,
     number,
     operate,
     operator,
-    take_apart,
 )
 
 
@@ -91,7 +91,7 @@ class Goal(NamedTuple):
     end: int
 
 
-class Answer(NamedTuple):
+class FinalAnswer(NamedTuple):
     """The content of the last complete `<answer>` block, which is the one that is graded."""
 
     text: str
@@ -99,7 +99,7 @@ class Answer(NamedTuple):
     end: int
 
 
-Event = Calc | Check | Goal | Answer
+Event = Calc | Check | Goal | FinalAnswer
 
 # -- patterns: possessive or bounded throughout, so that reading is linear in the text ------
 
@@ -206,7 +206,7 @@ def _release(text: str, held: list[re.Match], after: int, events: list[Event]) -
         _judge(text, calc, after if following is None else following.start, events)
 
 
-def last_answer(text: str) -> Answer | None:
+def last_answer(text: str) -> FinalAnswer | None:
     """The last `<answer>` that is closed, up to the first `</answer>` behind it."""
     opened, closed = "<answer>", "</answer>"
     last_closed = text.rfind(closed)
@@ -214,10 +214,10 @@ def last_answer(text: str) -> Answer | None:
     if start < 0:
         return None
     end = text.find(closed, start)
-    return Answer(text[start + len(opened) : end], start, end + len(closed))
+    return FinalAnswer(text[start + len(opened) : end], start, end + len(closed))
 
 
-def working_end(text: str, answer: Answer | None) -> int:
+def working_end(text: str, answer: FinalAnswer | None) -> int:
     """Where the working stops and the reply begins."""
     end = text.find("</think>")
     if end >= 0:
@@ -245,7 +245,7 @@ def _chain(links: list[re.Match]) -> Iterator[Calc]:
     slipped = False
     for link in links:
         words = _balanced(link["general"] or f"{link[1]}{link[2]}{link[3]}")
-        more = take_apart(words)
+        more = evaluate_expression(words)
         if more is None:
             return
         if head is None:
@@ -276,7 +276,7 @@ def _balanced(words: str) -> str:
     return words
 
 
-def _calc(head: re.Match, read: Expression, said: str | None, end: int) -> Calc:
+def _calc(head: re.Match, read: Evaluation, said: str | None, end: int) -> Calc:
     *inner, (a, op, b, true) = read.steps
     numbers = tuple(sorted(read.numbers))
     claimed = None if said is None else number(said)

@@ -8,7 +8,7 @@ must stand in a tag, and an answer without it is no answer, never 0.
 import re
 from typing import NamedTuple
 
-MOST_CHARS = 16_000  # of a working, for the judge and for the detector beside it
+MAX_WORKING_CHARS = 16_000  # of a working, for the judge and for the detector beside it
 
 _COUNT = re.compile(r"<count>\s*([0-9]{1,4})\s*</count>", re.IGNORECASE)
 _ABOUT = """\
@@ -53,7 +53,7 @@ class Question(NamedTuple):
             never=self.never,
             numbers=" ".join(map(str, working.numbers)),
             target=working.target,
-            text=fenced(working.text[:MOST_CHARS]),
+            text=fenced(working.text[:MAX_WORKING_CHARS]),
         )
 
 

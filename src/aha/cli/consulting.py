@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from aha.cli.recipes import find_recipe, packaged_recipes, parse_overrides
 from aha.core.errors import ConfigError
-from aha.core.findings import Finding, as_object, worst
+from aha.core.findings import Finding, health_report, worst_level
 
 console = Console(highlight=False)
 
@@ -30,10 +30,10 @@ def consult(what: str | None, overrides: tuple[str, ...], as_json: bool) -> None
         if not as_json:
             show(heading, part)
     if as_json:
-        print(json.dumps({"subject": what or "machine", **as_object(found)}))
+        print(json.dumps({"subject": what or "machine", **health_report(found)}))
     else:
         print_verdict(found)
-    if worst(found) == "fail":
+    if worst_level(found) == "fail":
         sys.exit(1)
 
 
@@ -67,7 +67,7 @@ def show(heading: str, findings: list[Finding]) -> None:
     """One line a check, and the fix below where there is something to mend."""
     console.print(f"\n[bold]{escape(heading)}[/bold]")
     for one in findings:
-        console.print(f"  {mark(one)}  {one.check:<13} {escape(one.saw)}", soft_wrap=True)
+        console.print(f"  {mark(one)}  {one.check:<13} {escape(one.message)}", soft_wrap=True)
         if one.fix and (one.level != "ok" or one.check == "extras"):
             console.print(f"        {'':<13} fix: {escape(one.fix)}", soft_wrap=True)
 
@@ -77,7 +77,7 @@ def mark(one: Finding) -> str:
 
 
 def print_verdict(findings: list[Finding]) -> None:
-    level = worst(findings)
+    level = worst_level(findings)
     counts = ", ".join(
         f"{sum(one.level == level for one in findings)} {level}" for level in COLOURS
     )

@@ -10,9 +10,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aha.behaviors.agreement import Agreement, agreement
-from aha.behaviors.detector import read
+from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge import Judge, judge_all
-from aha.behaviors.judge_prompts import MOST_CHARS, QUESTIONS, Working
+from aha.behaviors.judge_prompts import MAX_WORKING_CHARS, QUESTIONS, Working
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
 from aha.store.jsonl import append, drop_half_line, read_rows
@@ -69,7 +69,7 @@ def workings_of(path: Path) -> list[Working]:
     else:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     rows = [(row, puzzle_of(row)) for file in files for row in all_rows(file)]
-    found = [Working(text_of(row)[:MOST_CHARS], *puzzle) for row, puzzle in rows if puzzle]
+    found = [Working(text_of(row)[:MAX_WORKING_CHARS], *puzzle) for row, puzzle in rows if puzzle]
     if not found:
         raise DataError(
             f"no completion of a puzzle in {path}",
@@ -91,7 +91,7 @@ def answers_file(path: Path) -> Path:
 
 
 def compared(workings: list[Working], judged: list[dict], seed: int) -> list[Agreement]:
-    detected = [read(*working) for working in workings]
+    detected = [count_behaviours(*working) for working in workings]
     lengths = [len(working.text) for working in workings]
     return [
         agreement(
@@ -132,7 +132,7 @@ def print_agreement(found: list[Agreement], judge: Judge, answers: Path) -> None
     )
     unread = sum(one.unread for one in found)
     console.print(
-        f"{judge.model}, seed {judge.seed}: {sum(one.judged for one in found)} answers"
+        f"{judge.model}, seed {judge.seed}: {sum(one.num_judged for one in found)} answers"
         + (f", {unread} questions without a usable one, left out" if unread else "")
         + f"; kept in {answers}",
         soft_wrap=True,

@@ -44,7 +44,7 @@ class Screen:
         """What is off already, so that nobody waits an hour for it."""
         for finding in first_step(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
-                saw, fix = escape(finding.saw), escape(finding.fix)
+                saw, fix = escape(finding.message), escape(finding.fix)
                 console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
 
     def step(self, row: dict) -> None:

@@ -182,7 +182,7 @@ def print_problems(name: str, settings: dict, split: str, n: int, seed: int) -> 
 
 
 def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) -> None:
-    from aha.corpus.random_search import search
+    from aha.eval.random_search import random_search
     from aha.eval.statistics import wilson
     from aha.model.tokenizer import build_tokenizer
 
@@ -194,7 +194,7 @@ def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) ->
     task, solved = Countdown(numbers), 0
     for problem in islice(task.problems("test", seed), n):
         given = problem.given
-        solved += search(given["numbers"], given["target"], seed, count, budget)[1]
+        solved += random_search(given["numbers"], given["target"], seed, count, budget)[1]
     low, high = wilson(solved, n)
     row = {"numbers": list(numbers), "tokens": budget, "n": n, "solve_rate": solved / n}
     json.dump(row | {"interval": [low, high]}, sys.stdout)

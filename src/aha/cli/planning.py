@@ -35,10 +35,10 @@ def calibration_for(
         raise ConfigError(f"cannot write {kept}", "a file in a folder that exists")
     from aha.machine.device import choose_device
     from aha.measure.probe import probe as measure
-    from aha.train.preflight import at_its_price
+    from aha.train.preflight import with_machine_price
 
     # A GPU without a price is an error now, not in half a minute.
-    at_its_price(cfg, choose_device(cfg.model.device, shape.parameters))
+    with_machine_price(cfg, choose_device(cfg.model.device, shape.parameters))
     print("measuring this machine, half a minute at most", flush=True, file=sys.stderr)
     found = measure(cfg, shape, cfg.model.path)
     if kept:
@@ -49,9 +49,9 @@ def calibration_for(
 def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     """What a run would take on this machine; on the error stream, as its config is on the other."""
     from aha.machine.device import choose_device
-    from aha.machine.host import held_now
+    from aha.machine.host import process_bytes
     from aha.measure.base_length import folder_at_hand
-    from aha.train.preflight import at_its_price, foresee
+    from aha.train.preflight import predict_run, with_machine_price
 
     try:
         shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
@@ -59,10 +59,10 @@ def tell_plan(cfg: RunConfig, budget: str | None) -> None:
         print(f"no plan: {error}", file=sys.stderr)
         return
     device = choose_device(cfg.model.device, shape.parameters)
-    cfg = at_its_price(cfg, device)
+    cfg = with_machine_price(cfg, device)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     print(
-        *lines_before(foresee(cfg, shape, device, held=held_now()), seconds),
+        *lines_before(predict_run(cfg, shape, device, held=process_bytes()), seconds),
         sep="\n",
         file=sys.stderr,
     )

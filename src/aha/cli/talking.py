@@ -18,7 +18,7 @@ from aha.core.errors import AhaError
 from aha.core.records import Problem
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
-from aha.tasks.puzzle_input import countdown_of, typed_puzzle
+from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
 from aha.web.event_spans import visible
 
 HINT = "numbers and a target, as in 3 7 25 82 (an empty line ends)"
@@ -48,7 +48,7 @@ def serve_model(model: str, host: str, port: int, name: str | None) -> None:
     opened = OpenModels().get(model)
     task = run_config(model).get("task")
     task_name = task.get("name") if isinstance(task, dict) else None
-    trained = TrainedOn(task_name, countdown_of(task))
+    trained = TrainedOn(task_name, countdown_from_config(task))
     name = name or Path(model).resolve().name
     listener = listen(host, port)
     token = None if is_loopback(host) else new_token()
@@ -116,14 +116,14 @@ def chat_with(model: str, base: str | None, how: dict) -> None:
     config = run_config(model)
     if base is None and isinstance(config.get("model"), dict):
         base = config["model"].get("path")
-    task = countdown_of(config.get("task")) or Countdown()
+    task = countdown_from_config(config.get("task")) or Countdown()
     names = [("before", base), ("after", model)] if base else [("", model)]
     speaker, console = Speaker(), Console(highlight=False)
     for _, name in names:
         speaker.models.get(name)  # now: a name that is wrong must not wait for the first puzzle
     while line := read_line(console):
         try:
-            problem = typed_puzzle(line)
+            problem = parse_puzzle(line)
         except AhaError as error:
             console.print(Text(str(error), style="red"), soft_wrap=True)
             continue

@@ -1,4 +1,4 @@
-"""What every room shares: records, errors, config, seeds. Knows nobody.
+"""What every room shares: records, errors, config, seeds. Imports no other room.
 
 Decisions: docs/decisions/core.md
 """

@@ -1,20 +1,23 @@
-"""The errors Aha raises on purpose, and the one way they speak.
+"""The errors that Aha raises on purpose, and the one form of their messages.
 
 AhaError
 ├── ConfigError   a recipe or a setting that makes no sense        (also a ValueError)
 ├── DataError     a file of problems that cannot be read           (also a ValueError)
 ├── ModelError    a model folder that cannot be read or does not fit  (also a ValueError)
-├── RunError      a run folder that is missing, taken or damaged   (also an OSError)
+├── RunError      a run folder that is missing, in use or damaged  (also an OSError)
 └── MissingExtra  an optional package that is not installed        (also an ImportError)
 
-Each says what it got, what it wanted and how to fix it, in one line. A model's bad completion is
-never an error: it is a reward of 0 with a reason. A broken promise between our own rooms is an
+Each says in one line what it got, what it wanted and how to fix it. A model's bad completion is
+never an error: it is a reward of 0 with a reason. A broken invariant between our own rooms is an
 `assert`.
 """
 
 
 class AhaError(Exception):
-    """Base of all errors that a user can mend. The command line prints it and exits with 2."""
+    """Base of all errors that a user can mend. The command line prints it and exits with 2.
+
+    `got` says what was there, `wanted` what has to be there, `fix` what to do.
+    """
 
     def __init__(self, got: str, wanted: str = "", fix: str = ""):
         self.got, self.wanted, self.fix = got, wanted, fix
@@ -25,7 +28,9 @@ class AhaError(Exception):
             parts.append(f"fix: {fix}")
         super().__init__("; ".join(parts))
 
-    def __reduce__(self):
+    # Exceptions are pickled by their `args`, which hold the joined message: without this, an error
+    # that crosses a process boundary would come out with the message as its `got`.
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.got, self.wanted, self.fix)
 
 
@@ -42,7 +47,7 @@ class ModelError(AhaError, ValueError):
 
 
 class RunError(AhaError, OSError):
-    """A run folder that is missing, taken or damaged."""
+    """A run folder that is missing, in use or damaged."""
 
 
 class MissingExtra(AhaError, ImportError):
@@ -56,5 +61,5 @@ class MissingExtra(AhaError, ImportError):
             fix or f"pip install 'aha[{extra}]'",
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.package, self.extra, self.fix)

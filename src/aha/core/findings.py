@@ -1,89 +1,121 @@
-"""What a check found, in plain words, and lists of checks.
+"""The result of a check, and lists of checks.
 
     checks = Checklist()
 
     @checks
-    def memory(machine): return warn("1.2 GB free", "close something") if ... else ok("9 GB free")
+    def memory(machine):
+        if machine.free_bytes < 2e9:
+            return warn("1.2 GB free", "close other programs")
+        return ok("9 GB free")
 
-A check takes one thing to look at and returns a Finding, or None where it has nothing to say
-about it. Its name is the function's. Checks from outside hang themselves on a list the same way.
+    findings = checks.run(machine)
+
+A check takes one subject and returns a `Finding`, or None where it does not apply. Its name is the
+function's. Code from outside adds its checks to a list in the same way.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
 
 from aha.core.errors import AhaError
 
 Level = Literal["ok", "warn", "fail"]
-WORST_FIRST = ("fail", "warn", "ok")
+WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "ok")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`saw` has the numbers, `fix` what to do about them; an "ok" needs no fix."""
+    """The result of one check: `message` says it with its numbers, `fix` what to do about it.
+
+    An "ok" needs no fix. `check` is the name of the check that returned it.
+    """
 
     level: Level
-    saw: str
+    message: str
     fix: str = ""
     check: str = ""
 
 
-def ok(saw: str, fix: str = "") -> Finding:
-    return Finding("ok", saw, fix)
+Check = Callable[[Any], Finding | None]
 
 
-def warn(saw: str, fix: str) -> Finding:
-    return Finding("warn", saw, fix)
+def ok(message: str, fix: str = "") -> Finding:
+    """A finding without a fault."""
+    return Finding("ok", message, fix)
 
 
-def fail(saw: str, fix: str) -> Finding:
-    return Finding("fail", saw, fix)
+def warn(message: str, fix: str) -> Finding:
+    """A finding that may cost time or quality; the run can go on."""
+    return Finding("warn", message, fix)
 
 
-def refused(error: AhaError) -> Finding:
+def fail(message: str, fix: str) -> Finding:
+    """A finding that makes the result wrong or the run impossible."""
+    return Finding("fail", message, fix)
+
+
+def failure_of(error: AhaError) -> Finding:
     """An error that a user can mend, as a finding."""
-    wanted = f"wanted {error.wanted}" if error.wanted else ""
-    return fail(error.got, error.fix or wanted)
+    return fail(error.got, error.fix or (f"wanted {error.wanted}" if error.wanted else ""))
 
 
-class Checklist(dict):
+class Checklist(dict[str, Check]):
     """Checks by name, in the order in which they were written."""
 
-    def __call__(self, function: Callable[[Any], Finding | None]) -> Callable:
-        """Decorate a function to put it on the list. A name is given once."""
+    def __call__(self, function: Check) -> Check:
+        """Add a function to the list; used as a decorator. Each name is given once."""
         name = function.__name__
         assert name not in self, f"a check {name!r} is on the list already"
         self[name] = function
         return function
 
     def run(self, subject: Any) -> list[Finding]:
-        """Every check's finding. One that stumbles says so, and the others still look."""
-        found = []
-        for name, look in self.items():
+        """The finding of every check. A check that raises becomes a finding; the others still run.
+
+        An `AhaError` is a "fail" with its own fix. Any other exception is a "warn", because a
+        damaged record says nothing about what the check was written to find.
+        """
+        findings = []
+        for name, check in self.items():
             try:
-                finding = look(subject)
+                finding = check(subject)
             except AhaError as error:
-                finding = refused(error)
+                finding = failure_of(error)
             except Exception as error:  # damaged records must not hide what the others can see
                 text = (str(error) or "no reason given").splitlines()[0]
-                saw = f"could not look: {type(error).__name__}: {text}"
-                finding = warn(saw, "nothing is known about this; see whether the input is whole")
+                message = f"could not look: {type(error).__name__}: {text}"
+                fix = "nothing is known about this; see whether the input is whole"
+                finding = warn(message, fix)
             if finding is not None:
-                found.append(replace(finding, check=name))
-        return found
+                findings.append(replace(finding, check=name))
+        return findings
 
 
-def worst(findings: list[Finding]) -> Level:
-    """The level of the whole; "ok" where there is nothing."""
+def worst_level(findings: list[Finding]) -> Level:
+    """The worst level among the findings; "ok" where there are none."""
     return next((level for level in WORST_FIRST if any(f.level == level for f in findings)), "ok")
 
 
-def as_object(findings: list[Finding]) -> dict:
-    """For machines: `healthy` is False where a check failed."""
-    level = worst(findings)
-    return {
-        "healthy": level != "fail",
-        "level": level,
-        "findings": [asdict(finding) for finding in findings],
-    }
+class FindingRow(TypedDict):
+    """A finding as JSON; `saw` is its message."""
+
+    level: Level
+    saw: str
+    fix: str
+    check: str
+
+
+class HealthReport(TypedDict):
+    """Findings as JSON: `healthy` is False where a check failed, `level` the worst of all."""
+
+    healthy: bool
+    level: Level
+    findings: list[FindingRow]
+
+
+def health_report(findings: list[Finding]) -> HealthReport:
+    """The findings for `--json`."""
+    level = worst_level(findings)
+    rows = [FindingRow(level=f.level, saw=f.message, fix=f.fix, check=f.check) for f in findings]
+    return HealthReport(healthy=level != "fail", level=level, findings=rows)

@@ -1,24 +1,44 @@
 """The records that carry one problem through a step. Each holds the one before it.
 
-    Problem -> Prompt -> Completion -> Graded -> (advantage) -> Batch row
+    Problem -> Prompt -> Completion -> Graded -> (advantage) -> row of a batch
 
-All are frozen: a later room can read where a thing came from, and cannot change it.
+All are frozen: a later room can read where a value came from, and cannot change it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A puzzle with its truth. `given` is what the task needs to ask and to grade it."""
+    """One problem of a task; `given` holds what prompt and grading need, in types that JSON has."""
 
     id: str
     task: str
     given: Mapping[str, Any]
+
+
+class PromptWriter(Protocol):
+    """The part of a task that writes prompts."""
+
+    def ask(self, problem: Problem) -> str: ...
+
+
+class Grader(Protocol):
+    """The part of a task that grades."""
+
+    def grade(self, problem: Problem, text: str) -> "Graded": ...
+
+
+class TextEncoder(Protocol):
+    """The part of a tokenizer that prompts need: `say` frames a text, `encode` makes its tokens."""
+
+    def say(self, text: str) -> str: ...
+
+    def encode(self, text: str) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +50,20 @@ class Prompt:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, problem: Problem, task, tokenizer) -> "Prompt":
+    def of(cls, problem: Problem, task: PromptWriter, tokenizer: TextEncoder) -> "Prompt":
+        """The task's prompt for the problem, encoded once."""
         text = tokenizer.say(task.ask(problem))
         return cls(problem, text, tuple(tokenizer.encode(text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the model wrote. `tokens` ends with the stop token when `finish` is "stop".
+    """The text that the model wrote. `tokens` ends with the stop token when `finish` is "stop".
 
     `logprobs` are the log-probabilities (nats) under which each token was sampled, by the policy
-    whose weights had had `version` updates. `text` is decoded once and is what gets graded.
-    `entropies` (nats) are those of the distributions that the tokens were drawn from; none where
-    an engine does not tell them.
+    whose weights had had `version` updates. `text` is decoded once, and is the text that is graded.
+    `entropies` (nats) are those of the distributions that the tokens were drawn from; empty where
+    an engine does not return them.
     """
 
     prompt: Prompt
@@ -60,7 +81,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A judged completion: the reward, its parts, and the reason in words."""
+    """A graded completion: the reward, its parts, and the reason in words.
+
+    A task returns it without the completion, because it grades the text alone.
+    """
 
     reward: float
     correct: bool
@@ -69,18 +93,18 @@ class Graded:
     completion: Completion | None = None
 
     @classmethod
-    def of(cls, completion: Completion, task) -> "Graded":
-        """The task's verdict on the text alone, tied to the completion."""
-        judged = task.grade(completion.prompt.problem, completion.text)
-        return replace(judged, completion=completion)
+    def of(cls, completion: Completion, task: Grader) -> "Graded":
+        """The task's grade of the completion's text, tied to the completion."""
+        graded = task.grade(completion.prompt.problem, completion.text)
+        return replace(graded, completion=completion)
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one RL step did, for the watchers. The step itself logs and saves nothing.
+    """The record of one RL step, for the watchers. The step itself logs and saves nothing.
 
     `groups` has the graded completions by prompt, `advantages` one number for each of them;
-    `token_advantages` has one for each of their tokens where a critic judged tokens, else nothing.
+    `token_advantages` has one for each of their tokens where a critic gave them, else it is empty.
     `numbers` are scalars (loss, gradient norm, entropy ...), `seconds` the wall time by phase.
     """
 

@@ -1,4 +1,4 @@
-"""Seeds with names: the same number on every machine, for ever."""
+"""Seeds with names: the same number on every machine and in every version."""
 
 import hashlib
 

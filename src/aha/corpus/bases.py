@@ -1,4 +1,4 @@
-"""The bases that `aha pretrain` makes: shapes, what they read, how fast they learn. No torch."""
+"""The bases that `aha pretrain` makes: their shapes, their corpus, their learning rates."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from aha.plan.shapes import Shape, known_shapes
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything that decides the weights, so that the model card can quote it."""
+    """Everything that decides the weights of a base; written to its `pretraining.json`."""
 
     tokens: int = 44_000_000  # tokens of documents to read, padding not counted
     batch_tokens: int = 5_120  # per update, padding counted
@@ -18,7 +18,7 @@ class PretrainConfig:
     lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
-    result_weight: float = 3.0  # of tokens that follow from what was read, see `corpus.weigh`
+    result_weight: float = 3.0  # of tokens that follow from what was read, see `token_weights`
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "auto"  # bf16 where the machine multiplies it, else float32
@@ -28,32 +28,32 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class Base:
-    """A named base: its row of models.toml, the folder it is made in, its settings, and the model
-    whose weights it starts from, if it does not start from nothing."""
+    """A base that `aha pretrain --shape NAME` makes."""
 
-    model: str
-    folder: Path
+    model: str  # its shape, a row of models.toml
+    folder: Path  # where it is made
     cfg: PretrainConfig
-    start: Path | None = None
+    start: Path | None = None  # the model whose weights it starts from; None: from nothing
 
     @property
     def shape(self) -> Shape:
+        """Its sizes, from models.toml."""
         return known_shapes()[self.model]
 
     @property
-    def made(self) -> Path:
-        """Where the finished model lies; it is not there before all tokens are read."""
+    def model_folder(self) -> Path:
+        """The folder of the finished model; it does not exist before all tokens are read."""
         return self.folder / "model"
 
 
-# 10m: ten million parameters in few layers, because a GPU waits for each; heads of 64. It reads 145
-# tokens a parameter (aha-tiny: 222) in 47,000 updates, which leaves RL a share of a dollar. A batch
-# fits a card of 8 GB in one piece. The learning rates are aha-tiny's: three times the width asks
-# for 0.6 of Muon's (under RMS matching the spectral norm of an update grows with the root of the
-# width, arXiv 2310.17813), 6.4 times the batch for 2.5 times of it (the square root rule of Adam,
-# arXiv 2205.10287); what is left of the two is kept as a margin. Nobody has tuned them. As many
-# puzzles have four numbers as three, as in the RL that it is made for.
-# multiply: aha-tiny, which has read of sums and differences, goes on to products.
+# 10m: ten million parameters in few layers, because a GPU spends time on each layer; heads of 64.
+# It reads 145 tokens per parameter (aha-tiny: 222) in 47,000 updates, which leaves a part of a
+# dollar for RL. A batch fits a card of 8 GB in one piece. The learning rates are aha-tiny's: three
+# times the width asks for 0.6 of Muon's (under RMS matching the spectral norm of an update grows
+# with the root of the width, arXiv 2310.17813), 6.4 times the batch for 2.5 times of it (the square
+# root rule of Adam, arXiv 2205.10287); the product of both, 1.5, is not used, as a margin. Nobody
+# has tuned them. As many puzzles have four numbers as three, as in the RL that it is made for.
+# multiply: aha-tiny, which has read sums and differences, continues with products.
 BASES = {
     "tiny": Base("aha-tiny", Path("runs/pretrain"), PretrainConfig()),
     "10m": Base(
@@ -76,8 +76,8 @@ BASES = {
 
 
 def command_for(path: str | Path) -> str | None:
-    """The command that makes the model of this path; None where it is not one of ours."""
+    """The command that makes the model of this path; None where no command of ours does."""
     for name, base in BASES.items():
-        if Path(path) == base.made:
+        if Path(path) == base.model_folder:
             return f"aha pretrain --shape {name}"
     return None

@@ -1,4 +1,4 @@
-"""Pages of arithmetic for the corpus, so that calculating and judging are learnt apart from search.
+"""Pages of arithmetic, so that calculating and comparing are learnt apart from search.
 
     48/6=8                         a bare page: results, mostly of products and quotients
     7*13=91
@@ -6,14 +6,15 @@
     93/7                           not whole: left
     41-68                          below zero: left
 
-     target 82                     a judged page: each result is compared with the goal
+     target 82                     a page with verdicts: each result is compared with the goal
     25+57=82 yes
     82-7=75 need                   from here the goal is 75, for one line
     25*3=75 yes
     97-25=72 no
 
 Products and quotients are hard, and rare among random operations; verdicts in a search are rare,
-and rarely "yes". A base that had read searches alone calculated well and judged by chance.
+and rarely "yes". A base that had read searches alone calculated well, and its verdicts were no
+better than chance.
 """
 
 from random import Random
@@ -23,13 +24,13 @@ from aha.tasks.solver import OPERATORS
 
 
 def page(rng: Random, mix: TraceMix, target: int) -> str:
-    """A page of 6 to 14 lines; about half the verdicts of a judged one are "yes"."""
+    """A page of 6 to 14 lines; on a page with verdicts about half of them are "yes"."""
     size = rng.randint(6, 14)
     if rng.random() >= mix.judged:
         return "".join(f"{calculation(rng, mix.max_result)}\n" for _ in range(size))
     lines, goal = [f" target {target}"], target
     while len(lines) <= size:
-        text = judged_calculation(rng, mix.max_result, goal)
+        text = calculation_near(rng, mix.max_result, goal)
         if "=" not in text:
             lines.append(text)
             continue
@@ -42,13 +43,14 @@ def page(rng: Random, mix: TraceMix, target: int) -> str:
     return "".join(f"{text}\n" for text in lines)
 
 
-def judged_calculation(rng: Random, max_result: int, goal: int) -> str:
-    """Nearly half reach the goal, some a near miss: one digit off, or its digits swapped."""
+def calculation_near(rng: Random, max_result: int, goal: int) -> str:
+    """An operation to compare with `goal`: nearly half reach it, some miss it narrowly, by one
+    digit or with the digits swapped."""
     if (draw := rng.random()) >= 0.60:
         return calculation(rng, max_result)
     swapped = 9 * (goal % 10 - goal // 10 % 10)  # 47 for 74
     near = rng.choice((1, -1, 10, -10, 100, swapped))
-    return reaching(rng, goal if draw < 0.45 else max(1, goal + near))
+    return calculation_of(rng, goal if draw < 0.45 else max(1, goal + near))
 
 
 def calculation(rng: Random, max_result: int) -> str:
@@ -84,19 +86,19 @@ def unfinished(rng: Random) -> str:
             return f"{a}/{b}"
 
 
-def reaching(rng: Random, goal: int) -> str:
-    """An operation on numbers of the usual size that results in `goal`."""
+def calculation_of(rng: Random, result: int) -> str:
+    """An operation on numbers of the usual size with this result."""
     op = rng.choice(OPERATORS)
     if op == "*":
-        divisors = [n for n in range(2, min(goal, 100)) if goal % n == 0 and goal // n < 100]
+        divisors = [n for n in range(2, min(result, 100)) if result % n == 0 and result // n < 100]
         if divisors:
             a = rng.choice(divisors)
-            return f"{a}*{goal // a}={goal}"
+            return f"{a}*{result // a}={result}"
     elif op == "/":
         b = rng.randint(2, 12)
-        return f"{goal * b}/{b}={goal}"
-    elif op == "+" and goal > 1:
-        a = rng.randint(1, goal - 1)
-        return f"{a}+{goal - a}={goal}"
+        return f"{result * b}/{b}={result}"
+    elif op == "+" and result > 1:
+        a = rng.randint(1, result - 1)
+        return f"{a}+{result - a}={result}"
     b = rng.randint(1, 99)
-    return f"{goal + b}-{b}={goal}"
+    return f"{result + b}-{b}={result}"

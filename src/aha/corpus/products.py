@@ -1,30 +1,31 @@
-"""Products for the corpus: what a base has to have read before it can be rewarded for them.
+"""Products for the corpus: a base has to have read some before a reward can find right ones.
 
-    72*92                            digit by digit: right wherever each line is
+    72*92                            digit by digit: right where each line is
     72*90=6480
     72*2=144
     6480+144=6624
 
-    72*92=6524                       at once: mostly wrong, which is what RL has to unlearn
+    72*92=6524                       at once: mostly wrong; RL has to make it rare
 
-Off unless the dial `multiply` of the mix says so. Only pairs of the training split are written, the
-long way's first product included (72*90 is a pair too). The pages of arithmetic know of no such
-split: some products with a factor up to 31 are read there, whatever theirs is.
+None are written while the rate `multiply` of the mix is 0. Only pairs of the training split are
+written, the first product of the long way included (72*90 is a pair too). The pages of arithmetic
+(`drills`) do not know this split: they hold some products with a factor up to 31 of any split.
 """
 
 from collections.abc import Iterator
 from random import Random
 
 from aha.corpus.mix import TraceMix
-from aha.tasks.multiply import numbers_of, split_of
-from aha.tasks.templates import framed
+from aha.tasks.multiply import numbers_of, product_line, split_of
+from aha.tasks.tags import answer_ending
+from aha.tasks.templates import plain_frame
 
 SLIP = 0.06  # chance that a line of the long way is off by a digit
 AT_ONCE_RIGHT = 0.05  # of the answers at once
 
 
 def slipped(rng: Random, value: int) -> int:
-    """One digit of it is another."""
+    """The value with one digit changed."""
     text = str(value)
     place = rng.randrange(len(text))
     low = 1 if place == 0 and len(text) > 1 else 0
@@ -42,10 +43,10 @@ def at_once(rng: Random, a: int, b: int) -> tuple[list[str], int]:
 
 
 def long_way(rng: Random, a: int, b: int) -> tuple[list[str], int]:
-    """(lines, answer) of b's digits one after the other, and of the sums of what they give."""
+    """(lines, answer): `a` times each digit of `b`, then the sums of these products."""
     lines: list[str] = []
 
-    def say(left: int, sign: str, right: int) -> int:
+    def write(left: int, sign: str, right: int) -> int:
         value = left * right if sign == "*" else left + right
         value = slipped(rng, value) if rng.random() < SLIP else value
         lines.append(f"{left}{sign}{right}={value}")
@@ -53,10 +54,10 @@ def long_way(rng: Random, a: int, b: int) -> tuple[list[str], int]:
 
     digits = str(b)
     places = [int(d) * 10 ** (len(digits) - 1 - i) for i, d in enumerate(digits) if d != "0"]
-    parts = [say(a, "*", place) for place in places]
+    parts = [write(a, "*", place) for place in places]
     total = parts[0]
     for part in parts[1:]:
-        total = say(total, "+", part)
+        total = write(total, "+", part)
     return lines, total
 
 
@@ -70,12 +71,10 @@ def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
     way = long_way if rng.random() < mix.long_way else at_once
     lines, answer = way(rng, a, b)
     text = "".join(f"{line}\n" for line in lines)
-    return framed(
-        "plain", f"multiply {a} times {b}", ""
-    ), f"{text}</think>\n<answer>{answer}</answer>"
+    return plain_frame(product_line(a, b)), f"{text}{answer_ending(str(answer))}"
 
 
 def product_documents(rng: Random, mix: TraceMix) -> Iterator[tuple[str, str]]:
-    """As many as come before the next puzzle."""
+    """The products before the next puzzle: none, or any number of them, as chance has it."""
     while rng.random() < mix.multiply:
         yield product_document(rng, mix)

@@ -1,4 +1,4 @@
-"""Numbers on the table, each with the expression that made it."""
+"""Numbers on the table, each with the expression that made it, and the operations on them."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,16 +20,25 @@ class Term:
 
     @classmethod
     def given(cls, number: int) -> "Term":
+        """A number of the puzzle."""
         return cls(number, str(number), str(number))
 
     @classmethod
     def made(cls, value: int, a: "Term", op: str, b: "Term") -> "Term":
+        """The number `value` that `a op b` is taken for."""
         first, second = sorted((a.key, b.key)) if op in "+*" else (a.key, b.key)
         return cls(value, f"{a.nested}{op}{b.nested}", f"({first}{op}{second})")
 
     @property
     def nested(self) -> str:
+        """The expression as part of a larger one: in brackets unless it is a plain number."""
         return f"({self.text})" if not self.text.isdigit() else self.text
+
+
+Table = tuple[Term, ...]
+# a, operator, b, result. A division that is not whole has no result.
+Move = tuple[Term, str, Term, Term]
+OpenMove = tuple[Term, str, Term, Term | None]
 
 
 def join(a: Term, op: str, b: Term) -> Term | None:
@@ -39,16 +48,23 @@ def join(a: Term, op: str, b: Term) -> Term | None:
 
 
 def line(a: Term, op: str, b: Term, result: Term) -> str:
+    """A move as a line of the corpus, such as `25+7=32`."""
     return f"{a.value}{op}{b.value}={result.value}"
 
 
-def moves_in_order(
-    terms: tuple[Term, ...], largest: int
-) -> list[tuple[Term, str, Term, Term | None]]:
+def without(terms: Table, *used: Term) -> Table:
+    """The terms that are left when `used` are taken off the table."""
+    left = list(terms)
+    for term in used:
+        left.remove(term)
+    return tuple(left)
+
+
+def moves_in_order(terms: Table, largest: int) -> list[OpenMove]:
     """Every operation on two of the terms, pair by pair and + - * /, that is not idle and whose
     result is not larger than `largest`. A division that is not whole is among them, with None for
-    a result: one has to try to see that."""
-    found = []
+    a result: only trying shows that it is not whole."""
+    moves: list[OpenMove] = []
     for a, b in combinations(terms, 2):
         if a.value < b.value:
             a, b = b, a
@@ -57,5 +73,5 @@ def moves_in_order(
             idle = b.value == 1 and op in "*/"
             large = result and not 0 < result.value <= largest
             if b.value and not idle and not large:
-                found.append((a, op, b, result))
-    return found
+                moves.append((a, op, b, result))
+    return moves

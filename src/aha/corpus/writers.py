@@ -1,12 +1,12 @@
-"""Shards written ahead by other processes, handed over in their order.
+"""Shards written ahead by other processes and handed over in order.
 
-Documents are made by plain Python, one core's worth at a time, and a GPU reads faster than one core
-writes. A shard is a function of its number, so process w of W simply writes the shards w, w + W,
-w + 2W ... and waits in its pipe until each is taken: one finished shard ahead a process, no queue,
-and the same shards in the same order whatever W is.
+Documents are made by plain Python on one core, and a GPU reads faster than one core writes. A shard
+is a function of its number, so process w of W simply writes the shards w, w + W, w + 2W ... and
+waits in its pipe until each is taken: one finished shard ahead per process, no queue, and the same
+shards in the same order whatever W is.
 
-They are fresh Pythons, not forks, because a fork of a process whose libraries run threads may stop
-for ever. They import no torch.
+The processes are fresh Pythons, not forks, because a fork of a process whose libraries run threads
+may stop for ever. They import no torch.
 """
 
 import multiprocessing
@@ -16,21 +16,24 @@ from collections.abc import Callable, Generator
 from itertools import count
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aha.core.errors import RunError
 
 Shard = TypeVar("Shard")
+Pipe: TypeAlias = "Connection[Any, Any]"
 
 
 def in_order(
     write: Callable[[int], Shard], first: int, writers: int
 ) -> Generator[Shard, None, None]:
-    """`write(first)`, `write(first + 1)` ... without end; with 0 writers in this process.
+    """`write(first)`, `write(first + 1)` ... without end, written by so many other processes.
 
-    `write` must be picklable. Closing the generator, or an error on the way, ends the processes.
-    Raises `RunError` where one of them ends by itself; what it had to say is on standard error.
+    With 0 writers this process writes, when a shard is needed. `write` must be picklable. Closing
+    the generator, or an error, ends the processes. Raises `RunError` where a process ends by
+    itself; its own error text is on standard error.
     """
     if not writers:
         yield from map(write, count(first))
@@ -40,7 +43,7 @@ def in_order(
         for number in count(first):
             process, pipe = started[(number - first) % writers]
             try:
-                found = pipe.recv()
+                shard = pipe.recv()
             except (EOFError, OSError):  # before a shard, or in the middle of one
                 process.join()
                 raise RunError(
@@ -48,7 +51,7 @@ def in_order(
                     "one that goes on writing",
                     "--writers 0 writes in the run itself",
                 ) from None
-            yield found
+            yield shard
     finally:
         for process, _ in started:
             process.terminate()
@@ -57,16 +60,17 @@ def in_order(
             pipe.close()
 
 
-def start(write: Callable[[int], Shard], number: int, stride: int):
-    """(process, our end of its pipe)."""
+def start(write: Callable[[int], Shard], number: int, stride: int) -> tuple[SpawnProcess, Pipe]:
+    """Start a process that writes the shards `number`, `number + stride` ...; returns it and the
+    end of the pipe that its shards come out of."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
         target=keep_writing, args=(theirs, write, number, stride), daemon=True
     )
-    # A process inherits which signals are held back. Ctrl-C goes to all of a terminal's processes,
-    # and means "finish this step" here: the writers hear of it from us.
-    resource_tracker.ensure_running()  # the first start would do it, and let Ctrl-C in again
+    # A process inherits the mask of blocked signals. Ctrl-C goes to all processes of a terminal and
+    # means "finish this step" here, so writers must not receive it: `in_order` ends them.
+    resource_tracker.ensure_running()  # else the first start does this, and unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -76,10 +80,10 @@ def start(write: Callable[[int], Shard], number: int, stride: int):
     return process, ours
 
 
-def keep_writing(pipe: Connection, write: Callable[[int], Shard], number: int, stride: int) -> None:
-    """What a writer does, until it is ended or nobody is there to read."""
+def keep_writing(pipe: Pipe, write: Callable[[int], Shard], number: int, stride: int) -> None:
+    """The work of a writer, until it is ended or the other end of the pipe is closed."""
     Thread(target=end_with_parent, daemon=True).start()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a writer is one core's worth
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a writer has one core's worth of work
     try:
         for mine in count(number, stride):
             pipe.send(write(mine))
@@ -88,6 +92,9 @@ def keep_writing(pipe: Connection, write: Callable[[int], Shard], number: int, s
 
 
 def end_with_parent() -> None:
-    """A run that was killed closes nothing: without this, a writer would finish its shard first."""
-    multiprocessing.parent_process().join()
+    """End this process when its parent ends. A parent that was killed closes nothing: without this
+    a writer would finish its shard first."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a writer is started by another process"
+    parent.join()
     os._exit(1)

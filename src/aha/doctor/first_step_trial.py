@@ -13,7 +13,7 @@ from aha.batching.batch import Batch, TrainingRow, pack, pack_graded
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.train.reference import Reference
 from aha.train.rl import RLTrainer
 from aha.train.watchers import step_row
@@ -130,7 +130,7 @@ def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], 
 
 
 @torch.no_grad()
-def read(policy: Decoder, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
+def read(policy: Transformer, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
     """[B, T], in the trainer's own type unless another is given."""
     at = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
     return policy.token_logprobs(*at, layout=part.layout)
@@ -152,7 +152,7 @@ def reference_gap(reference: object, first: list[torch.Tensor], parts: list[Batc
 
 
 def gap_alone(
-    base: Decoder, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
+    base: Transformer, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
 ) -> Gap:
     """The shortest completion of some batches, which has most padding beside it, read alone."""
     one, other, lone = [], [], []
@@ -167,7 +167,7 @@ def gap_alone(
 
 
 @torch.no_grad()
-def compared(old: Decoder, new: Decoder) -> Moved:
+def compared(old: Transformer, new: Transformer) -> Moved:
     """Bit by bit, tensor by tensor."""
     changed = total = 0
     difference = norm = 0.0
@@ -193,7 +193,9 @@ def idle_step(trainer: RLTrainer, problems: list[Problem]) -> Moved:
     return compared(before, trainer.policy)
 
 
-def gain_of(base: Decoder, now: Decoder, parts: list[Batch], trainer: RLTrainer) -> float | None:
+def gain_of(
+    base: Transformer, now: Transformer, parts: list[Batch], trainer: RLTrainer
+) -> float | None:
     """Mean of advantage x (log-prob now - before) over tokens, in float32: what is paid for must
     have become likelier. None where nothing was paid for."""
     total = tokens = 0.0

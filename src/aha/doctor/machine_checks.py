@@ -1,7 +1,5 @@
 """The machine: can Aha work here, and how fast. Facts are gathered once; checks only judge them."""
 
-import os
-import platform
 import re
 import shutil
 import sys
@@ -15,9 +13,10 @@ import torch
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.sizes import GB
-from aha.machine.c_build import NotCompiled, cache_folder, load_code
+from aha.machine.c_build import cache_folder, why_not_compiled
+from aha.machine.device import accelerator, num_threads
 from aha.machine.dtype import has_native_bf16
-from aha.machine.host import cpu_name, memory_bytes, usable_cores
+from aha.machine.host import cpu_name, load_average, memory_bytes, system_name, usable_cores
 from aha.model import fused
 from aha.rollout import c_loop
 
@@ -81,9 +80,9 @@ def look(runs: Path = Path("runs")) -> Machine:
         product_error=product_error(torch.bfloat16 if bf16 else torch.float32),
         memory_bytes=memory_bytes(),
         cores=usable_cores(),
-        threads=torch.get_num_threads(),
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        c_code=why_no_c(bf16),
+        threads=num_threads(),
+        load=load_average(),
+        c_code=why_not_compiled((c_loop.SOURCE, *fused.SOURCES), bf16),
         places={"cache": place(cache_folder()), "runs": place(runs)},
         missing_model=missing_model(),
     )
@@ -110,29 +109,12 @@ def installed(package: str) -> str | None:
         return None
 
 
-def accelerator() -> tuple[str, tuple[int, int] | None]:
-    """Name and (free, total) bytes of what torch can reach besides the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name(), torch.cuda.mem_get_info()
-    mps = getattr(torch.backends, "mps", None)
-    return ("Apple GPU", None) if mps and mps.is_available() else ("", None)
-
-
 def product_error(dtype: torch.dtype) -> float:
     """Relative error of a product of two random matrices: a broken build of torch shows here."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(64, 64, generator=generator, dtype=torch.float64) for _ in range(2))
     exact, made = a @ b, (a.to(dtype) @ b.to(dtype)).double()
     return float((made - exact).norm() / exact.norm())
-
-
-def why_no_c(bf16: bool) -> str:
-    try:
-        for source in (c_loop.SOURCE, *fused.SOURCES):
-            load_code(source, bf16)
-    except NotCompiled as reason:
-        return str(reason)
-    return ""
 
 
 def place(folder: Path) -> Place:
@@ -165,7 +147,7 @@ def python(machine: Machine) -> Finding:
     seen = ".".join(map(str, machine.python))
     if machine.python < MIN_PYTHON:
         return fail(f"Python {seen}", "install Python 3.11 or newer, and Aha in it")
-    return ok(f"Python {seen} on {platform.system() or 'an unknown system'}")
+    return ok(f"Python {seen} on {system_name() or 'an unknown system'}")
 
 
 @checks

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
-from aha.core.findings import Finding, refused, worst
+from aha.core.findings import Finding, failure_of, worst_level
 from aha.corpus.bases import command_for
 from aha.doctor import first_step_checks as first
 from aha.doctor import setup_checks as before
@@ -26,10 +26,10 @@ def examine(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise
-        found = [replace(refused(error), check="base_model")]
+        found = [replace(failure_of(error), check="base_model")]
     yield "before the run", found
     yield "the reward", audit.checks.run(audit.audit(task, cfg.seed))
-    if model and worst([one for one in found if one.check != "settings"]) != "fail":
+    if model and worst_level([one for one in found if one.check != "settings"]) != "fail":
         few = small(cfg)
         heading = f"its first step, {few.rollout.prompts} prompts x {few.rollout.group_size}"
         yield heading, first.judge(try_out(make_trainer(few, model, task)))

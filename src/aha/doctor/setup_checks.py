@@ -11,7 +11,7 @@ from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Prompt
 from aha.model.weights import LoadedModel
 from aha.tasks.protocol import Task
-from aha.train.experiment import check_room
+from aha.train.experiment import check_lengths
 
 checks = Checklist()
 
@@ -62,7 +62,7 @@ def settings(start: Start) -> Finding:
 @checks
 def room(start: Start) -> Finding:
     """The model's positions hold a prompt and its completion."""
-    check_room(start.cfg, start.model, start.task)  # raises what is refused, with the fix
+    check_lengths(start.cfg, start.model, start.task)  # raises what is refused, with the fix
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
     most = longest + start.cfg.rollout.max_new_tokens
     return ok(f"prompt and completion need {most} of {config.max_position_embeddings} positions")

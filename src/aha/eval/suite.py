@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from aha.behaviors.detector import read
+from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.errors import ConfigError, DataError
 from aha.core.records import Graded, Prompt
@@ -97,11 +97,11 @@ def behaviors_of(graded: list[Graded]) -> dict[str, float]:
     for one in graded:
         given = one.completion.prompt.problem.given
         if {"numbers", "target"} <= given.keys():
-            found.append(read(one.completion.text, given["numbers"], given["target"]))
+            found.append(count_behaviours(one.completion.text, given["numbers"], given["target"]))
     return summarise(found) if found else {}
 
 
-def as_row(one: Graded) -> dict:
+def completion_row(one: Graded) -> dict:
     """A graded completion as one JSON line: problem, text, verdict."""
     completion = one.completion
     return {
@@ -121,4 +121,4 @@ def write_completions(path: Path, report: EvalReport) -> None:
     with path.open("w", encoding="utf-8") as out:
         for group in report.graded:
             for one in group:
-                out.write(json.dumps(as_row(one)) + "\n")
+                out.write(json.dumps(completion_row(one)) + "\n")

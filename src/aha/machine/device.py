@@ -1,44 +1,105 @@
-"""Where a model is computed, and how much memory that takes."""
+"""What torch says of this machine: the device a model runs on, its name, its memory, its threads.
+
+Other rooms ask these functions instead of `torch.cuda`, so that a question about the machine has
+one answer. What needs no torch is in `aha.machine.host`.
+"""
 
 from pathlib import Path
 
 import torch
 
 from aha.core.errors import ConfigError
-from aha.machine.host import SMALL_MODEL, of_process
+from aha.machine.host import SMALL_MODEL, Memory, cpu_name, memory_bytes, status_bytes
+
+
+def has_cuda() -> bool:
+    """Whether torch can use a CUDA GPU here."""
+    return torch.cuda.is_available()
+
+
+def has_mps() -> bool:
+    """Whether torch can use the GPU of an Apple chip here."""
+    return torch.backends.mps.is_available()
 
 
 def choose_device(name: str, parameters: int, key: str = "model.device") -> torch.device:
-    """The device of `key`. "auto" is a GPU where there is one, CUDA's before Apple's, but the CPU
-    for a model as small as aha-tiny, which its loop in C serves quicker.
+    """The device for the value `name` of the config key `key`.
 
-    Raises `ConfigError` for a GPU by name where torch sees none of that kind.
+    "auto" is a GPU if there is one, CUDA before Apple, but the CPU for a model with fewer than
+    `SMALL_MODEL` parameters: the C loop runs such a model faster than a GPU does.
+
+    Raises `ConfigError` for a GPU by name if torch has none of that kind.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(name, True):
+    available = {"cuda": has_cuda(), "mps": has_mps()}
+    if not available.get(name, True):
         raise ConfigError(f"{key} {name!r}, and torch sees no such GPU", "one", f"--{key} cpu")
     if name != "auto":
         return torch.device(name)
-    found = [kind for kind, seen in there.items() if seen and parameters >= SMALL_MODEL]
-    return torch.device(found[0] if found else "cpu")
+    kinds = [kind for kind, usable in available.items() if usable and parameters >= SMALL_MODEL]
+    return torch.device(kinds[0] if kinds else "cpu")
+
+
+def gpu_name(device: torch.device) -> str | None:
+    """The name of a CUDA device; None for a CPU and for an Apple GPU, which reports none."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a CUDA device; elsewhere that of the processor."""
+    return gpu_name(device) or cpu_name()
+
+
+def device_memory(device: torch.device) -> Memory:
+    """Free and total bytes where the tensors of `device` live: on the GPU, or of the host.
+
+    Memory that torch keeps for later counts as used; see `empty_cache`.
+    """
+    return Memory(*torch.cuda.mem_get_info(device)) if device.type == "cuda" else memory_bytes()
+
+
+def accelerator() -> tuple[str, Memory | None]:
+    """Name and memory of the GPU that torch can use; ("", None) without one, and no memory for an
+    Apple GPU, which shares that of the host."""
+    if has_cuda():
+        first = torch.device("cuda")
+        return torch.cuda.get_device_name(first), device_memory(first)
+    return ("Apple GPU" if has_mps() else "", None)
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give the memory that torch keeps for later tensors back to the GPU's driver."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all its work: it runs behind the host, and a clock that is read
+    earlier shows too little time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def num_threads() -> int:
+    """Threads that torch, and our C code with it, compute with on a CPU."""
+    return torch.get_num_threads()
 
 
 class PeakMemory:
-    """The most memory that was held since this was made, in bytes: on a GPU what tensors held, on
-    a CPU the whole process, libraries and the allocator's gaps included. `before`: that of earlier
-    processes of the same run."""
+    """The largest memory in bytes since this object was made: on a GPU what tensors held, on a CPU
+    the whole process, with its libraries and the gaps of the allocator. `before` is the peak of
+    earlier processes of the same run."""
 
     def __init__(self, device: torch.device):
         self.device, self.before = device, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        try:  # Linux: forget the peak of what ran before in this process
+        try:  # Linux: reset the peak of earlier work in this process
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             pass
 
     def bytes(self) -> int:
         on_gpu = self.device.type == "cuda"
-        own = torch.cuda.max_memory_allocated(self.device) if on_gpu else of_process("VmHWM")
+        own = torch.cuda.max_memory_allocated(self.device) if on_gpu else status_bytes("VmHWM")
         return max(self.before, own)

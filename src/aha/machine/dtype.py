@@ -1,14 +1,17 @@
-"""Number types: what a recipe asks for, and what this machine multiplies in hardware."""
+"""The number type of the arithmetic: from the recipe, or the best that this machine multiplies."""
 
 import torch
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A recipe's `dtype` as torch's; "auto" is bf16 where the hardware multiplies it natively."""
+    """A recipe's `dtype` as torch's; "auto" is bf16 where the hardware multiplies it,
+    else float32."""
     if name != "auto":
-        return getattr(torch, name)
-    fast = has_native_bf16() if device.type == "cpu" else device.type == "cuda"
-    return torch.bfloat16 if fast else torch.float32
+        dtype = getattr(torch, name)
+        assert isinstance(dtype, torch.dtype), name
+        return dtype
+    native = has_native_bf16() if device.type == "cpu" else device.type == "cuda"
+    return torch.bfloat16 if native else torch.float32
 
 
 def has_native_bf16() -> bool:

@@ -1,4 +1,4 @@
-"""The host: processor, memory that is free, memory that this process holds. No torch."""
+"""What the operating system says of this machine: processor, cores, memory. No torch."""
 
 import ctypes
 import os
@@ -8,13 +8,22 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 # Parameters: below, starting the work of a layer takes a GPU longer than doing it.
 SMALL_MODEL = 5_000_000
+CGROUP = Path("/sys/fs/cgroup")  # of this process, as Linux shows it inside a container
+
+
+class Memory(NamedTuple):
+    """Bytes of memory."""
+
+    free: int
+    total: int
 
 
 def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, where the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
@@ -22,14 +31,35 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def gpu_name() -> str | None:
-    """CUDA's first. Where torch is not in use it is not loaded for that."""
+def cpu_features() -> str:
+    """The processor's model and instruction sets: two machines with equal text run the same
+    machine code."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return " ".join(os.uname()) if hasattr(os, "uname") else ""
+    return "\n".join(sorted({x for x in lines if x.startswith(("model name", "flags", "Feat"))}))
+
+
+def loaded_gpu_name() -> str | None:
+    """The name of the first CUDA GPU. None without one, and in a process that has not loaded torch:
+    loading it takes seconds, too much for a name."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
-def memory_bytes() -> tuple[int, int]:
-    """(free, total) of this machine, or of the container that it is."""
+def system_name() -> str:
+    """Linux, Darwin ...; empty where Python cannot tell."""
+    return platform.system()
+
+
+def platform_name() -> str:
+    """System, release, processor kind and C library in one line."""
+    return platform.platform()
+
+
+def memory_bytes() -> Memory:
+    """Memory of this machine, or of the container that the process runs in."""
     try:
         rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free, total = (int(rows[k].split()[0]) * 1024 for k in ("MemAvailable", "MemTotal"))
@@ -38,15 +68,16 @@ def memory_bytes() -> tuple[int, int]:
         known = [os.sysconf(n) if n in getattr(os, "sysconf_names", {}) else 0 for n in names]
         free, total = (pages * os.sysconf("SC_PAGE_SIZE") if pages else 0 for pages in known)
         free = free or total
-    limit = number_in("/sys/fs/cgroup/memory.max")
+    limit = first_number(CGROUP / "memory.max")
     if limit and limit < total:
-        return min(free, int(limit - held_by_container())), int(limit)
-    return free, total
+        return Memory(min(free, int(limit - held_by_container())), int(limit))
+    return Memory(free, total)
 
 
-def held_by_container(group: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that the system cannot take back: files that were read fill what is left otherwise."""
-    held = number_in(str(group / "memory.current"))
+def held_by_container(group: Path = CGROUP) -> float:
+    """Bytes that the system cannot take back. Without files that were read: they fill what is left
+    of a container's memory, and are dropped as soon as somebody needs it."""
+    held = first_number(group / "memory.current")
     try:
         rows = (group / "memory.stat").read_text().splitlines()
     except OSError:
@@ -55,34 +86,49 @@ def held_by_container(group: Path = Path("/sys/fs/cgroup")) -> float:
     return held - sum(int(cached.get(key, 0)) for key in ("inactive_file", "active_file"))
 
 
-def number_in(path: str) -> float:
-    """The first number of a file; 0 where there is none."""
+def first_number(path: Path) -> float:
+    """The number at the start of a file; 0 where there is none."""
     try:
-        return float(Path(path).read_text().split()[0])
+        return float(path.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return 0.0
 
 
-def held_now() -> int:
-    """Bytes that this process holds."""
-    return of_process("VmRSS")
+def process_bytes() -> int:
+    """Bytes of memory that this process holds now."""
+    return status_bytes("VmRSS")
 
 
-def of_process(key: str) -> int:
-    """A line of /proc/self/status in bytes; elsewhere the peak as getrusage has it."""
+def status_bytes(key: str) -> int:
+    """A line of /proc/self/status in bytes: VmRSS, what the process holds, or VmHWM, its peak.
+    Without /proc the peak that getrusage reports, whatever the key."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # macOS counts bytes, Linux kilobytes.
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def num_cores() -> int | None:
+    """Cores of the whole machine, whether this process may use them or not."""
+    return os.cpu_count()
+
+
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, and what a container is allowed."""
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = number_in("/sys/fs/cgroup/cpu.max")  # microseconds of every 100,000
-    return max(1, min(ours or 1, int(quota / 100_000) or ours or 1) if quota else ours or 1)
+    """Cores that this process may use: its affinity, and the share that a container has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else num_cores()
+    quota = first_number(CGROUP / "cpu.max")  # microseconds of every 100,000
+    if not quota:
+        return max(1, cores or 1)
+    return max(1, min(cores or 1, int(quota / 100_000) or cores or 1))
+
+
+def load_average() -> float:
+    """Processes that wanted to run in the last minute, on average; 0 where the system has no such
+    count."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 @lru_cache

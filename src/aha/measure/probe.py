@@ -16,12 +16,12 @@ import torch
 from aha.batching.batch import TrainingRow, totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Graded, Problem, Prompt
-from aha.machine.host import cpu_name, memory_bytes
+from aha.machine.device import device_memory, device_name, num_threads
 from aha.measure.base_length import completions_in, folder_at_hand, measure_base
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
 from aha.model.lora import add_lora
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
@@ -57,8 +57,7 @@ class Probe(Rates):
     def fitting(self, rate: float) -> Shape:
         """As much of the shape as half of the free memory holds and one row can be trained of
         in time; widths stay, as they decide how fast products are."""
-        on_gpu = self.device.type == "cuda"
-        free = torch.cuda.mem_get_info()[0] if on_gpu else memory_bytes()[0]
+        free = device_memory(self.device).free
         T = self.lengths.prompt + self.lengths.weighted
 
         def fits(shape: Shape) -> bool:
@@ -73,7 +72,7 @@ class Probe(Rates):
             shape = replace(shape, L=shape.L // 2)
         return shape
 
-    def policy(self, shape: Shape) -> Decoder:
+    def policy(self, shape: Shape) -> Transformer:
         """Of random weights, all logits alike: every word is as probable as another."""
         config = ModelConfig(
             *(shape.V, shape.C, shape.I, shape.L, shape.H, shape.K),
@@ -83,7 +82,7 @@ class Probe(Rates):
             head_dim=shape.D,
         )
         with torch.device("meta"):
-            policy = Decoder(config)
+            policy = Transformer(config)
         policy.to_empty(device=self.device)
         generator = torch.Generator(self.device).manual_seed(0)
         with torch.no_grad():
@@ -232,13 +231,11 @@ class Probe(Rates):
             rows = self.lengths.training(1, 1, self.cfg.optim.micro_batch_tokens, 6.0)
             training = rows, rows.seconds(shape, guess)
         base = self.base(shape, writings[1], pass_s) if pass_s else None
-        on_gpu = self.device.type == "cuda"
-        memory = torch.cuda.mem_get_info()[1] if on_gpu else memory_bytes()[1]
         return Calibration(
-            machine=torch.cuda.get_device_name() if on_gpu else cpu_name(),
+            machine=device_name(self.device),
             device=self.device.type,
-            memory_gb=memory / 1e9,
-            threads=torch.get_num_threads(),
+            memory_gb=device_memory(self.device).total / 1e9,
+            threads=num_threads(),
             dtype=str(self.dtype).removeprefix("torch."),
             model=model,
             shape=shape,

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
-from aha.machine.device import choose_device
+from aha.machine.device import choose_device, synchronize
 from aha.machine.dtype import compute_dtype
-from aha.model import ops
+from aha.model.attention import causal_attention
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Lengths, Training
 
@@ -45,8 +45,7 @@ class Rates:
         self.assumed: list[str] = []  # pieces that there was no time for
 
     def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(self.device)
 
     def seconds(self, work: Callable[[], object]) -> float:
         self.wait()
@@ -112,7 +111,7 @@ class Rates:
         k, v = (self.random(rows * shape.K, T, shape.D).requires_grad_() for _ in range(2))
 
         def work() -> None:
-            ops.causal_attention(q, k, v).sum().backward()
+            causal_attention(q, k, v).sum().backward()
 
         return Training(rows * T, T, 1).attention(one) / self.typical(work)
 

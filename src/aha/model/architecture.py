@@ -1,18 +1,21 @@
-"""The shape of a decoder, and `config.json` in and out.
+"""The shape of a transformer, and `config.json` in and out.
 
-Four families of Hugging Face are one decoder with switches: Qwen2 (Qwen2.5 too), Qwen3, Llama
-(Llama-3.2, SmolLM2) and Mistral. What the decoder would compute wrongly is refused, never ignored.
+Four families of Hugging Face are one transformer with switches: Qwen2 (Qwen2.5 too), Qwen3, Llama
+(Llama-3.2, SmolLM2) and Mistral. A setting that `Transformer` does not support is refused, never
+ignored: it would compute wrong numbers.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from aha.core.errors import ConfigError, ModelError
 from aha.core.sizes import TINY_POSITIONS
 
 
-class NotOurs(ModelError):
-    """A model that this decoder would compute wrongly. `transformers` may know it (see hf.py)."""
+class UnsupportedModel(ModelError):
+    """A model that `Transformer` would compute wrongly. `transformers` may know it (see
+    aha.model.hf_policy)."""
 
 
 SIZES = (
@@ -24,21 +27,25 @@ SIZES = (
 )
 
 
-# Beside the sizes.
+# Other numbers, which have defaults.
 NUMBERS = {"num_key_value_heads", "max_position_embeddings", "head_dim", "rope_theta"}
 NUMBERS |= {"rms_norm_eps"}
 
 
 @dataclass(frozen=True)
 class Family:
-    """What a `model_type` stands for. `left_out` is what a config.json means that leaves a key
-    out: other writers follow the classes of `transformers`, not us."""
+    """What a `model_type` stands for.
+
+    `defaults` are the values of keys that a config.json leaves out, as the classes of
+    `transformers` have them: other writers follow those, not us. `extra_keys` are written into our
+    config.json for other readers.
+    """
 
     architecture: str
     qkv_bias: bool = False
     qk_norm: bool = False
-    left_out: Mapping = field(default_factory=dict)
-    told: Mapping = field(default_factory=dict)  # what others want to read in its config.json
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    extra_keys: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NO_WINDOW = {"use_sliding_window": False}
@@ -55,17 +62,17 @@ FAMILIES = {
     ),
     "llama": Family(
         "LlamaForCausalLM",
-        left_out={"max_position_embeddings": 2_048},
-        told={"attention_bias": False, "mlp_bias": False},
+        defaults={"max_position_embeddings": 2_048},
+        extra_keys={"attention_bias": False, "mlp_bias": False},
     ),
     "mistral": Family(
         "MistralForCausalLM",
-        left_out={
+        defaults={
             "max_position_embeddings": 131_072,
             "num_key_value_heads": 8,
             "sliding_window": 4_096,
         },
-        told={"sliding_window": None},
+        extra_keys={"sliding_window": None},
     ),
 }
 
@@ -131,89 +138,98 @@ class ModelConfig:
         return self.family.architecture
 
     @classmethod
-    def from_hf(cls, raw: dict) -> "ModelConfig":
-        """From the content of a `config.json`; refuses what this decoder would compute wrongly."""
+    def from_hf(cls, raw: Mapping[str, Any]) -> "ModelConfig":
+        """From the content of a `config.json`.
+
+        Raises `UnsupportedModel` for what `Transformer` would compute wrongly, `ModelError` for a
+        value that is missing or no number.
+        """
         name = raw.get("model_type")
         if not isinstance(name, str) or name not in FAMILIES:
-            raise NotOurs(
+            raise UnsupportedModel(
                 f"model_type {name!r}",
                 f"a model folder of the family {', '.join(FAMILIES)}",
                 "Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral are of these",
             )
-        given = FAMILIES[name].left_out | raw
-        given = {key: value for key, value in given.items() if value is not None}
-        refuse_the_unknown(given)
+        content = {**FAMILIES[name].defaults, **raw}
+        content = {key: value for key, value in content.items() if value is not None}
+        refuse_unsupported(content)
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         if not isinstance(rope, dict):
             raise ModelError(f"config.json with rope scaling {rope!r}", "an object, or null")
-        given = {"rope_theta": rope.get("rope_theta"), "tie_word_embeddings": False, **given}
+        content = {"rope_theta": rope.get("rope_theta"), "tie_word_embeddings": False, **content}
         known = {f.name for f in fields(cls)}
-        found = {key: value for key, value in given.items() if key in known and value is not None}
-        missing = [key for key in SIZES if not isinstance(found.get(key), int)]
+        values = {k: value for k, value in content.items() if k in known and value is not None}
+        missing = [key for key in SIZES if not isinstance(values.get(key), int)]
         if missing:
             raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
-        for key in NUMBERS & found.keys():
-            if type(found[key]) not in (int, float) or found[key] <= 0:
-                raise ModelError(f"config.json with {key} {found[key]!r}", "a number above 0")
-        found.setdefault("num_key_value_heads", found["num_attention_heads"])
-        found["rope_scaling"] = read_scaling(rope, found["max_position_embeddings"])
-        if name == "mistral" and "sliding_window" in given:
+        for key in NUMBERS & values.keys():
+            if type(values[key]) not in (int, float) or values[key] <= 0:
+                raise ModelError(f"config.json with {key} {values[key]!r}", "a number above 0")
+        values.setdefault("num_key_value_heads", values["num_attention_heads"])
+        values["rope_scaling"] = read_scaling(rope, values["max_position_embeddings"])
+        if name == "mistral" and "sliding_window" in content:
             # Within one window, attention through a window and full attention are the same.
-            found["max_position_embeddings"] = min(
-                found["max_position_embeddings"], given["sliding_window"]
+            values["max_position_embeddings"] = min(
+                values["max_position_embeddings"], content["sliding_window"]
             )
-        return cls(**found)
+        return cls(**values)
 
-    def to_hf(self) -> dict:
+    def to_hf(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        told = asdict(self)
+        sizes = asdict(self)
         name, head_dim, scaling = (
-            told.pop(key) for key in ("model_type", "head_dim", "rope_scaling")
+            sizes.pop(key) for key in ("model_type", "head_dim", "rope_scaling")
         )
-        plain = self.hidden_size // self.num_attention_heads == head_dim
-        if name == "qwen3" or not plain:
-            told["head_dim"] = head_dim
+        derived = self.hidden_size // self.num_attention_heads == head_dim
+        if name == "qwen3" or not derived:
+            sizes["head_dim"] = head_dim
         if scaling:
-            told["rope_scaling"] = {"rope_type": "llama3", **scaling}
+            sizes["rope_scaling"] = {"rope_type": "llama3", **scaling}
         return {
             "architectures": [self.family.architecture],
             "model_type": name,
             "hidden_act": "silu",
             "attention_dropout": 0.0,
-            **self.family.told,
+            **self.family.extra_keys,
             "torch_dtype": "float32",
-            **told,
+            **sizes,
         }
 
 
-def refuse_the_unknown(given: Mapping) -> None:
-    """Switches of these families that the decoder does not have."""
-    rope = given.get("rope_parameters") or {}
-    wanted = {
+def refuse_unsupported(content: Mapping[str, Any]) -> None:
+    """Raise `UnsupportedModel` for a switch of these families that `Transformer` does not have."""
+    rope = content.get("rope_parameters") or {}
+    supported = {
         "hidden_act": "silu",
         "use_sliding_window": False,
         "attention_bias": False,
         "mlp_bias": False,
         "partial_rotary_factor": 1.0,
     }
-    for key, only in wanted.items():
-        value = given.get(key, rope.get(key, only))
+    for key, only in supported.items():
+        value = content.get(key, rope.get(key, only))
         if value != only:
-            raise NotOurs(f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2")
-    refuse_quantised(given)
-    mixed = set(given.get("layer_types") or ()) - {"full_attention"}
-    if mixed and given["model_type"] != "mistral":
-        raise NotOurs(f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer")
+            raise UnsupportedModel(
+                f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2"
+            )
+    refuse_quantised(content)
+    mixed = set(content.get("layer_types") or ()) - {"full_attention"}
+    if mixed and content["model_type"] != "mistral":
+        raise UnsupportedModel(
+            f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer"
+        )
 
 
-def refuse_quantised(given: Mapping) -> None:
-    if given.get("quantization_config"):
+def refuse_quantised(content: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for weights that cannot be trained."""
+    if content.get("quantization_config"):
         raise ModelError(
             "a model with quantised weights", "weights in float32, bfloat16 or float16"
         )
 
 
-def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
+def read_scaling(rope: Mapping[str, Any], positions: int) -> Llama3Scaling | None:
     """The rotary scaling of a config.json; None for plain positions."""
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
@@ -224,7 +240,7 @@ def read_scaling(rope: Mapping, positions: int) -> Llama3Scaling | None:
     }
     plain = all(type(value) in (int, float) and value > 0 for value in numbers.values())
     if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)) or not plain:
-        raise NotOurs(
+        raise UnsupportedModel(
             f"rope scaling {dict(rope)}", "plain rotary positions, or 'llama3' with its factors"
         )
     return Llama3Scaling(**numbers)

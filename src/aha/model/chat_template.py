@@ -1,14 +1,15 @@
-"""Chat templates: how a model's own conversations are written down.
+"""Chat templates: the text form of a conversation that a model was trained on.
 
-Tasks write their conversations in ChatML, which is Qwen's way; here they become those of any model.
-A template comes with a model that a stranger may have made, so it runs in Jinja's sandbox: it can
-format text and reach nothing else.
+Tasks write conversations in ChatML, the form of Qwen; here they are rewritten for any model. A
+template is a program that comes with a model, and anybody may have written it: it runs in Jinja's
+sandbox, where it can format text and nothing else.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
@@ -27,28 +28,31 @@ ONE_TURN = re.compile(rf"{re.escape(TURN)}(\w+)\n(.*?){re.escape(END)}\n", re.DO
 
 
 def in_own_words(
-    text: str, template: str | None, settings: dict, id_of: Callable[[str], int | None]
+    text: str,
+    template: str | None,
+    settings: Mapping[str, Any],
+    id_of: Callable[[str], int | None],
 ) -> str:
-    """`text`, or the conversation that it is in ChatML as the model's template writes it; what the
-    assistant has begun to say stays at the end. Raises `ModelError` for a conversation with a model
+    """A text in ChatML rewritten by the model's template; any other text unchanged. The beginning
+    of the assistant's turn stays at the end. Raises `ModelError` for a conversation with a model
     that has neither a template nor ChatML's tokens."""
-    found = CHATML.fullmatch(text)
-    if not found:
+    match = CHATML.fullmatch(text)
+    if not match:
         return text
     messages = [
-        {"role": role, "content": content} for role, content in ONE_TURN.findall(found["turns"])
+        {"role": role, "content": content} for role, content in ONE_TURN.findall(match["turns"])
     ]
-    return conversation(messages, template, settings, id_of) + found["begun"]
+    return conversation(messages, template, settings, id_of) + match["begun"]
 
 
 def conversation(
     messages: list[dict[str, str]],
     template: str | None,
-    settings: dict,
+    settings: Mapping[str, Any],
     id_of: Callable[[str], int | None],
 ) -> str:
-    """The messages as the model's template writes them, or in ChatML where it has none but knows
-    ChatML's tokens; the assistant's turn is begun."""
+    """The messages in the form of the model's template, or in ChatML if it has none but knows
+    ChatML's tokens, up to the start of the assistant's turn."""
     if template is not None:
         return render(template, messages, settings)
     if not knows_chatml(id_of):
@@ -57,44 +61,46 @@ def conversation(
             "an instruct model",
             "--task.template r1, the form for base models",
         )
-    turns = (f"{TURN}{said['role']}\n{said['content']}{END}\n" for said in messages)
+    turns = (f"{TURN}{message['role']}\n{message['content']}{END}\n" for message in messages)
     return "".join(turns) + f"{TURN}assistant\n"
 
 
 def knows_chatml(id_of: Callable[[str], int | None]) -> bool:
+    """Whether the vocabulary has ChatML's tokens."""
     return id_of(TURN) is not None and id_of(END) is not None
 
 
-def find_template(folder: Path, settings: dict) -> str | None:
+def find_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """The default template of a model folder: a file of its own, or in tokenizer_config.json."""
     path = folder / FILE
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
-    if isinstance(found, list):  # several by name
-        pairs = [entry for entry in found if isinstance(entry, dict)]
-        found = {entry.get("name"): entry.get("template") for entry in pairs}.get("default")
-    return found if isinstance(found, str) else None
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, each with a name
+        entries = [entry for entry in template if isinstance(entry, dict)]
+        by_name = {entry.get("name"): entry.get("template") for entry in entries}
+        template = by_name.get("default")
+    return template if isinstance(template, str) else None
 
 
-def render(template: str, messages: list[dict[str, str]], settings: dict) -> str:
-    """The text of a conversation, the assistant's turn begun.
+def render(template: str, messages: list[dict[str, str]], settings: Mapping[str, Any]) -> str:
+    """The text of a conversation, up to the start of the assistant's turn.
 
-    A template may not ask for the date (`strftime_now`): the same problem would be another prompt
-    tomorrow. Llama-3.2's then writes the fixed date that it has for this case.
+    A template gets no date (`strftime_now`): the same problem would be another prompt tomorrow.
+    Llama-3.2's then writes the fixed date that it has for this case.
     """
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
     )
     environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = complain
+    environment.globals["raise_exception"] = raise_template_error
     special = ("bos_token", "eos_token", "pad_token", "unk_token")
     try:
         names = {key: text_of(settings[key]) for key in special if settings.get(key)}
         return environment.from_string(template).render(
             messages=messages, add_generation_prompt=True, **names
         )
-    except Exception as error:  # a stranger's program fails as it likes
+    except Exception as error:  # somebody else's program may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"the model's chat template: {reason}",
@@ -103,15 +109,16 @@ def render(template: str, messages: list[dict[str, str]], settings: dict) -> str
         ) from error
 
 
-def text_of(token) -> str:
-    """A token's text, written plainly or as an object."""
-    return token["content"] if isinstance(token, dict) else str(token)
+def text_of(token: Any) -> str:
+    """A token's text: in JSON a string, or an object with `content`."""
+    return str(token["content"] if isinstance(token, dict) else token)
 
 
-def to_json(value, indent: int | None = None, **unused) -> str:
+def to_json(value: object, indent: int | None = None, **unused: object) -> str:
     """Without the escapes for HTML that Jinja's own filter adds."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def complain(message: str) -> None:
+def raise_template_error(message: str) -> None:
+    """What a template calls for roles that it does not support."""
     raise TemplateError(message)

@@ -1,107 +1,138 @@
-"""The decoder one token at a time: the same weights and maths as `Decoder.hidden`, over a cache.
+"""Inference with a transformer, one token at a time over a KV cache: same weights, same maths as
+`Transformer.hidden_states`.
 
 `InferenceWeights` fuses and casts the weights once per version, or shares those that are frozen
-beside adapters; `prefill` reads prompts, `step` adds one token to every row. Which rows exist, and
-when they end, is the engine's business.
+beside adapters; `prefill` reads prompts, `decode_step` adds one token to every row. The engine
+decides which rows there are and when they end (aha.rollout).
 
 Shapes: B rows, P prompts, T tokens, S cache positions, L layers, H heads, K key-value heads,
 D head size, C hidden size, V vocabulary.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
 
 from aha.model import ops
-from aha.model.transformer import Decoder, Layer, ModelConfig
+from aha.model.architecture import ModelConfig
+from aha.model.attention import causal_attention
+from aha.model.transformer import Layer, Transformer
+
+
+class InferenceLayer(Protocol):
+    """The linear maps of one layer. `normed` is the output of the norm before the map, without the
+    norm's weight."""
+
+    @property
+    def head_norms(self) -> torch.Tensor | None:
+        """The weights [H + K, D] of the norms on queries and keys, where there are some."""
+
+    def qkv_proj(self, normed: torch.Tensor) -> torch.Tensor:
+        """q, k and v side by side [..., (H + 2 K) D], q scaled by 1/sqrt(D)."""
+
+    def o_proj(self, attended: torch.Tensor) -> torch.Tensor:
+        """[..., H D] -> [..., C]."""
+
+    def mlp(self, normed: torch.Tensor) -> torch.Tensor:
+        """[..., C] -> [..., C]."""
 
 
 @dataclass
 class FusedLayer:
-    """One layer's matrices, the norms before them and the adapter's part in them."""
+    """One layer's matrices with its norms, and its adapter where there is one, folded in."""
 
-    qkv: torch.Tensor
-    bias: torch.Tensor | None
-    out: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
-    head_norms: torch.Tensor | None  # [H + K, D], of queries and keys
+    qkv_weight: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    o_weight: torch.Tensor
+    gate_up_weight: torch.Tensor
+    down_weight: torch.Tensor
+    head_norms: torch.Tensor | None
 
     @classmethod
     def of(cls, layer: Layer, dtype: torch.dtype) -> "FusedLayer":
-        # Cloned: where the type is the same already, `.to` hands over the parameter itself, and
-        # an optimiser step would reach into a copy that is meant to be a version behind.
-        fused = layer.fused_weights(dtype, merged=True)
-        own = [weight if weight is None else weight.clone() for weight in fused]
-        return cls(*own, layer.self_attn.head_norms(dtype))
+        # Cloned: where the type is the same already, `.to` returns the parameter itself, and an
+        # optimiser step would change weights that have to stay those of their version.
+        qkv, bias, o, gate_up, down = layer.fused_weights(dtype, merged=True)
+        bias = None if bias is None else bias.clone()
+        norms = layer.self_attn.head_norms(dtype)
+        return cls(qkv.clone(), bias, o.clone(), gate_up.clone(), down.clone(), norms)
 
-    def read(self, normed):
-        """q, k and v side by side."""
-        return F.linear(normed, self.qkv, self.bias)
+    def qkv_proj(self, normed: torch.Tensor) -> torch.Tensor:
+        return F.linear(normed, self.qkv_weight, self.qkv_bias)
 
-    def mix(self, mixed):
-        return F.linear(mixed, self.out)
+    def o_proj(self, attended: torch.Tensor) -> torch.Tensor:
+        return F.linear(attended, self.o_weight)
 
-    def think(self, normed):
-        return F.linear(ops.swiglu(F.linear(normed, self.gate_up)), self.down)
+    def mlp(self, normed: torch.Tensor) -> torch.Tensor:
+        return F.linear(ops.swiglu(F.linear(normed, self.gate_up_weight)), self.down_weight)
 
 
-class ApartLayer:
-    """The same of a layer whose weights are frozen beside an adapter: they are shared, not copied,
-    and the adapter, which is copied, adds its part as it does in training."""
+class AdapterLayer:
+    """One layer whose weights are frozen beside an adapter: the weights are shared with the policy,
+    not copied; the adapter is copied, and adds its part as it does in training."""
 
     def __init__(self, layer: Layer, dtype: torch.dtype):
         self.layer, self.lora = layer, copy.deepcopy(layer.lora)
         self.head_norms = layer.self_attn.head_norms(dtype)
 
-    def read(self, normed):
+    def qkv_proj(self, normed: torch.Tensor) -> torch.Tensor:
+        assert self.lora is not None
         attention = self.layer.self_attn
-        read = normed * self.layer.input_layernorm.weight
-        q = attention.q_proj(read) * attention.query_scale
-        plain = torch.cat([q, attention.k_proj(read), attention.v_proj(read)], -1)
-        return plain + self.lora.qkv(normed, self.layer)
+        x = normed * self.layer.input_layernorm.weight
+        q = attention.q_proj(x) * attention.query_scale
+        base = torch.cat([q, attention.k_proj(x), attention.v_proj(x)], -1)
+        return base + self.lora.qkv(normed, self.layer)
 
-    def mix(self, mixed):
-        return self.layer.self_attn.o_proj(mixed) + self.lora.apart(["o_proj"], mixed)
+    def o_proj(self, attended: torch.Tensor) -> torch.Tensor:
+        assert self.lora is not None
+        base: torch.Tensor = self.layer.self_attn.o_proj(attended)
+        return base + self.lora.low_rank(["o_proj"], attended)
 
-    def think(self, normed):
-        mlp, read = self.layer.mlp, normed * self.layer.post_attention_layernorm.weight
-        wide = torch.cat([mlp.gate_proj(read), mlp.up_proj(read)], -1)
-        narrow = ops.swiglu(wide + self.lora.gate_up(normed, self.layer))
-        return mlp.down_proj(narrow) + self.lora.apart(["down_proj"], narrow)
+    def mlp(self, normed: torch.Tensor) -> torch.Tensor:
+        assert self.lora is not None
+        mlp, x = self.layer.mlp, normed * self.layer.post_attention_layernorm.weight
+        gate_up = torch.cat([mlp.gate_proj(x), mlp.up_proj(x)], -1)
+        activated = ops.swiglu(gate_up + self.lora.gate_up(normed, self.layer))
+        base: torch.Tensor = mlp.down_proj(activated)
+        return base + self.lora.low_rank(["down_proj"], activated)
 
 
 @dataclass
 class InferenceWeights:
-    """A decoder in the type and shape that generation wants; no update reaches it."""
+    """The weights of one version in the type and form that generation needs; no update of the
+    policy changes them."""
 
     config: ModelConfig
     embedding: torch.Tensor
-    layers: list[FusedLayer] | list[ApartLayer]
-    head: torch.Tensor
-    norm: torch.Tensor | None  # before the head, where it is not in the head
+    layers: Sequence[InferenceLayer]
+    lm_head: torch.Tensor
+    norm: torch.Tensor | None  # before lm_head, where it is not folded into it
     cos: torch.Tensor
     sin: torch.Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, policy: Decoder, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
-        """`share`: what is frozen beside adapters is not copied, if it has this type."""
+    def of(cls, policy: Transformer, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
+        """`share`: do not copy weights that are frozen beside adapters, if they have this type."""
         config, body, (cos, sin) = policy.config, policy.model, policy.rope_tables(dtype)
-        embedding = body.embed_tokens.weight
+        embedding: torch.Tensor = body.embed_tokens.weight
+        layers: Sequence[InferenceLayer]
         if share and policy.adapter is not None and embedding.dtype == dtype:
-            layers = [ApartLayer(layer, dtype) for layer in body.layers]
-            return cls(config, embedding, layers, policy.head_weight, body.norm.weight, cos, sin)
+            layers = [AdapterLayer(layer, dtype) for layer in body.layers]
+            norm = body.norm.weight
+            return cls(config, embedding, layers, policy.lm_head_weight, norm, cos, sin)
         layers = [FusedLayer.of(layer, dtype) for layer in body.layers]
         embedding = embedding.to(dtype, copy=True)
-        return cls(config, embedding, layers, policy.head(dtype), None, cos, sin)
+        return cls(config, embedding, layers, policy.folded_lm_head(dtype), None, cos, sin)
 
-    def logits(self, x):
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """[..., C] after the last layer -> [..., V] in float32."""
-        read = ops.rms_normalise(x, self.config.rms_norm_eps)
-        return F.linear(read if self.norm is None else read * self.norm, self.head).float()
+        normed = ops.rms_normalise(x, self.config.rms_norm_eps)
+        return F.linear(normed if self.norm is None else normed * self.norm, self.lm_head).float()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,11 +147,11 @@ BLOCK = 64  # positions by which a cache grows
 
 
 class KVCache:
-    """Keys and values of B rows with room for S positions each, one pair of tensors a layer.
+    """Keys and values of B rows, up to S positions each: one pair of tensors [B, K, S, D] a layer.
 
-    Row b has `lengths[b]` valid positions; whatever lies behind them is masked. The cache grows
-    in blocks and attention always runs over all of S: the matrix products then see contiguous
-    memory, where a slice of a larger cache would be copied at every token.
+    Row b has `lengths[b]` valid positions; the rest is masked. The cache grows in blocks, and
+    attention always runs over all of S: the matrix products then read contiguous memory, where a
+    slice of a larger cache would be copied at every token.
     """
 
     block = BLOCK
@@ -128,9 +159,9 @@ class KVCache:
     def __init__(self, weights: InferenceWeights, rows: int, capacity: int):
         config = weights.config
         shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
-        make = {"dtype": weights.dtype, "device": weights.device}
-        self.keys = [torch.zeros(shape, **make) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, **make) for _ in range(config.num_hidden_layers)]
+        like, layers = weights.embedding, range(config.num_hidden_layers)
+        self.keys = [like.new_zeros(shape) for _ in layers]
+        self.values = [like.new_zeros(shape) for _ in layers]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=weights.device)
 
     @property
@@ -138,33 +169,41 @@ class KVCache:
         return self.keys[0].shape[2]
 
     def reserve(self, positions: int) -> None:
-        """Make room for rows of that length, if there is none yet."""
+        """Grow to a multiple of `block` that is at least `positions`, if S is smaller.
+
+        Example: capacity 64, 100 positions, blocks of 64: ceil(100 / 64) * 64 - 64 = 64 more.
+        """
         if positions > self.capacity:
             more = -(-positions // self.block) * self.block - self.capacity
-            # One after the other: two whole caches at a time would be the peak of a rollout.
+            # Tensor by tensor: two whole caches at a time would be the memory peak of a rollout.
             for cached in (self.keys, self.values):
                 for index in range(len(cached)):
                     cached[index] = F.pad(cached[index], (0, 0, 0, more))
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Close the gaps: row i becomes what row `rows[i]` was; `rows` is increasing."""
+    def compact(self, rows: torch.Tensor) -> None:
+        """Keep these rows alone, without gaps: row i becomes row `rows[i]`, where `rows` increases.
+        Example: rows = [0, 3, 4] moves row 3 to row 1 and row 4 to row 2. Indexing makes a copy
+        first, so no row is overwritten before it has been read."""
         count = rows.shape[0]
         for cached in (*self.keys, *self.values):
             cached[:count] = cached[rows]
         self.lengths[:count] = self.lengths[rows]
 
-    def place(self, first: int, source: "KVCache", rows: torch.Tensor) -> None:
-        """Copy rows of a prompt cache, repeated as `rows` says, to the places from `first` on."""
+    def copy_prompts(self, first: int, source: "KVCache", rows: torch.Tensor) -> None:
+        """Row first + i becomes row `rows[i]` of a cache of prompts: each row of a group gets a
+        copy of the one prompt that was read for all of them."""
         last, width = first + rows.shape[0], source.capacity
         self.reserve(width)
         pairs = zip((*self.keys, *self.values), (*source.keys, *source.values), strict=True)
-        for mine, theirs in pairs:
-            mine[first:last, :, :width] = theirs[rows]
+        for target, prompts in pairs:
+            target[first:last, :, :width] = prompts[rows]
         self.lengths[first:last] = source.lengths[rows]
 
 
 @torch.no_grad()
-def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
+def prefill(
+    weights: InferenceWeights, prompts: list[tuple[int, ...]]
+) -> tuple[torch.Tensor, KVCache]:
     """Read P prompts side by side: (logits [P, V] after each one's last token, their cache)."""
     config, device = weights.config, weights.device
     H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -179,7 +218,7 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
     eps = config.rms_norm_eps
     x = F.embedding(tokens_PT.to(device), weights.embedding)
     for index, layer in enumerate(weights.layers):
-        qkv = layer.read(ops.rms_normalise(x, eps))
+        qkv = layer.qkv_proj(ops.rms_normalise(x, eps))
         qk, v = qkv.view(P, T, -1, D).split([H + K, K], 2)
         q, k = normed_heads(layer, qk, eps).transpose(1, 2).split([H, K], 1)
         v = v.transpose(1, 2)
@@ -187,23 +226,18 @@ def prefill(weights: InferenceWeights, prompts: list[tuple[int, ...]]) -> tuple:
         cache.values[index].copy_(v)
         q = ops.rotate(q, cos, sin).reshape(P * K, H // K, T, D)
         keys, values = (c[index].view(P * K, T, D) for c in (cache.keys, cache.values))
-        mixed = (
-            ops.causal_attention(q, keys, values)
-            .view(P, H, T, D)
-            .transpose(1, 2)
-            .reshape(P, T, H * D)
-        )
-        x = x + layer.mix(mixed)
-        x = x + layer.think(ops.rms_normalise(x, eps))
+        heads = causal_attention(q, keys, values).view(P, H, T, D)
+        x = x + layer.o_proj(heads.transpose(1, 2).reshape(P, T, H * D))
+        x = x + layer.mlp(ops.rms_normalise(x, eps))
     last = x[torch.arange(P, device=device), lengths - 1]
     return weights.logits(last), cache
 
 
 @torch.no_grad()
-def step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> torch.Tensor:
+def decode_step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> torch.Tensor:
     """Append one token to each of the first B rows and return the next logits [B, V], float32.
 
-    The cache must have room for one more position in every row (`KVCache.reserve`).
+    The cache must have space for one more position in every row (`KVCache.reserve`).
     """
     config = weights.config
     H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -214,21 +248,21 @@ def step(weights: InferenceWeights, cache: KVCache, tokens_B: torch.Tensor) -> t
     mask = length_mask(lengths, cache.capacity, weights.dtype)
     x = F.embedding(tokens_B, weights.embedding)
     for index, layer in enumerate(weights.layers):
-        qkv = layer.read(ops.rms_normalise(x, eps)).view(B, -1, D)
+        qkv = layer.qkv_proj(ops.rms_normalise(x, eps)).view(B, -1, D)
         qk = ops.rotate(normed_heads(layer, qkv[:, : H + K], eps), cos, sin)
         keys, values = cache.keys[index], cache.values[index]
         keys[rows, :, lengths] = qk[:, H:]
         values[rows, :, lengths] = qkv[:, H + K :]
         q = qk[:, :H].reshape(B, K, H // K, D)
         scores = torch.matmul(q, keys[:B].transpose(2, 3)).add_(mask)
-        mixed = torch.matmul(torch.softmax(scores, -1), values[:B]).view(B, H * D)
-        x = x + layer.mix(mixed)
-        x = x + layer.think(ops.rms_normalise(x, eps))
+        attended = torch.matmul(torch.softmax(scores, -1), values[:B]).view(B, H * D)
+        x = x + layer.o_proj(attended)
+        x = x + layer.mlp(ops.rms_normalise(x, eps))
     cache.lengths[:B] += 1
     return weights.logits(x)
 
 
-def normed_heads(layer: FusedLayer | ApartLayer, qk: torch.Tensor, eps: float) -> torch.Tensor:
+def normed_heads(layer: InferenceLayer, qk: torch.Tensor, eps: float) -> torch.Tensor:
     """Queries and keys [..., H + K, D] after the layer's norms, if it has any."""
     return qk if layer.head_norms is None else ops.rms_normalise(qk, eps) * layer.head_norms
 

@@ -1,4 +1,4 @@
-"""Models by name: packaged ones, runs, folders and the hub; and what a base model has cost."""
+"""Models by name: packaged ones, runs, folders and the hub; and the cost of a base model."""
 
 import json
 from importlib.resources import files
@@ -20,19 +20,19 @@ def resolve_model(name: str) -> Path:
     if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
         trained = folder / "model"
         return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
-    found = folder_of(name)
-    if not found.is_dir():
+    model = folder_of(name)
+    if not model.is_dir():
         raise ModelError(
             f"no model called {name!r}",
             "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
             command_for(name) or "aha-tiny is packaged",
         )
-    return found
+    return model
 
 
 def base_cost(model: Path) -> dict[str, float]:
-    """The cost_usd and kwh of a base with those of the base that it started from; nothing where
-    its folder does not say."""
+    """The cost_usd and kwh of a base, those of the base that it started from included; empty where
+    its folder has no record of them."""
     card = model / "pretraining.json"
     facts = json.loads(card.read_text()) if card.is_file() else {}
     before = facts.get("start_cost", {})

@@ -1,134 +1,195 @@
-"""Attention and the elementwise pieces of a training step in C, for `ops` to call.
+"""Attention, norms, SwiGLU and softmax of a training step in C, called by `ops` and `attention`.
 
-`fits` says whether a tensor can be handed over; whoever calls checks it first. Same maths as the
-torch expressions beside each call in `ops`; sums are float32. Shapes are those of `ops`.
+`can_read` and `can_compute` say whether a tensor can be handed over; the caller checks first. Same
+maths as the torch expressions beside each call; sums are float32.
+
+Shapes: N flat tokens, H heads, K key-value heads, D head size, F = (H + 2 K) D.
 """
 
 import ctypes
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
 from aha.batching.layout import Layout
 from aha.machine.c_build import HEADERS, LANES, NotCompiled, load_code
+from aha.machine.c_calls import Argument, CFunction, CType
+from aha.machine.device import num_threads
 
 SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")
 TYPES = (torch.float32, torch.bfloat16)
-_SIZE, _POINTER = ctypes.c_int64, ctypes.c_void_p
+
+
+def _parameters(pointers: str, sizes: str, floats: str = "") -> dict[str, CType]:
+    """Names and types in the order that all functions have: pointers, int64, float, threads."""
+    kinds: tuple[tuple[str, CType], ...] = (
+        (pointers, ctypes.c_void_p),
+        (sizes, ctypes.c_int64),
+        (floats, ctypes.c_float),
+        ("threads", ctypes.c_int),
+    )
+    return {name: kind for names, kind in kinds for name in names.split()}
+
+
+_SIZES = "tokens prompts H K D widest"
+PARAMETERS = {
+    "normalise": _parameters("x y scale", "rows width", "eps"),
+    "normalise_back": _parameters("grad y scale out", "rows width"),
+    "swiglu": _parameters("gate_up out", "rows width"),
+    "swiglu_back": _parameters("grad gate_up out", "rows width"),
+    "softmax": _parameters("scores", "rows width size"),
+    "softmax_back": _parameters("weights grad", "rows width size"),
+    "attend": _parameters("qkv cos sin edges order bounds out lse scratch", _SIZES),
+    "attend_back": _parameters("grad qkv cos sin edges order bounds out lse scratch", _SIZES),
+}
 
 
 @lru_cache
-def code(bf16: bool) -> list[ctypes.CDLL] | None:
-    """The compiled functions, or None where there is no compiler or no bf16 arithmetic."""
+def libraries(bf16: bool) -> tuple[ctypes.CDLL, ...] | None:
+    """The compiled sources; None where there is no compiler or no bf16 arithmetic."""
     try:
-        return [load_code(source, bf16) for source in SOURCES]
+        return tuple(load_code(source, bf16) for source in SOURCES)
     except NotCompiled:
         return None
 
 
 @lru_cache
-def function(name: str, bf16: bool):
-    """`aha_NAME`, from where it is."""
-    return next(getattr(part, f"aha_{name}") for part in code(bf16) if hasattr(part, f"aha_{name}"))
+def c_function(name: str, bf16: bool) -> CFunction:
+    """`aha_NAME` for one number type."""
+    loaded = libraries(bf16)
+    assert loaded is not None, "can_read() comes first"
+    symbol = f"aha_{name}"
+    library = next(library for library in loaded if hasattr(library, symbol))
+    return CFunction(symbol, getattr(library, symbol), PARAMETERS[name])
 
 
-def ready(x: torch.Tensor) -> bool:
-    """Whether the C functions take this tensor's memory: a CPU's, contiguous, of their types."""
+def can_read(x: torch.Tensor) -> bool:
+    """Whether the C functions can use this tensor's memory: on a CPU, contiguous, of their
+    types."""
     return (
         x.device.type == "cpu"
         and x.dtype in TYPES
         and x.is_contiguous()
-        and code(x.dtype == torch.bfloat16) is not None
+        and libraries(x.dtype == torch.bfloat16) is not None
     )
 
 
-def fits(x: torch.Tensor) -> bool:
-    """`ready`, and of a width that 16 divides, which all but the softmax need."""
-    return x.shape[-1] % LANES == 0 and ready(x)
+def can_compute(x: torch.Tensor) -> bool:
+    """`can_read`, and of a width that `LANES` divides: all but the softmax need that."""
+    return x.shape[-1] % LANES == 0 and can_read(x)
 
 
-def call(name: str, x: torch.Tensor, *arguments) -> None:
-    """`aha_NAME` of x's type. Tensors go as addresses, whole numbers as int64, others as float."""
-    given = []
-    for one in arguments:
-        if isinstance(one, torch.Tensor):
-            given.append(_POINTER(one.data_ptr()))
-        else:
-            given.append(_SIZE(one) if isinstance(one, int) else ctypes.c_float(one))
-    threads = ctypes.c_int(torch.get_num_threads())
-    function(name, x.dtype == torch.bfloat16)(*given, threads)
+def call(name: str, like: torch.Tensor, **values: Argument) -> None:
+    """`aha_NAME` for the number type of `like`, with torch's number of threads."""
+    c_function(name, like.dtype == torch.bfloat16)(**values, threads=num_threads())
 
 
 def normalise(x: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """(x / rms, 1 / rms in float32 [rows])."""
     width = x.shape[-1]
-    y, scale = torch.empty_like(x), torch.empty(x.numel() // width)
-    call("normalise", x, x, y, scale, x.numel() // width, width, eps)
+    rows = x.numel() // width
+    y, scale = torch.empty_like(x), torch.empty(rows)
+    call("normalise", x, x=x, y=y, scale=scale, rows=rows, width=width, eps=eps)
     return y, scale
 
 
 def normalise_back(grad: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    out, width = torch.empty_like(y), y.shape[-1]
-    call("normalise_back", y, grad.contiguous(), y, scale, out, y.numel() // width, width)
+    """The gradient of x, from that of y and what `normalise` returned."""
+    out, width, grad = torch.empty_like(y), y.shape[-1], grad.contiguous()
+    rows = y.numel() // width
+    call("normalise_back", y, grad=grad, y=y, scale=scale, out=out, rows=rows, width=width)
     return out
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up [..., I] of [..., 2 I]."""
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty((*gate_up.shape[:-1], width))
-    call("swiglu", gate_up, gate_up, out, out.numel() // width, width)
+    call("swiglu", gate_up, gate_up=gate_up, out=out, rows=out.numel() // width, width=width)
     return out
 
 
 def swiglu_back(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
-    out, width = torch.empty_like(gate_up), gate_up.shape[-1] // 2
-    call("swiglu_back", gate_up, grad.contiguous(), gate_up, out, grad.numel() // width, width)
+    """The gradient of gate and up [..., 2 I]."""
+    out, width, grad = torch.empty_like(gate_up), gate_up.shape[-1] // 2, grad.contiguous()
+    rows = grad.numel() // width
+    call("swiglu_back", gate_up, grad=grad, gate_up=gate_up, out=out, rows=rows, width=width)
     return out
 
 
-def attends(qkv_NF: torch.Tensor, H: int, K: int) -> bool:
-    """Whether `attend` takes these heads."""
-    return fits(qkv_NF) and qkv_NF.shape[1] // (H + 2 * K) % LANES == 0
+@dataclass(frozen=True)
+class AttentionInputs:
+    """What both passes of attention read. The tensors are contiguous."""
+
+    qkv_NF: torch.Tensor
+    H: int
+    K: int
+    cos_ND: torch.Tensor
+    sin_ND: torch.Tensor
+    layout: Layout
+
+    @property
+    def D(self) -> int:
+        return self.qkv_NF.shape[1] // (self.H + 2 * self.K)
+
+    def arguments(self) -> dict[str, Argument]:
+        """For C, with scratch memory for each thread."""
+        layout = self.layout
+        widest = max(table.index_RW.shape[1] for table in (layout.prompts, layout.rows))
+        loaded = libraries(self.qkv_NF.dtype == torch.bfloat16)
+        assert loaded is not None, "can_attend() comes first"
+        scratch_floats = loaded[1].aha_scratch_floats
+        scratch_floats.restype = ctypes.c_int64
+        sizes = map(ctypes.c_int64, (self.H, self.K, self.D, widest))
+        return {
+            "qkv": self.qkv_NF,
+            "cos": self.cos_ND,
+            "sin": self.sin_ND,
+            "edges": layout.edges,
+            "order": layout.order_B,
+            "bounds": layout.bounds_P,
+            "scratch": torch.empty(num_threads() * scratch_floats(*sizes)),
+            "tokens": layout.tokens,
+            "prompts": len(layout.prompts.ends),
+            "H": self.H,
+            "K": self.K,
+            "D": self.D,
+            "widest": widest,
+        }
 
 
-def attend(qkv_NF, H: int, K: int, cos_ND, sin_ND, layout: Layout) -> tuple[torch.Tensor, ...]:
-    """What attention mixes [N, H * D], and the log of each query's sum of weights [N, H]."""
-    sizes = benches(qkv_NF, H, K, layout)
-    D = qkv_NF.shape[1] // (H + 2 * K)
-    mixed, sums = qkv_NF.new_empty(len(qkv_NF), H * D), torch.empty(len(qkv_NF), H)
-    given = (qkv_NF, cos_ND, sin_ND, layout.edges, layout.order_B, layout.bounds_P, mixed, sums)
-    call("attend", qkv_NF, *given, *sizes)
-    return mixed, sums
+def can_attend(qkv_NF: torch.Tensor, H: int, K: int) -> bool:
+    """Whether `attend` can use these heads: `can_compute`, and LANES divides their size."""
+    return can_compute(qkv_NF) and qkv_NF.shape[1] // (H + 2 * K) % LANES == 0
 
 
-def attend_back(grad, saved: tuple, H: int, K: int, layout: Layout) -> torch.Tensor:
-    """The gradient of qkv, of what `attend` was given and the sums that it returned."""
-    qkv_NF, cos_ND, sin_ND, sums_NH = saved
-    sizes, out = benches(qkv_NF, H, K, layout), torch.empty_like(qkv_NF)
-    given = (qkv_NF, cos_ND, sin_ND, layout.edges, layout.order_B, layout.bounds_P, out, sums_NH)
-    call("attend_back", qkv_NF, grad.contiguous(), *given, *sizes)
+def attend(inputs: AttentionInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of attention [N, H D], and the log of each query's sum of exp(scores) [N, H]."""
+    qkv = inputs.qkv_NF
+    out, lse = qkv.new_empty(len(qkv), inputs.H * inputs.D), torch.empty(len(qkv), inputs.H)
+    call("attend", qkv, **inputs.arguments(), out=out, lse=lse)
+    return out, lse
+
+
+def attend_back(grad: torch.Tensor, inputs: AttentionInputs, lse_NH: torch.Tensor) -> torch.Tensor:
+    """The gradient of qkv [N, F], from that of the output [N, H D] and the `lse` of `attend`."""
+    out, grad = torch.empty_like(inputs.qkv_NF), grad.contiguous()
+    call("attend_back", out, **inputs.arguments(), grad=grad, out=out, lse=lse_NH)
     return out
-
-
-def benches(qkv_NF, H: int, K: int, layout: Layout) -> tuple:
-    """Room for each thread's work, and the sizes, as both functions end their arguments."""
-    widest = max(table.index_RW.shape[1] for table in (layout.prompts, layout.rows))
-    D = qkv_NF.shape[1] // (H + 2 * K)
-    size = function("bench", qkv_NF.dtype == torch.bfloat16)
-    size.restype = _SIZE
-    scratch = torch.empty(torch.get_num_threads() * size(*map(_SIZE, (H, K, D, widest))))
-    return scratch, layout.tokens, len(layout.prompts.ends), H, K, D, widest
 
 
 def softmax_(scores: torch.Tensor, size: int) -> torch.Tensor:
-    """In place over the last dimension; row n is query `n % size` of its block, and sees
-    `width - size + n % size + 1` keys."""
+    """In place over the last dimension. Row n is query `n % size` of its block, and attends to
+    `width - size + n % size + 1` keys; the rest becomes 0."""
     width = scores.shape[-1]
-    call("softmax", scores, scores, scores.numel() // width, width, size)
+    call("softmax", scores, scores=scores, rows=scores.numel() // width, width=width, size=size)
     return scores
 
 
 def softmax_back_(weights: torch.Tensor, grad: torch.Tensor, size: int) -> torch.Tensor:
+    """The gradient of the scores, in place of `grad`, that of the weights."""
     width = weights.shape[-1]
-    call("softmax_back", weights, weights, grad, weights.numel() // width, width, size)
+    rows = weights.numel() // width
+    call("softmax_back", weights, weights=weights, grad=grad, rows=rows, width=width, size=size)
     return grad

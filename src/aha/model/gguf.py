@@ -1,28 +1,32 @@
-"""A model as one GGUF file, for llama.cpp and what is built on it.
+"""A model as one GGUF file, for llama.cpp and programs that are built on it.
 
-Written: Qwen2.5, Qwen3, and Llama-shaped models with plain positions, with a byte-level BPE
-tokenizer whose splitting GGUF has a name for. What the tests cannot read back is refused.
+Supported: Qwen2.5, Qwen3, and Llama-shaped models without scaled positions, with a byte-level BPE
+tokenizer whose pre-tokenisation GGUF has a name for. Everything else is refused: the tests could
+not read it back.
 Source: the GGUF specification of ggml, and the names that llama.cpp gives tensors and keys.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.model.hf_policy import ours_alone
+from aha.model.architecture import ModelConfig
+from aha.model.hf_policy import refuse_hf_policy
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
-from aha.model.transformer import Decoder, ModelConfig
+from aha.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 ARCHITECTURES = {"qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama", "mistral": "llama"}
-# Llama 3 splits text as Qwen2 does, but takes up to three digits together.
+# Llama 3 splits text as Qwen2 does, but keeps up to three digits together.
 SPLITS = {QWEN2_PATTERN: "qwen2", QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|"): "llama-bpe"}
 PARTS = {
     "input_layernorm": "attn_norm",
@@ -43,12 +47,12 @@ PARTS = {
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
 
 
-def save_gguf(path: Path, policy: Decoder, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
-    """Write the file; matrices in `dtype`, norms and biases in float32 as llama.cpp wants them.
+def save_gguf(path: Path, policy: Transformer, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+    """Write the file: matrices in `dtype`, norms and biases in float32 as llama.cpp reads them.
 
-    Raises `ModelError` before anything is written where the format cannot say what the model is.
+    Raises `ModelError`, before anything is written, for a model that the format cannot describe.
     """
-    ours_alone(policy, "GGUF", "--form hf")
+    refuse_hf_policy(policy, "GGUF", "--form hf")
     try:
         from gguf import GGUFWriter
     except ImportError as error:
@@ -67,6 +71,7 @@ def save_gguf(path: Path, policy: Decoder, tokenizer: Tokenizer, dtype: torch.dt
 
 
 def check(config: ModelConfig) -> None:
+    """Raise `ModelError` for a shape that the format cannot describe."""
     if config.rope_scaling:
         raise ModelError(
             "scaled rotary positions", "plain ones: GGUF keeps the scaling apart", "--form hf"
@@ -78,6 +83,7 @@ def check(config: ModelConfig) -> None:
 
 
 def write_shape(writer: "GGUFWriter", config: ModelConfig) -> None:
+    """The keys that describe the model."""
     writer.add_name(f"aha {config.model_type}")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(config.num_hidden_layers)
@@ -95,12 +101,14 @@ def write_shape(writer: "GGUFWriter", config: ModelConfig) -> None:
 
 def name_of(name: str) -> str:
     """`model.layers.3.mlp.up_proj.weight` as `blk.3.ffn_up.weight`."""
-    found = re.fullmatch(r"(?:model\.)?(?:layers\.(\d+)\.)?(.+)\.(weight|bias)", name)
-    layer, part, kind = found.groups()
+    match = re.fullmatch(r"(?:model\.)?(?:layers\.(\d+)\.)?(.+)\.(weight|bias)", name)
+    assert match is not None, name
+    layer, part, kind = match.groups()
     return (f"blk.{layer}." if layer else "") + f"{PARTS[part]}.{kind}"
 
 
-def write_tensors(writer: "GGUFWriter", policy: Decoder, dtype: torch.dtype) -> None:
+def write_tensors(writer: "GGUFWriter", policy: Transformer, dtype: torch.dtype) -> None:
+    """All weights under llama.cpp's names."""
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 
@@ -120,8 +128,10 @@ def write_tensors(writer: "GGUFWriter", policy: Decoder, dtype: torch.dtype) -> 
         writer.add_tensor(name_of(name), quantize(numbers, kind), raw_dtype=kind)
 
 
-def interleave(numbers: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of a head as llama.cpp turns Llama's: pairs of neighbours, not half against half."""
+def interleave(numbers: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+    """The rows of q_proj or k_proj in llama.cpp's order for Llama: it rotates pairs of neighbours,
+    where Hugging Face rotates row i of a head with row i + D/2. Example with D = 4: rows 0 1 2 3
+    become 0 2 1 3."""
     return np.ascontiguousarray(
         numbers.reshape(heads, 2, -1, *numbers.shape[1:]).swapaxes(1, 2).reshape(numbers.shape)
     )
@@ -131,7 +141,7 @@ def interleave(numbers: np.ndarray, heads: int) -> np.ndarray:
 
 
 def read_vocabulary(tokenizer: Tokenizer, size: int) -> tuple[str, list[str], list[int], list[str]]:
-    """(name of the splitting, tokens, their kinds, merges) out of tokenizer.json."""
+    """(name of the pre-tokenisation, tokens, their kinds, merges) from tokenizer.json."""
     content = json.loads(tokenizer.fast.to_str())
     model = content["model"]
     split = name_of_split(content.get("pre_tokenizer"))
@@ -147,19 +157,24 @@ def read_vocabulary(tokenizer: Tokenizer, size: int) -> tuple[str, list[str], li
     for added in content["added_tokens"]:
         tokens[added["id"]] = added["content"]
         kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
-    merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     return split, tokens, kinds, merges
 
 
-def name_of_split(pre_tokenizer: dict | None) -> str | None:
-    """GGUF's name for how text is split before the merges; None where there is none."""
+def name_of_split(pre_tokenizer: Mapping[str, Any] | None) -> str | None:
+    """GGUF's name for the pre-tokenisation; None where there is none."""
     steps = (pre_tokenizer or {}).get("pretokenizers", [])
     if [step["type"] for step in steps] != ["Split", "ByteLevel"]:
         return None
     return SPLITS.get(steps[0]["pattern"].get("Regex"))
 
 
-def write_vocabulary(writer: "GGUFWriter", tokenizer: Tokenizer, vocabulary: tuple) -> None:
+def write_vocabulary(
+    writer: "GGUFWriter",
+    tokenizer: Tokenizer,
+    vocabulary: tuple[str, list[str], list[int], list[str]],
+) -> None:
+    """The tokenizer, from what `read_vocabulary` returned."""
     split, tokens, kinds, merges = vocabulary
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)

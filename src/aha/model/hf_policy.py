@@ -1,8 +1,8 @@
-"""Models of any other architecture, through `transformers` (the extra [hf]).
+"""Models of any other architecture, run by `transformers` (the extra [hf]).
 
-`AutoModelForCausalLM` computes; here it gets the manners of our own decoder. Slower than ours and
-hungrier, because nothing is fused and all logits [B, T, V] of the completions are held at once. Not
-for these models: adapters, a critic, GGUF.
+`AutoModelForCausalLM` computes; `HfPolicy` gives it the interface of our own transformer. It is
+slower and needs more memory, because nothing is fused and all logits [B, T, V] of the completions
+are held at once. Not available for these models: adapters, a critic, GGUF.
 Written for transformers 5.23.
 
 Shapes: B rows, T tokens, V vocabulary.
@@ -15,28 +15,29 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from aha.algo.entropy import token_entropy
+from aha.batching.layout import Layout
 from aha.core.errors import ModelError
 from aha.model import ops
-from aha.model.architecture import NotOurs, refuse_quantised
+from aha.model.architecture import UnsupportedModel, refuse_quantised
 from aha.model.tensors import weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ENDLESS = 2**20  # positions of a model that names no limit
-PROBE = 6  # tokens of a look at whether the future is seen
-MAX_PEEK = 1e-3  # change of a logit that counts as rounding, against the logits' deviation
+PROBE_TOKENS = 6  # of the test that a model is causal
+MAX_CHANGE = 1e-3  # of a logit, over the logits' standard deviation: more is not rounding
 
 
 @dataclass(frozen=True)
 class HfShape:
-    """What others ask a `config.json` for."""
+    """The fields of `config.json` that other rooms use."""
 
     model_type: str
     architecture: str
@@ -50,34 +51,36 @@ class HfShape:
         return cls(net.config.model_type, type(net).__name__, text.vocab_size, positions)
 
 
-class HfDecoder(nn.Module):
-    """A `Policy` whose maths is that of a model of `transformers`."""
+class HfPolicy(nn.Module):
+    """A `Policy` that `transformers` computes."""
 
     adapter = None
-    shares_prompts = False
+    supports_layout = False
 
     def __init__(self, net: "PreTrainedModel"):
         super().__init__()
-        # For good: with dropout the policy's ratio to itself is not 1 (trap T18).
+        # In eval mode for ever: dropout would draw another network for every pass, and the ratio of
+        # a policy to itself would not be 1.
         self.net = net.eval()
         self.config = HfShape.of(net)
-        self.takes = set(inspect.signature(net.forward).parameters)
+        self.options = set(inspect.signature(net.forward).parameters)
         self._recompute = False
 
     @property
     def device(self) -> torch.device:
-        return next(self.net.parameters()).device
+        first: nn.Parameter = next(self.net.parameters())
+        return first.device
 
     @property
     def recompute(self) -> bool:
         return self._recompute
 
     @recompute.setter
-    def recompute(self, wanted: bool) -> None:
-        """Layers are computed again where they think that they train; what is inside them does not
-        think so, and drops nothing."""
-        self._recompute = wanted
-        if not wanted:
+    def recompute(self, enabled: bool) -> None:
+        """`transformers` recomputes a layer only in training mode, so the layers are put into it,
+        but not the modules inside them: those stay in eval mode, without dropout."""
+        self._recompute = enabled
+        if not enabled:
             return
         if not self.net.supports_gradient_checkpointing:
             raise ModelError(
@@ -94,7 +97,7 @@ class HfDecoder(nn.Module):
                         setattr(layer, name, 0.0)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return self.net.state_dict()
+        return dict(self.net.state_dict())
 
     def trainable(self) -> list[nn.Parameter]:
         return list(self.net.parameters())
@@ -102,41 +105,59 @@ class HfDecoder(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.net.parameters())
 
-    def forward(self, tokens_BT, dtype=torch.float32):
+    def forward(self, tokens_BT: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Logits [B, T, V] in float32."""
         return self._logits(tokens_BT, 0, dtype).float()
 
     def token_logprobs(
-        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0, layout=None
-    ):
-        return self.scores(tokens_BT, start, dtype, temperature)[0]
-
-    def scores(
         self,
-        tokens_BT,
+        tokens_BT: torch.Tensor,
         start: int = 1,
-        dtype=torch.float32,
-        temperature=1.0,
-        entropy=False,
-        layout=None,
-    ):
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+        layout: Layout | None = None,
+    ) -> torch.Tensor:
+        """As in `Policy`; a layout is ignored."""
+        return self.logprobs_and_entropy(tokens_BT, start, dtype, temperature)[0]
+
+    def logprobs_and_entropy(
+        self,
+        tokens_BT: torch.Tensor,
+        start: int = 1,
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+        entropy: bool = False,
+        layout: Layout | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As in `Policy`; a layout is ignored."""
         logits_BTV = self.logits(tokens_BT, start, dtype, temperature)
         logprobs_BT = ops.token_logprobs(logits_BTV, tokens_BT[:, start:])
         return logprobs_BT, token_entropy(logits_BTV) if entropy else None
 
-    def logits(self, tokens_BT, start: int = 1, dtype=torch.float32, temperature=1.0):
-        """What decides about the tokens from `start` on: [B, T - start, V]."""
+    def logits(
+        self,
+        tokens_BT: torch.Tensor,
+        start: int = 1,
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+    ) -> torch.Tensor:
+        """The logits that predict the tokens from `start` on: [B, T - start, V]."""
         logits_BTV = self._logits(tokens_BT[:, :-1], start - 1, dtype)
         return logits_BTV if temperature == 1.0 else logits_BTV / temperature
 
-    def _logits(self, tokens_BT, first: int, dtype):
+    def _logits(self, tokens_BT: torch.Tensor, first: int, dtype: torch.dtype) -> torch.Tensor:
         """The logits at the positions from `first` on."""
         kept = tokens_BT.shape[1] - first
-        given = {"use_cache": False, "attention_mask": torch.ones_like(tokens_BT)}
-        given |= {"logits_to_keep": kept} if "logits_to_keep" in self.takes else {}
+        options: dict[str, Any] = {
+            "use_cache": False,
+            "attention_mask": torch.ones_like(tokens_BT),
+        }
+        if "logits_to_keep" in self.options:
+            options["logits_to_keep"] = kept
         narrow = dtype != torch.float32
         with torch.autocast(self.device.type, dtype) if narrow else nullcontext():
-            return self.net(input_ids=tokens_BT, **given).logits[:, -kept:]
+            logits_BTV: torch.Tensor = self.net(input_ids=tokens_BT, **options).logits
+            return logits_BTV[:, -kept:]
 
     def save(self, folder: Path, dtype: torch.dtype) -> None:
         """Weights and `config.json`, as `transformers` writes them."""
@@ -148,15 +169,16 @@ class HfDecoder(nn.Module):
             shutil.copymode(folder / "config.json", path)
 
     def fill(self, folder: Path) -> None:
-        """Take over the weights that `save` wrote."""
+        """Load the weights that `save` wrote."""
         self.net.load_state_dict(read_net(folder).state_dict())
 
 
-def load_hf(folder: Path, raw: Mapping, reason: NotOurs) -> HfDecoder:
-    """The model of a folder whose `config.json`, `raw`, is not one of ours for this `reason`.
+def load_hf(folder: Path, raw: Mapping[str, Any], reason: UnsupportedModel) -> HfPolicy:
+    """The model of a folder whose `config.json`, `raw`, our transformer does not support for this
+    `reason`.
 
     The weights become float32. Raises `ModelError` where the extra is missing, where the folder
-    lacks a weight, and for a model that sees the future.
+    lacks a weight, and for a model that is not causal.
     """
     try:
         import transformers  # noqa: F401
@@ -167,8 +189,8 @@ def load_hf(folder: Path, raw: Mapping, reason: NotOurs) -> HfDecoder:
             "pip install 'aha[hf]'",
         ) from error
     refuse_quantised(raw)
-    policy = HfDecoder(read_net(folder))
-    refuse_seers(policy, folder)
+    policy = HfPolicy(read_net(folder))
+    refuse_noncausal(policy, folder)
     return policy
 
 
@@ -182,7 +204,7 @@ def read_net(folder: Path) -> "PreTrainedModel":
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        net, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
@@ -190,17 +212,20 @@ def read_net(folder: Path) -> "PreTrainedModel":
             trust_remote_code=False,
             output_loading_info=True,
         )
+        net: PreTrainedModel = loaded[0]
+        info = loaded[1]
     except Exception as error:  # a config may be wrong in as many ways as there are models
         fault = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"transformers cannot read {folder}: {fault}",
             "a causal language model that transformers knows, with its weights",
         ) from error
-    strange = [*found["missing_keys"], *found["mismatched_keys"]]
-    if strange:
-        name = strange[0] if isinstance(strange[0], str) else strange[0][0]
+    # Keys that do not match come with both shapes, keys that are missing alone.
+    keys = [*info["missing_keys"], *info["mismatched_keys"]]
+    if keys:
+        name = keys[0] if isinstance(keys[0], str) else keys[0][0]
         raise ModelError(
-            f"{folder}: {len(strange)} weights of a {net.config.model_type} are missing or of "
+            f"{folder}: {len(keys)} weights of a {net.config.model_type} are missing or of "
             f"another shape, such as {name}",
             "every weight: transformers would draw those at random",
             "check that config.json belongs to these weights",
@@ -209,25 +234,26 @@ def read_net(folder: Path) -> "PreTrainedModel":
 
 
 @torch.no_grad()
-def refuse_seers(policy: HfDecoder, folder: Path) -> None:
-    """A model in which a token changes what was said before it has no log-probs to train."""
-    tokens_BT = torch.arange(PROBE).repeat(2, 1) % policy.config.vocab_size
+def refuse_noncausal(policy: HfPolicy, folder: Path) -> None:
+    """Raise for a model in which a token changes the logits before it: such a model has no
+    log-probs of a completion, so there is nothing to train."""
+    tokens_BT = torch.arange(PROBE_TOKENS).repeat(2, 1) % policy.config.vocab_size
     tokens_BT[1, -1] = (tokens_BT[1, -1] + 1) % policy.config.vocab_size
     logits_BTV = policy(tokens_BT.to(policy.device))
     change = (logits_BTV[0, :-1] - logits_BTV[1, :-1]).abs().max()
-    if not change <= MAX_PEEK * logits_BTV.std():  # NaN as well
+    if not change <= MAX_CHANGE * logits_BTV.std():  # NaN as well
         raise ModelError(
-            f"{folder}: {policy.config.architecture} changes what it said when a later token does",
+            f"{folder}: {policy.config.architecture} changes its logits when a later token changes",
             "a causal model",
-            "a decoder: this one may be an encoder, or its weights are no numbers",
+            "use a causal language model: this one may be an encoder, or its weights hold NaN",
         )
 
 
-def ours_alone(policy, what: str, fix: str) -> None:
-    """Raise for a model that `transformers` runs where only our own decoder will do."""
-    if isinstance(policy, HfDecoder):
+def refuse_hf_policy(policy: object, feature: str, fix: str) -> None:
+    """Raise `ModelError` for a model that `transformers` runs, where a feature needs our own."""
+    if isinstance(policy, HfPolicy):
         raise ModelError(
-            f"{what} with {policy.config.architecture}, which runs in transformers",
+            f"{feature} with {policy.config.architecture}, which runs in transformers",
             "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",
             fix,
         )

@@ -1,14 +1,15 @@
 """Models by their name on the Hugging Face hub, such as Qwen/Qwen2.5-0.5B.
 
-What is on the disk is used without asking the network; only a name that is not there is
-downloaded, and of a model only what this project reads: never a pickle.
+A model on the disk is used without asking the network. Only a name that is not there is downloaded,
+and of a model only the files that this project reads: never a pickle.
 """
 
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import MissingExtra, ModelError
 
-FILES = {
+FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
     "ignore_patterns": ["consolidated*", "*/*"],
@@ -23,18 +24,18 @@ def looks_like_hub_name(name: str) -> bool:
     return plain and parts[0] != "runs" and not Path(parts[0]).exists()
 
 
-def folder_of(name: str, **where) -> Path:
-    """The folder behind a path or a hub name. `where` goes to huggingface_hub (`cache_dir`,
+def folder_of(name: str, **options: Any) -> Path:
+    """The folder behind a path or a hub name. `options` go to huggingface_hub (`cache_dir`,
     `endpoint`). Raises `ModelError` where neither the disk nor the hub has it."""
     if Path(name).is_dir() or not looks_like_hub_name(name):
         return Path(name)
-    cached = cached_folder(name, **where)
+    cached = cached_folder(name, **options)
     if cached is not None:
         return cached
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, **FILES, **where))
+        return Path(snapshot_download(name, **FILES, **options))
     except Exception as error:  # the hub, its client and the network fail in many ways
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
@@ -44,7 +45,7 @@ def folder_of(name: str, **where) -> Path:
         ) from error
 
 
-def cached_folder(name: str, **where) -> Path | None:
+def cached_folder(name: str, **options: Any) -> Path | None:
     """The folder of a hub name in the hub's cache on this disk; None where it is not there."""
     try:
         from huggingface_hub import snapshot_download
@@ -52,7 +53,7 @@ def cached_folder(name: str, **where) -> Path | None:
     except ImportError as error:
         raise MissingExtra("huggingface_hub", "hf") from error
     try:
-        return Path(snapshot_download(name, local_files_only=True, **FILES, **where))
+        return Path(snapshot_download(name, local_files_only=True, **FILES, **options))
     except LocalEntryNotFoundError:
         return None
 

@@ -1,8 +1,9 @@
 """LoRA: the weights stay frozen, and each linear map gets a low-rank addition that trains.
 
-y = W x + (alpha / rank) B A x. Training never builds B A; the engine gets one version merged into
-its weights, so that generation costs nothing more. Files are in the layout of PEFT, which reads
-and writes the same ones.
+y = W x + (alpha / rank) B A x. Training never computes the product B A: R is small, so A x and then
+B (A x) cost R (N + M) multiplications a token instead of N M. The engine gets each version with
+scale B A added to W (`delta`), so that generation costs no more than without an adapter. Files are
+in the layout of PEFT, which reads and writes the same ones.
 Source: Hu et al. 2021 (arXiv 2106.09685); all linear maps of the layers, the head left alone.
 
 Shapes: N inputs, R rank, M outputs of a map.
@@ -14,6 +15,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,17 +23,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from aha.core.errors import ModelError
-from aha.model.hf_policy import ours_alone
+from aha.model.hf_policy import refuse_hf_policy
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object
-from aha.model.transformer import Decoder, Layer
+from aha.model.transformer import Layer, Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of PEFT's names
 
 
 class LayerAdapter(nn.Module):
-    """The additions to one layer's linear maps: A [R, N] and B [M, R] of each, by its name."""
+    """The additions to one layer's linear maps: A [R, N] and B [M, R] of each, by its name.
+
+    `LayerAdapter` has no forward: `Layer` calls the parts where its own products are.
+    """
 
     def __init__(self, layer: Layer, rank: int, alpha: float):
         super().__init__()
@@ -41,104 +46,144 @@ class LayerAdapter(nn.Module):
         self.B = nn.ParameterDict({n: torch.zeros(M, rank) for n, (M, _) in shapes.items()})
 
     def delta(self, name: str) -> torch.Tensor:
-        """What the addition amounts to in the weight, [M, N]."""
-        return self.scale * (self.B[name] @ self.A[name])
+        """The addition as a weight, [M, N]: scale B A."""
+        product: torch.Tensor = self.B[name] @ self.A[name]
+        return self.scale * product
 
-    def apart(self, names: list[str], x, norm=None, first_scale: float = 1.0):
-        """The additions of maps that read the same x, side by side. `norm` is the weight of the
-        norm before them; `first_scale` goes to the first map alone."""
+    def low_rank(
+        self,
+        names: list[str],
+        x: torch.Tensor,
+        norm: torch.Tensor | None = None,
+        first_scale: float = 1.0,
+    ) -> torch.Tensor:
+        """The additions of maps with the same input x, side by side.
+
+        The frozen weights have two factors folded in, so the additions need them too: `norm`, the
+        weight of the norm before the maps, multiplies the columns of A, and `first_scale`, q's
+        1/sqrt(D), the first map alone. All A are one product [.., N] -> [.., len(names) R], whose
+        output is cut into one piece of R for each B.
+        """
         A = torch.cat([self.A[name] for name in names])
         down = F.linear(x, (A if norm is None else A * norm).to(x.dtype))
+        pieces = down.chunk(len(names), -1)
         scales = [self.scale * first_scale] + [self.scale] * (len(names) - 1)
         return torch.cat(
             [
                 F.linear(part, (self.B[name] * scale).to(x.dtype))
-                for name, scale, part in zip(names, scales, down.chunk(len(names), -1), strict=True)
+                for name, scale, part in zip(names, scales, pieces, strict=True)
             ],
             -1,
         )
 
-    def qkv(self, x, layer: Layer):
+    def qkv(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
+        """The addition to q, k and v side by side; x is the norm's output without its weight."""
         names = ["q_proj", "k_proj", "v_proj"]
-        return self.apart(names, x, layer.input_layernorm.weight, layer.self_attn.query_scale)
+        return self.low_rank(names, x, layer.input_layernorm.weight, layer.self_attn.query_scale)
 
-    def gate_up(self, x, layer: Layer):
-        return self.apart(["gate_proj", "up_proj"], x, layer.post_attention_layernorm.weight)
+    def gate_up(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
+        """The addition to gate and up side by side; x as in `qkv`."""
+        return self.low_rank(["gate_proj", "up_proj"], x, layer.post_attention_layernorm.weight)
 
 
-def add_lora(policy: Decoder, rank: int, alpha: float, seed: int) -> None:
-    """Freeze the decoder and give every layer an adapter that changes nothing yet (B is 0)."""
-    ours_alone(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
+def as_transformer(policy: Policy) -> Transformer:
+    """Only a `Transformer` has adapters: `add_lora` refuses every other policy."""
+    assert isinstance(policy, Transformer), type(policy)
+    return policy
+
+
+def adapter_of(layer: Layer) -> LayerAdapter:
+    """The layer's adapter, where there must be one."""
+    assert layer.lora is not None, "no adapter"
+    return layer.lora
+
+
+def add_lora(policy: Policy, rank: int, alpha: float, seed: int) -> None:
+    """Freeze the weights and give every layer an adapter that changes nothing yet (B is 0).
+
+    Raises `ModelError` for a model that runs in `transformers`.
+    """
+    refuse_hf_policy(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
+    policy = as_transformer(policy)
     assert policy.adapter is None, "an adapter on an adapter"
     generator = torch.Generator().manual_seed(seed)
     policy.requires_grad_(False)
     for layer in policy.model.layers:
         adapter = LayerAdapter(layer, rank, alpha)
         for A in adapter.A.values():
-            # As wide as torch's own linear maps start, and as PEFT's do.
+            # The initialisation of torch's own linear maps, and of PEFT.
             nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
         layer.lora = adapter.to(policy.device)
 
 
-def merge_lora(policy: Decoder) -> None:
-    """Add the adapters to the weights, which train again, and take the adapters away."""
+def merge_lora(policy: Policy) -> None:
+    """Add the adapters to the weights, which train again, and remove the adapters.
+
+    B A is computed in float32 and rounded to the weight's type once, then added to it. In bf16 that
+    sum is rounded again: a change that is below half of the weight's last digit is lost.
+    """
+    policy = as_transformer(policy)
     with torch.no_grad():
         for layer in policy.model.layers:
+            adapter = adapter_of(layer)
             for name, linear in layer.linears().items():
-                linear.weight.add_(layer.lora.delta(name).to(linear.weight.dtype))
+                linear.weight.add_(adapter.delta(name).to(linear.weight.dtype))
             layer.lora = None
     policy.requires_grad_(True)
 
 
 @torch.no_grad()
 def merged_weights(policy: Policy) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of the model under Hugging Face's names, what the adapters add included, one
-    after the other: never a second model in memory."""
-    places = {}
-    for name, module in policy.named_modules() if policy.adapter is not None else ():
-        if isinstance(module, Layer):
-            for part, home in module.named_modules():
-                if isinstance(home, nn.Linear):
-                    places[f"{name}.{part}.weight"] = module.lora, part.split(".")[-1]
+    """The tensors of the model under Hugging Face's names, with the adapters' additions, one after
+    the other: there is never a second model in memory."""
+    adapters: dict[str, tuple[LayerAdapter, str]] = {}
+    if policy.adapter is not None:
+        for index, layer in enumerate(as_transformer(policy).model.layers):
+            for path, module in layer.named_modules():
+                if isinstance(module, nn.Linear):
+                    name = f"model.layers.{index}.{path}.weight"
+                    adapters[name] = adapter_of(layer), path.split(".")[-1]
     for name, tensor in policy.weights().items():
-        if name in places:
-            adapter, part = places[name]
-            tensor = tensor + adapter.delta(part).to(tensor.dtype)
+        if name in adapters:
+            adapter, linear = adapters[name]
+            tensor = tensor + adapter.delta(linear).to(tensor.dtype)
         yield name, tensor.detach()
 
 
-def copy_of(policy: Decoder) -> Decoder:
-    """A second policy with the same weights. What is frozen is shared, not copied: beside LoRA it
-    costs the adapters alone."""
+def copy_sharing_frozen(policy: Transformer) -> Transformer:
+    """A second policy with the same weights. Frozen parameters are shared, not copied: with LoRA it
+    takes the memory of the adapters alone."""
     shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
     return copy.deepcopy(policy, shared)
 
 
-def frozen_copy(policy: Decoder) -> Decoder:
-    """A copy that no update reaches."""
-    return copy_of(policy).requires_grad_(False)
+def frozen_copy(policy: Transformer) -> Transformer:
+    """A copy that no update changes."""
+    return copy_sharing_frozen(policy).requires_grad_(False)
 
 
 # -- files ----------------------------------------------------------------------------------
 
 
-def peft_names(policy: Decoder) -> dict[str, nn.Parameter]:
+def peft_names(policy: Transformer) -> dict[str, nn.Parameter]:
     """The adapters' parameters under the names of PEFT."""
-    found = {}
+    parameters = {}
     for index, layer in enumerate(policy.model.layers):
-        for room in ("self_attn", "mlp"):
-            for name in (n for n in layer.linears() if hasattr(getattr(layer, room), n)):
-                place = f"{PREFIX}model.layers.{index}.{room}.{name}"
-                found[f"{place}.lora_A.weight"] = layer.lora.A[name]
-                found[f"{place}.lora_B.weight"] = layer.lora.B[name]
-    return found
+        adapter = adapter_of(layer)
+        for parent in ("self_attn", "mlp"):
+            for name in (n for n in layer.linears() if hasattr(getattr(layer, parent), n)):
+                path = f"{PREFIX}model.layers.{index}.{parent}.{name}"
+                parameters[f"{path}.lora_A.weight"] = adapter.A[name]
+                parameters[f"{path}.lora_B.weight"] = adapter.B[name]
+    return parameters
 
 
-def save_adapter(folder: Path, policy: Decoder, base: str) -> None:
+def save_adapter(folder: Path, policy: Policy, base: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`; `base` is where the frozen
     weights are, a folder or a hub name."""
     folder.mkdir(parents=True, exist_ok=True)
-    adapter = policy.adapter
+    policy = as_transformer(policy)
+    adapter = adapter_of(policy.model.layers[0])
     rank = next(iter(adapter.A.values())).shape[0]
     config = {
         "peft_type": "LORA",
@@ -150,7 +195,7 @@ def save_adapter(folder: Path, policy: Decoder, base: str) -> None:
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "target_modules": sorted(adapter.A),
+        "target_modules": sorted(adapter.A.keys()),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     tensors = {
@@ -162,10 +207,11 @@ def save_adapter(folder: Path, policy: Decoder, base: str) -> None:
     shutil.copymode(folder / CONFIG, folder / WEIGHTS)
 
 
-def read_adapter_config(folder: Path) -> dict:
-    """`adapter_config.json`, refused where it asks for what `LayerAdapter` does not compute."""
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The content of `adapter_config.json`. Raises `ModelError` where it describes what
+    `LayerAdapter` does not compute."""
     config = read_object(folder / CONFIG)
-    wanted = {
+    supported: dict[str, tuple[object, ...]] = {
         "peft_type": ("LORA",),
         "bias": ("none",),
         "use_dora": (False, None),
@@ -175,7 +221,7 @@ def read_adapter_config(folder: Path) -> dict:
         "rank_pattern": (None, {}),
         "alpha_pattern": (None, {}),
     }
-    for key, values in wanted.items():
+    for key, values in supported.items():
         if config.get(key, values[0]) not in values:
             raise ModelError(
                 f"{folder / CONFIG}: {key} {config[key]!r}", f"{values[0]!r}, plain LoRA"
@@ -188,9 +234,10 @@ def read_adapter_config(folder: Path) -> dict:
     return config
 
 
-def load_adapter(policy: Decoder, folder: Path) -> None:
-    """Fill the decoder's adapters from a folder; names and shapes must match."""
+def load_adapter(policy: Policy, folder: Path) -> None:
+    """Fill the policy's adapters from a folder; names and shapes must match."""
     config = read_adapter_config(folder)
+    policy = as_transformer(policy)
     for layer in policy.model.layers:
-        layer.lora.scale = config["lora_alpha"] / config["r"]
+        adapter_of(layer).scale = config["lora_alpha"] / config["r"]
     TensorFiles([folder / WEIGHTS]).fill(peft_names(policy), folder)

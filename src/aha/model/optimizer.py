@@ -1,8 +1,8 @@
-"""AdamW over what trains, and where its state lives.
+"""AdamW for the parameters that train, and where its state lives.
 
 A weight that trains in float32 takes 16 bytes: itself, its gradient, and Adam's two moments.
 
-| state | on the device | in the machine's memory |
+| state | on the device | in the host's memory |
 |---|---|---|
 | device | 16 bytes | - |
 | 8bit | 10 bytes: moments in blocks of 256 with one scale each (bitsandbytes) | - |
@@ -13,6 +13,7 @@ al. 2022 (arXiv 2110.02861) for "8bit".
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,14 +34,15 @@ def make_optimizer(
 
 
 class Optimizer:
-    """One update: clip the gradient, step, forget the gradient."""
+    """One update: clip the gradient, step, clear the gradient."""
 
     def __init__(self, parameters: list[nn.Parameter], optim: OptimSection, dtype: torch.dtype):
         self.parameters, self.optim, self.dtype = parameters, optim, dtype
         self.adam = self.make_adam()
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
+        """AdamW's keyword arguments, but the learning rate."""
         optim = self.optim
         return {"betas": (optim.beta1, optim.beta2), "weight_decay": optim.weight_decay}
 
@@ -48,7 +50,7 @@ class Optimizer:
         return torch.optim.AdamW(self.parameters, fused=True, **self.settings)
 
     def update(self, lr: float) -> float:
-        """Step at this learning rate; returns the gradient's norm before it was clipped."""
+        """Step at this learning rate; returns the gradient's norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optim.grad_clip)
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
@@ -56,13 +58,13 @@ class Optimizer:
         return float(norm)
 
     def clear(self) -> None:
-        """Forget the gradient, half of one included."""
+        """Drop the gradient, also an incomplete one of a backward pass that failed."""
         self.adam.zero_grad()
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return self.adam.state_dict()
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.adam.load_state_dict(state)
 
 
@@ -78,72 +80,77 @@ class EightBitOptimizer(Optimizer):
 
 
 class HostOptimizer(Optimizer):
-    """Weights, gradients and moments in float32 in the machine's memory.
+    """Float32 master weights, gradients and moments in the host's memory.
 
-    What computes keeps each weight once, in the type of the arithmetic: a float32 weight that is
-    rounded for every product is the same number. A gradient leaves the device as soon as it is
-    whole, parameter by parameter, and micro-batches are summed in float32. In float32 arithmetic
-    every update is bit-equal to that of "device" on the same machine.
+    The device keeps each weight once, in the type of the arithmetic. That changes no number: a
+    float32 weight is rounded to that type for every product anyway. A gradient leaves the device as
+    soon as its backward pass has computed it, parameter by parameter, and micro-batches are summed
+    in float32. In float32 arithmetic every update is bit-equal to that of "device" on the same
+    machine.
     """
 
     def make_adam(self) -> torch.optim.Optimizer:
-        # Pinned memory is what a GPU reads and writes at full speed. For the bus alone: torch
-        # rounds each pinned tensor up to a power of two, which of all weights would be gigabytes.
+        # Pinned memory is what a GPU reads and writes at full speed. One buffer for all parameters:
+        # torch rounds each pinned tensor up to a power of two, which would waste gigabytes over all
+        # weights.
         pin = self.parameters[0].device.type == "cuda"
         largest = max(parameter.numel() for parameter in self.parameters)
-        self.bus = torch.empty(largest, dtype=self.dtype, pin_memory=pin)
-        self.taken = False  # a gradient, since the last update
+        self.buffer = torch.empty(largest, dtype=self.dtype, pin_memory=pin)
+        self.has_gradient = False  # whether a gradient has come since the last update
         self.masters = [self.move_out(parameter) for parameter in self.parameters]
         return torch.optim.AdamW(self.masters, fused=True, **self.settings)
 
     def move_out(self, parameter: nn.Parameter) -> nn.Parameter:
+        """Make the master copy of a parameter, and round the parameter itself."""
         master = nn.Parameter(torch.empty(parameter.shape, dtype=torch.float32))
         master.grad = torch.zeros(parameter.shape, dtype=torch.float32)
         master.data.copy_(parameter.detach())
         parameter.data = parameter.detach().to(self.dtype, copy=True)
 
-        def take(one: nn.Parameter) -> None:
-            master.grad.add_(self.carry(one.grad))
-            one.grad = None
-            self.taken = True
+        def move_gradient(computed: nn.Parameter) -> None:
+            assert master.grad is not None and computed.grad is not None
+            master.grad.add_(self.transfer(computed.grad))
+            computed.grad = None
+            self.has_gradient = True
 
-        parameter.register_post_accumulate_grad_hook(take)
+        parameter.register_post_accumulate_grad_hook(move_gradient)
         return master
 
-    def carry(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The same numbers in the type of the arithmetic, in memory that both sides reach fast,
-        until the next call."""
-        return self.bus[: tensor.numel()].view(tensor.shape).copy_(tensor)
+    def transfer(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same numbers in the type of the arithmetic, in the pinned buffer: valid until the
+        next call, which overwrites it."""
+        return self.buffer[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
     def update(self, lr: float) -> float:
         norm = nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)
         self.adam.param_groups[0]["lr"] = lr
-        if self.taken:  # a gradient of zeros would move what has momentum
+        if self.has_gradient:  # a gradient of zeros would move parameters that have momentum
             self.adam.step()
             self.publish()
         self.clear()
         return float(norm)
 
     def clear(self) -> None:
-        # Zeros, not None: the hooks add to them. A failed backward may have left some of its own.
+        # Zeros, not None: the hooks add to them. A backward pass that failed may have left
+        # gradients of parameters.
         self.adam.zero_grad(set_to_none=False)
-        self.taken = False
+        self.has_gradient = False
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:
-        """What computes becomes what was learnt, rounded."""
+        """Copy the master weights to the device, rounded."""
         for parameter, master in zip(self.parameters, self.masters, strict=True):
-            parameter.copy_(self.carry(master))
+            parameter.copy_(self.transfer(master))
 
-    def state_dict(self) -> dict:
-        """With the weights: those of the checkpoint's model are rounded."""
+    def state_dict(self) -> dict[str, Any]:
+        """With the master weights: those in the checkpoint's model are rounded."""
         weights = [master.detach() for master in self.masters]
         return {"adam": self.adam.state_dict(), "weights": weights}
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.adam.load_state_dict(state["adam"])
         for master, saved in zip(self.masters, state["weights"], strict=True):
             master.copy_(saved)

@@ -1,4 +1,4 @@
-"""What every model that is trained here can do, ours or one that `transformers` runs.
+"""The interface of every model that is trained here: ours, or one that `transformers` runs.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -13,15 +13,18 @@ from aha.batching.layout import Layout
 
 
 class Policy(Protocol):
-    """`aha.model.transformer.Decoder` and `aha.model.hf_policy.HfDecoder`; both are torch modules.
+    """A torch module: `aha.model.transformer.Transformer` or `aha.model.hf_policy.HfPolicy`.
 
     Rows begin at position 0 and are padded on the right. `dtype` is the type of the arithmetic;
-    what trains stays float32. Log-probs and entropies are in nats, float32.
+    parameters that train stay float32. Log-probs and entropies are in nats, float32.
     """
 
     config: Any  # at least vocab_size, max_position_embeddings, model_type, architecture
     recompute: bool  # activations again in the backward pass: slower, less memory
-    shares_prompts: bool  # whether a layout spares it the work; it may take no notice of one
+
+    @property
+    def supports_layout(self) -> bool:
+        """Whether a `layout` saves work. A model without that support ignores it."""
 
     @property
     def device(self) -> torch.device: ...
@@ -33,33 +36,39 @@ class Policy(Protocol):
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of the model itself, without adapters, under Hugging Face's names."""
 
-    def trainable(self) -> list[nn.Parameter]: ...
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters for an optimiser."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def logits(
-        self, tokens_BT, start: int = 1, dtype=torch.float32, temperature: float = 1.0
+        self,
+        tokens_BT: torch.Tensor,
+        start: int = 1,
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
     ) -> torch.Tensor:
-        """What decides about the tokens from `start` on: [B, T - start, V]."""
+        """The logits that predict the tokens from `start` on: [B, T - start, V]."""
 
     def token_logprobs(
         self,
-        tokens_BT,
+        tokens_BT: torch.Tensor,
         start: int = 1,
-        dtype=torch.float32,
+        dtype: torch.dtype = torch.float32,
         temperature: float = 1.0,
         layout: Layout | None = None,
     ) -> torch.Tensor:
-        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start]. With a layout only those of
-        the completions' own tokens are wanted; what stands elsewhere is some number."""
+        """log p(tokens[t] | tokens[<t]) for t >= start: [B, T - start]. With a layout only the
+        values at the completions' own tokens mean something."""
 
-    def scores(
+    def logprobs_and_entropy(
         self,
-        tokens_BT,
+        tokens_BT: torch.Tensor,
         start: int = 1,
-        dtype=torch.float32,
+        dtype: torch.dtype = torch.float32,
         temperature: float = 1.0,
         entropy: bool = False,
         layout: Layout | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`token_logprobs`, and the entropy [B, T - start] of each choice, or None."""
+        """`token_logprobs`, and the entropy [B, T - start] of each token's distribution, or None if
+        `entropy` is False."""

@@ -10,8 +10,11 @@ import torch
 from aha.model.architecture import Llama3Scaling, ModelConfig
 
 
-def rope_tables(config: ModelConfig, dtype: torch.dtype, device) -> tuple:
-    """cos and sin [S, D/2] for all positions of the model, computed in float32.
+def rope_tables(
+    config: ModelConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin [S, D/2] for all positions of the model, computed in float32: in bf16
+    neighbouring numbers above 256 are 2 apart, so an angle would be off by a radian.
 
     Source: Su et al. 2021, RoFormer.
     """
@@ -21,15 +24,15 @@ def rope_tables(config: ModelConfig, dtype: torch.dtype, device) -> tuple:
     if config.rope_scaling:
         frequencies = stretch(frequencies, config.rope_scaling)
     positions = torch.arange(config.max_position_embeddings, dtype=torch.float32, device=device)
-    angles = torch.outer(positions, frequencies)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    angles_SD = torch.outer(positions, frequencies)
+    return angles_SD.cos().to(dtype), angles_SD.sin().to(dtype)
 
 
 def stretch(frequencies: torch.Tensor, scaling: Llama3Scaling) -> torch.Tensor:
-    """Slow frequencies divided by `factor`, fast ones as they are, a linear passage between.
+    """Slow frequencies divided by `factor`, fast ones unchanged, linear interpolation between.
 
-    `turns` is how often a frequency goes round within the context of pre-training: above
-    `high_freq_factor` it is fast, below `low_freq_factor` slow.
+    `turns` are the full rotations of a frequency within the context of pre-training: above
+    `high_freq_factor` it counts as fast, below `low_freq_factor` as slow.
     Source: Llama 3 (arXiv 2407.21783) as its reference code computes it.
     """
     turns = frequencies * scaling.original_max_position_embeddings / (2 * math.pi)

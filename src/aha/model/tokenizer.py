@@ -2,18 +2,20 @@
 
 aha-tiny's own tokenizer has Qwen2's pre-tokenisation, so every digit is a token of its own, and
 112 entries: printable ASCII, a newline, the words of the traces, and the R1 tags as special
-tokens. Text is encoded once, when a prompt is made, and decoded once, when a completion is done.
+tokens. Text is encoded once, when a prompt is made, and decoded once, when a completion has ended.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tokenizers import AddedToken, Regex
+from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel, Split
 
 from aha.core.errors import ModelError
 from aha.model.chat_template import conversation, find_template, in_own_words, knows_chatml
@@ -21,7 +23,7 @@ from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-PIECE_TOKENS = 8  # no character has more bytes than four, and no token less than one
+PIECE_TOKENS = 8  # more than the tokens of one character: four at most, one for each byte
 WORDS = ("numbers", " target", " yes", " no", " need", "aim", "multiply", " times", "check", "back")
 
 # The split pattern of Qwen2's tokenizer: one digit a piece, words with their leading space.
@@ -35,7 +37,7 @@ class Tokenizer:
     """`say`, `encode`, `decode` and the ids that generation needs to know.
 
     `stop` are ids or texts of tokens that end a completion; `settings` is the content of
-    tokenizer_config.json, kept as it was found.
+    tokenizer_config.json, kept as it was read.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Tokenizer:
         fast: FastTokenizer,
         stop: tuple[str | int, ...] = (END,),
         pad: str = PAD,
-        settings: dict | None = None,
+        settings: dict[str, Any] | None = None,
         template: str | None = None,
     ):
         self.fast, self.settings, self.template = fast, settings, template
@@ -52,7 +54,7 @@ class Tokenizer:
         self.stop_ids = tuple(dict.fromkeys(ids))
         pad_id = fast.token_to_id(pad)
         self.pad_id = self.stop_ids[0] if pad_id is None else pad_id
-        # What the model has seen before every text, such as <|begin_of_text|>; mostly nothing.
+        # The tokens before every text of pre-training, such as <|begin_of_text|>; mostly none.
         self.prefix = tuple(i for i in fast.encode("").ids if i not in self.stop_ids)
 
     @property
@@ -64,14 +66,15 @@ class Tokenizer:
         return self.prefix[0] if self.prefix else None
 
     def id_of(self, token: str) -> int:
-        found = self.fast.token_to_id(token)
-        if found is None:
+        """The id of a token. Raises `ModelError` where the vocabulary lacks it."""
+        token_id = self.fast.token_to_id(token)
+        if token_id is None:
             raise ModelError(
                 f"the tokenizer has no token {token!r}",
                 "a tokenizer with that token",
                 "use another model folder or template",
             )
-        return found
+        return token_id
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; text that the vocabulary cannot hold is an error, never dropped.
@@ -80,77 +83,81 @@ class Tokenizer:
         the text does not bring it.
         """
         ids = self.fast.encode(text, add_special_tokens=False).ids
-        # Not `self.decode`, which drops stop tokens: a chat prompt holds some of its own.
-        held = self.fast.decode(ids, skip_special_tokens=False)
-        # Spaces apart: sentencepiece's way puts one before a text and takes it away again.
-        if held.replace(" ", "") != text.replace(" ", ""):
-            lost = sorted({char for char in text if char not in held})
+        # Not `self.decode`, which drops stop tokens: a chat prompt contains some.
+        decoded = self.fast.decode(ids, skip_special_tokens=False)
+        # Without spaces: sentencepiece puts one before a text and removes it again.
+        if decoded.replace(" ", "") != text.replace(" ", ""):
+            lost = sorted({char for char in text if char not in decoded})
             raise ModelError(
                 f"text with characters this tokenizer cannot hold: {''.join(lost)!r}",
                 "text that comes back unchanged, in aha-tiny's case printable ASCII",
                 "take them out, or use a model with a larger vocabulary",
             )
-        known = tuple(ids[: len(self.prefix)]) == self.prefix
-        return ids if known else [*self.prefix, *ids]
+        has_prefix = tuple(ids[: len(self.prefix)]) == self.prefix
+        return ids if has_prefix else [*self.prefix, *ids]
 
-    def decode(self, ids) -> str:
-        """The text of `ids`, tags included, stop and pad tokens left out."""
-        silent = {self.pad_id, *self.stop_ids}
-        return self.fast.decode([i for i in ids if i not in silent], skip_special_tokens=False)
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, tags included, without stop and pad tokens."""
+        hidden = {self.pad_id, *self.stop_ids}
+        return self.fast.decode([i for i in ids if i not in hidden], skip_special_tokens=False)
 
-    def pieces(self, ids: list[int] | tuple[int, ...]) -> list[str]:
-        """What each token adds to the text, stop tokens by their names.
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds, stop tokens by their names.
 
-        Where tokens do not read alone as they read together (a space that sentencepiece drops, a
-        character of several tokens), each is what the text grows by over a few tokens before it.
+        Where a token alone decodes to other text than among its neighbours (a space that
+        sentencepiece drops, a character of several tokens), its piece is the growth of the text
+        when it is decoded together with a few tokens before it.
         """
-        read = partial(self.fast.decode, skip_special_tokens=False)
+        decode = partial(self.fast.decode, skip_special_tokens=False)
         for token in ids:
             if token not in self._alone:
-                self._alone[token] = read([token])
+                self._alone[token] = decode([token])
         alone = [self._alone[token] for token in ids]
-        if "".join(alone) == read(list(ids)):
+        if "".join(alone) == decode(list(ids)):
             return alone
-        found = []
+        pieces = []
         for end in range(1, len(ids) + 1):
-            some = list(ids[max(0, end - PIECE_TOKENS) : end])
-            before, after = read(some[:-1]), read(some)
-            found.append(after[len(before.rstrip("\ufffd")) :].rstrip("\ufffd"))
-        return found
+            window = list(ids[max(0, end - PIECE_TOKENS) : end])
+            before, after = decode(window[:-1]), decode(window)
+            # U+FFFD stands for a character of which only some bytes have come.
+            pieces.append(after[len(before.rstrip("\ufffd")) :].rstrip("\ufffd"))
+        return pieces
 
     def say(self, text: str) -> str:
-        """A prompt as this model was taught to read it: a conversation written in ChatML comes
-        back in the words of the model's own chat template, any other text as it is."""
+        """A prompt in the form of this model's training: a conversation in ChatML is rewritten by
+        the model's own chat template, any other text stays as it is."""
         return in_own_words(text, self.template, self.settings or {}, self.fast.token_to_id)
 
     def converses(self) -> bool:
-        """Whether this model has read conversations: it has a template, or ChatML's tokens."""
+        """Whether this model was trained on conversations: it has a chat template, or ChatML's
+        tokens."""
         return self.template is not None or knows_chatml(self.fast.token_to_id)
 
     def converse(self, messages: list[dict[str, str]]) -> str:
-        """The prompt of a conversation of {role, content}, the assistant's turn begun. Raises
-        `ModelError` for a model that does not converse, or a template that refuses the roles."""
+        """The prompt of a conversation of {role, content}, up to the start of the assistant's turn.
+        Raises `ModelError` for a model without conversations, or a template that refuses the roles.
+        """
         return conversation(messages, self.template, self.settings or {}, self.fast.token_to_id)
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads. A tokenizer that was loaded keeps its settings."""
         self.fast.save(str(folder / "tokenizer.json"))
         names = {token: self.fast.id_to_token(token) for token in (*self.stop_ids, self.pad_id)}
-        ours = {
+        defaults = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": names[self.stop_ids[0]],
             "pad_token": names[self.pad_id],
             "clean_up_tokenization_spaces": False,
         }
-        content = json.dumps(self.settings or ours, indent=2) + "\n"
+        content = json.dumps(self.settings or defaults, indent=2) + "\n"
         (folder / "tokenizer_config.json").write_text(content)
         if self.template and "chat_template" not in (self.settings or {}):
             (folder / "chat_template.jinja").write_text(self.template)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read tokenizer.json with what the files beside it say. A token stops a completion when
-        tokenizer_config.json, generation_config.json or config.json calls it the end."""
+        """Read tokenizer.json and the files that go with it. A token stops a completion if
+        tokenizer_config.json, generation_config.json or config.json names it as eos token."""
         path = folder / "tokenizer.json"
         try:
             fast = FastTokenizer.from_file(str(path))
@@ -160,33 +167,33 @@ class Tokenizer:
         settings, *others = (
             read_object(folder / name) if (folder / name).is_file() else {} for name in names
         )
-        where = folder / names[0]
-        first, pad = (_name(settings.get(key), key, where) for key in ("eos_token", "pad_token"))
+        path = folder / names[0]
+        first, pad = (_name(settings.get(key), key, path) for key in ("eos_token", "pad_token"))
         stop: list[str | int] = [first] if first else []
         for name, other in zip(names[1:], others, strict=True):
             stop += _stop_ids(other.get("eos_token_id"), fast, folder / name)
         stop = stop or [END]
-        pad = pad or (stop[0] if isinstance(stop[0], str) else fast.id_to_token(stop[0]))
+        pad = pad or (stop[0] if isinstance(stop[0], str) else fast.id_to_token(stop[0])) or PAD
         return cls(fast, tuple(stop), pad, settings or None, find_template(folder, settings))
 
 
-def _stop_ids(found, fast: FastTokenizer, where: Path) -> list[int]:
-    """The ids behind an `eos_token_id`, which is a number, a list or null."""
-    ids = found if isinstance(found, list) else [] if found is None else [found]
+def _stop_ids(value: object, fast: FastTokenizer, path: Path) -> list[int]:
+    """The ids of an `eos_token_id`, which is a number, a list or null."""
+    ids: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     for token in ids:
         if type(token) is not int or fast.id_to_token(token) is None:
             raise ModelError(
-                f"{where}: eos_token_id {token!r}", "ids that the tokenizer has", "correct it"
+                f"{path}: eos_token_id {token!r}", "ids that the tokenizer has", "correct it"
             )
     return ids
 
 
-def _name(token, key: str, where: Path) -> str | None:
-    """A token's text, written plainly, as an object, or null."""
+def _name(token: object, key: str, path: Path) -> str | None:
+    """A token's text: in JSON a string, an object with `content`, or null."""
     text = token.get("content") if isinstance(token, dict) else token
     if text is None and token is None or isinstance(text, str):
         return text
-    raise ModelError(f"{where}: {key} {token!r:.60}", "a token's text, or null", "correct it")
+    raise ModelError(f"{path}: {key} {token!r:.60}", "a token's text, or null", "correct it")
 
 
 def build_tokenizer() -> Tokenizer:
@@ -196,7 +203,7 @@ def build_tokenizer() -> Tokenizer:
     byte_level = {" ": "Ġ", "\n": "Ċ"}  # how byte-level BPE writes these two
     pieces = special + [byte_level.get(char, char) for char in characters]
     fast = FastTokenizer(BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[]))
-    fast.pre_tokenizer = Sequence(
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
         [
             Split(Regex(QWEN2_PATTERN), behavior="isolated", invert=False),
             ByteLevel(add_prefix_space=False, use_regex=False),

@@ -6,15 +6,17 @@ generation_config.json; or, for an adapter, adapter_config.json  adapter_model.s
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.model.architecture import ModelConfig, NotOurs
-from aha.model.hf_policy import HfDecoder, load_hf
+from aha.model.architecture import ModelConfig, UnsupportedModel
+from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.hub import folder_of, name_of
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import (
@@ -27,14 +29,14 @@ from aha.model.lora import (
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles, read_object, weight_files
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 
-WANTED = "a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"
+MODEL_FOLDER = "a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"
 
 
 @dataclass
 class LoadedModel:
-    """A decoder with the tokenizer that belongs to it, and where they came from."""
+    """A policy, its tokenizer, and the folder of both."""
 
     policy: Policy
     tokenizer: Tokenizer
@@ -46,21 +48,23 @@ def save_model(
 ) -> None:
     """Write a folder that `transformers` loads; the adapters of a LoRA policy are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    stop, sampling = tokenizer.stop_ids, {"do_sample": True, "temperature": 1.0}
-    ids = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
-    told = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
-    if isinstance(policy, HfDecoder):
+    stop = tokenizer.stop_ids
+    ids: dict[str, Any] = {"eos_token_id": stop[0], "pad_token_id": tokenizer.pad_id}
+    extra = {"bos_token_id": tokenizer.bos_id, "torch_dtype": str(dtype).removeprefix("torch.")}
+    if isinstance(policy, HfPolicy):
         policy.save(folder, dtype)
     else:
-        write_json(folder / "config.json", policy.config.to_hf() | ids | told)
+        write_json(folder / "config.json", policy.config.to_hf() | ids | extra)
         write_weights(folder, policy, dtype)
     if len(stop) > 1:
         ids["eos_token_id"] = list(stop)
-    write_json(folder / "generation_config.json", ids | sampling | {"top_k": 0, "top_p": 1.0})
+    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    write_json(folder / "generation_config.json", ids | sampling)
     tokenizer.save(folder)
 
 
-def write_weights(folder: Path, policy: Decoder, dtype: torch.dtype) -> None:
+def write_weights(folder: Path, policy: Policy, dtype: torch.dtype) -> None:
+    """Write model.safetensors beside config.json."""
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in policy.weights().items()
@@ -71,7 +75,7 @@ def write_weights(folder: Path, policy: Decoder, dtype: torch.dtype) -> None:
 
 
 def save_policy(folder: Path, policy: Policy, tokenizer: Tokenizer, base: Path) -> None:
-    """What has been trained: a model folder, or beside LoRA the adapter alone, which names the
+    """Write what has been trained: a model folder, or with LoRA the adapter alone, which names the
     frozen `base` that it belongs to."""
     if policy.adapter is None:
         save_model(folder, policy, tokenizer)
@@ -79,19 +83,20 @@ def save_policy(folder: Path, policy: Policy, tokenizer: Tokenizer, base: Path) 
         save_adapter(folder, policy, name_of(base))
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load_model(folder: str | Path) -> LoadedModel:
-    """Read such a folder, whoever wrote it; an adapter's comes merged into its base. The weights
-    become float32. Raises `ModelError` for anything that does not fit."""
+    """The model of a folder, whoever wrote it; an adapter is merged into its base. The weights
+    become float32. Raises `ModelError` where config, weights and tokenizer do not fit each
+    other."""
     folder = Path(folder)
     if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
         return load_merged(folder)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"no model in {folder}", WANTED, "check the path")
-    policy = read_decoder(folder)
+        raise ModelError(f"no model in {folder}", MODEL_FOLDER, "check the path")
+    policy = read_policy(folder)
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
@@ -103,15 +108,16 @@ def load_model(folder: str | Path) -> LoadedModel:
     return LoadedModel(policy, tokenizer, folder)
 
 
-def read_decoder(folder: Path) -> Policy:
-    """Our decoder where it computes what config.json describes, else that of `transformers`."""
+def read_policy(folder: Path) -> Policy:
+    """A `Transformer` if it supports what config.json describes, else an `HfPolicy`."""
     raw = read_object(folder / "config.json")
     try:
         config = ModelConfig.from_hf(raw)
-    except NotOurs as reason:
+    except UnsupportedModel as reason:
         return load_hf(folder, raw, reason)
-    with torch.device("meta"):  # not initialised only to be overwritten: that takes minutes at 3B
-        policy = Decoder(config)
+    # On "meta" nothing is initialised: random weights of a 3B model take minutes, for nothing.
+    with torch.device("meta"):
+        policy = Transformer(config)
     policy.to_empty(device="cpu")
     load_weights(policy, folder)
     return policy
@@ -135,19 +141,19 @@ def load_merged(folder: Path) -> LoadedModel:
 
 
 def load_weights(policy: Policy, folder: Path) -> None:
-    """Fill the decoder from every safetensors file of the folder; names and shapes must match."""
-    if isinstance(policy, HfDecoder):
+    """Fill the policy from every safetensors file of the folder; names and shapes must match."""
+    if isinstance(policy, HfPolicy):
         policy.fill(folder)
         return
     files = TensorFiles(weight_files(folder))
-    for name in list(files.places):
-        copy_of_head = name == "lm_head.weight" and policy.config.tie_word_embeddings
-        # Old writers kept the rotary frequencies, which the configuration already tells.
-        if copy_of_head or name.endswith("rotary_emb.inv_freq"):
-            del files.places[name]
+    for name in list(files.file_of):
+        tied_copy = name == "lm_head.weight" and policy.config.tie_word_embeddings
+        # Old writers saved the rotary frequencies, which follow from the configuration.
+        if tied_copy or name.endswith("rotary_emb.inv_freq"):
+            del files.file_of[name]
     files.fill(policy.weights(), folder)
 
 
 def load_policy(policy: Policy, folder: Path) -> None:
-    """Fill what trains from what `save_policy` wrote."""
+    """Fill the policy, or its adapters if it has some, from what `save_policy` wrote."""
     (load_weights if policy.adapter is None else load_adapter)(policy, folder)

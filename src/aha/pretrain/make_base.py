@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError, ModelError
-from aha.machine.device import PeakMemory, choose_device
-from aha.machine.host import cpu_name
+from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name, has_cuda
+from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
 from aha.plan.cost import Cost, money
 from aha.plan.machines import price_of
@@ -25,7 +24,7 @@ from aha.pretrain.trainer import Pretrainer, PretrainReport
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run_folder import environment
 from aha.train.loop import Interrupt, drive
-from aha.train.preflight import row_here
+from aha.train.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
 TELL_EVERY = 50  # updates
@@ -50,15 +49,15 @@ class Machine:
         """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
         so the CPU serves no model quicker. Apple's has not been tried with bf16 and Muon."""
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if has_cuda() else "cpu"
         found = choose_device(device, 0, "device")  # named by now: the size does not matter
-        gpu = torch.cuda.get_device_name(found) if found.type == "cuda" else None
+        gpu = gpu_name(found)
         if writers is None:
-            writers = min(WRITERS, max(1, (os.cpu_count() or 1) - 1)) if gpu else 0
-        _, row = row_here(found)
+            writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
+        _, row = machine_row(found)
         price, power = price_of(gpu, usd_per_hour, watts)
         card = row and priced(row, price, power)
-        return cls(found, gpu or cpu_name(), writers, price, power, card)
+        return cls(found, device_name(found), writers, price, power, card)
 
 
 class Progress:
@@ -108,7 +107,7 @@ class Progress:
 def pretrain_base(order: Order, machine: Machine) -> None:
     """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
     out = order.out
-    model, tokenizer = Decoder(order.config), build_tokenizer()
+    model, tokenizer = Transformer(order.config), build_tokenizer()
     print(json.dumps(order.settings | {"parameters": model.num_parameters()}, indent=2))
     model.initialise(torch.Generator().manual_seed(order.cfg.seed))
     saved = checkpoints(out / "checkpoints")

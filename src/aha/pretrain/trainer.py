@@ -14,15 +14,15 @@ from functools import partial
 import torch
 
 from aha.corpus.bases import PretrainConfig
-from aha.corpus.shards import Batch, Spelling, shard
+from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
 from aha.machine.dtype import compute_dtype
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon
 
 
-def on_device(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def on_device(batch: DocumentBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(tokens, weights) of a batch where the model is. The copy to a GPU goes on by itself, which
     takes memory that the system may not move."""
     arrays = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.weights_BT)
@@ -43,7 +43,7 @@ def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
 
 
 def make_optimizers(
-    model: Decoder, cfg: PretrainConfig, dtype: torch.dtype
+    model: Transformer, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
     inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
@@ -77,14 +77,16 @@ class Pretrainer:
     batches are the same. `close` ends them.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0):
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
+    ):
         self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
         self.writers = writers
         self.dtype = compute_dtype(cfg.dtype, model.device)
         self.optimizers = make_optimizers(model, cfg, self.dtype)
         self.step_count = self.seen = 0
         self.shard_number = self.next_batch = 0
-        self.batches: list[Batch] = []
+        self.batches: list[DocumentBatch] = []
         self.shards = self.open_shards()
 
     @property
@@ -95,13 +97,14 @@ class Pretrainer:
         while not self.done:
             yield self.step()
 
-    def open_shards(self) -> Iterator[list[Batch]]:
+    def open_shards(self) -> Iterator[list[DocumentBatch]]:
         """From the one that is next on; nothing starts before the first is asked for."""
+        tokenizer = CorpusTokenizer.of(self.tokenizer)
         longest = self.model.config.max_position_embeddings
-        write = partial(shard, Spelling.of(self.tokenizer), self.cfg, longest=longest)
+        write = partial(write_shard, tokenizer, self.cfg, max_tokens=longest)
         return in_order(write, self.shard_number, self.writers)
 
-    def draw(self) -> Batch:
+    def draw(self) -> DocumentBatch:
         if not self.batches:
             self.batches = next(self.shards)
         batch = self.batches[self.next_batch]

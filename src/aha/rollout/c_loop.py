@@ -1,125 +1,197 @@
-"""The native engine's loop in C, for CPUs: whole batches without coming back to Python.
+"""The generation loop in C, for CPUs: a whole batch in one call.
 
-Without a compiler, or on a shape it does not hold, the torch loop does the same work more slowly.
-Completions are the same in float32 up to rounding, and here bit for bit independent of what runs
-beside them in both types.
+Without a compiler, or for a shape that it does not support, the loop in torch does the same work
+more slowly. Completions are those of the torch loop in float32 up to rounding, and bit for bit
+independent of what else is in the batch, in both types.
 
-Shapes: P prompts, B rows, N outputs and K inputs of a matrix.
+Shapes: P prompts, B rows, N outputs and K inputs of a matrix, T new tokens.
 """
 
 import ctypes
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
 from aha.machine.c_build import LANES, NotCompiled, load_code
+from aha.machine.c_calls import CStruct
+from aha.machine.device import num_threads
 from aha.model.decode import FusedLayer, InferenceWeights
 from aha.rollout.engine import Sampling
 
 SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
 
 
-class _Model(ctypes.Structure):
+class ModelStruct(CStruct):
+    """`Model` of native_c/decode.h."""
+
     _fields_ = [
-        *((name, ctypes.c_int32) for name in "hidden heads kv_heads head_dim mlp".split()),
-        *((name, ctypes.c_int32) for name in "layers vocab".split()),
-        ("eps", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in "embedding cos sin matrices biases".split()),
+        ("hidden_size", ctypes.c_int32),
+        ("num_heads", ctypes.c_int32),
+        ("num_kv_heads", ctypes.c_int32),
+        ("head_dim", ctypes.c_int32),
+        ("intermediate_size", ctypes.c_int32),
+        ("num_layers", ctypes.c_int32),
+        ("vocab_size", ctypes.c_int32),
+        ("rms_norm_eps", ctypes.c_float),
+        ("embedding", ctypes.c_void_p),
+        ("cos", ctypes.c_void_p),
+        ("sin", ctypes.c_void_p),
+        ("matrices", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p),
     ]
 
 
-class _Job(ctypes.Structure):
+class JobStruct(CStruct):
+    """`Job` of native_c/decode.h."""
+
     _fields_ = [
-        *((name, ctypes.c_int32) for name in "prompts rows max_new longest_prompt".split()),
-        *((name, ctypes.c_int32) for name in "stops threads".split()),
+        ("num_prompts", ctypes.c_int32),
+        ("num_rows", ctypes.c_int32),
+        ("max_new_tokens", ctypes.c_int32),
+        ("longest_prompt", ctypes.c_int32),
+        ("num_stop_tokens", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
         ("temperature", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in "prompt_tokens prompt_ends stop_tokens".split()),
-        *((name, ctypes.c_void_p) for name in "prompt_of seeds tokens counts".split()),
-        *((name, ctypes.c_void_p) for name in "logprobs entropies".split()),
+        ("prompt_tokens", ctypes.c_void_p),
+        ("prompt_ends", ctypes.c_void_p),
+        ("stop_tokens", ctypes.c_void_p),
+        ("prompt_of", ctypes.c_void_p),
+        ("seeds", ctypes.c_void_p),
+        ("tokens", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("logprobs", ctypes.c_void_p),
+        ("entropies", ctypes.c_void_p),
     ]
+
+
+@dataclass(frozen=True)
+class GeneratedRows:
+    """Of B rows: tokens, their log-probs and the entropies of their distributions [B, T], of which
+    the first counts[b] are filled."""
+
+    tokens: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    entropies: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int32]
 
 
 class CompiledLoop:
-    """One version of the weights, packed for the C loop."""
+    """One version of the weights, packed for the C loop.
+
+    Raises `NotCompiled` where there is no compiler, or for a model that the loop does not support.
+    """
 
     def __init__(self, weights: InferenceWeights):
         config = weights.config
         bf16 = weights.dtype == torch.bfloat16
-        odd = [
-            n for n in (config.hidden_size, config.intermediate_size, config.head_dim) if n % LANES
-        ]
+        sizes = (config.hidden_size, config.intermediate_size, config.head_dim)
         if (
             weights.device.type != "cpu"
             or weights.dtype not in (torch.float32, torch.bfloat16)
-            or odd
+            or any(size % LANES for size in sizes)
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
         if config.family.qk_norm:
             raise NotCompiled(f"it has no norms on queries and keys, as {config.model_type} wants")
         self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
-        order = [(at.qkv, at.out, at.gate_up, at.down) for at in weights.layers]
-        self.matrices = [pack(matrix, tile) for matrix in (*sum(order, ()), weights.head)]
-        self.biases = [bias_of(layer).float().contiguous() for layer in weights.layers]
-        self.tables = [
+        # On a CPU weights are never shared, see NativeEngine.load.
+        layers = [layer for layer in weights.layers if isinstance(layer, FusedLayer)]
+        assert len(layers) == len(weights.layers), "weights of the C loop beside an adapter"
+        matrices = [matrix for layer in layers for matrix in matrices_of(layer)]
+        # C gets addresses alone: these lists keep the memory behind them alive.
+        self.matrices = [pack(matrix, tile) for matrix in (*matrices, weights.lm_head)]
+        self.biases = [bias_of(layer).float().contiguous() for layer in layers]
+        self.embedding, self.cos, self.sin = (
             t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
-        ]
-        self.pointers = [pointers(self.matrices), pointers(self.biases)]
-        self.model = _Model(
-            config.hidden_size,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-            config.intermediate_size,
-            config.num_hidden_layers,
-            config.vocab_size,
-            config.rms_norm_eps,
-            *(table.data_ptr() for table in self.tables),
-            *map(ctypes.addressof, self.pointers),
+        )
+        self.matrix_pointers, self.bias_pointers = pointers(self.matrices), pointers(self.biases)
+        self.model = ModelStruct(
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            intermediate_size=config.intermediate_size,
+            num_layers=config.num_hidden_layers,
+            vocab_size=config.vocab_size,
+            rms_norm_eps=config.rms_norm_eps,
+            embedding=self.embedding.data_ptr(),
+            cos=self.cos.data_ptr(),
+            sin=self.sin.data_ptr(),
+            matrices=ctypes.addressof(self.matrix_pointers),
+            biases=ctypes.addressof(self.bias_pointers),
         )
 
     def generate(
-        self, prompts: list[tuple[int, ...]], seeds: list[list[int]], stop: list[int], s: Sampling
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One row for every seed of every prompt: tokens, their log-probs and the entropies of
-        what they were drawn from [B, max_new_tokens], and how many of them are real [B]."""
-        rows = sum(map(len, seeds))
-        given = {
-            "prompt_tokens": np.array([t for prompt in prompts for t in prompt], np.int32),
-            "prompt_ends": np.cumsum([len(prompt) for prompt in prompts], dtype=np.int32),
-            "stop_tokens": np.array(stop, np.int32),
-            "prompt_of": np.repeat(np.arange(len(prompts), dtype=np.int32), [*map(len, seeds)]),
-            "seeds": np.array([seed for group in seeds for seed in group], np.uint64),
-            "tokens": np.zeros((rows, s.max_new_tokens), np.int32),
-            "counts": np.zeros(rows, np.int32),
-            "logprobs": np.zeros((rows, s.max_new_tokens), np.float32),
-            "entropies": np.zeros((rows, s.max_new_tokens), np.float32),
-        }
-        job = _Job(
-            len(prompts),
-            rows,
-            s.max_new_tokens,
-            max(map(len, prompts)),
-            len(stop),
-            max(1, min(torch.get_num_threads(), rows)),
-            s.temperature,
-            *(array.ctypes.data for array in given.values()),
+        self,
+        prompts: list[tuple[int, ...]],
+        seeds: list[list[int]],
+        stop_tokens: list[int],
+        sampling: Sampling,
+    ) -> GeneratedRows:
+        """One row for every seed of every prompt, in that order."""
+        counts_P = [len(group) for group in seeds]
+        B, T = sum(counts_P), sampling.max_new_tokens
+        prompt_tokens = np.array([token for prompt in prompts for token in prompt], np.int32)
+        prompt_ends = np.cumsum([len(prompt) for prompt in prompts], dtype=np.int32)
+        stops = np.array(stop_tokens, np.int32)
+        prompt_of = np.repeat(np.arange(len(prompts), dtype=np.int32), counts_P)
+        all_seeds = np.array([seed for group in seeds for seed in group], np.uint64)
+        rows = GeneratedRows(
+            tokens=np.zeros((B, T), np.int32),
+            logprobs=np.zeros((B, T), np.float32),
+            entropies=np.zeros((B, T), np.float32),
+            counts=np.zeros(B, np.int32),
+        )
+        job = JobStruct(
+            num_prompts=len(prompts),
+            num_rows=B,
+            max_new_tokens=T,
+            longest_prompt=max(map(len, prompts)),
+            num_stop_tokens=len(stop_tokens),
+            threads=max(1, min(num_threads(), B)),
+            temperature=sampling.temperature,
+            prompt_tokens=prompt_tokens.ctypes.data,
+            prompt_ends=prompt_ends.ctypes.data,
+            stop_tokens=stops.ctypes.data,
+            prompt_of=prompt_of.ctypes.data,
+            seeds=all_seeds.ctypes.data,
+            tokens=rows.tokens.ctypes.data,
+            counts=rows.counts.ctypes.data,
+            logprobs=rows.logprobs.ctypes.data,
+            entropies=rows.entropies.ctypes.data,
         )
         if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
             raise MemoryError("no memory for the keys and values of the rows")
-        return given["tokens"], given["logprobs"], given["entropies"], given["counts"]
+        return rows
+
+
+def matrices_of(layer: FusedLayer) -> tuple[torch.Tensor, ...]:
+    """In the order in which decode.h multiplies by them."""
+    return layer.qkv_weight, layer.o_weight, layer.gate_up_weight, layer.down_weight
 
 
 def bias_of(layer: FusedLayer) -> torch.Tensor:
     """The bias of q, k and v; zeros in a model without one."""
-    return layer.qkv.new_zeros(len(layer.qkv)) if layer.bias is None else layer.bias
+    if layer.qkv_bias is None:
+        return layer.qkv_weight.new_zeros(len(layer.qkv_weight))
+    return layer.qkv_bias
 
 
 def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:
-    """[N, K] as [N / tile][K][tile], or in bf16 [N / tile][K / 2][tile][2]; N is padded with 0."""
+    """[N, K] as [N / tile][K][tile], or in bf16 as [N / tile][K / 2][tile][2]; N is padded with 0.
+
+    C computes `tile` outputs at once and walks through K: the weights that it needs next are the
+    next in memory. bf16's dot instruction takes two neighbouring k of each output, so these stand
+    together. Example: with tile 32, weight (n = 37, k = 5) of K = 128 is in tile 37 // 32 = 1, at
+    1 * 128 * 32 + 5 * 32 + 5 = 4261; in bf16 at 1 * 128 * 32 + (5 // 2) * 64 + 5 * 2 + 1 = 4235.
+    """
     N, K = matrix.shape
     blocks = F.pad(matrix, (0, 0, 0, -N % tile)).view(-1, tile, K)
     if matrix.dtype == torch.bfloat16:
@@ -127,5 +199,6 @@ def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:
     return blocks.transpose(1, 2).contiguous()
 
 
-def pointers(tensors: list[torch.Tensor]) -> ctypes.Array:
+def pointers(tensors: list[torch.Tensor]) -> "ctypes.Array[Any]":
+    """The addresses of these tensors, as a C array."""
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

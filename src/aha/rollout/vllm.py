@@ -3,9 +3,14 @@
     LLM -> sleep -> [wake weights -> push all -> reset prefix cache] -> [wake kv cache -> generate
     -> sleep] ...          `load` is the first bracket, `generate` the second
 
-Out of order, most of this fails in silence: weights that were dropped in sleep are garbage, a cache
-of prefixes is that of the old policy. So every version is tried on a few prompts before what it
-wrote is handed out, and the trainer weighs each token (algo.correction).
+The order matters, and a wrong order mostly fails without an error: weights that were dropped in
+sleep are garbage, and a cache of prefixes has the keys of the old policy. So the first completions
+of every version are compared with our own model before any is returned (`check_version`).
+
+Even in the right order vLLM's log-probs differ a little from the trainer's: other kernels, other
+rounding. So the recorded log-probs are not exactly those of the policy that is trained, and without
+a correction the loss would take that difference for a change of the policy. `aha.algo.correction`
+gives each token the weight p_trainer / p_vllm. Example: .50 against .48 is a weight of 1.04.
 
 The calls are those of vLLM 0.29 to 0.32 (of 0.32.0, October 2026), read in its documentation and
 sources: **this has not been run on a GPU yet**, only against a stand-in that enforces the order.
@@ -23,37 +28,40 @@ import torch
 from aha.core.config import RolloutSection
 from aha.core.errors import ConfigError, MissingExtra, ModelError
 from aha.core.records import Completion, Prompt
+from aha.machine.device import empty_cache
 from aha.model.lora import merged_weights
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
-from aha.rollout.native import make_groups
+from aha.rollout.slot_engine import make_groups
 from aha.rollout.slots import Row
 
-# Level 2 would save the copy in the machine's memory, and make every rollout without a push before
-# it (evaluations, resampling) one of garbage.
-SLEEP = 1
-PROMPT_ROOM = 2_048  # tokens of a prompt for which the cache is laid out
-CANARY = 4  # prompts of a look at a new version
-CANARY_TOKENS = 32  # of each of its completions
-MAX_GAP = 0.1  # nats a token: bf16 stays below .02, another policy is beyond 1
+# Level 1 keeps a copy of the weights in the host's memory. Level 2 drops them, so every rollout
+# that has no `load` before it (evaluations, resampling) would be generated from garbage.
+SLEEP_LEVEL = 1
+MAX_PROMPT_TOKENS = 2_048  # for which the cache has space
+CHECK_PROMPTS = 4  # of the comparison of a new version with our own model
+CHECK_TOKENS = 32  # of each of its completions
+MAX_GAP = 0.1  # nats a token: bf16 stays below .02, another policy is above 1
 
 
 def import_vllm() -> ModuleType:
-    # Read when vllm is imported: in a process of its own, no weights could be handed over.
+    """The module. Raises `MissingExtra` without it."""
+    # vLLM reads this at import: with an engine in another process no weights could be pushed.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     try:
         import vllm
     except ImportError as error:
         raise MissingExtra("vllm", "vllm") from error
-    return vllm
+    module: ModuleType = vllm
+    return module
 
 
 class VllmEngine:
     """Implements `Engine`. `folder` holds config.json and the weights that training began with.
 
-    The tokens of a seed are vLLM's, not those that the native engine draws with it, and may differ
-    with what else is in the batch. Entropies are not told.
+    The same seed gives other tokens than in the native engine, and they may depend on what else is
+    in the batch. Entropies are not recorded.
     """
 
     def __init__(self, policy: Policy, tokenizer: Tokenizer, folder: Path, rollout: RolloutSection):
@@ -64,21 +72,24 @@ class VllmEngine:
                 f"aha export {folder} --out FOLDER, then --model.path FOLDER",
             )
         self.tokenizer, self.vllm = tokenizer, import_vllm()
+        self.device = policy.device
         positions = policy.config.max_position_embeddings
-        self.room = min(positions, rollout.max_new_tokens + PROMPT_ROOM)
+        self.positions = min(positions, rollout.max_new_tokens + MAX_PROMPT_TOKENS)
         self.llm = self.vllm.LLM(
             model=str(folder),
             skip_tokenizer_init=True,  # tokens in, tokens out
             generation_config="vllm",  # not the model's own top-k and penalties
             dtype="bfloat16" if rollout.dtype == "auto" else rollout.dtype,
-            logprobs_mode="processed_logprobs",  # after the temperature (trap T15)
+            # After the temperature: vLLM's default records log-probs of the raw logits, which are
+            # those of another distribution than the one that is sampled and trained.
+            logprobs_mode="processed_logprobs",
             enable_sleep_mode=True,
             gpu_memory_utilization=rollout.memory_share,
-            max_model_len=self.room,
+            max_model_len=self.positions,
             max_num_seqs=rollout.max_rows,
         )
-        self.llm.sleep(level=SLEEP)
-        self.weights_awake = self.tried = False
+        self.llm.sleep(level=SLEEP_LEVEL)
+        self.weights_awake = self.checked = False
         self.load(policy, 0)
 
     def load(self, policy: Policy, version: int) -> None:
@@ -87,7 +98,7 @@ class VllmEngine:
             self.weights_awake = True
 
         def push(model: Any) -> list[str]:
-            """Names of what was not filled, where the model tells."""
+            """The names of parameters that were not filled, where the model reports them."""
             filled = model.load_weights(merged_weights(policy))
             return [] if filled is None else sorted({*dict(model.named_parameters())} - {*filled})
 
@@ -104,51 +115,55 @@ class VllmEngine:
                 "a cache that can be cleared",
                 "--rollout.engine native",
             )
-        # The policy itself, not a copy: the canary reads it before the next update.
-        self.policy, self.version, self.tried = policy, version, False
+        # The policy itself, not a copy: the check reads it before the next update.
+        self.policy, self.version, self.checked = policy, version, False
 
     def wake(self, part: str) -> None:
-        """vLLM takes memory beside torch's allocator, which keeps what the training has left."""
-        torch.cuda.empty_cache()
+        """Wake a part: "weights" or "kv_cache". vLLM takes its memory from the driver, so what
+        torch's allocator keeps from training is given back first."""
+        empty_cache(self.device)
         self.llm.wake_up(tags=[part])
 
     def release(self) -> None:
-        """Nothing to do: what wrote is asleep."""
+        """Nothing to do: vLLM is asleep between two rollouts."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        groups = make_groups(prompts, sampling, self.room)
+        groups = make_groups(prompts, sampling, self.positions)
         if not groups:
             return []
-        probes = [] if self.tried else groups[:CANARY]
-        short = Sampling(min(CANARY_TOKENS, sampling.max_new_tokens), 1, 0.0)
-        asked = [(row, sampling) for group in groups for row in group]
-        asked += [(group[0], short) for group in probes]
-        found = self.write(asked)
-        greedy = [found.pop() for _ in probes]
-        if probes:
-            drawn = [found[place * sampling.group_size] for place in range(len(probes))]
-            self.compare(greedy, drawn, sampling.temperature or 1.0)
         G = sampling.group_size
-        return [found[first : first + G] for first in range(0, len(found), G)]
+        checked_groups = [] if self.checked else groups[:CHECK_PROMPTS]
+        greedy_sampling = Sampling(min(CHECK_TOKENS, sampling.max_new_tokens), 1, 0.0)
+        requests = [(row, sampling) for group in groups for row in group]
+        requests += [(group[0], greedy_sampling) for group in checked_groups]
+        completions = self.generate_rows(requests)
+        greedy = [completions.pop() for _ in checked_groups]
+        if checked_groups:
+            drawn = [completions[index * G] for index in range(len(checked_groups))]
+            self.check_version(greedy, drawn, sampling.temperature or 1.0)
+        return [completions[first : first + G] for first in range(0, len(completions), G)]
 
-    def write(self, asked: list[tuple[Row, Sampling]]) -> list[Completion]:
-        """All rows in one call; awake for it alone."""
+    def generate_rows(self, requests: list[tuple[Row, Sampling]]) -> list[Completion]:
+        """All rows in one call of vLLM, which is awake for it alone."""
         if not self.weights_awake:
             self.wake("weights")
         self.wake("kv_cache")
         try:
             outputs = self.llm.generate(
-                [{"prompt_token_ids": list(row.prompt.tokens)} for row, _ in asked],
-                sampling_params=[self.params(row, sampling) for row, sampling in asked],
+                [{"prompt_token_ids": list(row.prompt.tokens)} for row, _ in requests],
+                sampling_params=[self.params(row, sampling) for row, sampling in requests],
                 use_tqdm=False,
             )
         finally:
-            self.llm.sleep(level=SLEEP)
+            self.llm.sleep(level=SLEEP_LEVEL)
             self.weights_awake = False
-        return [self.completed(row, out) for (row, _), out in zip(asked, outputs, strict=True)]
+        pairs = zip(requests, outputs, strict=True)
+        return [self.completed(row, output) for (row, _), output in pairs]
 
     def params(self, row: Row, sampling: Sampling) -> Any:
-        """Nothing but the temperature shapes the distribution (trap T16)."""
+        """The temperature alone shapes the distribution. Top-p, top-k and min-p are switched off
+        one by one: a default of vLLM, or of a model's generation_config.json, would cut off tokens,
+        and the recorded log-probs would not be those of the policy."""
         return self.vllm.SamplingParams(
             n=1,
             seed=row.seed,
@@ -164,13 +179,14 @@ class VllmEngine:
         )
 
     def completed(self, row: Row, output: Any) -> Completion:
-        one = output.outputs[0]
-        tokens, stops = tuple(one.token_ids), self.tokenizer.stop_ids
-        ended = bool(tokens) and tokens[-1] in stops
-        if one.finish_reason not in ("stop", "length") or ended != (one.finish_reason == "stop"):
+        """The record of a row. Raises `ConfigError` where vLLM ended it for a reason of its own."""
+        generated = output.outputs[0]
+        tokens, reason = tuple(generated.token_ids), generated.finish_reason
+        ended = bool(tokens) and tokens[-1] in self.tokenizer.stop_ids
+        if reason not in ("stop", "length") or ended != (reason == "stop"):
             last = tokens[-1] if tokens else None
             raise ConfigError(
-                f"vLLM ended a completion with {one.finish_reason!r} after the token {last}",
+                f"vLLM ended a completion with {reason!r} after the token {last}",
                 "'stop' at a stop token, or 'length'",
                 "--rollout.engine native",
             )
@@ -178,42 +194,52 @@ class VllmEngine:
             prompt=row.prompt,
             tokens=tokens,
             logprobs=tuple(
-                at[token].logprob for token, at in zip(tokens, one.logprobs, strict=True)
+                by_token[token].logprob
+                for token, by_token in zip(tokens, generated.logprobs, strict=True)
             ),
             text=self.tokenizer.decode(tokens),
-            finish=one.finish_reason,
+            finish=reason,
             version=self.version,
         )
 
-    # -- the canary --------------------------------------------------------------------------
+    # -- the check of a version --------------------------------------------------------------
 
-    def compare(
+    def check_version(
         self, greedy: list[Completion], drawn: list[Completion], temperature: float
     ) -> None:
-        """Refuse a version whose log-probs or greedy tokens are not our own model's."""
+        """Raise `ConfigError` where vLLM's log-probs, or its greedy tokens, are not those of our
+        own model: it then has other weights.
+
+        `gap` compares the log-probs of all these tokens. `regret` is how far below our own best
+        token vLLM's greedy one is: a wrong temperature changes the gap alone, old keys change both.
+        """
         gaps, regrets = [], []
-        for some, at in ((greedy, 1.0), (drawn, temperature)):
-            for one in some:
-                own_T, best_T = self.read(one, at)
-                gaps.append((torch.tensor(one.logprobs[:CANARY_TOKENS]) - own_T).abs())
-                if some is greedy:
+        for completions, at_temperature in ((greedy, 1.0), (drawn, temperature)):
+            for completion in completions:
+                own_T, best_T = self.own_logprobs(completion, at_temperature)
+                recorded_T = torch.tensor(completion.logprobs[:CHECK_TOKENS])
+                gaps.append((recorded_T - own_T).abs())
+                if completions is greedy:
                     regrets.append(best_T - own_T)
-        gap, regret = (float(torch.cat(some).mean()) for some in (gaps, regrets))
-        if not max(gap, regret) <= MAX_GAP:  # NaN as well
+        gap, regret = (float(torch.cat(values).mean()) for values in (gaps, regrets))
+        if not max(gap, regret) <= MAX_GAP:  # so that NaN is an error too
             raise ConfigError(
                 f"vLLM and our own model are {gap:.2g} nats a token apart at version "
                 f"{self.version}, and its greedy tokens {regret:.2g} from our best",
                 f"at most {MAX_GAP}",
                 "--rollout.engine native, or the vllm that this was written for (0.29 to 0.32)",
             )
-        self.tried = True
+        self.checked = True
 
     @torch.no_grad()
-    def read(self, one: Completion, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(log-probs [T] of the first tokens by our own model, the largest there were [T])."""
-        start, device = len(one.prompt.tokens), self.policy.device
-        tokens = (one.prompt.tokens + one.tokens)[: start + CANARY_TOKENS]
-        tokens_BT = torch.tensor([tokens], device=device)
+    def own_logprobs(
+        self, completion: Completion, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """By our own model: (log-probs [T] of the completion's first tokens, the largest log-prob
+        of any token [T])."""
+        start = len(completion.prompt.tokens)
+        tokens = (completion.prompt.tokens + completion.tokens)[: start + CHECK_TOKENS]
+        tokens_BT = torch.tensor([tokens], device=self.policy.device)
         logits_BTV = self.policy.logits(tokens_BT, start, temperature=temperature)
         logprobs_TV = torch.log_softmax(logits_BTV[0].float(), -1).cpu()
         own_T = logprobs_TV.gather(1, tokens_BT[0, start:, None].cpu()).squeeze(1)

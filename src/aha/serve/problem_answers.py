@@ -7,7 +7,7 @@ import queue
 from collections.abc import Iterator
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.eval.suite import as_row
+from aha.eval.suite import completion_row
 from aha.rollout.engine import Sampling
 from aha.serve.open_models import OpenModels
 from aha.serve.scheduler import Turns
@@ -42,6 +42,6 @@ class Speaker:
                 if told.text:
                     yield {"text": told.text}
                 if told.completion is not None:
-                    yield {"row": as_row(Graded.of(told.completion, task))}
+                    yield {"row": completion_row(Graded.of(told.completion, task))}
         finally:
             job.stop()

@@ -15,7 +15,7 @@ from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
 from aha.serve.request_fields import Refused, short
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import typed_puzzle
+from aha.tasks.puzzle_input import parse_puzzle
 
 
 class TrainedOn(NamedTuple):
@@ -75,7 +75,7 @@ def puzzle_in(messages: list[dict[str, str]]) -> Problem:
             f"messages = {PUZZLE}",
             param="messages",
         )
-    return refusing("messages", lambda: typed_puzzle(messages[0]["content"]))
+    return refusing("messages", lambda: parse_puzzle(messages[0]["content"]))
 
 
 def holds_puzzle(messages: list[dict[str, str]]) -> bool:

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aha.core.errors import RunError
-from aha.machine.host import cpu_name, gpu_name
+from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 
 
 class Run:
@@ -75,10 +75,10 @@ def environment() -> dict:
     names = ("aha", "torch", "numpy", "tokenizers", "safetensors")
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": platform_name(),
         "machine": cpu_name(),
-        "cores": os.cpu_count(),
-        "gpu": gpu_name(),
+        "cores": num_cores(),
+        "gpu": loaded_gpu_name(),
         "commit": commit(),
         "packages": {name: _version(name) for name in names},
     }

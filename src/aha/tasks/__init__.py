@@ -1,4 +1,4 @@
-"""Tasks: problems with a truth, how to ask them, and exact grading. Imports no torch.
+"""Tasks: problems whose right answer is known, their prompts, and exact grading. No torch.
 
 Decisions: docs/decisions/tasks.md
 """

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
+from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Graded, Problem
-from aha.tasks.cheats import right_for, texts_for
+from aha.tasks.cheats import Probe, cheats_for, right_for
 from aha.tasks.protocol import Task
 
 checks = Checklist()
@@ -26,167 +28,176 @@ PAID_IN_FULL = 0.5  # at this reward a cheat pays as an answer does
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What one text earned. `fault` says why the verdict itself is none."""
+class GradedText:
+    """The outcome of one text. Where `fault` says why there is no grade, the rest means nothing."""
 
     name: str
     reward: float = 0.0
     correct: bool = False
     seconds: float = 0.0  # of the processor
     fault: str = ""
-    steady: bool = True  # the same verdict twice
+    steady: bool = True  # the same grade twice
     hangs: bool = False
     form: float = 0.0  # of the reward, what the recipe pays for form on purpose
 
 
 @dataclass(frozen=True)
 class Audit:
-    """`cheats` deserve nothing, `right` deserve all; the latter only for tasks that are known."""
+    """`cheats` deserve nothing, `right` the full reward; the latter only for known tasks."""
 
-    cheats: list[Verdict]
-    right: list[Verdict]
+    cheats: list[GradedText]
+    right: list[GradedText]
 
     @property
-    def all(self) -> list[Verdict]:
+    def all(self) -> list[GradedText]:
+        """Every text that was graded."""
         return [*self.cheats, *self.right]
 
 
 def audit(task: Task, seed: int = 0, patience_s: float = PATIENCE_S) -> Audit:
     """Grade every cheat, on the first problem of the task's training split."""
     problem = next(iter(islice(task.problems("train", seed), 1)))
-    cheats, right = texts_for(problem, str(task.ask(problem))), right_for(problem)
-    verdicts = list(grade_apart(task, cheats + right, patience_s))
-    return Audit(verdicts[: len(cheats)], verdicts[len(cheats) :])
+    cheats, right = cheats_for(problem, str(task.ask(problem))), right_for(problem)
+    graded = list(grade_in_process(task, cheats + right, patience_s))
+    return Audit(graded[: len(cheats)], graded[len(cheats) :])
 
 
-def grade_apart(task: Task, texts: list, patience_s: float) -> Iterator[Verdict]:
-    """Verdicts in order. A text that hangs ends its process, and the next one begins another."""
-    kinds = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in kinds else "spawn")
-    place = hangs = 0
-    while place < len(texts) and hangs < MAX_HANGS:
+def grade_in_process(task: Task, probes: list[Probe], patience_s: float) -> Iterator[GradedText]:
+    """The outcomes in order, graded in another process.
+
+    A text that takes more than `patience_s` seconds ends the process, and another one goes on with
+    the next text. After `MAX_HANGS` of them the rest is not tried.
+    """
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
+    index = hangs = 0
+    while index < len(probes) and hangs < MAX_HANGS:
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=grade_all, args=(task, texts[place:], theirs), daemon=True)
+        worker = context.Process(target=grade_all, args=(task, probes[index:], theirs), daemon=True)
         worker.start()
         theirs.close()
         try:
-            while place < len(texts) and ours.poll(patience_s):
+            while index < len(probes) and ours.poll(patience_s):
                 yield ours.recv()
-                place += 1
+                index += 1
         except EOFError:  # it died: out of memory, or a crash in foreign code
-            yield Verdict(texts[place][0], fault="the process that graded it died")
-            place += 1
+            yield GradedText(probes[index].name, fault="the process that graded it died")
+            index += 1
         else:
-            if place < len(texts):
-                yield Verdict(texts[place][0], hangs=True)
-                place, hangs = place + 1, hangs + 1
+            if index < len(probes):
+                yield GradedText(probes[index].name, hangs=True)
+                index, hangs = index + 1, hangs + 1
         worker.kill()
         worker.join()
-    for name, *_ in texts[place:]:
-        yield Verdict(name, fault=f"not tried, after {MAX_HANGS} that hang")
+    for probe in probes[index:]:
+        yield GradedText(probe.name, fault=f"not tried, after {MAX_HANGS} that hang")
 
 
-def grade_all(task: Task, texts: list, pipe) -> None:
-    for name, problem, text in texts:
-        pipe.send(verdict_on(task, name, problem, text))
+def grade_all(task: Task, probes: list[Probe], pipe: "Connection[Any, Any]") -> None:
+    """In the other process: grade the texts and send the outcomes one by one."""
+    for name, problem, text in probes:
+        pipe.send(grade_twice(task, name, problem, text))
 
 
-def verdict_on(task: Task, name: str, problem: Problem, text: str) -> Verdict:
-    """One text graded twice."""
+def grade_twice(task: Task, name: str, problem: Problem, text: str) -> GradedText:
+    """One text graded twice; `seconds` is the mean of both."""
     started = time.process_time()
     try:
         first, again = (task.grade(problem, text) for _ in range(2))
-    except Exception as error:  # whatever a stranger's reward raises, it must not
-        return Verdict(name, fault=f"raised {type(error).__name__}: {error}"[:120])
+    except Exception as error:  # no text may make a reward raise, whatever the exception
+        return GradedText(name, fault=f"raised {type(error).__name__}: {error}"[:120])
     seconds = (time.process_time() - started) / 2
     fault = fault_of(first) or fault_of(again)
     if fault:
-        return Verdict(name, seconds=seconds, fault=fault)
+        return GradedText(name, seconds=seconds, fault=fault)
     steady = (first.reward, first.correct) == (again.reward, again.correct)
-    # R1 pays for form whether or not the answer is right: a choice, and told as one.
+    # R1's format reward is paid whether or not the answer is right: a choice of the recipe, so it
+    # is reported as such and is no leak.
     for_form = getattr(task, "format_reward", 0.0)
     form = for_form * first.parts.get("format", 0.0) if for_form else 0.0
-    return Verdict(
+    return GradedText(
         name, float(first.reward), bool(first.correct), seconds, steady=steady, form=form
     )
 
 
-def fault_of(judged: object) -> str:
-    """Why this is no verdict; empty if it is one."""
-    if not isinstance(judged, Graded):
-        return f"returned {type(judged).__name__}, not Graded"
-    if isinstance(judged.reward, bool) or not isinstance(judged.reward, int | float):
-        return f"a reward that is no number: {judged.reward!r}"[:80]
-    if not math.isfinite(judged.reward):
-        return f"a reward of {judged.reward}"
-    if not isinstance(judged.reason, str):
-        return f"a reason that is no text: {type(judged.reason).__name__}"
+def fault_of(graded: object) -> str:
+    """Why the result of a grader is no grade; empty if it is one."""
+    if not isinstance(graded, Graded):
+        return f"returned {type(graded).__name__}, not Graded"
+    if isinstance(graded.reward, bool) or not isinstance(graded.reward, int | float):
+        return f"a reward that is no number: {graded.reward!r}"[:80]
+    if not math.isfinite(graded.reward):
+        return f"a reward of {graded.reward}"
+    if not isinstance(graded.reason, str):
+        return f"a reason that is no text: {type(graded.reason).__name__}"
     return ""
 
 
-def some(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
-# -- what it means --------------------------------------------------------------------------
+# -- the checks -----------------------------------------------------------------------------
 
 
 @checks
-def reward_paid(found: Audit) -> Finding:
-    """RL finds every hole: what is paid here is what the policy will write."""
-    paid = [v for v in found.cheats if v.reward > v.form + 1e-9 or v.correct]
-    paid.sort(key=lambda v: -v.reward)
-    tried, formed = f"{len(found.cheats)} cheats", sum(v.form > 0 for v in found.cheats)
+def reward_paid(report: Audit) -> Finding:
+    """Is a cheat paid? RL finds every hole: what is paid here is what the policy will write."""
+    paid = [text for text in report.cheats if text.reward > text.form + 1e-9 or text.correct]
+    paid.sort(key=lambda text: -text.reward)
+    tried, formed = f"{len(report.cheats)} cheats", sum(text.form > 0 for text in report.cheats)
     if not paid:
         but = f" but for the form that task.format_reward asks for ({formed})" if formed else ""
         return ok(f"{tried}, none of them paid{but}")
-    listed = some([f"{v.name} ({v.reward:g})" for v in paid])
-    saw = f"{len(paid)} of {tried} are paid: {listed}"
-    if any(v.correct or v.reward >= PAID_IN_FULL for v in paid):
-        return fail(saw, "mend `grade`; for Countdown use task.verifier 'strict'")
-    return warn(saw, "pay for form only while the base lacks it, and at most 0.1")
+    names = listed([f"{text.name} ({text.reward:g})" for text in paid])
+    message = f"{len(paid)} of {tried} are paid: {names}"
+    if any(text.correct or text.reward >= PAID_IN_FULL for text in paid):
+        return fail(message, "mend `grade`; for Countdown use task.verifier 'strict'")
+    return warn(message, "pay for form only while the base lacks it, and at most 0.1")
 
 
 @checks
-def reward_right(found: Audit) -> Finding | None:
-    """A right answer that earns nothing is the costliest fault of all."""
-    if not found.right:
+def reward_right(report: Audit) -> Finding | None:
+    """Is a right answer paid? One that earns nothing is the costliest fault of all."""
+    if not report.right:
         return None
-    missed = [v.name for v in found.right if v.reward < PAID_IN_FULL or not v.correct]
+    missed = [t.name for t in report.right if t.reward < PAID_IN_FULL or not t.correct]
     if missed:
-        saw = f"right answers that are not paid: {some(missed)}"
-        return fail(saw, "mend `grade`; for Countdown use task.verifier 'strict'")
-    return ok(f"{len(found.right)} right answers in odd clothes, all paid")
+        message = f"right answers that are not paid: {listed(missed)}"
+        return fail(message, "mend `grade`; for Countdown use task.verifier 'strict'")
+    return ok(f"{len(report.right)} right answers in odd clothes, all paid")
 
 
 @checks
-def reward_valid(found: Audit) -> Finding:
-    """Any text at all gets a reward, never an error."""
-    bad = [f"{v.name} ({v.fault})" for v in found.all if v.fault]
+def reward_valid(report: Audit) -> Finding:
+    """Does any text at all get a reward, never an error?"""
+    bad = [f"{text.name} ({text.fault})" for text in report.all if text.fault]
     if bad:
         fix = "`grade` must return Graded with a finite reward for any text"
-        return fail(f"{len(bad)} texts without a verdict: {some(bad)}", fix)
-    return ok(f"{len(found.all)} texts, a finite reward for each")
+        return fail(f"{len(bad)} texts without a verdict: {listed(bad)}", fix)
+    return ok(f"{len(report.all)} texts, a finite reward for each")
 
 
 @checks
-def reward_quick(found: Audit) -> Finding:
-    """One completion that hangs stops the whole run."""
-    hang = [v.name for v in found.all if v.hangs]
+def reward_quick(report: Audit) -> Finding:
+    """Is grading quick? One completion that hangs stops the whole run."""
+    hang = [text.name for text in report.all if text.hangs]
     if hang:
         fix = "parse with limits on length, depth and size; never `eval`"
-        return fail(f"grading hangs on: {some(hang)}", fix)
-    slow = [f"{v.name} ({v.seconds:.1f} s)" for v in found.all if v.seconds > SLOW_S]
+        return fail(f"grading hangs on: {listed(hang)}", fix)
+    slow = [f"{text.name} ({text.seconds:.1f} s)" for text in report.all if text.seconds > SLOW_S]
     if slow:
-        return warn(f"slow to grade: {some(slow)}", "make `grade` linear in the text")
-    return ok(f"the slowest text took {max(v.seconds for v in found.all) * 1000:.1f} ms")
+        return warn(f"slow to grade: {listed(slow)}", "make `grade` linear in the text")
+    return ok(f"the slowest text took {max(t.seconds for t in report.all) * 1000:.1f} ms")
 
 
 @checks
-def reward_steady(found: Audit) -> Finding:
-    """The same text, the same verdict: else a group's comparison is noise."""
-    moody = [v.name for v in found.all if not v.steady]
-    if moody:
-        return fail(f"graded differently the second time: {some(moody)}", "no chance in `grade`")
+def reward_steady(report: Audit) -> Finding:
+    """Does the same text get the same grade? If not, comparing a group's rewards is noise."""
+    unsteady = [text.name for text in report.all if not text.steady]
+    if unsteady:
+        message = f"graded differently the second time: {listed(unsteady)}"
+        return fail(message, "no chance in `grade`")
     return ok("the same verdict twice")

@@ -5,8 +5,8 @@
     my_task.py                   a file that holds the three functions of a task, or one class
     anything else                the entry point of that name in the group `aha.tasks`
 
-A task from outside is fenced in by `guard`. Settings reach a task by name: those that its
-constructor does not name are refused when they were changed, because nothing would read them.
+A task from outside is isolated (`isolation`). Settings reach a task by name: one that its
+constructor does not name is an error, because nothing would read it.
 """
 
 import difflib
@@ -17,11 +17,13 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
-from aha.tasks.isolation import Guarded
+from aha.core.records import Graded, Problem
+from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
-from aha.tasks.subprocess_calls import locate
+from aha.tasks.subprocess_calls import Worker, locate
 
 PACKAGED = {
     "countdown": "aha.tasks.countdown:Countdown",
@@ -29,29 +31,36 @@ PACKAGED = {
     "math": "aha.tasks.math_files:MathFiles",
 }
 METHODS = ("problems", "ask", "grade")
-WANTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
+EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
+
+Loaded = TypeVar("Loaded")
+Settings = dict[str, Any]
 
 
-def make_task(name: str, settings: dict | None = None, seconds: float = 5.0) -> Task:
-    """The task of that name, fenced in unless it is packaged.
+def make_task(name: str, settings: Settings | None = None, seconds: float = 5.0) -> Task:
+    """The task of that name, isolated unless it is packaged.
 
-    `settings` are keywords for its constructor; `seconds` is the time for one verdict of a task
+    `settings` are keywords for its constructor; `seconds` is the time limit for one grade of a task
     from outside. Raises `ConfigError` for a name or a setting that does not exist.
     """
     settings = dict(settings or {})
-    task = find_task(name, settings)
-    return task if name in PACKAGED else Guarded(task, name, settings, seconds)
+    task = build_task(name, settings)
+    if name in PACKAGED:
+        return task
+    return IsolatedTask(
+        task, name, Worker("aha.tasks.catalog:build_grader", (name, settings), seconds)
+    )
 
 
-def find_task(name: str, settings: dict) -> Task:
-    """The task itself, without the fence."""
+def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], Graded]:
+    """In the worker's process: the checked `grade` of a task from outside."""
+    return checked_grader(build_task(name, settings))
+
+
+def build_task(name: str, settings: Settings) -> Task:
+    """The task itself, not isolated. Raises `ConfigError` as `make_task` does."""
     build = constructor(name)
-    try:
-        parameters = inspect.signature(build).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    known, takes_all = setting_names(build)
     for key in settings:
         if key not in known and not takes_all:
             raise ConfigError(
@@ -64,14 +73,23 @@ def find_task(name: str, settings: dict) -> Task:
     except AhaError:
         raise
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
-            f"the task {name!r} with {settings}: {text}", "settings it takes"
+            f"the task {name!r} with {settings}: {one_line(error)}", "settings it takes"
         ) from error
 
 
-def constructor(name: str) -> Callable:
-    """What makes a task of that name when it is called with settings."""
+def setting_names(build: Callable[..., Task]) -> tuple[list[str], bool]:
+    """(names of a constructor's settings, whether it takes any other name too)."""
+    try:
+        parameters = list(inspect.signature(build).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return names, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def constructor(name: str) -> Callable[..., Task]:
+    """The function or class that makes the task of that name when it is called with settings."""
     if name in PACKAGED:
         return locate(PACKAGED[name])
     if name.startswith("gym:"):
@@ -80,55 +98,58 @@ def constructor(name: str) -> Callable:
         return gym_task(name.removeprefix("gym:"))
     if name.endswith(".py"):
         return task_in(load_file(Path(name)), name)
-    found = installed()
-    if name in found:
-        loaded = imported(name, found[name].load)
+    entries = installed()
+    if name in entries:
+        loaded = imported(name, entries[name].load)
         return task_in(loaded, name) if isinstance(loaded, ModuleType) else loaded
-    near = difflib.get_close_matches(name, [*PACKAGED, *found], 1, 0.5)
+    near = difflib.get_close_matches(name, [*PACKAGED, *entries], 1, 0.5)
     hint = f"did you mean {near[0]!r}?" if near else "`aha new-task NAME` begins a task of your own"
-    raise ConfigError(f"no task {name!r}", ", ".join([WANTED, *found]), hint)
+    raise ConfigError(f"no task {name!r}", ", ".join([EXPECTED, *entries]), hint)
 
 
 def installed() -> dict[str, EntryPoint]:
+    """The tasks that installed packages register, by name."""
     return {entry.name: entry for entry in entry_points(group="aha.tasks")}
 
 
 def load_file(path: Path) -> ModuleType:
-    """A module from a file by its path; what lies beside the file can be imported by it."""
+    """A module from a file by its path; it can import modules that lie in the same folder."""
     if not path.is_file():
         raise ConfigError(f"no file {path}", "a Python file with a task", "check task.name")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
     spec = spec_from_file_location(f"aha_task_{path.stem}", path)
-    module = module_from_spec(spec)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    loader, module = spec.loader, module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
-    imported(str(path), lambda: spec.loader.exec_module(module))
+    imported(str(path), lambda: loader.exec_module(module))
     return module
 
 
-def imported(name: str, load: Callable):
-    """`load()`, whatever goes wrong in it as one line: the code is not ours."""
+def imported(name: str, load: Callable[[], Loaded]) -> Loaded:
+    """`load()`. Any exception becomes a `ConfigError` of one line, because the code is not ours."""
     try:
         return load()
     except AhaError:
         raise
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"the task {name!r} cannot be imported: {text}", "a task") from error
+        raise ConfigError(
+            f"the task {name!r} cannot be imported: {one_line(error)}", "a task"
+        ) from error
 
 
-def task_in(module: ModuleType, name: str) -> Callable:
-    """A module's own task: its three functions, or the one class of its own that has them."""
+def task_in(module: ModuleType, name: str) -> Callable[..., Any]:
+    """The task of a module: its three functions, or the one class of its own that has them."""
     if all(callable(getattr(module, method, None)) for method in METHODS):
         functions = {method: getattr(module, method) for method in METHODS}
         return lambda: SimpleNamespace(name=name, **functions)
     classes = [
-        found
-        for found in vars(module).values()
-        if inspect.isclass(found)
-        and found.__module__ == module.__name__
-        and all(callable(getattr(found, method, None)) for method in METHODS)
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and all(callable(getattr(value, method, None)) for method in METHODS)
     ]
     if len(classes) != 1:
         raise ConfigError(
@@ -137,3 +158,8 @@ def task_in(module: ModuleType, name: str) -> Callable:
             "`aha new-task NAME` writes an example",
         )
     return classes[0]
+
+
+def one_line(error: Exception) -> str:
+    """The type and the text of an exception, without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,20 +1,27 @@
-"""What a policy under pressure writes when a reward has holes: texts that deserve nothing.
+"""Completions that a faulty reward pays for: RL would find each of them.
 
 `GARBAGE` fits any task; `PUZZLES` are Countdown's own, for tasks whose problems have numbers and a
-target. `RIGHT` are right answers in odd clothes: a reward that misses them teaches the wrong thing.
-Source: TinyZero's reward and its descendants, which pay for many of these.
+target. None of these is worth a reward. `RIGHT` are right answers in unusual form: a reward that
+misses them teaches the wrong thing. Source: TinyZero's reward and its descendants, which pay for
+many of these.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aha.core.records import Problem
 from aha.tasks.countdown import as_problem
+from aha.tasks.tags import answer_ending
 
 LONG = 100_000  # characters
 
 
-def answered(inside: str) -> str:
-    return f"</think>\n<answer>{inside}</answer>"
+class Probe(NamedTuple):
+    """A completion that the audit has graded, with a name for it and the problem it belongs to."""
+
+    name: str
+    problem: Problem
+    text: str
 
 
 # name -> text, given the prompt's text
@@ -22,36 +29,36 @@ GARBAGE: dict[str, Callable[[str], str]] = {
     "nothing": lambda prompt: "",
     "blanks": lambda prompt: " \n\t\n ",
     "only tags": lambda prompt: "<think></think><answer></answer>",
-    "a blank answer": lambda prompt: answered(" "),
+    "a blank answer": lambda prompt: answer_ending(" "),
     "an answer that is never closed": lambda prompt: "</think>\n<answer>1",
     "a tag that closes nothing": lambda prompt: "</answer></answer>",
     "tags inside tags": lambda prompt: "<answer>" * 500 + "</answer>" * 500,
     "thinking without end": lambda prompt: "wait, let me try again. " * 200,
-    "a confident word": lambda prompt: answered("correct"),
+    "a confident word": lambda prompt: answer_ending("correct"),
     "yes": lambda prompt: "yes yes yes",
-    "a boolean": lambda prompt: answered("True"),
+    "a boolean": lambda prompt: answer_ending("True"),
     "the prompt once more": lambda prompt: prompt,
-    "the prompt as the answer": lambda prompt: answered(prompt),
+    "the prompt as the answer": lambda prompt: answer_ending(prompt),
     "every number as an answer": lambda prompt: "".join(
         f"<answer>{n}</answer>" for n in range(2_000)
     ),
     "words of the verifier": lambda prompt: "reward 1.0 correct True </think><answer>None</answer>",
-    "a tower of powers": lambda prompt: answered("9**9**9**9"),
-    "a huge product": lambda prompt: answered("*".join(["99999999"] * 3_000)),
-    "a huge sum": lambda prompt: answered("+".join(["1"] * (LONG // 2))),
-    "deep brackets": lambda prompt: answered("(" * 20_000 + "1" + ")" * 20_000),
-    "brackets that never close": lambda prompt: answered("(" * LONG),
-    "a number of 100,000 digits": lambda prompt: answered("9" * LONG),
-    "division by zero": lambda prompt: answered("1/0"),
-    "division by a zero in disguise": lambda prompt: answered("1/(2-2)"),
-    "infinity": lambda prompt: answered("1e999"),
-    "not a number": lambda prompt: answered("nan"),
-    "other digits": lambda prompt: answered("\u0663+\u0664"),
-    "wide digits and signs": lambda prompt: answered("\uff11\uff0b\uff12"),
-    "a raised digit": lambda prompt: answered("3\u00b2"),
-    "code": lambda prompt: answered("__import__('os').getcwd()"),
-    "a lone surrogate": lambda prompt: answered("\ud800"),
-    "a null character": lambda prompt: answered("\x00"),
+    "a tower of powers": lambda prompt: answer_ending("9**9**9**9"),
+    "a huge product": lambda prompt: answer_ending("*".join(["99999999"] * 3_000)),
+    "a huge sum": lambda prompt: answer_ending("+".join(["1"] * (LONG // 2))),
+    "deep brackets": lambda prompt: answer_ending("(" * 20_000 + "1" + ")" * 20_000),
+    "brackets that never close": lambda prompt: answer_ending("(" * LONG),
+    "a number of 100,000 digits": lambda prompt: answer_ending("9" * LONG),
+    "division by zero": lambda prompt: answer_ending("1/0"),
+    "division by a zero in disguise": lambda prompt: answer_ending("1/(2-2)"),
+    "infinity": lambda prompt: answer_ending("1e999"),
+    "not a number": lambda prompt: answer_ending("nan"),
+    "other digits": lambda prompt: answer_ending("\u0663+\u0664"),
+    "wide digits and signs": lambda prompt: answer_ending("\uff11\uff0b\uff12"),
+    "a raised digit": lambda prompt: answer_ending("3\u00b2"),
+    "code": lambda prompt: answer_ending("__import__('os').getcwd()"),
+    "a lone surrogate": lambda prompt: answer_ending("\ud800"),
+    "a null character": lambda prompt: answer_ending("\x00"),
     "100,000 characters": lambda prompt: "a" * LONG,
     "100,000 brackets of tags": lambda prompt: "<" * LONG,
     "100,000 opened answers": lambda prompt: "<answer>" * (LONG // 8),
@@ -79,35 +86,32 @@ PUZZLES = (
 
 # (name, numbers, target, completion): each is right
 RIGHT = (
-    ("a plain answer", (3, 4), 12, answered("3*4")),
-    ("with blanks", (3, 4), 12, answered(" 3 * 4 ")),
-    ("a new line after it", (3, 4), 12, answered("3*4") + "\n"),
-    ("words after it", (3, 4), 12, answered("3*4") + "\nThat is it."),
-    ("after a wrong one", (3, 4), 12, answered("3+4") + answered("3*4")),
-    ("a fraction on the way", (1, 3, 27), 9, answered("1/3*27")),
+    ("a plain answer", (3, 4), 12, answer_ending("3*4")),
+    ("with blanks", (3, 4), 12, answer_ending(" 3 * 4 ")),
+    ("a new line after it", (3, 4), 12, answer_ending("3*4") + "\n"),
+    ("words after it", (3, 4), 12, answer_ending("3*4") + "\nThat is it."),
+    ("after a wrong one", (3, 4), 12, answer_ending("3+4") + answer_ending("3*4")),
+    ("a fraction on the way", (1, 3, 27), 9, answer_ending("1/3*27")),
 )
 
 
-def puzzle(numbers: tuple[int, ...], target: int) -> Problem:
-    return as_problem(numbers, target)
-
-
-def texts_for(problem: Problem, prompt: str) -> list[tuple[str, Problem, str]]:
-    """(name, problem, completion) of everything that must earn nothing."""
-    found = [(name, problem, write(prompt)) for name, write in GARBAGE.items()]
+def cheats_for(problem: Problem, prompt: str) -> list[Probe]:
+    """Completions that must earn nothing; those of puzzles too where the problem is one."""
+    probes = [Probe(name, problem, write(prompt)) for name, write in GARBAGE.items()]
     if is_puzzle(problem):
-        found += [(name, puzzle(n, t), answered(text)) for name, n, t, text in PUZZLES]
-        spray = answered("3*4") + answered("3+4")
-        found.append(("a right answer, and a wrong one last", puzzle((3, 4), 12), spray))
-    return found
+        probes += [Probe(name, as_problem(n, t), answer_ending(a)) for name, n, t, a in PUZZLES]
+        spray = answer_ending("3*4") + answer_ending("3+4")
+        probes.append(Probe("a right answer, and a wrong one last", as_problem((3, 4), 12), spray))
+    return probes
 
 
-def right_for(problem: Problem) -> list[tuple[str, Problem, str]]:
-    """(name, problem, completion) of right answers, where the task is known."""
+def right_for(problem: Problem) -> list[Probe]:
+    """Completions that must earn the full reward; none where the task is not known."""
     if not is_puzzle(problem):
         return []
-    return [(name, puzzle(n, t), text) for name, n, t, text in RIGHT]
+    return [Probe(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
 
 
 def is_puzzle(problem: Problem) -> bool:
+    """Whether the problem is one of Countdown's."""
     return problem.task == "countdown" and {"numbers", "target"} <= set(problem.given)

@@ -1,11 +1,11 @@
-"""Exact arithmetic over `+ - * / ( )` and plain integers. No `eval`, no floats, no surprises.
+"""Exact arithmetic over `+ - * / ( )` and plain integers. No `eval`, no floats.
 
     expression = product  { ("+" | "-") product }
     product    = factor   { ("*" | "/") factor }
     factor     = integer | "(" expression ")"
 
 No sign in front of a number, no power, no floor division, no decimals, no leading zeros. Values
-are Fractions: 1/49*49 is 1, where a float makes 0.9999999999999999 of it.
+are Fractions: 1/49*49 is 1, where floats give 0.9999999999999999.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ _SYMBOLS = "+-*/()"
 
 
 class Unreadable(Exception):
-    """Why a text is not an expression, in words that end up in a grade's reason."""
+    """A text that is not an expression; the message becomes part of a grade's reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
+    """The exact value of an expression, and its numbers in order."""
+
     value: Fraction
     numbers: tuple[int, ...]
 
@@ -35,71 +37,71 @@ def tokenize(text: str) -> list[int | str]:
     if len(text) > MAX_CHARS:
         raise Unreadable(f"the answer is longer than {MAX_CHARS} characters")
     tokens: list[int | str] = []
-    place = 0
-    while place < len(text):
-        char = text[place]
+    start = 0
+    while start < len(text):
+        char = text[start]
         if char in _SPACE:
-            place += 1
+            start += 1
         elif char in _SYMBOLS:
             tokens.append(char)
-            place += 1
+            start += 1
         elif char in _DIGITS:
-            end = place
+            end = start
             while end < len(text) and text[end] in _DIGITS:
                 end += 1
-            digits = text[place:end]
+            digits = text[start:end]
             if len(digits) > MAX_DIGITS:
                 raise Unreadable(f"a number has more than {MAX_DIGITS} digits")
             if len(digits) > 1 and digits[0] == "0":
                 raise Unreadable(f"{digits} has a leading zero")
             tokens.append(int(digits))
-            place = end
+            start = end
         else:
             raise Unreadable(f"{char!a} is not part of an expression")
     return tokens
 
 
 class _Parser:
-    """Recursive descent, one method a rule of the grammar above."""
+    """Recursive descent: one method for each rule of the grammar above."""
 
     def __init__(self, tokens: list[int | str]):
-        self.tokens, self.place, self.depth = tokens, 0, 0
+        self.tokens, self.position, self.depth = tokens, 0, 0
 
     def peek(self) -> int | str | None:
-        return self.tokens[self.place] if self.place < len(self.tokens) else None
+        return self.tokens[self.position] if self.position < len(self.tokens) else None
 
-    def take(self) -> int | str | None:
+    def next_token(self) -> int | str | None:
         token = self.peek()
-        self.place += 1
+        self.position += 1
         return token
 
     def expression(self) -> Fraction:
         value = self.product()
         while self.peek() in ("+", "-"):
-            value = value + self.product() if self.take() == "+" else value - self.product()
+            value = value + self.product() if self.next_token() == "+" else value - self.product()
         return value
 
     def product(self) -> Fraction:
         value = self.factor()
         while self.peek() in ("*", "/"):
-            op, right = self.take(), self.factor()
+            op, right = self.next_token(), self.factor()
             if op == "/" and right == 0:
                 raise Unreadable("it divides by zero")
             value = value * right if op == "*" else value / right
         return value
 
     def factor(self) -> Fraction:
-        token = self.take()
+        token = self.next_token()
         if isinstance(token, int):
             return Fraction(token)
         if token != "(":
-            found = "the end" if token is None else repr(token)
-            raise Unreadable(f"a number or '(' should stand where {found} stands")
+            got = "the end" if token is None else repr(token)
+            raise Unreadable(f"a number or '(' should stand where {got} stands")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unreadable(f"brackets are nested deeper than {MAX_DEPTH}")
         value = self.expression()
-        if self.take() != ")":
+        if self.next_token() != ")":
             raise Unreadable("a bracket is not closed")
         self.depth -= 1
         return value
@@ -108,7 +110,7 @@ class _Parser:
 def read_expression(text: str) -> Expression:
     """Parse and evaluate. Raises `Unreadable` with the reason; never anything else.
 
-    Cost is bounded by MAX_CHARS, MAX_DEPTH and MAX_DIGITS: well under a millisecond.
+    The cost is bounded by MAX_CHARS, MAX_DEPTH and MAX_DIGITS: well under a millisecond.
     """
     tokens = tokenize(text)
     if not tokens:

@@ -1,4 +1,4 @@
-"""Rows of problems from JSON lines or Parquet, each error with the file and the row."""
+"""Rows of problems from JSON lines or Parquet; each error names the file and the row."""
 
 import json
 from collections.abc import Iterator
@@ -8,38 +8,45 @@ from aha.core.errors import DataError, MissingExtra
 
 
 def read_rows(
-    path: Path, wanted: str, columns: tuple[str, ...] | None = None
+    path: Path, expected: str, columns: tuple[str, ...] | None = None
 ) -> Iterator[tuple[int, object]]:
-    """(row number from 1, row) of a file. `wanted` says in errors what the file should hold;
-    `columns` are all that is read of a Parquet file, None for every one."""
+    """(row number from 1, row) of a file.
+
+    `expected` says in errors what the file should hold; `columns` are all that is read of a Parquet
+    file, None for every one. Raises `DataError` for a file that cannot be read.
+    """
     if not path.is_file():
-        raise DataError(f"no file {path}", wanted, "check task.data, or leave it out")
+        raise DataError(f"no file {path}", expected, "check task.data, or leave it out")
     if path.suffix == ".parquet":
-        return read_parquet(path, wanted, columns)
-    return read_json_lines(path, wanted)
+        return read_parquet(path, expected, columns)
+    return read_json_lines(path, expected)
 
 
-def read_json_lines(path: Path, wanted: str) -> Iterator[tuple[int, object]]:
+def read_json_lines(path: Path, expected: str) -> Iterator[tuple[int, object]]:
+    """(line number from 1, object) of every line that is not blank."""
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for place, text in enumerate(lines, 1):
+            for number, text in enumerate(lines, 1):
                 if text.strip():
-                    yield place, read_json(text, f"{path}, row {place}", wanted)
+                    yield number, read_json(text, f"{path}, row {number}", expected)
     except OSError as error:
-        raise unreadable(path, error, wanted) from error
+        raise unreadable(path, error, expected) from error
 
 
-def read_json(text: str, where: str, wanted: str) -> object:
+def read_json(text: str, where: str, expected: str) -> object:
+    """One JSON value; `where` names its place in errors."""
     try:
-        return json.loads(text)
+        value: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         fix = "write one JSON object on each line"
-        raise DataError(f"{where}: {error}", wanted, fix) from error
+        raise DataError(f"{where}: {error}", expected, fix) from error
+    return value
 
 
 def read_parquet(
-    path: Path, wanted: str, columns: tuple[str, ...] | None
+    path: Path, expected: str, columns: tuple[str, ...] | None
 ) -> Iterator[tuple[int, object]]:
+    """(row number from 1, row as a dict). Raises `MissingExtra` without pyarrow."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
@@ -48,11 +55,11 @@ def read_parquet(
         table = parquet.read_table(path, columns=list(columns) if columns else None)
         rows = table.to_pylist()
     except (ArrowException, KeyError, OSError) as error:
-        raise unreadable(path, error, wanted) from error
+        raise unreadable(path, error, expected) from error
     yield from enumerate(rows, 1)
 
 
-def unreadable(path: Path, error: Exception, wanted: str) -> DataError:
-    """A file that is there and cannot be read, in one line."""
+def unreadable(path: Path, error: Exception, expected: str) -> DataError:
+    """The error for a file that exists and cannot be read, in one line."""
     reason = str(error).split("\n")[0]
-    return DataError(f"{path}: {reason}", wanted, "write the file again, or choose another")
+    return DataError(f"{path}: {reason}", expected, "write the file again, or choose another")

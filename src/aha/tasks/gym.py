@@ -1,13 +1,14 @@
 """A data set of reasoning-gym as a task: `task.name = "gym:chain_sum"`, with the extra [gym].
 
-Its own scoring gives partial credit (0.05 for a well-formed wrong answer here, 0.1 there): that is
+Its own scoring gives partial scores (0.05 for a well-formed wrong answer here, 0.1 there): that is
 a shaped reward, so `strict` counts only a full score. A scorer that raises, and some do on text
-that they do not expect, costs that completion alone, because tasks from outside are fenced in.
+that they do not expect, costs that completion alone, because tasks from outside are isolated.
 """
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import count
+from typing import Any
 
 from aha.core.errors import MissingExtra
 from aha.core.records import Graded, Problem
@@ -24,7 +25,7 @@ REQUEST = (
 )
 
 
-def gym_task(dataset: str) -> Callable:
+def gym_task(dataset: str) -> Callable[..., "GymTask"]:
     """The constructor of the task of one data set. Raises `MissingExtra` without reasoning-gym."""
     try:
         import reasoning_gym  # noqa: F401
@@ -34,44 +35,50 @@ def gym_task(dataset: str) -> Callable:
 
 
 class GymTask:
-    """`options` go to the data set: `task.options = {min_terms = 2}`."""
+    """The questions of one data set. `options` go to it: `task.options = {min_terms = 2}`.
 
-    def __init__(self, dataset: str, template: str = "plain", strict: bool = True, **options):
+    With `strict` the reward is 1 for a full score and 0 otherwise, else the score itself.
+    """
+
+    def __init__(self, dataset: str, template: str = "plain", strict: bool = True, **options: Any):
         self.name, self.dataset, self.options = f"gym:{dataset}", dataset, options
         self.template, self.strict = check_template(template), strict
-        # A data set is a function of its seed: kept small, made again when it is needed.
+        # A data set is a function of its seed: a few are kept, others are made again when needed.
         self.part = lru_cache(maxsize=8)(self.make_part)
         self.part(0)  # an unknown name or option is an error now, not at the first problem
 
-    def make_part(self, data_seed: int):
+    def make_part(self, data_seed: int) -> Any:
+        """reasoning-gym's data set of this seed."""
         from reasoning_gym import create_dataset
 
         return create_dataset(self.dataset, size=PART, seed=data_seed, **self.options)
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """Different questions of one split. Ends when a whole part brings no new question: some
-        data sets have few."""
+        """Different questions of one split. Ends when a whole part brings no new question, because
+        some data sets have few."""
         check_split(split)
-        met: set[str] = set()
+        seen: set[str] = set()
         for round_ in count():
-            before, data_seed = len(met), seed_for(self.name, split, seed, round_) % 2**31
+            before, data_seed = len(seen), seed_for(self.name, split, seed, round_) % 2**31
             for index, entry in enumerate(self.part(data_seed)):
                 question = entry["question"]
-                if question in met:
+                if question in seen:
                     continue
-                met.add(question)
+                seen.add(question)
                 if split_by_hash(question, HELD_OUT_PERCENT) == split:
                     # Not the entry: its metadata may be anything, and it can be made again.
                     given = {"question": question, "data_seed": data_seed, "index": index}
                     yield Problem(f"{self.name}/{seed_for(question):016x}", self.name, given)
-            if len(met) == before:
+            if len(seen) == before:
                 return
 
     def ask(self, problem: Problem) -> str:
+        """The prompt, in the frame of the template."""
         question = problem.given["question"]
         return framed(self.template, question, REQUEST.format(question=question))
 
     def grade(self, problem: Problem, text: str) -> Graded:
+        """The score of the last answer block; `parts["gym_score"]` has it in any case."""
         answer = read_answer(text).text
         if answer is None:
             return Graded(0.0, False, "no <answer>...</answer> block")

@@ -3,15 +3,16 @@ r"""Questions with answers from a file, as in GSM8K and MATH: JSON lines or Parq
     {"question": "Ann has 3 apples ...", "answer": "She has 3+4=7. #### 7"}
     {"problem": "Find $x$ ...", "solution": "... so $x=\boxed{\frac12}$"}
 
-The true answer is what follows the last ####, else the last \boxed{}, else the whole column. A
-completion's is its last <answer> block, else its last \boxed{}, else what follows its last ####.
+The true answer is the text after the last ####, else the last \boxed{}, else the whole column. A
+completion's is its last <answer> block, else its last \boxed{}, else the text after its last ####.
 Two numbers are compared exactly; two other answers as text without spaces and decoration. With
 `verifier = "math-verify"` (extra [math]) such other answers are compared as mathematics instead.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from aha.core.errors import ConfigError, DataError, MissingExtra
 from aha.core.records import Graded, Problem
@@ -26,12 +27,16 @@ from aha.tasks.templates import check_template, framed
 HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each
 QUESTIONS, ANSWERS = ("question", "problem", "prompt"), ("answer", "solution", "target")
 VERIFIERS = ("strict", "math-verify")
-WANTED = "JSON lines or Parquet with 'question' and 'answer' (or 'problem' and 'solution')"
+EXPECTED = "JSON lines or Parquet with 'question' and 'answer' (or 'problem' and 'solution')"
 SYMBOLIC_SECONDS = 10.0
 
 
 class MathFiles:
-    """Questions of a file; a reward of 1 for the right answer and 0 for anything else."""
+    """Questions of a file; a reward of 1 for the right answer and 0 for anything else.
+
+    Raises `ConfigError` without a file and for settings that do not exist, `DataError` for a file
+    that cannot be read.
+    """
 
     name = "math"
 
@@ -39,14 +44,14 @@ class MathFiles:
         self, data: str | Path | None = None, template: str = "plain", verifier: str = "strict"
     ):
         if data is None:
-            raise ConfigError("the task 'math' without a file", WANTED, "--task.data FILE")
+            raise ConfigError("the task 'math' without a file", EXPECTED, "--task.data FILE")
         if verifier not in VERIFIERS:
             raise ConfigError(f"verifier {verifier!r}", f"one of {', '.join(VERIFIERS)}")
         self.template = check_template(template)
         self.rows = load_questions(Path(data))
-        # In a process of its own: it guards itself with signals, which a thread may not, and some
-        # expressions take it minutes.
-        self.symbolic = None
+        # In a process of its own: math-verify limits its time by signals, which work in the main
+        # thread alone, and some expressions take it minutes.
+        self.symbolic: Worker | None = None
         if verifier == "math-verify":
             require_math_verify()
             self.symbolic = Worker("aha.tasks.math_files:same_mathematics", (), SYMBOLIC_SECONDS)
@@ -61,40 +66,43 @@ class MathFiles:
             yield Problem(f"math/{question_id(question)}", "math", given)
 
     def ask(self, problem: Problem) -> str:
+        """The prompt, in the frame of the template."""
         question = problem.given["question"]
         return framed(self.template, question, REQUEST.format(question=question))
 
     def grade(self, problem: Problem, text: str) -> Graded:
+        """1 for the right answer, else 0, with the reason."""
         if not isinstance(text, str):
             return Graded(0.0, False, "the completion is not text")
-        found = answer_of(text)
-        if found is None:
+        answer = answer_of(text)
+        if answer is None:
             return Graded(0.0, False, "no <answer>...</answer> block and no \\boxed{}")
-        return self.judge(true_answer(problem.given["answer"]), found)
+        return self.compare(true_answer(problem.given["answer"]), answer)
 
-    def judge(self, truth: str, found: str) -> Graded:
-        correct, reason, sure = check(truth, found)
+    def compare(self, truth: str, answer: str) -> Graded:
+        """The grade of an answer; math-verify decides where that was chosen and no number does."""
+        correct, reason, sure = check(truth, answer)
         if sure or correct or self.symbolic is None:
             return Graded(float(correct), correct, reason)
         try:
-            correct = bool(self.symbolic(truth, found))
+            correct = bool(self.symbolic(truth, answer))
         except CallFailed as fault:
             return Graded(0.0, False, f"math-verify {fault}", {"grade_error": 1.0})
-        verdict = "the same as" if correct else "not the same as"
-        return Graded(float(correct), correct, f"{found[:60]!r} is {verdict} {truth[:60]!r}")
+        relation = "the same as" if correct else "not the same as"
+        return Graded(float(correct), correct, f"{answer[:60]!r} is {relation} {truth[:60]!r}")
 
 
-def check(truth: str, found: str) -> tuple[bool, str, bool]:
+def check(truth: str, answer: str) -> tuple[bool, str, bool]:
     """(right, reason, sure): sure where both are numbers, so that nothing is left to interpret."""
-    wanted, got = read_number(truth), read_number(found)
-    if wanted is not None and got is not None:
-        return wanted == got, f"is {got}" + ("" if wanted == got else f", not {wanted}"), True
-    same = plain(truth) == plain(found) != ""
-    return same, f"{found[:60]!r} is {'' if same else 'not '}{truth[:60]!r}", False
+    true, got = read_number(truth), read_number(answer)
+    if true is not None and got is not None:
+        return true == got, f"is {got}" + ("" if true == got else f", not {true}"), True
+    same = plain(truth) == plain(answer) != ""
+    return same, f"{answer[:60]!r} is {'' if same else 'not '}{truth[:60]!r}", False
 
 
 def true_answer(column: str) -> str:
-    """The answer itself out of a worked solution."""
+    """The answer alone, from a column that may hold a whole solution."""
     marked = after_hashes(column)
     if marked is None:
         marked = last_boxed(column)
@@ -102,7 +110,7 @@ def true_answer(column: str) -> str:
 
 
 def answer_of(completion: str) -> str | None:
-    r"""What a completion answers: the last <answer>, else \boxed{}, else ####."""
+    r"""The answer in a completion: the last <answer>, else \boxed{}, else ####, else None."""
     block = read_answer(completion).text
     if block is not None:
         boxed = last_boxed(block)
@@ -120,34 +128,46 @@ def question_key(question: str) -> str:
 
 
 def question_id(question: str) -> str:
+    """The id of a question: a hash of its key."""
     return f"{seed_for(question_key(question)):016x}"
 
 
 def split_of(question: str) -> str:
+    """The split of a question, by its key alone."""
     return split_by_hash(question_key(question), HELD_OUT_PERCENT)
 
 
 def load_questions(path: Path) -> list[tuple[str, str]]:
-    """(question, answer) of every row, each question once; the first of two wins."""
-    found: dict[str, tuple[str, str]] = {}
-    for place, row in read_rows(path, WANTED):
-        cells = row if isinstance(row, dict) else {}
-        question = next((cells[name] for name in QUESTIONS if name in cells), None)
-        answer = next((cells[name] for name in ANSWERS if name in cells), None)
-        if isinstance(answer, int | float) and not isinstance(answer, bool):
-            answer = str(answer)
-        whole = isinstance(question, str) and isinstance(answer, str)
-        if not whole or not question.strip() or not true_answer(answer):
+    """(question, answer) of every row, each question once; the first of two wins.
+
+    Raises `DataError` for a row without them, with its number, and for an empty file.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    for number, row in read_rows(path, EXPECTED):
+        pair = question_and_answer(row)
+        if pair is None:
             raise DataError(
-                f"{path}, row {place}: {str(row)[:80]}", WANTED, f"mend or remove row {place}"
+                f"{path}, row {number}: {str(row)[:80]}", EXPECTED, f"mend or remove row {number}"
             )
-        found.setdefault(question_key(question), (question, answer))
-    if not found:
-        raise DataError(f"{path} is empty", WANTED, "add at least one row")
-    return list(found.values())
+        rows.setdefault(question_key(pair[0]), pair)
+    if not rows:
+        raise DataError(f"{path} is empty", EXPECTED, "add at least one row")
+    return list(rows.values())
 
 
-# -- how it is asked ------------------------------------------------------------------------
+def question_and_answer(row: object) -> tuple[str, str] | None:
+    """The two columns of a row, under any of their names; None where one is missing or blank."""
+    cells = row if isinstance(row, dict) else {}
+    question = next((cells[name] for name in QUESTIONS if name in cells), None)
+    answer = next((cells[name] for name in ANSWERS if name in cells), None)
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = str(answer)
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    return (question, answer) if question.strip() and true_answer(answer) else None
+
+
+# -- the prompt -----------------------------------------------------------------------------
 
 
 REQUEST = (
@@ -160,21 +180,22 @@ REQUEST = (
 
 
 def require_math_verify() -> None:
+    """Raises `MissingExtra` where math-verify is not installed."""
     from importlib.util import find_spec
 
     if find_spec("math_verify") is None:
         raise MissingExtra("math-verify", "math")
 
 
-def same_mathematics():
-    """In the worker: `compare(truth, found)` by math-verify. Its own time limits are off: they
-    want signals, and ours ends the whole process."""
+def same_mathematics() -> Callable[[str, str], bool]:
+    """In the worker's process: `compare(truth, answer)` by math-verify. Its own time limits are
+    off, because they need signals; ours ends the whole process."""
     from math_verify import parse, verify
 
-    def read(text: str):
+    def read(text: str) -> Any:
         return parse(f"${text}$", parsing_timeout=None)
 
-    def compare(truth: str, found: str) -> bool:
-        return bool(verify(read(truth), read(found), timeout_seconds=None))
+    def compare(truth: str, answer: str) -> bool:
+        return bool(verify(read(truth), read(answer), timeout_seconds=None))
 
     return compare

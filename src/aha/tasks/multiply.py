@@ -1,7 +1,7 @@
-"""Multiplication: TinyZero's second task, two numbers and their product.
+"""Multiplication, TinyZero's second task: two numbers and their product.
 
-As theirs: a three-digit default is for real models; aha-tiny reads two digits. Differs: the split
-is a hash of the unordered pair, where theirs let 37*48 train and 48*37 test.
+Differs: the split is a hash of the unordered pair, where theirs may train on 37*48 and test on
+48*37; two digits are the default, because that is what our base has read.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from aha.core.errors import ConfigError
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import judge_answer
+from aha.tasks.tags import grade_answer
 from aha.tasks.templates import check_template, framed
 
 HELD_OUT_PERCENT = 5  # of the pairs, in test and in validation each
 MAX_DIGITS = 18
-ENUMERATED = 2  # digits up to which all pairs are listed: drawing the last few takes for ever
-MAX_MISSES = 20_000  # draws in a row without a new pair: then there are no more
+ENUMERATED = 2  # digits up to which all pairs are listed: chance would need too long for the last
+MAX_MISSES = 20_000  # draws in a row without a new pair: then there are taken to be no more
 
 
 def split_of(a: int, b: int) -> str:
@@ -64,31 +64,34 @@ class Multiply:
                 yield as_problem(a, b)
 
     def all_pairs(self, rng: Random) -> list[tuple[int, int]]:
-        """Every pair once, shuffled, its order by chance."""
+        """Every pair once, shuffled; which number comes first is chance."""
         numbers = [n for length in set(self.digits) for n in numbers_of(length)]
         pairs = [(a, b) for a in numbers for b in numbers if a <= b]
         rng.shuffle(pairs)
         return [(a, b) if rng.random() < 0.5 else (b, a) for a, b in pairs]
 
     def drawn_pairs(self, rng: Random) -> Iterator[tuple[int, int]]:
-        met: set[tuple[int, int]] = set()
+        """Pairs drawn at random, each once, until chance brings no new one."""
+        seen: set[tuple[int, int]] = set()
         misses = 0
         while misses < MAX_MISSES:
             a, b = (rng.choice(numbers_of(rng.choice(self.digits))) for _ in range(2))
-            if (key := (min(a, b), max(a, b))) in met:
+            if (key := (min(a, b), max(a, b))) in seen:
                 misses += 1
                 continue
-            met.add(key)
+            seen.add(key)
             misses = 0
             yield a, b
 
     def ask(self, problem: Problem) -> str:
+        """The prompt, in the frame of the template."""
         a, b = problem.given["a"], problem.given["b"]
-        return framed(self.template, f"multiply {a} times {b}", REQUEST.format(a=a, b=b))
+        return framed(self.template, product_line(a, b), REQUEST.format(a=a, b=b))
 
     def grade(self, problem: Problem, text: str) -> Graded:
+        """1 for the product in the last answer block, else 0, with the reason."""
         product = problem.given["a"] * problem.given["b"]
-        return judge_answer(text, lambda answer: check(answer, product))
+        return grade_answer(text, lambda answer: check(answer, product))
 
 
 def numbers_of(length: int) -> range:
@@ -97,10 +100,16 @@ def numbers_of(length: int) -> range:
 
 
 def as_problem(a: int, b: int) -> Problem:
+    """A pair as a record. The id keeps the order of the numbers, because the prompt shows it."""
     return Problem(f"multiply/{a}*{b}", "multiply", {"a": a, "b": b})
 
 
-# -- how it is asked ------------------------------------------------------------------------
+# -- the prompt -----------------------------------------------------------------------------
+
+
+def product_line(a: int, b: int) -> str:
+    """A pair in one line: the whole request for the bases made here, and in their corpus."""
+    return f"multiply {a} times {b}"
 
 
 REQUEST = (

@@ -1,8 +1,8 @@
-r"""Exact numbers out of the ways people and models write them.
+r"""Exact numbers from the forms in which people and models write them.
 
     42   -1,234   +3.50   .5   3/4   1 1/2   \frac{3}{4}   2\tfrac12   $1{,}000   7 apples   50\%
 
-Fractions, never floats. What is not clearly one number is none (None): "5x", "3 or 4", "1,5",
+Fractions, never floats. A text that is not clearly one number gives None: "5x", "3 or 4", "1,5",
 "2 million", "\sqrt{2}". Units are words after the number; a word that changes the value, such as
 "million" or "pi", is no unit. A percent sign is a unit: 50\% reads as 50.
 """
@@ -47,22 +47,23 @@ def read_number(text: str) -> Fraction | None:
     for old, new in _DECORATION:
         text = text.replace(old, new)
     text = _TEXT.sub(r" \1", text)
-    text = _FRAC.sub(lambda found: " " + "/".join(filter(None, found.groups())), text)
+    text = _FRAC.sub(lambda match: " " + "/".join(filter(None, match.groups())), text)
     text = _NAMED.sub("", text.strip(), count=1).strip().rstrip(".").strip()
     # "-\frac12" has become "- 1/2"; "(5)" and "{5}" are the same as 5.
     text = re.sub(r"^([-+]) +", r"\1", text)
     while len(text) > 1 and text[0] + text[-1] in ("()", "{}"):
         text = text[1:-1].strip()
-    found = _NUMBER.match(text)
-    if found is None or not any(char.isdigit() for char in found[0]):
+    match = _NUMBER.match(text)
+    if match is None or not any(char.isdigit() for char in match[0]):
         return None
-    return value_of(found) if is_unit(text[found.end() :]) else None
+    return value_of(match) if is_unit(text[match.end() :]) else None
 
 
-def value_of(found: re.Match) -> Fraction | None:
-    part = {key: (value or "").replace(",", "") for key, value in found.groupdict().items()}
+def value_of(match: re.Match[str]) -> Fraction | None:
+    """The value of a match of `_NUMBER`; None for a division by zero or digits of other scripts."""
+    part = {key: (value or "").replace(",", "") for key, value in match.groupdict().items()}
     if not all(piece.strip("+-. ").isascii() for piece in part.values()):
-        return None  # \d takes the digits of every script
+        return None  # \d matches the digits of every script
     try:
         if part["mixed"]:
             value = int(part["mixed"]) + Fraction(int(part["top2"]), int(part["low2"]))
@@ -87,13 +88,13 @@ def is_unit(rest: str) -> bool:
     stems = [re.sub(r"\^.*", "", word).lower() for word in words]
     if any(stem in NO_UNITS for stem in stems):
         return False
-    apart = rest[0] == " "
+    spaced = rest[0] == " "
     return all(len(stem) > 1 or stem in COMPACT_UNITS for stem in stems) and (
-        apart or stems[0] in COMPACT_UNITS
+        spaced or stems[0] in COMPACT_UNITS
     )
 
 
-# -- where the answer is --------------------------------------------------------------------
+# -- the place of the answer ----------------------------------------------------------------
 
 
 def last_boxed(text: str) -> str | None:
@@ -102,22 +103,22 @@ def last_boxed(text: str) -> str | None:
     if start < 0:
         return None
     begin, depth = start + len("\\boxed{"), 1
-    for place in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    for end in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
         if depth == 0:
-            return text[begin:place]
+            return text[begin:end]
     return None
 
 
 def after_hashes(text: str) -> str | None:
-    """What follows the last ####, on its line, as GSM8K ends its solutions; or None."""
+    """The rest of the line after the last ####, as GSM8K ends its solutions; or None."""
     start = text.rfind("####")
     return None if start < 0 else text[start + 4 :].split("\n", 1)[0].strip()
 
 
 def plain(text: str) -> str:
-    """A form in which two answers that are no numbers are compared: case, spaces and LaTeX's
-    decoration do not count."""
+    """The text without case, spaces and LaTeX's decoration: how two answers that are no numbers are
+    compared."""
     for old, new in _DECORATION:
         text = text.replace(old, new)
     text = _TEXT.sub(r"\1", text)

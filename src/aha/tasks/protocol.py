@@ -7,15 +7,19 @@ from aha.core.records import Graded, Problem
 
 
 class Task(Protocol):
-    """Where problems come from, how they are put into words, and what counts as right."""
+    """A source of problems, with the prompt of each and the grading of its completions."""
 
     name: str
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """Different problems of a split, in an order that only `seed` decides; may be endless."""
+        """Different problems of a split ("train", "validation", "test"); may be endless.
+
+        The order follows from `seed` alone, and no problem belongs to two splits.
+        """
 
     def ask(self, problem: Problem) -> str:
-        """The prompt's text, up to the point where the model goes on."""
+        """The text of the prompt, up to the point where the model goes on."""
 
     def grade(self, problem: Problem, text: str) -> Graded:
-        """Judge a completion by its text alone. Any text at all gets a reward, never an error."""
+        """The reward of a completion, from its text alone. Any text gets a reward, never an error:
+        a wrong or unreadable answer is a low reward with a reason."""

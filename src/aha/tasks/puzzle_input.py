@@ -1,4 +1,4 @@
-"""Puzzles as people type them, and as a run asked them."""
+"""Countdown puzzles as people type them, and the task as a run's config describes it."""
 
 import re
 
@@ -11,15 +11,15 @@ LINE = re.compile(
     r"[\s,]*(?:\btarget\b:?|->|→|=|[\s,])\s*(?P<target>\d{1,9})\s*",
     re.ASCII | re.IGNORECASE,
 )
-LONGEST, SHOWN = 200, 80
+MAX_TYPED, SHOWN = 200, 80  # characters
 
 
-def typed_puzzle(text: str) -> Problem:
-    """Countdown's puzzle in a line: `numbers 3 7 25 target 82`, `3 7 25 -> 82`, `3, 7, 25 = 82`, or
+def parse_puzzle(text: str) -> Problem:
+    """A puzzle in one line: `numbers 3 7 25 target 82`, `3 7 25 -> 82`, `3, 7, 25 = 82`, or
     `3 7 25 82`, whose last number is the target. Raises `DataError` for anything else."""
-    found = LINE.fullmatch(text) if len(text) <= LONGEST else None
-    numbers = tuple(map(int, re.findall(r"\d+", found["numbers"]))) if found else ()
-    target = int(found["target"]) if found else 0
+    match = LINE.fullmatch(text) if len(text) <= MAX_TYPED else None
+    numbers = tuple(map(int, re.findall(r"\d+", match["numbers"]))) if match else ()
+    target = int(match["target"]) if match else 0
     if not 2 <= len(numbers) <= 6 or min((*numbers, target)) < 1:
         raise DataError(
             f"{text[:SHOWN]!r}",
@@ -29,9 +29,10 @@ def typed_puzzle(text: str) -> Problem:
     return as_problem(numbers, target)
 
 
-def countdown_of(section: object) -> Countdown | None:
-    """The game as a run asked and judged it, from [task] of its config.json; None for a run on
-    another task. Settings that are unknown here are those of the game without any."""
+def countdown_from_config(section: object) -> Countdown | None:
+    """The task of a run, from the `task` section of its config.json, so that prompts and grading
+    are the run's own. None for a run on another task; settings that this version does not know
+    are those of the defaults."""
     settings = section if isinstance(section, dict) else {}
     if settings.get("name") != "countdown":
         return None

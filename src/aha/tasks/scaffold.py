@@ -56,7 +56,7 @@ from random import Random
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import judge_answer
+from aha.tasks.tags import grade_answer
 
 HELD_OUT_PERCENT = 5  # of all problems, in test and in validation each
 
@@ -72,12 +72,12 @@ class @cls@:
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """Each once. The split is a function of the problem, so that no two splits share one."""
         check_split(split)
-        rng, met = Random(seed_for(self.name, split, seed)), set()
+        rng, seen = Random(seed_for(self.name, split, seed)), set()
         for _ in range(1_000_000):
             numbers = [rng.randint(1, 99) for _ in range(self.count)]
             key = ",".join(map(str, sorted(numbers)))
-            if key not in met and split_by_hash(key, HELD_OUT_PERCENT) == split:
-                met.add(key)
+            if key not in seen and split_by_hash(key, HELD_OUT_PERCENT) == split:
+                seen.add(key)
                 yield Problem(f"{self.name}/{key}", self.name, {"numbers": numbers})
 
     def ask(self, problem: Problem) -> str:
@@ -92,11 +92,11 @@ class @cls@:
             right = answer.strip() == str(largest)
             return right, f"the largest is {largest}"
 
-        return judge_answer(text, check)
+        return grade_answer(text, check)
 '''
 
 TESTS = '''\
-"""What a task owes: apart splits, the same order for the same seed, and a verdict on any text."""
+"""What every task must keep: separate splits, an order by the seed, a reward for any text."""
 
 from itertools import islice
 from pathlib import Path
@@ -140,11 +140,11 @@ def test_the_seed_alone_decides_the_order():
     ],
 )
 def test_any_text_gets_a_verdict(text, reward):
-    found = TASK.grade(PROBLEM, text)
-    assert found.reward == reward and found.correct is (reward == 1.0) and found.reason
+    graded = TASK.grade(PROBLEM, text)
+    assert graded.reward == reward and graded.correct is (reward == 1.0) and graded.reason
 
 
-def test_it_works_behind_the_fence_as_in_a_run():
+def test_it_works_isolated_as_in_a_run():
     task = make_task(str(Path(__file__).parent.parent / "@module@.py"))
     problem = next(task.problems("train", 0))
     assert task.ask(problem).startswith("largest of ")
@@ -162,7 +162,7 @@ FILES = {
 def new_task(name: str, parent: Path = Path(".")) -> Path:
     """Write the package of a task `name` into a new folder of that name; returns the folder.
 
-    Raises `ConfigError` for a name that no package can have, and for a folder that is there.
+    Raises `ConfigError` for a name that no package can have, and for a folder that exists.
     """
     module = name.replace("-", "_")
     fix = "aha new-task my-puzzle"
@@ -183,10 +183,12 @@ def new_task(name: str, parent: Path = Path(".")) -> Path:
 
 
 def class_name(module: str) -> str:
+    """`my_puzzle` -> `MyPuzzleTask`."""
     return "".join(part.capitalize() for part in module.split("_")) + "Task"
 
 
 def filled(text: str, words: dict[str, str]) -> str:
+    """The text with each mark replaced by its word."""
     for mark, word in words.items():
         text = text.replace(mark, word)
     return text

@@ -1,7 +1,7 @@
-"""Every value a set of numbers can make: the referee that shares no code with the verifier.
+"""Every value that a set of numbers can make. Shares no code with the verifier.
 
 It is used for making solvable problems, for knowing their difficulty, for tests and baselines.
-It never stands behind a model: nothing in rollout, eval or train calls it.
+It never helps a model: nothing in rollout, eval or train calls it.
 """
 
 from collections import Counter
@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import combinations
 
 OPERATORS = "+-*/"
+
+Step = tuple[int, str, int, int]  # a, operator, b, result
 
 
 def apply(op: str, a: int, b: int) -> int | None:
@@ -26,8 +28,8 @@ def apply(op: str, a: int, b: int) -> int | None:
 
 
 def unordered_results(a: int, b: int) -> list[int]:
-    """What two numbers can make, each pair of operands counted once: a+b, |a-b|, a*b, and the
-    exact quotients."""
+    """The values that two numbers can make, each pair of operands counted once: a+b, |a-b|, a*b,
+    and the exact quotients."""
     results = [a + b, abs(a - b), a * b]
     if b and a % b == 0:
         results.append(a // b)
@@ -41,18 +43,18 @@ def _make(numbers: tuple[int, ...]) -> Counter[int]:
     """Values reachable with all of `numbers` (sorted), with the number of ways to make each."""
     if len(numbers) == 1:
         return Counter(numbers)
-    found: Counter[int] = Counter()
+    ways: Counter[int] = Counter()
     places = range(1, len(numbers))
     for size in range(len(numbers) - 1):
-        # The first number always goes left, so that no split is met twice.
+        # The first number always goes left, so that each partition comes up once.
         for others in combinations(places, size):
             left = (numbers[0], *(numbers[i] for i in others))
             right = tuple(numbers[i] for i in places if i not in others)
             for a, ways_a in _make(left).items():
                 for b, ways_b in _make(right).items():
                     for value in unordered_results(a, b):
-                        found[value] += ways_a * ways_b
-    return found
+                        ways[value] += ways_a * ways_b
+    return ways
 
 
 def reachable(numbers: tuple[int, ...]) -> Counter[int]:
@@ -65,7 +67,7 @@ def reachable(numbers: tuple[int, ...]) -> Counter[int]:
 
 
 def can_make(numbers: tuple[int, ...], target: int) -> bool:
-    """Whether `reachable(numbers)` holds the target: a search that ends at the first way found."""
+    """Whether `reachable(numbers)` holds the target; the search ends at the first way."""
     if len(numbers) == 1:
         return numbers[0] == target
     if len(numbers) == 2:
@@ -78,16 +80,16 @@ def can_make(numbers: tuple[int, ...], target: int) -> bool:
     return False
 
 
-def solutions(numbers: tuple[int, ...], target: int, limit: int = 1000) -> list[tuple]:
+def solutions(numbers: tuple[int, ...], target: int, limit: int = 1000) -> list[tuple[Step, ...]]:
     """Solutions as tuples of steps `(a, op, b, result)`, by depth-first search; at most `limit`."""
-    found: list[tuple] = []
+    solved: list[tuple[Step, ...]] = []
 
-    def search(state: tuple[int, ...], steps: tuple) -> None:
-        if len(found) >= limit:
+    def search(state: tuple[int, ...], steps: tuple[Step, ...]) -> None:
+        if len(solved) >= limit:
             return
         if len(state) == 1:
             if state[0] == target:
-                found.append(steps)
+                solved.append(steps)
             return
         for i, j in combinations(range(len(state)), 2):
             rest = tuple(n for k, n in enumerate(state) if k not in (i, j))
@@ -98,4 +100,4 @@ def solutions(numbers: tuple[int, ...], target: int, limit: int = 1000) -> list[
                     search((*rest, result), (*steps, (high, op, low, result)))
 
     search(tuple(numbers), ())
-    return found
+    return solved

@@ -14,11 +14,12 @@ def hash_percent(key: str) -> int:
 
 
 def split_by_hash(key: str, percent: int) -> str:
-    """`percent` of a hundred keys are test, as many validation, the rest train."""
+    """The split of a key: `percent` of all keys are test, as many validation, the rest train."""
     bucket = hash_percent(key)
     return "test" if bucket < percent else "validation" if bucket < 2 * percent else "train"
 
 
 def check_split(split: str) -> None:
+    """Raises `ConfigError` for a name that is no split."""
     if split not in SPLITS:
         raise ConfigError(f"split {split!r}", f"one of {', '.join(SPLITS)}")

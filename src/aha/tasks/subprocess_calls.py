@@ -1,7 +1,7 @@
 """Calls in a process of their own, with a time limit: for code that this project did not write.
 
-A signal would be lighter and is not enough: it interrupts nothing inside C code, an `except:` of
-the other side swallows it, it exists in the main thread alone, and a crash takes everything along.
+A signal would be lighter and is not enough: it interrupts nothing inside C code, an `except:` in
+that code swallows it, it exists in the main thread alone, and a crash ends our process too.
 A thread cannot be stopped at all. A process can, whatever it is doing; a call costs a tenth of a
 millisecond more.
 
@@ -25,17 +25,20 @@ START_SECONDS = 120.0  # heavy imports on a busy machine
 
 
 class CallFailed(Exception):
-    """A call that raised, hung or crashed; the text says which, in one line."""
+    """A call that raised, took too long or crashed; the text says which, in one line."""
 
 
 class Worker:
-    """`build` names a function as "module:function"; called there with `args`, it returns the
-    function that every call goes to. Arguments and results travel as pickles."""
+    """A function in another process; calling the worker calls it there.
 
-    def __init__(self, build: str, args: tuple, seconds: float):
+    `build` names a builder as "module:function"; called there with `args`, it returns the function.
+    Arguments and results travel as pickles. `seconds` is the time limit of one call.
+    """
+
+    def __init__(self, build: str, args: tuple[Any, ...], seconds: float):
         self.build, self.args, self.seconds = build, args, seconds
-        self.process: subprocess.Popen | None = None
-        self.pipe: Connection | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pipe: Connection[Any, Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
         """The result. Raises `CallFailed`, and whatever `build` raised when the process started."""
@@ -44,7 +47,7 @@ class Worker:
         return self.exchange(args, self.seconds)
 
     def start(self) -> None:
-        """Start the process and build in it; an error there is the caller's, with its own type."""
+        """Start the process and build in it; an error there is raised here, with its own type."""
         self.pipe, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "aha.tasks.subprocess_calls", str(theirs.fileno())]
         # Its own session: a Ctrl-C means "finish this step", and the step needs its graders.
@@ -61,7 +64,10 @@ class Worker:
             self.close()
             raise
 
-    def exchange(self, message: tuple, seconds: float) -> Any:
+    def exchange(self, message: tuple[Any, ...], seconds: float) -> Any:
+        """Send a message and wait for its reply; raises as `__call__` does."""
+        assert self.process is not None and self.pipe is not None, "no process to talk to"
+        process = self.process
         try:
             self.pipe.send(message)
             if not self.pipe.poll(seconds):
@@ -69,11 +75,11 @@ class Worker:
             kind, value = self.pipe.recv()
         except (EOFError, OSError):
             with suppress(subprocess.TimeoutExpired):  # it may have closed the pipe and live on
-                self.process.wait(1.0)
-            code = self.process.poll()
+                process.wait(1.0)
+            code = process.poll()
             self.close()
             raise CallFailed(f"its process ended with exit code {code}") from None
-        except BaseException:  # a Ctrl-C too: a late answer must not pass for the next one
+        except BaseException:  # a Ctrl-C too: a late reply must not pass for the next one
             self.close()
             raise
         if kind == "user error":
@@ -87,25 +93,27 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        if self.pipe is not None:
             self.pipe.close()
         self.process = self.pipe = None
 
     def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be on its way out
+        with suppress(Exception):  # at the end of the interpreter its modules may be gone
             self.close()
 
 
-# -- the other side -------------------------------------------------------------------------
+# -- in the other process -------------------------------------------------------------------
 
 
-def locate(name: str) -> Callable:
-    """The function behind "module:function"."""
+def locate(name: str) -> Callable[..., Any]:
+    """The function that "module:function" names."""
     module, _, function = name.partition(":")
-    return getattr(import_module(module), function)
+    located: Callable[..., Any] = getattr(import_module(module), function)
+    return located
 
 
-def attempt(function: Callable, *args: Any) -> tuple[str, Any]:
-    """What a call did, as a message. `BaseException`: a grader may call `exit()`."""
+def attempt(function: Callable[..., Any], *args: Any) -> tuple[str, Any]:
+    """The outcome of a call as a message. Catches `BaseException`: a grader may call `exit()`."""
     try:
         return "done", function(*args)
     except AhaError as error:
@@ -115,10 +123,10 @@ def attempt(function: Callable, *args: Any) -> tuple[str, Any]:
         return "raised", f"raised {type(error).__name__}" + (f": {text}" if text else "")
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: "Connection[Any, Any]") -> None:
     """Build once, then answer calls until the other end is closed."""
     build, args = pipe.recv()
-    built: list[Callable] = []
+    built: list[Callable[..., Any]] = []
     kind, value = attempt(lambda: built.append(locate(build)(*args)))
     pipe.send((kind, value))
     while built:
@@ -126,9 +134,9 @@ def serve(pipe: Connection) -> None:
             message = pipe.recv()
         except EOFError:
             return
-        answer = attempt(built[0], *message)
+        outcome = attempt(built[0], *message)
         try:
-            pipe.send(answer)
+            pipe.send(outcome)
         except OSError:
             return
         except Exception as error:  # the result cannot be pickled

@@ -1,37 +1,44 @@
-"""Reading `<think>` and `<answer>` out of a completion. Plain searches, no regular expressions:
-linear in the text, whatever it holds."""
+"""The `<think>` and `<answer>` tags of a completion: written, read, and graded.
+
+Plain searches, no regular expressions: linear in the text, whatever it holds.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aha.core.records import Graded
 
-OPEN, CLOSE = "<answer>", "</answer>"
-THINK, THOUGHT = "<think>", "</think>"
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerBlock:
     """The last complete answer block, and how many there were. `text` is None where none is."""
 
     text: str | None
     blocks: int
 
 
-def read_answer(completion: str) -> Answer:
+def answer_ending(answer: str) -> str:
+    """How a completion ends: the thought is closed, then the answer stands in its block."""
+    return f"{THINK_CLOSE}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+
+
+def read_answer(completion: str) -> AnswerBlock:
     """The content of the last `<answer>...</answer>`; whatever follows it does not matter.
 
     Deviation from TinyZero, on purpose: the whole completion is searched, not its last line, so a
     trailing newline does not turn a right answer into a wrong one.
     """
-    last_close = completion.rfind(CLOSE)
-    start = completion.rfind(OPEN, 0, last_close) if last_close >= 0 else -1
+    last_close = completion.rfind(ANSWER_CLOSE)
+    start = completion.rfind(ANSWER_OPEN, 0, last_close) if last_close >= 0 else -1
     if start < 0:
-        return Answer(None, 0)
+        return AnswerBlock(None, 0)
     # A stray closing tag after the block is text that follows it, and does not matter either.
-    end = completion.find(CLOSE, start)
-    blocks = sum(CLOSE in part for part in completion.split(OPEN)[1:])
-    return Answer(completion[start + len(OPEN) : end], blocks)
+    end = completion.find(ANSWER_CLOSE, start)
+    blocks = sum(ANSWER_CLOSE in part for part in completion.split(ANSWER_OPEN)[1:])
+    return AnswerBlock(completion[start + len(ANSWER_OPEN) : end], blocks)
 
 
 def well_formed(completion: str) -> bool:
@@ -39,23 +46,24 @@ def well_formed(completion: str) -> bool:
 
     The prompt has opened the thought. White space may stand between the tags and at the end; a
     second tag of any kind, an empty thought or answer, or text outside the two is another form.
-    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), read strictly: a form that any
-    tag satisfies is what small models park on (trap T35 of our notes).
+    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), read strictly: where any tag
+    satisfies the form, a small model learns to write the tag and stops there.
     """
-    thought, closed, rest = completion.partition(THOUGHT)
+    thought, closed, rest = completion.partition(THINK_CLOSE)
     rest = rest.strip()
-    if not closed or not rest.startswith(OPEN) or not rest.endswith(CLOSE):
+    if not closed or not rest.startswith(ANSWER_OPEN) or not rest.endswith(ANSWER_CLOSE):
         return False
-    answer = rest[len(OPEN) : -len(CLOSE)]
+    answer = rest[len(ANSWER_OPEN) : -len(ANSWER_CLOSE)]
     inside = thought + answer
-    tags = (THINK, THOUGHT, OPEN, CLOSE)
+    tags = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
     return bool(thought.strip() and answer.strip()) and not any(tag in inside for tag in tags)
 
 
-def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
+def grade_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
     """A reward of 1 if `check` accepts the last answer block, else 0, with the reason in words.
 
-    Any text gets a verdict, and so does what is no text. `check(answer)` returns (right, reason).
+    Never raises by itself: any text gets a grade, and so does a value that is no text.
+    `check(answer)` returns (right, reason).
     """
     if not isinstance(text, str):
         return Graded(0.0, False, "the completion is not text")
@@ -66,3 +74,7 @@ def judge_answer(text: str, check: Callable[[str], tuple[bool, str]]) -> Graded:
     if answer.blocks > 1:
         reason += f" (the last of {answer.blocks} answers)"
     return Graded(float(correct), correct, reason, {"answer_blocks": float(answer.blocks)})
+
+
+# Its earlier name: tasks that an older `aha new-task` wrote import it.
+judge_answer = grade_answer

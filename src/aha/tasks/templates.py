@@ -1,9 +1,15 @@
-"""How a request is framed for models that have read dialogues; the request itself is the task's."""
+"""The frame around a request: a plain line, R1's dialogue, ChatML. The request is the task's."""
 
 from aha.core.errors import ConfigError
 
 TEMPLATES = ("plain", "r1", "instruct")
 LEAD_IN = "Let me work this out step by step.\n<think>"
+
+
+def plain_frame(line: str) -> str:
+    """For the bases made here: one line and the opened thought, as in their corpus. They have read
+    no other frame, and each token of a prompt costs time again at every step."""
+    return f"{line}\n<think>\n"
 
 
 def r1_frame(request: str) -> str:
@@ -19,7 +25,7 @@ def r1_frame(request: str) -> str:
 
 
 def instruct_frame(request: str) -> str:
-    """For instruct models: the same request in ChatML, the assistant's turn begun."""
+    """For instruct models: the same request in ChatML, with the assistant's turn begun."""
     return (
         "<|im_start|>system\nYou are a helpful assistant. You first think about the reasoning "
         "in your mind and then give the user the answer.<|im_end|>\n"
@@ -28,14 +34,15 @@ def instruct_frame(request: str) -> str:
 
 
 def check_template(template: str) -> str:
+    """The template's name. Raises `ConfigError` for one that does not exist."""
     if template not in TEMPLATES:
         raise ConfigError(f"template {template!r}", f"one of {', '.join(TEMPLATES)}")
     return template
 
 
 def framed(template: str, line: str, request: str) -> str:
-    """`line` for aha-tiny, which has read nothing else: every token of a prompt is paid for again
-    in training. The request in a frame for any other model."""
+    """The prompt of a problem: its short `line` in the plain frame, else `request` in the frame of
+    that name."""
     if template == "plain":
-        return f"{line}\n<think>\n"
+        return plain_frame(line)
     return r1_frame(request) if template == "r1" else instruct_frame(request)

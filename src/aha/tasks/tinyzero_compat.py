@@ -1,20 +1,22 @@
-"""TinyZero's Countdown reward, fault by fault, for runs that are to be compared with it.
+"""TinyZero's Countdown reward with all its faults, for runs that are to be compared with it.
 
 0 without a readable answer, 0.1 for any answer block, 1.0 for one that its rule accepts. The rule
 searches the last line alone, accepts power, floor division, decimals and unary minus, and allows
 an error of 1e-5. Source: `verl/utils/reward_score/countdown.py` of TinyZero @95df88f, described in
-words and written anew. Deviation: no `eval`, so `9**9**9**9` is refused where TinyZero hangs.
+words and written anew. Deviation: no `eval`, so `9**9**9**9` gets 0.1 where TinyZero hangs.
 """
 
 import ast
 import operator
 import re
+from collections.abc import Callable
+from typing import Any
 
 from aha.core.records import Graded
-from aha.tasks.tags import CLOSE, OPEN
+from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN
 
 _ALLOWED = re.compile(r"^[\d+\-*/().\s]+$")
-_BINARY = {
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -27,24 +29,28 @@ MAX_EXPONENT = 64
 MAX_VALUE = 10**18
 
 
-class Refused(Exception):
-    """The answer is one that TinyZero's `eval` would have failed, or hung, on."""
+class NotEvaluable(Exception):
+    """An answer on which TinyZero's `eval` would raise or hang."""
 
 
 def value_of(node: ast.AST) -> float:
+    """The value of a parsed answer, as Python's floats give it. Raises `NotEvaluable` for anything
+    but numbers, signs and the six operators, and for powers too large to compute."""
     if isinstance(node, ast.Expression):
         return value_of(node.body)
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return node.value
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        if type(node.value) is not bool:
+            return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         inner = value_of(node.operand)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         left, right = value_of(node.left), value_of(node.right)
         if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
-            raise Refused
-        return _BINARY[type(node.op)](left, right)
-    raise Refused
+            raise NotEvaluable
+        value: float = _BINARY[type(node.op)](left, right)
+        return value
+    raise NotEvaluable
 
 
 def last_answer(text: str, template: str) -> str | None:
@@ -55,12 +61,16 @@ def last_answer(text: str, template: str) -> str | None:
     """
     if template == "instruct" and "Assistant:" in text:
         text = text.split("Assistant:", 1)[1]
-    line, place, found = text.rsplit("\n", 1)[-1], 0, None
-    # What `<answer>(.*?)</answer>` finds, but linear in the line: the pattern searches to the end
-    # again for every tag that is never closed.
-    while (start := line.find(OPEN, place)) >= 0 and (end := line.find(CLOSE, start)) >= 0:
-        found, place = line[start + len(OPEN) : end].strip(), end + len(CLOSE)
-    return found
+    line = text.rsplit("\n", 1)[-1]
+    position, answer = 0, None
+    # The last match of `<answer>(.*?)</answer>`, but linear in the line: the pattern would search
+    # to the end again for every tag that is never closed.
+    while (start := line.find(ANSWER_OPEN, position)) >= 0:
+        end = line.find(ANSWER_CLOSE, start)
+        if end < 0:
+            break
+        answer, position = line[start + len(ANSWER_OPEN) : end].strip(), end + len(ANSWER_CLOSE)
+    return answer
 
 
 def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1") -> Graded:
@@ -75,7 +85,14 @@ def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1"
     try:
         value = value_of(ast.parse(answer, mode="eval"))
         right = abs(value - target) < 1e-5
-    except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, MemoryError) as error:
+    except (
+        NotEvaluable,
+        SyntaxError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+        MemoryError,
+    ) as error:
         return Graded(0.1, False, f"TinyZero: format only, {type(error).__name__}")
     except RecursionError:
         return Graded(0.1, False, "TinyZero: format only, nested too deep")

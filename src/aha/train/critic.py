@@ -32,10 +32,10 @@ from aha.batching.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.machine.micro_batch import MicroBatchSize
-from aha.model.hf_policy import ours_alone
-from aha.model.lora import copy_of
+from aha.model.hf_policy import refuse_hf_policy
+from aha.model.lora import copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
-from aha.model.transformer import Decoder
+from aha.model.transformer import Transformer
 from aha.train.estimators import Estimate, counted_by
 from aha.train.rollouts import Groups, Scores
 
@@ -47,12 +47,12 @@ class ValueModel(nn.Module):
     would act as a random baseline.
     """
 
-    def __init__(self, policy: Decoder):
+    def __init__(self, policy: Transformer):
         super().__init__()
-        ours_alone(policy, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
+        refuse_hf_policy(policy, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
         # Checkpoints name these weights `decoder.*`; with LoRA the copy has adapters of its own on
         # the same frozen weights.
-        self.decoder = copy_of(policy)
+        self.decoder = copy_sharing_frozen(policy)
         if not policy.config.tie_word_embeddings:
             del self.decoder.lm_head
         self.head = nn.Linear(policy.config.hidden_size, 1, device=policy.device)
@@ -71,7 +71,7 @@ class ValueModel(nn.Module):
     ) -> torch.Tensor:
         """[B, T - start] in float32: the value before each token from `start` on is sampled. With
         a layout, 0 for all but the completions' own tokens."""
-        hidden = self.decoder.deciding(tokens_BT, start, dtype, layout)
+        hidden = self.decoder.hidden_states_before(tokens_BT, start, dtype, layout)
         # The final norm's weight is folded into the head, as the policy folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
         values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
@@ -115,7 +115,7 @@ class CriticEstimator:
 
     def __init__(
         self,
-        policy: Decoder,
+        policy: Transformer,
         cfg: RunConfig,
         dtype: torch.dtype,
         reference: Any,

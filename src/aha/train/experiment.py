@@ -1,20 +1,21 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from aha.algo.recipe import check_recipe, checked
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError
-from aha.core.records import Graded, Prompt
+from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device
 from aha.machine.dtype import compute_dtype
-from aha.machine.host import held_now
+from aha.machine.host import process_bytes, trim_heap
 from aha.model.architecture import ModelConfig
 from aha.model.folders import base_cost, resolve_model
 from aha.model.lora import add_lora
@@ -32,46 +33,58 @@ from aha.store.run_folder import Run
 from aha.tasks.catalog import make_task
 from aha.tasks.protocol import Task
 from aha.train.loop import Interrupt, drive
-from aha.train.preflight import at_its_price, check_memory, foresee, shape_in, shape_of
+from aha.train.preflight import (
+    check_memory,
+    predict_run,
+    shape_in_folder,
+    shape_of_config,
+    with_machine_price,
+)
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
 
 
-def _quiet(*unused) -> None:
+def _ignore(*unused: object) -> None:
     pass
 
 
 @dataclass
 class Listener:
-    """What the front end wants to hear; every part may be left out."""
+    """Callbacks of a front end; every one may be left out.
 
-    stage: Callable[[str], None] = _quiet
-    progress: Callable[[int, int], None] = _quiet
-    step: Callable[[dict], None] = _quiet
-    validation: Callable[[dict], None] = _quiet
-    completion: Callable[[int, Graded], None] = _quiet
-    say: Callable[[str], None] = _quiet
+    `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
+    `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
+    step, `say` a line for the user.
+    """
+
+    stage: Callable[[str], None] = _ignore
+    progress: Callable[[int, int], None] = _ignore
+    step: Callable[[dict[str, Any]], None] = _ignore
+    validation: Callable[[dict[str, Any]], None] = _ignore
+    completion: Callable[[int, Graded], None] = _ignore
+    say: Callable[[str], None] = _ignore
 
 
 @dataclass
 class Outcome:
-    """What is left of a run. `after` is None when it was stopped early."""
+    """The result of a run. `summary` and `after` are None when it was stopped early."""
 
     run: Run
-    summary: dict | None
+    summary: dict[str, Any] | None
     before: EvalReport | None
     after: EvalReport | None
-    rows: list[dict] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def open_policy(cfg: RunConfig) -> LoadedModel:
-    """The model that a run begins with, on its device, its adapters on if the recipe wants some."""
+    """The model that a run begins with, on its device, with adapters where the recipe has them."""
     model = load_model(resolve_model(cfg.model.path))
     device = choose_device(cfg.model.device, model.policy.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
     if rank or cfg.optim.state == "cpu":
-        # Frozen weights need no more digits than the arithmetic has; nor do others, where those
-        # that learn are kept apart. Before they are moved: a GPU may have no room for more.
+        # Frozen weights need no more precision than the arithmetic has. The same holds for all
+        # weights where the optimiser keeps float32 copies elsewhere. This comes before the move to
+        # the device: a GPU may not have the memory for the float32 weights.
         model.policy.to(compute_dtype(cfg.optim.dtype, device))
     model.policy.to(device)
     if rank:
@@ -95,7 +108,7 @@ def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
 
 
 class Experiment:
-    """Holds the parts of one run together. `start` a new one or `resume` one that was stopped."""
+    """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one."""
 
     def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
         self.cfg, self.run, self.listener = cfg, run, listener
@@ -103,7 +116,7 @@ class Experiment:
         self.task = task_of(cfg)
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
-        self.tested_s, self.why = 0.0, ""
+        self.first_test_s, self.stop_reason = 0.0, ""
         self.budget_s = math.inf  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
 
@@ -116,26 +129,29 @@ class Experiment:
         calibration: Calibration | None = None,
         budget: str | None = None,
     ) -> "Experiment":
-        """`calibration`: this machine as measured, for the prediction that the run will be held
-        to; the table of machines without. `budget`: see `budget_seconds`."""
+        """A new run in the new folder `path`.
+
+        `calibration`: this machine as measured, for the prediction that the run is compared with at
+        its end; without one the table of machines is used. `budget`: see `budget_seconds`.
+        """
         check_recipe(cfg)
-        held, told = held_now(), None
-        shape = shape_in(resolve_model(cfg.model.path))
+        resident, prediction = process_bytes(), None
+        shape = shape_in_folder(resolve_model(cfg.model.path))
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)
-            cfg = at_its_price(cfg, device)
+            cfg = with_machine_price(cfg, device)
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
-        cfg = at_its_price(cfg, model.policy.device)
+        cfg = with_machine_price(cfg, model.policy.device)
         budget_s = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
-        check_room(cfg, model, task_of(cfg))
-        # A model that only `transformers` knows has a shape that the plan has no words for.
+        check_lengths(cfg, model, task_of(cfg))
+        # A model that only `transformers` can run has a shape that the plan cannot describe.
         if isinstance(model.policy.config, ModelConfig):
-            shape, device = shape_of(model.policy.config), model.policy.device
-            told = foresee(cfg, shape, device, calibration, held)
+            shape, device = shape_of_config(model.policy.config), model.policy.device
+            prediction = predict_run(cfg, shape, device, calibration, resident)
         run = Run.create(path, cfg.model_dump(mode="json"))
-        if told:
-            run.write("prediction.json", told)
+        if prediction:
+            run.write("prediction.json", prediction)
         if calibration:
             calibration.write(path / "calibration.json")
         experiment = cls(cfg, run, model, listener)
@@ -184,16 +200,16 @@ class Experiment:
 
     def run_all(self) -> Outcome:
         before = self.test_before()
-        self.tested_s = before.numbers["seconds"] if before else 0.0
+        self.first_test_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:
-            self.listener.say(f"{self.why}; go on with: aha train --resume {self.run.path}")
+            self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
         save_policy(self.run.model, self.trainer.policy, self.trainer.tokenizer, self.base)
         after = self.test("after", self.trainer.engine)
         cost = self.cost(rows, before, after)
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
-        summary["plan"] = self.compared(summary, rows)
+        summary["plan"] = self.compare_with_prediction(summary, rows)
         self.run.write("summary.json", summary)
         return Outcome(self.run, summary, before, after, rows)
 
@@ -210,8 +226,8 @@ class Experiment:
         trainer.engine.load(trainer.policy, trainer.version)
         return report
 
-    def train(self) -> tuple[list[dict], bool]:
-        """Drive the steps; (metric rows, whether all steps were done)."""
+    def train(self) -> tuple[list[dict[str, Any]], bool]:
+        """All steps that are left: (rows of metrics.jsonl, whether all steps were done)."""
         cfg, trainer, listener = self.cfg, self.trainer, self.listener
         listener.stage("training")
         validation = []
@@ -227,19 +243,24 @@ class Experiment:
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
         ]
-        budget = Budget(self.budget_s - self.tested_s, elapsed())
-        with Interrupt() as asked:
+        budget = Budget(self.budget_s - self.first_test_s, elapsed())
+        with Interrupt() as interrupted:
             drive(
                 steps_of(trainer),
                 watchers,
-                lambda: asked() or (budget.spent_by(elapsed()) and not trainer.finished),
+                lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
             )
             checkpoint.save()
-            self.why = "stopped" if asked() else "the budget is spent"
+            self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
 
-    def cost(self, rows: list, before: EvalReport | None, after: EvalReport | None) -> dict:
-        """Training and testing of this run, and on lines of its own what the base has cost."""
+    def cost(
+        self,
+        rows: list[dict[str, Any]],
+        before: EvalReport | None,
+        after: EvalReport | None,
+    ) -> dict[str, float | None]:
+        """Of training and testing in this run, and under keys of their own those of its base."""
         seconds = rows[-1]["elapsed_s"] if rows else 0.0
         seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
         own = Cost.of(seconds, self.cfg.usd_per_hour, self.cfg.watts)
@@ -252,39 +273,44 @@ class Experiment:
             "base_kwh": base.get("kwh"),
         }
 
-    def compared(self, summary: dict, rows: list[dict]) -> dict | None:
-        """What was foreseen beside what came; None for a run without a prediction."""
+    def compare_with_prediction(
+        self, summary: dict[str, Any], rows: list[dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """What was predicted and what was measured; None for a run without a prediction."""
         if not (self.run.path / "prediction.json").is_file():
             return None
         mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
-        told, shape = self.run.read("prediction.json"), shape_of(self.trainer.policy.config)
+        prediction = self.run.read("prediction.json")
+        shape = shape_of_config(self.trainer.policy.config)
         load = Workload(self.cfg, self.trainer.method, shape)
-        return compare(told, load, mean, measured)
+        return compare(prediction, load, mean, measured)
 
 
-def steps_of(trainer: RLTrainer):
+def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
     """The steps that are left, one report each."""
     while not trainer.finished:
-        yield trainer.step(trainer.problems())
+        report = trainer.step(trainer.problems())
+        trim_heap()
+        yield report
 
 
-def check_room(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
-    """More new tokens than the model has positions, or a split without a problem, is an error
-    before the run exists. The longest of a few prompts stands for all."""
+def check_lengths(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
+    """Refuse more new tokens than the model has positions, and a split without a problem, before
+    the run exists. Of each split a few prompts are looked at, not all."""
     splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
     prompts = [
         prompt
-        for split, wanted in splits.items()
-        if wanted
+        for split, is_read in splits.items()
+        if is_read
         for prompt in held_out(task, model.tokenizer, split, 16, cfg.seed)
     ]
     longest = max(len(prompt.tokens) for prompt in prompts)
-    room = model.policy.config.max_position_embeddings - longest
-    if cfg.rollout.max_new_tokens > room:
+    left = model.policy.config.max_position_embeddings - longest
+    if cfg.rollout.max_new_tokens > left:
         raise ModelError(
             f"rollout.max_new_tokens {cfg.rollout.max_new_tokens} after prompts of {longest}",
-            f"at most the {room + longest} positions of {model.path.name} together",
-            f"--rollout.max_new_tokens {max(1, room)}",
+            f"at most the {left + longest} positions of {model.path.name} together",
+            f"--rollout.max_new_tokens {max(1, left)}",
         )

@@ -1,14 +1,23 @@
-"""The loop. It is the only one: whatever is to happen between steps is a watcher."""
+"""The only loop over steps. What happens between steps is a watcher."""
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+Report = TypeVar("Report")
 
 
-def drive(steps: Iterable, watchers: list[Callable], stop: Callable[[], bool] = bool) -> None:
-    """Hand every step's report to every watcher; leave when the steps end or `stop()` says so."""
+def drive(
+    steps: Iterable[Report],
+    watchers: Sequence[Callable[[Report], None]],
+    stop: Callable[[], bool] = bool,
+) -> None:
+    """Hand the report of every step to every watcher; end when the steps end or `stop()` is true.
+
+    RL and pre-training both run through here.
+    """
     for report in steps:
         for watch in watchers:
             watch(report)
@@ -19,32 +28,32 @@ def drive(steps: Iterable, watchers: list[Callable], stop: Callable[[], bool] = 
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into "finish this step"; the second one is immediate.
 
-    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. What it has to
-    say it writes with one system call: a handler may run in the middle of any print.
+    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. Its message is
+    written with one system call: a signal handler may run in the middle of any print.
     """
 
-    WORDS = b"\nstopping after this step; once more to stop at once\n"
+    MESSAGE = b"\nstopping after this step; once more to stop at once\n"
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self.asked = False
-        self.before: dict[int, Any] = {}
+        self.requested = False
+        self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         for number in self.SIGNALS:
-            self.before[number] = signal.signal(number, self.handle)
+            self.handlers[number] = signal.signal(number, self.handle)
         return self
 
-    def __exit__(self, *unused) -> None:
-        for number, handler in self.before.items():
+    def __exit__(self, *unused: object) -> None:
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.requested
 
     def handle(self, number: int, unused_frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
-        os.write(2, self.WORDS)
+        self.requested = True
+        os.write(2, self.MESSAGE)

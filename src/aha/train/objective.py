@@ -167,7 +167,7 @@ class Objective:
         """The policy's log-probs, with gradient, at the rollout's temperature."""
         inputs = (batch.tokens_BT, batch.start, self.dtype, self.temperature)
         if any(term.needs_entropy for term in self.terms):
-            scores = self.policy.scores(*inputs, entropy=True, layout=batch.layout)
+            scores = self.policy.logprobs_and_entropy(*inputs, entropy=True, layout=batch.layout)
             return MicroBatch(batch, *scores)
         return MicroBatch(batch, self.policy.token_logprobs(*inputs, layout=batch.layout), None)
 
@@ -201,7 +201,7 @@ class Objective:
         """
         sums = torch.zeros(len(self.SUMS))
         self.mismatch.log_rhos.clear()  # of the update before, or of an attempt that did not fit
-        for batch in pack_parts(rows, pad_id, tokens, self.policy.shares_prompts):
+        for batch in pack_parts(rows, pad_id, tokens, self.policy.supports_layout):
             assert totals is not None, "rows without their totals"
             sums += self.backward(batch.to(self.policy.device), totals)
         return sums

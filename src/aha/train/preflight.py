@@ -1,15 +1,19 @@
-"""What a run will take, foreseen on this machine, and whether its memory is enough, said before
-anything is read or written."""
+"""Before a run: what it is predicted to take on this machine, and whether memory is enough.
+
+Nothing is read or written yet when this is said.
+"""
 
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
+from aha.machine.device import device_memory, empty_cache, gpu_name
 from aha.machine.dtype import has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
@@ -20,8 +24,8 @@ from aha.plan.shapes import Shape, read_shape
 from aha.plan.speed import Card, Workload
 
 
-def shape_of(config: ModelConfig) -> Shape:
-    """A decoder's shape in the words of the plan."""
+def shape_of_config(config: ModelConfig) -> Shape:
+    """The shape of a model of our own, as the plan counts it."""
     sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
     heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
     family = config.family
@@ -29,72 +33,77 @@ def shape_of(config: ModelConfig) -> Shape:
     return Shape(*sizes, config.num_hidden_layers, *heads, *kind)
 
 
-def shape_in(folder: Path) -> Shape | None:
-    """What the config.json of a model folder says, before its weights are read; None where there
-    is none, as beside an adapter, or where it has no words for a shape."""
+def shape_in_folder(folder: Path) -> Shape | None:
+    """The shape in a model folder's config.json, before its weights are read; None where there is
+    no such file (as in the folder of an adapter), or where it describes another architecture."""
     try:
         return read_shape(folder / "config.json")
     except ModelError:
         return None
 
 
-def row_here(device: torch.device) -> tuple[str | None, Card | None]:
-    """This machine's row of cards.toml, with its name; of a CPU, the one with its arithmetic."""
+def machine_row(device: torch.device) -> tuple[str | None, Card | None]:
+    """The name and the row of this machine in cards.toml. A CPU has one of two rows: with and
+    without bf16 in hardware. (None, None) for a GPU that the table does not list."""
     _, cards = load_cards()
-    name = None
+    name, gpu = None, gpu_name(device)
     if device.type == "cpu":
         name = CPU if has_native_bf16() else CPU_FLOAT32
-    elif device.type == "cuda":
-        name = card_for(torch.cuda.get_device_name(device), cards)
+    elif gpu:
+        name = card_for(gpu, cards)
     return name, cards.get(name)
 
 
-def at_its_price(cfg: RunConfig, device: torch.device) -> RunConfig:
-    """The recipe with the price and the power of the machine, where it leaves them open. Apple's
-    GPU counts as the CPU beside it. Raises `ConfigError` for a GPU that the table does not know."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    price, power = price_of(gpu, cfg.usd_per_hour, cfg.watts)
+def with_machine_price(cfg: RunConfig, device: torch.device) -> RunConfig:
+    """The recipe with this machine's price and power, where it does not set them.
+
+    Apple's GPU counts as the CPU of the same machine. Raises ConfigError for a GPU that the table
+    does not list.
+    """
+    price, power = price_of(gpu_name(device), cfg.usd_per_hour, cfg.watts)
     return cfg.model_copy(update={"usd_per_hour": price, "watts": power})
 
 
-def foresee(
+def predict_run(
     cfg: RunConfig,
     shape: Shape,
     device: torch.device,
     calibration: Calibration | None = None,
-    held: int = 0,
-) -> dict:
-    """The prediction for a run on this machine, whose process held so many bytes before."""
+    resident_bytes: int = 0,
+) -> dict[str, Any]:
+    """The prediction for a run on this machine, whose process held `resident_bytes` before it."""
     load = Workload(cfg, method_of(cfg), shape)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(load, card, calibration.called, measured, held, base)
-    name, card = row_here(device)
-    return predict(load, card, name or "a GPU not in the table", False, held)
+        return predict(load, card, calibration.called, measured, resident_bytes, base)
+    name, card = machine_row(device)
+    return predict(load, card, name or "a GPU not in the table", False, resident_bytes)
 
 
 def check_memory(
     cfg: RunConfig, shape: Shape, device: torch.device, say: Callable[[str], None]
 ) -> None:
-    """Raise a ConfigError where not even the weights and what trains them have room; where only a
-    smaller micro-batch would help, to which a GPU comes by itself, `say` it. Both name the
-    settings that fit."""
-    on_gpu, host = device.type == "cuda", memory_bytes()[0]
-    if on_gpu:  # what a probe or the run before has left in torch's own store counts as free
+    """Refuse a run that cannot fit, and warn of one that fits with smaller micro-batches alone.
+
+    Raises ConfigError where not even the weights, their gradients and the optimiser's state fit.
+    Where a smaller micro-batch would do, which a run finds by itself, the warning goes to `say`.
+    Both name settings that fit.
+    """
+    on_gpu, host = device.type == "cuda", memory_bytes().free
+    if on_gpu:  # memory that torch keeps from an earlier probe or run counts as free
         gc.collect()
-        torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else host
-    _, card = row_here(device)
+        empty_cache(device)
+    free = device_memory(device).free if on_gpu else host
+    _, card = machine_row(device)
     float32 = bool(card and card.float32)
-    found = (
-        shortage(Workload(cfg, method_of(cfg), shape), free, host if on_gpu else None, float32)
-        if free
-        else None
-    )
-    if found is None:
+    if not free:  # not known on this system
         return
-    if found.hopeless:
-        raise ConfigError(found.got, found.wanted, found.fix)
-    say(f"{found.got}, wanted {found.wanted}; {found.fix}")
+    load = Workload(cfg, method_of(cfg), shape)
+    missing = shortage(load, free, host if on_gpu else None, float32)
+    if missing is None:
+        return
+    if missing.hopeless:
+        raise ConfigError(missing.got, missing.wanted, missing.fix)
+    say(f"{missing.got}, wanted {missing.wanted}; {missing.fix}")

@@ -53,7 +53,7 @@ class Reference:
         """
         rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
         distances_N = torch.zeros(len(rows))
-        for dealt in deal(rows, tokens, self.policy.shares_prompts):
+        for dealt in deal(rows, tokens, self.policy.supports_layout):
             part = pack_graded([row.graded for row in dealt], pad_id).to(self.policy.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()

@@ -17,7 +17,6 @@ from aha.batching.batch import totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Problem, StepReport
 from aha.machine.dtype import compute_dtype
-from aha.machine.host import trim_heap
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
@@ -83,7 +82,6 @@ class RLTrainer:
         self.engine.release()
         self.objective.begin_step([graded for group in collected.groups for graded in group])
         numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
-        trim_heap()
         clock.lap("train")
         # Publish: the engine must never generate with old weights.
         self.version += 1

@@ -1,11 +1,12 @@
-"""What happens between steps: one small class each, called with every step's report."""
+"""What happens between steps: one small class each, called with the report of every step."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, as_row, evaluate, grade_errors, write_completions
+from aha.eval.suite import EvalReport, completion_row, evaluate, grade_errors, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -16,16 +17,16 @@ from aha.store.run_folder import Run
 from aha.train.rl import RLTrainer
 
 
-def step_row(report: StepReport, elapsed_s: float) -> dict:
+def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
     """One step as one row of metrics.jsonl: plain numbers, units in the names."""
-    flat = [one for group in report.groups for one in group]
-    tokens = sum(len(one.completion.tokens) for one in flat)
+    flat = [graded for group in report.groups for graded in group]
+    tokens = sum(len(graded.completion.tokens) for graded in flat)
     seconds = sum(report.seconds.values())
-    solved = [sum(one.correct for one in group) for group in report.groups]
+    solved = [sum(graded.correct for graded in group) for group in report.groups]
     return {
         "step": report.version,
         "elapsed_s": round(elapsed_s, 3),
-        "reward": sum(one.reward for one in flat) / len(flat),
+        "reward": sum(graded.reward for graded in flat) / len(flat),
         "solve_rate": sum(solved) / len(flat),
         "groups_none_solved": sum(s == 0 for s in solved) / len(solved),
         "groups_all_solved": sum(
@@ -33,7 +34,7 @@ def step_row(report: StepReport, elapsed_s: float) -> dict:
         )
         / len(solved),
         "mean_tokens": tokens / len(flat),
-        "truncated": sum(one.completion.finish == "length" for one in flat) / len(flat),
+        "truncated": sum(graded.completion.finish == "length" for graded in flat) / len(flat),
         "tokens": tokens,
         "grade_errors": grade_errors(flat),
         "tokens_per_s": tokens / max(seconds, 1e-9),
@@ -43,7 +44,7 @@ def step_row(report: StepReport, elapsed_s: float) -> dict:
 
 
 class Stopwatch:
-    """Seconds of training, those before a resume included."""
+    """Seconds of training, with those before a resume."""
 
     def __init__(self, before: float = 0.0):
         self.before, self.started = before, time.perf_counter()
@@ -53,17 +54,17 @@ class Stopwatch:
 
 
 class Record:
-    """Writes completions/step_*.jsonl and metrics.jsonl, and hands the row on."""
+    """Writes completions/step_*.jsonl and metrics.jsonl, and calls `on_row` with the row."""
 
     def __init__(
         self,
         run: Run,
         elapsed: Stopwatch,
-        tell: Callable[[dict], None],
+        on_row: Callable[[dict[str, Any]], None],
         tokenizer: Tokenizer,
         token_groups: int,
     ):
-        self.run, self.elapsed, self.tell = run, elapsed, tell
+        self.run, self.elapsed, self.on_row = run, elapsed, on_row
         self.tokenizer, self.token_groups = tokenizer, token_groups
 
     def __call__(self, report: StepReport) -> None:
@@ -71,29 +72,32 @@ class Record:
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
         path.unlink(missing_ok=True)
         append(path, list(completion_rows(report, self.tokenizer, self.token_groups)))
-        # Last: whoever sees the step in the metrics finds its completions.
+        # Last: a reader that sees the step in the metrics can read its completions.
         append(self.run.metrics, [row])
-        self.tell(row)
+        self.on_row(row)
 
 
-def completion_rows(report: StepReport, tokenizer: Tokenizer, token_groups: int) -> Iterator[dict]:
-    """Every completion of a step with its group and its advantage; the most telling groups token
-    by token, which for all of them would be ten times the text."""
-    telling = by_interest(report)[:token_groups]
+def completion_rows(
+    report: StepReport, tokenizer: Tokenizer, token_groups: int
+) -> Iterator[dict[str, Any]]:
+    """Every completion of a step with its group and its advantage. The `token_groups` most
+    interesting groups are kept token by token; all of them would be ten times the text."""
+    by_token = by_interest(report)[:token_groups]
     pairs = zip(report.groups, report.advantages, strict=True)
-    for index, (group, credits) in enumerate(pairs):
-        for member, (one, credit) in enumerate(zip(group, credits, strict=True)):
-            row = {"step": report.version, "group": index, "advantage": credit, **as_row(one)}
-            if index in telling:
-                row |= token_columns(one, tokenizer)
+    for index, (group, advantages) in enumerate(pairs):
+        for member, (graded, advantage) in enumerate(zip(group, advantages, strict=True)):
+            row = {"step": report.version, "group": index, "advantage": advantage}
+            row |= completion_row(graded)
+            if index in by_token:
+                row |= token_columns(graded, tokenizer)
                 if report.token_advantages:
                     row["advantages"] = rounded(report.token_advantages[index][member])
             yield row
 
 
-def token_columns(one: Graded, tokenizer: Tokenizer) -> dict[str, list]:
+def token_columns(graded: Graded, tokenizer: Tokenizer) -> dict[str, list[Any]]:
     """A completion token by token: its text, log-prob and entropy (nats)."""
-    completion = one.completion
+    completion = graded.completion
     columns = {
         "pieces": tokenizer.pieces(completion.tokens),
         "logprobs": rounded(completion.logprobs),
@@ -108,7 +112,7 @@ def rounded(numbers: Sequence[float]) -> list[float]:
 
 
 class Evaluate:
-    """Looks at held-out validation problems every so many steps, and keeps the completions."""
+    """Evaluates held-out validation problems every `eval.every` steps; keeps the completions."""
 
     def __init__(
         self,
@@ -116,10 +120,10 @@ class Evaluate:
         prompts: list[Prompt],
         run: Run,
         elapsed: Stopwatch,
-        tell: Callable[[dict], None],
+        on_row: Callable[[dict[str, Any]], None],
     ):
         self.trainer, self.prompts, self.run = trainer, prompts, run
-        self.elapsed, self.tell = elapsed, tell
+        self.elapsed, self.on_row = elapsed, on_row
 
     def __call__(self, report: StepReport) -> None:
         every = self.trainer.cfg.eval.every
@@ -127,21 +131,21 @@ class Evaluate:
             return
         rollout = self.trainer.cfg.rollout
         sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, report.version)
-        found = evaluate(self.trainer.engine, self.trainer.task, self.prompts, sampling)
+        result = evaluate(self.trainer.engine, self.trainer.task, self.prompts, sampling)
         row = {
             "step": report.version,
             "elapsed_s": round(self.elapsed(), 3),
             "split": "validation",
-            **found.numbers,
+            **result.numbers,
         }
-        # The same problems every time: what they got each time is worth a look later.
-        write_completions(self.run.completions / f"eval_{report.version:06d}.jsonl", found)
+        # The same problems every time, so that the dashboard can show one problem over the run.
+        write_completions(self.run.completions / f"eval_{report.version:06d}.jsonl", result)
         append(self.run.path / "evals.jsonl", [row])
-        self.tell(row)
+        self.on_row(row)
 
 
 class Checkpoint:
-    """Saves everything that the next step depends on, every so many steps."""
+    """Saves all that the next step depends on, every `checkpoint_every` steps."""
 
     def __init__(
         self, trainer: RLTrainer, run: Run, elapsed: Stopwatch, base: Path, memory: PeakMemory
@@ -159,8 +163,8 @@ class Checkpoint:
         trainer = self.trainer
         if self.saved == trainer.version:
             return
-        told = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
-        state = trainer.state_dict() | told
+        clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
+        state = trainer.state_dict() | clocks
         save_checkpoint(
             self.run.checkpoints,
             trainer.version,
@@ -172,29 +176,29 @@ class Checkpoint:
 
 
 class Show:
-    """Prints a completion or two every so many steps, for people who want to look."""
+    """Hands one completion to `on_completion` every `every` steps, for people to read."""
 
-    def __init__(self, every: int, tell: Callable[[int, Graded], None]):
-        self.every, self.tell = every, tell
+    def __init__(self, every: int, on_completion: Callable[[int, Graded], None]):
+        self.every, self.on_completion = every, on_completion
 
     def __call__(self, report: StepReport) -> None:
         if self.every and report.version % self.every == 0:
-            self.tell(report.version, most_telling(report))
+            self.on_completion(report.version, most_interesting(report))
 
 
 def by_interest(report: StepReport) -> list[int]:
-    """The places of the groups: hardest first of those with a right completion, then the rest."""
-    solved = [sum(one.correct for one in group) for group in report.groups]
-    return sorted(range(len(solved)), key=lambda place: (not solved[place], solved[place], place))
+    """Indices of the groups: those with a right completion first, the hardest of them first."""
+    solved = [sum(graded.correct for graded in group) for group in report.groups]
+    return sorted(range(len(solved)), key=lambda index: (not solved[index], solved[index], index))
 
 
-def most_telling(report: StepReport) -> Graded:
+def most_interesting(report: StepReport) -> Graded:
     """The right completion of the hardest group that has one, else the first completion."""
     group = report.groups[by_interest(report)[0]]
-    return next((one for one in group if one.correct), group[0])
+    return next((graded for graded in group if graded.correct), group[0])
 
 
-def time_to_aha(rows: list[dict], before: float, window: int = 3) -> float | None:
+def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 3) -> float | None:
     """Seconds of training until the solve rate has doubled and passed one half, or None.
 
     Over the last `window` steps' fresh training problems, none of which was seen before.
@@ -211,10 +215,10 @@ def summary_of(
     before: EvalReport | None,
     after: EvalReport | None,
     run: Run,
-    rows: list[dict],
-    cost: dict,
+    rows: Sequence[Mapping[str, Any]],
+    cost: Mapping[str, float | None],
     trainer: RLTrainer,
-) -> dict:
+) -> dict[str, Any]:
     """summary.json: the run in one object."""
     start = before.numbers["solve_rate"] if before else 0.0
     return {

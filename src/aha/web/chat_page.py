@@ -10,7 +10,7 @@ from starlette.concurrency import iterate_in_threadpool
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
-from aha.tasks.puzzle_input import countdown_of, typed_puzzle
+from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
 from aha.web.completions import WHOLE_CHARS, shown
 from aha.web.event_spans import visible
 from aha.web.file_reader import dumps
@@ -53,14 +53,14 @@ def as_shown(told: dict) -> dict:
 
 def asked_of(run: RunFolder, typed: str) -> tuple[Task, Problem]:
     """The puzzle, and the game as the run asked and judged it."""
-    task = countdown_of(section(run.read("config"), "task"))
+    task = countdown_from_config(section(run.read("config"), "task"))
     if task is None:
         raise ConfigError(
             f"{run.name}, a run on another task than Countdown",
             "a run on Countdown: its puzzles can be typed",
             f"aha ask --task NAME --model {run.path.name}",
         )
-    return task, typed_puzzle(typed)
+    return task, parse_puzzle(typed)
 
 
 def side_of(run: RunFolder, side: str) -> str:

@@ -6,7 +6,7 @@ a sign and a label beside its colour, for those who see no colours.
 
 from typing import NamedTuple
 
-from aha.behaviors.detector import Behaviours, Mark, annotate, read
+from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
 
@@ -72,7 +72,7 @@ def text_of(row: dict) -> str:
 def behaviours_of(row: dict) -> Behaviours | None:
     """What one completion does, counted; None where its task has no arithmetic."""
     puzzle = puzzle_of(row)
-    return None if puzzle is None else read(text_of(row), *puzzle)
+    return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
 
 
 def means_of(rows: list[dict]) -> dict[str, float]:

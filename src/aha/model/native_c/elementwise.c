@@ -1,8 +1,8 @@
-/* What stands between the products of a training step: norms, SwiGLU and the masked
- * softmax, forward and backward, each in one pass over memory. The maths, and where it comes
- * from, is in aha.model.ops; this is called from there and is as exact: sums are float32.
+/* What a training step computes between its matrix products: norms, SwiGLU and the masked softmax,
+ * forward and backward, each in one pass over memory. The maths and its sources are in
+ * aha.model.ops. Everything inside is float32; bf16 is rounded where a result is stored.
  *
- * Rows are dealt to `threads` workers. No row's numbers depend on which worker has it.
+ * Rows are divided among `threads` workers. No row's numbers depend on which worker has it.
  */
 #include <math.h>
 
@@ -93,35 +93,36 @@ void aha_swiglu_back(const num *grad, const num *gate_up, num *out, int64_t rows
     spread(&job, swiglu_back, rows, rows * width, threads);
 }
 
-/* -- softmax of what a query may see, in place ------------------------------------------------- */
+/* -- softmax over the keys that a query attends to, in place ----------------------------------- */
 
-/* Row n is query `n % size` of its block and sees `width - size + n % size + 1` keys. */
+/* Row n is query `n % size` of its block and attends to
+ * `width - size + n % size + 1` keys: the queries are at the last `size` of `width` positions. */
 static void softmax_rows(const Job *j, int64_t first, int64_t last) {
-    float kept[padded(j->width, LANES)];
+    float row[padded(j->width, LANES)];
     for (int64_t n = first; n < last; n++) {
         num *x = j->out + n * j->width;
         const int64_t seen = j->width - j->size + n % j->size + 1;
         const int64_t whole = seen / LANES * LANES, end = padded(seen, LANES);
-        for (int64_t i = 0; i < whole; i += LANES) store(kept + i, widen(x + i));
-        for (int64_t i = whole; i < end; i++) kept[i] = i < seen ? widen_one(x[i]) : -1e30f;
+        for (int64_t i = 0; i < whole; i += LANES) store(row + i, widen(x + i));
+        for (int64_t i = whole; i < end; i++) row[i] = i < seen ? widen_one(x[i]) : -1e30f;
         vec most = all(-1e30f);
         for (int64_t i = 0; i < end; i += LANES) {
-            const vec here = load(kept + i);
-            most = pick(here > most, here, most);
+            const vec block = load(row + i);
+            most = pick(block > most, block, most);
         }
         float top = -1e30f;
         for (int64_t i = 0; i < LANES; i++) top = most[i] > top ? most[i] : top;
         vec total = {0};
         for (int64_t i = 0; i < end; i += LANES) {
-            const vec weight = exponential(load(kept + i) - top);
-            store(kept + i, weight);
+            const vec weight = exponential(load(row + i) - top);
+            store(row + i, weight);
             if (i < whole) total += weight;
         }
         float norm = sum(total);
-        for (int64_t i = whole; i < seen; i++) norm += kept[i];
+        for (int64_t i = whole; i < seen; i++) norm += row[i];
         const float share = 1.0f / norm;
-        for (int64_t i = 0; i < whole; i += LANES) narrow(x + i, load(kept + i) * share);
-        for (int64_t i = whole; i < seen; i++) x[i] = narrow_one(kept[i] * share);
+        for (int64_t i = 0; i < whole; i += LANES) narrow(x + i, load(row + i) * share);
+        for (int64_t i = whole; i < seen; i++) x[i] = narrow_one(row[i] * share);
         memset(x + seen, 0, (j->width - seen) * sizeof(num));
     }
 }

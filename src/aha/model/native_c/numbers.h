@@ -1,7 +1,9 @@
-/* Vectors in plain C, the two types that weights are stored in, and the product.
+/* Vectors in plain C, the two types that weights are stored in, and the matrix product.
  *
- * A vector is as wide as the processor's. A wider one is correct and slow: gcc keeps it in memory,
- * which took seven times as long to write completions and half as long again to train on them.
+ * A vector (LANES floats) is as wide as the processor's. A wider one is correct and slow: gcc keeps
+ * it in memory, which made generation seven times slower and training half as fast again. A matrix
+ * is stored in tiles of TILE outputs; TALL rows of input are multiplied by one tile at once, so
+ * that TALL * TILE / LANES sums stay in registers.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,7 +22,7 @@ enum { LANES = 4, TILE = 16, TALL = 6 };
 #else
 enum { LANES = 4, TILE = 8, TALL = 6 };
 #endif
-enum { SLOTS = 24 };
+enum { SLOTS = 24 }; /* rows that one worker generates together: two times TALL where it is 12 */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -50,9 +52,15 @@ static inline float sum(vec v) {
     return total;
 }
 
-/* e^x to a relative 2e-7 by range reduction and Taylor's terms on |r| <= ln(2) / 2. */
+/* e^x to a relative 2e-7: x = n ln 2 + r with a whole n and |r| <= ln(2) / 2, and e^x = 2^n e^r.
+ *
+ * Adding `shift` rounds x / ln 2 to n, because floats from 2^23 to 2^24 are the whole numbers, and
+ * leaves n in the low bits, so the integer difference of the two is n too. ln 2 is subtracted in
+ * two parts, the first short enough that n times it is exact. e^r is Taylor's sum to r^7. 2^n is
+ * added to the exponent bits of e^r (from bit 23 on). Example: x = 1: n = 1, r = 0.30685, e^r =
+ * 1.35914, 2 e^r = 2.71828. The C library's expf works on one number at a time. */
 static inline vec exponential(vec x) {
-    const vec shift = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
+    const vec shift = all(12582912.0f); /* 1.5 * 2^23 */
     x = pick(x < -87.0f, all(-87.0f), x);
     x = pick(x > 88.0f, all(88.0f), x);
     vec whole = x * 1.44269504f + shift;
@@ -98,7 +106,12 @@ static inline float widen_one(num n) { return n; }
 #endif
 
 /* y[rows, TILE] = x[rows, K] times one tile of a matrix; `rows` is a constant where it is inlined,
- * and the order of the sum does not depend on it. */
+ * and the order of the sum does not depend on it.
+ *
+ * The tile is [K][TILE]: one step of k multiplies a vector of weights by one number of each row. In
+ * bf16 it is [K / 2][TILE][2], because AVX-512's dot instruction multiplies pairs of neighbours in
+ * k and adds both products to a float32 sum: bf16 is rounded when weights and inputs are stored,
+ * never in a sum (aha.rollout.c_loop.pack makes both layouts). */
 static inline __attribute__((always_inline)) void
 multiply_tile(const int rows, const num *x, int K, const num *tile, float *y, int stride) {
     vec total[TALL][WIDE];

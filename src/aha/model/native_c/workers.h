@@ -1,4 +1,4 @@
-/* Work that is dealt to threads. Each source says what a `Job` is. */
+/* Work that is divided among threads. Each source says what a `Job` is. */
 #include <pthread.h>
 
 typedef struct Job Job;
@@ -16,22 +16,23 @@ static void *run_share(void *argument) {
     return NULL;
 }
 
-enum { LITTLE = 1 << 15, CROWD = 64 }; /* numbers below which a thread is not worth its start */
+/* Fewer numbers than MIN_NUMBERS take less time than the start of a thread. */
+enum { MIN_NUMBERS = 1 << 15, MAX_THREADS = 64 };
 
 static void spread(const Job *job, Work work, int64_t rows, int64_t numbers, int threads) {
-    if (numbers < LITTLE || threads < 2) {
+    if (numbers < MIN_NUMBERS || threads < 2) {
         work(job, 0, rows);
         return;
     }
-    if (threads > CROWD) threads = CROWD;
-    pthread_t ids[CROWD];
-    Share shares[CROWD];
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    pthread_t ids[MAX_THREADS];
+    Share shares[MAX_THREADS];
     int started = 0;
     for (int t = 0; t < threads; t++) {
         shares[t] = (Share){job, work, rows * t / threads, rows * (t + 1) / threads};
         if (t + 1 == threads) break;
         if (pthread_create(ids + t, NULL, run_share, shares + t)) {
-            shares[t].last = rows; /* no thread to be had: the rest is done here */
+            shares[t].last = rows; /* no more threads: this one does the rest */
             break;
         }
         started++;

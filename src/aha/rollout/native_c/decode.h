@@ -1,55 +1,70 @@
-/* One token further for all rows of a worker: aha.model.decode.step, row by row.
+/* The next token for all rows of a worker: aha.model.decode.decode_step, row by row.
  *
- * Layouts. Keys of one row: [layer][kv head][block][D][LANES], so that scores of LANES positions
- * come out of one vector. Values: [layer][kv head][position][D].
+ * The KV cache of one row. Values: [layer][kv head][position][D]. Keys are in blocks of LANES
+ * positions, and transposed inside a block: [layer][kv head][block][D][LANES]. So one vector holds
+ * one dimension of LANES keys, and the scores of LANES positions are D multiply-adds of vectors,
+ * with no sum across a vector. Example with LANES = 16, D = 32: dimension 5 of the key at position
+ * 37 is in block 37 / 16 = 2, column 37 % 16 = 5, at 2 * 16 * 32 + 5 * 16 + 5 = 1109 of its head's
+ * keys.
  */
 #include "numbers.h"
 
+/* aha.rollout.c_loop.Model fills this by the same names; a test compares the two. */
 typedef struct {
-    int32_t hidden, heads, kv_heads, head_dim, mlp, layers, vocab;
-    float eps;
-    const float *embedding, *cos, *sin; /* [vocab, hidden], [positions, D / 2] */
-    const num *const *matrices;         /* a layer: qkv, out, gate_up, down; last: head */
-    const float *const *biases;         /* a layer: qkv */
+    int32_t hidden_size, num_heads, num_kv_heads, head_dim, intermediate_size, num_layers, vocab_size;
+    float rms_norm_eps;
+    const float *embedding, *cos, *sin; /* [vocab_size, hidden_size], [positions, D / 2] */
+    const num *const *matrices;         /* of each layer: qkv, o, gate and up, down; last: lm_head */
+    const float *const *biases;         /* of each layer: qkv */
 } Model;
 
+/* aha.rollout.c_loop.Job fills this by the same names; a test compares the two. */
 typedef struct {
-    int32_t prompts, rows, max_new, longest_prompt, stops, threads;
-    float temperature; /* 0 is greedy */
-    const int32_t *prompt_tokens, *prompt_ends, *stop_tokens;
-    const int32_t *prompt_of; /* [rows] */
-    const uint64_t *seeds;    /* [rows] */
-    int32_t *tokens, *counts; /* [rows, max_new], [rows] */
-    float *logprobs;          /* [rows, max_new] */
-    float *entropies;         /* [rows, max_new] */
+    int32_t num_prompts, num_rows, max_new_tokens, longest_prompt, num_stop_tokens, threads;
+    float temperature;            /* 0 is greedy */
+    const int32_t *prompt_tokens; /* of all prompts, one after the other */
+    const int32_t *prompt_ends;   /* [num_prompts], in prompt_tokens */
+    const int32_t *stop_tokens;
+    const int32_t *prompt_of; /* [num_rows] */
+    const uint64_t *seeds;    /* [num_rows] */
+    int32_t *tokens, *counts; /* [num_rows, max_new_tokens], [num_rows] */
+    float *logprobs;          /* [num_rows, max_new_tokens] */
+    float *entropies;         /* [num_rows, max_new_tokens] */
 } Job;
 
-/* How a cache is laid out: its keys, then its values, in numbers. */
+/* Sizes of a KV cache, in numbers: all keys come first, then all values. */
 typedef struct {
-    int64_t head, values, size; /* of one head of one layer; where the values begin; in all */
-} Space;
+    int64_t head_size, values_start, total_size; /* head_size: keys of one head of one layer */
+} CacheShape;
 
 typedef struct {
-    int32_t row, token, position, count;
+    int32_t row;      /* while prompts are read: the prompt */
+    int32_t token;    /* the next input */
+    int32_t position; /* of that token */
+    int32_t count;    /* tokens drawn */
     num *cache;
 } Slot;
 
 typedef struct {
     const Model *model;
     const Job *job;
-    Space prompt, row;
-    num *read;           /* [prompts, prompt.size] the caches after each prompt */
-    float *first_logits; /* [prompts, vocab padded] */
-    int32_t next_prompt, next_row;
+    CacheShape prompt_shape, row_shape;
+    num *prompt_caches;            /* [num_prompts, prompt_shape.total_size] */
+    float *first_logits;           /* [num_prompts, vocabulary padded]: after each prompt */
+    int32_t next_prompt, next_row; /* counters that the workers share */
 } Shared;
 
 typedef struct {
     Shared *shared;
     Slot slots[SLOTS];
-    float *x, *wide;                   /* [SLOTS, ...]: the stream; what a product gives */
-    num *input;                        /* [SLOTS, ...]: what a product takes */
-    float *mixed, *scores, *cool, *probs;
-    Space space; /* of the caches that its slots have now */
+    float *x;         /* [SLOTS, hidden_size]: the residual stream */
+    float *product;   /* [SLOTS, ...]: output of a matrix product */
+    num *input;       /* [SLOTS, ...]: input of a matrix product, in the weights' type */
+    float *attended;  /* [H * D]: output of attention for one row */
+    float *scores;    /* [positions] of one head */
+    float *tempered;  /* [vocabulary padded]: logits / temperature */
+    float *probs;     /* [vocabulary padded], not yet divided by their sum */
+    CacheShape shape; /* of the caches that its slots have now */
     int reading, failed;
 } Worker;
 
@@ -68,16 +83,20 @@ static void rotate(float *x, const float *cos, const float *sin, int half) {
     }
 }
 
-/* One query head of one row over `count` positions; `out` [D]. */
+/* One query head of one row over `count` positions; `out` [D].
+ *
+ * The weights of a last, partial block are added one by one, and values in two running sums, of
+ * even and of odd positions. The order depends on `count` alone: a row computes the same bits
+ * whatever the other rows of the worker are. */
 static void attend(
     const float *q, const num *keys, const num *values, int count, int D, float *scores, float *out) {
     float top = -1e30f;
     for (int block = 0; block < count; block += LANES, keys += LANES * D) {
-        vec found = {0};
-        for (int d = 0; d < D; d++) found += q[d] * widen(keys + LANES * d);
-        store(scores + block, found);
-        const int here = count - block < LANES ? count - block : LANES;
-        for (int i = 0; i < here; i++) top = scores[block + i] > top ? scores[block + i] : top;
+        vec block_scores = {0};
+        for (int d = 0; d < D; d++) block_scores += q[d] * widen(keys + LANES * d);
+        store(scores + block, block_scores);
+        const int valid = count - block < LANES ? count - block : LANES;
+        for (int i = 0; i < valid; i++) top = scores[block + i] > top ? scores[block + i] : top;
     }
     for (int i = count; i < padded(count, LANES); i++) scores[i] = -1e30f;
     vec total = {0};
@@ -100,23 +119,27 @@ static void attend(
     }
 }
 
-/* Rotate this row's query and key, remember key and value, and mix the values: `mixed` [H * D]. */
-static void attention(Worker *worker, const Slot *slot, int layer, float *qkv, float *mixed) {
+/* Rotate this row's queries and keys, append key and value to its cache, attend: `attended` [H *
+ * D]. */
+static void attention(Worker *worker, const Slot *slot, int layer, float *qkv, float *attended) {
     const Model *m = worker->shared->model;
-    const Space *space = &worker->space;
-    const int D = m->head_dim, half = D / 2, at = slot->position;
-    const float *cos = m->cos + (int64_t)at * half, *sin = m->sin + (int64_t)at * half;
-    for (int head = 0; head < m->heads + m->kv_heads; head++) rotate(qkv + head * D, cos, sin, half);
-    for (int kv = 0; kv < m->kv_heads; kv++) {
-        const int64_t place = (layer * m->kv_heads + kv) * space->head;
-        num *keys = slot->cache + place, *values = slot->cache + space->values + place;
-        const float *key = qkv + (m->heads + kv) * D, *value = key + m->kv_heads * D;
-        num *column = keys + (int64_t)(at / LANES) * LANES * D + at % LANES;
+    const CacheShape *shape = &worker->shape;
+    const int D = m->head_dim, half = D / 2, position = slot->position;
+    const float *cos = m->cos + (int64_t)position * half, *sin = m->sin + (int64_t)position * half;
+    for (int head = 0; head < m->num_heads + m->num_kv_heads; head++)
+        rotate(qkv + head * D, cos, sin, half);
+    for (int kv = 0; kv < m->num_kv_heads; kv++) {
+        const int64_t place = (layer * m->num_kv_heads + kv) * shape->head_size;
+        num *keys = slot->cache + place, *values = slot->cache + shape->values_start + place;
+        const float *key = qkv + (m->num_heads + kv) * D, *value = key + m->num_kv_heads * D;
+        num *column = keys + (int64_t)(position / LANES) * LANES * D + position % LANES;
         for (int d = 0; d < D; d++) column[d * LANES] = narrow_one(key[d]);
-        for (int d = 0; d < D; d += LANES) narrow(values + (int64_t)at * D + d, load(value + d));
-        const int group = m->heads / m->kv_heads;
+        num *place_of_value = values + (int64_t)position * D;
+        for (int d = 0; d < D; d += LANES) narrow(place_of_value + d, load(value + d));
+        const int group = m->num_heads / m->num_kv_heads;
         for (int head = kv * group; head < (kv + 1) * group; head++)
-            attend(qkv + head * D, keys, values, at + 1, D, worker->scores, mixed + head * D);
+            attend(qkv + head * D, keys, values, position + 1, D, worker->scores,
+                   attended + head * D);
     }
 }
 
@@ -131,38 +154,40 @@ static void add(float *x, const float *y, int width) {
     for (int i = 0; i < width; i += LANES) store(x + i, load(x + i) + load(y + i));
 }
 
-/* Feed each slot's token; afterwards `wide` holds the logits, padded rows of them. */
-static void advance(Worker *worker, int n) {
+/* The token of each of the first n slots through the model; afterwards `product` holds their
+ * logits, in rows that are padded to a multiple of TILE. A layer's weights are read once for all n
+ * rows, which is why rows are taken together. */
+static void decode_step(Worker *worker, int n) {
     const Model *m = worker->shared->model;
-    const int C = m->hidden, mix = m->heads * m->head_dim;
-    const int qkv = mix + 2 * m->kv_heads * m->head_dim;
+    const int C = m->hidden_size, HD = m->num_heads * m->head_dim, I = m->intermediate_size;
+    const int qkv = HD + 2 * m->num_kv_heads * m->head_dim;
     const int qkv_stride = padded(qkv, TILE), c_stride = padded(C, TILE);
-    const int gu_stride = padded(2 * m->mlp, TILE);
-    float *x = worker->x, *wide = worker->wide, *mixed = worker->mixed;
+    const int gate_up_stride = padded(2 * I, TILE);
+    float *x = worker->x, *product = worker->product, *attended = worker->attended;
     num *input = worker->input;
     for (int s = 0; s < n; s++)
         memcpy(x + s * C, m->embedding + (int64_t)worker->slots[s].token * C, C * sizeof(float));
-    for (int layer = 0; layer < m->layers; layer++) {
-        const num *const *w = m->matrices + 4 * layer;
-        for (int s = 0; s < n; s++) normalise(x + s * C, input + s * C, C, m->eps);
-        multiply(n, input, C, w[0], qkv, wide);
+    for (int layer = 0; layer < m->num_layers; layer++) {
+        const num *const *weights = m->matrices + 4 * layer;
+        for (int s = 0; s < n; s++) normalise(x + s * C, input + s * C, C, m->rms_norm_eps);
+        multiply(n, input, C, weights[0], qkv, product);
         for (int s = 0; s < n; s++) {
-            float *row = wide + s * qkv_stride;
+            float *row = product + s * qkv_stride;
             add(row, m->biases[layer], qkv);
-            attention(worker, worker->slots + s, layer, row, mixed);
-            for (int i = 0; i < mix; i += LANES) narrow(input + s * mix + i, load(mixed + i));
+            attention(worker, worker->slots + s, layer, row, attended);
+            for (int i = 0; i < HD; i += LANES) narrow(input + s * HD + i, load(attended + i));
         }
-        multiply(n, input, mix, w[1], C, wide);
+        multiply(n, input, HD, weights[1], C, product);
         for (int s = 0; s < n; s++) {
-            add(x + s * C, wide + s * c_stride, C);
-            normalise(x + s * C, input + s * C, C, m->eps);
+            add(x + s * C, product + s * c_stride, C);
+            normalise(x + s * C, input + s * C, C, m->rms_norm_eps);
         }
-        multiply(n, input, C, w[2], 2 * m->mlp, wide);
-        for (int s = 0; s < n; s++) swiglu(wide + s * gu_stride, input + s * m->mlp, m->mlp);
-        multiply(n, input, m->mlp, w[3], C, wide);
-        for (int s = 0; s < n; s++) add(x + s * C, wide + s * c_stride, C);
+        multiply(n, input, C, weights[2], 2 * I, product);
+        for (int s = 0; s < n; s++) swiglu(product + s * gate_up_stride, input + s * I, I);
+        multiply(n, input, I, weights[3], C, product);
+        for (int s = 0; s < n; s++) add(x + s * C, product + s * c_stride, C);
     }
-    for (int s = 0; s < n; s++) normalise(x + s * C, input + s * C, C, m->eps);
-    multiply(n, input, C, m->matrices[4 * m->layers], m->vocab, wide);
+    for (int s = 0; s < n; s++) normalise(x + s * C, input + s * C, C, m->rms_norm_eps);
+    multiply(n, input, C, m->matrices[4 * m->num_layers], m->vocab_size, product);
     for (int s = 0; s < n; s++) worker->slots[s].position++;
 }

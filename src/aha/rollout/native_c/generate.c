@@ -1,9 +1,12 @@
-/* Batched generation on a CPU: the maths of aha.model.decode, without a tensor library between.
+/* Batched generation on a CPU: the maths of aha.model.decode without a tensor library.
  *
- * One worker a core. A worker holds up to SLOTS rows, takes them one token further together, and
- * replaces each that ends by the next of the queue; nothing waits for the longest row. Each row's
- * numbers are computed in an order of their own, so a completion is bit for bit the same whatever
- * runs beside it, in either type.
+ * One worker per thread. A worker holds up to SLOTS rows, computes the next token of all of them,
+ * and replaces each row that has ended by the next one of a queue that all workers share; no row
+ * waits for the longest. The order of every sum depends on the row alone, so a completion is bit
+ * for bit the same whatever rows run with it, in either type.
+ *
+ * First all prompts are read, each once, into a cache of their own; then the rows are generated,
+ * each from a copy of its prompt's cache.
  *
  * Compiled twice by aha.rollout.c_loop: with BF16=0 weights, keys and values are float32; with
  * BF16=1 they are bf16 and the products run on AVX-512's dot instruction. Sums are float32.
@@ -17,7 +20,9 @@ int32_t aha_tile(void) { return TILE; }
 
 /* -- drawing ----------------------------------------------------------------------------------- */
 
-/* Number `index` of the stream `seed`, in (0, 1): aha.rollout.engine.uniforms. */
+/* Number `index` of the random stream `seed`, in (0, 1): aha.rollout.engine.uniforms has the
+ * reasons, and a test compares both. Token number `index` of a row uses number `index` of its
+ * stream. */
 static double uniform(uint64_t seed, int index) {
     uint64_t z = seed + (uint64_t)(index + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -26,63 +31,71 @@ static double uniform(uint64_t seed, int index) {
     return ((double)(z >> 11) + 0.5) / 9007199254740992.0;
 }
 
-/* Draw the slot's next token by inverting the distribution; returns whether the row has ended. */
+/* Draw the slot's next token: the first one at which the cumulative sum of the probabilities
+ * reaches a uniform random number. Returns whether the row has ended.
+ *
+ * Sums over the vocabulary are double: 150,000 float additions lose more than the rarest tokens
+ * weigh. With p = exp(x - top), Z = sum(p): log-prob = x - top - log Z, entropy = log Z + sum(p
+ * (top - x)) / Z.
+ */
 static int draw(Worker *worker, Slot *slot, const float *logits) {
     const Job *job = worker->shared->job;
-    const int V = worker->shared->model->vocab, greedy = job->temperature <= 0;
-    float *cool = worker->cool, *p = worker->probs;
+    const int V = worker->shared->model->vocab_size, greedy = job->temperature <= 0;
+    float *tempered = worker->tempered, *p = worker->probs;
     float top = -1e30f;
     int token = 0;
     for (int v = 0; v < V; v++) {
-        cool[v] = greedy ? logits[v] : logits[v] / job->temperature;
-        if (cool[v] > top) top = cool[v], token = v;
+        tempered[v] = greedy ? logits[v] : logits[v] / job->temperature;
+        if (tempered[v] > top) top = tempered[v], token = v;
     }
-    for (int v = 0; v < V; v += LANES) store(p + v, exponential(load(cool + v) - top));
-    double total = 0, reached = 0, surprise = 0;
+    for (int v = 0; v < V; v += LANES) store(p + v, exponential(load(tempered + v) - top));
+    double total = 0, cumulative = 0, gap = 0;
     for (int v = 0; v < V; v++) total += p[v];
-    for (int v = 0; v < V; v++) surprise += p[v] * (top - cool[v]);
+    for (int v = 0; v < V; v++) gap += p[v] * (top - tempered[v]);
     if (!greedy) {
         const double edge = uniform(job->seeds[slot->row], slot->count) * total;
         for (token = 0; token < V - 1; token++)
-            if ((reached += p[token]) >= edge) break;
+            if ((cumulative += p[token]) >= edge) break;
     }
-    const int64_t place = (int64_t)slot->row * job->max_new + slot->count++;
+    const int64_t place = (int64_t)slot->row * job->max_new_tokens + slot->count++;
     job->tokens[place] = slot->token = token;
-    job->logprobs[place] = (float)((double)cool[token] - top - log(total));
-    job->entropies[place] = (float)(surprise / total + log(total));
-    int ended = slot->count == job->max_new;
-    for (int i = 0; i < job->stops; i++) ended |= token == job->stop_tokens[i];
+    job->logprobs[place] = (float)((double)tempered[token] - top - log(total));
+    job->entropies[place] = (float)(gap / total + log(total));
+    int ended = slot->count == job->max_new_tokens;
+    for (int i = 0; i < job->num_stop_tokens; i++) ended |= token == job->stop_tokens[i];
     if (ended) job->counts[slot->row] = slot->count;
     return ended;
 }
 
 /* -- workers ----------------------------------------------------------------------------------- */
 
-static void *claim(int64_t bytes) {
-    void *found = NULL;
-    return posix_memalign(&found, 64, padded(bytes, 64)) ? NULL : memset(found, 0, bytes);
+static void *allocate(int64_t bytes) {
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, padded(bytes, 64)) ? NULL : memset(memory, 0, bytes);
 }
 
-/* Read one prompt into a cache of its own, and keep the logits after its last token. */
+/* Read prompts, each into a cache of its own, and keep the logits after its last token. Several are
+ * read side by side, a token of each at a time: the weights are then read once for all of them. */
 static void read_prompts(Worker *worker, int n) {
     Shared *shared = worker->shared;
     const Job *job = shared->job;
-    const int stride = padded(shared->model->vocab, TILE);
+    const int stride = padded(shared->model->vocab_size, TILE);
     int next[SLOTS];
     for (;;) {
         for (; n < SLOTS; n++) {
             const int prompt = __atomic_fetch_add(&shared->next_prompt, 1, __ATOMIC_RELAXED);
-            if (prompt >= job->prompts) break;
-            worker->slots[n] = (Slot){.row = prompt, .cache = shared->read + prompt * shared->prompt.size};
+            if (prompt >= job->num_prompts) break;
+            num *cache = shared->prompt_caches + prompt * shared->prompt_shape.total_size;
+            worker->slots[n] = (Slot){.row = prompt, .cache = cache};
             next[n] = prompt ? job->prompt_ends[prompt - 1] : 0;
         }
         if (!n) return;
         for (int s = 0; s < n; s++) worker->slots[s].token = job->prompt_tokens[next[s]++];
-        advance(worker, n);
+        decode_step(worker, n);
         for (int s = n - 1; s >= 0; s--) {
             const int prompt = worker->slots[s].row;
             if (next[s] < job->prompt_ends[prompt]) continue;
-            memcpy(shared->first_logits + (int64_t)prompt * stride, worker->wide + s * stride,
+            memcpy(shared->first_logits + (int64_t)prompt * stride, worker->product + s * stride,
                    stride * sizeof(float));
             n--;
             worker->slots[s] = worker->slots[n];
@@ -91,40 +104,53 @@ static void read_prompts(Worker *worker, int n) {
     }
 }
 
-/* Give a slot the next row of the queue: its prompt's cache, copied, and its first token. */
-static int admit(Worker *worker, Slot *slot, num *cache) {
+/* Give a slot the next row of the queue: a copy of its prompt's cache, and its first token. Returns
+ * 0 when no row is left. A row whose first token ends it needs no slot: the next row is tried.
+ *
+ * Caches of prompts are shorter than those of rows, so keys and values are copied head by head:
+ * part i is at i * head_size of either cache, and only the prompt's blocks are copied. */
+static int start_row(Worker *worker, Slot *slot, num *cache) {
     Shared *shared = worker->shared;
     const Model *m = shared->model;
     const Job *job = shared->job;
     for (;;) {
         const int row = __atomic_fetch_add(&shared->next_row, 1, __ATOMIC_RELAXED);
-        if (row >= job->rows) return 0;
+        if (row >= job->num_rows) return 0;
         const int prompt = job->prompt_of[row];
         const int length =
             job->prompt_ends[prompt] - (prompt ? job->prompt_ends[prompt - 1] : 0);
         *slot = (Slot){.row = row, .position = length, .cache = cache};
-        const int64_t stride = padded(m->vocab, TILE);
+        const int64_t stride = padded(m->vocab_size, TILE);
         if (draw(worker, slot, shared->first_logits + prompt * stride)) continue;
+        const num *source = shared->prompt_caches + prompt * shared->prompt_shape.total_size;
         const int64_t bytes = (int64_t)padded(length, LANES) * m->head_dim * sizeof(num);
-        for (int part = 0; part < 2 * m->layers * m->kv_heads; part++)
-            memcpy(cache + part * shared->row.head,
-                   shared->read + prompt * shared->prompt.size + part * shared->prompt.head, bytes);
+        for (int part = 0; part < 2 * m->num_layers * m->num_kv_heads; part++)
+            memcpy(cache + part * shared->row_shape.head_size,
+                   source + part * shared->prompt_shape.head_size, bytes);
         return 1;
     }
 }
 
-static void write_rows(Worker *worker, num *caches) {
+/* Rows of the queue until it is empty. The n active rows are in slots 0 .. n-1. A row that ends
+ * gives its slot to the last active row, so that none of them is empty; its cache goes back to the
+ * free ones.
+ *
+ * The free caches are free_caches[0 .. SLOTS-1-n], and the next to be used is the last of them.
+ * Example with 4 slots: 3 rows are active, only free_caches[0] is free. Slot 1 ends: n becomes 2,
+ * its cache is stored at free_caches[4 - 1 - 2 = 1], and slot 2 moves to slot 1. Slots are visited
+ * from the last to the first, so the row that moves has had its turn. */
+static void generate_rows(Worker *worker, num *caches) {
     Shared *shared = worker->shared;
-    const int stride = padded(shared->model->vocab, TILE);
+    const int stride = padded(shared->model->vocab_size, TILE);
     num *free_caches[SLOTS];
     int n = 0;
-    for (int s = 0; s < SLOTS; s++) free_caches[s] = caches + s * shared->row.size;
+    for (int s = 0; s < SLOTS; s++) free_caches[s] = caches + s * shared->row_shape.total_size;
     for (;;) {
-        while (n < SLOTS && admit(worker, worker->slots + n, free_caches[SLOTS - 1 - n])) n++;
+        while (n < SLOTS && start_row(worker, worker->slots + n, free_caches[SLOTS - 1 - n])) n++;
         if (!n) return;
-        advance(worker, n);
+        decode_step(worker, n);
         for (int s = n - 1; s >= 0; s--) {
-            if (!draw(worker, worker->slots + s, worker->wide + s * stride)) continue;
+            if (!draw(worker, worker->slots + s, worker->product + s * stride)) continue;
             n--;
             free_caches[SLOTS - 1 - n] = worker->slots[s].cache;
             worker->slots[s] = worker->slots[n];
@@ -132,41 +158,45 @@ static void write_rows(Worker *worker, num *caches) {
     }
 }
 
-/* Scratch of one worker in one block; the caches of its rows behind it. NULL without memory. */
-static num *equip(Worker *worker) {
+/* The scratch memory of one worker, cut out of one block at `x`; returns the caches of its rows, or
+ * NULL without memory. */
+static num *allocate_scratch(Worker *worker) {
     const Model *m = worker->shared->model;
     const Job *job = worker->shared->job;
-    const int mix = m->heads * m->head_dim;
-    int widest = mix + 2 * m->kv_heads * m->head_dim;
-    if (2 * m->mlp > widest) widest = 2 * m->mlp;
-    if (m->vocab > widest) widest = m->vocab;
-    if (m->hidden > widest) widest = m->hidden;
-    int in = m->mlp > m->hidden ? m->mlp : m->hidden;
-    if (mix > in) in = mix;
-    const int64_t vocab = padded(m->vocab, LANES), limit = padded(job->longest_prompt + job->max_new, LANES);
-    const int64_t floats = SLOTS * ((int64_t)m->hidden + padded(widest, TILE) + in) + mix + limit;
-    worker->x = claim((floats + 2 * vocab) * sizeof(float));
-    num *caches = claim(SLOTS * (worker->reading ? 1 : worker->space.size) * sizeof(num));
+    const int HD = m->num_heads * m->head_dim;
+    int widest_product = HD + 2 * m->num_kv_heads * m->head_dim;
+    if (2 * m->intermediate_size > widest_product) widest_product = 2 * m->intermediate_size;
+    if (m->vocab_size > widest_product) widest_product = m->vocab_size;
+    if (m->hidden_size > widest_product) widest_product = m->hidden_size;
+    int widest_input = m->intermediate_size > m->hidden_size ? m->intermediate_size : m->hidden_size;
+    if (HD > widest_input) widest_input = HD;
+    const int64_t vocab = padded(m->vocab_size, LANES);
+    const int64_t positions = padded(job->longest_prompt + job->max_new_tokens, LANES);
+    const int64_t product_floats = SLOTS * (int64_t)padded(widest_product, TILE);
+    const int64_t floats =
+        SLOTS * ((int64_t)m->hidden_size + widest_input) + product_floats + HD + positions;
+    worker->x = allocate((floats + 2 * vocab) * sizeof(float));
+    num *caches = allocate(SLOTS * (worker->reading ? 1 : worker->shape.total_size) * sizeof(num));
     if (!worker->x || !caches) {
         free(caches);
         return NULL;
     }
-    worker->wide = worker->x + SLOTS * m->hidden;
-    worker->input = (num *)(worker->wide + SLOTS * (int64_t)padded(widest, TILE));
-    worker->mixed = worker->wide + SLOTS * ((int64_t)padded(widest, TILE) + in);
-    worker->scores = worker->mixed + mix;
-    worker->cool = worker->scores + limit;
-    worker->probs = worker->cool + vocab;
-    for (int64_t v = m->vocab; v < vocab; v++) worker->cool[v] = -1e30f;
+    worker->product = worker->x + SLOTS * m->hidden_size;
+    worker->input = (num *)(worker->product + product_floats);
+    worker->attended = worker->product + product_floats + SLOTS * (int64_t)widest_input;
+    worker->scores = worker->attended + HD;
+    worker->tempered = worker->scores + positions;
+    worker->probs = worker->tempered + vocab;
+    for (int64_t v = m->vocab_size; v < vocab; v++) worker->tempered[v] = -1e30f;
     return caches;
 }
 
 static void *work(void *argument) {
     Worker *worker = argument;
-    num *caches = equip(worker);
+    num *caches = allocate_scratch(worker);
     if (!caches) worker->failed = 1;
     if (caches && worker->reading) read_prompts(worker, 0);
-    if (caches && !worker->reading) write_rows(worker, caches);
+    if (caches && !worker->reading) generate_rows(worker, caches);
     free(caches);
     free(worker->x);
     return NULL;
@@ -179,8 +209,8 @@ static int run(Shared *shared, int reading) {
     Worker workers[threads];
     int failed = 0, started = 0;
     for (int t = 0; t < threads; t++) {
-        workers[t] = (Worker){
-            .shared = shared, .reading = reading, .space = reading ? shared->prompt : shared->row};
+        const CacheShape shape = reading ? shared->prompt_shape : shared->row_shape;
+        workers[t] = (Worker){.shared = shared, .reading = reading, .shape = shape};
         if (t + 1 == threads || pthread_create(ids + t, NULL, work, workers + t)) break;
         started++;
     }
@@ -190,23 +220,23 @@ static int run(Shared *shared, int reading) {
     return failed;
 }
 
-static Space space_of(const Model *m, int positions) {
-    Space space = {.head = padded(positions, LANES) * m->head_dim};
-    space.values = space.head * m->layers * m->kv_heads;
-    space.size = 2 * space.values;
-    return space;
+static CacheShape cache_shape(const Model *m, int positions) {
+    CacheShape shape = {.head_size = padded(positions, LANES) * m->head_dim};
+    shape.values_start = shape.head_size * m->num_layers * m->num_kv_heads;
+    shape.total_size = 2 * shape.values_start;
+    return shape;
 }
 
-/* Write `rows` completions; 0, or 1 where there is not enough memory. */
+/* Generate `num_rows` completions; 0, or 1 where there is not enough memory. */
 int32_t aha_generate(const Model *m, const Job *job) {
     Shared shared = {.model = m, .job = job};
-    shared.prompt = space_of(m, job->longest_prompt);
-    shared.row = space_of(m, job->longest_prompt + job->max_new);
-    shared.read = claim(job->prompts * shared.prompt.size * sizeof(num));
-    shared.first_logits = claim(job->prompts * padded(m->vocab, TILE) * sizeof(float));
+    shared.prompt_shape = cache_shape(m, job->longest_prompt);
+    shared.row_shape = cache_shape(m, job->longest_prompt + job->max_new_tokens);
+    shared.prompt_caches = allocate(job->num_prompts * shared.prompt_shape.total_size * sizeof(num));
+    shared.first_logits = allocate(job->num_prompts * padded(m->vocab_size, TILE) * sizeof(float));
     const int failed =
-        !shared.read || !shared.first_logits || run(&shared, 1) || run(&shared, 0);
-    free(shared.read);
+        !shared.prompt_caches || !shared.first_logits || run(&shared, 1) || run(&shared, 0);
+    free(shared.prompt_caches);
     free(shared.first_logits);
     return failed;
 }

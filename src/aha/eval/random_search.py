@@ -1,7 +1,8 @@
-"""The baseline that any claim of learning has to beat: blind search with the same token budget.
+"""Blind search with the same token budget: the baseline that a claim of learning has to beat.
 
-It writes complete attempts in aha-tiny's own grammar, each different from the earlier ones, until
-it hits the target or its tokens are spent. Perfect arithmetic, no idea where to look.
+It writes complete attempts in the grammar of the corpus, each different from the earlier ones,
+until it hits the target or its tokens are spent. Its arithmetic is perfect; which operation to try
+is chance alone.
 """
 
 from collections.abc import Callable
@@ -10,12 +11,12 @@ from random import Random
 from aha.core.seeds import seed_for
 from aha.corpus.mix import TraceMix
 from aha.corpus.terms import Term
-from aha.corpus.traces import Trace, Writer, completion_text
+from aha.corpus.traces import Trace, TraceWriter, completion_text
 
 MAX_REDRAWS = 50
 
 
-def search(
+def random_search(
     numbers: tuple[int, ...],
     target: int,
     seed: int,
@@ -23,7 +24,7 @@ def search(
     budget: int,
 ) -> tuple[str, bool]:
     """One search: (completion, solved within `budget` tokens, answer block included)."""
-    writer = Writer(TraceMix(), Random(seed_for("random search", seed, *numbers, target)))
+    writer = TraceWriter(TraceMix(), Random(seed_for("random search", seed, *numbers, target)))
     trace = Trace(numbers, target)
     start = tuple(map(Term.given, numbers))
     while True:
