@@ -21,6 +21,7 @@ from aha.tasks import audit
 
 from .pages import (
     DOCS,
+    FENCE,
     PAGES,
     README,
     ROOT,
@@ -90,6 +91,26 @@ def test_every_path_in_backticks_exists():
         if not path.startswith(NOT_YET) and not any(ROOT.glob(path.rstrip("/")))
     ]
     complain(faults, "No such file or folder:")
+
+
+# These pages tell of names that are gone.
+OF_THE_PAST = {DOCS / "log.md", DOCS / "decisions/house.md"}
+FOLDERS = ("src/aha", "tests", "benchmarks", "scripts", "examples")
+
+
+def test_every_name_in_backticks_is_in_the_code():
+    """A function that was renamed keeps its old name nowhere."""
+    suffixes = (".py", ".c", ".h", ".toml")
+    below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    files = [path for path in below if path.suffix in suffixes] + [ROOT / "pyproject.toml"]
+    words = {path.stem for path in files}.union(*(re.findall(r"\w+", read(f)) for f in files))
+    faults = [
+        f"{shown(page)}: {name}"
+        for page in sorted(set(PAGES) - OF_THE_PAST)
+        for name in re.findall(r"`([A-Za-z_][\w.]*)`", FENCE.sub("", read(page)))
+        if not words.issuperset(name.split("."))
+    ]
+    complain(faults, "No such name in the code:")
 
 
 def test_the_navigation_of_the_site_has_every_page():
