@@ -62,7 +62,7 @@ def test_activations_are_what_the_backward_pass_keeps(C, mlp, L, T):
     shape = Shape(112, C, mlp, L, 4, 2, C // 4, tied=True, bias=True)
     found = activation_bytes(shape, 8 * T) + folded_bytes(shape)
     assert found == pytest.approx(held_bytes(config, 8, T), rel=0.03)
-    chunk = inspect.signature(logprobs.score_tokens).parameters["chunk"]
+    chunk = inspect.signature(logprobs.logprobs_and_entropy).parameters["chunk"]
     assert chunk.default == LOGITS_CHUNK
 
 
