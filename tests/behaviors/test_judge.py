@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from aha.behaviors.detector import count_behaviours
-from aha.behaviors.judge import MOST_LOST, Judge, judge_all, seconds_of
+from aha.behaviors.judge import MAX_LOST, Judge, judge_all, seconds_of
 from aha.behaviors.judge_prompts import MAX_WORKING_CHARS, QUESTIONS, Working, count_in
 from aha.core.errors import ConfigError, MissingExtra
 
@@ -100,7 +100,7 @@ def test_an_endpoint_that_dies_ends_it_and_the_next_run_goes_on(serve):
     many = [Working(f"{n}\n{TEXTS[0]}", (3, 7, 25), 82) for n in range(6)]
     with pytest.raises(ConfigError, match="status 503.*goes on from the answers that are kept"):
         judge_all(many, judge, {}, kept.append)
-    assert len(kept) == 10 and len(fake.bodies) == 10 + 2 * MOST_LOST
+    assert len(kept) == 10 and len(fake.bodies) == 10 + 2 * MAX_LOST
     fake.misbehave = lambda before, text: None
     fake.bodies.clear()
     known = {row["name"]: row["count"] for row in kept}

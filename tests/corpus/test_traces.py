@@ -9,7 +9,7 @@ import pytest
 
 from aha.corpus.documents import documents, played_puzzle
 from aha.corpus.mix import TraceMix
-from aha.corpus.terms import Term, join, line, moves_in_order
+from aha.corpus.terms import TableNumber, join, line, moves_in_order
 from aha.corpus.traces import TraceWriter
 from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
@@ -254,10 +254,10 @@ def test_no_attempt_is_made_twice_in_whatever_order_it_is_written():
 
 
 def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
-    a, b, c = map(Term.given, (3, 7, 25))
+    a, b, c = map(TableNumber.given, (3, 7, 25))
     assert join(a, "+", b).key == join(b, "+", a).key
     assert join(c, "*", join(a, "+", b)).key == join(join(b, "+", a), "*", c).key
-    assert join(c, "-", b).key != Term.made(0, b, "-", c).key
+    assert join(c, "-", b).key != TableNumber.made(0, b, "-", c).key
 
 
 def orderly(size: int, glance: bool, count: int = 150):
@@ -297,10 +297,10 @@ def test_an_orderly_search_of_three_numbers_rarely_misses():
 
 
 def test_in_order_means_plus_minus_times_divided_by():
-    terms = tuple(map(Term.given, (4, 8, 1)))
+    terms = tuple(map(TableNumber.given, (4, 8, 1)))
     assert [line(*move) for move in moves_in_order(terms, 1_000)] == [
         *("8+4=12", "8-4=4", "8*4=32", "8/4=2"),
         *("4+1=5", "4-1=3", "8+1=9", "8-1=7"),
     ]
-    *_, (a, op, b, result) = moves_in_order((Term.given(3), Term.given(7)), 1_000)
+    *_, (a, op, b, result) = moves_in_order((TableNumber.given(3), TableNumber.given(7)), 1_000)
     assert (a.value, op, b.value, result) == (7, "/", 3, None)

@@ -1,5 +1,5 @@
-"""What a completion does: an exact detector of calculations, checks, going back, subgoals and
-backward chaining in arithmetic traces. Imports no torch and no other room but core.
+"""The behaviours in a completion: an exact detector of calculations, checks, going back, subgoals
+and backward chaining in arithmetic, and an LLM judge to compare it with. No torch.
 
 Decisions: docs/decisions/behaviors.md
 """

@@ -1,24 +1,27 @@
-"""How far two readers of the same completions agree: the exact detector and a judge.
+"""The agreement of two readers of the same completions: the exact detector and an LLM judge.
 
-Agreement by chance is taken off (Cohen's kappa, on whether a behaviour is there at all), because
-where nearly every completion checks itself, two readers agree without reading.
+Agreement by chance is subtracted (Cohen's kappa, on whether a behaviour occurs at all): where
+nearly every completion checks itself, two readers agree without reading.
 """
 
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 DRAWS = 1_000
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one behaviour over `judged` completions; a number without a denominator is None.
+    """The agreement on one behaviour over `num_judged` completions.
 
-    `both`, `detector_only`, `judge_only`, `neither`: completions in which it is there. `same_count`
-    is the share with equal counts, `rank` Spearman's correlation of the counts. `detector_length`
-    and `judge_length` correlate counts with the length: counts that merely follow it are no news.
+    `unread`: completions without an answer of the judge, left out of all else. `both`,
+    `detector_only`, `judge_only`, `neither`: completions in which these readers count it at least
+    once. `same_count` is the share with equal counts, `rank` Spearman's correlation of the counts.
+    `detector_length` and `judge_length` correlate the counts with the length of the completion:
+    counts that only follow the length say nothing. A ratio with a denominator of 0 is None.
     """
 
     behaviour: str
@@ -37,30 +40,38 @@ class Agreement:
     detector_length: float | None
     judge_length: float | None
 
-    def as_row(self) -> dict:
-        return asdict(self)
+    def as_row(self) -> dict[str, Any]:
+        """The fields for `--json`; `num_judged` has the key `judged`."""
+        return {"judged" if key == "num_judged" else key: v for key, v in asdict(self).items()}
 
 
 def agreement(
     behaviour: str,
-    detected: Sequence[int],
-    num_judged: Sequence[int | None],
+    detector_counts: Sequence[int],
+    judge_counts: Sequence[int | None],
     lengths: Sequence[int],
     seed: int = 0,
 ) -> Agreement:
-    """Compare two columns of counts; where the judge said nothing, the completion is left out."""
+    """Compare two columns of counts; a completion with a None of the judge is left out.
+
+    `lengths` are those of the completions, in any unit; `seed` draws the bootstrap.
+    """
     rows = [
         (ours, theirs, length)
-        for ours, theirs, length in zip(detected, num_judged, lengths, strict=True)
+        for ours, theirs, length in zip(detector_counts, judge_counts, lengths, strict=True)
         if theirs is not None
     ]
-    ours, theirs, kept = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
+    ours, theirs, kept = (
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        [row[2] for row in rows],
+    )
     cells = cells_of(ours, theirs)
     num = len(rows)
     return Agreement(
         behaviour,
         num,
-        len(detected) - num,
+        len(detector_counts) - num,
         *cells,
         kappa=kappa(*cells),
         interval=kappa_interval(cells, seed),
@@ -74,42 +85,43 @@ def agreement(
 
 
 def cells_of(ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int, int, int]:
-    """Completions with the behaviour: (for both, for us alone, for them alone, for neither)."""
+    """Completions in which the behaviour is counted: (by both, by `ours` alone, by `theirs` alone,
+    by neither)."""
     pairs = [(a > 0, b > 0) for a, b in zip(ours, theirs, strict=True)]
-    kinds = ((True, True), (True, False), (False, True), (False, False))
-    return tuple(pairs.count(kind) for kind in kinds)
+    both, neither = pairs.count((True, True)), pairs.count((False, False))
+    return both, pairs.count((True, False)), pairs.count((False, True)), neither
 
 
 def kappa(both: int, ours: int, theirs: int, neither: int) -> float | None:
-    """Cohen's kappa of two readers: (seen - chance) / (1 - chance); 1 is full agreement, 0 that of
-    chance. None where chance alone agrees always, as when nobody sees anything.
+    """Cohen's kappa of two readers: (observed - chance) / (1 - chance); 1 is full agreement, 0 that
+    of chance. None where chance alone always agrees, as when neither reader counts anything.
 
     Source: Cohen 1960, 'A coefficient of agreement for nominal scales'.
     """
     num = both + ours + theirs + neither
     if not num:
         return None
-    seen = (both + neither) / num
+    observed = (both + neither) / num
     first, second = (both + ours) / num, (both + theirs) / num
     chance = first * second + (1 - first) * (1 - second)
-    return None if chance == 1 else (seen - chance) / (1 - chance)
+    return None if chance == 1 else (observed - chance) / (1 - chance)
 
 
 def kappa_interval(cells: tuple[int, int, int, int], seed: int) -> tuple[float, float] | None:
-    """95 % of kappa over completions drawn again; None where most draws have no kappa."""
+    """95 % interval of kappa by bootstrap over completions; None where most draws have no kappa."""
     num, rng = sum(cells), random.Random(seed)
     if kappa(*cells) is None:
         return None
-    found = []
+    values = []
     for _ in range(DRAWS):
         drawn = rng.choices(range(4), weights=cells, k=num)
-        one = kappa(*(drawn.count(cell) for cell in range(4)))
-        if one is not None:
-            found.append(one)
-    if len(found) < DRAWS / 2:
+        value = kappa(*(drawn.count(cell) for cell in range(4)))
+        if value is not None:
+            values.append(value)
+    if len(values) < DRAWS / 2:
         return None
-    found.sort()
-    return found[int(0.025 * len(found))], found[int(0.975 * len(found))]
+    values.sort()
+    return values[int(0.025 * len(values))], values[int(0.975 * len(values))]
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
@@ -125,15 +137,15 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Places from 1 up."""
+    """The rank of each value, from 1 for the smallest; equal values share their mean rank."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    found = [0.0] * len(values)
+    ranked = [0.0] * len(values)
     first = 0
     while first < len(order):
         last = first
         while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
             last += 1
         for place in order[first : last + 1]:
-            found[place] = (first + last) / 2 + 1
+            ranked[place] = (first + last) / 2 + 1
         first = last + 1
-    return found
+    return ranked

@@ -1,14 +1,14 @@
 """The arithmetic that reading a completion needs: exact operations and small expressions.
 
-Not the verifier, and shares no code with it: here an expression is taken apart into the operations
-that its writer carried out, with the signs and decimals that a model may write.
+Not the verifier, and shares no code with it: here an expression is split into the operations that
+its writer carried out, with the signs and decimals that a model may write.
 """
 
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
-Number = int | Fraction
+Number = int | Fraction  # an int wherever the value is whole
 Step = tuple[Number, str, Number, Number]  # a, op, b, value
 
 NUMBER = r"[0-9]{1,9}+(?:\.[0-9]{1,6}+)?+(?![0-9])"
@@ -22,7 +22,7 @@ _BINDS = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2}
 
 
 class Evaluation(NamedTuple):
-    """What an expression comes to, its numbers in order, and its operations, innermost first."""
+    """The value of an expression, its numbers in order, and its operations, innermost first."""
 
     value: Number
     numbers: tuple[Number, ...]
@@ -68,41 +68,42 @@ def agrees(claimed: str, true: Number) -> bool:
 
 
 def evaluate_expression(text: str) -> Evaluation | None:
-    """Evaluate with the usual precedence; None for what is not an expression or has no value."""
+    """Evaluate with the usual precedence; None for a text that is no expression or has no value."""
     if len(text) > MAX_CHARS:
         return None
-    reading, place = _Reading(), 0
+    stack, end = _Stack(), 0
     for token in _TOKEN.finditer(text):
-        # The pattern passes over what it does not know; only space may be passed over.
-        if text[place : token.start()].strip() or not reading.take(token):
+        # The pattern skips characters that it does not know; only space may be skipped.
+        if text[end : token.start()].strip() or not stack.accept(token):
             return None
-        place = token.end()
-    if text[place:].strip() or reading.wants_operand or not reading.settle(1) or reading.waiting:
+        end = token.end()
+    if text[end:].strip() or stack.needs_operand or not stack.apply_down_to(1) or stack.waiting:
         return None
-    return Evaluation(reading.values[0], tuple(reading.numbers), tuple(reading.steps))
+    return Evaluation(stack.values[0], tuple(stack.numbers), tuple(stack.steps))
 
 
-class _Reading:
-    """Operators wait on a stack until a weaker one comes, so that no bracket makes it recurse."""
+class _Stack:
+    """Operators wait on a stack until a weaker one comes: brackets then need no recursion, whose
+    depth a hostile text could exceed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.values: list[Number] = []
         self.numbers: list[Number] = []
         self.waiting: list[str] = []
         self.steps: list[Step] = []
-        self.wants_operand, self.sign = True, 1
+        self.needs_operand, self.sign = True, 1
 
-    def take(self, token: re.Match) -> bool:
-        """One token further; False where it cannot stand."""
+    def accept(self, token: re.Match[str]) -> bool:
+        """Read the next token; False where it may not stand."""
         is_number = token.lastindex == 1
         symbol = token[0] if is_number else operator(token[0])
-        if self.wants_operand:
+        if self.needs_operand:
             return self.operand(symbol, is_number)
-        if is_number or symbol == "(" or not self.settle(_BINDS.get(symbol, 1)):
+        if is_number or symbol == "(" or not self.apply_down_to(_BINDS.get(symbol, 1)):
             return False
         if symbol != ")":
             self.waiting.append(symbol)
-            self.wants_operand = True
+            self.needs_operand = True
             return True
         return bool(self.waiting) and self.waiting.pop() == "("
 
@@ -111,7 +112,7 @@ class _Reading:
         if is_number:
             self.values.append(self.sign * number(symbol))
             self.numbers.append(self.values[-1])
-            self.sign, self.wants_operand = 1, False
+            self.sign, self.needs_operand = 1, False
         elif symbol == "-" and self.sign == 1:
             self.sign = -1
         elif symbol == "(" and self.sign == 1:
@@ -120,8 +121,8 @@ class _Reading:
             return False
         return True
 
-    def settle(self, binds: int) -> bool:
-        """Carry out what waits and binds at least as much; False for a division by zero."""
+    def apply_down_to(self, binds: int) -> bool:
+        """Apply the waiting operators that bind at least as much; False for a division by zero."""
         while self.waiting and _BINDS[self.waiting[-1]] >= binds:
             b, a, op = self.values.pop(), self.values.pop(), self.waiting.pop()
             value = operate(a, op, b)

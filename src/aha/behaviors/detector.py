@@ -1,8 +1,9 @@
-"""The exact detector: what a completion does, counted by following the numbers.
+"""The exact detector: the behaviours in a completion, counted by following its numbers.
 
 No model and no word lists decide what going back is. The detector keeps the numbers on the table
-after each line and all earlier tables (`states`), and asks of each line where its numbers came
-from. On the grammar of aha-tiny it misses nothing; on free text it sees what `events` can read.
+after each line and all earlier tables (`states`), and finds for each line the table that its
+numbers come from. On the grammar of aha-tiny it misses nothing; on free text it counts what
+`events` can read.
 
 Definitions: Gandhi et al., arXiv 2503.01307, for the four behaviours; the tables follow Stream of
 Search, arXiv 2404.03683. Differs: (a+b) then (c+d) of the same table is no backtracking.
@@ -28,7 +29,7 @@ from aha.behaviors.states import BACKWARD, FORWARD, REBUILT, RESTATED, Choice, H
 MAX_CHARS = 50_000
 LOOK_AHEAD = 16  # events; one attempt at six numbers has five lines, each with a verdict or goal
 
-# The verifier takes plain integers and + - * / ( ) alone, and so does `answered`.
+# The verifier accepts plain integers and + - * / ( ) alone, and so does `answered`.
 _PLAIN = re.compile(r"(?:[-+*/() \t\r\n]|(?<![0-9])(?:0|[1-9][0-9]*+)(?![0-9]))*+")
 
 
@@ -36,16 +37,16 @@ _PLAIN = re.compile(r"(?:[-+*/() \t\r\n]|(?<![0-9])(?:0|[1-9][0-9]*+)(?![0-9]))*
 class Behaviours:
     """The counts of one completion.
 
-    An ATTEMPT is a row of lines on one path. It ends when all numbers are used, when the text gives
+    An ATTEMPT is a run of lines on one path. It ends when all numbers are used, when the text gives
     a verdict on its value, or when the text goes back and leaves it. The next one begins in one of
     three ways, so that attempts = 1 + backtracks_root + backtracks_intermediate + continuations:
     from the numbers given, from an earlier table with intermediate results, or by going on from
-    the value that the last one ended with. Where a line's numbers lie on several tables, the lines
+    the value that the last one ended with. Where a line's numbers are on several tables, the lines
     after it decide.
 
-    A CHECK is a verdict on the last value, and true when the comparison holds. It is judged
-    against the goal of its table: after `82-7=75 need` that is 75. A verdict that names the target
-    is explicit. Values are taken as claimed; wrong arithmetic counts as a line error alone.
+    A CHECK is a verdict on the last value, and true when the comparison holds: with the goal of its
+    table, which after `82-7=75 need` is 75. A verdict that names the target is explicit. Values are
+    those that the text claims; wrong arithmetic is a line error alone.
 
     BACKWARD CHAINING is a line with the goal as an operand, where the goal is no number on the
     table, or with the word "need". It sets the other operand aside and makes the value the goal.
@@ -54,8 +55,8 @@ class Behaviours:
     one factor lies between it and the target; achieved when a line makes it before all numbers are
     used or another subgoal is named.
 
-    A REPEAT is an attempt whose last line was already drawn from the same table. An ILLEGAL line
-    uses numbers that lay together on no table. A SOLUTION is an attempt that makes its goal of all
+    A REPEAT is an attempt whose last line was written before from the same table. An ILLEGAL line
+    uses numbers that were together on no table. A SOLUTION is an attempt that makes its goal of all
     numbers, every line right and legal.
     """
 
@@ -80,18 +81,22 @@ class Behaviours:
 
     @property
     def backtracks(self) -> int:
+        """Goings back, to the start or to an intermediate result."""
         return self.backtracks_root + self.backtracks_intermediate
 
     @property
     def implicit_checks(self) -> int:
+        """Verdicts that do not name the target."""
         return self.checks - self.explicit_checks
 
     @property
     def solution_seen(self) -> bool:
+        """Whether a solution stands in the working."""
         return self.attempts_until_solved is not None
 
     @property
     def solution_seen_not_answered(self) -> bool:
+        """Whether a solution stands in the working and the answer block holds none."""
         return self.solution_seen and not self.answered
 
 
@@ -99,7 +104,7 @@ COUNTS = tuple(f.name for f in fields(Behaviours) if f.type is int and f.name !=
 
 
 class Mark(NamedTuple):
-    """A stretch of the text and what happens there, in words for a reader."""
+    """A part of the text, from `start` to before `end`, and in words what happens there."""
 
     start: int
     end: int
@@ -109,14 +114,14 @@ class Mark(NamedTuple):
 def count_behaviours(text: str, numbers: tuple[int, ...], target: int) -> Behaviours:
     """Count the behaviours in one completion. Never raises, whatever the text.
 
-    Reads at most MAX_CHARS characters of working, and says how many it left; the answer is found
-    wherever it stands. Linear in the text; about 0.2 ms for 300 tokens of aha-tiny.
+    Reads at most MAX_CHARS characters of working (`unread_chars` is the rest); the answer may stand
+    anywhere. Linear in the text; about 0.2 ms for 300 tokens of aha-tiny.
     """
     return _follow(text, numbers, target, None).behaviours(_unread(text))
 
 
 def annotate(text: str, numbers: tuple[int, ...], target: int) -> tuple[Mark, ...]:
-    """The same reading as marks on the text, in order; several may share one stretch."""
+    """The same reading as marks on the text, in order; several may share one part of it."""
     marks: list[Mark] = []
     _follow(text, numbers, target, marks)
     return tuple(sorted(marks))
@@ -126,9 +131,9 @@ def _follow(
     text: str, numbers: tuple[int, ...], target: int, marks: list[Mark] | None
 ) -> "_Reader":
     reader = _Reader(numbers, target, parse(text, MAX_CHARS), marks)
-    for place, event in enumerate(reader.events):
+    for index, event in enumerate(reader.events):
         if isinstance(event, Calc):
-            reader.calc(place, event)
+            reader.calc(index, event)
         elif isinstance(event, Check):
             reader.check(event)
         elif isinstance(event, Goal):
@@ -145,7 +150,7 @@ def _unread(text: str) -> int:
 
 
 class _Reader:
-    """Walks through the events of one completion and counts."""
+    """Reads the events of one completion in order and counts."""
 
     def __init__(
         self,
@@ -160,9 +165,9 @@ class _Reader:
         self.solved_at: int | None = None
         self.answered = False
         self.open = False  # an attempt has begun and has not ended
-        self.compare: Number = target  # what the next verdict is about
+        self.compare: Number = target  # the goal that the next verdict is about
         self.aim: int | None = None
-        self.drawn: set[tuple] = set()
+        self.last_lines: set[tuple[object, ...]] = set()  # of attempts that used every number
 
     def behaviours(self, unread_chars: int) -> Behaviours:
         return Behaviours(
@@ -172,7 +177,8 @@ class _Reader:
             unread_chars=unread_chars,
         )
 
-    def found(self, event: Event, count: str, what: str) -> None:
+    def record(self, event: Event, count: str, what: str) -> None:
+        """Count an event and mark it."""
         self.counts[count] += 1
         if self.marks is not None:
             self.mark(event, what)
@@ -183,39 +189,39 @@ class _Reader:
 
     # -- a calculation ---------------------------------------------------------------------
 
-    def calc(self, place: int, calc: Calc) -> None:
+    def calc(self, index: int, calc: Calc) -> None:
+        """Count a calculation, and go to the table after it."""
         self.counts["lines"] += 1
         if not calc.right:
-            self.found(calc, "line_errors", "wrong arithmetic")
-        choice = self.choose(place, calc)
+            self.record(calc, "line_errors", "wrong arithmetic")
+        choice = self.choose(index, calc)
         self.begin(calc, choice)
-        base, how, after = choice
-        if how == RESTATED:
+        base, kind, after = choice
+        if kind == RESTATED:
             self.compare = self.target
             return
-        if how == BACKWARD:
-            self.found(calc, "backward_chains", "backward chaining")
+        if kind == BACKWARD:
+            self.record(calc, "backward_chains", "backward chaining")
             self.history.go(after)
         else:
             if calc.inner:
-                self.history.lay_inner(base, calc)
+                self.history.add_inner(base, calc)
             self.history.go(after, calc.value)
         self.compare = after.goal
         self.open = True
         if self.aim is not None and self.aim in (calc.value, *(step[3] for step in calc.inner)):
-            self.found(calc, "subgoals_achieved", "subgoal achieved")
+            self.record(calc, "subgoals_achieved", "subgoal achieved")
             self.aim = None
         if len(after.terms) == 1:
             self.all_used(calc, choice)
 
-    def choose(self, place: int, calc: Calc) -> Choice:
-        """From which table does this line start? The first kind of reading that fits."""
+    def choose(self, index: int, calc: Calc) -> Choice:
+        """The table from which this line starts: the first kind of reading that fits."""
         history = self.history
-        choices = history.backward(calc) if calc.need else None
-        choices = choices or history.forward(calc)
+        choices = (history.backward(calc) if calc.need else []) or history.forward(calc)
         if len(choices) == 1:
             return choices[0]
-        following = self.events[place + 1 : place + 1 + LOOK_AHEAD]
+        following = self.events[index + 1 : index + 1 + LOOK_AHEAD]
         if choices:
             return history.likeliest(choices, following, self.open)
         choice = history.rebuilt(calc)
@@ -226,33 +232,33 @@ class _Reader:
             choices = history.backward(calc)
             if choices:
                 return history.likeliest(choices, following, self.open)
-        self.found(calc, "illegal", "numbers that lie together nowhere")
-        return history.nowhere(calc)
+        self.record(calc, "illegal", "numbers that lie together nowhere")
+        return history.illegal(calc)
 
     def begin(self, calc: Calc, choice: Choice) -> None:
         """Count the attempt that this line begins, if it begins one, by where it starts."""
         if self.counts["attempts"] == 0:
             pass
-        elif choice.how in (REBUILT, RESTATED) or choice.base == self.history.current:
-            if self.open or choice.how in (REBUILT, RESTATED):
+        elif choice.kind in (REBUILT, RESTATED) or choice.base == self.history.current:
+            if self.open or choice.kind in (REBUILT, RESTATED):
                 return
-            self.found(calc, "continuations", "goes on from the last value")
+            self.record(calc, "continuations", "goes on from the last value")
         elif choice.base == self.history.root:
-            self.found(calc, "backtracks_root", "back to the start")
+            self.record(calc, "backtracks_root", "back to the start")
         else:
-            self.found(calc, "backtracks_intermediate", "back to an intermediate result")
+            self.record(calc, "backtracks_intermediate", "back to an intermediate result")
         self.counts["attempts"] += 1
 
     def all_used(self, calc: Calc, choice: Choice) -> None:
-        """The attempt has used every number: is it new, and does it make its goal?"""
-        base, how, after = choice
+        """End an attempt that has used every number; count a repeat, and mark a solution."""
+        base, kind, after = choice
         self.open, self.aim = False, None
-        if how == FORWARD:
+        if kind == FORWARD:
             inner = tuple((op, *sorted((a, b))) for a, op, b, _ in calc.inner) if calc.inner else ()
             line = (base[:3], calc.op, calc.numbers, calc.value, inner)
-            if line in self.drawn:
-                self.found(calc, "repeats", "an attempt made before")
-            self.drawn.add(line)
+            if line in self.last_lines:
+                self.record(calc, "repeats", "an attempt made before")
+            self.last_lines.add(line)
         if after.sound and after.terms[0] == after.goal and self.solved_at is None:
             self.solved_at = self.counts["attempts"]
             self.mark(calc, "a solution")
@@ -260,6 +266,7 @@ class _Reader:
     # -- the other events ------------------------------------------------------------------
 
     def check(self, check: Check) -> None:
+        """Count a verdict, and whether its comparison holds."""
         goal = self.compare
         if check.named is not None:
             if check.named not in (goal, self.target, self.aim):
@@ -270,24 +277,26 @@ class _Reader:
         self.counts["checks"] += 1
         self.counts["explicit_checks"] += check.explicit
         if check.true_for(goal):
-            self.found(check, "true_checks", "true check")
+            self.record(check, "true_checks", "true check")
         else:
             self.mark(check, "false check")
         if goal != self.aim:
             self.open = False
 
     def goal(self, goal: Goal) -> None:
+        """Count a subgoal, and whether it is a valid one."""
         value, target = goal.value, self.target
         if value == target or (self.open and value == self.history.current.goal):
             return
-        self.found(goal, "subgoals", "subgoal")
+        self.record(goal, "subgoals", "subgoal")
         self.aim = value
-        there = {*self.history.root.terms, *self.history.current.terms}
-        one_step = {abs(target - value), target + value, target * value} & there
+        on_table = {*self.history.root.terms, *self.history.current.terms}
+        one_step = {abs(target - value), target + value, target * value} & on_table
         factor = value and target and (target % value == 0 or value % target == 0)
         self.counts["subgoals_valid"] += bool(one_step or factor)
 
     def answer(self, answer: FinalAnswer) -> None:
+        """Whether the answer block holds a solution."""
         made = evaluate_expression(answer.text) if _PLAIN.fullmatch(answer.text) else None
         if made is not None:
             used = tuple(sorted(made.numbers))

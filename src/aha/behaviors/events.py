@@ -1,4 +1,4 @@
-"""A completion as a row of events: calculations, verdicts, goals, the answer.
+"""A completion as a list of events: calculations, verdicts, goals, the answer.
 
 The first grammar is that of aha-tiny, one operation a line:
 
@@ -7,9 +7,9 @@ The first grammar is that of aha-tiny, one operation a line:
 and the way larger models write is read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`, equations with
 brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 * 2 = 10`. An
 expression without a claimed value is a plan, not a calculation, and makes no event. The words of
-a verdict are looked for in the clause of the calculation and in the next one.
+a verdict are searched in the clause of the calculation and in the next one.
 
-What events mean for each other (going back, which goal a verdict is about) is for `detector`.
+The relations between events (going back, which goal a verdict is about) are the detector's.
 Source for the kinds of events: the four behaviours of Gandhi et al., arXiv 2503.01307. The words
 of verdicts and goals are ours; on free text, unlike on our own grammar, they will miss some.
 """
@@ -39,7 +39,8 @@ class Calc(NamedTuple):
 
     `numbers` are all the numbers it consumes, sorted, and `inner` its operations before the last:
     for a plain line `a` and `b`, and none. `claimed` is None for "25 + 7 != 82", which claims no
-    value. `right` allows a decimal its rounding. `need`: the text says that the value is needed.
+    value; `true` is None for a division by zero. `right` allows a decimal its rounding. `need`:
+    the text says that the value is needed.
     """
 
     a: Number
@@ -56,8 +57,11 @@ class Calc(NamedTuple):
 
     @property
     def value(self) -> Number:
-        """What the text goes on with: the claimed value, right or wrong."""
-        return self.true if self.claimed is None else self.claimed
+        """The value that the text goes on with: the claimed one, right or wrong."""
+        if self.claimed is not None:
+            return self.claimed
+        assert self.true is not None, "only a plain line divides by zero, and it claims a value"
+        return self.true
 
 
 class Check(NamedTuple):
@@ -75,7 +79,7 @@ class Check(NamedTuple):
     end: int
 
     def true_for(self, goal: Number) -> bool:
-        """Does the verdict hold when the value is compared with `goal`?"""
+        """Whether the verdict holds when the value is compared with `goal`."""
         if self.verdict == "yes":
             return self.value == goal
         if self.verdict == "no":
@@ -84,7 +88,7 @@ class Check(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A value that the text sets out to make."""
+    """A value that the text announces as one to make."""
 
     value: int
     start: int
@@ -109,8 +113,8 @@ _NAMED = r"(?:(?:the |our )?(?:target|goal)\b|-?[0-9]{1,9}\b)"
 _ENDS = r"(?=[ \t]*+(?:[.,;:!)\]]|$))"
 
 # A plain line (unnamed groups: four, and five with a verdict of one word at its end) is by far the
-# most common. "general" takes any expression whole, with a claim after it or without, so that a
-# long sum is walked through only once.
+# most common. "general" matches any expression whole, with a claim after it or without, so that a
+# long sum is scanned only once.
 _SCAN = re.compile(
     rf"(?<![\w.])(?:"
     rf"([0-9]{{1,9}}+){_SPACE}({OPERATOR}){_SPACE}([0-9]{{1,9}}+){_SPACE}=(?!=)"
@@ -143,7 +147,8 @@ _VERDICT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ROUNDING = Fraction(1, 100)  # 58 + 1.5714 restates 58 + 11/7
-_GAP = 100  # characters after a calculation in which its verdict is looked for
+_EXACT = Fraction(0)
+_GAP = 100  # characters after a calculation in which its verdict is searched
 _BREAK = re.compile(r"[.,;!?\n]")
 _DIGITS = re.compile(r"-?[0-9]+")
 _FIRST_NUMBER = re.compile(NUMBER)
@@ -163,51 +168,53 @@ def parse(text: str, limit: int | None = None) -> tuple[Event, ...]:
     end = working_end(text, answer)
     end = end if limit is None else min(end, limit)
     events: list[Event] = []
-    held: list[re.Match] = []  # expressions joined by "=" so far
+    links: list[re.Match[str]] = []  # expressions joined by "=" so far
     joint = -1  # where the next one begins, if it is joined to them
     for match in _SCAN.finditer(text, 0, end):
         start = match.start()
-        if held and start != joint:
-            _release(text, held, start, events)
-            held = []
+        if links and start != joint:
+            _add_chain(text, links, start, events)
+            links = []
         kind = match.lastgroup
-        if kind is None:  # a plain line goes on from what is held, and nothing from it
-            held.append(match)
+        if kind is None:  # a plain line may continue a chain, and ends it
+            links.append(match)
             joint = -1
         elif kind == "goal":
             events.append(Goal(int(match["goal"]), start, match.end()))
         elif kind == "claimed":
-            held.append(match)
+            links.append(match)
             joint = match.end() if match["relation"][0] == "=" else -1
-        elif held:  # an expression that claims nothing is a plan, unless it ends a chain
-            held.append(match)
+        elif links:  # an expression that claims nothing is a plan, unless it ends a chain
+            links.append(match)
             joint = -1
-    if held:
-        _release(text, held, end, events)
+    if links:
+        _add_chain(text, links, end, events)
     if answer is not None:
         events.append(answer)
     return tuple(events)
 
 
-def _release(text: str, held: list[re.Match], after: int, events: list[Event]) -> None:
-    """Add the calculations of a chain that is complete; `after` is where the next thing begins."""
-    match = held[0]
-    if len(held) == 1 and match.lastindex < 6:
-        calc = _plain(match)
-        if match.lastindex == 4:
-            _judge(text, calc, after, events)
+def _add_chain(text: str, links: list[re.Match[str]], after: int, events: list[Event]) -> None:
+    """Add the calculations of a complete chain with their verdicts; `after` is where the next match
+    begins."""
+    match = links[0]
+    groups = match.lastindex or 0
+    if len(links) == 1 and groups < 6:
+        calc = _plain_calc(match)
+        if groups == 4:
+            _add_with_verdict(text, calc, after, events)
         elif calc.need:
             events.append(calc)
         else:
-            events += [calc, Check(calc.claimed, match[5].lower(), None, False, *match.span(5))]
+            events += [calc, Check(calc.value, match[5].lower(), None, False, *match.span(5))]
         return
-    calcs = list(_chain(held))
+    calcs = list(_chain_calcs(links))
     for calc, following in zip_longest(calcs, calcs[1:]):
-        _judge(text, calc, after if following is None else following.start, events)
+        _add_with_verdict(text, calc, after if following is None else following.start, events)
 
 
 def last_answer(text: str) -> FinalAnswer | None:
-    """The last `<answer>` that is closed, up to the first `</answer>` behind it."""
+    """The last `<answer>` that is closed, up to the first `</answer>` after it."""
     opened, closed = "<answer>", "</answer>"
     last_closed = text.rfind(closed)
     start = text.rfind(opened, 0, last_closed) if last_closed >= 0 else -1
@@ -218,16 +225,17 @@ def last_answer(text: str) -> FinalAnswer | None:
 
 
 def working_end(text: str, answer: FinalAnswer | None) -> int:
-    """Where the working stops and the reply begins."""
+    """The index at which the working ends and the reply begins."""
     end = text.find("</think>")
     if end >= 0:
         return end
     return len(text) if answer is None else answer.start
 
 
-def _plain(match: re.Match) -> Calc:
-    first, sign, second, said, word = match.group(1, 2, 3, 4, 5)
-    a, op, b, claimed = int(first), operator(sign), int(second), int(said)
+def _plain_calc(match: re.Match[str]) -> Calc:
+    """The calculation of a plain line, such as `25+7=32`; a division by zero has no true value."""
+    first, sign, second, last, word = match.group(1, 2, 3, 4, 5)
+    a, op, b, claimed = int(first), operator(sign), int(second), int(last)
     true = operate(a, op, b)
     numbers = (a, b) if a <= b else (b, a)
     need = word is not None and word.lower() == "need"
@@ -235,35 +243,48 @@ def _plain(match: re.Match) -> Calc:
     return Calc(a, op, b, claimed, true, true == claimed, numbers, (), need, start, end)
 
 
-def _chain(links: list[re.Match]) -> Iterator[Calc]:
+def _chain_calcs(links: list[re.Match[str]]) -> Iterator[Calc]:
     """The calculations in `first = second = ... = value`.
 
-    A link that is worth the same restates the one before it. Another link begins with that one's
+    A link with the same value restates the one before it. Another link begins with that one's
     value, as in `7+25=32*3=96`, and is a calculation of its own. Any other is a slip.
     """
-    head = read = None
+    head: re.Match[str] | None = None
+    current: Evaluation | None = None
     slipped = False
     for link in links:
         words = _balanced(link["general"] or f"{link[1]}{link[2]}{link[3]}")
-        more = evaluate_expression(words)
-        if more is None:
+        evaluated = evaluate_expression(words)
+        if evaluated is None:
             return
-        if head is None:
-            head, read = link, more
-        elif abs(more.value - read.value) > (_ROUNDING if "." in words else 0):
-            slipped = len(read.steps) > 1 and more.numbers[0] != read.value
+        if head is None or current is None:
+            head, current = link, evaluated
+        elif _distance(evaluated.value, current.value) > (_ROUNDING if "." in words else _EXACT):
+            slipped = len(current.steps) > 1 and evaluated.numbers[0] != current.value
             if not slipped:
-                said = _FIRST_NUMBER.search(words)[
-                    0
-                ]  # as written: its decimals say how exact it is
-                yield _calc(head, read, said if more.numbers[0] >= 0 else f"-{said}", link.start())
-                head, read = link, more
-    said, end = (link[4], link.end(4)) if link[4] else (link["claimed"], link.end("claimed"))
+                # The number as written: its decimals say how exact the claim is.
+                written = _first_number(words)
+                claimed = written if evaluated.numbers[0] >= 0 else f"-{written}"
+                yield _calc(head, current, claimed, link.start())
+                head, current = link, evaluated
+    if head is None or current is None:
+        return
+    last, end = (link[4], link.end(4)) if link[4] else (link["claimed"], link.end("claimed"))
     if link["relation"] and link["relation"][0] != "=":
-        yield _calc(head, read, None, end)
-    elif said is not None:
-        calc = _calc(head, read, said, end)
+        yield _calc(head, current, None, end)
+    elif last is not None:
+        calc = _calc(head, current, last, end)
         yield calc._replace(right=calc.right and not slipped)
+
+
+def _distance(a: Number, b: Number) -> Number:
+    return a - b if a > b else b - a
+
+
+def _first_number(words: str) -> str:
+    match = _FIRST_NUMBER.search(words)
+    assert match is not None, "an expression has a number"
+    return match[0]
 
 
 def _balanced(words: str) -> str:
@@ -276,36 +297,38 @@ def _balanced(words: str) -> str:
     return words
 
 
-def _calc(head: re.Match, read: Evaluation, said: str | None, end: int) -> Calc:
-    *inner, (a, op, b, true) = read.steps
-    numbers = tuple(sorted(read.numbers))
-    claimed = None if said is None else number(said)
-    right = said is None or agrees(said, true)
+def _calc(head: re.Match[str], evaluation: Evaluation, written: str | None, end: int) -> Calc:
+    """The calculation of an expression with the value that is `written` for it, if any."""
+    *inner, (a, op, b, true) = evaluation.steps
+    numbers = tuple(sorted(evaluation.numbers))
+    claimed = None if written is None else number(written)
+    right = written is None or agrees(written, true)
     return Calc(a, op, b, claimed, true, right, numbers, tuple(inner), False, head.start(), end)
 
 
-def _judge(text: str, calc: Calc, after: int, events: list[Event]) -> None:
+def _add_with_verdict(text: str, calc: Calc, after: int, events: list[Event]) -> None:
     """Add the calculation, and the verdict that the text gives on it before `after`."""
     if calc.claimed is None:  # 25+7 != 82: the relation is the verdict
-        named = int(_LAST_DIGITS.search(text, calc.start, calc.end)[0])
-        events += [calc, Check(calc.value, "no", named, True, calc.start, calc.end)]
+        digits = _LAST_DIGITS.search(text, calc.start, calc.end)
+        assert digits is not None, "a relation ends with the number that it compares with"
+        events += [calc, Check(calc.value, "no", int(digits[0]), True, calc.start, calc.end)]
         return
     cue = _cue(text, calc.end, min(after, calc.end + _GAP)) if after - calc.end > 1 else None
     if cue is None:
         events.append(calc)
         return
-    verdict = cue.lastgroup
+    verdict = cue.lastgroup or ""
     if verdict == "need":
         events.append(calc._replace(need=True))
         return
-    said = _DIGITS.search(cue[0])
-    named = int(said[0]) if said else None
-    explicit = said is not None or cue[0].endswith(("target", "goal"))
+    digits = _DIGITS.search(cue[0])
+    named = int(digits[0]) if digits else None
+    explicit = digits is not None or cue[0].endswith(("target", "goal"))
     events += [calc, Check(calc.value, verdict, named, explicit, *cue.span(verdict))]
 
 
-def _cue(text: str, start: int, end: int) -> re.Match | None:
-    """The first words of a verdict, if they stand in this clause or the next."""
+def _cue(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The first words of a verdict, if they stand in this clause or the next one."""
     cue = _VERDICT.search(text, start, end)
     if cue is not None and len(_BREAK.findall(text, start, cue.start())) > 1:
         return None

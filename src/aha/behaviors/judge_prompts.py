@@ -1,14 +1,14 @@
-"""What an LLM judge is asked about a completion: one question for each of the four behaviours.
+"""The questions to an LLM judge about a completion: one for each of the four behaviours.
 
 Definitions: Gandhi et al., arXiv 2503.01307. Differs: the wording is ours; going back is defined as
-the detector has it, so that (a+b) then (c+d) is none; the working is fenced in as data; the count
-must stand in a tag, and an answer without it is no answer, never 0.
+in the detector, so that (a+b) then (c+d) is none; the working is marked as data; the count must
+stand in a tag, and an answer without it is no answer, never 0.
 """
 
 import re
 from typing import NamedTuple
 
-MAX_WORKING_CHARS = 16_000  # of a working, for the judge and for the detector beside it
+MAX_WORKING_CHARS = 16_000  # for the judge, and for the detector that it is compared with
 
 _COUNT = re.compile(r"<count>\s*([0-9]{1,4})\s*</count>", re.IGNORECASE)
 _ABOUT = """\
@@ -32,7 +32,7 @@ alone in this form, 0 if there is none: <count>3</count>"""
 
 
 class Working(NamedTuple):
-    """A completion as the judge gets it: its text and its puzzle."""
+    """The text of a completion with its puzzle, as the judge reads it."""
 
     text: str
     numbers: tuple[int, ...]
@@ -40,7 +40,7 @@ class Working(NamedTuple):
 
 
 class Question(NamedTuple):
-    """`behaviour` is the detector's name for what is counted."""
+    """One question: what to count and what not. `behaviour` is the detector's name for it."""
 
     behaviour: str
     definition: str
@@ -92,11 +92,11 @@ QUESTIONS = (
 
 
 def fenced(text: str) -> str:
-    """The text without what would end its fence, or could not be sent as UTF-8."""
+    """The text without tildes that would end its block, and without characters that UTF-8 lacks."""
     return text.replace("~~~", "~ ~").encode("utf-8", "replace").decode()
 
 
 def count_in(answer: str) -> int | None:
     """The last count of an answer; None where there is none."""
-    found = _COUNT.findall(answer)
-    return int(found[-1]) if found else None
+    counts = _COUNT.findall(answer)
+    return int(counts[-1]) if counts else None

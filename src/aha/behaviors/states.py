@@ -1,8 +1,9 @@
-"""Which numbers lie on the table, and which tables there have been.
+"""The numbers on the table after each line, and all earlier tables.
 
-A calculation takes numbers off the table and lays its value down. Going back means taking numbers
-that lie on an earlier table and not on this one; so all earlier tables are kept, findable by any
-two numbers on them. Sources: the states of Stream of Search (arXiv 2404.03683).
+A table is the set of numbers that are left to use. A calculation removes its numbers from the table
+and adds its value. Going back means using numbers that are on an earlier table and not on this one;
+so all earlier tables are kept, indexed by each pair of numbers on them. Source: the states of
+Stream of Search (arXiv 2404.03683).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,20 +13,20 @@ from typing import NamedTuple
 from aha.behaviors.arithmetic import Number
 from aha.behaviors.events import Calc, Check, Event
 
-# How a line reaches its table.
-FORWARD = "forward"  # its numbers lie there
-BACKWARD = "backward"  # the goal and numbers that lie there
-REBUILT = "rebuilt"  # its numbers lie there when those set aside come back: 75+7=82
+# The kinds of relation between a line and the table it starts from.
+FORWARD = "forward"  # its numbers are on the table
+BACKWARD = "backward"  # it uses the goal and numbers on the table
+REBUILT = "rebuilt"  # its numbers are on the table once those set aside are back: 75+7=82
 RESTATED = "restated"  # the step back the other way round, 12*2=24 after 24/2=12: nothing new
-ILLEGAL = "illegal"  # its numbers lie together nowhere
+ILLEGAL = "illegal"  # its numbers are together on no table
 
-MOST_RECENT = 8  # tables looked at for one pair of numbers: bounds the work, not the counts
+MOST_RECENT = 8  # tables kept for one pair of numbers: bounds the time, not the counts
 
 
 class State(NamedTuple):
     """A table: its numbers sorted, those set aside by working backwards, and the value to make.
 
-    `sound`: every line on the way here was right and used numbers that were there.
+    `sound`: every line that led here was right and used numbers that were on its table.
     """
 
     terms: tuple[Number, ...]
@@ -35,10 +36,10 @@ class State(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One reading of a line: the table it starts from, how, and the table after it."""
+    """One reading of a line: the table it starts from, the kind of relation, the table after it."""
 
     base: State
-    how: str
+    kind: str
     after: State
 
 
@@ -53,22 +54,22 @@ def left_over(terms: Iterable[Number], numbers: Iterable[Number]) -> list[Number
 
 
 class History:
-    """All tables so far, and the one that the text is at."""
+    """All tables so far, and the current one."""
 
     def __init__(self, numbers: tuple[int, ...], target: int):
         self.root = State(tuple(sorted(numbers)), (), target, True)
         self.current = self.root
-        self.by_pair: dict[tuple, list[State]] = {}
-        self.made: dict[Number, State] = {}  # value -> the last table on which it was laid
-        self.met: set[State] = set()
+        self.by_pair: dict[tuple[Number, ...], list[State]] = {}
+        self.made: dict[Number, State] = {}  # value -> the last table that it was added to
+        self.known: set[State] = set()
         self.go(self.root)
 
     def remember(self, state: State) -> None:
         """Make a table of two or more numbers one that the text can go back to."""
-        if state in self.met:
+        if state in self.known:
             return
         terms = state.terms
-        self.met.add(state)
+        self.known.add(state)
         for pair in (terms,) if len(terms) == 2 else set(combinations(terms, 2)):
             states = self.by_pair.setdefault(pair, [])
             states.append(state)
@@ -76,15 +77,15 @@ class History:
                 del states[states[0] == self.root]
 
     def go(self, state: State, value: Number | None = None) -> None:
-        """Go to a table; `value`, where there is one, has just been laid on it."""
+        """Make a table the current one; `value`, where there is one, has just been added to it."""
         if len(state.terms) > 1:
             self.remember(state)
         self.current = state
         if value is not None:
             self.made[value] = state
 
-    def lay_inner(self, base: State, calc: Calc) -> None:
-        """Remember the tables inside an equation: (78-20)-(11-7) lays 58, then 4."""
+    def add_inner(self, base: State, calc: Calc) -> None:
+        """Remember the tables inside an equation: (78-20)-(11-7) adds 58, then 4."""
         for a, _, b, value in calc.inner:
             rest = left_over(base.terms, (a, b))
             if rest is None:
@@ -97,20 +98,20 @@ class History:
     # -- the readings of a line ------------------------------------------------------------
 
     def holding(self, numbers: tuple[Number, ...]) -> Sequence[State]:
-        """The tables on which all `numbers` lie; the oldest first."""
+        """The tables that hold all `numbers`; the oldest first."""
         states: Sequence[State] = self.by_pair.get(numbers[:2], ())
         if len(numbers) == 2 and len(states) < MOST_RECENT:
             return states
         if len(numbers) > 2:
             states = [state for state in states if left_over(state.terms, numbers) is not None]
         if len(states) == MOST_RECENT and self.current not in states:
-            # Newer tables can have pushed the current one out.
+            # The current table may have been dropped for newer ones.
             if left_over(self.current.terms, numbers) is not None:
                 return [*states, self.current]
         return states
 
     def forward(self, calc: Calc) -> list[Choice]:
-        """From each table on which all its numbers lie; the oldest first."""
+        """The readings from each table that holds all its numbers; the oldest first."""
         choices = []
         numbers, value, right = calc.numbers, calc.value, calc.right
         for base in self.holding(numbers):
@@ -119,6 +120,7 @@ class History:
                 terms = (value,)
             else:
                 rest = left_over(terms, numbers)
+                assert rest is not None, "`holding` returns tables with all the numbers"
                 rest.append(value)
                 rest.sort()
                 terms = tuple(rest)
@@ -127,16 +129,18 @@ class History:
         return choices
 
     def backward(self, calc: Calc) -> list[Choice]:
-        """From each table whose goal is an operand and on which the other operands lie.
+        """The readings from each table that holds all operands but one, which is its goal.
 
-        Without the word "need" the goal must not be a number that the text could have: when 82 is
-        given or made, 82-7=75 is a line like any other.
+        Without the word "need" the goal must not be a number that the text has: when 82 is given or
+        made, 82-7=75 is a line like any other.
         """
         bases = [self.root, *filter(None, map(self.made.get, calc.numbers)), self.current]
         choices = []
         for base in dict.fromkeys(bases):
             others = left_over(calc.numbers, (base.goal,))
-            rest = None if others is None else left_over(base.terms, others)
+            if others is None:
+                continue
+            rest = left_over(base.terms, others)
             if not rest or not (calc.need or self.unknown(base.goal)):
                 continue
             kept = tuple(sorted([*base.kept, *others]))
@@ -145,11 +149,12 @@ class History:
         return choices
 
     def unknown(self, number: Number) -> bool:
-        """Is it neither given nor made by any line so far?"""
+        """Whether a number is neither given nor made by any line so far."""
         return number not in self.made and number not in self.root.terms
 
     def rebuilt(self, calc: Calc) -> Choice | None:
-        """The end of a step back: with the numbers set aside, or as a restatement of the step."""
+        """The end of a step back: with the numbers set aside, or as a restatement of the step; None
+        where the line is neither."""
         base = self.current
         if not base.kept:
             return None
@@ -164,8 +169,9 @@ class History:
                 return Choice(base, RESTATED, base)
         return None
 
-    def nowhere(self, calc: Calc) -> Choice:
-        """The table that an illegal line is nearest to, minus what it finds there, plus its value.
+    def illegal(self, calc: Calc) -> Choice:
+        """The reading of an illegal line: the table it is nearest to, without the numbers that it
+        uses of it, plus its value.
 
         A line that uses a result on the current table goes on from there; one that uses another
         earlier result has gone back to that; any other starts anew.
@@ -185,35 +191,34 @@ class History:
     def likeliest(
         self, choices: Sequence[Choice], following: Sequence[Event], going_on: bool
     ) -> Choice:
-        """The reading of a line that most of the following lines can go on from.
+        """The reading of a line from which most of the following lines can go on.
 
-        While an attempt is `going_on`, staying on its table wins where that leads to its end. Then
-        the lines up to the next verdict count, then those after it. A tie goes to the current
-        table, then to the start (an intermediate result that nobody uses again is no sign of a
-        return to it), then to a table without a slip, then to the latest.
+        While an attempt is `going_on`, the current table wins where it leads to the end of the
+        attempt. Then the lines up to the next verdict count, then those after it. A tie goes to the
+        current table, then to the start (an intermediate result that is not used again is no sign
+        of a return to it), then to a table without a slip, then to the latest.
         """
         if len(choices) == 1:
             return choices[0]
 
-        def merit(place: int) -> tuple:
-            base = choices[place].base
+        def merit(index: int) -> tuple[object, ...]:
+            base = choices[index].base
             stays = base == self.current
-            far = how_far(choices[place].after, following)
-            return going_on and stays and far[-1], far, stays, base == self.root, base.sound, place
+            reach = lines_ahead(choices[index].after, following)
+            ends = going_on and stays and reach[-1]
+            return ends, reach, stays, base == self.root, base.sound, index
 
         return choices[max(range(len(choices)), key=merit)]
 
 
-def how_far(state: State, following: Iterable[Event]) -> tuple[int, bool, int, bool]:
-    """How many of the following lines can be calculated on this table, and does that use it up?
-
-    Twice: up to the next verdict, and on through verdicts.
-    """
+def lines_ahead(state: State, following: Iterable[Event]) -> tuple[int, bool, int, bool]:
+    """The number of following lines that can be calculated on this table, and whether they use it
+    up; first up to the next verdict, then beyond it."""
     terms, run = list(state.terms), 0
-    judged = None
+    at_verdict = None
     for event in following:
         if isinstance(event, Check):
-            judged = judged or (run, len(terms) == 1)
+            at_verdict = at_verdict or (run, len(terms) == 1)
         elif isinstance(event, Calc):
             rest = None if event.need or len(terms) < 2 else left_over(terms, event.numbers)
             if rest is None:
@@ -221,4 +226,5 @@ def how_far(state: State, following: Iterable[Event]) -> tuple[int, bool, int, b
             terms = [*rest, event.value]
             run += 1
     complete = len(terms) == 1
-    return *(judged or (run, complete)), run, complete
+    run_to_verdict, complete_at_verdict = at_verdict or (run, complete)
+    return run_to_verdict, complete_at_verdict, run, complete

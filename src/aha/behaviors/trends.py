@@ -4,25 +4,25 @@ from collections.abc import Iterable
 
 from aha.behaviors.detector import COUNTS, Behaviours
 
-# A completion shows a behaviour, or does not: the share that does, beside the mean count.
+# Besides the mean count, the share of completions that show the behaviour at all.
 SHARES = ("checks", "backtracks", "subgoals", "backward_chains", "repeats", "illegal")
 PER_ATTEMPT = ("lines", "line_errors", "illegal", "checks", "subgoals", "backward_chains")
 PER_TOKENS = (*PER_ATTEMPT, "attempts", "backtracks")
 
 
 def rates(behaviours: Behaviours, num_tokens: int) -> dict[str, float]:
-    """Counts per attempt and per 100 tokens, so that longer completions do not look busier.
+    """Counts per attempt and per 100 tokens, because longer completions have larger counts.
 
     A ratio that has no denominator (no attempt, no token) is left out, not set to 0.
     """
-    found = {}
+    ratios = {}
     if behaviours.attempts:
         for name in PER_ATTEMPT:
-            found[f"{name}_per_attempt"] = getattr(behaviours, name) / behaviours.attempts
+            ratios[f"{name}_per_attempt"] = getattr(behaviours, name) / behaviours.attempts
     if num_tokens:
         for name in PER_TOKENS:
-            found[f"{name}_per_100_tokens"] = 100 * getattr(behaviours, name) / num_tokens
-    return found
+            ratios[f"{name}_per_100_tokens"] = 100 * getattr(behaviours, name) / num_tokens
+    return ratios
 
 
 def summarise(many: Iterable[Behaviours]) -> dict[str, float]:
@@ -37,24 +37,24 @@ def summarise(many: Iterable[Behaviours]) -> dict[str, float]:
       subgoals, attempts) of all completions together;
     - `attempts_until_solved`: the mean over those with a solution.
 
-    A ratio that has no denominator is left out: a base that never checks has no truth of verdicts.
+    A ratio that has no denominator is left out: a base that never checks has no `verdict_truth`.
     """
     rows = list(many)
     if not rows:
         return {"completions": 0.0}
     num = len(rows)
     total = {name: sum(getattr(row, name) for row in rows) for name in (*COUNTS, "backtracks")}
-    found = {"completions": float(num)}
-    found |= {name: total[name] / num for name in total}
+    means = {"completions": float(num)}
+    means |= {name: total[name] / num for name in total}
     for name in SHARES:
-        found[f"share_with_{name}"] = sum(getattr(row, name) > 0 for row in rows) / num
-    found["share_solved"] = sum(row.solution_seen for row in rows) / num
-    found["share_answered"] = sum(row.answered for row in rows) / num
-    unsaid = sum(row.solution_seen_not_answered for row in rows)
-    found["share_solved_not_answered"] = unsaid / num
+        means[f"share_with_{name}"] = sum(getattr(row, name) > 0 for row in rows) / num
+    means["share_solved"] = sum(row.solution_seen for row in rows) / num
+    means["share_answered"] = sum(row.answered for row in rows) / num
+    unanswered = sum(row.solution_seen_not_answered for row in rows)
+    means["share_solved_not_answered"] = unanswered / num
     if total["lines"]:
-        found["line_accuracy"] = 1 - total["line_errors"] / total["lines"]
-        found["line_legality"] = 1 - total["illegal"] / total["lines"]
+        means["line_accuracy"] = 1 - total["line_errors"] / total["lines"]
+        means["line_legality"] = 1 - total["illegal"] / total["lines"]
     for name, part, of in (
         ("verdict_truth", "true_checks", "checks"),
         ("explicit_share", "explicit_checks", "checks"),
@@ -62,8 +62,8 @@ def summarise(many: Iterable[Behaviours]) -> dict[str, float]:
         ("repeat_share", "repeats", "attempts"),
     ):
         if total[of]:
-            found[name] = total[part] / total[of]
+            means[name] = total[part] / total[of]
     solved = [row.attempts_until_solved for row in rows if row.attempts_until_solved is not None]
     if solved:
-        found["attempts_until_solved"] = sum(solved) / len(solved)
-    return found
+        means["attempts_until_solved"] = sum(solved) / len(solved)
+    return means

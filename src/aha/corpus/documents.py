@@ -7,7 +7,7 @@ from aha.core.seeds import seed_for
 from aha.corpus.drills import page
 from aha.corpus.mix import TraceMix
 from aha.corpus.products import product_documents
-from aha.corpus.terms import Move, Term, without
+from aha.corpus.terms import Move, TableNumber, without
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 from aha.tasks.countdown import LARGEST, SMALLEST, TARGETS, puzzle_line
 from aha.tasks.solver import can_make
@@ -22,7 +22,7 @@ def played_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
     """
     while True:
         numbers = tuple(writer.rng.randint(SMALLEST, LARGEST) for _ in range(size))
-        terms = tuple(map(Term.given, numbers))
+        terms = tuple(map(TableNumber.given, numbers))
         moves: list[Move] = []
         while len(terms) > 1:
             a, op, b, result = writer.any_move(terms)

@@ -25,7 +25,7 @@ from random import Random
 from typing import NamedTuple
 
 from aha.corpus.mix import TraceMix
-from aha.corpus.terms import Move, OpenMove, Table, Term, join, line, moves_in_order, without
+from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, moves_in_order, without
 from aha.tasks.solver import OPERATORS, apply
 from aha.tasks.tags import answer_ending
 
@@ -52,7 +52,7 @@ class Trace:
     @property
     def start(self) -> Table:
         """The numbers of the puzzle as terms."""
-        return tuple(map(Term.given, self.numbers))
+        return tuple(map(TableNumber.given, self.numbers))
 
 
 class Attempt(NamedTuple):
@@ -60,7 +60,7 @@ class Attempt(NamedTuple):
     that a later attempt may start from, and the value that its last line had to make."""
 
     right: bool
-    answer: Term
+    answer: TableNumber
     tables: list[Table]
     goal: int
 
@@ -71,7 +71,7 @@ class BackwardStep(NamedTuple):
     `moves` make `need` of `rest`, where a solution was asked for.
     """
 
-    kept: Term
+    kept: TableNumber
     rest: Table
     back: str
     ahead: str
@@ -117,7 +117,7 @@ class TraceWriter:
                 continue
             if op in "+*" and rng.random() < 0.25:
                 a, b = b, a
-                result = Term.made(result.value, a, op, b)
+                result = TableNumber.made(result.value, a, op, b)
             return a, op, b, result
 
     def hit(self, terms: Table, goal: int) -> Move | None:
@@ -126,7 +126,7 @@ class TraceWriter:
         if a.value < b.value:
             a, b = b, a
         options = [
-            (a, op, b, Term.made(goal, a, op, b))
+            (a, op, b, TableNumber.made(goal, a, op, b))
             for op in OPERATORS
             if apply(op, a.value, b.value) == goal
         ]
@@ -157,7 +157,7 @@ class TraceWriter:
 
     def forward(
         self, trace: Trace, terms: Table, goal: int, gold: list[Move] | None, insight: float
-    ) -> tuple[Term, list[Table]]:
+    ) -> tuple[TableNumber, list[Table]]:
         """Combine until one term is left; returns it and the tables on the way.
 
         Follows the moves of `gold` where there are any. The last operation makes `goal` on purpose
@@ -210,7 +210,7 @@ class TraceWriter:
         end, _ = self.forward(trace, step.rest, step.need, step.moves, self.mix.insight)
         right = end.value == step.need
         # Its tables lack the number kept back: a later attempt must not start from them.
-        answer = Term.made(trace.target if right else -1, end, step.ahead, step.kept)
+        answer = TableNumber.made(trace.target if right else -1, end, step.ahead, step.kept)
         return Attempt(right, answer, [], step.need)
 
     def attempt_subgoal(self, trace: Trace, terms: Table, gold: bool) -> Attempt:

@@ -10,7 +10,7 @@ from random import Random
 
 from aha.core.seeds import seed_for
 from aha.corpus.mix import TraceMix
-from aha.corpus.terms import Term
+from aha.corpus.terms import TableNumber
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 
 MAX_REDRAWS = 50
@@ -26,7 +26,7 @@ def random_search(
     """One search: (completion, solved within `budget` tokens, answer block included)."""
     writer = TraceWriter(TraceMix(), Random(seed_for("random search", seed, *numbers, target)))
     trace = Trace(numbers, target)
-    start = tuple(map(Term.given, numbers))
+    start = tuple(map(TableNumber.given, numbers))
     while True:
         size = len(trace.lines)
         for _ in range(MAX_REDRAWS):

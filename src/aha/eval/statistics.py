@@ -1,4 +1,4 @@
-"""Intervals and unbiased estimates for right-or-wrong results."""
+"""Intervals and unbiased estimates for results that are right or wrong."""
 
 from math import comb, sqrt
 from random import Random
@@ -7,7 +7,8 @@ Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
 def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """95 % interval of a rate; sensible at 0 and at 1, where the plain one has no width.
+    """95 % interval of the rate successes / trials; useful at 0 and at 1, where the normal
+    approximation has no width. (0, 1) without trials.
 
     Source: Wilson 1927; Brown, Cai & DasGupta 2001.
     """
@@ -34,7 +35,10 @@ def pass_at_k(trials: int, successes: int, k: int) -> float:
 def paired_bootstrap(
     before: list[bool], after: list[bool], draws: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean difference after - before over the same problems."""
+    """95 % interval of the mean difference after - before over the same problems.
+
+    `before[i]` and `after[i]` belong to problem i. The bootstrap is seeded: one result per input.
+    """
     assert len(before) == len(after) and before, "pairs are needed"
     differences = [int(b) - int(a) for a, b in zip(before, after, strict=True)]
     rng, n = Random(seed), len(differences)
@@ -42,7 +46,7 @@ def paired_bootstrap(
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
 
 
-# Student's t, two-sided 95 %, by degrees of freedom; the last one stands for all above.
+# Student's t, two-sided 95 %, by degrees of freedom from 1; the last one stands for all above 10.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
@@ -50,7 +54,7 @@ def over_seeds(rates: list[float], problems: int) -> tuple[float, float]:
     """95 % interval of a mean rate over seeds that were tested on the same problems.
 
     The wider of two: Student's t over the seeds (would other seeds agree?) and Wilson's over the
-    problems, counted once (would other problems?). With one seed the first is not known.
+    problems, each counted once (would other problems?). With one seed the first is not defined.
     """
     n, mean = len(rates), sum(rates) / len(rates)
     # Wilson's formula takes any rate; a mean of seeds need not be a whole number of problems.

@@ -1,4 +1,4 @@
-"""Evaluating a model on held-out problems: one completion each, counted as it falls."""
+"""Evaluation of a model on held-out problems, with the interval of its solve rate."""
 
 import json
 import time
@@ -6,31 +6,50 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.errors import ConfigError, DataError
-from aha.core.records import Graded, Prompt
+from aha.core.records import Completion, Graded, Prompt
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
 from aha.tasks.protocol import Task
 
 
+class EvalNumbers(TypedDict):
+    """The numbers of an evaluation, as they are written to evals.jsonl and summary.json."""
+
+    solve_rate: float  # share of right completions
+    interval: list[float]  # Wilson's 95 % interval of it, [low, high]
+    mean_tokens: float  # per completion
+    truncated: float  # share of completions that the token limit ended
+    problems: int
+    completions: int
+    seconds: float
+    grade_errors: int  # completions whose grader raised, hung or returned nonsense
+    behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
+    pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
+
+
 @dataclass(frozen=True)
 class EvalReport:
-    """What an evaluation found: the numbers, and every graded completion in problem order."""
+    """The result of an evaluation: its numbers, and every graded completion in problem order."""
 
-    numbers: dict
+    numbers: EvalNumbers
     graded: list[list[Graded]]
 
     def correct(self) -> list[bool]:
-        """First completion of each problem: right or wrong, in problem order."""
+        """Whether the first completion of each problem is right, in problem order."""
         return [group[0].correct for group in self.graded]
 
 
 def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[Prompt]:
-    """The first n prompts of a split; the same ones for every model."""
+    """The first n prompts of a split; the same ones for every model.
+
+    Raises `ConfigError` for n below 1, `DataError` for a split without problems.
+    """
     if n < 1:
         raise ConfigError(f"{n} problems", "at least one")
     prompts = [
@@ -49,11 +68,10 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     part: int = 512,
 ) -> EvalReport:
-    """Write `sampling.group_size` completions of every prompt and grade them.
+    """Generate `sampling.group_size` completions of every prompt and grade them.
 
-    `solve_rate` is the share of right completions, with Wilson's 95 % interval over completions;
-    with more than one per problem `pass_at_k` holds the unbiased pass@k. `part` prompts are
-    handed to the engine at a time, so that progress can be told.
+    `progress(problems done, problems)` is called after every `part` prompts, which go to the engine
+    together.
     """
     started = time.perf_counter()
     graded: list[list[Graded]] = []
@@ -62,14 +80,14 @@ def evaluate(
         graded += [[Graded.of(completion, task) for completion in group] for group in groups]
         if progress:
             progress(len(graded), len(prompts))
-    flat = [one for group in graded for one in group]
-    right = sum(one.correct for one in flat)
-    tokens = sum(len(one.completion.tokens) for one in flat)
-    numbers = {
+    flat = [row for group in graded for row in group]
+    right = sum(row.correct for row in flat)
+    completions = [completion_of(row) for row in flat]
+    numbers: EvalNumbers = {
         "solve_rate": right / len(flat),
         "interval": list(wilson(right, len(flat))),
-        "mean_tokens": tokens / len(flat),
-        "truncated": sum(one.completion.finish == "length" for one in flat) / len(flat),
+        "mean_tokens": sum(len(c.tokens) for c in completions) / len(flat),
+        "truncated": sum(c.finish == "length" for c in completions) / len(flat),
         "problems": len(prompts),
         "completions": len(flat),
         "seconds": time.perf_counter() - started,
@@ -86,39 +104,46 @@ def evaluate(
     return EvalReport(numbers, graded)
 
 
+def completion_of(graded: Graded) -> Completion:
+    """The completion that was graded."""
+    assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
+    return graded.completion
+
+
 def grade_errors(graded: list[Graded]) -> int:
-    """Completions whose grader raised, hung or returned nonsense; their reward is 0."""
-    return sum(one.parts.get("grade_error", 0.0) > 0 for one in graded)
+    """How many graders raised, hung or returned nonsense; the reward of those completions is 0."""
+    return sum(row.parts.get("grade_error", 0.0) > 0 for row in graded)
 
 
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
-    """What the completions do, counted exactly, where the task's traces are arithmetic."""
-    found = []
-    for one in graded:
-        given = one.completion.prompt.problem.given
+    """The behaviours in the completions, as means; empty where the task has no arithmetic."""
+    counts = []
+    for completion in map(completion_of, graded):
+        given = completion.prompt.problem.given
         if {"numbers", "target"} <= given.keys():
-            found.append(count_behaviours(one.completion.text, given["numbers"], given["target"]))
-    return summarise(found) if found else {}
+            counts.append(count_behaviours(completion.text, given["numbers"], given["target"]))
+    return summarise(counts) if counts else {}
 
 
-def completion_row(one: Graded) -> dict:
-    """A graded completion as one JSON line: problem, text, verdict."""
-    completion = one.completion
+def completion_row(graded: Graded) -> dict[str, Any]:
+    """A graded completion as one JSON line: the problem, the texts, the grade."""
+    completion = completion_of(graded)
     return {
         "id": completion.prompt.problem.id,
-        **{key: value for key, value in completion.prompt.problem.given.items()},
+        **completion.prompt.problem.given,
         "prompt": completion.prompt.text,
         "completion": completion.text,
         "tokens": len(completion.tokens),
         "finish": completion.finish,
-        "reward": one.reward,
-        "correct": one.correct,
-        "reason": one.reason,
+        "reward": graded.reward,
+        "correct": graded.correct,
+        "reason": graded.reason,
     }
 
 
 def write_completions(path: Path, report: EvalReport) -> None:
+    """Write every completion of an evaluation as JSON lines, in problem order."""
     with path.open("w", encoding="utf-8") as out:
         for group in report.graded:
-            for one in group:
-                out.write(json.dumps(completion_row(one)) + "\n")
+            for graded in group:
+                out.write(json.dumps(completion_row(graded)) + "\n")

@@ -1,1 +1,1 @@
-"""The run folder: the only truth about a run."""
+"""The run folder: every file that a run leaves, and the only record of it."""

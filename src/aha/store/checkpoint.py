@@ -1,13 +1,15 @@
-"""Checkpoints: whole or not at all, and everything that the next step depends on.
+"""Checkpoints: written whole or not at all, with everything that the next step depends on.
 
 A checkpoint is a folder `step_000020/` with the model in Hugging Face's layout (written by the
-caller's `save`) and `trainer.pt`. It is written beside its place, flushed to disk, and renamed.
+caller's `save`) and `trainer.pt`. It is written under another name, flushed to disk, and renamed:
+a crash at any moment leaves complete checkpoints only.
 """
 
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,9 +17,12 @@ from aha.core.errors import RunError
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: dict, save: Callable[[Path], None], keep_last: int
+    folder: Path, step: int, state: dict[str, Any], save: Callable[[Path], None], keep_last: int
 ) -> Path:
-    """Write the checkpoint of a step and drop all but the `keep_last` newest."""
+    """Write the checkpoint of a step and remove all but the `keep_last` newest.
+
+    `state` may hold tensors and plain values alone (see `load_state`). Returns the new folder.
+    """
     final = folder / f"step_{step:06d}"
     partial = folder / f".partial_{step:06d}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,16 +45,23 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    found = checkpoints(folder)
-    if not found:
+    """The newest complete checkpoint. Raises `RunError` where there is none."""
+    complete = checkpoints(folder)
+    if not complete:
         raise RunError(f"no checkpoint in {folder}", "a run that has saved one", "start it anew")
-    return found[-1]
+    return complete[-1]
 
 
-def load_state(checkpoint: Path) -> dict:
-    """The trainer's state; tensors and plain values only, no code is run."""
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's state: tensors and plain values alone, because other pickles could run code.
+
+    Raises `RunError` for a damaged file.
+    """
     try:
-        return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(
+            checkpoint / "trainer.pt", map_location="cpu", weights_only=True
+        )
+        return state
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{checkpoint / 'trainer.pt'}: {reason}", "a whole checkpoint") from error

@@ -1,20 +1,24 @@
-"""Append-only JSON lines: written whole, read while another process writes."""
+"""Append-only JSON lines, which can be read while another process writes."""
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
 
 
-def append(path: Path, rows: list[dict]) -> None:
-    """Append rows in one write, so that a reader meets whole lines."""
+def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows in one write, so that a reader sees whole lines."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with path.open("a", encoding="utf-8") as out:
         out.write(text)
 
 
-def read_rows(path: Path) -> Iterator[dict]:
-    """The rows of a file; a last line that is still being written is left out."""
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file; none where it does not exist. A last line that is still being written and
+    lines that are no JSON are left out."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -27,7 +31,7 @@ def read_rows(path: Path) -> Iterator[dict]:
 
 
 def drop_half_line(path: Path) -> None:
-    """Cut off a last line that was not finished: what is appended would be lost in it."""
+    """Remove an unfinished last line: the next row would become part of it and be lost."""
     if not path.exists():
         return
     with path.open("rb+") as lines:
@@ -36,8 +40,8 @@ def drop_half_line(path: Path) -> None:
 
 
 def truncate_after(path: Path, key: str, last: int) -> None:
-    """Drop what a crashed run wrote after its checkpoint: rows whose `key` is beyond `last`, and
-    a line that it did not finish, which would swallow the next row."""
+    """Remove the rows that a crashed run wrote after its checkpoint, whose `key` is larger than
+    `last`, and an unfinished last line, which the next row would become part of."""
     if not path.exists():
         return
     kept = [row for row in read_rows(path) if row.get(key, 0) <= last]

@@ -1,12 +1,12 @@
-"""The run folder: create it, reopen it, and say where things are.
+"""The run folder: how it is created and reopened, and the names of its files.
 
 runs/NAME/
   config.json        the resolved recipe
   environment.json   versions, machine, commit
-  prediction.json    memory, time and cost as foreseen before it began
+  prediction.json    memory, time and cost as planned before the run began
   calibration.json   the machine as measured before, where that was asked for
-  metrics.jsonl      one row a step
-  evals.jsonl        one row an evaluation on the way
+  metrics.jsonl      one row per step (its keys: docs/glossary.md)
+  evals.jsonl        one row per validation
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
   model/             the trained model
@@ -17,15 +17,17 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypedDict
 
 from aha.core.errors import RunError
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 
 
 class Run:
-    """A run folder. `create` refuses a name that is taken; `open` one that is missing."""
+    """A run folder and the paths in it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -36,7 +38,9 @@ class Run:
         self.model = path / "model"
 
     @classmethod
-    def create(cls, path: Path, config: dict) -> "Run":
+    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
+        """Make the folder of a new run and write its config and environment. Raises `RunError`
+        where the path exists."""
         if path.exists():
             raise RunError(
                 f"{path} exists already",
@@ -52,26 +56,41 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
+        """An existing run. Raises `RunError` for a folder without a config."""
         if not (path / "config.json").is_file():
             raise RunError(f"no run in {path}", "a folder with config.json", "see `ls runs`")
         return cls(path)
 
-    def write(self, name: str, content: dict) -> None:
-        """Replace a JSON file as a whole: a reader sees the old one or the new one."""
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a JSON file as a whole: a reader sees the old content or the new content."""
         target = self.path / name
         partial = target.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, target)
 
-    def read(self, name: str) -> dict:
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run. Raises `RunError` for one that is missing or damaged."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            return content
         except (OSError, ValueError) as error:
             raise RunError(f"cannot read {self.path / name}: {error}", "a JSON file") from error
 
 
-def environment() -> dict:
-    """What a result must be filed with: versions, machine and commit."""
+class Environment(TypedDict):
+    """The versions, the machine and the commit that a result was made with."""
+
+    python: str
+    platform: str
+    machine: str
+    cores: int | None
+    gpu: str | None
+    commit: str | None
+    packages: dict[str, str | None]
+
+
+def environment() -> Environment:
+    """The environment of this process."""
     names = ("aha", "torch", "numpy", "tokenizers", "safetensors")
     return {
         "python": platform.python_version(),
@@ -93,12 +112,16 @@ def _version(package: str) -> str | None:
 
 def commit() -> str | None:
     """The commit of the source tree that runs, with "+" where files differ; None when installed."""
-    here = Path(__file__).resolve().parent
     try:
-        ask = ["git", "-C", str(here)]
-        options = {"capture_output": True, "text": True, "check": True, "timeout": 10}
-        head = subprocess.run([*ask, "rev-parse", "HEAD"], **options).stdout.strip()
-        dirty = subprocess.run([*ask, "status", "--porcelain"], **options).stdout.strip()
+        head, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if dirty else "")
+
+
+def git(*arguments: str) -> str:
+    """The output of a git command in the folder of this file."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

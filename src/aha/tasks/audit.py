@@ -15,7 +15,7 @@ from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Graded, Problem
-from aha.tasks.cheats import Probe, cheats_for, right_for
+from aha.tasks.cheats import AuditCase, cheats_for, right_for
 from aha.tasks.protocol import Task
 
 checks = Checklist()
@@ -62,7 +62,7 @@ def audit(task: Task, seed: int = 0, patience_s: float = PATIENCE_S) -> Audit:
     return Audit(graded[: len(cheats)], graded[len(cheats) :])
 
 
-def grade_in_process(task: Task, probes: list[Probe], patience_s: float) -> Iterator[GradedText]:
+def grade_in_process(task: Task, cases: list[AuditCase], patience_s: float) -> Iterator[GradedText]:
     """The outcomes in order, graded in another process.
 
     A text that takes more than `patience_s` seconds ends the process, and another one goes on with
@@ -71,31 +71,31 @@ def grade_in_process(task: Task, probes: list[Probe], patience_s: float) -> Iter
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
     index = hangs = 0
-    while index < len(probes) and hangs < MAX_HANGS:
+    while index < len(cases) and hangs < MAX_HANGS:
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=grade_all, args=(task, probes[index:], theirs), daemon=True)
+        worker = context.Process(target=grade_all, args=(task, cases[index:], theirs), daemon=True)
         worker.start()
         theirs.close()
         try:
-            while index < len(probes) and ours.poll(patience_s):
+            while index < len(cases) and ours.poll(patience_s):
                 yield ours.recv()
                 index += 1
         except EOFError:  # it died: out of memory, or a crash in foreign code
-            yield GradedText(probes[index].name, fault="the process that graded it died")
+            yield GradedText(cases[index].name, fault="the process that graded it died")
             index += 1
         else:
-            if index < len(probes):
-                yield GradedText(probes[index].name, hangs=True)
+            if index < len(cases):
+                yield GradedText(cases[index].name, hangs=True)
                 index, hangs = index + 1, hangs + 1
         worker.kill()
         worker.join()
-    for probe in probes[index:]:
-        yield GradedText(probe.name, fault=f"not tried, after {MAX_HANGS} that hang")
+    for case in cases[index:]:
+        yield GradedText(case.name, fault=f"not tried, after {MAX_HANGS} that hang")
 
 
-def grade_all(task: Task, probes: list[Probe], pipe: "Connection[Any, Any]") -> None:
+def grade_all(task: Task, cases: list[AuditCase], pipe: "Connection[Any, Any]") -> None:
     """In the other process: grade the texts and send the outcomes one by one."""
-    for name, problem, text in probes:
+    for name, problem, text in cases:
         pipe.send(grade_twice(task, name, problem, text))
 
 

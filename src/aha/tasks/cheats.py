@@ -16,7 +16,7 @@ from aha.tasks.tags import answer_ending
 LONG = 100_000  # characters
 
 
-class Probe(NamedTuple):
+class AuditCase(NamedTuple):
     """A completion that the audit has graded, with a name for it and the problem it belongs to."""
 
     name: str
@@ -95,21 +95,23 @@ RIGHT = (
 )
 
 
-def cheats_for(problem: Problem, prompt: str) -> list[Probe]:
+def cheats_for(problem: Problem, prompt: str) -> list[AuditCase]:
     """Completions that must earn nothing; those of puzzles too where the problem is one."""
-    probes = [Probe(name, problem, write(prompt)) for name, write in GARBAGE.items()]
+    cases = [AuditCase(name, problem, write(prompt)) for name, write in GARBAGE.items()]
     if is_puzzle(problem):
-        probes += [Probe(name, as_problem(n, t), answer_ending(a)) for name, n, t, a in PUZZLES]
+        cases += [AuditCase(name, as_problem(n, t), answer_ending(a)) for name, n, t, a in PUZZLES]
         spray = answer_ending("3*4") + answer_ending("3+4")
-        probes.append(Probe("a right answer, and a wrong one last", as_problem((3, 4), 12), spray))
-    return probes
+        cases.append(
+            AuditCase("a right answer, and a wrong one last", as_problem((3, 4), 12), spray)
+        )
+    return cases
 
 
-def right_for(problem: Problem) -> list[Probe]:
+def right_for(problem: Problem) -> list[AuditCase]:
     """Completions that must earn the full reward; none where the task is not known."""
     if not is_puzzle(problem):
         return []
-    return [Probe(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
+    return [AuditCase(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
 
 
 def is_puzzle(problem: Problem) -> bool:
