@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aha.batching.batch import Batch, TrainingRow, pack
+from aha.batching.layout import Layout
 from aha.core.records import Completion, Graded, Problem, Prompt
 
 from ..tiny import IN_C, TOKENIZER, computed_by, tiny_transformer
@@ -92,3 +93,15 @@ def test_of_every_shape(side, changes):
 
 def test_to_the_last_digits_in_float64():
     same(tiny_transformer().double(), made(GROUPS), torch.float64, 1e-9)
+
+
+def test_the_numbers_of_the_example_in_the_layout_are_its_own():
+    """What `Layout` and attention.c explain with: prompts of 3 and 2 tokens."""
+    layout = Layout.of([7, 8, 7], [3, 2, 3], [5, 2, 3])
+    assert layout.tokens == 12 and layout.rows.start == 2
+    assert layout.edges.tolist() == [0, 3, 5, 9, 10, 12]
+    assert layout.order_B.tolist() == [0, 2, 1] and layout.bounds_P.tolist() == [0, 2, 3]
+    assert layout.positions_N.tolist() == [0, 1, 2, 0, 1, 3, 4, 5, 6, 2, 3, 4]
+    assert layout.places_N.tolist() == [0, 1, 2, 3, 4, 3, 4, 5, 6, 9, 17, 18]
+    assert layout.tokens_N.tolist() == [0, 1, 2, 8, 9, 3, 4, 5, 6, 10, 19, 20]
+    assert layout.columns_M.tolist() == [1, 6, 13, 2, 3, 4, 5, 7, 14, 15]

@@ -1,7 +1,16 @@
 """Rollout correction: weights for tokens that another policy drew than the one that is trained.
 
 `log_rho_BT` = log-prob by the trainer - log-prob as recorded when the token was drawn. Every
-correction maps (log_rho_BT, mask_BT, low, high) to weights [B, T] without gradient (trap T22).
+correction maps (log_rho_BT, mask_BT, low, high) to weights [B, T] without gradient: with one, the
+policy could raise its objective by moving away from the policy that drew the tokens.
+
+Why weights: the mean of x over tokens that q drew is the mean of x under q. Weighted by rho = p / q
+it is the mean under p, the policy that is trained, as sum(q * p / q * x) = sum(p * x). Example: q =
+(.5, .5), p = (.8, .2) weigh the first token by 1.6 and the second by .4. A rare token that q found
+by luck may weigh a thousand times as much, and a row multiplies its tokens' weights: so weights are
+capped or rows left out, each of which trades variance for bias in its own way. log rho is clamped
+to +-20 before exp, so that no weight is infinite.
+
 Never multiply them into a ratio that is already taken against the recorded log-probs: that would
 count the correction twice.
 """

@@ -31,7 +31,26 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Both tables, the flat tokens' places in them, and what is asked for in the end."""
+    """Both tables, the flat tokens' places in them, and what is asked for in the end.
+
+    Example. Rows 0 and 2 continue prompt 0 (3 tokens) by 5 and 3 tokens, row 1 continues prompt
+    1 (2 tokens) by 2. Each completion's last token predicts nothing and is left out: N = 12.
+
+        flat token    0  1  2 | 3  4 | 5  6  7  8 | 9 | 10 11
+        of            prompt 0| pr. 1| row 0      |r 1| row 2
+        positions_N   0  1  2   0  1   3  4  5  6   2    3  4
+        places_N      0  1  2   3  4   3  4  5  6   9   17 18
+        tokens_N      0  1  2   8  9   3  4  5  6  10   19 20
+
+    places_N = row of the table * its width + position. The prompts' table is S = 3 wide, the
+    rows' table W = 7: token 4 is at 1 * 3 + 1 = 4, token 10 at 2 * 7 + 3 = 17.
+    tokens_N = row of the batch * (W + 1) + position. A prompt is read in the first row that has
+    it: token 4 is in row 1, at 1 * 8 + 1 = 9.
+    columns_M = row * (W + 1 - start) + predicted position - start, where the batch's columns
+    begin at `start` = 2, the shortest prompt, so there are 6. A completion's first token is
+    predicted by its prompt's last: of row 2, at position 3, that is 2 * 6 + 3 - 2 = 13. Flat
+    token 11, at position 4 of row 2, predicts position 5: 2 * 6 + 5 - 2 = 15.
+    """
 
     prompts: Table
     rows: Table

@@ -1,4 +1,4 @@
-"""One decoder that trains and generates, its tokenizer, and weights in and out.
+"""A transformer that trains and generates, its tokenizer, and weights in and out.
 
 Decisions: docs/decisions/model.md
 """

@@ -204,11 +204,11 @@ class _CausalAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         out, weights_of_blocks = torch.empty_like(q), []
         ctx.blocks = list(query_blocks(q.shape, k.shape[1], ends))
-        for N, queries, keys in ctx.blocks:
-            block_q = q[:N, :, queries].reshape(N, -1, q.shape[3])
+        for N, q_slice, keys in ctx.blocks:
+            block_q = q[:N, :, q_slice].reshape(N, -1, q.shape[3])
             weights = torch.bmm(block_q, k[:N, :keys].transpose(1, 2))
-            weights = causal_softmax(weights, queries.stop - queries.start)
-            out[:N, :, queries] = torch.bmm(weights, v[:N, :keys]).unflatten(1, (q.shape[1], -1))
+            weights = causal_softmax(weights, q_slice.stop - q_slice.start)
+            out[:N, :, q_slice] = torch.bmm(weights, v[:N, :keys]).unflatten(1, (q.shape[1], -1))
             weights_of_blocks.append(weights)
         ctx.save_for_backward(q, k, v, *weights_of_blocks)
         return out
@@ -224,14 +224,14 @@ class _CausalAttention(torch.autograd.Function):
         # A key's gradient is the sum over all blocks of queries behind it. In bf16 it would be
         # rounded after each block; so it is summed in float32 and rounded once, at the end.
         grad_k, grad_v = (torch.zeros_like(k, dtype=at_least_float32(k)) for _ in range(2))
-        for (N, queries, keys), weights in zip(ctx.blocks, weights_of_blocks, strict=True):
-            block_q = q[:N, :, queries].reshape(N, -1, D)
-            block_grad = grad[:N, :, queries].reshape(N, -1, D)
+        for (N, q_slice, keys), weights in zip(ctx.blocks, weights_of_blocks, strict=True):
+            block_q = q[:N, :, q_slice].reshape(N, -1, D)
+            block_grad = grad[:N, :, q_slice].reshape(N, -1, D)
             grad_v[:N, :keys] += torch.bmm(weights.transpose(1, 2), block_grad)
             grad_weights = torch.bmm(block_grad, v[:N, :keys].transpose(1, 2))
-            size = queries.stop - queries.start
+            size = q_slice.stop - q_slice.start
             grad_scores = causal_softmax_back(grad_weights, weights, size)
-            grad_q[:N, :, queries] = torch.bmm(grad_scores, k[:N, :keys]).unflatten(1, (group, -1))
+            grad_q[:N, :, q_slice] = torch.bmm(grad_scores, k[:N, :keys]).unflatten(1, (group, -1))
             grad_k[:N, :keys] += torch.bmm(grad_scores.transpose(1, 2), block_q)
         return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
 

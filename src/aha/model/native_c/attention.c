@@ -1,13 +1,14 @@
 /* Causal attention over flat tokens, forward and backward: no padding, no copy of a prompt's keys.
  *
  * `edges` cuts the tokens into segments: first the P prompts, then the completions that continue
- * them. The completions of prompt p are the segments P + order[i] for i from bounds[p] to bounds[p
- * + 1] - 1. A token of a prompt attends to the prompt up to itself; a token of a completion attends
+ * them. The completions of prompt p are the segments P + order[i], bounds[p] <= i < bounds[p + 1].
+ * A token of a prompt attends to the prompt up to itself; a token of a completion attends
  * to the whole prompt, and to the completion up to itself.
  *
- * Example: two prompts of 3 and 2 tokens, three completions of 4, 1 and 2 tokens, the middle one of
- * prompt 0 and the others of prompt 1: edges = 0 3 5 9 10 12, order = 1 0 2, bounds = 0 1 3.
- * Token 4 is the second of prompt 1; token 11 ends completion 2, at position 2 + 1 = 3 of its row.
+ * Example (as in aha.batching.layout): two prompts of 3 and 2 tokens, three completions of 4, 1 and 2
+ * tokens, the middle one of prompt 1 and the others of prompt 0: edges = 0 3 5 9 10 12,
+ * order = 0 2 1, bounds = 0 2 3. Token 4 is the second of prompt 1; token 11 ends completion 2, at
+ * position 3 + 1 = 4 of its row.
  *
  * qkv is [tokens, (H + 2K) D]: H query heads, K key heads, K value heads. cos and sin are
  * [tokens, D / 2], the output [tokens, H, D].
