@@ -18,7 +18,7 @@ from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.model.transformer import Transformer
 from aha.plan.shapes import Shape
-from aha.plan.speed import Writing
+from aha.plan.speed import Generation
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slot_engine import Loop
@@ -70,7 +70,7 @@ class Ours:
     def bytes_read(self, shape: Shape) -> float:
         """In one call, at every token but the first, which the prompts' reading gives."""
         ticks = self.new - 1
-        work = Writing(self.rows * ticks, PROMPT + (ticks + 1) / 2, ticks, 0)
+        work = Generation(self.rows * ticks, PROMPT + (ticks + 1) / 2, ticks, 0)
         width = self.engine.dtype.itemsize / 2  # the plan counts numbers of two bytes
         return width * (work.weight_bytes(shape) + work.cache_bytes(shape))
 

@@ -1,7 +1,6 @@
 """Losses and the ways to add them up: hand numbers, other trainers' numbers, and slices."""
 
 import json
-import sys
 from math import exp, log
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 import torch
 
 from aha.algo.aggregation import AGGREGATIONS, Totals, token_weights
-from aha.algo.losses import LOSSES, LossFacts
-from aha.algo.registry import Registry, load_outside
+from aha.algo.losses import LOSSES
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 INPUTS = {
@@ -167,25 +165,6 @@ def test_rows_without_credit_move_nothing_unless_the_loss_says_so(name):
     assert bool(logprobs_BT.grad.any()) == LOSSES[name].facts.every_row
 
 
-def test_an_installed_package_registers_its_own(tmp_path, monkeypatch):
-    (tmp_path / "theirs.py").write_text(
-        "from aha.algo.losses import loss\n"
-        "@loss('theirs')\n"
-        "def theirs(logprobs_BT, old_logprobs_BT, advantages_BT):\n"
-        "    return -2 * advantages_BT * logprobs_BT\n"
-    )
-    info = tmp_path / "theirs-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[aha.algorithms]\ntheirs = theirs\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    load_outside()
-    try:
-        assert LOSSES.pop("theirs")(1.0, 0.0, 3.0) == -6.0
-    finally:
-        sys.modules.pop("theirs", None)
-
-
 def test_a_step_without_tokens_is_a_broken_promise():
     with pytest.raises(AssertionError, match="without tokens"):
         Totals(0, 0, 10)
@@ -197,18 +176,3 @@ def test_prompt_mean_counts_every_prompt_alike():
     totals = Totals(rows=3, tokens=6, max_new_tokens=4, prompt_tokens={7: 4, 8: 2})
     weights_BT = token_weights(mask_BT, "prompt_mean", totals, (7, 7, 8))
     assert weights_BT.sum(1).tolist() == pytest.approx([1 / 8, 3 / 8, 1 / 2])
-
-
-def test_anyone_can_register_an_algorithm_and_a_name_is_given_once():
-    registry = Registry("loss", LossFacts)
-
-    @registry("mine")
-    def mine(logprobs_BT, old_logprobs_BT, advantages_BT, strength=2.0):
-        return -strength * advantages_BT * logprobs_BT
-
-    one = torch.ones(1, 1)
-    # It names `strength` and no mask: the mask is not passed, and None leaves its own default.
-    assert registry["mine"](one, one, one, mask_BT=one, strength=None).item() == -2.0
-    assert registry["mine"](one, one, one, mask_BT=one, strength=3.0).item() == -3.0
-    with pytest.raises(AssertionError, match="registered already"):
-        registry("mine")

@@ -139,7 +139,7 @@ def test_after_a_piece_that_took_too_long_nothing_more_is_begun(monkeypatch, met
     assert jump.after == 0 and found.seconds > 2 * jump.LIMIT_S
     assert len(found.assumed) == len(SKIPPED[method])
     for said, wanted in zip(found.assumed, SKIPPED[method], strict=True):
-        assert said.startswith(wanted) and said in found.called
+        assert said.startswith(wanted) and said in found.label
         assert said in "\n".join(found.lines())
     assert 0 < estimate(workload(cfg, TINY), found.card(0.08, 30.0)).cost.seconds < 1e6
 

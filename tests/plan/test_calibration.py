@@ -8,10 +8,10 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.plan.calibration import Calibration, read_calibration
 from aha.plan.shapes import shape_of
-from aha.plan.speed import Card, Training, Writing
+from aha.plan.speed import Card, Generation, Training
 
 SHAPE = shape_of("Qwen2.5-0.5B")
-SHORT, LONG = Writing(4000, 120, 64, 320), Writing(20_000, 300, 256, 320)
+SHORT, LONG = Generation(4000, 120, 64, 320), Generation(20_000, 300, 256, 320)
 TRAINING = Training(20_000, 400, 5)
 
 
@@ -58,7 +58,7 @@ def test_a_machine_of_half_the_speed_takes_twice_as_long_at_any_length():
         attention_rate=slow.attention_rate / 2,
     )
     card = slow.card(0.08, 30)
-    for work in (SHORT, LONG, Writing(9000, 900, 1024, 0), TRAINING, Training(1000, 90, 1)):
+    for work in (SHORT, LONG, Generation(9000, 900, 1024, 0), TRAINING, Training(1000, 90, 1)):
         twice = 2 * work.seconds(SHAPE, CPU)
         assert work.seconds(SHAPE, card) == pytest.approx(twice, rel=1e-6)
 

@@ -17,7 +17,7 @@ from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import (
     PADDING,
     WRITTEN,
-    Reading,
+    PretrainTokens,
     base_memory,
     compute_seconds,
     estimate_base,
@@ -58,11 +58,11 @@ def test_the_optimisers_hold_what_the_plan_counts(stepped):
         for value in state.values()
         if value.ndim
     )
-    assert base_memory(SHAPE, Reading(1e6, 512))["optimiser"] == held
+    assert base_memory(SHAPE, PretrainTokens(1e6, 512))["optimiser"] == held
 
 
 def test_memory_by_part():
-    reading = Reading(1e6, 512, positions=128)
+    reading = PretrainTokens(1e6, 512, positions=128)
     memory = base_memory(SHAPE, reading)
     assert memory["weights"] == memory["gradients"] == 4 * SHAPE.parameters
     assert memory["logits"] == 512 * 112 * 12 and memory["folded weights"] == folded_bytes(SHAPE)
@@ -75,7 +75,7 @@ def test_memory_by_part():
 
 
 def test_time_and_money_by_hand():
-    reading = Reading(tokens=1e6, batch_tokens=1000)
+    reading = PretrainTokens(tokens=1e6, batch_tokens=1000)
     plan = estimate_base(SHAPE, reading, CARD)
     # 207 positions are seen from a token, a half of them as keys and once more as values; attention
     # takes four times as long as a product; 28 bytes of each weight pass through 1 GB/s.
@@ -93,7 +93,7 @@ def test_time_and_money_by_hand():
 
 def test_writers_work_while_a_gpu_does_and_share_the_cores_of_a_cpu():
     gpu, cpu = CARDS["h100-80gb"], CARDS["cpu-2-cores"]
-    shape, reading = known_shapes()["base-10m"], Reading(1e9, 32_768)
+    shape, reading = known_shapes()["base-10m"], PretrainTokens(1e9, 32_768)
     one, two, many = (estimate_base(shape, reading, gpu, n) for n in (1, 2, 16))
     assert two.tokens_per_s == pytest.approx(2 * one.tokens_per_s)  # both wait for documents
     assert one.tokens_per_s == pytest.approx(WRITTEN)
@@ -107,7 +107,7 @@ def test_a_gpu_needs_time_to_start_each_operation():
     """However fast it computes: layers and attention there and back; Muon's 7 matrices, whose
     products are started once for each of three shapes: 48 x 48, 24 x 48 and 48 x 80."""
     fast = Card(1, 1e9, 1e9, 0, 0, train=1, decode=1, layer_us=10)
-    reading = Reading(1e6, 1000)
+    reading = PretrainTokens(1e6, 1000)
     floor = (3 * (3 * 10 + 50 + 7 * 4) + 3 * 20) * 1e-6
     assert compute_seconds(SHAPE, reading, fast) == pytest.approx(floor, rel=1e-3)
 
@@ -116,7 +116,7 @@ def test_aha_tiny_took_about_as_long_as_is_planned():
     """All eight stages together; a stage beside other work took twice as long as alone."""
     path = Path(aha.__file__).parent / "models" / "aha-tiny" / "pretraining.json"
     facts = json.loads(path.read_text())
-    reading = Reading(facts["tokens"], PretrainConfig().batch_tokens)
+    reading = PretrainTokens(facts["tokens"], PretrainConfig().batch_tokens)
     plan = estimate_base(known_shapes()["aha-tiny"], reading, CARDS["cpu-2-cores"])
     assert plan.updates == pytest.approx(facts["steps"], rel=0.05)
     assert facts["hours"] * 3600 / plan.cost.seconds == pytest.approx(1.0, abs=0.3)
@@ -126,6 +126,6 @@ def test_aha_tiny_took_about_as_long_as_is_planned():
 @pytest.mark.parametrize("card", ["rtx-3090", "rtx-4090", "a100-80gb", "h100-80gb"])
 def test_the_base_of_ten_million_leaves_rl_a_share_of_a_dollar(card):
     base = BASES["10m"]
-    reading = Reading(base.cfg.tokens, base.cfg.batch_tokens)
+    reading = PretrainTokens(base.cfg.tokens, base.cfg.batch_tokens)
     plan = estimate_base(base.shape, reading, CARDS[card], 8)
     assert plan.cost.usd < 0.7 and plan.fits(CARDS["rtx-4060-laptop"])

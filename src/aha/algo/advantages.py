@@ -196,7 +196,9 @@ def gae(
     gamma: float = 1.0,
     lam: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Generalised advantage estimation: (advantages, returns), both [B, T] and before whitening.
+    """Generalised advantage estimation: advantages and returns, before whitening.
+
+    [B, T] three times -> [B, T] twice.
 
     d_t = r_t + gamma V_{t+1} - V_t;  A_t = d_t + gamma lam A_{t+1};  return = A + V.
     Where the mask is 0 inside a row, A and V are carried over.

@@ -26,7 +26,7 @@ aggregation = AGGREGATIONS  # @aggregation("name")
 
 class Totals:
     """The denominators of one optimiser step. `prompt_tokens` has the tokens of each prompt's
-    group by a key of the prompt (never its text: two may read alike, trap T6)."""
+    group by a key of the prompt, never by its text: two prompts may have the same text."""
 
     def __init__(
         self,

@@ -70,14 +70,12 @@ def method_of(cfg: RunConfig) -> Method:
     chosen = chosen_of(cfg.algo)
     advantage, loss = chosen.advantage.facts, chosen.loss.facts
     return Method(
-        group=advantage.group,
         # The KL differs between the completions of a group, so their rewards do as well.
         flat_is_zero=advantage.group and cfg.algo.kl != "reward",
         critic=advantage.critic,
         reference=cfg.algo.kl != "none",
         resamples=chosen.zero_variance.facts.resamples,
         drops_flat=chosen.zero_variance.facts.drops,
-        ratio=loss.ratio,
         every_row=loss.every_row or cfg.algo.kl == "loss",
         every_row_later=chosen.control is not None and chosen.control.facts.role == "hold",
     )

@@ -14,7 +14,7 @@ from aha.algo.advantages import ADVANTAGES
 from aha.algo.algorithms import REGISTRIES, Chosen
 from aha.algo.correction import DEFAULT
 from aha.algo.filters import CURRICULA, OVERLONG, ZERO_VARIANCE
-from aha.algo.kl import IN_LOSS, IN_REWARD
+from aha.algo.kl import ESTIMATORS, IN_LOSS, IN_REWARD
 from aha.algo.losses import LOSSES
 from aha.algo.registry import Algorithm, Registry
 from aha.core.config import AlgoSection, RunConfig, Section
@@ -132,7 +132,7 @@ def check_critic(cfg: RunConfig, chosen: Chosen) -> None:
             f"algo.overlong {algo.overlong!r} with {advantage.name!r}, whose critic learns from "
             "every completion",
             either(staying),
-            "--algo.overlong zero",
+            f"--algo.overlong {staying[0]}",
         )
     if critic.warmup >= max(1, cfg.steps):
         raise ConfigError(
@@ -142,20 +142,25 @@ def check_critic(cfg: RunConfig, chosen: Chosen) -> None:
         )
 
 
+def clipping_loss() -> str:
+    """The first loss with a ratio and a clip, which fits wherever a loss token by token does."""
+    return names(LOSSES, lambda loss: loss.facts.ratio and "clip_low" in loss.reads)[0]
+
+
 def check_loss(cfg: RunConfig, chosen: Chosen) -> None:
     algo, loss = cfg.algo, chosen.loss
     if algo.updates > cfg.rollout.prompts:
         raise ConfigError(
             f"algo.updates {algo.updates} of {cfg.rollout.prompts} prompts",
             "at least one prompt for each update",
+            f"--algo.updates {cfg.rollout.prompts}",
         )
     if algo.updates > 1 and not loss.facts.ratio:
-        clipping = names(LOSSES, lambda other: other.facts.ratio and "clip_low" in other.reads)
         raise ConfigError(
             f"algo.updates > 1 with the loss {loss.name!r}, which ignores that the policy has "
             "moved",
             "a loss with a ratio",
-            f"--algo.loss {clipping[0]}",
+            f"--algo.loss {clipping_loss()}",
         )
     if loss.facts.aggregation not in (None, algo.aggregation):
         raise ConfigError(
@@ -176,15 +181,17 @@ def check_loss(cfg: RunConfig, chosen: Chosen) -> None:
 def check_kl(cfg: RunConfig, chosen: Chosen) -> None:
     algo, estimator = cfg.algo, chosen.estimator
     if algo.kl == "reward" and estimator and not estimator.facts.in_reward:
+        right = names(ESTIMATORS, lambda other: other.facts.in_reward)
         raise ConfigError(
             f"kl_estimator {estimator.name!r} in the reward",
-            f"{IN_REWARD}, the only one with the right gradient there",
+            f"{either(right)}, with the right gradient there",
             f"--algo.kl_estimator {IN_REWARD}",
         )
     if algo.kl == "loss" and estimator and not estimator.facts.in_loss:
+        moving = names(ESTIMATORS, lambda other: other.facts.in_loss)
         raise ConfigError(
             f"kl_estimator {estimator.name!r} in the loss, where it pushes nowhere on average",
-            "k2 or k3+ (or k3, as GRPO was published)",
+            either(moving),
             f"--algo.kl_estimator {IN_LOSS}",
         )
 
@@ -195,18 +202,19 @@ def check_entropy(cfg: RunConfig, chosen: Chosen) -> None:
         return
     role = control.facts.role
     if role == "hold" and algo.updates == 1:
+        with_ratio = names(LOSSES, lambda other: other.facts.ratio)
         raise ConfigError(
             f"entropy_control {control.name!r} with one update, which begins where the tokens were "
-            "drawn: there is nothing to hold",
+            "sampled: there is nothing to hold",
             "several updates on each rollout, with a loss that has a ratio",
-            "--algo.updates 8 --algo.loss ratio",
+            f"--algo.updates 8 --algo.loss {with_ratio[0]}",
         )
     if role == "keep" and not loss.facts.separable:
         raise ConfigError(
             f"entropy_control {control.name!r} with the loss {loss.name!r}, which puts the whole "
             "completion's number at each token: to leave out some leaves out no token's gradient",
             "a loss token by token",
-            "--algo.loss ppo_clip",
+            f"--algo.loss {clipping_loss()}",
         )
     if role != "bonus" and (algo.entropy_limit or 0) > 1:
         raise ConfigError(
@@ -237,6 +245,7 @@ def check_rewards(cfg: RunConfig, chosen: Chosen) -> None:
         )
     if advantage.facts.rewards == "any":
         return
+    for_any = names(ADVANTAGES, lambda other: other.facts.rewards == "any")
     negative = {"overlong": chosen.overlong.facts.negative, "kl": algo.kl == "reward"}
     for setting in negative:
         if negative[setting]:
@@ -244,7 +253,7 @@ def check_rewards(cfg: RunConfig, chosen: Chosen) -> None:
                 f"algo.{setting} {getattr(algo, setting)!r}, which makes rewards negative, with "
                 f"the advantage {advantage.name!r}",
                 "rewards from 0 to 1",
-                "--algo.advantage dr_grpo",
+                f"--algo.advantage {for_any[0]}",
             )
 
 
@@ -256,6 +265,7 @@ def check_overlong(cfg: RunConfig, chosen: Chosen) -> None:
         raise ConfigError(
             f"algo.overlong_buffer {algo.overlong_buffer} of {limit} tokens",
             "less than rollout.max_new_tokens, and more than 0",
+            f"--algo.overlong_buffer {max(1, limit // 5)}",
         )
     if algo.overlong_buffer == 0:
         raise ConfigError(

@@ -1,8 +1,9 @@
-"""Rollout correction: weights for tokens that another policy drew than the one that is trained.
+"""Rollout correction: weights for tokens that another policy sampled than the one that is trained.
 
-`log_rho_BT` = log-prob by the trainer - log-prob as recorded when the token was drawn. Every
-correction maps (log_rho_BT, mask_BT, low, high) to weights [B, T] without gradient: with one, the
-policy could raise its objective by moving away from the policy that drew the tokens.
+`log_rho_BT` = log-prob by the trainer - log-prob as recorded when the token was sampled. Every
+correction maps (log_rho_BT, mask_BT) to weights [B, T] without gradient, within the bounds `low`
+and `high` that it names: with a gradient, the policy could raise its objective by moving away from
+the policy that sampled the tokens.
 
 Why weights: the mean of x over tokens that q drew is the mean of x under q. Weighted by rho = p / q
 it is the mean under p, the policy that is trained, as sum(q * p / q * x) = sum(p * x). Example: q =
@@ -20,9 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aha.algo.lazy_torch import torch
+from aha.algo.ratios import bounded, row_mean, row_sum
 from aha.algo.registry import Registry, without_gradient
-
-MAX_LOG_RATIO = 20.0
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,18 @@ CORRECTIONS: Registry[CorrectionFacts] = Registry(
     gradient=False,
 )
 correction = CORRECTIONS  # @correction("name")
-DEFAULT = "token_tis"  # of what vLLM draws, where the recipe leaves it open
-
-
-def rho_of(log_rho: torch.Tensor) -> torch.Tensor:
-    return log_rho.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+DEFAULT = "token_tis"  # of what vLLM samples, where the recipe leaves it open
 
 
 def mismatch_of(log_rho_N: torch.Tensor) -> dict[str, float]:
-    """How far the trainer is from the policy that drew the tokens, before any bound is applied.
+    """How far the trainer is from the policy that sampled the tokens, before any bound is applied.
 
-    `mismatch_kl`: k3 estimate of KL(drawn || trained), nats a token. `mismatch_ess`: the share of
+    `mismatch_kl`: k3 estimate of KL(sampled || trained), nats a token. `mismatch_ess`: the share of
     the tokens that would say as much without weights. `mismatch_max`: the largest ratio.
     """
     if not len(log_rho_N):
         return {}
-    rho_N = rho_of(log_rho_N.double())
+    rho_N = bounded(log_rho_N.double()).exp()
     return {
         "mismatch_kl": float((rho_N - 1 - log_rho_N).mean()),
         "mismatch_ess": float(rho_N.sum() ** 2 / (len(rho_N) * rho_N.square().sum())),
@@ -61,88 +57,99 @@ def mismatch_of(log_rho_N: torch.Tensor) -> dict[str, float]:
     }
 
 
-def row_sum(values_BT, mask_BT) -> torch.Tensor:
-    return (values_BT * mask_BT).sum(1, keepdim=True)
-
-
-def row_mean(values_BT, mask_BT) -> torch.Tensor:
-    return row_sum(values_BT, mask_BT) / mask_BT.sum(1, keepdim=True).clamp(min=1)
-
-
-def inside(values, low: float, high: float) -> torch.Tensor:
+def inside(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """1 where a value lies within the bounds, else 0."""
     return ((values >= low) & (values <= high)).to(values.dtype)
 
 
 @correction("token_tis")
-def token_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
+def token_tis(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.0, high: float = 2.0
+) -> torch.Tensor:
     """min(rho_t, high): truncated importance weights, token by token. Low variance, biased.
 
+    [B, T] -> [B, T]. A `low` above 0 bounds the weight from below as well.
     Source: Yao et al. 2025, 'Your efficient RL framework secretly brings you off-policy RL'.
-    A `low` above 0 bounds the weight from below as well.
     """
-    return rho_of(log_rho_BT).clamp(low, high) * mask_BT
+    return bounded(log_rho_BT).exp().clamp(low, high) * mask_BT
 
 
 @correction("sequence_tis")
-def sequence_tis(log_rho_BT, mask_BT, low: float = 0.0, high: float = 2.0):
-    """min(product of rho, high), the same weight for all tokens of a completion.  Source: as
-    token_tis; unbiased but for the cap."""
-    return rho_of(row_sum(log_rho_BT, mask_BT)).clamp(low, high) * mask_BT
+def sequence_tis(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.0, high: float = 2.0
+) -> torch.Tensor:
+    """min(product of rho, high), the same weight for all tokens of a completion. [B, T] -> [B, T].
+
+    Source: as token_tis; unbiased but for the cap.
+    """
+    return bounded(row_sum(log_rho_BT, mask_BT)).exp().clamp(low, high) * mask_BT
 
 
 @correction("icepop")
-def icepop(log_rho_BT, mask_BT, low: float = 0.5, high: float = 5.0):
+def icepop(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.5, high: float = 5.0
+) -> torch.Tensor:
     """rho_t inside [low, high], else 0: tokens on which the two disagree are left out.
 
-    Source: IcePop (Ling team 2025).
+    [B, T] -> [B, T].  Source: IcePop (Ling team 2025).
     """
-    rho_BT = rho_of(log_rho_BT)
+    rho_BT = bounded(log_rho_BT).exp()
     return rho_BT * inside(rho_BT, low, high) * mask_BT
 
 
 @correction("sequence_mis")
-def sequence_mis(log_rho_BT, mask_BT, low: float = 0.5, high: float = 2.0):
-    """1 for completions whose product of rho lies inside [low, high], else 0.
+def sequence_mis(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.5, high: float = 2.0
+) -> torch.Tensor:
+    """1 for completions whose product of rho lies inside [low, high], else 0. [B, T] -> [B, T].
 
     Source: masked importance sampling of veRL's rollout correction. Long completions leave the
-    bounds by length alone; the geometric one does not care.
+    bounds by length alone; the geometric one does not depend on it.
     """
-    return inside(rho_of(row_sum(log_rho_BT, mask_BT)), low, high) * mask_BT
+    return inside(bounded(row_sum(log_rho_BT, mask_BT)).exp(), low, high) * mask_BT
 
 
 @correction("geometric")
-def geometric(log_rho_BT, mask_BT, low: float = 0.999, high: float = 1.001):
-    """1 for completions whose geometric mean of rho lies inside [low, high], else 0.  Source: as
-    sequence_mis."""
-    return inside(rho_of(row_mean(log_rho_BT, mask_BT)), low, high) * mask_BT
+def geometric(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.999, high: float = 1.001
+) -> torch.Tensor:
+    """1 for completions whose geometric mean of rho lies inside [low, high], else 0.
+
+    [B, T] -> [B, T].  Source: as sequence_mis.
+    """
+    return inside(bounded(row_mean(log_rho_BT, mask_BT)).exp(), low, high) * mask_BT
 
 
 @correction("k3_rejection")
-def k3_rejection(log_rho_BT, mask_BT, low: float = 0.0, high: float = 0.01):
+def k3_rejection(
+    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, low: float = 0.0, high: float = 0.01
+) -> torch.Tensor:
     """1 for completions whose mean of rho - log rho - 1 is at most `high`, else 0.
 
-    Source: as sequence_mis; the mean is the k3 estimate of KL(drawn || trained), always >= 0.
+    [B, T] -> [B, T].
+    Source: as sequence_mis; the mean is the k3 estimate of KL(sampled || trained), always >= 0.
     """
-    k3_BT = rho_of(log_rho_BT) - log_rho_BT - 1
+    k3_BT = bounded(log_rho_BT).exp() - log_rho_BT - 1
     return inside(row_mean(k3_BT, mask_BT), low, high) * mask_BT
 
 
-def normalised(weights_BT, mask_BT) -> torch.Tensor:
+def normalised(weights_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Weights with mean 1 over the tokens of the mask, so that a cap does not shrink the step."""
     mean = (weights_BT * mask_BT).sum() / mask_BT.sum()
     return weights_BT / mean.clamp(min=1e-8)
 
 
 @without_gradient
-def disagreement(log_rho_BT, mask_BT) -> dict[str, float]:
-    """What to watch, from raw weights: those behind a cap would look well for ever (trap T24).
+def disagreement(log_rho_BT: torch.Tensor, mask_BT: torch.Tensor) -> dict[str, float]:
+    """What to watch, from raw weights: capped ones would look well whatever happens.
 
-    gap mean |log rho|, kl and k3 of KL(drawn || trained), chi2, ess the effective share of tokens.
+    gap mean |log rho|, kl and k3 of KL(sampled || trained), chi2, ess the effective share of
+    tokens, max the largest ratio.
     """
     tokens = mask_BT.sum()
-    rho_BT = rho_of(log_rho_BT)
+    rho_BT = bounded(log_rho_BT).exp()
 
-    def mean(values_BT) -> float:
+    def mean(values_BT: torch.Tensor) -> float:
         return float((values_BT * mask_BT).sum() / tokens)
 
     return {

@@ -32,7 +32,7 @@ overlong = OVERLONG  # @overlong("name")
 
 @overlong("keep", changes_rewards=False)
 def keep_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """Rewards as graded."""
+    """Rewards as they were graded. [P, G] -> [P, G]."""
     return rewards_PG
 
 
@@ -103,13 +103,13 @@ zero_variance = ZERO_VARIANCE  # @zero_variance("name")
 
 @zero_variance("keep")
 def keep_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
-    """[P, G] of 1: every completion counts."""
+    """Every completion counts: [P, G] of 1."""
     return torch.ones_like(advantages_PG)
 
 
 @zero_variance("drop", drops=True)
 def drop_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
-    """[P, G] of 0 and 1: 0 for each completion of a group whose advantages are all 0.
+    """The completions of a group whose advantages are all 0 leave the loss: [P, G] of 0 and 1.
 
     Source: ScaleRL (arXiv 2510.13786).
     """

@@ -1,7 +1,7 @@
 """torch, imported at its first use; `lazy import torch` will say so from Python 3.15 on (PEP 810).
 
-The registries hold facts that `aha plan` and the check of a recipe need, beside functions that they
-never call. torch takes a second or two to import, so those commands go without it.
+The registries hold facts, which `aha plan`, `--help` and the check of a recipe need, and functions,
+which those never call. torch takes a second or two to import: they go without it.
 
     from aha.algo.lazy_torch import torch
 """

@@ -1,9 +1,12 @@
-"""Policy losses, one number for every token, and the ways to add them up.
+"""Policy losses, one number for every token.
 
 A loss maps (logprobs, old_logprobs, advantages), all [B, T], to per-token losses [B, T] that are
-to be minimised. `logprobs` are the policy's now, `old_logprobs` those under which the tokens were
-drawn; the latter never carry gradient. Defaults are those of each method's paper. A loss that
-looks at a whole completion asks for its mask.
+to be minimised; `aha.algo.aggregation` adds them up. `logprobs` are the policy's now,
+`old_logprobs` those under which the tokens were sampled; the latter never carry gradient. Defaults
+are those of each method's paper. A loss may name what else it needs: the mask [B, T] of the
+completions' own tokens, and the settings `clip_low`, `clip_high`, `dual_clip`, `tau` of the recipe.
+
+Shapes: B rows, T tokens; B1 one number for each row.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aha.algo.lazy_torch import torch
+from aha.algo.ratios import bounded, ratio_of, row_mean
 from aha.algo.registry import Registry
+
+MAX_DPPO_RATIO = 20.0  # of DPPO's constant factor, as in its paper's code
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class LossFacts:
     """What the rest of the program has to know of a loss."""
 
     unit: Literal["token", "sequence"] = "token"  # what its ratio is taken of
-    ratio: bool = True  # knows that the policy may have moved since the tokens were drawn
+    ratio: bool = True  # knows that the policy may have moved since the tokens were sampled
     every_row: bool = False  # moves something where the advantage is 0: no row may be skipped
     aggregation: str | None = None  # the only one it goes with; None: any
     separable: bool = True  # a token's loss is its own, so that some tokens may be left out
@@ -31,51 +37,50 @@ LOSSES: Registry[LossFacts] = Registry(
     LossFacts,
     {key: (key,) for key in ("clip_low", "clip_high", "dual_clip", "tau")},
 )
-loss = LOSSES  # @loss("name")
-MAX_LOG_RATIO = 20.0  # keeps exp() finite; no sane ratio comes near e^20
-
-
-def log_ratio_of(logprobs_BT, old_logprobs_BT) -> torch.Tensor:
-    return (logprobs_BT - old_logprobs_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-
-
-def ratio_of(logprobs_BT, old_logprobs_BT) -> torch.Tensor:
-    return log_ratio_of(logprobs_BT, old_logprobs_BT).exp()
-
-
-def row_mean(values_BT, mask_BT) -> torch.Tensor:
-    """[B, 1]: the mean over a completion's own tokens; 0 for a row without any."""
-    return (values_BT * mask_BT).sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True).clamp(min=1)
+loss = LOSSES  # @loss("name", unit=..., ratio=..., every_row=..., aggregation=..., separable=...)
 
 
 @loss("pg", ratio=False)
-def policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT):
+def policy_gradient(
+    logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor, advantages_BT: torch.Tensor
+) -> torch.Tensor:
     """-A * logp: REINFORCE. Exact when each batch is used for one update, the default here.
 
-    Source: Williams 1992. `old_logprobs` are not used.
+    [B, T] -> [B, T].  Source: Williams 1992. `old_logprobs` are not used.
     """
     return -advantages_BT * logprobs_BT
 
 
 @loss("ratio")
-def importance_ratio(logprobs_BT, old_logprobs_BT, advantages_BT):
+def importance_ratio(
+    logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor, advantages_BT: torch.Tensor
+) -> torch.Tensor:
     """-A r with r = exp(logp - old): the policy gradient for tokens of an older policy, unclipped.
 
+    [B, T] -> [B, T].
     Source: the surrogate that PPO clips (arXiv 1707.06347); KL-Cov's loss (arXiv 2505.22617).
     """
     return -advantages_BT * ratio_of(logprobs_BT, old_logprobs_BT)
 
 
-def clipped_surrogate(ratio_BT, advantages_BT, clip_low, clip_high) -> torch.Tensor:
-    clipped = ratio_BT.clamp(1 - clip_low, 1 + clip_high)
-    return torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped)
+def clipped_surrogate(
+    ratio_BT: torch.Tensor, advantages_BT: torch.Tensor, clip_low: float, clip_high: float
+) -> torch.Tensor:
+    """max(-A r, -A clip(r, 1 - low, 1 + high)), [B, T]."""
+    clipped_BT = ratio_BT.clamp(1 - clip_low, 1 + clip_high)
+    return torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT)
 
 
 @loss("ppo_clip")
 def ppo_clip(
-    logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.2, clip_high=0.2, dual_clip=None
-):
-    """max(-A r, -A clip(r, 1 - low, 1 + high)) with r = exp(logp - old).
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+) -> torch.Tensor:
+    """max(-A r, -A clip(r, 1 - low, 1 + high)) with r = exp(logp - old). [B, T] -> [B, T].
 
     `dual_clip` c bounds the loss of a negative advantage at -A c: a token that became far likelier
     though it was bad would else push without limit.
@@ -87,28 +92,42 @@ def ppo_clip(
     )
     if dual_clip is None:
         return losses_BT
-    bounded = torch.minimum(losses_BT, -advantages_BT * dual_clip)
-    return torch.where(advantages_BT < 0, bounded, losses_BT)
+    bounded_BT = torch.minimum(losses_BT, -advantages_BT * dual_clip)
+    return torch.where(advantages_BT < 0, bounded_BT, losses_BT)
 
 
 @loss("gspo", unit="sequence", aggregation="sequence_mean")
-def gspo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=3e-4, clip_high=4e-4, *, mask_BT):
-    """PPO's clip on the completion's ratio s = exp(mean_t(logp - old)).
+def gspo(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 3e-4,
+    clip_high: float = 4e-4,
+    *,
+    mask_BT: torch.Tensor,
+) -> torch.Tensor:
+    """PPO's clip on the completion's ratio s = exp(mean_t(logp - old)). [B, T] -> [B, T].
 
     Each token's ratio is s in value and carries its own token's gradient. Goes with sequence_mean:
-    a sum over tokens would multiply by the length once more (trap T13).
+    a sum over tokens would multiply by the length once more.
     Source: Zheng et al. 2025, GSPO (arXiv 2507.18071).
     """
     mean_B1 = row_mean(logprobs_BT - old_logprobs_BT, mask_BT).detach()
-    log_ratio = mean_B1 + logprobs_BT - logprobs_BT.detach()
-    ratio_BT = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    return clipped_surrogate(ratio_BT, advantages_BT, clip_low, clip_high)
+    log_ratio_BT = mean_B1 + logprobs_BT - logprobs_BT.detach()
+    return clipped_surrogate(bounded(log_ratio_BT).exp(), advantages_BT, clip_low, clip_high)
 
 
 @loss("cispo")
-def cispo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=1.0, clip_high=4.0):
+def cispo(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 1.0,
+    clip_high: float = 4.0,
+) -> torch.Tensor:
     """-clip(r) A logp with the clipped ratio as a constant: no token loses its gradient.
 
+    [B, T] -> [B, T].
     Source: MiniMax-M1 (arXiv 2506.13585). No lower bound (1 - 1 = 0); high 4 caps r at 5.
     """
     ratio_BT = ratio_of(logprobs_BT, old_logprobs_BT).detach()
@@ -116,29 +135,45 @@ def cispo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=1.0, clip_high=4
 
 
 @loss("sapo", aggregation="sequence_mean")
-def sapo(logprobs_BT, old_logprobs_BT, advantages_BT, tau_good=1.0, tau_bad=1.05):
+def sapo(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    tau_good: float = 1.0,
+    tau_bad: float = 1.05,
+) -> torch.Tensor:
     """-A (4 / tau) sigmoid(tau (r - 1)): a gate that fades in place of a clip that cuts.
 
-    Source: SAPO (arXiv 2511.20347). Goes with sequence_mean.
+    [B, T] -> [B, T]; tau by the sign of the advantage. Goes with sequence_mean.
+    Source: SAPO (arXiv 2511.20347).
     """
-    good = torch.full_like(advantages_BT, tau_good)
-    tau_BT = torch.where(advantages_BT > 0, good, torch.full_like(good, tau_bad))
+    good_BT = torch.full_like(advantages_BT, tau_good)
+    tau_BT = torch.where(advantages_BT > 0, good_BT, torch.full_like(good_BT, tau_bad))
     gate_BT = torch.sigmoid(tau_BT * (ratio_of(logprobs_BT, old_logprobs_BT) - 1))
     return -advantages_BT * gate_BT * 4 / tau_BT
 
 
-MAX_DPPO_RATIO = 20.0
-
-
-def kept_policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, keep_BT) -> torch.Tensor:
-    """-A r logp where `keep`, r a capped constant."""
+def kept_policy_gradient(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    keep_BT: torch.Tensor,
+) -> torch.Tensor:
+    """-A r logp where `keep`, r a capped constant. [B, T] -> [B, T]."""
     ratio_BT = ratio_of(logprobs_BT, old_logprobs_BT).clamp(max=MAX_DPPO_RATIO)
     return -advantages_BT * (ratio_BT * keep_BT).detach() * logprobs_BT
 
 
 @loss("dppo_tv")
-def dppo_tv(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.15, clip_high=0.15):
-    """Tokens drop out once their probability has moved by more than the bound, the good way.
+def dppo_tv(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 0.15,
+    clip_high: float = 0.15,
+) -> torch.Tensor:
+    """Tokens drop out once their probability has moved by more than the bound, in the direction of
+    their advantage. [B, T] -> [B, T].
 
     A difference, not a ratio: a rare token may double without leaving.
     Source: DPPO (arXiv 2602.04879), total variation.
@@ -149,10 +184,16 @@ def dppo_tv(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.15, clip_hig
 
 
 @loss("dppo_kl")
-def dppo_kl(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.05, clip_high=0.05):
-    """As dppo_tv, with the KL of drawing this token or another as the distance.
+def dppo_kl(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 0.05,
+    clip_high: float = 0.05,
+) -> torch.Tensor:
+    """As dppo_tv, with the KL of sampling this token or another as the distance.
 
-    Source: DPPO (arXiv 2602.04879), binary KL(old || now).
+    [B, T] -> [B, T].  Source: DPPO (arXiv 2602.04879), binary KL(old || now).
     """
     # Probabilities of 1 would make log(1 - p) infinite.
     now_BT, old_BT = (p.detach().exp().clamp(max=1 - 1e-7) for p in (logprobs_BT, old_logprobs_BT))
@@ -165,22 +206,38 @@ def dppo_kl(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.05, clip_hig
 
 
 @loss("gmpo", unit="sequence", aggregation="sequence_mean", separable=False)
-def gmpo(logprobs_BT, old_logprobs_BT, advantages_BT, clip_low=0.4, clip_high=0.4, *, mask_BT):
+def gmpo(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    clip_low: float = 0.4,
+    clip_high: float = 0.4,
+    *,
+    mask_BT: torch.Tensor,
+) -> torch.Tensor:
     """-A exp(mean_t of log ratios, each clipped on the side of its advantage first).
 
-    The completion's one number stands at each of its tokens: goes with sequence_mean.
+    [B, T] -> [B, T]: the completion's one number stands at each of its tokens, so that it goes with
+    sequence_mean.
     Source: GMPO (arXiv 2507.20673).
     """
-    log_ratio = logprobs_BT - old_logprobs_BT
-    clipped = log_ratio.clamp(-clip_low, clip_high)
-    good_BT, bad_BT = torch.minimum(log_ratio, clipped), torch.maximum(log_ratio, clipped)
+    log_ratio_BT = logprobs_BT - old_logprobs_BT
+    clipped_BT = log_ratio_BT.clamp(-clip_low, clip_high)
+    good_BT = torch.minimum(log_ratio_BT, clipped_BT)
+    bad_BT = torch.maximum(log_ratio_BT, clipped_BT)
     ratio_B1 = row_mean(torch.where(advantages_BT > 0, good_BT, bad_BT), mask_BT).exp()
     return -row_mean(advantages_BT, mask_BT) * ratio_B1.expand_as(logprobs_BT)
 
 
 @loss("quadratic", every_row=True)
-def quadratic(logprobs_BT, old_logprobs_BT, advantages_BT, tau=0.1):
-    """-(A logp - tau/2 (logp - old)^2): a policy gradient held by the square of the way gone.
+def quadratic(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    tau: float = 0.1,
+) -> torch.Tensor:
+    """-(A logp - tau/2 (logp - old)^2): a policy gradient with a square that holds the policy where
+    the tokens were sampled. [B, T] -> [B, T].
 
     Source: online policy mirror descent, Kimi k1.5 (arXiv 2501.12599); veRL's DRO.
     Differs from Kimi: the square is taken of each token, not of the whole completion.

@@ -62,7 +62,7 @@ def tell_plan(cfg: RunConfig, budget: str | None) -> None:
     cfg = with_machine_price(cfg, device)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
     print(
-        *lines_before(predict_run(cfg, shape, device, held=process_bytes()), seconds),
+        *lines_before(predict_run(cfg, shape, device, resident_bytes=process_bytes()), seconds),
         sep="\n",
         file=sys.stderr,
     )

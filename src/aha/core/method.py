@@ -1,7 +1,7 @@
 """What a recipe's method needs and computes: the record that trainer and plan share.
 
 `aha.algo.algorithms.method_of` resolves it from the facts of the chosen algorithms. The plan gets
-it from its callers, because the registries lie beside the plan and not below it.
+it from its callers, because the plan must not import the registries.
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Facts of a whole recipe. A group is flat when its grades are all equal."""
+    """Facts of a whole recipe.
 
-    group: bool  # advantages compare the completions of one prompt
-    flat_is_zero: bool  # ... so that those of a flat group are 0
+    A group is flat when its rewards are all equal, before a KL is subtracted from them.
+    """
+
+    flat_is_zero: bool  # advantages compare groups, so that those of a flat group are 0
     critic: bool  # a value model gives each token its own advantage
     reference: bool  # a frozen copy of the policy is read
     resamples: bool  # prompts are drawn again until enough groups are not flat
     drops_flat: bool  # flat groups leave the loss and its denominators
-    ratio: bool  # the loss has a ratio to the policy that drew the tokens
     every_row: bool  # the loss moves rows with advantage 0 in every update
     every_row_later: bool  # ... in each update of a rollout but the first
 

@@ -7,7 +7,7 @@ All are frozen: a later room can read where a value came from, and cannot change
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 Finish = Literal["stop", "length"]
 
@@ -90,7 +90,8 @@ class Graded:
     correct: bool
     reason: str
     parts: Mapping[str, float] = field(default_factory=dict)
-    completion: Completion | None = None
+    # None in what a task returns. Typed as set, because every reader gets it from `Graded.of`.
+    completion: Completion = cast(Completion, None)
 
     @classmethod
     def of(cls, completion: Completion, task: Grader) -> "Graded":

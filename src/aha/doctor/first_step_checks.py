@@ -187,9 +187,8 @@ def credit(trial: Trial) -> Finding:
         if len(group) > 1 and len({one.reward for one in group}) == 1
     ]
     # Without a group baseline, with a critic or with other terms in the reward, flat groups teach.
-    chosen = chosen_of(trial.cfg.algo)
-    as_graded = trial.cfg.algo.kl != "reward" and not chosen.overlong.facts.changes_rewards
-    if chosen.advantage.facts.group and as_graded:
+    as_graded = not chosen_of(trial.cfg.algo).overlong.facts.changes_rewards
+    if method_of(trial.cfg).flat_is_zero and as_graded:
         paid = sum(any(credit != 0 for credit in credits) for credits in flat)
         if paid:
             fix = "test a group's smallest reward against its largest, and give exactly 0"

@@ -25,7 +25,7 @@ from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Training, Writing
+from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
@@ -108,15 +108,15 @@ class Probe(Rates):
         engine.tokenizer.stop_ids = list(range(stops))
         return engine.generate(prompts, Sampling(limit, G, 1.0))
 
-    def written(self, groups: list[list], limit: int) -> Writing:
+    def written(self, groups: list[list], limit: int) -> Generation:
         sizes = [len(one.tokens) for group in groups for one in group]
         prompt, tokens = self.lengths.prompt, sum(sizes)
         context = prompt + sum(size * size for size in sizes) / tokens / 2
-        return Writing(tokens, context, limit, prompt * len(groups))
+        return Generation(tokens, context, limit, prompt * len(groups))
 
     def generation(
         self, engine: NativeEngine, rows: int, limit: int, share: float
-    ) -> tuple[Writing, float, list[list]]:
+    ) -> tuple[Generation, float, list[list]]:
         """From `rows` on as many as the recipe has, or as can be written in time."""
         wanted = min(
             self.cfg.rollout.prompts * self.cfg.rollout.group_size, self.cfg.rollout.max_rows
@@ -134,7 +134,7 @@ class Probe(Rates):
 
     def writings(
         self, engine: NativeEngine, pass_s: float
-    ) -> tuple[list[tuple[Writing, float]], list[list]]:
+    ) -> tuple[list[tuple[Generation, float]], list[list]]:
         """A short and a long writing, each with its seconds, and the long one's completions. A row
         of `pass_s` seconds a token says how long the first may take, the first how long the
         second."""
@@ -157,15 +157,15 @@ class Probe(Rates):
         return found, groups
 
     def assumed_writings(
-        self, shape: Shape, guess: Card, measured: list[tuple[Writing, float]]
-    ) -> list[tuple[Writing, float]]:
+        self, shape: Shape, guess: Card, measured: list[tuple[Generation, float]]
+    ) -> list[tuple[Generation, float]]:
         """What there was no time to write, as a machine like `guess` would have; as much slower or
         quicker than it as the short writing was, where there was time for that."""
         off = [took / work.seconds(shape, guess) for work, took in measured]
         found = []
         for limit in (self.lengths.limit / 4, self.lengths.limit)[len(measured) :]:
             lengths = replace(self.lengths, mean=limit / 2, limit=limit)
-            work = lengths.writing(8, 1, 8)
+            work = lengths.generation(8, 1, 8)
             found.append((work, (off or [1.0])[0] * work.seconds(shape, guess)))
         return found
 
@@ -195,7 +195,9 @@ class Probe(Rates):
         work += 2.0 * self.cfg.optim.recompute
         return Training(tokens, length, -(-tokens // micro), work), took
 
-    def base(self, shape: Shape, long: tuple[Writing, float], pass_s: float) -> BaseLength | None:
+    def base(
+        self, shape: Shape, long: tuple[Generation, float], pass_s: float
+    ) -> BaseLength | None:
         """How long the real base's completions are, where the plan would have to guess, the base
         is on the disk and there is time to read it and to write some dozens."""
         if self.cfg.rollout.expected_tokens or shape != self.wanted or self.late(1.0):
@@ -255,7 +257,7 @@ class Probe(Rates):
 
     def of_model(
         self, shape: Shape
-    ) -> tuple[float, list[tuple[Writing, float]], tuple[Training, float] | None]:
+    ) -> tuple[float, list[tuple[Generation, float]], tuple[Training, float] | None]:
         """(seconds of a token of one row, what was written, what was trained), as far as there
         was time. Random weights; they are gone when this returns."""
         if self.late(RATES_BY):

@@ -15,7 +15,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -150,16 +150,22 @@ def merged_weights(policy: Policy) -> Iterator[tuple[str, torch.Tensor]]:
         yield name, tensor.detach()
 
 
-def copy_sharing_frozen(policy: Transformer) -> Transformer:
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
+
+
+def copy_sharing_frozen(policy: AnyPolicy) -> AnyPolicy:
     """A second policy with the same weights. Frozen parameters are shared, not copied: with LoRA it
     takes the memory of the adapters alone."""
     shared = {id(p): p for p in policy.parameters() if not p.requires_grad}
     return copy.deepcopy(policy, shared)
 
 
-def frozen_copy(policy: Transformer) -> Transformer:
+def frozen_copy(policy: AnyPolicy) -> AnyPolicy:
     """A copy that no update changes."""
-    return copy_sharing_frozen(policy).requires_grad_(False)
+    copied = copy_sharing_frozen(policy)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied
 
 
 # -- files ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +40,18 @@ class Policy(Protocol):
         """The parameters for an optimiser."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def num_parameters(self) -> int:
+        """Without the adapters' own."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """As `torch.nn.Module.to`."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """As `torch.nn.Module.state_dict`: weights and adapters."""
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True) -> Any:
+        """As `torch.nn.Module.load_state_dict`."""
 
     def logits(
         self,

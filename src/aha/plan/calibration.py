@@ -1,7 +1,7 @@
-"""What a machine was measured to do, in place of the shares that cards.toml assumes.
+"""What was measured of a machine, in place of the shares that cards.toml assumes.
 
-Measured with real products, attention, generation and training by `aha.measure.probe`; here is what
-becomes of the figures. A JSON file keeps them.
+`aha.measure.probe` measures real products, attention, generation and training; here the figures
+become a `Card`. A JSON file keeps them.
 """
 
 import json
@@ -12,22 +12,23 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.plan.machines import price_of
 from aha.plan.shapes import Shape
-from aha.plan.speed import Card, Training, Writing
+from aha.plan.speed import Card, Generation, Training
 
-LEAST = 0.02  # of a measurement's time belongs to every part of it, whatever noise says
+LEAST = 0.02  # share of a measured time that each of its parts takes at least, against noise
 
 
 @dataclass(frozen=True)
 class BaseLength:
-    """How long completions of the base are, and what exactly it was asked."""
+    """How long completions of the base model are, and for which question: see `question`."""
 
-    asked: str
+    asked: str  # the name in calibration files
     tokens: float  # of a completion on average
     completions: int
 
     @staticmethod
     def question(cfg: RunConfig) -> str:
-        """All that this length depends on, as one line; `grade_seconds` may change."""
+        """All settings that this length depends on, as one line of JSON; `grade_seconds` may
+        change."""
         task = cfg.task.model_dump(mode="json", exclude={"grade_seconds"})
         rollout = cfg.rollout.model_dump(include={"max_new_tokens", "temperature"})
         return json.dumps({"model": cfg.model.path, **task, **rollout}, sort_keys=True)
@@ -43,23 +44,24 @@ class Calibration:
     threads: int
     dtype: str
     model: str
-    shape: Shape  # that was measured: the model's own, or less of it where it does not fit
-    whole: bool
+    shape: Shape  # that was measured: the model's own, or a smaller one where that does not fit
+    whole: bool  # whether it is the model's own
     matmul_rate: float
     attention_rate: float
     bandwidth: float
     layer_us: float
-    writings: tuple[tuple[Writing, float], ...]  # a short and a long one, each with its seconds
+    # A short and a long generation, each with its seconds.
+    writings: tuple[tuple[Generation, float], ...]
     training: Training
     training_s: float
-    seconds: float  # that measuring took
-    measured: str  # when, ISO
-    assumed: tuple[str, ...] = ()  # parts that there was no time for, in words
+    seconds: float  # of the whole measurement
+    measured: str  # its date and time, ISO
+    assumed: tuple[str, ...] = ()  # parts that there was no time to measure, in words
     base: BaseLength | None = None
 
     @property
-    def called(self) -> str:
-        """The machine, and what of it is not measured."""
+    def label(self) -> str:
+        """The machine, and the parts that were not measured."""
         return self.machine + (f", {self.not_measured}" if self.assumed else "")
 
     @property
@@ -67,14 +69,14 @@ class Calibration:
         return f"not measured in time, assumed: {', '.join(self.assumed)}"
 
     def base_tokens_of(self, cfg: RunConfig) -> float:
-        """Mean length of what this recipe's base writes; 0 where something else was asked."""
-        same = self.base and self.base.asked == BaseLength.question(cfg)
-        return self.base.tokens if same else 0.0
+        """Mean length of the base's completions for this recipe; 0 where it was not measured."""
+        base = self.base
+        return base.tokens if base and base.asked == BaseLength.question(cfg) else 0.0
 
     def card(self, usd_per_hour: float | None, watts: float | None) -> Card:
-        """The machine with its measured shares: on it the formulas of `aha.plan.speed` give back
-        the times that were measured, as far as noise leaves room for that. A price or a power
-        that is None is that of its row, see `price_of`."""
+        """The machine with its measured shares: with them the formulas of `aha.plan.speed` give
+        the measured times, up to noise. A price or a power that is None is that of its row, see
+        `price_of`."""
         gpu = self.machine if self.device == "cuda" else None
         usd_per_hour, watts = price_of(gpu, usd_per_hour, watts)
         train = self.train_rate()
@@ -96,15 +98,15 @@ class Calibration:
         )
 
     def train_rate(self) -> float:
-        """FLOP/s of all in training that is not attention."""
+        """FLOP/s of everything in training but attention."""
         floor = 3 * self.training.parts * self.shape.L * self.layer_us * 1e-6
         attending = self.training.attention(self.shape) / self.attention_rate
         left = max(self.training_s - floor - attending, 10 * LEAST * self.training_s)
         return self.training.products(self.shape) / left
 
     def generation_rates(self, train: float) -> tuple[float, float]:
-        """(FLOP/s of products, bytes/s of memory). The two writings differ in their context, which
-        is what tells the two apart; on a GPU products wait for the weights, not for arithmetic."""
+        """(FLOP/s of products, bytes/s of memory). The two generations differ in their context,
+        which separates the two rates; on a GPU products are bound by reading the weights."""
         floors = [work.passes * self.shape.L * self.layer_us * 1e-6 for work, _ in self.writings]
         times = [
             max(seconds - floor, LEAST * seconds)
@@ -129,7 +131,7 @@ class Calibration:
         return 1 / x, 1 / y
 
     def lines(self) -> list[str]:
-        """What was measured, for people."""
+        """What was measured, as text."""
         (short, short_s), (long, long_s) = self.writings
         part = "" if self.whole else f", {self.shape.L} layers and {self.shape.V:,} words of it"
         more = [f"  {self.not_measured}"] if self.assumed else []
@@ -157,19 +159,19 @@ class Calibration:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """What `write` wrote. Raises `ConfigError` for anything else."""
+    """A file that `Calibration.write` wrote. Raises `ConfigError` for anything else."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         raw = {"assumed": (), "base": None} | raw
         assert raw.keys() == {field.name for field in fields(Calibration)}
         raw |= {"shape": Shape(**raw["shape"]), "training": Training(**raw["training"])}
-        raw["writings"] = tuple((Writing(**work), float(s)) for work, s in raw["writings"])
+        raw["writings"] = tuple((Generation(**work), float(s)) for work, s in raw["writings"])
         raw["assumed"] = tuple(map(str, raw["assumed"]))
         raw["base"] = raw["base"] and BaseLength(**raw["base"])
-        found = Calibration(**raw)
-        card = found.card(0.0, 0.0)
-        assert len(found.writings) == 2 and min(card.train, card.decode, card.generate) > 0
-        return found
+        calibration = Calibration(**raw)
+        card = calibration.card(0.0, 0.0)
+        assert len(calibration.writings) == 2 and min(card.train, card.decode, card.generate) > 0
+        return calibration
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         reason = f"{type(error).__name__} {error}".strip()
     except (AssertionError, AttributeError):

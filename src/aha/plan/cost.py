@@ -1,7 +1,7 @@
 """Money and energy of machine time, and budgets of either.
 
-`usd_per_hour` is what renting such a machine costs; on hardware that you own, set it to 0 and the
-energy line is what is left. Watts are for the whole machine under load.
+`usd_per_hour` is what renting such a machine costs; on hardware that you own, set it to 0: the
+energy is still counted. Watts are for the whole machine under load.
 """
 
 import math
@@ -29,15 +29,15 @@ UNITS = {"usd": None, "$": None, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0} 
 
 
 def budget_seconds(text: str, usd_per_hour: float) -> float:
-    """How long a budget such as "2h", "30min" or "5usd" lasts on a machine of that price.
+    """Seconds that a budget such as "2h", "30min" or "5usd" lasts on a machine of that price.
 
-    Raises `ConfigError` for what is no budget, and for money on a machine that costs nothing.
+    Raises `ConfigError` for a text that is no budget, and for money on a machine that is free.
     """
-    found = re.fullmatch(r"(\$?)(\d+(?:\.\d+)?)\s*(usd|s|m|min|h|)", text.strip().lower())
-    unit = found and (found[1] + found[3])
-    if unit not in UNITS or not float(found[2]):
+    match = re.fullmatch(r"(\$?)(\d+(?:\.\d+)?)\s*(usd|s|m|min|h|)", text.strip().lower())
+    unit = match[1] + match[3] if match else ""
+    if match is None or unit not in UNITS or not float(match[2]):
         raise ConfigError(f"the budget {text!r}", "money or time", "--budget 5usd or --budget 2h")
-    amount, seconds = float(found[2]), UNITS[unit]
+    amount, seconds = float(match[2]), UNITS[unit]
     if seconds is not None:
         return amount * seconds
     if usd_per_hour == 0:
@@ -49,13 +49,13 @@ def budget_seconds(text: str, usd_per_hour: float) -> float:
 
 @dataclass
 class Budget:
-    """Says when to stop: before the step that, being as long as the last one, would go past."""
+    """Decides when to stop: before the step that would exceed it, if it is as long as the last."""
 
     seconds: float = math.inf
     before: float = 0.0  # spent already
 
     def spent_by(self, seconds: float) -> bool:
-        """Whether one more step, as long as this one, would be too much; `seconds` in all."""
+        """Whether one more step, as long as this one, would exceed it; `seconds` spent in all."""
         step, self.before = seconds - self.before, seconds
         return seconds + step > self.seconds
 

@@ -30,21 +30,23 @@ def load_cards(path: Path | None = None) -> tuple[str, dict[str, Card]]:
 
 
 def card_for(device_name: str, cards: dict[str, Card]) -> str | None:
-    """The row of the table that means a GPU of this name: all words of the row are in it, and as
-    many as can be. A laptop's GPU is another one than its namesake."""
-    said = set(re.split(r"[\s-]+", device_name.lower()))
-    found = []
+    """The row of the table for a GPU of this name: the one with the most words of those whose words
+    are all in the name. A laptop's GPU is another one than the desktop's of the same name."""
+    device_words = set(re.split(r"[\s-]+", device_name.lower()))
+    matches = []
     for name in cards:
         words = {word for word in name.lower().split("-") if not word.endswith("gb")}
-        if not cards[name].cpu and words <= said and ("laptop" in words) == ("laptop" in said):
-            found.append((len(words), name))
-    return max(found)[1] if found else None
+        same_kind = ("laptop" in words) == ("laptop" in device_words)
+        if not cards[name].cpu and words <= device_words and same_kind:
+            matches.append((len(words), name))
+    return max(matches)[1] if matches else None
 
 
 def row_of(gpu: str | None) -> Card | None:
-    """The row for a GPU of this name, None where the table has none; for None that of a CPU."""
+    """The row for a GPU of this name, None where the table has none; without a GPU a CPU's."""
     _, cards = load_cards()
-    return cards.get(card_for(gpu, cards) if gpu else CPU)
+    name = card_for(gpu, cards) if gpu else CPU
+    return cards.get(name) if name else None
 
 
 def price_of(
@@ -54,8 +56,10 @@ def price_of(
 
     Raises `ConfigError` for a GPU without a row: another machine's price would be no price.
     """
+    if usd_per_hour is not None and watts is not None:
+        return usd_per_hour, watts
     row = row_of(gpu)
-    if row is None and (usd_per_hour is None or watts is None):
+    if row is None:
         raise ConfigError(
             f"{gpu}, which the table of prices does not know",
             "what an hour of the machine costs (0 if it is yours) and its power",

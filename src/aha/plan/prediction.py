@@ -1,8 +1,7 @@
-"""What a run is expected to take, said before it begins, and how that compares with what it took.
+"""What a run is expected to take, predicted before it begins, and the comparison with the result.
 
-The length of completions is what a run changes, so a plan that is wrong about the time is judged
-twice: as it was made, and as it would have been with the length that was measured. What is left
-then is an error about speed.
+A run changes the length of completions. So a prediction is compared twice: as it was made, and as
+it would have been with the length that was measured. The error that remains is one about speed.
 """
 
 import math
@@ -16,19 +15,19 @@ from aha.plan.cost import Cost, money
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.speed import Card, Lengths, Workload, expected_tokens
 
-# Of a process that computes on a CPU, beside tensors: what libraries take once they are used,
-# bytes of a token that is kept as a record, and gaps in the heap while a step's micro-batches, no
-# two of one size, follow one another: so many times the activations (fitted to the demo, glibc);
-# tensors beyond the size that it maps leave none.
+# Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
+# used; bytes of a token that is kept as a record; and gaps in the heap, which micro-batches of
+# different sizes leave, as a multiple of the activations (fitted to the demo, glibc). Tensors
+# larger than `MAPPED` leave no gaps: glibc maps each of them separately.
 LIBRARIES = 100e6
 RECORD = 100.0
 GAPS = 6.3
-GAPS_FLOAT32 = 0.4  # there most tensors are beyond that size; fitted to demo-avx2 and multiply
+GAPS_FLOAT32 = 0.4  # most float32 tensors are mapped; fitted to demo-avx2 and multiply
 MAPPED = 32 * 2**20
-NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # where memory alone is asked for
-# With the micro-batch and the rows side by side.
+NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # for a plan of the memory alone
+# Parts that a smaller micro-batch or fewer rows make smaller.
 SHRINKS = ("activations", "logits", "kv cache", "drawing")
-FAR_OFF = 1 / 3  # of the shorter length: the recipe is worth mending
+FAR_OFF = 1 / 3  # of the shorter length: from here on the report suggests a new value
 
 
 def predict(
@@ -39,11 +38,12 @@ def predict(
     held: float,
     base_tokens: float = 0.0,
 ) -> dict[str, Any]:
-    """prediction.json: memory by part, time and money of a run, from a plan that nobody has tuned
-    to it. `held` are the bytes that the process holds before it opens the model, `base_tokens`
-    the mean length of what the base writes, where that was measured.
+    """The content of prediction.json: memory by part, time and money of a run.
 
-    Without a card (a GPU that the table lacks) only the memory is foreseen.
+    `machine` names the machine, `measured` is whether its speeds are measured. `held` are the bytes
+    that the process holds before it opens the model, `base_tokens` the mean length of the base's
+    completions, where that was measured. Without a card (a GPU that the table lacks) only the
+    memory is predicted.
     """
     mean, source = expected_tokens(load.cfg, base_tokens)
     plan = estimate(load, card or NO_CARD, mean)
@@ -80,7 +80,7 @@ def process_bytes(
 
 
 def times(cfg: RunConfig, plan: Plan) -> dict[str, float]:
-    """At the price and the power of the run itself, as its cost is counted."""
+    """Seconds, and the cost at the run's own price and power."""
     assert cfg.usd_per_hour is not None and cfg.watts is not None, "a run without a price"
     cost = Cost.of(plan.cost.seconds, cfg.usd_per_hour, cfg.watts)
     return {
@@ -99,8 +99,8 @@ def compare(
     mean_tokens: float | None,
     measured: dict[str, float | None],
 ) -> dict[str, Any]:
-    """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as
-    they are known; a ratio is what was measured over what was planned."""
+    """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as they
+    are known; a ratio is the measured number over the planned one."""
     again = {}
     if prediction.get("card") and mean_tokens:
         again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
@@ -128,17 +128,18 @@ def compare(
 
 
 def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list[str]:
-    """What a run is planned to take, and how far a budget of so many seconds would bring it."""
+    """What a run is planned to take, and the step at which a budget of `budget_s` would end it."""
     times = ""
     if prediction.get("seconds"):
         minutes = f"{prediction['seconds'] / 60:,.1f} minutes with both tests"
         times = f"{minutes}, {money(prediction['cost_usd'])}, "
     lines = [
         f"planned: {times}{prediction['peak_bytes'] / GB:.2f} GB at the peak; "
-        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens ({prediction['mean_tokens_from']})"
+        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens "
+        f"({prediction['mean_tokens_from']})"
     ]
     if times and prediction["training_s"] and prediction["seconds"] > budget_s:
-        # The first of two tests is made before.
+        # The first of the two tests comes before training.
         tests_s = prediction["seconds"] - prediction["training_s"]
         done = max(0.0, (budget_s - tests_s / 2) / prediction["training_s"])
         last = min(1.0, done) * prediction["steps"]
@@ -148,7 +149,7 @@ def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list
 
 @dataclass(frozen=True)
 class Shortage:
-    """Less memory than is planned. Hopeless: even with the smallest micro-batch."""
+    """Less memory than is planned. Hopeless: too little even for the smallest micro-batch."""
 
     got: str
     wanted: str
@@ -159,9 +160,11 @@ class Shortage:
 def shortage(
     load: Workload, free: float, host: float | None, float32: bool = False
 ) -> Shortage | None:
-    """What is wrong where a run needs more than `free` bytes; with the settings that fit. `host`:
-    what is free of the machine's own memory beside a GPU's; None where that is all there is.
-    `float32`: see `Card`."""
+    """The error where a run needs more than `free` bytes, with the settings that fit; else None.
+
+    `host`: free bytes of the host's memory, for a GPU; None on a CPU, whose memory that is.
+    `float32`: see `Card`.
+    """
     card = replace(NO_CARD, cpu=host is None, float32=float32)
     plan = estimate(load, card)
     if host and plan.host > host:
@@ -200,7 +203,8 @@ SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def lines_of(compared: dict[str, Any]) -> list[tuple[str, str]]:
-    """One line a figure, and one on the length; also for a summary that somebody else wrote."""
+    """(title, text) for each figure, for the length and for the speeds; empty for a summary without
+    them, as another program may have written it."""
     try:
         lengths = compared["mean_tokens"]
         lines = []
@@ -223,7 +227,8 @@ def lines_of(compared: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def line_of_lengths(assumed: float, measured: float, **more: str) -> str:
-    """What was assumed, from where, and what it was; with the key to set where that was far off."""
+    """The assumed length and its source, and the measured one; with the key to set where they are
+    far apart."""
     source = f" ({more['from']})" if more.get("from") else ""
     text = f"assumed {assumed:.0f}{source}, were {measured:.0f}"
     if max(assumed, measured) > (1 + FAR_OFF) * min(assumed, measured):

@@ -1,7 +1,7 @@
-"""What a base takes to pre-train, from its shape alone: memory by part, tokens/s, time and money.
+"""What pre-training a base takes, from its shape alone: memory by part, tokens/s, time and money.
 
 Rates are those of cards.toml, as for a run (`aha.plan.speed`); nothing of a GPU has been measured.
-What an RL run does not have: Muon's products, and the documents, which processors write.
+In addition to an RL run it counts Muon's products, and the documents that CPU processes write.
 """
 
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from aha.plan.estimate import RESERVE, UPDATE_BYTES, activation_bytes, folded_by
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Training
 
-# Of the corpus with its default dials, tokens (a test writes some and counts): how long a document
-# is seen from one of its tokens, and what padding adds.
+# Of the corpus with its default settings (a test writes some documents and counts): the mean length
+# in tokens of the document that a random token belongs to, and the factor of padding.
 DOCUMENT_TOKENS = 207.0
 PADDING = 1.03
-# Tokens/s that one core writes, batches and all: a whole shard took 346,000-363,000 in processor
-# time beside other work, 398,000-437,000 alone (a cloud's Intel Xeon).
+# Tokens/s that one core writes, with batching. A whole shard: 346,000-363,000 in processor time
+# while the machine was shared, 398,000-437,000 alone (a cloud's Intel Xeon).
 WRITTEN = 350_000.0
-WRITERS = 8  # processes beside a GPU, where nobody says how many
+WRITERS = 8  # default number of processes that write documents for a GPU
 
-# Operations that a GPU is told to start, counted in the source: of a layer without attention (what
-# `layer_us` is for), of attention there and back, of Muon's update of one matrix, and of its
-# products for all matrices of one shape.
+# GPU kernels that are started, counted in the source: for a layer without attention (the time of
+# which is `layer_us`), for attention forward and backward, for Muon's update of one matrix, and for
+# its products over all matrices of one shape.
 LAYER_STARTS, ATTENTION_STARTS, MATRIX_STARTS, SHAPE_STARTS = 10.0, 50.0, 4.0, 20.0
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Tokens to read in all (padding not counted) and in an update (counted), and the positions
-    that the longest document may have."""
+class PretrainTokens:
+    """Tokens to train on in all (without padding) and in one update (with it), and the positions of
+    the longest document."""
 
     tokens: float
     batch_tokens: int
@@ -48,7 +48,7 @@ class BasePlan:
     memory: dict[str, float]
     updates: float
     compute_s: float  # of an update: the model and its optimisers
-    write_s: float  # of an update: its documents, by all writers together
+    write_s: float  # of an update: writing its documents, with all processes
     tokens_per_s: float
     cost: Cost
 
@@ -60,9 +60,9 @@ class BasePlan:
         return self.peak <= card.memory * GB * (1 - RESERVE)
 
 
-def estimate_base(shape: Shape, reading: Reading, card: Card, writers: int = 0) -> BasePlan:
-    """The plan of a base on a card with so many processes that write. They work while a GPU does;
-    with 0 of them, or where they share the CPU's cores with the training, the times add up."""
+def estimate_base(shape: Shape, reading: PretrainTokens, card: Card, writers: int = 0) -> BasePlan:
+    """The plan of a base on a card, with `writers` processes that write documents. They work while
+    a GPU computes; with 0 of them, or where they share the CPU with the training, times add up."""
     compute = compute_seconds(shape, reading, card)
     write = reading.batch_tokens / PADDING / (WRITTEN * max(1, writers))
     update = max(compute, write) if writers and not card.cpu else compute + write
@@ -77,7 +77,7 @@ def estimate_base(shape: Shape, reading: Reading, card: Card, writers: int = 0) 
     )
 
 
-def compute_seconds(shape: Shape, reading: Reading, card: Card) -> float:
+def compute_seconds(shape: Shape, reading: PretrainTokens, card: Card) -> float:
     """Of one update."""
     length = min(DOCUMENT_TOKENS, reading.positions)
     training = Training(reading.batch_tokens, length, 1.0).seconds(shape, card)
@@ -103,7 +103,7 @@ def muon_flop(shape: Shape) -> float:
     return NEWTON_SCHULZ_ROUNDS * shape.L * layer
 
 
-def base_memory(shape: Shape, reading: Reading) -> dict[str, float]:
+def base_memory(shape: Shape, reading: PretrainTokens) -> dict[str, float]:
     """Bytes by part: everything that lasts in float32, one moment in Muon and two in AdamW."""
     inside = shape.L * sum(m * n for m, n in matrices(shape))
     tokens = reading.batch_tokens

@@ -1,7 +1,8 @@
-"""How long a machine takes to write and to train tokens: counts over rates.
+"""How long a machine takes to generate and to train on tokens: counts over rates.
 
-Products and keys-and-values are counted apart. The first are bound by arithmetic or by reading
-the weights, whichever is slower; the second by memory, and they grow with the context.
+Matrix products and attention's keys and values are counted separately. The first are bound by
+arithmetic or by reading the weights, whichever is slower; the second by memory bandwidth, and they
+grow with the context.
 """
 
 from dataclasses import dataclass
@@ -14,18 +15,18 @@ from aha.plan.shapes import Shape
 # Tokens of a prompt, by its template.
 PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
 MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was measured
-# Lengths have a tail: seen from a token, its completion is longer than the mean one.
+# Long completions have more tokens: the completion of a random token is longer than the mean one.
 TAIL = 1.5
-# Of the tokens, those in groups that teach: the others are not trained on. In results/demo .57-.60.
-TEACHING = 0.6
+# Share of the groups that are not flat; measured in results/demo: .57 to .60.
+MIXED_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Workload:
     """What a plan is made for: a recipe, what its method computes, and the shape of its model.
 
-    The method is `aha.algo.algorithms.method_of(cfg)`; it comes from the caller, because reading
-    the algorithms' facts is not for this room.
+    The method is `aha.algo.algorithms.method_of(cfg)`. It comes from the caller, because this room
+    must not import the registries.
     """
 
     cfg: RunConfig
@@ -40,12 +41,13 @@ class Workload:
 
 @dataclass(frozen=True)
 class Card:
-    """A machine: GB, bf16 TFLOP/s, GB/s, W, what an hour costs, and what is reached of it.
+    """A machine: `memory` in GB, bf16 `tflops` in TFLOP/s, `bandwidth` in GB/s, `watts` under load,
+    `usd_per_hour`; and the shares of these that are reached.
 
-    `train` and `generate` are shares of the arithmetic (0: as in training), `decode` of the
-    bandwidth; an operation of attention takes `attention` times as long as one of a product; a
-    layer takes `layer_us` microseconds however little there is to do. `cpu`: its memory is the
-    host's. `float32`: it multiplies no bf16, so what is bf16 elsewhere takes twice the memory.
+    `train` and `generate` are shares of the arithmetic (`generate` 0: as in training), `decode` of
+    the bandwidth. An operation of attention takes `attention` times as long as one of a matrix
+    product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
+    `float32`: it does not multiply bf16 in hardware, so that bf16 tensors take twice the memory.
     """
 
     memory: float
@@ -77,9 +79,9 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Tokens to generate: how many, what context one of them sees on average, how often all
-    weights are gone through, and how many tokens of prompts are read."""
+class Generation:
+    """Tokens to generate: how many, the mean context of one of them, the passes over all weights,
+    and the tokens of prompts that are read."""
 
     tokens: float
     context: float
@@ -105,8 +107,8 @@ class Writing:
 
 @dataclass(frozen=True)
 class Training:
-    """Tokens to train on: how many, how long the row of one of them is on average, in how many
-    micro-batches; `work` FLOP of a parameter and token, 6 for forward and backward."""
+    """Tokens to train on: how many, the mean length of the row of one of them, the number of
+    micro-batches; `work` FLOP for each parameter and token, 6 for forward and backward."""
 
     tokens: float
     length: float
@@ -118,7 +120,7 @@ class Training:
         return self.work * shape.multiplied * self.tokens
 
     def attention(self, shape: Shape) -> float:
-        """FLOP: half of the length is seen, once as keys and once as values."""
+        """FLOP: half of the row is attended to on average, once as keys and once as values."""
         return self.work * self.length * shape.H * shape.D * shape.L * self.tokens
 
     def seconds(self, shape: Shape, card: Card) -> float:
@@ -128,10 +130,11 @@ class Training:
 
 
 def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:
-    """(tokens of a completion on average over a run, where that is from), known before the run.
+    """(mean tokens of a completion over a run, the source of that number), before the run.
 
-    `base`: what the base was seen to write, 0 where it was not asked. A run begins there and is
-    taken to end at half of the limit: the middle of the way is its mean. Nothing is fitted.
+    `base`: the mean length of the base model's completions, 0 where it was not measured. A run is
+    assumed to start there and to end at half of the limit, with the mean in the middle. Nothing is
+    fitted.
     """
     half = MEAN_SHARE * cfg.rollout.max_new_tokens
     if cfg.rollout.expected_tokens:
@@ -151,20 +154,21 @@ class Lengths:
 
     @classmethod
     def of(cls, cfg: RunConfig, mean: float | None = None) -> "Lengths":
-        """`mean` where it is known, else the guess without having seen the base."""
+        """`mean` where it is known, else `expected_tokens` without a measured base."""
         limit = cfg.rollout.max_new_tokens
         return cls(PROMPT_TOKENS[cfg.task.template], limit, mean or expected_tokens(cfg)[0])
 
     @property
     def weighted(self) -> float:
-        """How long a completion is, asked at each of its tokens."""
+        """The mean length of the completion that a random token belongs to."""
         return min(self.limit, TAIL * self.mean)
 
-    def writing(self, rows: float, prompts: float, max_rows: int) -> Writing:
-        """`rows` completions of `prompts` prompts; the longest ends last, rows wait for room."""
+    def generation(self, rows: float, prompts: float, max_rows: int) -> Generation:
+        """`rows` completions of `prompts` prompts, `max_rows` at a time, each batch of rows as long
+        as the limit."""
         passes = self.limit * -(-rows // max_rows)
         context = self.prompt + self.weighted / 2
-        return Writing(rows * self.mean, context, passes, prompts * self.prompt)
+        return Generation(rows * self.mean, context, passes, prompts * self.prompt)
 
     def training(self, rows: float, prompts: float, micro: int, work: float) -> Training:
         """`rows` completions of `prompts` prompts, each of which is computed once."""
@@ -172,11 +176,11 @@ class Lengths:
         return Training(tokens, self.prompt + self.weighted, -(-tokens // micro), work)
 
 
-def rollout_of(load: Workload, lengths: Lengths) -> Writing:
+def generation_of(load: Workload, lengths: Lengths) -> Generation:
     """Of one step. Drawing prompts again until enough groups teach takes twice as many."""
     rollout = load.cfg.rollout
     prompts = (2 if load.method.resamples else 1) * rollout.prompts
-    return lengths.writing(prompts * rollout.group_size, prompts, rollout.max_rows)
+    return lengths.generation(prompts * rollout.group_size, prompts, rollout.max_rows)
 
 
 def training_of(load: Workload, lengths: Lengths) -> Training:
@@ -190,16 +194,16 @@ def training_of(load: Workload, lengths: Lengths) -> Training:
 def computed_share(load: Workload) -> float:
     """Of the rows of a step, those that are computed, on average over its updates.
 
-    A share `TEACHING` of the groups is not flat. The rows of a flat group have the advantage 0, and
-    the trainer skips them in each update where `Method.computes_every_row` does not say otherwise.
+    A share `MIXED_SHARE` of the groups is not flat. The rows of a flat group have the advantage 0,
+    and the trainer skips them in each update unless `Method.computes_every_row`.
     """
     method, algo = load.method, load.cfg.algo
     if method.resamples or not method.flat_is_zero:
         return 1.0
     if method.drops_flat:
-        return TEACHING
+        return MIXED_SHARE
     every = [method.computes_every_row(u, algo.entropy_coef) for u in range(algo.updates)]
-    return sum(1.0 if whole else TEACHING for whole in every) / len(every)
+    return sum(1.0 if whole else MIXED_SHARE for whole in every) / len(every)
 
 
 def work_of(load: Workload) -> float:

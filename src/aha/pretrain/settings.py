@@ -11,7 +11,7 @@ from aha.corpus.mix import TraceMix
 from aha.model.architecture import ModelConfig
 from aha.plan.cost import money
 from aha.plan.machines import load_cards
-from aha.plan.pretrain_estimate import WRITERS, BasePlan, Reading, estimate_base
+from aha.plan.pretrain_estimate import WRITERS, BasePlan, PretrainTokens, estimate_base
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card
 
@@ -43,7 +43,7 @@ class Order:
 
     def plan(self, card: Card, writers: int) -> BasePlan:
         positions = self.config.max_position_embeddings
-        reading = Reading(self.cfg.tokens, self.cfg.batch_tokens, positions)
+        reading = PretrainTokens(self.cfg.tokens, self.cfg.batch_tokens, positions)
         return estimate_base(self.shape, reading, card, writers)
 
 

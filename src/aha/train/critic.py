@@ -33,9 +33,9 @@ from aha.core.config import RunConfig
 from aha.core.records import Graded
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.hf_policy import refuse_hf_policy
-from aha.model.lora import copy_sharing_frozen
+from aha.model.lora import as_transformer, copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
-from aha.model.transformer import Transformer
+from aha.model.policy import Policy
 from aha.train.estimators import Estimate, counted_by
 from aha.train.rollouts import Groups, Scores
 
@@ -47,12 +47,12 @@ class ValueModel(nn.Module):
     would act as a random baseline.
     """
 
-    def __init__(self, policy: Transformer):
+    def __init__(self, policy: Policy):
         super().__init__()
         refuse_hf_policy(policy, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
         # Checkpoints name these weights `decoder.*`; with LoRA the copy has adapters of its own on
         # the same frozen weights.
-        self.decoder = copy_sharing_frozen(policy)
+        self.decoder = copy_sharing_frozen(as_transformer(policy))
         if not policy.config.tie_word_embeddings:
             del self.decoder.lm_head
         self.head = nn.Linear(policy.config.hidden_size, 1, device=policy.device)
@@ -115,7 +115,7 @@ class CriticEstimator:
 
     def __init__(
         self,
-        policy: Transformer,
+        policy: Policy,
         cfg: RunConfig,
         dtype: torch.dtype,
         reference: Any,
@@ -130,7 +130,8 @@ class CriticEstimator:
 
     def values(self, batch: Batch) -> torch.Tensor:
         """[B, T]: one value for each column of a batch."""
-        return self.model(batch.tokens_BT, batch.start, self.dtype, batch.layout)
+        values_BT: torch.Tensor = self.model(batch.tokens_BT, batch.start, self.dtype, batch.layout)
+        return values_BT
 
     @torch.no_grad()
     def estimate(self, groups: Groups, scores: Scores) -> CriticEstimate:

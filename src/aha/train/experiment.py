@@ -92,6 +92,12 @@ def open_policy(cfg: RunConfig) -> LoadedModel:
     return model
 
 
+def price_of_run(cfg: RunConfig) -> tuple[float, float]:
+    """(USD an hour, W) of a run, which `with_machine_price` has filled in."""
+    assert cfg.usd_per_hour is not None and cfg.watts is not None, "a run without its price"
+    return cfg.usd_per_hour, cfg.watts
+
+
 def task_of(cfg: RunConfig) -> Task:
     return make_task(cfg.task.name, cfg.task.settings(), cfg.task.grade_seconds)
 
@@ -143,7 +149,7 @@ class Experiment:
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
+        budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
         check_lengths(cfg, model, task_of(cfg))
         # A model that only `transformers` can run has a shape that the plan cannot describe.
         if isinstance(model.policy.config, ModelConfig):
@@ -237,7 +243,7 @@ class Experiment:
             )
         elapsed = Stopwatch(self.elapsed_before)
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
-        watchers = [
+        watchers: list[Callable[[StepReport], None]] = [
             Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
             Show(cfg.show_every, listener.completion),
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
@@ -263,7 +269,7 @@ class Experiment:
         """Of training and testing in this run, and under keys of their own those of its base."""
         seconds = rows[-1]["elapsed_s"] if rows else 0.0
         seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
-        own = Cost.of(seconds, self.cfg.usd_per_hour, self.cfg.watts)
+        own = Cost.of(seconds, *price_of_run(self.cfg))
         base = base_cost(self.base)
         return {
             "cost_usd": own.usd,

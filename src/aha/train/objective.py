@@ -82,8 +82,8 @@ class PolicyLoss(Term):
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         batch = part.batch
         inputs = (part.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
-        losses_BT = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
-        return losses_BT
+        policy_BT: torch.Tensor = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
+        return policy_BT
 
 
 class Correction(Term):
@@ -94,7 +94,8 @@ class Correction(Term):
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
-        return losses_BT * self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
+        weights_BT: torch.Tensor = self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
+        return losses_BT * weights_BT
 
 
 class KlLoss(Term):
@@ -105,7 +106,7 @@ class KlLoss(Term):
 
     def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
         ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
-        kl_BT = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+        kl_BT: torch.Tensor = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
         part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
         return losses_BT + self.coef * kl_BT
 

@@ -51,7 +51,7 @@ def machine_row(device: torch.device) -> tuple[str | None, Card | None]:
         name = CPU if has_native_bf16() else CPU_FLOAT32
     elif gpu:
         name = card_for(gpu, cards)
-    return name, cards.get(name)
+    return name, cards.get(name) if name else None
 
 
 def with_machine_price(cfg: RunConfig, device: torch.device) -> RunConfig:
@@ -77,9 +77,9 @@ def predict_run(
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(load, card, calibration.called, measured, resident_bytes, base)
-    name, card = machine_row(device)
-    return predict(load, card, name or "a GPU not in the table", False, resident_bytes)
+        return predict(load, card, calibration.label, measured, resident_bytes, base)
+    name, row = machine_row(device)
+    return predict(load, row, name or "a GPU not in the table", False, resident_bytes)
 
 
 def check_memory(
@@ -96,8 +96,8 @@ def check_memory(
         gc.collect()
         empty_cache(device)
     free = device_memory(device).free if on_gpu else host
-    _, card = machine_row(device)
-    float32 = bool(card and card.float32)
+    _, row = machine_row(device)
+    float32 = bool(row and row.float32)
     if not free:  # not known on this system
         return
     load = Workload(cfg, method_of(cfg), shape)

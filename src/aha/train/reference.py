@@ -40,9 +40,8 @@ class Reference:
     @torch.no_grad()
     def logprobs(self, part: Batch) -> torch.Tensor:
         """[B, T], in nats."""
-        return self.policy.token_logprobs(
-            part.tokens_BT, part.start, self.dtype, self.temperature, layout=part.layout
-        )
+        inputs = (part.tokens_BT, part.start, self.dtype, self.temperature)
+        return self.policy.token_logprobs(*inputs, layout=part.layout)
 
     def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
         """[P, G]: the sum of old - ref log-probs over a completion's tokens, in nats: the k1

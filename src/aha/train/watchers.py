@@ -86,7 +86,11 @@ def completion_rows(
     pairs = zip(report.groups, report.advantages, strict=True)
     for index, (group, advantages) in enumerate(pairs):
         for member, (graded, advantage) in enumerate(zip(group, advantages, strict=True)):
-            row = {"step": report.version, "group": index, "advantage": advantage}
+            row: dict[str, Any] = {
+                "step": report.version,
+                "group": index,
+                "advantage": advantage,
+            }
             row |= completion_row(graded)
             if index in by_token:
                 row |= token_columns(graded, tokenizer)
@@ -98,7 +102,7 @@ def completion_rows(
 def token_columns(graded: Graded, tokenizer: Tokenizer) -> dict[str, list[Any]]:
     """A completion token by token: its text, log-prob and entropy (nats)."""
     completion = graded.completion
-    columns = {
+    columns: dict[str, list[Any]] = {
         "pieces": tokenizer.pieces(completion.tokens),
         "logprobs": rounded(completion.logprobs),
         "entropies": rounded(completion.entropies),
@@ -207,7 +211,7 @@ def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 
         recent = rows[index - window + 1 : index + 1]
         rate = sum(row["solve_rate"] for row in recent) / window
         if rate > 0.5 and rate >= 2 * before:
-            return rows[index]["elapsed_s"]
+            return float(rows[index]["elapsed_s"])
     return None
 
 

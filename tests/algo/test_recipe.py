@@ -9,7 +9,7 @@ import pytest
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.aggregation import AGGREGATIONS
 from aha.algo.losses import LOSSES
-from aha.algo.recipe import load_recipe
+from aha.algo.recipe import checked, load_recipe
 from aha.core.config import RunConfig, known_keys
 from aha.core.errors import ConfigError
 
@@ -176,41 +176,41 @@ def test_more_updates_than_prompts_are_refused():
 GMPO = {"loss": "gmpo", "aggregation": "sequence_mean"}
 
 
-@pytest.mark.parametrize(
-    ("match", "settings"),
-    [
-        ("does not read it", {"dual_clip": 3}),
-        ("does not read it", {"tau": 0.1}),
-        ("does not read it", {"pass_k": 4}),
-        ("does not read it", {"kl_estimator": "k3"}),
-        ("does not read it", {"kl_coef": 0.1}),
-        ("does not read it", {"reference_reset": 100}),
-        ("does not read it", {"resample_rounds": 9}),
-        ("does not read it", {"entropy_limit": 0.2}),
-        ("does not read it", {"pool": 64}),
-        ("does not clip", {"clip_high": 0.28}),
-        ("does not clip", {"loss": "ratio", "clip_low": 0.2}),
-        ("nothing to hold", {"entropy_control": "kl_cov"}),
-        ("whole completion's", {"entropy_control": "top_entropy", **GMPO}),
-        ("whole completion's", {"entropy_control": "clip_cov", **GMPO}),
-        ("a share of the tokens", {"entropy_control": "clip_cov", "entropy_limit": 5}),
-        ("fills a step", {"curriculum": "pools", "pool": 8}),
-        ("without a correction", {"correction_high": 3}),
-        ("of 16 completions", {"advantage": "pass_at_k", "pass_k": 16}),
-        ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
-        ("counts its length", {"loss": "gspo"}),
-        ("counts its length", {"loss": "gmpo", "aggregation": "sequence_sum"}),
-        ("group baseline", {"advantage": "gae", "zero_variance": "resample"}),
-        ("every completion", {"advantage": "gae", "overlong": "mask"}),
-        ("correct twice", {"loss": "ppo_clip", "correction": "icepop"}),
-        ("right gradient", {"kl": "reward", "kl_estimator": "k3"}),
-        ("right gradient", {"kl": "reward", "kl_estimator": "k3_off_policy"}),
-        ("pushes nowhere", {"kl": "loss", "kl_estimator": "k1"}),
-        ("makes rewards negative", {"advantage": "max_rl", "kl": "reward"}),
-        ("without a buffer", {"overlong": "soft"}),
-        ("of 320 tokens", {"overlong": "soft", "overlong_buffer": 320}),
-    ],
-)
+SENSELESS = [
+    ("does not read it", {"dual_clip": 3}),
+    ("does not read it", {"tau": 0.1}),
+    ("does not read it", {"pass_k": 4}),
+    ("does not read it", {"kl_estimator": "k3"}),
+    ("does not read it", {"kl_coef": 0.1}),
+    ("does not read it", {"reference_reset": 100}),
+    ("does not read it", {"resample_rounds": 9}),
+    ("does not read it", {"entropy_limit": 0.2}),
+    ("does not read it", {"pool": 64}),
+    ("does not clip", {"clip_high": 0.28}),
+    ("does not clip", {"loss": "ratio", "clip_low": 0.2}),
+    ("nothing to hold", {"entropy_control": "kl_cov"}),
+    ("whole completion's", {"entropy_control": "top_entropy", **GMPO}),
+    ("whole completion's", {"entropy_control": "clip_cov", **GMPO}),
+    ("a share of the tokens", {"entropy_control": "clip_cov", "entropy_limit": 5}),
+    ("fills a step", {"curriculum": "pools", "pool": 8}),
+    ("without a correction", {"correction_high": 3}),
+    ("of 16 completions", {"advantage": "pass_at_k", "pass_k": 16}),
+    ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
+    ("counts its length", {"loss": "gspo"}),
+    ("counts its length", {"loss": "gmpo", "aggregation": "sequence_sum"}),
+    ("group baseline", {"advantage": "gae", "zero_variance": "resample"}),
+    ("every completion", {"advantage": "gae", "overlong": "mask"}),
+    ("correct twice", {"loss": "ppo_clip", "correction": "icepop"}),
+    ("right gradient", {"kl": "reward", "kl_estimator": "k3"}),
+    ("right gradient", {"kl": "reward", "kl_estimator": "k3_off_policy"}),
+    ("pushes nowhere", {"kl": "loss", "kl_estimator": "k1"}),
+    ("makes rewards negative", {"advantage": "max_rl", "kl": "reward"}),
+    ("without a buffer", {"overlong": "soft"}),
+    ("of 320 tokens", {"overlong": "soft", "overlong_buffer": 320}),
+]
+
+
+@pytest.mark.parametrize(("match", "settings"), SENSELESS)
 def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
     text = refused(match, **{f"algo__{key}": value for key, value in settings.items()})
     assert "wanted" in text
@@ -266,6 +266,47 @@ def test_a_reward_for_the_form_is_paid_once_and_only_where_it_can_be_told():
 @pytest.mark.parametrize("numbers", [[], [1], [7], [3, 0]])
 def test_sizes_of_puzzles_that_nobody_can_draw_are_refused(numbers):
     refused("sizes from 2 to 6", task__numbers=numbers)
+
+
+def test_vllm_is_corrected_unless_the_recipe_says_otherwise():
+    """Its log-probs are not the trainer's, which a loss without a ratio would not notice."""
+    vllm = {"rollout.engine": "vllm"}
+    assert load_recipe(None, vllm).algo.correction == "token_tis"
+    assert load_recipe(None, vllm | {"algo.loss": "ppo_clip"}).algo.correction == "none"
+    text = refused("whose log-probs", rollout__engine="vllm", algo__correction="none")
+    assert "--algo.correction token_tis" in text
+
+
+@pytest.mark.parametrize(
+    "raw", [{"rollout": 1}, {"algo": 1}, {"rollout": {"engine": "vllm"}, "algo": {"loss": [1]}}]
+)
+def test_raw_settings_of_the_wrong_kind_are_refused_as_such(raw):
+    with pytest.raises(ConfigError, match="run/config.json: (rollout|algo)"):
+        checked(raw, "run/config.json: ")
+
+
+@pytest.mark.parametrize("settings", [settings for _, settings in SENSELESS])
+def test_the_fix_works_when_it_is_obeyed(settings):
+    """One fix may lead to the next, but not in a circle."""
+    changes = {f"algo.{key}": value for key, value in settings.items()}
+    for _ in range(4):
+        fix = fix_of(changes).split()
+        if fix[:3] == ["leave", "it", "out"]:
+            del changes["algo.entropy_limit"]
+        elif fix:
+            changes |= {key[2:]: value for key, value in zip(fix[::2], fix[1::2], strict=True)}
+        else:
+            return
+    pytest.fail(f"still refused: {changes}")
+
+
+def fix_of(changes: dict) -> str:
+    """Of the error for these overrides; empty where they load."""
+    try:
+        load_recipe(None, changes)
+    except ConfigError as error:
+        return error.fix
+    return ""
 
 
 # -- what is packaged -----------------------------------------------------------------------
