@@ -86,8 +86,8 @@ def set_stop_probability(policy: Transformer, stop: int, probability: float) -> 
     hidden = policy.hidden_states(tokens_BT)
     logits = F.linear(hidden, policy.folded_lm_head())
     logits[..., stop] = -math.inf
-    wanted = math.log(probability / (1 - probability)) + logits.logsumexp(-1)
-    embedding[stop, 0] = (wanted / hidden[..., 0]).mean()
+    stop_logit = math.log(probability / (1 - probability)) + logits.logsumexp(-1)
+    embedding[stop, 0] = (stop_logit / hidden[..., 0]).mean()
 
 
 def probability_for(mean: float, cap: int) -> float:
@@ -145,13 +145,13 @@ def timed(call: Callable, *args) -> Timed:
 
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and greatest."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {key: float(f"{value:.5g}") for key, value in found.items()}
+    numbers = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {key: float(f"{value:.5g}") for key, value in numbers.items()}
 
 
-def show(found: dict[str, float], pattern: str = ",.0f") -> str:
-    low, high = format(found["min"], pattern), format(found["max"], pattern)
-    return f"{format(found['median'], pattern)} [{low} - {high}]"
+def show(numbers: dict[str, float], pattern: str = ",.0f") -> str:
+    low, high = format(numbers["min"], pattern), format(numbers["max"], pattern)
+    return f"{format(numbers['median'], pattern)} [{low} - {high}]"
 
 
 def head(name: str, packages: tuple[str, ...], settings: dict) -> dict:

@@ -16,7 +16,7 @@ from aha.train.rl import RLTrainer
 LR = 1e-6  # TRL's default; the weights hardly move, so that the stop token stays away
 
 
-def asked(turns) -> bool:
+def wait_for_turn(turns) -> bool:
     """Wait for the next turn; False when there is none."""
     try:
         return turns.recv()
@@ -36,12 +36,12 @@ def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
     task = Digits(args.prompt_tokens)
     trainer = RLTrainer(model.policy, model.tokenizer, task, engine, cfg)
     turns.send("ready")
-    while asked(turns):
+    while wait_for_turn(turns):
         run = timed(lambda: trainer.step(trainer.problems()))
-        graded = [one for group in run.result.groups for one in group]
-        advantages = [one for group in run.result.advantages for one in group]
+        graded = [graded_row for group in run.result.groups for graded_row in group]
+        advantages = [graded_row for group in run.result.advantages for graded_row in group]
         assert all(advantages), "a row without credit would not be trained"
-        tokens = sum(len(one.completion.tokens) for one in graded)
+        tokens = sum(len(graded_row.completion.tokens) for graded_row in graded)
         phases = dict(run.result.seconds)
         turns.send({"seconds": run.seconds, "cpu": run.cpu, "tokens": tokens, "phases": phases})
 
@@ -81,12 +81,12 @@ def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
         def on_step_end(self, args, state, control, **more):
             seconds, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
             tokens = sum(map(len, drawn))
-            found = {"seconds": seconds, "cpu": cpu, "tokens": tokens, "phases": dict(phases)}
-            turns.send(found)
+            result = {"seconds": seconds, "cpu": cpu, "tokens": tokens, "phases": dict(phases)}
+            turns.send(result)
             self.wait(control)
 
         def wait(self, control):
-            control.should_training_stop = not asked(turns)
+            control.should_training_stop = not wait_for_turn(turns)
             phases.clear()
             drawn.clear()
             self.start, self.cpu = time.perf_counter(), time.process_time()

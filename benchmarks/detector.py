@@ -36,20 +36,20 @@ def read_args() -> argparse.Namespace:
 
 def completions(count: int, seed: int) -> list[tuple[str, tuple[int, ...], int]]:
     """The first `count` completions of the wanted length, each with its puzzle."""
-    tokenizer, found = build_tokenizer(), []
+    tokenizer, samples = build_tokenizer(), []
     for prompt, completion in documents(TraceMix(), seed, lambda numbers, target: True):
         if prompt.startswith("numbers ") and LEAST <= len(tokenizer.encode(completion)) <= MOST:
             words = prompt.split("\n")[0].split()
             place = words.index("target")
             numbers = tuple(map(int, words[1:place]))
-            found.append((completion, numbers, int(words[place + 1])))
-        if len(found) == count:
-            return found
+            samples.append((completion, numbers, int(words[place + 1])))
+        if len(samples) == count:
+            return samples
     raise AssertionError("the corpus writer never ends")
 
 
-def read_all(given: list[tuple[str, tuple[int, ...], int]]) -> list[Behaviours]:
-    return [count_behaviours(*one) for one in given]
+def read_all(samples: list[tuple[str, tuple[int, ...], int]]) -> list[Behaviours]:
+    return [count_behaviours(*sample) for sample in samples]
 
 
 def main() -> None:
@@ -57,21 +57,21 @@ def main() -> None:
     use_threads(args.threads)
     settings = {key: value for key, value in vars(args).items() if key != "json"}
     row = head("detector", (), settings | {"tokens": [LEAST, MOST]})
-    given = completions(args.completions, args.seed)
-    rounds = [timed(read_all, given) for _ in range(args.warmup + args.rounds)][args.warmup :]
-    found = rounds[0].result
-    row["wall_ms"] = spread([1000 * one.seconds / len(given) for one in rounds])
-    row["cpu_ms"] = spread([1000 * one.cpu / len(given) for one in rounds])
+    samples = completions(args.completions, args.seed)
+    rounds = [timed(read_all, samples) for _ in range(args.warmup + args.rounds)][args.warmup :]
+    behaviours = rounds[0].result
+    row["wall_ms"] = spread([1000 * run.seconds / len(samples) for run in rounds])
+    row["cpu_ms"] = spread([1000 * run.cpu / len(samples) for run in rounds])
     row["must_ms"] = MUST_MS
-    row["characters"] = sum(len(text) for text, _, _ in given) / len(given)
-    row["lines"] = sum(one.lines for one in found) / len(given)
-    row["counts"] = hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    row["characters"] = sum(len(text) for text, _, _ in samples) / len(samples)
+    row["lines"] = sum(counts.lines for counts in behaviours) / len(behaviours)
+    row["counts"] = hashlib.sha256(repr(behaviours).encode()).hexdigest()[:16]
     print(
         f"one completion, {row['characters']:.0f} characters, {row['lines']:.1f} calculations: "
         f"wall {show(row['wall_ms'], '.3f')} ms, processor {show(row['cpu_ms'], '.3f')} ms, "
         f"must be below {MUST_MS} ms; counts {row['counts']}"
     )
-    busy([one.cpu / one.seconds for one in rounds])
+    busy([run.cpu / run.seconds for run in rounds])
     file_row(args.json, row)
 
 

@@ -65,7 +65,7 @@ def read_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class Ours:
+class NativeSide:
     def __init__(self, model: LoadedModel, args: argparse.Namespace):
         self.engine = NativeEngine(model.policy, model.tokenizer, args.dtype, args.max_rows)
         self.group_size, self.max_new = args.group_size, args.max_new
@@ -77,7 +77,7 @@ class Ours:
         return [len(completion.tokens) for group in groups for completion in group]
 
 
-class Theirs:
+class TransformersSide:
     """`generate` of transformers in one configuration; reads the folder that we wrote."""
 
     def __init__(self, folder: Path, model: LoadedModel, dtype: str, attention: str):
@@ -120,7 +120,7 @@ class Theirs:
         return torch.where(stopped.any(1), first, tokens_BT.shape[1]).tolist()
 
 
-def check_same(model: LoadedModel, peer: Theirs, prompts: list[Prompt]) -> None:
+def check_same(model: LoadedModel, peer: TransformersSide, prompts: list[Prompt]) -> None:
     """The weights that both sides read give the same logits, in float32."""
     tokens_BT = torch.tensor([prompts[0].tokens])
     with torch.no_grad():
@@ -129,7 +129,9 @@ def check_same(model: LoadedModel, peer: Theirs, prompts: list[Prompt]) -> None:
         raise SystemExit(f"the two sides do not compute the same model: logits differ by {gap}")
 
 
-def fastest(peers: list[Theirs], prompts: list[Prompt], args) -> tuple[Theirs, dict[str, float]]:
+def fastest(
+    peers: list[TransformersSide], prompts: list[Prompt], args
+) -> tuple[TransformersSide, dict[str, float]]:
     """The peer with the best of two short runs, and the rows x tokens per second of all."""
     seen = {}
     new = min(args.probe_tokens, args.max_new)
@@ -154,13 +156,13 @@ def means_agree(first: list[int], second: list[int]) -> bool:
     return abs(statistics.fmean(first) - statistics.fmean(second)) <= 4 * error
 
 
-def compare(ours: Ours, peers: list[Theirs], prompts: list[Prompt], args) -> dict:
+def compare(native: NativeSide, peers: list[TransformersSide], prompts: list[Prompt], args) -> dict:
     """All rounds of one batch size."""
     peer, probed = fastest(peers, prompts, args)
     inputs = peer.inputs(prompts, args.group_size)
 
     def our_turn(seed: int):
-        run = timed(ours.generate, prompts, seed)
+        run = timed(native.generate, prompts, seed)
         return run, run.result
 
     def their_turn(seed: int):
@@ -201,8 +203,8 @@ def report(case: dict) -> None:
     for name, title in titles.items():
         print(f"  {title:30} {show(case['tokens_per_second'][name]):>28} tokens/s")
     print(f"  {'ratio':30} {show(case['ratio'], '.2f'):>28}")
-    for name, found in case["lengths"].items():
-        numbers = ", ".join(f"{key} {value:g}" for key, value in found.items())
+    for name, lengths in case["lengths"].items():
+        numbers = ", ".join(f"{key} {value:g}" for key, value in lengths.items())
         print(f"  lengths, {name:21} {numbers}")
     if not case["lengths_agree"]:
         print("  LENGTHS DIFFER by more than chance: do not use this ratio")
@@ -223,21 +225,21 @@ def main() -> None:
     else:
         stop = probability_for(args.mean, args.max_new)
         model = LoadedModel(*random_model(args.shape, stop), Path(args.shape))
-    ours = Ours(model, args)
+    native = NativeSide(model, args)
     names = ("group_size", "max_new", "threads", "warmup", "rounds", "max_rows")
     settings = {"weights": args.model.name if args.model else f"random {args.shape}"}
-    settings |= {"parameters": model.policy.num_parameters(), "ours": str(ours.engine.dtype)}
+    settings |= {"parameters": model.policy.num_parameters(), "ours": str(native.engine.dtype)}
     settings |= {name: getattr(args, name) for name in names}
     row = head(NAME, ("transformers",), settings) | {"cases": []}
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), model.policy, model.tokenizer)
-        peers = [Theirs(Path(folder), model, *each) for each in CONFIGURATIONS]
+        peers = [TransformersSide(Path(folder), model, *each) for each in CONFIGURATIONS]
     task = Countdown()
     for rows in args.rows:
-        wanted = islice(task.problems("train", 0), rows // args.group_size)
-        prompts = [Prompt.of(problem, task, model.tokenizer) for problem in wanted]
+        problems = islice(task.problems("train", 0), rows // args.group_size)
+        prompts = [Prompt.of(problem, task, model.tokenizer) for problem in problems]
         check_same(model, peers[0], prompts)
-        row["cases"].append(compare(ours, peers, prompts, args))
+        row["cases"].append(compare(native, peers, prompts, args))
         report(row["cases"][-1])
     busy([share["min"] for case in row["cases"] for share in case["cpu_per_second"].values()])
     file_row(args.json, row)

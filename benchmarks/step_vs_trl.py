@@ -76,10 +76,10 @@ class Side:
     def __init__(self, name: str, target, *args):
         spawn = multiprocessing.get_context("spawn")
         self.name, self.steps = name, []
-        self.turns, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=target, args=(theirs, *args), daemon=True)
+        self.turns, far_end = spawn.Pipe()
+        self.process = spawn.Process(target=target, args=(far_end, *args), daemon=True)
         self.process.start()
-        theirs.close()
+        far_end.close()
         self.receive()  # it is ready: no side starts up while another is measured
 
     def receive(self):
@@ -143,8 +143,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), policy, tokenizer)
         ours = Side("ours", run_ours, folder, args)
-        wanted = [*args.configurations, DEFAULTS]
-        peers = {name: Side(name, run_trl, folder, args, PEERS[name]) for name in wanted}
+        configurations = [*args.configurations, DEFAULTS]
+        peers = {name: Side(name, run_trl, folder, args, PEERS[name]) for name in configurations}
         best, seen = fastest([peers[name] for name in args.configurations], tokens)
         print("pre-run, seconds a step: " + ", ".join(f"{k} {v:.2f}" for k, v in seen.items()))
         sides = [ours, best, peers[DEFAULTS]]
@@ -157,13 +157,13 @@ def main() -> None:
             side.stop()
     row |= {"tokens_per_step": tokens, "pre_run_seconds": seen, "trl_fastest": best.name}
     row["sides"] = {side.name: summary(side, ours, tokens) for side in sides}
-    for name, found in row["sides"].items():
-        phases = ", ".join(f"{phase} {value:.2f}" for phase, value in found["phases"].items())
-        print(f"\n{name}: {show(found['seconds'], '.2f')} s a step ({phases})")
-        print(f"  {show(found['tokens_per_second'])} completion tokens/s")
+    for name, numbers in row["sides"].items():
+        phases = ", ".join(f"{phase} {value:.2f}" for phase, value in numbers["phases"].items())
+        print(f"\n{name}: {show(numbers['seconds'], '.2f')} s a step ({phases})")
+        print(f"  {show(numbers['tokens_per_second'])} completion tokens/s")
         if name != ours.name:
-            print(f"  our step is {show(found['ratio'], '.2f')} times as fast")
-    busy([found["cpu_per_second"]["min"] for found in row["sides"].values()])
+            print(f"  our step is {show(numbers['ratio'], '.2f')} times as fast")
+    busy([numbers["cpu_per_second"]["min"] for numbers in row["sides"].values()])
     file_row(args.json, row)
 
 

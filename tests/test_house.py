@@ -247,8 +247,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "measure/probe.py",
     "measure/rates.py",
     "plan/calibration.py",
-    "plan/cost.py",
-    "plan/machines.py",
     "plan/prediction.py",
     "pretrain/make_base.py",
     "pretrain/settings.py",

@@ -12,7 +12,7 @@ ROOMS = (
     *("batching", "rollout", "eval", "train"),
 )
 # Rooms of which some signatures still lack a type. None is added.
-NOT_YET_TYPED: tuple[str, ...] = ("algo", "batching")
+NOT_YET_TYPED: tuple[str, ...] = ()
 NAKED = {"dict", "list", "tuple", "set", "frozenset", "Callable", "Mapping", "Sequence", "Iterator"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None, start: Start = subprocess.run) -> int:
         )
         return 2
     if args.row:
-        return one(args)
+        return run_item(args)
     rows = []
     for item in args.only or ITEMS:
         print(f"\n== {item}", flush=True)
@@ -64,10 +64,10 @@ def main(argv: list[str] | None = None, start: Start = subprocess.run) -> int:
         if args.out and row["card"]["name"]:
             write_row(args.out / file_of(row), row)
             print(f"  filed in {args.out / file_of(row)}")
-    return told_all(rows, args.scale)
+    return print_summary(rows, args.scale)
 
 
-def one(args: argparse.Namespace) -> int:
+def run_item(args: argparse.Namespace) -> int:
     """The life of an item's process. The beginning of its row is there first: a crash has no time
     to write one."""
     bench = Bench(args.scale, torch.device(args.device))
@@ -91,14 +91,14 @@ def in_own_process(item: str, args: argparse.Namespace, start: Start) -> dict:
         except subprocess.TimeoutExpired:
             ended = f"not done after {LIMIT_S} s"
         if not path.exists():
-            return nothing(item, args.scale, ended)
+            return missing_row(item, args.scale, ended)
         row = read_row(path)
         if row["seconds"] is None:
             row["error"] = ended
         return row
 
 
-def nothing(item: str, scale: str, reason: str) -> dict:
+def missing_row(item: str, scale: str, reason: str) -> dict:
     """For the table alone: a process that never came to its device cannot say on which card."""
     return {key: None for key in KEYS} | {
         "item": item,
@@ -110,7 +110,7 @@ def nothing(item: str, scale: str, reason: str) -> dict:
     }
 
 
-def told_all(rows: list[dict], scale: str) -> int:
+def print_summary(rows: list[dict], scale: str) -> int:
     """Print the table and what failed; the exit status."""
     total = sum(row["seconds"] or 0 for row in rows)
     print(f"\n{rows[0]['card']['name']}, commit {rows[0]['commit']}, {total:.0f} s")

@@ -87,9 +87,9 @@ class Bench:
         """Wall seconds, and what came of it."""
         self.wait()
         start = time.perf_counter()
-        found = work()
+        result = work()
         self.wait()
-        return time.perf_counter() - start, found
+        return time.perf_counter() - start, result
 
     def device_seconds(self, work: Callable[[], object]) -> float:
         """Of one `work` by the device's own clock, several queued without a gap; the median of

@@ -1,10 +1,10 @@
-"""How fast completions are written: against the memory's speed, `transformers`, and loop by loop.
+"""Speed of generation: against the memory's bandwidth, against `transformers`, and loop by loop.
 
-Writing a token reads all weights once for all rows, and every row's keys and values. What that
-takes at the memory's full speed is the roofline; the share of it that is reached counts the whole
-call, prompts, drawing and records included.
+A decode step reads all weights once for all rows, and every row's keys and values. The time of
+these reads at the memory's full bandwidth is the roofline; the share of it that is reached counts
+the whole call, with prompts, drawing and records.
 
-All rows write the same number of tokens; prompts have 160, eight rows share one.
+All rows generate the same number of tokens; prompts have 160, eight rows share one.
 """
 
 import statistics
@@ -31,14 +31,14 @@ SHAPES = ("Qwen2.5-0.5B", "Qwen2.5-1.5B")
 GROUP = 8
 
 
-def random_decoder(bench: Bench, shape: Shape, new: int) -> Transformer:
+def random_transformer(bench: Bench, shape: Shape, new: int) -> Transformer:
     sections = {"model": {"device": bench.device.type}, "rollout": {"max_new_tokens": new}}
     cfg = RunConfig.model_validate(sections | {"task": {"template": "r1"}})
     return bench.policy(cfg, shape)
 
 
-class Ours:
-    """The native engine, writing `new` tokens in each of `rows` rows."""
+class NativeSide:
+    """The native engine, generating `new` tokens in each of `rows` rows."""
 
     def __init__(
         self,
@@ -56,21 +56,21 @@ class Ours:
     def generate(self, seed: int, new: int | None = None) -> list[Completion]:
         sampling = Sampling(new or self.new, GROUP, 1.0, seed)
         groups = self.engine.generate(self.prompts, sampling)
-        flat = [one for group in groups for one in group]
-        assert sum(len(one.tokens) for one in flat) == self.rows * (new or self.new)
+        flat = [completion for group in groups for completion in group]
+        assert sum(len(completion.tokens) for completion in flat) == self.rows * (new or self.new)
         return flat
 
     @property
     def loop(self) -> Loop:
-        """That runs, where the engine may choose."""
+        """The loop that runs, where the engine may choose."""
         if self.engine.compiled:
             return "compiled"
         return "graphs" if self.engine.uses_graphs else "torch"
 
     def bytes_read(self, shape: Shape) -> float:
-        """In one call, at every token but the first, which the prompts' reading gives."""
-        ticks = self.new - 1
-        work = Generation(self.rows * ticks, PROMPT + (ticks + 1) / 2, ticks, 0)
+        """In one call, at every token but the first, whose logits come from reading the prompts."""
+        steps = self.new - 1
+        work = Generation(self.rows * steps, PROMPT + (steps + 1) / 2, steps, 0)
         width = self.engine.dtype.itemsize / 2  # the plan counts numbers of two bytes
         return width * (work.weight_bytes(shape) + work.cache_bytes(shape))
 
@@ -80,9 +80,9 @@ def take_turns(bench: Bench, sides: dict[str, Callable], rounds: int) -> dict[st
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(1 + rounds):
         for name in sorted(sides, reverse=bool(turn % 2)):
-            took, _ = bench.timed(lambda name=name, turn=turn: sides[name](turn))
+            elapsed, _ = bench.timed(lambda name=name, turn=turn: sides[name](turn))
             if turn:
-                seconds[name].append(took)
+                seconds[name].append(elapsed)
     return seconds
 
 
@@ -99,10 +99,10 @@ def decode(bench: Bench) -> tuple[dict, list[Check]]:
     for name in SHAPES:
         shape = bench.shape(name)
 
-        def one(rows: int, shape: Shape = shape) -> dict:
+        def case(rows: int, shape: Shape = shape) -> dict:
             return roofline(bench, shape, bench.prompts(rows // GROUP, shape), new)
 
-        cases += [bench.attempt(f"{name}, {rows} rows", lambda r=rows: one(r)) for rows in sizes]
+        cases += [bench.attempt(f"{name}, {rows} rows", lambda r=rows: case(r)) for rows in sizes]
     name, card = bench.card
     numbers = {"cases": cases, "new_tokens": new, "prompt_tokens": PROMPT, "card_row": name}
     numbers["copy_bytes_per_second"] = bench.copy_bandwidth
@@ -112,28 +112,30 @@ def decode(bench: Bench) -> tuple[dict, list[Check]]:
 
 
 def roofline(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dict:
-    ours = Ours(random_decoder(bench, shape, new), prompts, new)
-    seconds = take_turns(bench, {"ours": ours.generate}, bench.pick(5, 2, 1))["ours"]
-    took, read = statistics.median(seconds), ours.bytes_read(shape)
+    native = NativeSide(random_transformer(bench, shape, new), prompts, new)
+    seconds = take_turns(bench, {"ours": native.generate}, bench.pick(5, 2, 1))["ours"]
+    elapsed, read = statistics.median(seconds), native.bytes_read(shape)
     _, card = bench.card
-    found = {
-        "tokens_per_second": ours.rows * new / took,
-        "tokens_per_second_spread": spread([ours.rows * new / each for each in seconds]),
-        # All that is not one token after the other: the prompts, and what a call costs.
-        "first_token_s": bench.timed(lambda: ours.generate(0, 1))[0],
-        "ms_per_token_of_all_rows": 1000 * took / new,
+    result = {
+        "tokens_per_second": native.rows * new / elapsed,
+        "tokens_per_second_spread": spread([native.rows * new / each for each in seconds]),
+        # Everything but decode steps: the prompts, and the overhead of a call.
+        "first_token_s": bench.timed(lambda: native.generate(0, 1))[0],
+        "ms_per_token_of_all_rows": 1000 * elapsed / new,
         "gigabytes_read": read / 1e9,
-        "share_of_copy": read / bench.copy_bandwidth / took,
-        "loop": ours.loop,
-        "dtype": str(ours.engine.dtype),
+        "share_of_copy": read / bench.copy_bandwidth / elapsed,
+        "loop": native.loop,
+        "dtype": str(native.engine.dtype),
     }
-    return found | ({"share_of_data_sheet": read / (card.bandwidth * 1e9) / took} if card else {})
+    return result | (
+        {"share_of_data_sheet": read / (card.bandwidth * 1e9) / elapsed} if card else {}
+    )
 
 
 # -- against transformers ------------------------------------------------------------------------
 
 
-class Theirs:
+class TransformersSide:
     """`generate` of transformers with the same weights, all rows one batch."""
 
     CACHES = ("dynamic", "static")  # static: it compiles its forward pass on a GPU
@@ -143,8 +145,8 @@ class Theirs:
         from transformers.utils import logging
 
         logging.set_verbosity_error()
-        told = policy.config.to_hf()
-        config = AutoConfig.for_model(told.pop("model_type"), **told)
+        settings = policy.config.to_hf()
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
         with policy.device:  # also its buffers, which no state_dict holds
             self.model = AutoModelForCausalLM.from_config(
                 config, dtype=torch.float32, attn_implementation="sdpa"
@@ -160,8 +162,8 @@ class Theirs:
     @torch.no_grad()
     def check_same(self, policy: Transformer) -> None:
         tokens_BT = torch.arange(1, 33, device=policy.device)[None]
-        ours, theirs = policy(tokens_BT), self.model(tokens_BT).logits
-        gap = float((ours - theirs).abs().max() / ours.std())
+        native, peer = policy(tokens_BT), self.model(tokens_BT).logits
+        gap = float((native - peer).abs().max() / native.std())
         assert gap < 1e-3, f"not the same model: logits differ by {gap} of their deviation"
 
     @torch.no_grad()
@@ -169,9 +171,9 @@ class Theirs:
         torch.manual_seed(seed)
         rows = [prompt.tokens for prompt in prompts for _ in range(GROUP)]
         ids = torch.tensor(rows, device=self.model.device)
-        # No stop token, so that every row writes all of its tokens.
+        # No stop token, so that every row generates all of its tokens.
         drawing = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        found = self.model.generate(
+        result = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             **drawing,
@@ -180,24 +182,26 @@ class Theirs:
             pad_token_id=0,
             cache_implementation=None if self.cache == "dynamic" else self.cache,
         )
-        assert found.shape == (ids.shape[0], ids.shape[1] + new), found.shape
-        return found
+        assert result.shape == (ids.shape[0], ids.shape[1] + new), result.shape
+        return result
 
     def choose_cache(self, bench: Bench, prompts: list[Prompt], new: int) -> dict:
         """Keep the faster cache; seconds of a second call with each, or why there are none."""
-        seen: dict[str, float | str] = {}
+        outcomes: dict[str, float | str] = {}
         for cache in self.CACHES:
             self.cache = cache
             try:
                 self.generate(prompts, 0, new)  # compiles
-                seen[cache], _ = bench.timed(lambda: self.generate(prompts, 1, new))
-            except Exception as error:  # theirs to fail: the other cache is then their best
-                seen[cache] = f"{type(error).__name__}: {error}".splitlines()[0]
-        timed = {cache: took for cache, took in seen.items() if isinstance(took, float)}
+                outcomes[cache], _ = bench.timed(lambda: self.generate(prompts, 1, new))
+            except Exception as error:  # a failure of transformers: the other cache is its best
+                outcomes[cache] = f"{type(error).__name__}: {error}".splitlines()[0]
+        timed = {
+            cache: elapsed for cache, elapsed in outcomes.items() if isinstance(elapsed, float)
+        }
         if not timed:
-            raise RuntimeError(f"no configuration of transformers ran: {seen}")
+            raise RuntimeError(f"no configuration of transformers ran: {outcomes}")
         self.cache = min(timed, key=timed.__getitem__)
-        return seen
+        return outcomes
 
 
 def transformers(bench: Bench) -> tuple[dict, list[Check]]:
@@ -207,33 +211,35 @@ def transformers(bench: Bench) -> tuple[dict, list[Check]]:
         for rows in bench.pick((64, 256), (64,), (8,)):
             prompts = bench.prompts(rows // GROUP, shape)
             case = f"{name}, {rows} rows"
-            cases.append(bench.attempt(case, lambda s=shape, p=prompts: beside(bench, s, p, new)))
+            cases.append(
+                bench.attempt(case, lambda s=shape, p=prompts: compare_with_peer(bench, s, p, new))
+            )
             torch.compiler.reset()
     numbers = {"cases": cases, "new_tokens": new, "prompt_tokens": PROMPT}
     least = extreme(min, cases, "ratio")
     return numbers, [Check("times transformers.generate", 4.0, 8.0, True, least)]
 
 
-def beside(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dict:
-    """Both sides in turns, the ratio within a round."""
-    policy = random_decoder(bench, shape, new)
-    ours = Ours(policy, prompts, new)
-    theirs = Theirs(policy, ours.engine.dtype)
+def compare_with_peer(bench: Bench, shape: Shape, prompts: list[Prompt], new: int) -> dict:
+    """Both sides in turns; the ratio is taken within a round."""
+    policy = random_transformer(bench, shape, new)
+    native = NativeSide(policy, prompts, new)
+    peer = TransformersSide(policy, native.engine.dtype)
     del policy
-    seen = theirs.choose_cache(bench, prompts, new)
+    outcomes = peer.choose_cache(bench, prompts, new)
     sides = {
-        "ours": ours.generate,
-        "transformers": lambda seed: theirs.generate(prompts, seed, new),
+        "ours": native.generate,
+        "transformers": lambda seed: peer.generate(prompts, seed, new),
     }
     seconds = take_turns(bench, sides, bench.pick(3, 2, 1))
     ratio = ratios(seconds, "transformers", "ours")
-    tokens = ours.rows * new
+    tokens = native.rows * new
     return {
         "ratio": ratio["median"],
         "ratio_spread": ratio,
-        "loop": ours.loop,
-        "transformers_configuration": f"sdpa, {theirs.cache} cache, {ours.engine.dtype}",
-        "pre_run_seconds": seen,
+        "loop": native.loop,
+        "transformers_configuration": f"sdpa, {peer.cache} cache, {native.engine.dtype}",
+        "pre_run_seconds": outcomes,
         "tokens_per_second": {
             name: spread([tokens / each for each in times]) for name, times in seconds.items()
         },
@@ -252,7 +258,7 @@ def loops(bench: Bench) -> tuple[dict, list[Check]]:
     cases = [
         bench.attempt(
             f"{SHAPES[1]}, {rows} rows, {dtype}",
-            lambda d=dtype: by_loop(bench, shape, prompts, new, d),
+            lambda d=dtype: compare_loops(bench, shape, prompts, new, d),
         )
         for dtype in types
     ]
@@ -266,31 +272,35 @@ def loops(bench: Bench) -> tuple[dict, list[Check]]:
     return {"cases": cases, "new_tokens": new, "prompt_tokens": PROMPT}, checks
 
 
-def by_loop(bench: Bench, shape: Shape, prompts: list[Prompt], new: int, dtype: str) -> dict:
-    policy = random_decoder(bench, shape, new)
-    engines, refused = {}, {}
+def compare_loops(bench: Bench, shape: Shape, prompts: list[Prompt], new: int, dtype: str) -> dict:
+    policy = random_transformer(bench, shape, new)
+    engines, unsupported = {}, {}
     for loop in get_args(Loop):
         if loop == "auto":
             continue
         try:
-            engines[loop] = Ours(policy, prompts, new, loop, dtype)
+            engines[loop] = NativeSide(policy, prompts, new, loop, dtype)
         except ConfigError as reason:  # not for this device
-            refused[loop] = str(reason)
-    sides = {loop: ours.generate for loop, ours in engines.items()}
+            unsupported[loop] = str(reason)
+    sides = {loop: native.generate for loop, native in engines.items()}
     seconds = take_turns(bench, sides, bench.pick(3, 2, 1))
-    written = {loop: [one.tokens for one in ours.generate(7)] for loop, ours in engines.items()}
+    tokens_of = {
+        loop: [completion.tokens for completion in native.generate(7)]
+        for loop, native in engines.items()
+    }
     others = [loop for loop in engines if loop != "torch"]
-    equal = {loop: equal_share(written[loop], written["torch"]) for loop in others}
+    equal = {loop: equal_share(tokens_of[loop], tokens_of["torch"]) for loop in others}
     return {
         "seconds": {loop: spread(times) for loop, times in seconds.items()},
         "times_the_torch_loop": {loop: ratios(seconds, "torch", loop)["median"] for loop in others},
         "equal_tokens": equal,
         "least_equal": min(equal.values(), default=None),
-        "refused": refused,
+        "refused": unsupported,
     }
 
 
 def equal_share(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> float:
-    """Of all tokens. Where a draw at an edge has fallen otherwise, the rest of its row differs."""
+    """The share of all tokens that are equal. A rounding that changes one draw changes the rest of
+    that row."""
     pairs = [pair for rows in zip(first, second, strict=True) for pair in zip(*rows, strict=True)]
     return sum(a == b for a, b in pairs) / len(pairs)

@@ -24,10 +24,10 @@ from .bench import Bench, Endless
 from .rows import Check
 
 RECIPE = "demo"  # aha-tiny's own
-HERE = {"model.device": "cpu"}
+CPU = {"model.device": "cpu"}
 
 
-def there(bench: Bench) -> dict:
+def other_device(bench: Bench) -> dict:
     """The keys of the other device."""
     loop = "auto" if bench.on_gpu else "torch"
     return {"model.device": bench.device.type, "rollout.loop": loop}
@@ -55,7 +55,7 @@ class Replay:
 def same_losses(bench: Bench) -> tuple[dict, list[Check]]:
     """Five steps of aha-tiny's recipe in float32. Each device writes its own completions; and once
     more trains on the CPU's, which tells a draw at an edge from an error of arithmetic."""
-    case = bench.attempt(RECIPE, lambda: compared(bench))
+    case = bench.attempt(RECIPE, lambda: compare_losses(bench))
     what = "largest difference of losses, five steps in float32"
     return {"cases": [case]}, [
         Check(what, 1e-4, None, False, case.get("gap")),
@@ -63,34 +63,36 @@ def same_losses(bench: Bench) -> tuple[dict, list[Check]]:
     ]
 
 
-def compared(bench: Bench) -> dict:
+def compare_losses(bench: Bench) -> dict:
     sizes = bench.pick((16, 16, 320), (16, 8, 160), (2, 8, 64))
     keys = ("rollout.prompts", "rollout.group_size", "rollout.max_new_tokens")
     changes = dict(zip(keys, sizes, strict=True)) | {"steps": 5}
     changes |= {"rollout.dtype": "float32", "optim.dtype": "float32"}
     tiny = {"task.verifier": "tinyzero"}  # it pays for a block of any content
-    first, second = (bench.recipe(RECIPE, changes | side, tiny) for side in (HERE, there(bench)))
-    ours = steps_of(trainer_of(first))
-    assert any(losses(ours)), "nothing was rewarded, so there is no loss to compare"
-    theirs = steps_of(trainer_of(second))
+    first, second = (
+        bench.recipe(RECIPE, changes | side, tiny) for side in (CPU, other_device(bench))
+    )
+    on_cpu = steps_of(trainer_of(first))
+    assert any(losses(on_cpu)), "nothing was rewarded, so there is no loss to compare"
+    on_other = steps_of(trainer_of(second))
     again = trainer_of(second)
-    again.rollout.engine = Replay([completions(report) for report in ours])
+    again.rollout.engine = Replay([completions(report) for report in on_cpu])
     replayed = steps_of(again)
-    written = [(completions(a), completions(b)) for a, b in zip(ours, theirs, strict=True)]
+    written = [(completions(a), completions(b)) for a, b in zip(on_cpu, on_other, strict=True)]
     pairs = [
         (one.tokens, other.tokens)
-        for mine, other_groups in written
-        for group, other_group in zip(mine, other_groups, strict=True)
+        for cpu_groups, other_device_groups in written
+        for group, other_group in zip(cpu_groups, other_device_groups, strict=True)
         for one, other in zip(group, other_group, strict=True)
     ]
     return {
-        "gap": gap(ours, theirs),
-        "gap_replayed": gap(ours, replayed),
+        "gap": gap(on_cpu, on_other),
+        "gap_replayed": gap(on_cpu, replayed),
         "equal_completions": sum(a == b for a, b in pairs) / len(pairs),
-        "losses": losses(ours),
-        "losses_there": losses(theirs),
+        "losses": losses(on_cpu),
+        "losses_there": losses(on_other),
         "losses_replayed": losses(replayed),
-        "there": there(bench),
+        "there": other_device(bench),
     }
 
 
@@ -128,10 +130,10 @@ SIZES = {
 def small(bench: Bench) -> tuple[dict, list[Check]]:
     """Tokens/s of whole steps on both devices, and whether `model.device = "auto"` takes the
     quicker one for each size: `SMALL_MODEL` in aha.machine.host is where it changes."""
-    cases = [bench.attempt("aha-tiny, its recipe", lambda: real(bench))]
+    cases = [bench.attempt("aha-tiny, its recipe", lambda: time_recipe(bench))]
     sizes = bench.pick(SIZES, SIZES, {"aha-tiny": SIZES["aha-tiny"]})
     for name, shape in sizes.items():
-        cases.append(bench.attempt(f"{name}, random", lambda s=shape: random(bench, s)))
+        cases.append(bench.attempt(f"{name}, random", lambda s=shape: time_random_model(bench, s)))
     measured = [case for case in cases[1:] if "error" not in case]
     right = [case["auto_is_quicker"] for case in measured]
     share = sum(right) / len(right) if right else None
@@ -147,20 +149,20 @@ def crossing(cases: list[dict]) -> list[int] | None:
     return None
 
 
-def real(bench: Bench) -> dict:
+def time_recipe(bench: Bench) -> dict:
     steps = bench.pick(4, 3, 2)
     tiny = {"rollout.prompts": 2, "rollout.group_size": 4, "rollout.max_new_tokens": 16}
     trainers = {}
-    for name, side in (("cpu", HERE), ("there", there(bench))):
+    for name, side in (("cpu", CPU), ("there", other_device(bench))):
         trainers[name] = trainer_of(bench.recipe(RECIPE, {"steps": steps} | side, tiny))
     return rates(bench, trainers)
 
 
-def random(bench: Bench, shape: Shape) -> dict:
+def time_random_model(bench: Bench, shape: Shape) -> dict:
     changes = {"steps": bench.pick(4, 3, 2), "algo.advantage": "reinforce"}
     changes |= {"rollout.max_new_tokens": bench.pick(64, 32, 8)}
     trainers = {}
-    for name, side in (("cpu", HERE), ("there", there(bench))):
+    for name, side in (("cpu", CPU), ("there", other_device(bench))):
         tiny = {"rollout.prompts": 2, "rollout.group_size": 4}
         cfg = bench.recipe(RECIPE, changes | side, tiny)
         model = LoadedModel(bench.policy(cfg, shape), Endless(shape.V), Path("random"))
@@ -170,13 +172,13 @@ def random(bench: Bench, shape: Shape) -> dict:
 
 def rates(bench: Bench, trainers: dict[str, RLTrainer]) -> dict:
     """Completion tokens/s of whole steps in turns, the first round left out."""
-    seen: dict[str, list[float]] = {name: [] for name in trainers}
+    rates_by_name: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(trainers["cpu"].cfg.steps):
         for name, trainer in trainers.items():
-            took, report = bench.timed(lambda t=trainer: t.step(t.problems()))
+            elapsed, report = bench.timed(lambda t=trainer: t.step(t.problems()))
             tokens = sum(len(one.tokens) for group in completions(report) for one in group)
-            seen[name].append(tokens / took)
-    rate = {name: statistics.median(values[1:]) for name, values in seen.items()}
+            rates_by_name[name].append(tokens / elapsed)
+    rate = {name: statistics.median(values[1:]) for name, values in rates_by_name.items()}
     parameters = trainers["cpu"].policy.num_parameters()
     auto = "there" if choose_device("auto", parameters).type == "cuda" else "cpu"
     return {
@@ -185,5 +187,5 @@ def rates(bench: Bench, trainers: dict[str, RLTrainer]) -> dict:
         "times_the_cpu": rate["there"] / rate["cpu"],
         "auto": auto,
         "auto_is_quicker": rate[auto] == max(rate.values()),
-        "tokens_per_second": seen,
+        "tokens_per_second": rates_by_name,
     }

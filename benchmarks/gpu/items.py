@@ -14,7 +14,7 @@ from aha.store.run_folder import environment
 
 from . import decode, devices, steps, training
 from .bench import Bench
-from .rows import Check, told
+from .rows import Check, as_row
 
 # In the order of what matters most, should time run out.
 ITEMS: dict[str, Callable[[Bench], tuple[dict, list[Check]]]] = {
@@ -36,7 +36,7 @@ def measure(item: str, bench: Bench) -> dict:
     row = beginning(item, bench)
     try:
         numbers, checks = ITEMS[item](bench)
-        row |= {"numbers": numbers, "checks": [told(check) for check in checks]}
+        row |= {"numbers": numbers, "checks": [as_row(check) for check in checks]}
         row["error"] = "; ".join(bench.failures) or None
     except Exception as error:  # the row tells it
         traceback.print_exc()
@@ -73,21 +73,21 @@ def card_of(bench: Bench, cpu: str) -> dict:
 
 
 def versions(where: dict) -> dict[str, str | None]:
-    found = {"python": where["python"], "cuda": torch.version.cuda, **where["packages"]}
+    packages = {"python": where["python"], "cuda": torch.version.cuda, **where["packages"]}
     for package in ("transformers", "triton"):
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            packages[package] = None
+    return packages
 
 
 def driver() -> str | None:
     """The NVIDIA driver's version; None where its own tool is not to be had."""
-    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=30)
-        return done.stdout.split()[0]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return result.stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         print(f"no driver version: {error}", file=sys.stderr)
         return None

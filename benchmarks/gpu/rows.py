@@ -44,7 +44,7 @@ class Check:
 CHECK_KEYS = frozenset(asdict(Check("", None, None, True, None))) | {"met"}
 
 
-def told(check: Check) -> dict:
+def as_row(check: Check) -> dict:
     return asdict(check) | {"met": check.met}
 
 
@@ -71,7 +71,7 @@ def read_row(path: Path) -> dict:
         if odd:
             raise DataError(f"{path}: keys {', '.join(sorted(odd))}", "exactly those of a row")
         for check in row["checks"]:
-            if told(Check(**{key: check[key] for key in CHECK_KEYS - {"met"}})) != check:
+            if as_row(Check(**{key: check[key] for key in CHECK_KEYS - {"met"}})) != check:
                 raise DataError(
                     f"{path}: {check['what']} is called {check['met']!r}", "its verdict"
                 )

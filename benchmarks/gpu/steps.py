@@ -40,7 +40,7 @@ SMALL |= {"optim.micro_batch_tokens": 512}
 
 def memory_8gb(bench: Bench) -> tuple[dict, list[Check]]:
     """1.5B with adapters."""
-    numbers, case = on_a_card(bench, "laptop-8gb", 8.0, bench.pick(4, 2, 2))
+    numbers, case = run_within(bench, "laptop-8gb", 8.0, bench.pick(4, 2, 2))
     return numbers, [
         Check("peak of tensors, GB", 8.0, 6.0, False, case.get("allocated_gb")),
         Check("ran in an allocator of 8 GB (1: yes)", 1.0, None, True, case.get("within")),
@@ -49,7 +49,7 @@ def memory_8gb(bench: Bench) -> tuple[dict, list[Check]]:
 
 def memory_24gb(bench: Bench) -> tuple[dict, list[Check]]:
     """3B, all weights."""
-    numbers, case = on_a_card(bench, "one-gpu-24gb", 24.0, bench.pick(1, 1, 2))
+    numbers, case = run_within(bench, "one-gpu-24gb", 24.0, bench.pick(1, 1, 2))
     return numbers, [
         Check("peak of tensors, GB", 24.0, None, False, case.get("allocated_gb")),
         Check("ran in an allocator of 24 GB (1: yes)", 1.0, None, True, case.get("within")),
@@ -57,7 +57,7 @@ def memory_24gb(bench: Bench) -> tuple[dict, list[Check]]:
     ]
 
 
-def on_a_card(bench: Bench, recipe: str, size: float, batches: int) -> tuple[dict, dict]:
+def run_within(bench: Bench, recipe: str, size: float, batches: int) -> tuple[dict, dict]:
     """A recipe within that many GB; without the limit where that does not do, to see what it
     takes. `batches`: how often the rows side by side are filled."""
 
@@ -65,16 +65,16 @@ def on_a_card(bench: Bench, recipe: str, size: float, batches: int) -> tuple[dic
         cfg = full_length(bench, recipe, batches)
         shape = bench.shape(cfg.model.path)
         try:
-            found = measured(bench, cfg, shape, size) | {"within": 1.0}
+            result = run_steps(bench, cfg, shape, size) | {"within": 1.0}
         except Exception as error:
             if not bench.on_gpu:
                 raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
-            return found | beside_plan(bench, cfg, shape, found)
+            return result | compare_with_plan(bench, cfg, shape, result)
         bench.forget()
-        found = measured(bench, cfg, shape, None) | {"within": 0.0, "limited": reason}
-        return found | beside_plan(bench, cfg, shape, found)
+        result = run_steps(bench, cfg, shape, None) | {"within": 0.0, "limited": reason}
+        return result | compare_with_plan(bench, cfg, shape, result)
 
     case = bench.attempt(recipe, work)
     return {"cases": [case], "limit_gb": size}, case
@@ -89,9 +89,9 @@ def full_length(bench: Bench, recipe: str, batches: int) -> RunConfig:
     return bench.recipe(recipe, EVERY_ROW | {"rollout.prompts": prompts, "steps": 2}, SMALL)
 
 
-def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) -> dict:
+def run_steps(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) -> dict:
     """Two steps of a recipe, the first of them to warm up; memory counts both."""
-    held = process_bytes()
+    held_before = process_bytes()
     policy, tokenizer = bench.policy(cfg, shape), Endless(shape.V)
     task = Digits(PROMPT_TOKENS[cfg.task.template])
     model = LoadedModel(policy, tokenizer, Path("random"))
@@ -99,10 +99,10 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         memory, seconds = PeakMemory(bench.device), []
         trainer = make_trainer(cfg, model, task)
         for _ in range(cfg.steps):
-            took, report = bench.timed(lambda: trainer.step(trainer.problems()))
-            seconds.append(took)
+            elapsed, report = bench.timed(lambda: trainer.step(trainer.problems()))
+            seconds.append(elapsed)
         peak = memory.bytes()
-    found = {
+    result = {
         "allocated_gb": peak / GB,
         "host_gb": status_bytes("VmHWM") / GB,
         "step_s": statistics.median(seconds[1:]),
@@ -111,21 +111,21 @@ def measured(bench: Bench, cfg: RunConfig, shape: Shape, limit: float | None) ->
         "tokens_of_a_step": sum(len(one.completion.tokens) for g in report.groups for one in g),
         "micro_batch_tokens": trainer.micro_batch.tokens,
         "recipe_micro_batch_tokens": cfg.optim.micro_batch_tokens,
-        "held_before_gb": held / GB,
+        "held_before_gb": held_before / GB,
         "config": cfg.model_dump(mode="json", include={"model", "rollout", "optim", "algo"}),
     }
     if bench.on_gpu:
         free, whole = device_memory(bench.device)
-        found["reserved_gb"] = torch.cuda.max_memory_reserved(bench.device) / GB
-        found["card_in_use_gb"] = (whole - free) / GB  # context and other processes as well
-    return found
+        result["reserved_gb"] = torch.cuda.max_memory_reserved(bench.device) / GB
+        result["card_in_use_gb"] = (whole - free) / GB  # context and other processes as well
+    return result
 
 
-def beside_plan(
+def compare_with_plan(
     bench: Bench,
     cfg: RunConfig,
     shape: Shape,
-    found: dict,
+    result: dict,
     calibration: Calibration | None = None,
 ) -> dict:
     """What was measured over what the plan says, with the table's card or one that a probe has
@@ -135,17 +135,17 @@ def beside_plan(
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         name = calibration.machine
     load = Workload(cfg, method_of(cfg), shape)
-    told = predict(
+    prediction = predict(
         load,
         card,
         name or "not in the table",
         bool(calibration),
-        found["held_before_gb"] * GB,
+        result["held_before_gb"] * GB,
     )
-    came = {"peak_bytes": found["allocated_gb"] * GB, "seconds": cfg.steps * found["step_s"]}
-    figures = compare(told, load, float(cfg.rollout.max_new_tokens), came)["figures"]
+    outcome = {"peak_bytes": result["allocated_gb"] * GB, "seconds": cfg.steps * result["step_s"]}
+    figures = compare(prediction, load, float(cfg.rollout.max_new_tokens), outcome)["figures"]
     key = "probe" if calibration else "table"
-    ratios = {"planned_gb": told["peak_bytes"] / GB, "planned_parts": told["memory"]}
+    ratios = {"planned_gb": prediction["peak_bytes"] / GB, "planned_parts": prediction["memory"]}
     if card:
         ratios["planned_host_gb"] = estimate(load, card).host / GB
     ratios["memory_over_plan"] = figures["peak_bytes"]["ratio"]
@@ -174,10 +174,10 @@ def plan(bench: Bench) -> tuple[dict, list[Check]]:
             shape = bench.shape(cfg.model.path)
             calibration = probe(cfg, shape, cfg.model.path)
             bench.forget()
-            found = measured(bench, cfg, shape, None)
-            found |= beside_plan(bench, cfg, shape, found)
-            found |= beside_plan(bench, cfg, shape, found, calibration)
-            return found | {"probe": calibration.lines(), "probe_s": calibration.seconds}
+            result = run_steps(bench, cfg, shape, None)
+            result |= compare_with_plan(bench, cfg, shape, result)
+            result |= compare_with_plan(bench, cfg, shape, result, calibration)
+            return result | {"probe": calibration.lines(), "probe_s": calibration.seconds}
 
         cases.append(bench.attempt(recipe, work))
     checks = [

@@ -57,7 +57,7 @@ def ready_made(bench: Bench, shape: Shape, new: int, rows: int, group: int) -> l
     for prompt in bench.prompts(rows // group, shape):
         tokens = torch.randint(shape.V, (group, new), generator=generator).tolist()
         members = [Completion(prompt, tuple(row), logprobs, "", "length") for row in tokens]
-        groups.append([Graded(0.0, False, "", {}, one) for one in members])
+        groups.append([Graded(0.0, False, "", {}, completion) for completion in members])
     return groups
 
 
@@ -82,16 +82,16 @@ def update(bench: Bench, shape: Shape, new: int, micro: int) -> dict:
     trainer.update(estimate)  # what is built at first use
     rounds = bench.pick(5, 3, 1)
     seconds = [bench.timed(lambda: trainer.update(estimate))[0] for _ in range(rounds)]
-    took, work = statistics.median(seconds), flops(shape, rows, PROMPT, new)
+    elapsed, work = statistics.median(seconds), flops(shape, rows, PROMPT, new)
     _, card = bench.card
-    found = {
-        "tokens_per_second": rows * (PROMPT + new) / took,
+    result = {
+        "tokens_per_second": rows * (PROMPT + new) / elapsed,
         "seconds": spread(seconds),
         "model_flops": work,
         "rows": rows,
         "tokens_of_a_row": PROMPT + new,
         "micro_batch_tokens": trainer.micro_batch.tokens,
         "dtype": str(trainer.dtype),
-        "mfu_of_matmul": work / took / bench.matmul_peak,
+        "mfu_of_matmul": work / elapsed / bench.matmul_peak,
     }
-    return found | ({"mfu_of_data_sheet": work / took / (card.tflops * 1e12)} if card else {})
+    return result | ({"mfu_of_data_sheet": work / elapsed / (card.tflops * 1e12)} if card else {})

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import decode, devices, items, steps, training
 from benchmarks.gpu.bench import Bench, Endless, extreme
-from benchmarks.gpu.rows import KEYS, Check, file_of, read_row, table, told, write_row
+from benchmarks.gpu.rows import KEYS, Check, as_row, file_of, read_row, table, write_row
 
 from aha.core.errors import DataError
 from aha.plan.shapes import shape_of
@@ -64,8 +64,8 @@ def test_bytes_of_a_call_by_hand():
     numbers of four bytes."""
     bench = tiny()
     shape = bench.shape("Qwen2.5-0.5B")
-    policy = decode.random_decoder(bench, shape, 4)
-    ours = decode.Ours(policy, bench.prompts(1, shape), 4, "torch", "float32")
+    policy = decode.random_transformer(bench, shape, 4)
+    ours = decode.NativeSide(policy, bench.prompts(1, shape), 4, "torch", "float32")
     positions = 8 * (161 + 162 + 163)
     want = 4 * (3 * shape.parameters + shape.kv_numbers * positions)
     assert ours.bytes_read(shape) == want
@@ -122,8 +122,8 @@ def test_transformers_writes_as_much_with_the_same_weights():
 def test_other_weights_in_transformers_are_noticed():
     pytest.importorskip("transformers")
     bench = tiny()
-    policy = decode.random_decoder(bench, bench.shape("Qwen2.5-0.5B"), 4)
-    theirs = decode.Theirs(policy, torch.float32)
+    policy = decode.random_transformer(bench, bench.shape("Qwen2.5-0.5B"), 4)
+    theirs = decode.TransformersSide(policy, torch.float32)
     with torch.no_grad():
         policy.model.layers[0].mlp.down_proj.weight.mul_(1.1)
     with pytest.raises(AssertionError, match="not the same model"):
@@ -201,7 +201,7 @@ def test_an_item_that_fails_leaves_its_row(monkeypatch):
 
 
 def a_row(**changes) -> dict:
-    check = told(Check("share", 0.4, 0.6, True, 0.5))
+    check = as_row(Check("share", 0.4, 0.6, True, 0.5))
     row = {key: None for key in KEYS} | {"item": "decode", "scale": "full", "checks": [check]}
     return row | {"card": {"name": "NVIDIA H100 80GB HBM3", "memory_gb": 85.0}} | changes
 

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App, CycloptsError
 
-from aha.cli.recipes import free_name, parse_overrides
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.recipes import free_name
+from aha.cli.usage_errors import usage_error
 from aha.core.errors import ConfigError
 from aha.tasks.countdown import Countdown, as_problem, split_of
 
@@ -54,6 +57,20 @@ def test_demo_takes_a_seed_and_overrides(aha):
 def test_config_show_without_a_recipe_prints_the_defaults(aha):
     shown = json.loads(aha("config", "show").out)
     assert shown["steps"] == 60 and shown["model"]["path"] == "aha-tiny"
+
+
+def parse_overrides(words: tuple[str, ...]) -> dict:
+    """What a command gets that takes the keys of a recipe."""
+    app = App(result_action="return_value")
+
+    @app.default
+    def command(*, overrides: Overrides = None) -> dict:
+        return overrides_of(overrides)
+
+    try:
+        return app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise usage_error(error) from None
 
 
 def test_overrides_read_values_as_toml():

@@ -17,8 +17,8 @@ from aha.machine.dtype import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.cost import Cost
 from aha.plan.machines import load_cards
-from aha.pretrain.make_base import Machine, Progress, flat
-from aha.pretrain.settings import make_order
+from aha.pretrain.make_base import PretrainMachine, ProgressWatcher, flattened
+from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints
 
 from ..tiny import tiny_folder
@@ -81,11 +81,11 @@ def test_a_start_that_is_not_there_leaves_no_folder(aha, tmp_path):
 
 
 def test_a_cpu_is_two_cores_in_a_cloud_unless_one_says_otherwise():
-    machine = Machine.of("cpu", None, None, None)
+    machine = PretrainMachine.of("cpu", None, None, None)
     assert (machine.usd_per_hour, machine.watts, machine.writers) == (0.08, 30.0, 0)
     row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
     assert machine.card == load_cards()[1][row]
-    own = Machine.of("cpu", 3, 0.0, 65.0)
+    own = PretrainMachine.of("cpu", 3, 0.0, 65.0)
     assert (own.usd_per_hour, own.watts, own.writers) == (0.0, 65.0, 3)
     assert (own.card.usd_per_hour, own.card.watts) == (0.0, 65.0)
 
@@ -98,8 +98,8 @@ def test_a_gpu_that_is_not_there_is_an_error(aha, tmp_path):
 
 
 def test_what_was_spent_elsewhere_is_carried_along(tmp_path):
-    machine = Machine.of("cpu", 0, 3600.0, 3600.0)
-    progress = Progress(None, tmp_path, machine, Cost(100.0, 5.0, 7.0))
+    machine = PretrainMachine.of("cpu", 0, 3600.0, 3600.0)
+    progress = ProgressWatcher(None, tmp_path, machine, Cost(100.0, 5.0, 7.0))
     cost = progress.cost
     own = cost.seconds - 100.0
     assert (
@@ -111,7 +111,7 @@ def test_what_was_spent_elsewhere_is_carried_along(tmp_path):
 
 
 def test_settings_are_told_apart_by_their_dotted_names():
-    found = flat(make_order("tiny").settings)
+    found = flattened(make_job("tiny").settings)
     assert found["pretraining.mix.search"] == 0.32 and found["model.hidden_size"] == 128
 
 

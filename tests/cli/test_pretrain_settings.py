@@ -16,7 +16,7 @@ from aha.corpus.mix import TraceMix
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Transformer
 from aha.plan.machines import load_cards
-from aha.pretrain.settings import make_order, parse_mix
+from aha.pretrain.settings import make_job, parse_mix
 from aha.tasks.countdown import Countdown
 
 
@@ -28,15 +28,15 @@ def plan_of(text: str) -> tuple[dict, dict[str, list[str]]]:
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_named_base_is_ordered_as_it_is(name):
-    base, order = BASES[name], make_order(name)
-    assert (order.shape, order.cfg, order.out) == (base.shape, base.cfg, base.folder)
+    base, job = BASES[name], make_job(name)
+    assert (job.shape, job.cfg, job.out) == (base.shape, base.cfg, base.folder)
     with torch.device("meta"):
-        model = Transformer(order.config)
-    assert model.num_parameters() == order.shape.parameters
+        model = Transformer(job.architecture)
+    assert model.num_parameters() == job.shape.parameters
 
 
 def test_flags_change_one_thing_each():
-    order = make_order(
+    job = make_job(
         "10m",
         Path("other"),
         {"hidden_size": 48, "intermediate_size": None, "num_hidden_layers": 2},
@@ -44,10 +44,10 @@ def test_flags_change_one_thing_each():
         "search=0.2",
     )
     base = BASES["10m"]
-    assert (order.shape.C, order.shape.I, order.shape.L) == (48, base.shape.I, 2)
-    assert (order.cfg.tokens, order.cfg.lr, order.cfg.seed) == (5, base.cfg.lr, 3)
-    assert order.cfg.mix.search == 0.2 and order.cfg.mix.numbers == base.cfg.mix.numbers
-    assert order.out == Path("other")
+    assert (job.shape.C, job.shape.I, job.shape.L) == (48, base.shape.I, 2)
+    assert (job.cfg.tokens, job.cfg.lr, job.cfg.seed) == (5, base.cfg.lr, 3)
+    assert job.cfg.mix.search == 0.2 and job.cfg.mix.numbers == base.cfg.mix.numbers
+    assert job.out == Path("other")
 
 
 def test_a_mix_begins_with_the_rates_of_before():
@@ -116,7 +116,7 @@ def test_the_recipe_starts_where_pretraining_leaves_its_model():
     drawn = zip(range(200), task.problems("train", 0), strict=False)
     longest = max(len(tokenizer.encode(task.ask(problem))) for _, problem in drawn)
     assert cfg.task.numbers == (3, 4) and cfg.task.verifier == "strict"
-    room = make_order("10m").config.max_position_embeddings
+    room = make_job("10m").architecture.max_position_embeddings
     assert longest + cfg.rollout.max_new_tokens <= room and cfg.rollout.max_new_tokens == 1024
 
 

@@ -2,18 +2,18 @@
 
 `log_rho_BT` = log-prob by the trainer - log-prob as recorded when the token was sampled. Every
 correction maps (log_rho_BT, mask_BT) to weights [B, T] without gradient, within the bounds `low`
-and `high` that it names: with a gradient, the policy could raise its objective by moving away from
+and `high` that it names. With a gradient, the policy could raise its objective by moving away from
 the policy that sampled the tokens.
 
-Why weights: the mean of x over tokens that q drew is the mean of x under q. Weighted by rho = p / q
-it is the mean under p, the policy that is trained, as sum(q * p / q * x) = sum(p * x). Example: q =
-(.5, .5), p = (.8, .2) weigh the first token by 1.6 and the second by .4. A rare token that q found
-by luck may weigh a thousand times as much, and a row multiplies its tokens' weights: so weights are
-capped or rows left out, each of which trades variance for bias in its own way. log rho is clamped
-to +-20 before exp, so that no weight is infinite.
+Why weights: the mean of x over tokens that q sampled is the mean of x under q. Weighted by rho =
+p / q it is the mean under p, the policy that is trained, as sum(q * p / q * x) = sum(p * x).
+Example: q = (.5, .5) and p = (.8, .2) weigh the first token by 1.6 and the second by .4. A rare
+token that q sampled by luck may weigh a thousand times as much, and a row multiplies its tokens'
+weights: so weights are capped or rows left out, each of which trades variance for bias in its own
+way. log rho is clamped to +-20 before exp, so that no weight is infinite.
 
 Never multiply them into a ratio that is already taken against the recorded log-probs: that would
-count the correction twice.
+correct twice.
 """
 
 from __future__ import annotations

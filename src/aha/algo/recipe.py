@@ -13,8 +13,9 @@ from aha.algo.combinations import check_combinations
 from aha.algo.correction import DEFAULT
 from aha.algo.losses import LOSSES
 from aha.algo.registry import load_outside
-from aha.core.config import AlgoSection, RunConfig, layered, validated
+from aha.core.config import AlgoSection, RunConfig, validated
 from aha.core.errors import ConfigError
+from aha.core.recipe_layers import layered
 
 
 def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -23,14 +24,16 @@ def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     Raises ConfigError for an unknown key or name (with the nearest), a value of the wrong kind, and
     a combination that cannot work (with the reason and the fix).
     """
-    return checked(layered(recipe, overrides), f"{recipe}: " if recipe else "")
+    return checked(layered(recipe, overrides), f"{recipe}: " if recipe else "", overrides)
 
 
-def checked(raw: dict[str, Any], where: str = "") -> RunConfig:
+def checked(
+    raw: dict[str, Any], where: str = "", overrides: dict[str, Any] | None = None
+) -> RunConfig:
     """The config of raw settings, as those of a run's config.json; errors as in `load_recipe`."""
     load_outside()
     correct_vllm(raw)
-    cfg = validated(raw, where)
+    cfg = validated(raw, where, overrides)
     check_recipe(cfg, where)
     return cfg
 

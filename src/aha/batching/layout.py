@@ -68,7 +68,7 @@ class Layout:
     columns_M: torch.Tensor
 
     @classmethod
-    def whole(cls, rows: int, width: int, device) -> "Layout":
+    def whole(cls, rows: int, width: int, device: torch.device) -> "Layout":
         """Of rows without padding that share nothing: prompts with no rows behind them."""
         index_RW = torch.arange(rows * width, device=device).view(rows, width)
         none = index_RW.new_empty(0)
@@ -140,7 +140,7 @@ class Layout:
         """N."""
         return len(self.positions_N)
 
-    def to(self, device) -> "Layout":
+    def to(self, device: torch.device | str) -> "Layout":
         moved = {
             field.name: getattr(self, field.name).to(device)
             for field in fields(self)

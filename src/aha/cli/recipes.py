@@ -1,9 +1,10 @@
-"""From what was typed to a recipe: names, overrides, and a free name for the run."""
+"""Recipes by their names, and a free name for the run."""
 
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 
 
@@ -33,25 +34,13 @@ def free_name(stem: str) -> str:
     return name
 
 
-# Short for the keys that most often change.
-SHORT = {"task": "task.name", "model": "model.path"}
-
-
-def parse_overrides(tokens: tuple[str, ...]) -> dict:
-    """`--optim.lr 3e-4 --task.numbers "[3, 4]"` as {dotted key: value}; values read as TOML."""
-    found, rest = {}, list(tokens)
-    while rest:
-        key = rest.pop(0)
-        if not key.startswith("--"):
-            raise ConfigError(f"{key!r} stands alone", "--section.key value")
-        key, equals, text = key[2:].partition("=")
-        key = SHORT.get(key, key).replace("-", "_")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"--{key} has no value", "--section.key value")
-            text = rest.pop(0)
+def recipe_for_help(words: list[str]) -> RunConfig | None:
+    """The recipe of `aha train RECIPE --help`, whose values are shown; None where no word names
+    one. `words` begin with the command."""
+    names = words if words[:1] == ["demo"] else words[1:]
+    for name in names:
         try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = text
-    return found
+            return load_recipe(find_recipe(name))
+        except ConfigError:
+            continue
+    return None

@@ -5,13 +5,13 @@ names the nearest known one.
 """
 
 import difflib
-import tomllib
-from pathlib import Path
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aha.core.errors import ConfigError
+from aha.core.unknown_keys import unknown_key
 
 
 class Section(BaseModel):
@@ -257,76 +257,21 @@ class RunConfig(Section):
     eval: EvalSection = EvalSection()
 
 
-# Known elsewhere, left out here on purpose: what is wanted instead, and the fix.
-TRUNCATED = (
-    "all tokens: recorded log-probs of a cut distribution are not those that are trained",
-    "leave it out; --rollout.temperature 0.9 makes rare tokens rarer, and is trained as such",
-)
-LEFT_OUT = {"top_k": TRUNCATED, "top_p": TRUNCATED, "min_p": TRUNCATED}
-
-
-def layered(recipe: Path | None, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of a recipe file with dotted overrides `{"optim.lr": "3e-4"}` over them.
-
-    Nothing is checked yet: see `validated`, and `aha.algo.recipe.load_recipe`, which calls both.
-    """
-    raw = read_toml(recipe) if recipe else {}
-    forget_other_task(raw, (overrides or {}).get("task.name"))
-    forget_other_length(raw, overrides or {})
-    for key, value in (overrides or {}).items():
-        set_dotted(raw, key, value)
-    return raw
-
-
-def validated(raw: dict[str, Any], where: str = "") -> RunConfig:
+def validated(
+    raw: dict[str, Any], where: str = "", overrides: dict[str, Any] | None = None
+) -> RunConfig:
     """The config of raw settings, as far as it can be checked without the algorithms.
 
-    `where`: the file that they are from, for the error. Raises ConfigError for an unknown key, a
-    value of the wrong kind, and a combination that cannot work.
+    `where`: the file that they are from, for the error; the `overrides` among them are not. Raises
+    ConfigError for an unknown key, a value of the wrong kind, and a combination that cannot work.
     """
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise explain(error, where) from None
+        typed = {key.replace("-", "_") for key in overrides or {}}
+        raise explain(error, "" if key_of(error) in typed else where) from None
     check(cfg)
     return cfg
-
-
-def forget_other_task(raw: dict[str, Any], name: str | None) -> None:
-    """A recipe's settings of its own task say nothing about another that is put in its place."""
-    section = raw.get("task", {})
-    if name is None or not isinstance(section, dict):
-        return
-    if name != section.get("name", TaskSection.model_fields["name"].default):
-        shared = ("template", "grade_seconds")
-        raw["task"] = {key: section[key] for key in shared if key in section}
-
-
-def forget_other_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """How long completions were was measured with the recipe's own base, task and limit."""
-    section = raw.get("rollout", {})
-    keys = [key.replace("-", "_") for key in overrides]
-    other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
-    if other and isinstance(section, dict):
-        raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "a recipe file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", "a TOML file") from None
-
-
-def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.replace("-", "_").split(".")
-    for section in sections:
-        raw = raw.setdefault(section, {})
-        if not isinstance(raw, dict):
-            raise ConfigError(f"--{key}: {section!r} is a value", "a section")
-    raw[name] = value
 
 
 def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
@@ -341,23 +286,23 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
     return keys
 
 
+def key_of(error: ValidationError) -> str:
+    """The dotted key of pydantic's first complaint. A wrong element of a list is reported as
+    key.0: the key is what the user wrote."""
+    return ".".join(str(part) for part in error.errors()[0]["loc"] if not isinstance(part, int))
+
+
 def explain(error: ValidationError, where: str) -> ConfigError:
     """Pydantic's first complaint in our words: got / wanted / fix."""
-    first = error.errors()[0]
-    # A wrong element of a list is reported as key.0: the key is what the user wrote.
-    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-    name = key.split(".")[-1]
-    if first["type"] == "extra_forbidden" and name in LEFT_OUT:
-        return ConfigError(f"{where}{key} {first['input']!r}", *LEFT_OUT[name])
+    first, key = error.errors()[0], key_of(error)
     if first["type"] == "extra_forbidden":
-        keys = known_keys()
-        near = difflib.get_close_matches(key, keys, 1, 0.5) or difflib.get_close_matches(
-            name, [k.split(".")[-1] for k in keys], 1, 0.5
-        )
-        hint = f"did you mean {near[0]!r}?" if near else "see `aha config show`"
-        return ConfigError(f"{where}unknown key {key!r}", "a known key", hint)
-    wanted = first["msg"][0].lower() + first["msg"][1:]
-    return ConfigError(f"{where}{key} = {first['input']!r}", wanted)
+        return unknown_key(key, first["input"], known_keys(), where)
+    wanted = first["msg"].removeprefix("Input should be ")
+    wanted = wanted[0].lower() + wanted[1:].replace("valid tuple", "list such as [3, 4]")
+    choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+    near = difflib.get_close_matches(str(first["input"]), choices, 1, 0.7)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"{where}{key} = {first['input']!r}", wanted, hint)
 
 
 def check(cfg: RunConfig) -> None:

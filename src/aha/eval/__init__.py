@@ -1,1 +1,1 @@
-"""Evaluation: held-out accuracy with intervals, the same problems before and after."""
+"""Evaluation: held-out accuracy with intervals, the same problems before and after, a baseline."""

@@ -1,10 +1,12 @@
-"""`aha pretrain`: make a base model from nothing, in a folder that can be resumed."""
+"""Makes a base model, in a folder from which an interrupted run can be resumed."""
 
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,9 +19,9 @@ from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
 from aha.plan.cost import Cost, money
 from aha.plan.machines import price_of
-from aha.plan.pretrain_estimate import WRITERS
+from aha.plan.pretrain_estimate import WRITERS, BasePlan
 from aha.plan.speed import Card
-from aha.pretrain.settings import Order, priced
+from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer, PretrainReport
 from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
 from aha.store.run_folder import environment
@@ -27,13 +29,13 @@ from aha.train.loop import Interrupt, drive
 from aha.train.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
-TELL_EVERY = 50  # updates
+PRINT_EVERY = 50  # updates
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
-    """Where a base is computed, with how many processes that write for it, and what an hour of it
-    costs; `card` is its row of cards.toml, or None where it has none."""
+class PretrainMachine:
+    """Where a base is computed: the device, how many processes write documents for it, and what an
+    hour costs; `card` is its row of cards.toml, or None where it has none."""
 
     device: torch.device
     name: str
@@ -45,27 +47,37 @@ class Machine:
     @classmethod
     def of(
         cls, device: str, writers: int | None, usd_per_hour: float | None, watts: float | None
-    ) -> "Machine":
+    ) -> "PretrainMachine":
         """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
-        so the CPU serves no model quicker. Apple's has not been tried with bf16 and Muon."""
+        so a CPU is quicker for no model. Apple's GPU has not been tried with bf16 and Muon."""
         if device == "auto":
             device = "cuda" if has_cuda() else "cpu"
-        found = choose_device(device, 0, "device")  # named by now: the size does not matter
-        gpu = gpu_name(found)
+        chosen = choose_device(device, 0, "device")  # named by now: the size does not matter
+        gpu = gpu_name(chosen)
         if writers is None:
             writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
-        _, row = machine_row(found)
+        _, row = machine_row(chosen)
         price, power = price_of(gpu, usd_per_hour, watts)
-        card = row and priced(row, price, power)
-        return cls(found, device_name(found), writers, price, power, card)
+        card = row and with_price(row, price, power)
+        return cls(chosen, device_name(chosen), writers, price, power, card)
 
 
-class Progress:
-    """Prints a line every so many updates and saves now and then. What was spent before a pause,
-    perhaps on another machine, is carried along."""
+class ProgressWatcher:
+    """Prints a line every `PRINT_EVERY` updates and saves every `SAVE_EVERY_S` seconds.
 
-    def __init__(self, trainer: Pretrainer, out: Path, machine: Machine, before: Cost):
-        self.trainer, self.out, self.machine, self.before = trainer, out, machine, before
+    `spent` is the cost before this process, perhaps on another machine; `cost` includes it.
+    """
+
+    def __init__(
+        self,
+        trainer: Pretrainer,
+        out: Path,
+        machine: PretrainMachine,
+        spent: Cost,
+        say: Callable[[str], None] = print,
+    ):
+        self.trainer, self.out, self.machine, self.spent = trainer, out, machine, spent
+        self.say = say
         self.started = self.saved = time.perf_counter()
         self.losses: list[torch.Tensor] = []
 
@@ -73,19 +85,18 @@ class Progress:
     def cost(self) -> Cost:
         seconds = time.perf_counter() - self.started
         own = Cost.of(seconds, self.machine.usd_per_hour, self.machine.watts)
-        before = self.before
-        return Cost(before.seconds + own.seconds, before.usd + own.usd, before.kwh + own.kwh)
+        spent = self.spent
+        return Cost(spent.seconds + own.seconds, spent.usd + own.usd, spent.kwh + own.kwh)
 
     def __call__(self, report: PretrainReport) -> None:
         self.losses.append(report.loss)
-        if report.step % TELL_EVERY == 0:
-            loss = torch.stack(self.losses).mean().item()  # a GPU is waited for here alone
+        if report.step % PRINT_EVERY == 0:
+            loss = torch.stack(self.losses).mean().item()  # the only place that waits for a GPU
             speed = report.seen / self.cost.seconds
             left = (self.trainer.cfg.tokens - report.seen) / speed
-            print(
+            self.say(
                 f"{report.step:>6}  loss {loss:.4f}  {report.seen / 1e6:7.2f} M tokens  "
-                f"{speed:6.0f} tok/s  left {left / 60:.1f} min",
-                flush=True,
+                f"{speed:6.0f} tok/s  left {left / 60:.1f} min"
             )
             self.losses = []
         if time.perf_counter() - self.saved > SAVE_EVERY_S:
@@ -104,19 +115,24 @@ class Progress:
         self.saved = time.perf_counter()
 
 
-def pretrain_base(order: Order, machine: Machine) -> None:
-    """Train to the end, or to the next stop; `out/model` appears when all tokens are read."""
-    out = order.out
-    model, tokenizer = Transformer(order.config), build_tokenizer()
-    print(json.dumps(order.settings | {"parameters": model.num_parameters()}, indent=2))
-    model.initialise(torch.Generator().manual_seed(order.cfg.seed))
+def pretrain_base(
+    job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None] = print
+) -> None:
+    """Train to the end, or to the next stop; `out/model` appears when all tokens are read.
+
+    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings.
+    """
+    out = job.out
+    model, tokenizer = Transformer(job.architecture), build_tokenizer()
+    say(json.dumps(job.settings | {"parameters": model.num_parameters()}, indent=2))
+    model.initialise(torch.Generator().manual_seed(job.cfg.seed))
     saved = checkpoints(out / "checkpoints")
-    if order.start and not saved:
-        load_weights(model, resolve_model(str(order.start)))
-    began_in = keep_settings(out, order.settings)
-    plan = machine.card and order.plan(machine.card, machine.writers)
+    if job.start and not saved:
+        load_weights(model, resolve_model(str(job.start)))
+    first_environment = keep_settings(out, job.settings)
+    plan = job.plan(machine.card, machine.writers) if machine.card else None
     if plan:
-        print(
+        say(
             f"planned on {machine.name}: {plan.tokens_per_s:,.0f} tok/s, "
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
         )
@@ -124,49 +140,51 @@ def pretrain_base(order: Order, machine: Machine) -> None:
         load_weights(model, saved[-1])
     memory = PeakMemory(machine.device)
     model.to(machine.device)
-    trainer = Pretrainer(model, tokenizer, order.cfg, machine.writers)
-    before = Cost(0.0, 0.0, 0.0)
+    trainer = Pretrainer(model, tokenizer, job.cfg, machine.writers)
+    spent = Cost(0.0, 0.0, 0.0)
     if saved:
-        state = load_state(saved[-1])
-        if "cost" not in state:
-            raise ModelError(
-                f"{saved[-1]}, of an older version, which kept no cost",
-                "what was spent so far, for the model's card",
-                f"the same command with a new folder and --start {saved[-1]}",
-            )
-        before = Cost(**state.pop("cost"))
-        trainer.load_state_dict(state)
-        print(f"going on from {saved[-1]}")
-    progress = Progress(trainer, out, machine, before)
+        spent = resume(trainer, saved[-1])
+        say(f"going on from {saved[-1]}")
+    progress = ProgressWatcher(trainer, out, machine, spent, say)
     with closing(trainer), Interrupt() as stop:
         drive(trainer.steps(), [progress], stop)
     progress.save()
     if trainer.done:
         save_model(out / "model", model, tokenizer)
-        # On a CPU that of the whole process, which the plan does not count.
+        # On a CPU the peak is that of the whole process, which the plan does not count.
         facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
-        facts |= {"environment": began_in, **order.settings}
-        if order.start:
-            facts["start_cost"] = base_cost(resolve_model(str(order.start)))
-        if plan:
-            facts["planned"] = dataclasses.asdict(plan.cost) | {"peak_bytes": plan.peak}
+        facts |= {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
         path = out / "model" / "pretraining.json"
         path.write_text(json.dumps(facts, indent=2) + "\n")
-        print(f"the model is in {out / 'model'}")
+        say(f"the model is in {out / 'model'}")
 
 
-def keep_settings(out: Path, settings: dict) -> dict:
-    """Write them beside the checkpoints, or refuse to go on with others than a run began with.
+def resume(trainer: Pretrainer, checkpoint: Path) -> Cost:
+    """Give the trainer the checkpoint's state; what was spent up to it."""
+    state = load_state(checkpoint)
+    if "cost" not in state:
+        raise ModelError(
+            f"{checkpoint}, of an older version, which kept no cost",
+            "what was spent so far, for the model's card",
+            f"the same command with a new folder and --start {checkpoint}",
+        )
+    spent = Cost(**state.pop("cost"))
+    trainer.load_state_dict(state)
+    return spent
 
-    Returns the environment it began in: the commit at the end may be another one.
+
+def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write the settings into a new folder, or raise ConfigError where it was begun with others.
+
+    Returns the environment of the first process: the commit at the end may be another one.
     """
     path = out / "settings.json"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
-        began = {"settings": settings, "environment": environment()}
-        path.write_text(json.dumps(began, indent=2) + "\n")
-    began = json.loads(path.read_text())
-    now, then = flat(json.loads(json.dumps(settings))), flat(began["settings"])
+        text = json.dumps({"settings": settings, "environment": environment()}, indent=2)
+        path.write_text(text + "\n")
+    first: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    now, then = flattened(json.loads(json.dumps(settings))), flattened(first["settings"])
     changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     if changed:
         key = changed[0]
@@ -175,18 +193,19 @@ def keep_settings(out: Path, settings: dict) -> dict:
             "the settings of before, or a new folder",
             f"the same command with another folder, such as {out}-2",
         )
-    return began["environment"]
+    return first["environment"]
 
 
-def flat(settings: dict, prefix: str = "") -> dict:
-    found = {}
+def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"mix": {"search": 0.3}} as {"mix.search": 0.3}."""
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
-        inner = isinstance(value, dict)
-        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return found
+        name = f"{prefix}{key}"
+        flat |= flattened(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
 
 
-def facts_of(trainer: Pretrainer, cost: Cost, machine: Machine) -> dict:
+def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[str, Any]:
     """What the model card and every run that starts from this base will quote."""
     return {
         "tokens": trainer.seen,
@@ -198,3 +217,13 @@ def facts_of(trainer: Pretrainer, cost: Cost, machine: Machine) -> dict:
         "writers": machine.writers,
         "computed_in": str(trainer.dtype).removeprefix("torch."),
     }
+
+
+def earlier_facts(job: PretrainJob, plan: BasePlan | None) -> dict[str, Any]:
+    """What was known before: the cost of the model it started from, and the plan."""
+    facts: dict[str, Any] = {}
+    if job.start:
+        facts["start_cost"] = base_cost(resolve_model(str(job.start)))
+    if plan:
+        facts["planned"] = dataclasses.asdict(plan.cost) | {"peak_bytes": plan.peak}
+    return facts

@@ -1,15 +1,13 @@
-"""What `aha pretrain` was asked for, and what that will take. No torch: a plan is instant."""
+"""What `aha pretrain` is to make, and what that takes. No torch, so that a dry run is instant."""
 
 import dataclasses
-import json
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ConfigError
-from aha.core.sizes import GB
 from aha.corpus.bases import BASES, PretrainConfig
 from aha.corpus.mix import TraceMix
 from aha.model.architecture import ModelConfig
-from aha.plan.cost import money
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import WRITERS, BasePlan, PretrainTokens, estimate_base
 from aha.plan.shapes import Shape
@@ -17,73 +15,79 @@ from aha.plan.speed import Card
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """A base to be made in the folder `out`, from nothing or from the model `start`."""
+class PretrainJob:
+    """A base model to make in the folder `out`: its architecture, its training settings, and the
+    model whose weights it starts from; `start` None: random weights."""
 
     out: Path
-    config: ModelConfig
+    architecture: ModelConfig
     cfg: PretrainConfig
     start: Path | None
 
     @property
-    def settings(self) -> dict:
-        """All that decides the weights."""
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the weights, as plain values for JSON."""
         return {
-            "model": self.config.to_hf(),
+            "model": self.architecture.to_hf(),
             "pretraining": dataclasses.asdict(self.cfg),
             "start": self.start and str(self.start),
         }
 
     @property
     def shape(self) -> Shape:
-        config = self.config
+        config = self.architecture
         sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
         heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
         return Shape(*sizes, config.num_hidden_layers, *heads, config.tie_word_embeddings, True)
 
     def plan(self, card: Card, writers: int) -> BasePlan:
-        positions = self.config.max_position_embeddings
+        positions = self.architecture.max_position_embeddings
         reading = PretrainTokens(self.cfg.tokens, self.cfg.batch_tokens, positions)
         return estimate_base(self.shape, reading, card, writers)
 
 
-def make_order(
+def make_job(
     name: str,
     out: Path | None = None,
     sizes: dict[str, int | None] | None = None,
-    changes: dict | None = None,
+    changes: dict[str, Any] | None = None,
     mix: str = "",
     start: Path | None = None,
-) -> Order:
-    """A named base with other sizes (under the names of config.json) and settings; None leaves one
-    as it is. Raises `ConfigError` for a name, a size or a dial that does not exist."""
+) -> PretrainJob:
+    """The base `name` with other sizes (named as in config.json) and settings; None: as it is.
+
+    Raises ConfigError for a name, a size or a rate that does not exist.
+    """
     if name not in BASES:
         raise ConfigError(f"shape {name!r}", f"one of {', '.join(BASES)}", "--shape 10m")
     base = BASES[name]
-    given = {
+    named_sizes = {
         "hidden_size": base.shape.C,
         "intermediate_size": base.shape.I,
         "num_hidden_layers": base.shape.L,
     }
-    config = ModelConfig(
+    architecture = ModelConfig(
         vocab_size=base.shape.V,
         num_attention_heads=base.shape.H,
         num_key_value_heads=base.shape.K,
-        **(given | but_for_none(sizes or {})),
+        **(named_sizes | without_none(sizes or {})),
     )
-    changed = but_for_none(changes or {}) | {"mix": parse_mix(mix, base.cfg.mix)}
+    changed = without_none(changes or {}) | {"mix": parse_mix(mix, base.cfg.mix)}
     cfg = dataclasses.replace(base.cfg, **changed)
-    return Order(out or base.folder, config, cfg, start or base.start)
+    return PretrainJob(out or base.folder, architecture, cfg, start or base.start)
 
 
-def but_for_none(given: dict) -> dict:
-    return {key: value for key, value in given.items() if value is not None}
+def without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def parse_mix(text: str, before: TraceMix) -> TraceMix:
-    """ "backtrack=0,search=0.2" on top of the rates of before."""
+def parse_mix(text: str, base: TraceMix) -> TraceMix:
+    """The rates of `base` with those of a text such as "backtrack=0,search=0.2".
+
+    Raises ConfigError for an unknown rate and for a value that is no number.
+    """
     known = {field.name: field.type for field in dataclasses.fields(TraceMix)}
-    changes = {}
+    changes: dict[str, Any] = {}
     for pair in filter(None, text.split(",")):
         name, equals, value = pair.partition("=")
         if name not in known or name == "numbers" or not equals:
@@ -92,41 +96,24 @@ def parse_mix(text: str, before: TraceMix) -> TraceMix:
             changes[name] = int(value) if known[name] is int else float(value)
         except ValueError:
             raise ConfigError(f"mix {pair!r}", "a number") from None
-    return dataclasses.replace(before, **changes)
+    return dataclasses.replace(base, **changes)
 
 
-def priced(card: Card, usd_per_hour: float | None, watts: float | None) -> Card:
-    """With a price and a power of one's own, where they are given."""
-    own = but_for_none({"usd_per_hour": usd_per_hour, "watts": watts})
-    return dataclasses.replace(card, **own)
+def with_price(card: Card, usd_per_hour: float | None, watts: float | None) -> Card:
+    """The machine with another price and power, where they are given."""
+    return dataclasses.replace(card, **without_none({"usd_per_hour": usd_per_hour, "watts": watts}))
 
 
-def print_base_plan(
-    order: Order, writers: int | None, usd_per_hour: float | None, watts: float | None
-) -> None:
-    """The settings as one object, then memory by part and a line a machine."""
-    print(json.dumps(order.settings | {"parameters": order.shape.parameters}, indent=2))
+def plans_on_table(
+    job: PretrainJob, writers: int | None, usd_per_hour: float | None, watts: float | None
+) -> tuple[str, dict[str, tuple[Card, BasePlan]]]:
+    """(date of the prices, {machine: its row and the plan on it}) for all of cards.toml.
+
+    `writers` None: 8 processes write documents beside a GPU, none beside a CPU.
+    """
     as_of, cards = load_cards()
     plans = {}
     for name, card in cards.items():
-        helping = writers if writers is not None else 0 if card.cpu else WRITERS
-        plans[name] = order.plan(priced(card, usd_per_hour, watts), helping)
-    shown = next(iter(plans.values()))
-    print(
-        f"\n{order.shape.parameters / 1e6:,.1f} M parameters, {order.cfg.tokens / 1e6:,.0f} M "
-        f"tokens in {shown.updates:,.0f} updates"
-    )
-    for part, size in [*shown.memory.items(), ("peak", shown.peak)]:
-        print(f"  {part:<20}{size / GB:>9.3f} GB")
-    print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>11}{'hours':>9}{'kWh':>9}{'price':>13}")
-    for name, plan in plans.items():
-        fits = "yes" if plan.fits(cards[name]) else "no"
-        print(
-            f"{name:<18}{cards[name].memory:>5.0f}{fits:>6}{plan.tokens_per_s:>11,.0f}"
-            f"{plan.cost.seconds / 3600:>9.3f}{plan.cost.kwh:>9.3f}{money(plan.cost.usd):>13}"
-        )
-    told = "your price" if usd_per_hour is not None else f"prices of {as_of}"
-    print(
-        f"\nfrom shapes alone, {told}; beside a GPU {WRITERS if writers is None else writers} "
-        "processes write documents (--writers); the GPU rows are not measured yet"
-    )
+        processes = writers if writers is not None else 0 if card.cpu else WRITERS
+        plans[name] = card, job.plan(with_price(card, usd_per_hour, watts), processes)
+    return as_of, plans

@@ -107,7 +107,7 @@ class HfEngine(SlotEngine):
         if self.loop in ("compiled", "graphs"):
             raise ConfigError(
                 f"rollout.loop {self.loop!r} with {policy.config.architecture}",
-                "a model of our own decoder",
+                "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",
                 "--rollout.loop auto",
             )
         first = not hasattr(self, "pads")

@@ -1,7 +1,8 @@
 """The critic of PPO: a second model that predicts, before every token, the reward still to come.
 
 It replaces the comparison within a group: advantages are computed token by token (GAE), at the
-price of a second model to train. The pure functions are in `algo.gae`.
+price of a second model to train. The pure functions are in `algo.values`, the
+advantage itself among `algo.advantages`.
 
 Shapes: P prompts, G completions, B rows, T tokens. In [P, G, T] and [N, T] column t is a
 completion's own token t; in a batch's [B, T] column t is a position.

@@ -1,9 +1,9 @@
-"""`aha behaviors --judge`: a language model reads the same completions as the exact detector."""
+"""`aha behaviors --judge`: how far a language model and the exact detector agree."""
 
 import json
-import os
 import random
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -20,13 +20,23 @@ from aha.web.event_spans import puzzle_of, text_of
 from aha.web.file_reader import all_rows
 from aha.web.runs import is_run, open_run
 
-KEY = "AHA_JUDGE_KEY"
 console = Console(highlight=False)
 
 
-def judge_behaviours(path: Path, judge: Judge, count: int, as_json: bool) -> None:
+def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
+    """Both. Raises ConfigError where one of the two is missing."""
+    if not (url and model):
+        raise ConfigError(
+            f"--judge {url or 'nowhere'} with --judge-model {model or 'nothing'}",
+            "an endpoint and the model that it serves",
+            "--judge http://127.0.0.1:8000/v1 --judge-model NAME",
+        )
+    return url, model
+
+
+def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -> None:
     """Ask about `count` completions drawn by the seed; print how far judge and detector agree."""
-    judge.address()  # a wrong address is told before anything is read
+    judge.address()  # a wrong address is an error before anything is read
     workings = drawn(workings_of(path), count, judge.seed)
     answers = answers_file(path)
     drop_half_line(answers)
@@ -45,16 +55,12 @@ def judge_behaviours(path: Path, judge: Judge, count: int, as_json: bool) -> Non
             lambda row: append(answers, [row]),
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    found = compared(workings, judged, judge.seed)
+    agreements = agreements_of(workings, judged, judge.seed)
     if as_json:
-        for one in found:
-            print(json.dumps({"model": judge.model, "seed": judge.seed, **one.as_row()}))
+        for agreed in agreements:
+            print(json.dumps({"model": judge.model, "seed": judge.seed, **agreed.as_row()}))
         return
-    print_agreement(found, judge, answers)
-
-
-def key_of_environment() -> str | None:
-    return os.environ.get(KEY)
+    print_agreement(agreements, judge, answers)
 
 
 def workings_of(path: Path) -> list[Working]:
@@ -69,13 +75,15 @@ def workings_of(path: Path) -> list[Working]:
     else:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     rows = [(row, puzzle_of(row)) for file in files for row in all_rows(file)]
-    found = [Working(text_of(row)[:MAX_WORKING_CHARS], *puzzle) for row, puzzle in rows if puzzle]
-    if not found:
+    workings = [
+        Working(text_of(row)[:MAX_WORKING_CHARS], *puzzle) for row, puzzle in rows if puzzle
+    ]
+    if not workings:
         raise DataError(
             f"no completion of a puzzle in {path}",
             '{"numbers": [3, 7, 25], "target": 82, "completion": "..."} on each line',
         )
-    return found
+    return workings
 
 
 def drawn(workings: list[Working], count: int, seed: int) -> list[Working]:
@@ -90,13 +98,16 @@ def answers_file(path: Path) -> Path:
     return path / "judge.jsonl" if path.is_dir() else path.with_suffix(".judge.jsonl")
 
 
-def compared(workings: list[Working], judged: list[dict], seed: int) -> list[Agreement]:
+def agreements_of(
+    workings: list[Working], judged: list[dict[str, Any]], seed: int
+) -> list[Agreement]:
+    """One for each behaviour that the judge counts."""
     detected = [count_behaviours(*working) for working in workings]
     lengths = [len(working.text) for working in workings]
     return [
         agreement(
             question.behaviour,
-            [getattr(one, question.behaviour) for one in detected],
+            [getattr(counts, question.behaviour) for counts in detected],
             [counts[question.behaviour] for counts in judged],
             lengths,
             seed,
@@ -105,23 +116,23 @@ def compared(workings: list[Working], judged: list[dict], seed: int) -> list[Agr
     ]
 
 
-def print_agreement(found: list[Agreement], judge: Judge, answers: Path) -> None:
+def print_agreement(agreements: list[Agreement], judge: Judge, answers: Path) -> None:
     table = Table(box=None, padding=(0, 0, 0, 2))
     table.add_column("")
     titles = ("kappa", "95 %", "both", "detector", "judge", "neither", "same", "rank")
     for title in (*titles, "means", "with length"):
         table.add_column(title, justify="right")
-    for one in found:
-        ends = one.interval
+    for agreed in agreements:
+        ends = agreed.interval
         table.add_row(
-            one.behaviour.replace("_", " "),
-            shown(one.kappa),
+            agreed.behaviour.replace("_", " "),
+            shown(agreed.kappa),
             "-" if ends is None else f"{ends[0]:.2f}..{ends[1]:.2f}",
-            *map(str, (one.both, one.detector_only, one.judge_only, one.neither)),
-            shown(one.same_count),
-            shown(one.rank),
-            f"{shown(one.detector_mean)} / {shown(one.judge_mean)}",
-            f"{shown(one.detector_length)} / {shown(one.judge_length)}",
+            *map(str, (agreed.both, agreed.detector_only, agreed.judge_only, agreed.neither)),
+            shown(agreed.same_count),
+            shown(agreed.rank),
+            f"{shown(agreed.detector_mean)} / {shown(agreed.judge_mean)}",
+            f"{shown(agreed.detector_length)} / {shown(agreed.judge_length)}",
         )
     console.print(table, soft_wrap=True)
     console.print(
@@ -130,9 +141,10 @@ def print_agreement(found: list[Agreement], judge: Judge, answers: Path) -> None
         "correlation with the length: detector / judge",
         style="dim",
     )
-    unread = sum(one.unread for one in found)
+    num_judged = sum(agreed.num_judged for agreed in agreements)
+    unread = sum(agreed.unread for agreed in agreements)
     console.print(
-        f"{judge.model}, seed {judge.seed}: {sum(one.num_judged for one in found)} answers"
+        f"{judge.model}, seed {judge.seed}: {num_judged} answers"
         + (f", {unread} questions without a usable one, left out" if unread else "")
         + f"; kept in {answers}",
         soft_wrap=True,
@@ -142,13 +154,3 @@ def print_agreement(found: list[Agreement], judge: Judge, answers: Path) -> None
 
 def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def check_judge(url: str | None, model: str | None) -> None:
-    """Both, once one of them is there."""
-    if not (url and model):
-        raise ConfigError(
-            f"--judge {url or 'nowhere'} with --judge-model {model or 'nothing'}",
-            "an endpoint and the model that it serves",
-            "--judge http://127.0.0.1:8000/v1 --judge-model NAME",
-        )

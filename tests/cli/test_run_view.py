@@ -6,7 +6,13 @@ import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
-from aha.cli.live import card_rows, clock, compare_thinking, completion_panel, share_done
+from aha.cli.run_view import (
+    card_rows,
+    clock,
+    completion_panel,
+    print_changed_completions,
+    share_done,
+)
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
 
@@ -96,10 +102,10 @@ def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
         groups = [[graded(f"text {n}", right)] for n, right in enumerate(verdicts)]
         return EvalReport({}, groups)
 
-    compare_thinking(report(False, True, False), report(True, True, False))
+    print_changed_completions(report(False, True, False), report(True, True, False))
     out = capsys.readouterr().out
     assert out.count("(before)") == out.count("(after)") == 1 and "text 0" in out
-    compare_thinking(report(True, False), report(True, False))
+    print_changed_completions(report(True, False), report(True, False))
     assert capsys.readouterr().out == ""
 
 

@@ -1,8 +1,7 @@
 """A run in the terminal: one line a step, a completion now and then, a report card at the end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,21 +9,19 @@ from rich.panel import Panel
 from rich.table import Table
 
 from aha.core.config import RunConfig
-from aha.core.errors import AhaError
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
-from aha.plan.calibration import Calibration
-from aha.plan.cost import Cost, budget_seconds, money
-from aha.plan.prediction import lines_before, lines_of
-from aha.train.experiment import Experiment, Listener, Outcome
+from aha.plan.cost import Cost, money
+from aha.plan.prediction import lines_of
+from aha.train.experiment import Listener, Outcome
 
 console = Console(highlight=False)
 
 
-class Screen:
-    """Prints what a run tells. Plain lines, so that a log file reads the same."""
+class RunView:
+    """Prints a run's events. Plain lines, so that a log file reads the same."""
 
     def __init__(self, cfg: RunConfig):
         self.cfg = cfg
@@ -40,14 +37,14 @@ class Screen:
             say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
 
-    def first_look(self, row: dict) -> None:
-        """What is off already, so that nobody waits an hour for it."""
+    def print_first_findings(self, row: dict[str, Any]) -> None:
+        """What is wrong already at the first step, so that nobody waits an hour for it."""
         for finding in first_step(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
                 saw, fix = escape(finding.message), escape(finding.fix)
                 console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
 
-    def step(self, row: dict) -> None:
+    def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
             console.print(
                 "[dim] step  reward  solved  tokens  cut off   tok/s  elapsed      left"
@@ -62,24 +59,25 @@ class Screen:
             f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
         )
         if row["step"] == 1:
-            self.first_look(row)
+            self.print_first_findings(row)
 
-    def validation(self, row: dict) -> None:
+    def validation(self, row: dict[str, Any]) -> None:
         low, high = row["interval"]
         console.print(
             f"[cyan]       held-out: solved {row['solve_rate']:.1%} [{low:.1%}, {high:.1%}] of "
             f"{row['problems']}, {row['mean_tokens']:.0f} tokens[/cyan]"
         )
 
-    def completion(self, version: int, one: Graded) -> None:
-        console.print(completion_panel(one, f"step {version}"))
+    def completion(self, version: int, graded: Graded) -> None:
+        console.print(completion_panel(graded, f"step {version}"))
         self.header_due = True
 
 
-def share_done(row: dict, cfg: RunConfig) -> float:
-    """How much of a run lies behind: of its steps or its tokens, whichever is nearer its end."""
-    spent = row["generated"] / cfg.tokens if cfg.tokens else 0.0
-    return min(1.0, max(row["step"] / cfg.steps, spent))
+def share_done(row: dict[str, Any], cfg: RunConfig) -> float:
+    """Share of the run that is done, by its steps or its tokens, whichever is nearer the end."""
+    by_tokens: float = row["generated"] / cfg.tokens if cfg.tokens else 0.0
+    by_steps: float = row["step"] / cfg.steps
+    return min(1.0, max(by_steps, by_tokens))
 
 
 def clock(seconds: float) -> str:
@@ -87,106 +85,48 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def completion_panel(one: Graded, title: str, lines: int = 16) -> Panel:
-    """A completion as text, never as markup; long thoughts are cut in the middle."""
-    thought = one.completion.text.splitlines()
+def completion_panel(graded: Graded, title: str, lines: int = 16) -> Panel:
+    """A completion as text, never as markup; long completions are cut in the middle."""
+    thought = graded.completion.text.splitlines()
     if len(thought) > lines:
         gone = len(thought) - lines
         thought = [*thought[: lines // 2], f"... {gone} more lines ...", *thought[-lines // 2 :]]
-    question = one.completion.prompt.text.splitlines()[0]
-    mark = "[green]right[/green]" if one.correct else "[red]wrong[/red]"
+    question = graded.completion.prompt.text.splitlines()[0]
+    mark = "[green]right[/green]" if graded.correct else "[red]wrong[/red]"
     return Panel(
         escape("\n".join(thought)),
         title=f"{escape(question)} ({title})",
-        subtitle=f"{mark}: {escape(one.reason)}",
+        subtitle=f"{mark}: {escape(graded.reason)}",
         title_align="left",
         subtitle_align="left",
         width=72,
     )
 
 
-@contextmanager
-def watched(path: Path, wanted: bool | None) -> Iterator[None]:
-    """Say where the run can be watched; with `wanted`, or in a terminal unless told otherwise,
-    serve it there while it lasts. A run without a dashboard is still a run."""
-    if wanted is False or not (wanted or console.is_terminal):
-        hint = "watch it in a browser: run `aha dash` in another terminal"
-        console.print(hint, soft_wrap=True)
-        yield
-        return
-    from aha.web.background import Beside
-
-    try:
-        beside = Beside(path)
-    except (AhaError, OSError) as error:
-        console.print(f"[yellow]no dashboard: {escape(str(error))}[/yellow]", soft_wrap=True)
-        yield
-        return
-    with beside:
-        hint = f"watch it in a browser: {beside.url} while this lasts, with `aha dash` later"
-        console.print(escape(hint), soft_wrap=True)
-        yield
-
-
-def start(
-    cfg: RunConfig,
-    path: Path,
-    budget: str | None = None,
-    dash: bool | None = None,
-    calibration: Calibration | None = None,
-) -> None:
-    screen = Screen(cfg)
-    experiment = Experiment.start(cfg, path, screen.listener(), calibration, budget)
-    screen.cfg = cfg = experiment.cfg
-    model = experiment.trainer.policy
-    console.print(
-        f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
-        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
-    )
-    if (path / "prediction.json").is_file():
-        for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
-            console.print(escape(line), soft_wrap=True)
-    with watched(path, dash):
-        finish(experiment.run_all(), cfg)
-
-
-def resume_run(path: Path, budget: str | None = None, dash: bool | None = None) -> None:
-    cfg = RunConfig()
-    screen = Screen(cfg)
-    experiment = Experiment.resume(path, screen.listener())
-    screen.cfg = experiment.cfg
-    if budget:
-        experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
-    step = experiment.trainer.version
-    console.print(f"[bold]aha[/bold]  {escape(str(path))} goes on after step {step}")
-    with watched(path, dash):
-        finish(experiment.run_all(), experiment.cfg)
-
-
-def finish(outcome: Outcome, cfg: RunConfig) -> None:
+def print_outcome(outcome: Outcome, cfg: RunConfig) -> None:
+    """What training changed; nothing of a run that was stopped early."""
     if outcome.summary is None:
         return
     if outcome.before and outcome.after:
-        compare_thinking(outcome.before, outcome.after)
-    report_card(outcome, cfg)
+        print_changed_completions(outcome.before, outcome.after)
+    print_report_card(outcome, cfg)
 
 
 # -- the report card ------------------------------------------------------------------------
 
 
-def compare_thinking(before: EvalReport, after: EvalReport, count: int = 3) -> None:
-    """The same puzzles before and after: those that the base got wrong and that now take the
-    most thinking, so that there is something to see."""
+def print_changed_completions(before: EvalReport, after: EvalReport, count: int = 3) -> None:
+    """Problems that were wrong before and are right after, the two completions one after the
+    other; of middle length, as the shortest show no thinking."""
     pairs = list(zip(before.graded, after.graded, strict=True))
-    turned = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
-    turned.sort(key=lambda pair: len(pair[1].completion.tokens))
-    middle = turned[len(turned) // 2 :][:count]
-    for old, new in middle:
+    changed = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
+    changed.sort(key=lambda pair: len(pair[1].completion.tokens))
+    for old, new in changed[len(changed) // 2 :][:count]:
         console.print(completion_panel(old, "before"))
         console.print(completion_panel(new, "after"))
 
 
-def report_card(outcome: Outcome, cfg: RunConfig) -> None:
+def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
     summary, table = outcome.summary, Table(box=None, padding=(0, 2))
     before, after = summary["before"], summary["after"]
     console.print()
@@ -216,21 +156,21 @@ BEHAVIORS = (
 )
 
 
-def card_rows(before: dict, after: dict):
+def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """(name, [before, after]) lines of the card; of behaviours those that one of the two has,
     which for another task than Countdown is none."""
 
-    def both(show) -> list[str]:
+    def both(show: Callable[[dict[str, Any]], str]) -> list[str]:
         return [show(before), show(after)]
 
-    def rate(report: dict) -> str:
+    def rate(report: dict[str, Any]) -> str:
         low, high = report["interval"]
         return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
 
-    def behavior(key: str, form: str):
-        def show(report: dict) -> str:
-            found = report["behaviors"].get(key)  # a ratio without a denominator is left out
-            return "-" if found is None else format(found, form)
+    def behavior(key: str, form: str) -> Callable[[dict[str, Any]], str]:
+        def show(report: dict[str, Any]) -> str:
+            value = report["behaviors"].get(key)  # a ratio without a denominator is left out
+            return "-" if value is None else format(value, form)
 
         return show
 
@@ -243,7 +183,7 @@ def card_rows(before: dict, after: dict):
             yield name, cells
 
 
-def closing_lines(summary: dict, cfg: RunConfig) -> str:
+def closing_lines(summary: dict[str, Any], cfg: RunConfig) -> str:
     aha = summary["time_to_aha_s"]
     reached = f"{clock(aha)} after the start of training" if aha else "not reached"
     base, kwh = summary["base_cost_usd"], summary["base_kwh"]

@@ -68,6 +68,7 @@ def test_what_cannot_be_is_one_line_and_code_2(aha, runs, tmp_path, words):
 
 
 def test_watching_loads_no_torch():
-    rooms = "aha.cli.watching, aha.cli.talking, aha.web.server"
+    rooms = "aha.cli.dash, aha.cli.chat, aha.cli.compare, aha.cli.report, aha.cli.behaviors"
+    rooms += ", aha.cli.serve, aha.web.server"
     code = f"import {rooms}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,9 +14,10 @@ import urllib.request
 import pytest
 from rich.console import Console
 
-from aha.cli.talking import Side, answer_beside, run_config
+from aha.cli.chat import Side, answer_side_by_side
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
+from aha.serve.run_config import run_config
 from aha.tasks.countdown import Countdown
 from aha.tasks.puzzle_input import parse_puzzle
 from aha.web.file_reader import read_object
@@ -114,7 +115,7 @@ def test_ctrl_c_ends_the_answer_and_not_the_program(heard):
             closed.set()
 
     screen, side = console(), Side("", "x")
-    answer_beside(screen, speaker, [side], Countdown(), PUZZLE, HOW)
+    answer_side_by_side(screen, speaker, [side], Countdown(), PUZZLE, HOW)
     assert "3+7=10" in screen.file.getvalue() and "right" not in screen.file.getvalue()
     assert closed.wait(30), "it goes on for nobody"
 
@@ -131,7 +132,7 @@ def test_both_sides_speak_at_once_and_markup_is_text():
 
     screen = console()
     sides = [Side("", "first"), Side("", "second")]
-    answer_beside(screen, speaker, sides, Countdown(), PUZZLE, HOW)
+    answer_side_by_side(screen, speaker, sides, Countdown(), PUZZLE, HOW)
     out = screen.file.getvalue()
     for words in ("[bold]first[/bold] ␛[31m", "right: [b]so[/b]", "out of [red]memory[/red]"):
         assert words in out

@@ -1,0 +1,29 @@
+"""`aha baseline`: what random search solves."""
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from aha.cli.parameters import ProblemCount, ProblemSeed
+
+
+def baseline(
+    *,
+    numbers: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (3,),
+    tokens: int = 320,
+    n: ProblemCount = 1000,
+    seed: ProblemSeed = 0,
+) -> None:
+    """What random search solves within a budget of tokens, written in aha-tiny's grammar.
+
+    Parameters
+    ----------
+    numbers
+        How many numbers a puzzle has, 2 to 6; several are drawn evenly.
+    tokens
+        Token limit of each search.
+    """
+    from aha.eval.random_baseline import random_baseline
+
+    print(json.dumps(random_baseline(numbers, tokens, n, seed)))

@@ -1,0 +1,142 @@
+"""`aha behaviors`: what completions do, counted exactly, and by a language model beside it."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aha.cli.parameters import AsJson, Count
+from aha.core.errors import DataError
+
+if TYPE_CHECKING:
+    from aha.web.runs import RunFolder
+
+console = Console(highlight=False)
+API_KEY_VARIABLE = "AHA_JUDGE_KEY"
+COLUMNS = {
+    "attempts": "attempts",
+    "checks": "checks",
+    "backtracks_root": "to start",
+    "backtracks_intermediate": "to middle",
+    "subgoals": "goals",
+    "backward_chains": "chains",
+    "repeats": "repeats",
+    "line_accuracy": "sums right",
+    "verdict_truth": "checks true",
+}
+
+
+def behaviors(
+    path: Path,
+    *,
+    as_json: AsJson = False,
+    judge: str | None = None,
+    judge_model: str | None = None,
+    judge_n: Count = 100,
+    judge_seed: int = 0,
+    judge_workers: Count = 4,
+    judge_tokens: Count = 1_024,
+    judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
+) -> None:
+    """Count what completions do (attempts, checks, going back ...) in a file or a run.
+
+    Parameters
+    ----------
+    path
+        JSON lines of {numbers, target, completion}, or a run folder.
+    judge
+        Address of an OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama ...) whose model counts
+        too; prints how far it agrees with the detector. A key is read from AHA_JUDGE_KEY.
+    judge_model
+        The model that it serves.
+    judge_n
+        Completions to ask about, four questions each.
+    judge_seed
+        Seed of their choice and of the answers.
+    judge_workers
+        Questions at the same time.
+    judge_tokens
+        Token limit of an answer.
+    judge_timeout
+        Seconds to wait for an answer before the question is sent again.
+    """
+    if judge or judge_model:
+        from aha.behaviors.judge import Judge
+        from aha.cli.judge_agreement import endpoint_and_model, print_judge_agreement
+
+        reader = Judge(
+            *endpoint_and_model(judge, judge_model),
+            key=os.environ.get(API_KEY_VARIABLE),
+            seed=judge_seed,
+            workers=judge_workers,
+            timeout_s=judge_timeout,
+            max_tokens=judge_tokens,
+        )
+        print_judge_agreement(path, reader, judge_n, as_json)
+        return
+    print_behaviors(path, as_json)
+
+
+def print_behaviors(path: Path, as_json: bool) -> None:
+    """Of a run: its tests and steps. Of a file: every completion, and their means."""
+    from aha.web.event_spans import visible
+    from aha.web.runs import is_run, open_run
+
+    if is_run(path):
+        rows = run_rows(open_run(path))
+    elif path.is_file():
+        rows = [{"part": path.name, **file_means(path)}]
+    else:
+        raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    print_table(rows, visible)
+
+
+def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> None:
+    table = Table(box=None, padding=(0, 0, 0, 1))
+    table.add_column("", no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
+    for row in rows:
+        cells = [row.get(name) for name in COLUMNS]
+        shown = ["-" if cell is None else f"{cell:.2f}" for cell in cells]
+        table.add_row(escape(visible(str(row["part"]))), *shown)
+    console.print(table)
+    console.print("means of a completion; `sums right` and `checks true` are shares", style="dim")
+
+
+def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
+    """The tests, counted whole, around the steps, counted in some completions each."""
+    from aha.web.behavior_curves import BEHAVIOURS, Habits
+
+    files = {name: run.completion_file(name) for name in ("before", "after")}
+    tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
+    counts = Habits(run).count(24, 60.0)
+    steps = [
+        {"part": f"step {step}", **{name: counts[name][i] for name in BEHAVIOURS}}
+        for i, step in enumerate(counts["step"])
+    ]
+    return [*tests.get("before", []), *steps, *tests.get("after", [])]
+
+
+def file_means(path: Path) -> dict[str, float]:
+    from aha.behaviors.trends import summarise
+    from aha.web.event_spans import behaviours_of
+    from aha.web.file_reader import all_rows
+
+    counts = [count for count in map(behaviours_of, all_rows(path)) if count is not None]
+    if not counts:
+        raise DataError(
+            f"no completion of a puzzle in {path}",
+            '{"numbers": [3, 7, 25], "target": 82, "completion": "..."} on each line',
+        )
+    return summarise(counts)

@@ -1,0 +1,172 @@
+"""`aha chat`: puzzles typed in the terminal, answered side by side."""
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from aha.cli.parameters import Count, ModelName
+from aha.core.errors import AhaError
+from aha.core.records import Problem
+from aha.tasks.protocol import Task
+
+HINT = "numbers and a target, as in 3 7 25 82 (an empty line ends)"
+# speaker(model, task, problem, sampling) -> events, see aha.serve.problem_answers
+EventStream = Generator[dict[str, Any], None, None]
+Speak = Callable[[str, Task, Problem, dict[str, Any]], EventStream]
+
+
+def chat(
+    model: ModelName = "aha-tiny",
+    *,
+    base: str | None = None,
+    seed: int = 0,
+    temperature: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=10))] = 1.0,
+    max_new_tokens: Count = 1024,
+) -> None:
+    """Type your own puzzles: base and trained model answer side by side, graded at the end.
+
+    Ends with an empty line. Ctrl-C ends an answer, not the program.
+
+    Parameters
+    ----------
+    base
+        Model to show beside it; a run's own base unless given.
+    seed
+        Seed of the completions.
+    temperature
+        Sampling temperature; 0 takes the most likely token.
+    max_new_tokens
+        Token limit of a completion.
+    """
+    from aha.serve.problem_answers import Speaker
+    from aha.serve.run_config import run_config
+    from aha.tasks.countdown import Countdown
+    from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
+
+    config = run_config(model)
+    if base is None and isinstance(config.get("model"), dict):
+        base = config["model"].get("path")
+    task = countdown_from_config(config.get("task")) or Countdown()
+    names = [("before", base), ("after", model)] if base else [("", model)]
+    speaker, console = Speaker(), Console(highlight=False)
+    for _, name in names:
+        speaker.models.get(name)  # now: a name that is wrong must not wait for the first puzzle
+    sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    while line := read_line(console):
+        try:
+            problem = parse_puzzle(line)
+        except AhaError as error:
+            console.print(Text(str(error), style="red"), soft_wrap=True)
+            continue
+        sides = [Side(f"{label}: {name}".removeprefix(": "), name) for label, name in names]
+        answer_side_by_side(console, speaker, sides, task, problem, sampling)
+
+
+@dataclass
+class Side:
+    """One model's answer as it grows, and the verdict at its end."""
+
+    title: str
+    model: str
+    text: str = ""
+    verdict: Text = field(default_factory=Text)
+
+    def add(self, event: dict[str, Any] | Exception) -> None:
+        if isinstance(event, Exception):
+            self.verdict = Text(f"{event}", style="red")
+        elif "origin" in event:
+            if event["origin"] not in self.title:
+                self.title += f", {event['origin']}"
+        elif "text" in event:
+            self.text += event["text"]
+        else:
+            row = event["row"]
+            word, style = ("right", "bold green") if row["correct"] else ("wrong", "bold red")
+            self.verdict = Text.assemble((f"{word}: ", style), f"{row['reason']}, {row['tokens']} ")
+            self.verdict.append("tokens, cut off" if row["finish"] == "length" else "tokens")
+
+    def panel(self, lines: int | None = None) -> Panel:
+        """The answer; of one that is longer than the screen, the end."""
+        from aha.web.event_spans import visible
+
+        shown = visible(self.text).split("\n")
+        body = Text("\n".join(shown if lines is None else shown[-lines:]))
+        verdict = self.verdict or Text("...", style="dim")
+        return Panel(Group(body, Text(), verdict), title=Text(self.title), title_align="left")
+
+
+def read_line(console: Console) -> str:
+    """What was typed; empty at the end of the input."""
+    try:
+        if not sys.stdin.isatty():
+            return console.input().strip()
+        console.print(HINT, style="dim")
+        return console.input("puzzle> ").strip()
+    except EOFError:
+        return ""
+
+
+# An event of a side; None: it has ended.
+Events = queue.SimpleQueue[tuple[Side, dict[str, Any] | Exception | None]]
+
+
+def answer_side_by_side(
+    console: Console,
+    speaker: Speak,
+    sides: list[Side],
+    task: Task,
+    problem: Problem,
+    sampling: dict[str, Any],
+) -> None:
+    """All sides at the same time, streamed; the whole of them stays on the screen."""
+    events: Events = queue.SimpleQueue()
+    stop = threading.Event()
+    try:
+        for side in sides:
+            answer = speaker(side.model, task, problem, sampling)
+            arguments = (answer, side, events, stop)
+            threading.Thread(target=forward_events, args=arguments, daemon=True).start()
+        with Live(console=console, transient=True, refresh_per_second=12) as live:
+            running = len(sides)
+            while running:
+                side, event = events.get()
+                if event is None:
+                    running -= 1
+                else:
+                    side.add(event)
+                    live.update(side_by_side(sides, max(4, console.height - 6)))
+    except KeyboardInterrupt:
+        stop.set()
+    console.print(side_by_side(sides, None))
+
+
+def forward_events(answer: EventStream, side: Side, events: Events, stop: threading.Event) -> None:
+    """Put a model's events into the queue until it has ended or `stop` is set."""
+    try:
+        for event in answer:
+            if stop.is_set():
+                break
+            events.put((side, event))
+    except Exception as error:  # shown in the side's place: the other one goes on
+        events.put((side, error))
+    finally:
+        answer.close()
+        events.put((side, None))
+
+
+def side_by_side(sides: list[Side], lines: int | None) -> Table:
+    table = Table.grid(expand=True, padding=(0, 1))
+    for _ in sides:
+        table.add_column(ratio=1)
+    table.add_row(*(side.panel(lines) for side in sides))
+    return table

@@ -1,0 +1,53 @@
+"""`aha dash`: the dashboard over a folder of runs."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aha.cli.parameters import Flag, Host, Port
+from aha.core.records import Problem
+from aha.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from aha.serve.problem_answers import Speaker
+
+
+def dash(
+    runs: Path = Path("runs"),
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    open: Flag = False,
+) -> None:
+    """Watch runs in a browser while they train: curves, completions, the same puzzles through time.
+
+    Parameters
+    ----------
+    runs
+        Folder of runs, or one run folder.
+    open
+        Open the browser as well.
+    """
+    from aha.web.server import serve
+
+    serve(runs, host, port, open, answer_on_demand())
+
+
+def answer_on_demand() -> Callable[..., Iterator[dict[str, Any]]]:
+    """Answers typed puzzles. torch is loaded with the first one, and no model is fetched from the
+    network because a run's config names it."""
+    lock = threading.Lock()
+    made: list[Speaker] = []
+
+    def answer(
+        model: str, task: Task, problem: Problem, options: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        from aha.serve.problem_answers import Speaker
+
+        with lock:
+            if not made:
+                made.append(Speaker(network=False))
+        yield from made[0](model, task, problem, options)
+
+    return answer

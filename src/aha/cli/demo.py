@@ -1,0 +1,32 @@
+"""`aha demo`: the packaged recipe `demo`, to see the whole in minutes."""
+
+from pathlib import Path
+
+from aha.algo.recipe import load_recipe
+from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.recipes import find_recipe, free_name
+from aha.cli.run_in_terminal import RunOptions, start_run
+
+
+def demo(
+    *,
+    name: RunName = None,
+    dash: Dash = None,
+    dry_run: DryRun = False,
+    probe: Probe = False,
+    calibration: CalibrationFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
+
+    Takes minutes on two CPU cores and no network. `--section.key value` overrides the recipe.
+
+    Parameters
+    ----------
+    dry_run
+        Print the resolved recipe, and the plan on the error stream, and exit.
+    """
+    cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
+    run = Path("runs") / (name or free_name("demo"))
+    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))

@@ -1,0 +1,98 @@
+"""`aha doctor`: findings part by part, in plain lines or as one object."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from aha.algo.recipe import load_recipe
+from aha.cli.parameters import AsJson
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.recipes import find_recipe, packaged_recipes
+from aha.core.errors import ConfigError
+from aha.core.findings import Finding, health_report, worst_level
+
+console = Console(highlight=False)
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+VERDICTS = {
+    "ok": "nothing is off",
+    "warn": "nothing is broken; see the lines with `warn`",
+    "fail": "something is broken; see the lines with `fail`",
+}
+
+
+def doctor(
+    what: str | None = None, *, as_json: AsJson = False, overrides: Overrides = None
+) -> None:
+    """Find silent faults: in this machine, in a recipe and its first step, in a run.
+
+    Exit code 0: nothing is broken. 1: something is, with the fix beside it. 2: a wrong command.
+
+    Parameters
+    ----------
+    what
+        Nothing for the machine; a recipe (packaged name or TOML file), with
+        `--section.key value` as for `aha train`; or a run folder.
+    """
+    findings: list[Finding] = []
+    for heading, part in examined_parts(what, overrides_of(overrides)):
+        findings += part
+        if not as_json:
+            print_part(heading, part)
+    if as_json:
+        print(json.dumps({"subject": what or "machine", **health_report(findings)}))
+    else:
+        print_verdict(findings)
+    if worst_level(findings) == "fail":
+        sys.exit(1)
+
+
+def examined_parts(
+    what: str | None, changes: dict[str, Any]
+) -> Iterator[tuple[str, list[Finding]]]:
+    """(heading, findings), each part as soon as it is examined."""
+    if changes and (what is None or is_run_folder(Path(what))):
+        options = ", ".join(f"--{key}" for key in changes)
+        wanted = "a recipe before it" if what is None else "the run as it was recorded"
+        raise ConfigError(f"{what or 'this machine'} with {options}", wanted)
+    if what is None:
+        from aha.doctor.machine_checks import checks, look
+
+        yield "this machine", checks.run(look())
+    elif is_run_folder(Path(what)):
+        from aha.doctor.run_checks import diagnose
+
+        yield what, diagnose(Path(what))
+    else:
+        from aha.doctor.recipe_checks import examine
+
+        yield from examine(load_recipe(find_recipe(what), changes))
+
+
+def is_run_folder(path: Path) -> bool:
+    """A folder; a packaged recipe's name means the recipe unless a run is right here."""
+    return path.is_dir() and (
+        str(path) not in packaged_recipes() or (path / "config.json").exists()
+    )
+
+
+def print_part(heading: str, findings: list[Finding]) -> None:
+    """One line a check, and the fix below where there is something to mend."""
+    console.print(f"\n[bold]{escape(heading)}[/bold]")
+    for finding in findings:
+        colour = COLOURS[finding.level]
+        level = f"[{colour}]{finding.level:<4}[/{colour}]"
+        console.print(f"  {level}  {finding.check:<13} {escape(finding.message)}", soft_wrap=True)
+        if finding.fix and (finding.level != "ok" or finding.check == "extras"):
+            console.print(f"        {'':<13} fix: {escape(finding.fix)}", soft_wrap=True)
+
+
+def print_verdict(findings: list[Finding]) -> None:
+    levels: list[str] = [finding.level for finding in findings]
+    counts = ", ".join(f"{levels.count(level)} {level}" for level in COLOURS)
+    console.print(f"\n{VERDICTS[worst_level(findings)]} ({counts})")

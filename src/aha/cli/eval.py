@@ -1,0 +1,69 @@
+"""`aha eval`: the solve rate of a model on held-out problems."""
+
+import json
+from pathlib import Path
+
+from aha.cli.parameters import (
+    AsJson,
+    DataFile,
+    ModelName,
+    Numbers,
+    ProblemCount,
+    ProblemSeed,
+    Split,
+    TaskName,
+    TaskOptions,
+    Temperature,
+    task_settings,
+)
+
+
+def evaluate(
+    model: ModelName,
+    *,
+    task: TaskName = "countdown",
+    options: TaskOptions = "",
+    numbers: Numbers = None,
+    split: Split = "test",
+    n: ProblemCount = 1000,
+    seed: ProblemSeed = 0,
+    group_size: int = 1,
+    temperature: Temperature = 1.0,
+    max_new_tokens: int | None = None,
+    data: DataFile = None,
+    as_json: AsJson = False,
+    out: Path | None = None,
+) -> None:
+    """Solve rate of a model or run on held-out problems, with a 95 % interval.
+
+    Parameters
+    ----------
+    group_size
+        Completions of each problem; above 1, pass@k is reported too.
+    max_new_tokens
+        Token limit of a completion; unless given 320 for Countdown with three numbers, else 1024.
+    out
+        New file for every completion, as JSON lines.
+    """
+    from aha.eval.model_evaluation import EvalSettings, evaluate_model
+
+    settings = EvalSettings(
+        task=task,
+        task_settings=task_settings(options, numbers, data),
+        split=split,
+        n=n,
+        seed=seed,
+        group_size=group_size,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+    )
+    row = evaluate_model(model, settings, out)
+    if as_json:
+        print(json.dumps(row))
+        return
+    low, high = row["interval"]
+    print(
+        f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
+        f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
+        f"{row['truncated']:.1%} cut off"
+    )

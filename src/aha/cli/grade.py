@@ -1,0 +1,27 @@
+"""`aha grade`: rewards for completions from elsewhere."""
+
+import json
+import sys
+
+from aha.cli.parameters import DataFile, TaskName, TaskOptions, task_settings
+
+
+def grade(
+    *, task: TaskName = "countdown", options: TaskOptions = "", data: DataFile = None
+) -> None:
+    """Grade completions: JSON lines {numbers, target, completion} in, verdicts out.
+
+    For another task than Countdown, what `aha problems --task NAME` prints takes the place of
+    numbers and target.
+    """
+    from aha.tasks.catalog import make_task
+    from aha.tasks.problem_lines import grade_countdown_lines, grade_task_lines
+
+    if task == "countdown":
+        verdicts = grade_countdown_lines(sys.stdin.buffer)
+    else:
+        chosen = make_task(task, task_settings(options, None, data))
+        verdicts = grade_task_lines(chosen, task, sys.stdin.buffer)
+    for graded in verdicts:
+        row = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
+        print(json.dumps(row), flush=True)

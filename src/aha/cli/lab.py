@@ -1,0 +1,114 @@
+"""`aha lab`: recipes against each other, and the verdicts in the terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aha.cli.parameters import DryRun, Natural
+from aha.cli.recipe_keys import LabOverrides, overrides_of
+from aha.cli.recipes import find_recipe
+from aha.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aha.studies.method_lab import Planned
+
+console = Console(highlight=False)
+
+
+def lab(
+    *,
+    recipes: str = "reinforce,rloo,grpo,dr_grpo,dapo,gspo,cispo,max_rl,ppo",
+    seeds: str = "0,1,2",
+    tokens: Natural = 3_000_000,
+    steps: Natural = 0,
+    out: Path = Path("runs/lab"),
+    dry_run: DryRun = False,
+    overrides: LabOverrides = None,
+) -> None:
+    """Compare recipes with the same base, problems, token budget and seeds; verdicts by intervals.
+
+    Runs one after the other; the same command goes on where it was stopped. Writes OUT/lab.html
+    and OUT/lab.json after every run. `--section.key value` goes to every recipe.
+
+    Parameters
+    ----------
+    recipes
+        Packaged names or TOML files, with commas.
+    seeds
+        With commas; a verdict needs three.
+    tokens
+        Completion tokens of each run, those of thrown-away rollouts too; 0 = steps alone.
+    steps
+        Steps of each run at most; 0 = until the tokens are spent.
+    out
+        Folder of the lab.
+    dry_run
+        Print what would be run, and exit.
+    """
+    from aha.studies.lab_page import write_results
+    from aha.studies.method_lab import measure_base, plan
+
+    paths = [find_recipe(name) for name in recipes.split(",") if name]
+    runs = plan(paths, seed_numbers(seeds), tokens, steps, overrides_of(overrides), out)
+    if dry_run:
+        for planned in runs:
+            console.print(f"{escape(planned.run.name)}: {'done' if planned.done else 'to do'}")
+        return
+    console.print(
+        f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
+        f"done; everything goes to {escape(str(out))}\n"
+        f"watch it in a browser: run `aha dash {escape(str(out / 'runs'))}` in another terminal",
+        soft_wrap=True,
+    )
+    measure_base(runs[0].cfg, out)
+    complete = carry_out_all(runs, out)
+    write_results(runs, out)
+    print_results(runs, out)
+    if not complete:
+        console.print("[yellow]stopped; the same command goes on[/yellow]")
+
+
+def seed_numbers(seeds: str) -> list[int]:
+    try:
+        return [int(seed) for seed in seeds.split(",") if seed.strip()]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
+
+
+def carry_out_all(runs: "list[Planned]", out: Path) -> bool:
+    """Every run that is not done, one after the other; False where one was stopped."""
+    from aha.cli.run_view import RunView
+    from aha.studies.lab_page import write_results
+    from aha.studies.method_lab import carry_out
+    from aha.train.experiment import Listener
+
+    for number, planned in enumerate(runs, 1):
+        if planned.done:
+            continue
+        console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
+        if not carry_out(planned, Listener(validation=RunView(planned.cfg).validation)):
+            return False
+        write_results(runs, out)  # so that the page can be read meanwhile
+    return True
+
+
+def print_results(runs: "list[Planned]", out: Path) -> None:
+    from aha.studies.lab_page import HEADER, findings_of, table
+    from aha.studies.verdicts import verdicts
+
+    findings = findings_of(runs)
+    if not findings:
+        return
+    decided, notes = verdicts(findings, runs[0].cfg.tokens)
+    shown = Table(box=None, padding=(0, 1))
+    for name in HEADER:
+        shown.add_column(name)
+    for row in table(findings, decided):
+        shown.add_row(*map(escape, row))
+    console.print(shown)
+    for note in notes:
+        console.print(f"no verdict: {escape(note)}", soft_wrap=True)
+    console.print(f"everything is in {escape(str(out / 'lab.html'))}", soft_wrap=True)

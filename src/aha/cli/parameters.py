@@ -1,0 +1,134 @@
+"""The parameters that several commands have: each typed and explained once."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
+
+from aha.core.errors import ConfigError
+
+AT_LEAST_0 = validators.Number(gte=0)
+AT_LEAST_1 = validators.Number(gte=1)
+
+# Without an explanation: a command's own docstring has it.
+Count = Annotated[int, Parameter(validator=AT_LEAST_1)]
+Natural = Annotated[int, Parameter(validator=AT_LEAST_0)]
+Amount = Annotated[float, Parameter(validator=AT_LEAST_0)]
+Flag = Annotated[bool, Parameter(negative=())]
+
+# -- problems and models --------------------------------------------------------------------
+
+TaskName = Annotated[
+    str,
+    Parameter(
+        help="countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task."
+    ),
+]
+TaskOptions = Annotated[
+    str, Parameter(help="Settings of the task as TOML, as in 'digits = [2, 3]'.", metavar="TOML")
+]
+Numbers = Annotated[
+    list[int] | None,
+    Parameter(
+        consume_multiple=True,
+        negative=(),
+        help="Countdown: how many numbers a puzzle has, 2 to 6; several are drawn evenly. "
+        "3 unless given.",
+    ),
+]
+DataFile = Annotated[
+    str | None,
+    Parameter(help="File of problems (JSON lines or Parquet) for tasks that read one."),
+]
+Split = Annotated[
+    Literal["train", "validation", "test", "test_targets"],
+    Parameter(help="Part of the task's problems; training uses train alone."),
+]
+ProblemCount = Annotated[int, Parameter(validator=AT_LEAST_1, help="How many problems.")]
+ProblemSeed = Annotated[int, Parameter(help="Seed of the problems and of the completions.")]
+Temperature = Annotated[float, Parameter(help="Sampling temperature.")]
+ModelName = Annotated[
+    str,
+    Parameter(help="aha-tiny, a run folder, a Hugging Face model folder, or a name on the hub."),
+]
+
+# -- output and machines --------------------------------------------------------------------
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+DryRun = Annotated[bool, Parameter(negative=())]
+Host = Annotated[
+    str,
+    Parameter(
+        help="Address to listen on. 127.0.0.1: only this machine; any other asks for a token, "
+        "which is printed."
+    ),
+]
+Port = Annotated[
+    int,
+    Parameter(
+        validator=validators.Number(gte=0, lte=65_535),
+        help="Port to listen on; the next free one if it is taken, 0 for any.",
+    ),
+]
+UsdPerHour = Annotated[
+    float | None,
+    Parameter(
+        validator=AT_LEAST_0,
+        help="Price of the machine per hour; unless given, that of plan/cards.toml.",
+    ),
+]
+Watts = Annotated[
+    float | None,
+    Parameter(
+        validator=AT_LEAST_0,
+        help="Power of the machine under load; unless given, that of plan/cards.toml.",
+    ),
+]
+
+# -- runs -----------------------------------------------------------------------------------
+
+RecipeName = Annotated[str, Parameter(help="Packaged recipe (demo, grpo, ...) or a TOML file.")]
+RunName = Annotated[
+    str | None,
+    Parameter(help="Name of the run folder in runs/; the recipe's name, numbered, unless given."),
+]
+Budget = Annotated[
+    str | None,
+    Parameter(
+        help='"2h", "30min" or "5usd": stop before more is spent, with a checkpoint to resume from.'
+    ),
+]
+Dash = Annotated[
+    bool | None,
+    Parameter(
+        help="Serve the dashboard during the run, for this machine only and at low priority; "
+        "unless given, only in a terminal."
+    ),
+]
+Probe = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Measure this machine with the recipe's model, half a minute at most, and plan "
+        "with that.",
+    ),
+]
+CalibrationFile = Annotated[
+    Path | None,
+    Parameter(help="File that --probe writes; without --probe, such a file to plan with."),
+]
+
+
+def task_settings(options: str, numbers: list[int] | None, data: str | None) -> dict[str, Any]:
+    """The keyword arguments of a task's constructor. Raises ConfigError where `options` is no
+    TOML."""
+    try:
+        settings: dict[str, Any] = tomllib.loads(f"value = {{{options}}}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--options {options!r}: {error}", '"digits = [2, 3]"') from None
+    if numbers is not None:
+        settings["numbers"] = tuple(numbers)
+    if data is not None:
+        settings["data"] = data
+    return settings

@@ -1,0 +1,170 @@
+"""`aha plan`: the table of what a recipe takes."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aha.algo.algorithms import method_of
+from aha.algo.recipe import load_recipe
+from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.recipes import find_recipe
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.core.sizes import GB
+from aha.machine.host import SMALL_MODEL
+from aha.plan.calibration import Calibration, read_calibration
+from aha.plan.cost import money
+from aha.plan.estimate import Plan, advice, estimate
+from aha.plan.machines import load_cards
+from aha.plan.shapes import Shape, shape_of
+from aha.plan.speed import Card, Workload, expected_tokens
+
+HERE = "this machine"
+NOT_MEASURED = "the GPU rows are not measured yet (--probe measures this machine)"
+
+
+def plan(
+    recipe: RecipeName,
+    *,
+    cards: Path | None = None,
+    mean_tokens: float | None = None,
+    as_json: AsJson = False,
+    probe: Probe = False,
+    calibration: CalibrationFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Memory, time, energy and money of a recipe on a table of machines, from shapes alone.
+
+    Parameters
+    ----------
+    cards
+        Your own table of machines, like aha/plan/cards.toml.
+    mean_tokens
+        Mean tokens of a completion; unless given, rollout.expected_tokens, or a guess where that
+        is 0.
+    """
+    if mean_tokens is not None and not mean_tokens > 0:
+        raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
+    cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
+    shape, (as_of, machines) = shape_of(cfg.model.path), load_cards(cards)
+    measured = calibration_of(cfg, shape, probe, calibration)
+    table = plan_table(Workload(cfg, method_of(cfg), shape), measured, mean_tokens, as_of, machines)
+    if as_json:
+        print(json.dumps(table.health_report()))
+    else:
+        print(*table.lines(), sep="\n")
+
+
+def calibration_of(
+    cfg: RunConfig, shape: Shape, probe: bool, file: Path | None
+) -> Calibration | None:
+    """This machine as it is measured now, or as it was, from a file; None without either."""
+    if not probe:
+        return read_calibration(file) if file else None
+    from aha.measure.this_machine import measure_this_machine
+
+    def say(text: str) -> None:
+        print(text, flush=True, file=sys.stderr)
+
+    return measure_this_machine(cfg, shape, file, say)
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """A recipe's plans on all machines; `shown` is the one whose memory is listed by part."""
+
+    load: Workload
+    prices_as_of: str
+    cards: dict[str, Card]
+    plans: dict[str, Plan]
+    calibration: Calibration | None
+    mean_tokens: float
+    mean_tokens_from: str
+
+    @property
+    def shown(self) -> Plan | None:
+        """This machine's, or that of the kind of machine that would be used."""
+        if HERE in self.plans:
+            return self.plans[HERE]
+        small = self.load.shape.parameters < SMALL_MODEL
+        names = [name for name in self.plans if self.cards[name].cpu == small]
+        return self.plans[next(iter(names or self.plans))] if self.plans else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [self.row(name, plan, self.cards[name]) for name, plan in self.plans.items()]
+
+    def row(self, name: str, plan: Plan, card: Card) -> dict[str, Any]:
+        return {
+            "card": name,
+            "measured": name == HERE,
+            "peak_gb": plan.peak / GB,
+            "memory_gb": card.memory,
+            "fits": plan.fits(card),
+            "tokens_per_s": plan.tokens_per_s,
+            "hours": plan.cost.seconds / 3600,
+            "kwh": plan.cost.kwh,
+            "usd": plan.cost.usd,
+            "advice": "" if plan.fits(card) else advice(self.load, card),
+        }
+
+    def health_report(self) -> dict[str, Any]:
+        shown = self.shown
+        return {
+            "model": self.load.cfg.model.path,
+            "parameters": self.load.shape.parameters,
+            "prices_as_of": self.prices_as_of,
+            "mean_tokens": self.mean_tokens,
+            "mean_tokens_from": self.mean_tokens_from,
+            "memory_gb": {p: size / GB for p, size in shown.memory.items()} if shown else {},
+            "peak_gb": shown.peak / GB if shown else None,
+            "host_gb": shown.host / GB if shown else None,
+            "cards": self.rows(),
+        }
+
+    def lines(self) -> list[str]:
+        millions, shown = self.load.shape.parameters / 1e6, self.shown
+        lines = [
+            f"{self.load.cfg.model.path}: {millions:,.1f} M parameters, {self.load.cfg.steps} steps"
+        ]
+        memory = shown.memory | {"peak": shown.peak} if shown else {}
+        if shown and shown.host:
+            memory |= {"in host memory": shown.host}
+        lines += [f"  {part:<20}{size / GB:>9.3f} GB" for part, size in memory.items()]
+        lines += self.calibration.lines() if self.calibration else []
+        lines.append(
+            f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>10}{'hours':>9}{'kWh':>9}{'price':>13}"
+        )
+        for row in self.rows():
+            fits = "yes" if row["fits"] else "no"
+            lines.append(
+                f"{row['card']:<18}{row['memory_gb']:>5.0f}{fits:>6}{row['tokens_per_s']:>10,.0f}"
+                f"{row['hours']:>9.3f}{row['kwh']:>9.3f}{money(row['usd']):>13}"
+                + (f"  fits with {row['advice']}" if row["advice"] else "")
+            )
+        measured = f"{HERE!r} is measured, the other rows are not"
+        lines.append(
+            f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "
+            f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), with "
+            f"validations and both tests; {measured if self.calibration else NOT_MEASURED}"
+        )
+        return lines
+
+
+def plan_table(
+    load: Workload,
+    calibration: Calibration | None,
+    mean_tokens: float | None,
+    as_of: str,
+    cards: dict[str, Card],
+) -> PlanTable:
+    """The plans on all `cards`, and on this machine if it is measured."""
+    cfg = load.cfg
+    if calibration:
+        cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
+    base = calibration.base_tokens_of(cfg) if calibration else 0.0
+    mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
+    plans = {name: estimate(load, card, mean) for name, card in cards.items()}
+    return PlanTable(load, as_of, cards, plans, calibration, mean, source)

@@ -1,0 +1,114 @@
+"""`aha pretrain`: a base model from nothing."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts
+
+if TYPE_CHECKING:
+    from aha.pretrain.settings import PretrainJob
+
+WeightSeed = Annotated[int, Parameter(help="Seed of the weights and of the documents.")]
+Layers = Annotated[int | None, Parameter(help="Layers of the model.")]
+Hidden = Annotated[int | None, Parameter(help="Width of the model.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], Parameter(help="auto: a CUDA GPU where there is one.")
+]
+Mlp = Annotated[int | None, Parameter(help="Width inside the MLP.")]
+
+
+def pretrain(
+    out: Path | None = None,
+    *,
+    shape: str = "tiny",
+    tokens: Count | None = None,
+    seed: WeightSeed = 0,
+    layers: Layers = None,
+    hidden: Hidden = None,
+    mlp: Mlp = None,
+    batch_tokens: Count | None = None,
+    shard_documents: Count | None = None,
+    mix: str = "",
+    lr: Amount | None = None,
+    start: Path | None = None,
+    device: Device = "auto",
+    writers: Natural | None = None,
+    usd_per_hour: UsdPerHour = None,
+    watts: Watts = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Pre-train a base from nothing on the project's own traces; resumes where it stopped.
+
+    Parameters
+    ----------
+    out
+        Folder of the model and its state; unless given runs/pretrain, or runs/base-SHAPE.
+    shape
+        tiny (aha-tiny's, for two CPU cores), 10m (for a GPU) or multiply (aha-tiny, going on
+        with products), with its corpus and rates; the options below change one of them.
+    tokens
+        Tokens of documents to read, padding not counted.
+    batch_tokens
+        Tokens of an update, padding counted.
+    shard_documents
+        Documents that are written, sorted by length and shuffled together.
+    mix
+        Rates of the corpus to change, as in "backtrack=0,search=0.2".
+    lr
+        Learning rate of Muon, which trains the matrices.
+    start
+        Model whose weights it starts from, instead of random ones.
+    writers
+        Processes that write documents ahead; unless given 0 on a CPU, else one a spare core, to 8.
+    dry_run
+        Print the settings and what they take on a table of machines, and exit.
+    """
+    from aha.pretrain.settings import make_job
+
+    sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
+    changes = {"tokens": tokens, "seed": seed, "lr": lr}
+    changes |= {"batch_tokens": batch_tokens, "shard_documents": shard_documents}
+    job = make_job(shape, out, sizes, changes, mix, start)
+    if dry_run:
+        print_plan(job, writers, usd_per_hour, watts)
+        return
+    from aha.pretrain.make_base import PretrainMachine, pretrain_base
+
+    machine = PretrainMachine.of(device, writers, usd_per_hour, watts)
+    pretrain_base(job, machine, partial(print, flush=True))
+
+
+def print_plan(
+    job: "PretrainJob", writers: int | None, usd_per_hour: float | None, watts: float | None
+) -> None:
+    """The settings as one object, then memory by part and a line for each machine."""
+    from aha.core.sizes import GB
+    from aha.plan.cost import money
+    from aha.plan.pretrain_estimate import WRITERS
+    from aha.pretrain.settings import plans_on_table
+
+    print(json.dumps(job.settings | {"parameters": job.shape.parameters}, indent=2))
+    as_of, plans = plans_on_table(job, writers, usd_per_hour, watts)
+    _, shown = next(iter(plans.values()))
+    print(
+        f"\n{job.shape.parameters / 1e6:,.1f} M parameters, {job.cfg.tokens / 1e6:,.0f} M "
+        f"tokens in {shown.updates:,.0f} updates"
+    )
+    for part, size in [*shown.memory.items(), ("peak", shown.peak)]:
+        print(f"  {part:<20}{size / GB:>9.3f} GB")
+    print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>11}{'hours':>9}{'kWh':>9}{'price':>13}")
+    for name, (card, plan) in plans.items():
+        fits = "yes" if plan.fits(card) else "no"
+        print(
+            f"{name:<18}{card.memory:>5.0f}{fits:>6}{plan.tokens_per_s:>11,.0f}"
+            f"{plan.cost.seconds / 3600:>9.3f}{plan.cost.kwh:>9.3f}{money(plan.cost.usd):>13}"
+        )
+    prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
+    print(
+        f"\nfrom shapes alone, {prices}; beside a GPU {WRITERS if writers is None else writers} "
+        "processes write documents (--writers); the GPU rows are not measured yet"
+    )

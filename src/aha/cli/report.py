@@ -1,0 +1,37 @@
+"""`aha report`: a run as one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.markup import escape
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    pin: Annotated[list[str] | None, Parameter(negative=())] = None,
+) -> None:
+    """Write a run's report as one HTML file that opens offline; RUN/report.html unless given.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    out
+        File to write.
+    pin
+        One more completion to show, as FILE:PLACE counted from 0, such as after:12; may be given
+        several times.
+    """
+    from aha.web.report_page import write_report
+    from aha.web.runs import open_run
+
+    folder = open_run(run)
+    out = out or run / "report.html"
+    size = write_report(folder, out, pin or [])
+    Console(highlight=False).print(
+        f"{escape(str(out))}: {size / 1000:.0f} kB, opens offline", soft_wrap=True
+    )

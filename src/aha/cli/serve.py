@@ -1,0 +1,43 @@
+"""`aha serve`: a model for OpenAI's clients."""
+
+import time
+from pathlib import Path
+
+from aha.cli.parameters import Host, ModelName, Port
+
+
+def serve(
+    model: ModelName,
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: str | None = None,
+) -> None:
+    """Serve a model to OpenAI's clients: chat and text completions, streamed or whole.
+
+    On another address than 127.0.0.1 the token is the API key.
+
+    Parameters
+    ----------
+    name
+        What clients call the model; the last part of MODEL unless given.
+    """
+    from aha.serve.api import Api, make_api
+    from aha.serve.open_models import OpenModels
+    from aha.serve.prompts import TrainedOn
+    from aha.serve.run_config import run_config
+    from aha.tasks.puzzle_input import countdown_from_config
+    from aha.web.access import is_loopback, new_token
+    from aha.web.server import address, keep, listen
+
+    opened = OpenModels().get(model)
+    task = run_config(model).get("task")
+    task_name = task.get("name") if isinstance(task, dict) else None
+    name = name or Path(model).resolve().name
+    listener = listen(host, port)
+    token = None if is_loopback(host) else new_token()
+    url = address(host, listener.getsockname()[1], None) + "v1"
+    key = "any text" if token is None else token
+    print(f"aha serve: {url}  model {name!r} ({opened.origin}), API key: {key}", flush=True)
+    api = Api(opened, name, TrainedOn(task_name, countdown_from_config(task)), int(time.time()))
+    keep(make_api(api, host, token), listener)

@@ -1,0 +1,46 @@
+"""`aha train`: a run of a recipe, or the rest of one that was stopped."""
+
+from pathlib import Path
+
+from aha.algo.recipe import load_recipe
+from aha.cli.parameters import Budget, CalibrationFile, Dash, DryRun, Probe, RecipeName, RunName
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.recipes import find_recipe, free_name, packaged_recipes
+from aha.cli.run_in_terminal import RunOptions, resume_run, start_run
+from aha.core.errors import ConfigError
+
+
+def train(
+    recipe: RecipeName | None = None,
+    *,
+    name: RunName = None,
+    resume: Path | None = None,
+    budget: Budget = None,
+    dash: Dash = None,
+    dry_run: DryRun = False,
+    probe: Probe = False,
+    calibration: CalibrationFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
+
+    Parameters
+    ----------
+    resume
+        Run folder to go on with, from its last checkpoint.
+    dry_run
+        Print the resolved recipe, and the plan on the error stream, and exit.
+    """
+    changes = overrides_of(overrides)
+    if resume is not None:
+        if recipe or changes or probe or calibration:
+            raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
+        resume_run(resume, budget, dash)
+        return
+    if recipe is None:
+        raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
+    path = find_recipe(recipe)
+    run = Path("runs") / (name or free_name(path.stem))
+    start_run(
+        load_recipe(path, changes), run, RunOptions(budget, dash, dry_run, probe, calibration)
+    )

@@ -1,0 +1,62 @@
+"""A recipe's settings layer by layer: its TOML file, and overrides by dotted keys over it.
+
+Imports no algorithm and checks nothing: `aha.algo.recipe.load_recipe` is the way to load a recipe.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from aha.core.config import TaskSection
+from aha.core.errors import ConfigError
+
+
+def layered(recipe: Path | None, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a recipe file with dotted overrides `{"optim.lr": "3e-4"}` over them.
+
+    Nothing is checked yet: `aha.algo.recipe.load_recipe` does it.
+    """
+    raw = read_toml(recipe) if recipe else {}
+    drop_settings_of_other_task(raw, (overrides or {}).get("task.name"))
+    drop_measured_length(raw, overrides or {})
+    for key, value in (overrides or {}).items():
+        set_dotted(raw, key, value)
+    return raw
+
+
+def drop_settings_of_other_task(raw: dict[str, Any], name: str | None) -> None:
+    """Where an override names another task, the recipe's settings of its own task do not apply."""
+    section = raw.get("task", {})
+    if name is None or not isinstance(section, dict):
+        return
+    if name != section.get("name", TaskSection.model_fields["name"].default):
+        shared = ("template", "grade_seconds")
+        raw["task"] = {key: section[key] for key in shared if key in section}
+
+
+def drop_measured_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """rollout.expected_tokens was measured with the recipe's own base, task and limit: with another
+    one it is not known."""
+    section = raw.get("rollout", {})
+    keys = [key.replace("-", "_") for key in overrides]
+    other = any(k.startswith(("task.", "model.path", "rollout.max_new_tokens")) for k in keys)
+    if other and isinstance(section, dict):
+        raw["rollout"] = {k: v for k, v in section.items() if k != "expected_tokens"}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "a recipe file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", "a TOML file") from None
+
+
+def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.replace("-", "_").split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--{key}: {section!r} is a value", "a section")
+    raw[name] = value
