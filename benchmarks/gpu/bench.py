@@ -23,7 +23,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Prompt
 from aha.machine.device import empty_cache, gpu_name, synchronize
 from aha.machine.dtype import compute_dtype
-from aha.measure.probe import Probe, Stub
+from aha.measure.probe import Probe, StubTokenizer
 from aha.model.transformer import Transformer
 from aha.plan.machines import card_for, load_cards
 from aha.plan.shapes import Shape, shape_of
@@ -37,7 +37,7 @@ CPU_ROW = "cpu-2-cores"  # of cards.toml, where --tiny runs
 PROMPT = PROMPT_TOKENS["r1"]  # tokens, of every prompt that is not aha-tiny's
 
 
-class Endless(Stub):
+class Endless(StubTokenizer):
     """A tokenizer for random weights. Digits are spelled, and no completion ever ends: its stop
     token is one that the vocabulary lacks."""
 

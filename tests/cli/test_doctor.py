@@ -7,7 +7,7 @@ import pytest
 from aha.algo.recipe import load_recipe
 from aha.cli.recipes import find_recipe, packaged_recipes
 from aha.core.findings import worst_level
-from aha.doctor.recipe_checks import examine
+from aha.doctor.recipe_checks import check_recipe
 
 from ..tiny import answering_folder
 
@@ -48,7 +48,7 @@ def test_a_sound_recipe(aha, tmp_path):
 @pytest.mark.parametrize("recipe", RUN_HERE)
 def test_no_shipped_recipe_raises_an_alarm(recipe):
     cfg = load_recipe(find_recipe(recipe))
-    found = [one for _, part in examine(cfg) for one in part]
+    found = [one for _, part in check_recipe(cfg) for one in part]
     assert worst_level(found) == "ok", [one for one in found if one.level != "ok"]
 
 
@@ -61,7 +61,7 @@ def test_a_broken_recipe_says_what_to_do_and_ends_with_1(aha):
 
 def test_the_first_step_is_left_out_where_it_could_not_be_made(aha):
     found = levels(aha("doctor", "demo", "--json", "--rollout.max_new_tokens", 5000).out)
-    assert found["room"] == "fail" and "reward_paid" in found and "mask" not in found
+    assert found["context_length"] == "fail" and "reward_paid" in found and "mask" not in found
 
 
 def test_a_run(aha, tmp_path):

@@ -10,8 +10,8 @@ from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig
 from aha.core.findings import worst_level
-from aha.doctor.first_step_checks import checks, judge
-from aha.doctor.first_step_trial import Trial, small, try_out
+from aha.doctor.first_step_checks import check_first_step, checks
+from aha.doctor.first_step_trial import Trial, reduced_recipe, run_trial
 from aha.model.tokenizer import END
 from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
@@ -59,7 +59,7 @@ def make(cfg=None, task=None, policy=None, engine=NativeEngine, kind=RLTrainer) 
 
 
 def found(trial: Trial) -> dict:
-    return {finding.check: finding for finding in judge(trial)}
+    return {finding.check: finding for finding in check_first_step(trial)}
 
 
 # -- healthy steps ---------------------------------------------------------------------------
@@ -88,7 +88,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_step_raises_no_alarm(name):
-    trial = try_out(make(config(**HEALTHY[name])))
+    trial = run_trial(make(config(**HEALTHY[name])))
     findings = found(trial)
     assert worst_level(list(findings.values())) == "ok", [
         f for f in findings.values() if f.level != "ok"
@@ -100,7 +100,7 @@ def test_a_healthy_step_raises_no_alarm(name):
 
 def test_a_trial_leaves_the_trainer_as_a_step_does():
     tried, plain = make(), make()
-    try_out(tried)
+    run_trial(tried)
     report = plain.step(plain.problems())
     assert tried.version == tried.engine.version == plain.version == 1
     for one, other in zip(tried.policy.parameters(), plain.policy.parameters(), strict=True):
@@ -112,10 +112,10 @@ def test_a_trial_leaves_the_trainer_as_a_step_does():
 
 def test_a_trial_is_small_but_holds_every_update():
     cfg = config(rollout={"prompts": 512, "group_size": 16}, algo={"updates": 64})
-    assert small(cfg).rollout.prompts == 64
-    assert small(config(rollout={"prompts": 512, "group_size": 16})).rollout.prompts == 16
-    assert small(config()) == config()
-    assert small(config(critic={"warmup": 9})).critic.warmup == 0
+    assert reduced_recipe(cfg).rollout.prompts == 64
+    assert reduced_recipe(config(rollout={"prompts": 512, "group_size": 16})).rollout.prompts == 16
+    assert reduced_recipe(config()) == config()
+    assert reduced_recipe(config(critic={"warmup": 9})).critic.warmup == 0
 
 
 # -- planted faults --------------------------------------------------------------------------
@@ -236,8 +236,8 @@ FAULTS = {
     "another reference": ("reference", "fail", algo(kl="loss") | {"kind": OtherReference}),
     "moves by itself": ("lr_zero", "fail", {"kind": Drifts}),
     "the wrong sign": ("direction", "fail", algo(loss="wrong_sign")),
-    "flat groups are paid": ("credit", "fail", algo(advantage="pays_all")),
-    "no number": ("credit", "fail", algo(advantage="no_number")),
+    "flat groups are paid": ("advantages", "fail", algo(advantage="pays_all")),
+    "no number": ("advantages", "fail", algo(advantage="no_number")),
     "a gradient of NaN": ("gradient", "fail", algo(advantage="no_number")),
     "a loss without gradient": ("gradient", "fail", algo(loss="detached")),
     "lost in rounding": ("moves", "fail", {"cfg": config(optim={"lr": 1e-10})}),
@@ -289,13 +289,13 @@ def planted(parts: dict) -> RLTrainer:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault):
     check, level, parts = FAULTS[fault]
-    finding = found(try_out(planted(parts)))[check]
+    finding = found(run_trial(planted(parts)))[check]
     assert finding.level == level and finding.fix, finding
 
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_mask_that_is_off_by_one_is_found(shift):
-    trial = try_out(make())
+    trial = run_trial(make())
     edges = (1, 0) if shift > 0 else (0, 1)  # nothing may come back in at the other end
     parts = [
         replace(part, mask_BT=F.pad(part.mask_BT, edges)[:, edges[1] :][:, : part.mask_BT.shape[1]])
@@ -306,7 +306,7 @@ def test_a_mask_that_is_off_by_one_is_found(shift):
 
 
 def test_a_mask_that_covers_the_prompts_last_token_is_found():
-    trial = try_out(make())
+    trial = run_trial(make())
     part, row = next(
         (part, b)
         for part, rows in zip(trial.parts, trial.rows, strict=True)
@@ -318,7 +318,7 @@ def test_a_mask_that_covers_the_prompts_last_token_is_found():
 
 
 def test_a_mask_without_the_stop_token_is_found():
-    trial = try_out(make())
+    trial = run_trial(make())
     for part in trial.parts:
         stop = part.tokens_BT[:, part.start :] == TOKENIZER.stop_ids[0]
         part.mask_BT[stop] = 0.0

@@ -9,18 +9,18 @@ import torch
 from aha.core.findings import worst_level
 from aha.doctor.machine_checks import (
     MAX_ERROR,
-    Machine,
-    Place,
+    FolderState,
+    MachineFacts,
     checks,
-    look,
-    place,
+    folder_state,
+    inspect_machine,
     product_error,
-    wanted_packages,
+    required_packages,
 )
 from aha.machine.host import held_by_container, usable_cores
 
 GB = 10**9
-HEALTHY = Machine(
+HEALTHY = MachineFacts(
     python=(3, 12, 1),
     packages={"torch": "2.13.0+cpu", "numpy": "2.4.0"},
     minimums={"torch": "2.6"},
@@ -35,12 +35,12 @@ HEALTHY = Machine(
     threads=2,
     load=0.4,
     c_code="",
-    places={"cache": Place("~/.cache/aha", 50 * GB), "runs": Place("runs", 50 * GB)},
+    folders={"cache": FolderState("~/.cache/aha", 50 * GB), "runs": FolderState("runs", 50 * GB)},
 )
 
 
-def places(**changed) -> dict:
-    return {"places": HEALTHY.places | changed}
+def folders(**changed) -> dict:
+    return {"folders": HEALTHY.folders | changed}
 
 
 FAULTS = {
@@ -57,15 +57,19 @@ FAULTS = {
     "a cache that takes nothing": (
         "cache",
         "fail",
-        places(cache=Place("/c", 0, "Permission denied")),
+        folders(cache=FolderState("/c", 0, "Permission denied")),
     ),
-    "runs takes nothing": ("runs", "fail", places(runs=Place("/r", 0, "Read-only file system"))),
-    "a full disk": ("runs", "fail", places(runs=Place("runs", GB // 100))),
-    "a base without weights": ("base_model", "fail", {"missing_model": "model.safetensors"}),
+    "runs takes nothing": (
+        "runs",
+        "fail",
+        folders(runs=FolderState("/r", 0, "Read-only file system")),
+    ),
+    "a full disk": ("runs", "fail", folders(runs=FolderState("runs", GB // 100))),
+    "a base without weights": ("base_model", "fail", {"missing_model_files": "model.safetensors"}),
 }
 
 
-def found(machine: Machine) -> dict:
+def found(machine: MachineFacts) -> dict:
     return {finding.check: finding for finding in checks.run(machine)}
 
 
@@ -90,14 +94,14 @@ def test_an_extra_is_told_with_its_line():
 
 def test_packages_come_from_the_wheels_own_list():
     lines = ["torch>=2.6", "numpy", "peft; extra == 'hf'", 'ray>=2 ; extra == "ray"']
-    assert wanted_packages(lines) == (
+    assert required_packages(lines) == (
         {"torch": "2.6", "numpy": ""},
         {"hf": ["peft"], "ray": ["ray"]},
     )
 
 
 def test_this_machine_is_looked_at(tmp_path):
-    machine = look(tmp_path)
+    machine = inspect_machine(tmp_path)
     assert machine.packages["torch"] and 0 < machine.memory_bytes[0] <= machine.memory_bytes[1]
     assert 1 <= usable_cores() and "hf" in machine.extras
     assert {f.check for f in checks.run(machine)} == set(checks)
@@ -123,5 +127,5 @@ def test_the_error_of_a_product_is_that_of_its_type(dtype):
 
 def test_a_place_that_does_not_exist_is_judged_by_its_parent_and_not_made(tmp_path):
     wanted = tmp_path / "a" / "b"
-    assert not place(wanted).complaint and not wanted.parent.exists()
-    assert place(Path("/proc/nowhere")).complaint
+    assert not folder_state(wanted).error and not wanted.parent.exists()
+    assert folder_state(Path("/proc/nowhere")).error

@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
 from aha.core.findings import worst_level
-from aha.doctor.run_checks import checks, diagnose, first_step, unexplained
-from aha.doctor.run_files import Records
-from aha.doctor.weight_change import changes
+from aha.doctor.run_checks import checks, diagnose, first_step_findings, unexplained
+from aha.doctor.run_files import RunRecords
+from aha.doctor.weight_change import compare_weight_files
 from aha.store.jsonl import append
 from aha.store.run_folder import Run
 
@@ -57,26 +57,26 @@ def look(step: int, rate: float, **behaviors: float) -> dict:
     }
 
 
-def healthy() -> Records:
-    return Records(
+def healthy() -> RunRecords:
+    return RunRecords(
         CONFIG,
         [row(step) for step in range(1, STEPS + 1)],
         [look(20, 0.55), look(40, 0.8)],
         look(0, 0.2),
         look(STEPS, 0.8),
         finished=True,
-        restless=1.0,
+        changed_share=1.0,
         distance=0.05,
     )
 
 
-def all_rows(**values) -> Records:
+def all_rows(**values) -> RunRecords:
     """The healthy run with some columns held at one value."""
     run = healthy()
     return replace(run, metrics=[old | values for old in run.metrics])
 
 
-def column(key: str, *values: float) -> Records:
+def column(key: str, *values: float) -> RunRecords:
     """The healthy run with a column that goes through these values in equal parts."""
     run = healthy()
     part = math.ceil(STEPS / len(values))
@@ -84,7 +84,7 @@ def column(key: str, *values: float) -> Records:
     return replace(run, metrics=rows)
 
 
-def habits(**last: float) -> Records:
+def habits(**last: float) -> RunRecords:
     run = healthy()
     return replace(run, evals=[look(20, 0.55), look(40, 0.8, **last)], after=look(40, 0.8, **last))
 
@@ -122,7 +122,7 @@ FAULTS = {
     ),
     "few groups teach": ("informative", "warn", lambda: all_rows(informative=0.1)),
     "no group teaches": ("informative", "fail", lambda: all_rows(informative=0.0)),
-    "resampling in vain": ("asked", "warn", lambda: all_rows(asked=3.0)),
+    "resampling in vain": ("resampling", "warn", lambda: all_rows(asked=3.0)),
     "format only": (
         "format_only",
         "fail",
@@ -145,8 +145,12 @@ FAULTS = {
     "gradient grows": ("gradient", "warn", lambda: column("grad_norm", 0.03, 0.1, 0.3, 0.6)),
     "gradient explodes": ("gradient", "fail", lambda: column("grad_norm", 0.03, 0.3, 3, 30)),
     "rate 0": ("learning_rate", "fail", lambda: all_rows(lr=0.0)),
-    "rate too small for the type": ("weights", "fail", lambda: replace(healthy(), restless=0.01)),
-    "half of the weights stuck": ("weights", "warn", lambda: replace(healthy(), restless=0.3)),
+    "rate too small for the type": (
+        "weights",
+        "fail",
+        lambda: replace(healthy(), changed_share=0.01),
+    ),
+    "half of the weights stuck": ("weights", "warn", lambda: replace(healthy(), changed_share=0.3)),
     "a rate that leads nowhere": ("weights", "warn", lambda: replace(healthy(), distance=1e-6)),
     "mismatch grows": ("mismatch", "warn", lambda: column("mismatch", 0.003, 0.01, 0.03, 0.04)),
     "mismatch": ("mismatch", "fail", lambda: all_rows(mismatch=0.5)),
@@ -158,7 +162,7 @@ FAULTS = {
 }
 
 
-def found(run: Records) -> dict:
+def found(run: RunRecords) -> dict:
     return {finding.check: finding for finding in checks.run(run)}
 
 
@@ -166,7 +170,7 @@ def test_a_healthy_run_raises_no_alarm():
     findings = found(healthy())
     assert worst_level(list(findings.values())) == "ok", findings
     # Every check but the one about resampling has something to say about it.
-    assert set(findings) == set(checks) - {"asked"}
+    assert set(findings) == set(checks) - {"resampling"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -202,7 +206,7 @@ def test_the_runs_that_learned_raise_no_alarm(file):
     """The real ones, as far as they are filed."""
     filed = json.loads(file.read_text())
     tests = (filed["summary"]["before"], filed["summary"]["after"])
-    run = Records(filed["config"], filed["curve"], [], *tests, finished=True)
+    run = RunRecords(filed["config"], filed["curve"], [], *tests, finished=True)
     findings = found(run)
     assert worst_level(list(findings.values())) == "ok", findings
     assert "it learned" in findings["learned"].message
@@ -213,7 +217,7 @@ def test_drift_names_the_step_where_it_was_first_seen():
 
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
-    bare = Records({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
+    bare = RunRecords({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
     assert [f.check for f in checks.run(bare)] == ["steps", "finite"]
     odd = replace(healthy(), evals=[{"step": 1, "interval": [0, 1]}, {"interval": [0, 1]}])
     assert "could not look" in found(odd)["held_out"].message
@@ -222,7 +226,7 @@ def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
 # -- from a folder ---------------------------------------------------------------------------
 
 
-def write_run(path: Path, run: Records, base: Path | None = None) -> None:
+def write_run(path: Path, run: RunRecords, base: Path | None = None) -> None:
     folder = Run.create(path, run.config | {"model": {"path": str(base)}})
     append(folder.metrics, run.metrics)
     append(path / "evals.jsonl", run.evals)
@@ -254,10 +258,10 @@ def test_weights_of_other_shapes_or_types_are_not_compared(tmp_path):
     for name, weights in (("a", np.ones(3, np.float32)), ("b", np.ones(3, np.float16))):
         write_weights(tmp_path / name, weights)
         paths.append(tmp_path / name / "model.safetensors")
-    assert changes((paths[0], paths[0])) == (0.0, 0.0)
-    assert changes((paths[0], paths[1])) is None
+    assert compare_weight_files((paths[0], paths[0])) == (0.0, 0.0)
+    assert compare_weight_files((paths[0], paths[1])) is None
     paths[1].write_bytes(b"\xff" * 9)
-    assert changes((paths[0], paths[1])) is None
+    assert compare_weight_files((paths[0], paths[1])) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -269,7 +273,7 @@ def test_the_way_that_weights_went_is_told_for_every_type(tmp_path, dtype):
     for path, last in zip(paths, (4.0, 4.5), strict=True):
         save({"w": torch.tensor([0.0, 3.0, last]).to(getattr(torch, dtype))}, path)
     # One of three differs; |0.5| against |(0, 3, 4)| = 5.
-    assert changes(tuple(paths)) == pytest.approx((1 / 3, 0.1))
+    assert compare_weight_files(tuple(paths)) == pytest.approx((1 / 3, 0.1))
 
 
 def test_a_run_that_did_not_learn_with_nothing_else_off_had_too_little_training():
@@ -295,10 +299,10 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
 
 
 def test_the_first_step_is_judged_by_its_row_alone():
-    assert worst_level(first_step(row(1), CONFIG)) == "ok"
-    odd = first_step(row(1) | UNSOLVED | {"truncated": 1.0}, CONFIG)
+    assert worst_level(first_step_findings(row(1), CONFIG)) == "ok"
+    odd = first_step_findings(row(1) | UNSOLVED | {"truncated": 1.0}, CONFIG)
     assert {f.check for f in odd if f.level != "ok"} == {"none_solved", "informative", "truncated"}
-    odd = first_step(row(1) | {"mismatch": 0.5}, CONFIG)
+    odd = first_step_findings(row(1) | {"mismatch": 0.5}, CONFIG)
     assert [f.check for f in odd if f.level != "ok"] == ["mismatch"]
 
 

@@ -12,7 +12,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ModelError
 from aha.core.findings import worst_level
 from aha.core.records import Problem, Prompt
-from aha.doctor.setup_checks import Start, checks
+from aha.doctor.setup_checks import SetupFacts, checks
 from aha.model.tokenizer import END, PAD, Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks.countdown import Countdown
@@ -32,11 +32,11 @@ def model(tmp_path) -> LoadedModel:
     return load_model(tiny_folder(tmp_path / "tiny"))
 
 
-def start(model: LoadedModel, task=None, **sections) -> Start:
-    return Start.of(config(**sections), model, task or StartsWith("0123456789"))
+def start(model: LoadedModel, task=None, **sections) -> SetupFacts:
+    return SetupFacts.of(config(**sections), model, task or StartsWith("0123456789"))
 
 
-def found(start: Start) -> dict:
+def found(start: SetupFacts) -> dict:
     return {finding.check: finding for finding in checks.run(start)}
 
 
@@ -74,13 +74,13 @@ class EndsWith(StartsWith):
         return super().ask(problem) + self.ending
 
 
-def no_number(model: LoadedModel) -> Start:
+def no_number(model: LoadedModel) -> SetupFacts:
     with torch.no_grad():
         model.policy.model.norm.weight[3] = math.nan
     return start(model)
 
 
-def other_stop(model: LoadedModel) -> Start:
+def other_stop(model: LoadedModel) -> SetupFacts:
     """The model's own files end with another token than the tokenizer's."""
     for name in ("config.json", "generation_config.json"):
         path = model.path / name
@@ -88,17 +88,17 @@ def other_stop(model: LoadedModel) -> Start:
     return start(model)
 
 
-def larger_tokenizer(model: LoadedModel) -> Start:
+def larger_tokenizer(model: LoadedModel) -> SetupFacts:
     model.tokenizer.fast.add_tokens(["a new word"])
     return start(model)
 
 
-def pad_outside(model: LoadedModel) -> Start:
+def pad_outside(model: LoadedModel) -> SetupFacts:
     model.tokenizer.pad_id = 5_000
     return start(model)
 
 
-def other_tokens(model: LoadedModel) -> Start:
+def other_tokens(model: LoadedModel) -> SetupFacts:
     """As a tokenizer that adds a token of its own in front."""
     made = start(model)
     prompts = [replace(p, tokens=(TOKENIZER.id_of("<think>"), *p.tokens)) for p in made.prompts]
@@ -110,7 +110,7 @@ FAULTS = {
     "no steps": ("settings", "warn", lambda m: start(m, steps=0)),
     "no held-out look": ("settings", "warn", lambda m: start(m, eval={"final": 0})),
     "more than the positions": (
-        "room",
+        "context_length",
         "fail",
         lambda m: start(m, rollout={"max_new_tokens": 500}),
     ),
@@ -143,7 +143,7 @@ def test_every_check_has_a_planted_fault():
 
 
 def test_a_pad_token_that_is_the_stop_token_is_sound(model):
-    """Trap T20 is one for masks that are made from the pad id; ours are made from lengths."""
+    """A mask made from pad ids would hide the stop token; ours are made from lengths."""
     same = Tokenizer(model.tokenizer.fast, pad=END)
     finding = found(start(replace(model, tokenizer=same)))["pad_token"]
     assert finding.level == "ok" and "pads and stops" in finding.message
@@ -159,4 +159,4 @@ def test_the_prompts_are_those_of_the_first_step(model):
 
 def test_a_conversation_for_a_base_model_is_refused_before_any_check(model):
     with pytest.raises(ModelError, match="template r1"):
-        Start.of(config(task={"template": "instruct"}), model, Countdown((3,), "instruct"))
+        SetupFacts.of(config(task={"template": "instruct"}), model, Countdown((3,), "instruct"))

@@ -5,7 +5,7 @@ import pytest
 from aha.core.config import RunConfig
 from aha.core.seeds import seed_for
 from aha.eval.suite import held_out
-from aha.measure.base_length import completions_in, folder_at_hand, measure_base
+from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
 from aha.train.experiment import task_of
@@ -22,9 +22,9 @@ def test_a_folder_is_found_on_the_disk_only(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     folder = tiny_folder(tmp_path / "base")
-    assert folder_at_hand(str(folder)) == folder
-    assert folder_at_hand("aha-tiny").name == "aha-tiny"
-    assert folder_at_hand("nobody/has-this") is None and folder_at_hand("nowhere") is None
+    assert local_model_folder(str(folder)) == folder
+    assert local_model_folder("aha-tiny").name == "aha-tiny"
+    assert local_model_folder("nobody/has-this") is None and local_model_folder("nowhere") is None
 
 
 def test_the_mean_is_that_of_what_it_writes(tmp_path):
@@ -32,9 +32,9 @@ def test_the_mean_is_that_of_what_it_writes(tmp_path):
     folder = tiny_folder(tmp_path / "base")
     raw = {"model": {"path": str(folder)}, "rollout": {"max_new_tokens": 12}}
     cfg = RunConfig.model_validate(raw)
-    found = measure_base(cfg, folder, 16)
+    found = measure_base_length(cfg, folder, 16)
     assert found.completions == 16 and 1 <= found.tokens <= 12
-    assert found == measure_base(cfg, folder, 16) and found.asked == BaseLength.question(cfg)
+    assert found == measure_base_length(cfg, folder, 16) and found.asked == BaseLength.question(cfg)
     model = load_model(folder)
     seed = seed_for(0, "base length")
     assert len(held_out(task_of(cfg), model.tokenizer, "train", 16, seed)) == 16

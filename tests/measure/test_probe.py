@@ -61,10 +61,12 @@ def test_of_what_does_not_fit_fewer_layers_and_words_are_measured(monkeypatch):
     monkeypatch.setattr(
         module, "device_memory", lambda device: Memory(24_000_000_000, 32_000_000_000)
     )
-    assert one.fitting(1e30).L < large.L and one.fitting(1e30).V == module.FEW_WORDS
-    assert one.fitting(1e9).L == 1
-    assert (one.fitting(1e30).C, one.fitting(1e30).I) == (large.C, large.I)
-    assert Probe(config(), TINY).fitting(1e30) == TINY
+    assert (
+        one.fitting_shape(1e30).L < large.L and one.fitting_shape(1e30).V == module.SMALL_VOCABULARY
+    )
+    assert one.fitting_shape(1e9).L == 1
+    assert (one.fitting_shape(1e30).C, one.fitting_shape(1e30).I) == (large.C, large.I)
+    assert Probe(config(), TINY).fitting_shape(1e30) == TINY
 
 
 @pytest.mark.parametrize("limit", [3, 8, 12])
@@ -116,9 +118,9 @@ class Jump:
 
 SKIPPED = {
     "attention_rate": ["attention 4", "memory 10", "generation and"],
-    "of_model": ["generation and"],
-    "writings": ["short", "long", "training"],
-    "train": ["training"],
+    "time_model": ["generation and"],
+    "time_generations": ["short", "long", "training"],
+    "time_training": ["training"],
 }
 
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import CorpusTokenizer, write_shard
 from aha.model.transformer import Transformer
-from aha.pretrain.trainer import Pretrainer, on_device, schedule
+from aha.pretrain.trainer import Pretrainer, lr_factor, to_device
 
 from ..tiny import TOKENIZER, tiny_config
 
@@ -28,10 +28,10 @@ def make(cfg: PretrainConfig = SMALL, writers: int = 0, device: str = "cpu") -> 
 def test_the_schedule_by_hand():
     # warm-up over 4 steps, then flat, then linear over the last two fifths of 1000 tokens
     cfg = replace(SMALL, tokens=1_000, warmup_steps=4, decay=0.4)
-    assert [schedule(cfg, step, 0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert schedule(cfg, 50, 600) == 1.0
-    assert schedule(cfg, 50, 800) == pytest.approx(0.5)
-    assert schedule(cfg, 50, 1_000) == 0.0 and schedule(cfg, 50, 2_000) == 0.0
+    assert [lr_factor(cfg, step, 0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert lr_factor(cfg, 50, 600) == 1.0
+    assert lr_factor(cfg, 50, 800) == pytest.approx(0.5)
+    assert lr_factor(cfg, 50, 1_000) == 0.0 and lr_factor(cfg, 50, 2_000) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_it_reads_all_tokens_once_and_learns(straight):
     trainer, reports = straight
     assert trainer.done and trainer.shard_number >= 1
     assert [report.step for report in reports] == list(range(1, len(reports) + 1))
-    assert reports[-1].seen >= SMALL.tokens > reports[-2].seen
+    assert reports[-1].tokens_seen >= SMALL.tokens > reports[-2].tokens_seen
     assert reports[0].loss.item() == pytest.approx(4.7, abs=0.2)  # ln 112: it knows nothing
     assert sum(r.loss for r in reports[-3:]) / 3 < 3.6
 
@@ -61,7 +61,7 @@ def test_a_resumed_run_is_bit_equal(straight, pause, tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     reports += list(second.steps())
     assert [r.loss for r in reports] == [r.loss for r in wanted]
-    assert [r.seen for r in reports] == [r.seen for r in wanted]
+    assert [r.tokens_seen for r in reports] == [r.tokens_seen for r in wanted]
     for ours, theirs in zip(second.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -129,7 +129,7 @@ def test_an_update_reads_no_number_back():
 
 def test_a_batch_keeps_its_numbers_on_the_way():
     batch = write_shard(CorpusTokenizer.of(TOKENIZER), SMALL, 0, LONGEST)[0]
-    tokens_BT, weights_BT = on_device(batch, torch.device("cpu"))
+    tokens_BT, weights_BT = to_device(batch, torch.device("cpu"))
     assert tokens_BT.dtype == torch.int64 and weights_BT.dtype == torch.float32
     assert tokens_BT.tolist() == batch.tokens_BT.tolist()
     assert weights_BT.tolist() == batch.weights_BT.tolist()

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.serve.api import MOST_BYTES, Api, make_api
-from aha.serve.open_models import Opened
-from aha.serve.prompts import TrainedOn, prompts_of_text
-from aha.web.server import listen, server_of
+from aha.serve.api import MAX_REQUEST_BYTES, Api, make_api
+from aha.serve.open_models import OpenModel
+from aha.serve.prompts import TrainingTask, prompts_of_text
+from aha.web.server import make_server, open_socket
 
 from ..tiny import TOKENIZER, ask, tiny_transformer
 
@@ -25,16 +25,16 @@ TEXT = {"model": "tiny", "prompt": "numbers 3 7 25"}
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory) -> Opened:
+def opened(tmp_path_factory) -> OpenModel:
     engine = NativeEngine(tiny_transformer(), TOKENIZER, "float32", loop="torch")
-    return Opened("tiny", tmp_path_factory.mktemp("tiny"), engine)
+    return OpenModel("tiny", tmp_path_factory.mktemp("tiny"), engine)
 
 
 @contextmanager
 def served(api: Api):
     """OpenAI's client of a server in a thread."""
-    listener = listen("127.0.0.1", 0)
-    server = server_of(make_api(api))
+    listener = open_socket("127.0.0.1", 0)
+    server = make_server(make_api(api))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -45,11 +45,13 @@ def served(api: Api):
 
 @pytest.fixture(scope="module")
 def client(opened):
-    with served(Api(opened, "tiny", TrainedOn(), 1_700_000_000)) as client:
+    with served(Api(opened, "tiny", TrainingTask(), 1_700_000_000)) as client:
         yield client
 
 
-def alone(opened: Opened, most: int, n: int = 1, temperature: float = 1.0, seed: int = 7) -> list:
+def alone(
+    opened: OpenModel, most: int, n: int = 1, temperature: float = 1.0, seed: int = 7
+) -> list:
     """What the engine writes for the puzzle when nobody else asks."""
     sampling = Sampling(most, n, temperature, seed)
     return opened.engine.generate([ask(3, 7, 25, target=82)], sampling)[0]
@@ -220,7 +222,7 @@ class Slow(NativeEngine):
 @pytest.mark.parametrize("stream", [True, False])
 def test_whoever_hangs_up_is_not_written_for_any_longer(opened, stream):
     engine = Slow(tiny_transformer(), TOKENIZER, "float32", loop="torch")
-    api = Api(Opened("tiny", opened.folder, engine), "tiny", TrainedOn(), 0)
+    api = Api(OpenModel("tiny", opened.folder, engine), "tiny", TrainingTask(), 0)
     with served(api) as client:
         if stream:
             chunks = client.chat.completions.create(**CHAT, seed=7, max_tokens=130, stream=True)
@@ -243,7 +245,7 @@ def test_whoever_hangs_up_is_not_written_for_any_longer(opened, stream):
 
 @pytest.fixture
 def plain(opened) -> TestClient:
-    app = make_api(Api(opened, "tiny", TrainedOn(), 0))
+    app = make_api(Api(opened, "tiny", TrainingTask(), 0))
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
@@ -254,7 +256,7 @@ def test_a_body_that_is_no_object(plain, raw):
 
 
 def test_a_body_that_is_too_long(plain):
-    answer = plain.post("/v1/completions", content=b" " * (MOST_BYTES + 1))
+    answer = plain.post("/v1/completions", content=b" " * (MAX_REQUEST_BYTES + 1))
     assert answer.status_code == 413 and answer.json()["error"]["type"] == "invalid_request_error"
 
 
@@ -281,7 +283,7 @@ def test_pages_elsewhere_are_refused(plain):
 
 
 def test_bound_elsewhere_the_token_is_the_api_key(opened):
-    app = make_api(Api(opened, "tiny", TrainedOn(), 0), "0.0.0.0", "a-token")
+    app = make_api(Api(opened, "tiny", TrainingTask(), 0), "0.0.0.0", "a-token")
     outside = TestClient(app, base_url="http://192.168.1.5:8000")
     for key in ("", "Bearer wrong", "Basic a-token", "Bearer "):
         answer = outside.get("/v1/models", headers={"authorization": key})

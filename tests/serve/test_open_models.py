@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aha.core.errors import AhaError, ModelError, RunError
-from aha.serve.open_models import OpenModels
+from aha.serve.open_models import ModelCache
 
 from ..tiny import tiny_folder, tiny_transformer
 
@@ -14,7 +14,7 @@ def checkpoint(run, step: int, seed: int):
 
 
 def test_a_run_that_goes_on_answers_from_its_newest_checkpoint_and_then_from_its_end(tmp_path):
-    models, run = OpenModels(), tmp_path / "run"
+    models, run = ModelCache(), tmp_path / "run"
     checkpoint(run, 2, seed=2)
     first = models.get(str(run))
     assert first.origin == "checkpoint of step 2" and models.get(str(run)) is first
@@ -29,12 +29,12 @@ def test_a_run_that_goes_on_answers_from_its_newest_checkpoint_and_then_from_its
 
 
 def test_other_models_are_called_what_they_are_called(tmp_path):
-    assert OpenModels().get(str(tiny_folder(tmp_path / "mine"))).origin == "mine"
+    assert ModelCache().get(str(tiny_folder(tmp_path / "mine"))).origin == "mine"
 
 
 def test_only_those_used_last_are_kept(tmp_path):
     names = [str(tiny_folder(tmp_path / name, seed=i)) for i, name in enumerate("abc")]
-    models = OpenModels(kept=2)
+    models = ModelCache(max_open=2)
     first, second = models.get(names[0]), models.get(names[1])
     assert models.get(names[0]) is first
     models.get(names[2])
@@ -45,16 +45,16 @@ def test_only_those_used_last_are_kept(tmp_path):
 def test_what_is_not_there_is_an_error_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AhaError):
-        OpenModels().get(name)
+        ModelCache().get(name)
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(RunError, match="no checkpoint in"):
-        OpenModels().get(str(tmp_path / "run"))
+        ModelCache().get(str(tmp_path / "run"))
 
 
-class Dropping(OpenModels):
+class Dropping(ModelCache):
     """Loses the race with a training that keeps only its newest checkpoints."""
 
     def _get(self, name):
@@ -70,4 +70,4 @@ def test_without_the_network_a_model_must_be_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="'nobody/nothing' is not on this disk"):
-        OpenModels(network=False).get("nobody/nothing")
+        ModelCache(network=False).get("nobody/nothing")

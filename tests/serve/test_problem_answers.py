@@ -3,8 +3,8 @@ import threading
 import pytest
 
 from aha.rollout.engine import Sampling
-from aha.serve.problem_answers import Speaker
-from aha.serve.scheduler import Turns
+from aha.serve.problem_answers import CompletionStreamer
+from aha.serve.scheduler import Scheduler
 from aha.tasks.countdown import Countdown
 from aha.tasks.puzzle_input import parse_puzzle
 
@@ -16,18 +16,18 @@ HOW = {"seed": 4, "temperature": 0.8, "max_new_tokens": 30}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    return str(tiny_folder(tmp_path_factory.mktemp("speaker") / "tiny"))
+    return str(tiny_folder(tmp_path_factory.mktemp("streamer") / "tiny"))
 
 
 @pytest.fixture
-def speaker() -> Speaker:
-    return Speaker()
+def streamer() -> CompletionStreamer:
+    return CompletionStreamer()
 
 
-def test_it_says_where_from_then_what_the_engine_writes_then_the_verdict(speaker, model):
-    first, *pieces, last = speaker(model, Countdown(), PUZZLE, HOW)
+def test_it_says_where_from_then_what_the_engine_writes_then_the_verdict(streamer, model):
+    first, *pieces, last = streamer(model, Countdown(), PUZZLE, HOW)
     prompt = ask(3, 7, 25, target=82)
-    engine = speaker.models.get(model).engine
+    engine = streamer.models.get(model).engine
     ((want,),) = engine.generate([prompt], Sampling(30, 1, 0.8, 4))
     assert first == {"origin": "tiny"}
     assert "".join(piece["text"] for piece in pieces) == want.text and len(pieces) > 10
@@ -35,18 +35,18 @@ def test_it_says_where_from_then_what_the_engine_writes_then_the_verdict(speaker
     assert row["completion"] == want.text and row["prompt"] == prompt.text
     assert row["tokens"] == len(want.tokens) and row["finish"] == want.finish
     assert row["correct"] is False and row["reason"] == "no <answer>...</answer> block"
-    again = list(speaker(model, StartsWith(want.text[0]), PUZZLE, HOW))
+    again = list(streamer(model, StartsWith(want.text[0]), PUZZLE, HOW))
     assert again[-1]["row"]["correct"] is True, "judged by the task that it was given"
 
 
-def test_it_never_asks_for_more_than_the_model_has_room_for(speaker, model):
-    *_, last = speaker(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 4096, "seed": 1})
+def test_it_never_asks_for_more_than_the_model_has_room_for(streamer, model):
+    *_, last = streamer(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 4096, "seed": 1})
     assert last["row"]["tokens"] <= 160 - len(ask(3, 7, 25, target=82).tokens)
 
 
-def test_two_at_once_get_what_each_gets_alone(speaker, model):
+def test_two_at_once_get_what_each_gets_alone(streamer, model):
     def told(seed: int) -> list:
-        return list(speaker(model, Countdown(), PUZZLE, HOW | {"seed": seed}))
+        return list(streamer(model, Countdown(), PUZZLE, HOW | {"seed": seed}))
 
     alone, together = [told(seed) for seed in range(4)], {}
     threads = [
@@ -60,18 +60,18 @@ def test_two_at_once_get_what_each_gets_alone(speaker, model):
     assert [together[seed] for seed in range(4)] == alone
 
 
-class Watched(Turns):
+class Watched(Scheduler):
     """Remembers its jobs."""
 
-    def ask(self, *given):
-        self.job = super().ask(*given)
+    def submit(self, *given):
+        self.job = super().submit(*given)
         return self.job
 
 
-def test_closing_the_stream_ends_the_work(speaker, model):
-    speaker.turns = Watched()
-    answer = speaker(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 120})
+def test_closing_the_stream_ends_the_work(streamer, model):
+    streamer.scheduler = Watched()
+    answer = streamer(model, Countdown(), PUZZLE, HOW | {"max_new_tokens": 120})
     assert next(answer) == {"origin": "tiny"} and next(answer)["text"]
-    assert not speaker.turns.job.stopped
+    assert not streamer.scheduler.job.stopped
     answer.close()
-    assert speaker.turns.job.stopped
+    assert streamer.scheduler.job.stopped

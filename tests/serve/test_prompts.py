@@ -3,13 +3,13 @@
 import pytest
 
 from aha.model.tokenizer import Tokenizer, build_tokenizer
-from aha.serve.prompts import TrainedOn, prompt_of_messages, prompts_of_text
-from aha.serve.request_fields import Refused
+from aha.serve.prompts import TrainingTask, prompt_of_messages, prompts_of_text
+from aha.serve.request_fields import RequestError
 from aha.tasks.countdown import Countdown
 
 from ..tiny import TOKENIZER, ask
 
-UNKNOWN = TrainedOn()
+UNKNOWN = TrainingTask()
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -45,7 +45,7 @@ def test_a_model_with_a_template_reads_the_conversation():
 
 
 def test_a_run_on_countdown_reads_a_puzzle_as_it_was_asked_there_and_else_the_conversation():
-    trained = TrainedOn("countdown", Countdown((3,), template="r1"))
+    trained = TrainingTask("countdown", Countdown((3,), template="r1"))
     prompt = prompt_of_messages(user("3 7 25 -> 82"), CHATTY, trained)
     assert "User: Make an equation from the numbers [3, 7, 25]" in prompt.text
     assert prompt_of_messages(user("hi"), CHATTY, trained).text == "user: hi\nassistant: "
@@ -72,14 +72,14 @@ def test_a_run_on_countdown_reads_a_puzzle_as_it_was_asked_there_and_else_the_co
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(body, words):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         prompt_of_messages(body, TOKENIZER, UNKNOWN)
     assert words in str(caught.value) and caught.value.param == "messages"
 
 
 def test_a_run_on_another_task_without_a_template_is_asked_at_the_other_door():
-    with pytest.raises(Refused, match="'multiply', without a chat template.*v1/completions"):
-        prompt_of_messages(user("1 2 3"), TOKENIZER, TrainedOn("multiply"))
+    with pytest.raises(RequestError, match="'multiply', without a chat template.*v1/completions"):
+        prompt_of_messages(user("1 2 3"), TOKENIZER, TrainingTask("multiply"))
 
 
 def test_texts_stand_as_they_are():
@@ -99,6 +99,6 @@ def test_texts_stand_as_they_are():
     ],
 )
 def test_prompts_that_are_none(given, words):
-    with pytest.raises(Refused, match=words) as caught:
+    with pytest.raises(RequestError, match=words) as caught:
         prompts_of_text({"prompt": given}, TOKENIZER)
     assert caught.value.param == "prompt"

@@ -9,7 +9,7 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.serve.scheduler import Busy, Turns
+from aha.serve.scheduler import Busy, Scheduler
 
 from ..tiny import TOKENIZER, ask, tiny_transformer
 
@@ -36,14 +36,14 @@ def collect(news: queue.SimpleQueue) -> tuple[dict, dict]:
 
 def test_many_at_once_get_what_each_gets_alone(engine):
     """More than can be served at once, with different settings, against `generate`."""
-    turns, asked = Turns(at_once=3), []
+    scheduler, requests = Scheduler(max_active=3), []
     for place in range(7):
         prompts = [PROMPT, OTHER] if place % 2 else [OTHER]
         sampling = Sampling(8 + 5 * place, 1 + place % 3, 0.5 + place / 7, seed=place)
         news = queue.SimpleQueue()
-        turns.ask(engine, prompts, sampling, news.put)
-        asked.append((prompts, sampling, news))
-    for prompts, sampling, news in asked:
+        scheduler.submit(engine, prompts, sampling, news.put)
+        requests.append((prompts, sampling, news))
+    for prompts, sampling, news in requests:
         done, texts = collect(news)
         alone = [one for group in engine.generate(prompts, sampling) for one in group]
         assert [done[index] for index in range(len(alone))] == alone
@@ -51,14 +51,14 @@ def test_many_at_once_get_what_each_gets_alone(engine):
 
 
 def test_a_short_request_does_not_wait_for_a_long_one(engine):
-    turns, order = Turns(), queue.SimpleQueue()
+    scheduler, order = Scheduler(), queue.SimpleQueue()
     for name, length in (("long", 120), ("short", 2)):
 
         def tell(piece, name=name):
             if piece is None:
                 order.put(name)
 
-        turns.ask(engine, [PROMPT], Sampling(length, 1, 1.0, 5), tell)
+        scheduler.submit(engine, [PROMPT], Sampling(length, 1, 1.0, 5), tell)
     assert [order.get(timeout=60), order.get(timeout=60)] == ["short", "long"]
 
 
@@ -67,7 +67,7 @@ def test_a_stop_text_cuts_the_completion_and_counts_as_a_stop(engine):
     (alone,) = engine.generate([PROMPT], sampling)
     stop = alone[0].text[5:7]
     news = queue.SimpleQueue()
-    Turns().ask(engine, [PROMPT], sampling, news.put, (stop,))
+    Scheduler().submit(engine, [PROMPT], sampling, news.put, (stop,))
     done, texts = collect(news)
     for index, whole in enumerate(alone):
         head, found, _ = whole.text.partition(stop)
@@ -81,11 +81,11 @@ def test_a_stop_text_cuts_the_completion_and_counts_as_a_stop(engine):
 
 
 def test_a_fault_is_told_and_the_next_request_is_served(engine):
-    turns, news = Turns(), queue.SimpleQueue()
-    turns.ask(engine, [PROMPT], Sampling(100_000), news.put)
+    scheduler, news = Scheduler(), queue.SimpleQueue()
+    scheduler.submit(engine, [PROMPT], Sampling(100_000), news.put)
     with pytest.raises(ConfigError, match="positions"):
         collect(news)
-    turns.ask(engine, [PROMPT], Sampling(3), news.put)
+    scheduler.submit(engine, [PROMPT], Sampling(3), news.put)
     assert len(collect(news)[0]) == 1
 
 
@@ -93,39 +93,39 @@ def test_whoever_goes_away_while_being_told_harms_nobody(engine):
     def gone(piece):
         raise RuntimeError("the loop is closed")
 
-    turns, news = Turns(), queue.SimpleQueue()
-    turns.ask(engine, [PROMPT], Sampling(5), gone)
-    turns.ask(engine, [PROMPT], Sampling(5), news.put)
+    scheduler, news = Scheduler(), queue.SimpleQueue()
+    scheduler.submit(engine, [PROMPT], Sampling(5), gone)
+    scheduler.submit(engine, [PROMPT], Sampling(5), news.put)
     assert len(collect(news)[0]) == 1
 
 
 def test_a_stopped_job_is_told_no_more(engine):
-    turns, seen, known = Turns(), [], threading.Event()
+    scheduler, seen, known = Scheduler(), [], threading.Event()
 
     def tell(piece):
         known.wait(60)
         seen.append(piece)
         job.stop()
 
-    job = turns.ask(engine, [PROMPT], Sampling(130, 1, 1.0, 3), tell)
+    job = scheduler.submit(engine, [PROMPT], Sampling(130, 1, 1.0, 3), tell)
     known.set()
     news = queue.SimpleQueue()
-    turns.ask(engine, [PROMPT], Sampling(20, 1, 1.0, 4), news.put)
+    scheduler.submit(engine, [PROMPT], Sampling(20, 1, 1.0, 4), news.put)
     collect(news)
     assert len(seen) == 1
 
 
 def test_a_line_that_is_full_refuses_and_forgets_those_who_left(engine):
-    turns = Turns(at_once=1, in_line=2)
+    scheduler = Scheduler(max_active=1, max_waiting=2)
     hold = threading.Event()
     news = queue.SimpleQueue()
-    turns.ask(engine, [PROMPT], Sampling(2), lambda piece: hold.wait(60))
-    while turns._waiting:  # until the first one is being served
+    scheduler.submit(engine, [PROMPT], Sampling(2), lambda piece: hold.wait(60))
+    while scheduler._waiting:  # until the first one is being served
         pass
-    waiting = [turns.ask(engine, [PROMPT], Sampling(2), news.put) for _ in range(2)]
+    waiting = [scheduler.submit(engine, [PROMPT], Sampling(2), news.put) for _ in range(2)]
     with pytest.raises(Busy, match="2 requests in line"):
-        turns.ask(engine, [PROMPT], Sampling(2), news.put)
+        scheduler.submit(engine, [PROMPT], Sampling(2), news.put)
     waiting[0].stop()
-    turns.ask(engine, [OTHER], replace(Sampling(2), seed=1), news.put)
+    scheduler.submit(engine, [OTHER], replace(Sampling(2), seed=1), news.put)
     hold.set()
     assert len(collect(news)[0]) == 1

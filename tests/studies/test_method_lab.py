@@ -8,8 +8,8 @@ import pytest
 
 from aha.core.errors import AhaError, ConfigError, RunError
 from aha.store.jsonl import read_rows
-from aha.studies.lab_page import findings_of, write_results
-from aha.studies.method_lab import Planned, carry_out, measure_base, plan
+from aha.studies.lab_page import finished_results, write_results
+from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import as_json
 from aha.train.experiment import Listener
 
@@ -52,12 +52,12 @@ def recipes(tmp_path_factory) -> list[Path]:
 
 def planned(recipes: list[Path], out: Path, tokens: int = 0, steps: int = 2, seeds=(0, 1), **more):
     changes = {key.replace("__", "."): value for key, value in more.items()}
-    return plan(recipes, [*seeds], tokens, steps, {"eval.every": 1} | changes, out)
+    return plan_runs(recipes, [*seeds], tokens, steps, {"eval.every": 1} | changes, out)
 
 
-def carry(plan_: list[Planned], out: Path) -> None:
+def carry(plan_: list[PlannedRun], out: Path) -> None:
     measure_base(plan_[0].cfg, out)
-    assert all(carry_out(one, Listener()) for one in plan_)
+    assert all(run_planned(one, Listener()) for one in plan_)
     write_results(plan_, out)
 
 
@@ -69,7 +69,7 @@ def done(recipes, tmp_path_factory):
     return found, out
 
 
-def timeless(one: Planned) -> list[dict]:
+def timeless(one: PlannedRun) -> list[dict]:
     """The run's rows, without what a clock says."""
     rows = read_rows(one.run.metrics)
     return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
@@ -80,16 +80,16 @@ def test_a_lab_leaves_runs_results_and_no_claim(done):
     names = ["grpo-seed0", "plain-seed0", "grpo-seed1", "plain-seed1"]
     assert [one.run.name for one in found] == names and all(one.done for one in found)
     assert {path.name for path in out.iterdir()} == {"runs", "base.json", "lab.json", "lab.html"}
-    findings = findings_of(found)
-    assert [(one.recipe, one.seeds) for one in findings] == [("grpo", [0, 1]), ("plain", [0, 1])]
-    for one in findings:
-        # the test before, a look after each step, the test after
-        assert len(one.looks) == 4 and set(one.pass_at_k) == {"1", "2", "4", "8", "16"}
-        tokens = [look.tokens for look in one.looks]
+    results = finished_results(found)
+    assert [(one.recipe, one.seeds) for one in results] == [("grpo", [0, 1]), ("plain", [0, 1])]
+    for one in results:
+        # the test before, an evaluation after each step, the test after
+        assert len(one.points) == 4 and set(one.pass_at_k) == {"1", "2", "4", "8", "16"}
+        tokens = [point.tokens for point in one.points]
         assert tokens[0] == 0 < tokens[1] < tokens[2] == tokens[3]
         assert one.end.tokens == sum(one.spent) / 2
-        assert one.looks[1].entropy > 0
-    notes = as_json(findings, 0)["notes"]
+        assert one.points[1].entropy > 0
+    notes = as_json(results, 0)["notes"]
     assert notes[0] == "fewer than 3 finished seeds: grpo, plain" and len(notes) == 2
     assert "4 of 4" not in (page := (out / "lab.html").read_text()) and page.count("<svg") == 5
 
@@ -98,7 +98,7 @@ def test_all_recipes_meet_the_same_problems(done):
     """Training problems of a seed too, as far as a step asks for equally many."""
     found, _ = done
 
-    def asked(one: Planned, name: str) -> list[str]:
+    def asked(one: PlannedRun, name: str) -> list[str]:
         rows = read_rows(one.run.completions / f"{name}.jsonl")
         return list(dict.fromkeys(row["id"] for row in rows))
 
@@ -123,8 +123,8 @@ def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
         if row["step"] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert carry_out(found[0], Listener())
-    assert not carry_out(found[1], Listener(step=stop)) and not found[1].done
+    assert run_planned(found[0], Listener())
+    assert not run_planned(found[1], Listener(step=stop)) and not found[1].done
     # Killed before its first checkpoint: there are files, and nothing to go on from.
     found[2].run.path.mkdir()
     found[2].run.write("config.json", found[2].cfg.model_dump(mode="json"))
@@ -139,18 +139,18 @@ def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
 
 def test_a_trained_run_that_was_not_measured_is_measured_alone(recipes, tmp_path):
     (one, *_) = planned(recipes, tmp_path, steps=1)
-    assert carry_out(one, Listener())
+    assert run_planned(one, Listener())
     (one.run.path / "pass_at_k.json").unlink()
-    assert one.trained and not one.done and findings_of([one]) == []
+    assert one.trained and not one.done and finished_results([one]) == []
     before = one.run.metrics.stat().st_mtime_ns
-    assert carry_out(one, Listener()) and one.done
+    assert run_planned(one, Listener()) and one.done
     assert one.run.metrics.stat().st_mtime_ns == before
 
 
 def test_a_budget_of_tokens_ends_all_runs_alike(recipes, tmp_path):
     found = planned(recipes, tmp_path, tokens=300, steps=0, seeds=(0,))
     carry(found, tmp_path)
-    for one in findings_of(found):
+    for one in finished_results(found):
         assert min(one.spent) >= 300
     steps = [len(timeless(one)) for one in found]
     assert steps[0] < steps[1]  # a step of 18 completions against one of 3

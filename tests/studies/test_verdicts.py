@@ -9,7 +9,7 @@ import pytest
 from aha.eval.statistics import over_seeds, wilson
 from aha.store.run_folder import Run
 from aha.studies.lab_page import HEADER, lab_html, table
-from aha.studies.verdicts import Finding, as_json, finding, gather, verdicts
+from aha.studies.verdicts import RecipeResult, as_json, recipe_result, results_by_recipe, verdicts
 
 
 def report(rate: float, tokens: float = 40.0, problems: int = 1000) -> dict:
@@ -38,8 +38,8 @@ def make(path: Path, before: float, middle: float, after: float, spent: float = 
 def found(tmp_path):
     """Findings of {recipe: final rate of each seed}, all from 0.2."""
 
-    def build(ends: dict[str, list[float]], spent: float = 1000.0) -> list[Finding]:
-        return gather(
+    def build(ends: dict[str, list[float]], spent: float = 1000.0) -> list[RecipeResult]:
+        return results_by_recipe(
             [
                 (name, seed, make(tmp_path / f"{name}-{seed}", 0.2, 0.5, rate, spent))
                 for name, rates in ends.items()
@@ -73,11 +73,11 @@ def test_seeds_that_agree_leave_what_the_problems_leave_open():
 
 def test_a_finding_is_the_mean_of_its_seeds(tmp_path):
     runs = [make(tmp_path / "a", 0.2, 0.4, 0.6, 800), make(tmp_path / "b", 0.2, 0.5, 0.8, 1200)]
-    one = finding("grpo", runs, [0, 7])
-    assert [look.tokens for look in one.looks] == [0.0, 500.0, 1000.0]
-    assert [look.solve_rate for look in one.looks] == pytest.approx([0.2, 0.45, 0.7])
-    assert [look.mean_tokens for look in one.looks] == [40.0, 60.0, 100.0]
-    assert [look.entropy for look in one.looks] == [None, pytest.approx(0.8), pytest.approx(0.6)]
+    one = recipe_result("grpo", runs, [0, 7])
+    assert [point.tokens for point in one.points] == [0.0, 500.0, 1000.0]
+    assert [point.solve_rate for point in one.points] == pytest.approx([0.2, 0.45, 0.7])
+    assert [point.mean_tokens for point in one.points] == [40.0, 60.0, 100.0]
+    assert [point.entropy for point in one.points] == [None, pytest.approx(0.8), pytest.approx(0.6)]
     assert one.end.rates == [0.6, 0.8] and one.end.interval == over_seeds([0.6, 0.8], 1000)
     assert one.spent == [800.0, 1200.0] and one.seconds == 120.0
     assert one.pass_at_k == pytest.approx({"1": 0.7, "4": 0.8})
@@ -88,8 +88,8 @@ def test_a_finding_is_the_mean_of_its_seeds(tmp_path):
 
 def test_a_verdict_stands_only_where_intervals_part(found):
     rates = {"up": [0.80, 0.81, 0.80], "near": [0.76, 0.76, 0.76], "flat": [0.20, 0.21, 0.19]}
-    findings = found(rates | {"down": [0.1, 0.1, 0.1]})
-    claims, notes = verdicts(findings, 1000)
+    results = found(rates | {"down": [0.1, 0.1, 0.1]})
+    claims, notes = verdicts(results, 1000)
     assert notes == []
     assert {name: claim.change for name, claim in claims.items()} == {
         "up": "learnt",
@@ -126,14 +126,14 @@ def test_too_few_seeds_or_an_unspent_budget_are_no_verdict(found):
 
 
 def test_the_page_shows_numbers_curves_and_claims(found):
-    findings = found({"up": [0.80, 0.81, 0.80], "<flat>": [0.20, 0.21, 0.19]})
-    page = lab_html(findings, 1000, 6, ["about this"])
+    results = found({"up": [0.80, 0.81, 0.80], "<flat>": [0.20, 0.21, 0.19]})
+    page = lab_html(results, 1000, 6, ["about this"])
     assert "learnt; above &lt;flat&gt;" in page and "<flat>" not in page
     assert "No verdict" not in page and "<script" not in page and "http:" not in page
     # three pictures of all and one of each recipe; three grey seeds in each of those
     assert page.count("<svg") == 5 and page.count('class="curve s2"') == 2
     assert "0.803 [0.7" in page and "about this" in page
-    assert "4 of 9 runs" not in page and "6 of 9 runs are done" in lab_html(findings, 1000, 9, [])
+    assert "4 of 9 runs" not in page and "6 of 9 runs are done" in lab_html(results, 1000, 9, [])
 
 
 def test_a_lab_without_a_finished_run_says_so():
@@ -141,14 +141,14 @@ def test_a_lab_without_a_finished_run_says_so():
 
 
 def test_the_table_and_the_json_hold_the_same(found):
-    findings = found({"a": [0.8, 0.8, 0.8], "b": [0.2, 0.2, 0.2]})
-    claims, _ = verdicts(findings, 1000)
-    (row, _) = (dict(zip(HEADER, cells, strict=True)) for cells in table(findings, claims))
+    results = found({"a": [0.8, 0.8, 0.8], "b": [0.2, 0.2, 0.2]})
+    claims, _ = verdicts(results, 1000)
+    (row, _) = (dict(zip(HEADER, cells, strict=True)) for cells in table(results, claims))
     assert row["recipe"] == "a" and row["solved before"] == "0.200" and row["training"] == "2:00"
     assert (
         row["verdict"] == "learnt; above b" and row["pass@4"] == "0.900" and row["pass@16"] == "-"
     )
-    rows = as_json(findings, 1000)["recipes"]
+    rows = as_json(results, 1000)["recipes"]
     assert json.loads(json.dumps(rows))[0]["looks"][-1]["solve_rate"] == pytest.approx(0.8)
     assert rows[1]["verdict"] == {"change": "no evidence", "above": []}
-    assert as_json(findings, 2000)["recipes"][0]["verdict"] is None
+    assert as_json(results, 2000)["recipes"][0]["verdict"] is None

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from aha.web.background import LOWER, Beside
+from aha.web.background import NICENESS, BackgroundDashboard
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="hands a socket on to another process")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -23,26 +23,29 @@ def runs_at(url: str) -> list[str]:
 
 
 def test_the_address_works_at_once_and_goes_with_the_run(run):
-    with Beside(run, port=0) as beside:
-        assert beside.url.startswith("http://127.0.0.1:") and beside.url.endswith("/#/run/demo")
+    with BackgroundDashboard(run, port=0) as dashboard:
+        assert dashboard.url.startswith("http://127.0.0.1:") and dashboard.url.endswith(
+            "/#/run/demo"
+        )
         # The process may still be starting: the request waits at the socket.
-        assert runs_at(beside.url) == ["demo"]
-        child = beside.process.pid
+        assert runs_at(dashboard.url) == ["demo"]
+        child = dashboard.process.pid
         assert os.getpriority(os.PRIO_PROCESS, child) == min(
-            19, os.getpriority(os.PRIO_PROCESS, 0) + LOWER
+            19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
         )
         # The terminal's Ctrl-C goes to a whole session, and is meant for the training.
         assert os.getsid(child) != os.getsid(0)
-    assert beside.process.returncode == 0
+    assert dashboard.process.returncode == 0
     with pytest.raises(OSError):
-        runs_at(beside.url)
+        runs_at(dashboard.url)
 
 
 def test_it_does_not_outlive_a_parent_that_is_killed(run):
     code = (
-        "import sys, time; from pathlib import Path; from aha.web.background import Beside\n"
-        f"beside = Beside(Path({str(run)!r}), port=0)\n"
-        "print(beside.url, beside.process.pid, flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path\n"
+        "from aha.web.background import BackgroundDashboard\n"
+        f"dashboard = BackgroundDashboard(Path({str(run)!r}), port=0)\n"
+        "print(dashboard.url, dashboard.process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
@@ -62,10 +65,10 @@ def test_it_does_not_outlive_a_parent_that_is_killed(run):
 
 
 def test_an_open_page_at_the_end_is_no_error(run, capfd):
-    with Beside(run, port=0) as beside:
-        stream = DIRECT.open(f"{beside.url.partition('#')[0]}api/runs/demo/news", timeout=200)
+    with BackgroundDashboard(run, port=0) as dashboard:
+        stream = DIRECT.open(f"{dashboard.url.partition('#')[0]}api/runs/demo/events", timeout=200)
         assert stream.readline() == b"retry: 500\n"
-    assert beside.process.returncode == 0 and capfd.readouterr().err == ""
+    assert dashboard.process.returncode == 0 and capfd.readouterr().err == ""
 
 
 def test_it_loads_no_torch():

@@ -125,7 +125,7 @@ def test_a_pin_stays_in_the_browser_and_is_in_the_report(visit):
     report.get_by_role("heading", name="Pinned").wait_for()
     assert report.get_by_text("step_000003:1, ").count() == 1
     assert page.get_by_text("aha report demo --pin step_000003:1").is_visible()
-    page.get_by_role("button", name="Take off 1 pinned").press("Enter")
+    page.get_by_role("button", name="Remove 1 pinned").press("Enter")
     expect(report.get_by_role("heading", name="Pinned")).to_have_count(0)
 
 
@@ -169,11 +169,11 @@ def test_filters(visit):
 
 
 def test_the_same_puzzles_through_time(visit):
-    page = visit.go("#/run/demo/through?family=validation")
-    page.get_by_text("2 of 8 puzzles").wait_for()
+    page = visit.go("#/run/demo/history?family=validation")
+    page.get_by_text("2 of 8 problems").wait_for()
     page.locator("button.line").first.click()
-    page.locator(".beside .completion").nth(1).wait_for()
-    sides = page.locator(".beside .completion").all_inner_texts()
+    page.locator(".side-by-side .completion").nth(1).wait_for()
+    sides = page.locator(".side-by-side .completion").all_inner_texts()
     assert "✗ wrong" in sides[0] and "✓ right" in sides[1]
 
 
@@ -198,7 +198,7 @@ def test_hostile_text_stays_text(visit, runs):
 
 @pytest.mark.parametrize(
     "path",
-    ["#/", "#/run/demo", "#/run/demo/rollouts?file=step_000003&view=list", "#/run/demo/through",
+    ["#/", "#/run/demo", "#/run/demo/rollouts?file=step_000003&view=list", "#/run/demo/history",
      "#/compare?run=demo&run=other", "#/run/demo/report"],
 )  # fmt: skip
 def test_every_page_fits_a_narrow_screen(visit, path):

@@ -11,7 +11,7 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
 from aha.web.dashboard import make_app
-from aha.web.server import listen, server_of
+from aha.web.server import make_server, open_socket
 
 from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
@@ -67,9 +67,9 @@ def spoken():
     """Serves runs with a voice made here."""
     servers = []
 
-    def serve(runs, speak) -> str:
-        listener = listen("127.0.0.1", 0)
-        server = server_of(make_app(runs, speak=speak))
+    def serve(runs, stream_completion) -> str:
+        listener = open_socket("127.0.0.1", 0)
+        server = make_server(make_app(runs, stream_completion=stream_completion))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         servers.append((server, thread))
@@ -99,9 +99,9 @@ def text_of(side) -> str:
 
 def test_base_and_trained_model_answer_what_their_engines_write(visiting, real):
     page = visiting(real, "#/run/demo/chat").page
-    type_puzzle(page, "3 7 25", "82", most_tokens="60", seed="4")
-    sides = page.locator(".talk .completion")
-    expect(page.locator(".talk .verdict")).to_have_count(2)
+    type_puzzle(page, "3 7 25", "82", token_limit="60", seed="4")
+    sides = page.locator(".answers .completion")
+    expect(page.locator(".answers .verdict")).to_have_count(2)
     for place, seed in enumerate((0, 1)):
         engine = NativeEngine(tiny_transformer(seed), TOKENIZER, loop="torch")
         ((want,),) = engine.generate([ask(3, 7, 25, target=82)], Sampling(60, 1, 1.0, 4))
@@ -112,7 +112,7 @@ def test_base_and_trained_model_answer_what_their_engines_write(visiting, real):
     # And once more, by the keyboard.
     page.get_by_label("target").fill("83")
     page.get_by_label("target").press("Enter")
-    expect(page.locator(".talk .verdict")).to_have_count(2)
+    expect(page.locator(".answers .verdict")).to_have_count(2)
 
 
 def test_while_a_run_trains_its_newest_checkpoint_answers(visiting, real, runs):
@@ -122,14 +122,14 @@ def test_while_a_run_trains_its_newest_checkpoint_answers(visiting, real, runs):
     visit = visiting(real, "#/run/live/chat")
     page = visit.page
     page.get_by_text("This run is still training").wait_for()
-    type_puzzle(page, "3 7 25", "82", most_tokens="9")
+    type_puzzle(page, "3 7 25", "82", token_limit="9")
     page.get_by_text("no checkpoint in").wait_for()
     for step in (2, 12):
         folder = tiny_folder(run / "checkpoints" / f"step_{step:06d}", seed=step)
         (folder / "trainer.pt").write_bytes(b"")
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("after training: checkpoint of step 12").wait_for()
-    expect(page.locator(".talk .verdict")).to_have_count(2)
+    expect(page.locator(".answers .verdict")).to_have_count(2)
 
 
 def test_a_held_out_puzzle_and_a_puzzle_that_is_none(visiting, real):
@@ -144,7 +144,7 @@ def test_a_held_out_puzzle_and_a_puzzle_that_is_none(visiting, real):
 def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
     going_on = threading.Event()
 
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         text = EVIL + RIGHT
         yield {"origin": EVIL}
         yield {"text": EVIL}
@@ -154,14 +154,14 @@ def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
         row = {"id": EVIL, **problem.given, "completion": text, "prompt": EVIL, "tokens": 60}
         yield {"row": row | {"correct": graded.correct, "reason": EVIL + graded.reason}}
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat").page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat").page
     type_puzzle(page, "3 7 25", "82")
-    streamed = page.locator(".talk .text", has_text="<img src=x onerror")
+    streamed = page.locator(".answers .text", has_text="<img src=x onerror")
     expect(streamed).to_have_count(2)
     assert page.locator(".verdict").count() == 0, "told before it was whole"
     going_on.set()
-    expect(page.locator(".talk .verdict", has_text="✓ right")).to_have_count(2)
-    words = page.locator(".talk").inner_text()
+    expect(page.locator(".answers .verdict", has_text="✓ right")).to_have_count(2)
+    words = page.locator(".answers").inner_text()
     for part in ("makes 82 of every number once", "★ solution", "↺ back to the start", "<script>"):
         assert part in words
     assert page.evaluate("window.hacked") is None and page.locator("img").count() == 0
@@ -170,16 +170,16 @@ def test_what_a_model_writes_stays_text_and_is_judged(visiting, spoken, runs):
 def test_stop_ends_the_work(visiting, spoken, runs):
     closed = threading.Semaphore(0)
 
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         try:
             while True:
                 yield {"text": "x"}
         finally:
             closed.release()
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat").page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat").page
     type_puzzle(page, "3 7 25", "82")
-    expect(page.locator(".talk .text", has_text="xxx")).to_have_count(2)
+    expect(page.locator(".answers .text", has_text="xxx")).to_have_count(2)
     page.get_by_role("button", name="Stop").click()
     for _ in range(2):
         assert closed.acquire(timeout=30), "the model goes on writing for nobody"
@@ -187,12 +187,12 @@ def test_stop_ends_the_work(visiting, spoken, runs):
 
 
 def test_on_a_narrow_screen_and_without_a_voice(visiting, spoken, runs):
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         yield {"text": "x" * 900}
 
-    page = visiting(spoken(runs, speak), "#/run/demo/chat", 380).page
+    page = visiting(spoken(runs, stream_completion), "#/run/demo/chat", 380).page
     type_puzzle(page, "3 7 25", "82")
-    page.locator(".talk .text", has_text="xxx").first.wait_for()
+    page.locator(".answers .text", has_text="xxx").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     page = visiting(spoken(runs, None), "#/run/demo/chat").page
-    page.get_by_text("Nobody to ask").wait_for()
+    page.get_by_text("No model to ask").wait_for()

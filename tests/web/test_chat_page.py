@@ -45,7 +45,7 @@ def voice() -> Voice:
 
 @pytest.fixture
 def client(run, voice) -> TestClient:
-    return TestClient(make_app(run.parent, speak=voice), base_url="http://127.0.0.1")
+    return TestClient(make_app(run.parent, stream_completion=voice), base_url="http://127.0.0.1")
 
 
 def lines_of(answer) -> list[dict]:
@@ -66,7 +66,9 @@ def test_both_sides_answer_with_events_and_reason(client, voice, run):
     row = after[-1]["row"]
     assert row["correct"] and row["puzzle"] == {"numbers": [3, 7, 25], "target": 82}
     assert "".join(piece[0] for piece in row["pieces"]) == RIGHT
-    assert {"true", "root", "right"} <= {key for piece in row["pieces"] for key in piece[2]}
+    assert {"true-check", "back-to-start", "right-answer"} <= {
+        key for piece in row["pieces"] for key in piece[2]
+    }
     assert [asked[0] for asked in voice.asked] == ["aha-tiny", str(run)]
     for _, task, problem, settings in voice.asked:
         assert task.name == "countdown" and problem.given["numbers"] == (3, 7, 25)
@@ -115,11 +117,13 @@ def test_a_run_without_a_base_can_still_be_asked_itself(client, run):
 
 @pytest.mark.parametrize("fault", [ModelError("no model called 'x'"), RuntimeError("no memory")])
 def test_a_fault_on_the_way_is_told_after_what_came_before(run, fault):
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         yield {"text": "3+7"}
         raise fault
 
-    client = TestClient(make_app(run.parent, speak=speak), base_url="http://127.0.0.1")
+    client = TestClient(
+        make_app(run.parent, stream_completion=stream_completion), base_url="http://127.0.0.1"
+    )
     first, last = ask(client, side="after")
     assert first == {"text": "3+7"} and str(fault) in last["error"]
 
@@ -143,8 +147,10 @@ def test_a_run_that_is_gone(client, run):
 
 
 def test_control_characters_become_signs(run):
-    def speak(model, task, problem, how):
+    def stream_completion(model, task, problem, how):
         yield {"text": "a\x1b[31m\u202e"}
 
-    client = TestClient(make_app(run.parent, speak=speak), base_url="http://127.0.0.1")
+    client = TestClient(
+        make_app(run.parent, stream_completion=stream_completion), base_url="http://127.0.0.1"
+    )
     assert ask(client, side="after") == [{"text": "a\u241b[31m\ufffd"}]

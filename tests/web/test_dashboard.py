@@ -18,7 +18,7 @@ def client(run) -> TestClient:
 def test_the_list_of_runs_names_the_signs_of_the_events(client):
     found = client.get("/api/runs").json()
     assert [run["name"] for run in found["runs"]] == ["demo"]
-    assert found["kinds"]["true"] == ["✓", "true check"]
+    assert found["kinds"]["true-check"] == ["✓", "true check"]
 
 
 def test_the_overview_has_curves_tests_and_the_place_to_go_on_from(client, run):
@@ -27,7 +27,7 @@ def test_the_overview_has_curves_tests_and_the_place_to_go_on_from(client, run):
     assert [row["step"] for row in found["evals"]] == [2, 4]
     assert found["after"]["solve_rate"] == 0.9 and found["notes"] == []
     sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
-    assert found["place"] == ".".join(map(str, sizes))
+    assert found["offsets"] == ".".join(map(str, sizes))
 
 
 def test_the_gain_is_paired(client):
@@ -50,7 +50,7 @@ def test_files_completions_and_groups(client):
 
 
 def test_the_same_puzzles_through_time(client):
-    at = "/api/runs/demo/through"
+    at = "/api/runs/demo/history"
     found = client.get(f"{at}?family=validation&change=learnt").json()
     assert found["files"] == ["eval_000002", "eval_000004"] and found["matching"] == 2
     assert [cell[1] for cell in found["lines"][0]["cells"]] == [False, True]
@@ -59,10 +59,10 @@ def test_the_same_puzzles_through_time(client):
     assert client.get(f"{at}?family=test&change=lost").json()["matching"] == 2
 
 
-def test_habits_are_counted_over_the_steps(client):
+def test_behaviors_are_counted_over_the_steps(client):
     found = {"waiting": True}
     while found["waiting"]:  # a request counts for a moment; a busy machine needs several
-        found = client.get("/api/runs/demo/habits").json()
+        found = client.get("/api/runs/demo/behaviors").json()
     assert found["step"] == [1, 2, 3, 4, 5]
     # 6 of 16 completions are right: two attempts each, one in the others.
     assert found["attempts"][0] == pytest.approx((6 * 2 + 10) / 16)
@@ -108,7 +108,7 @@ def test_nonsense_in_an_address_is_harmless(client, field, value):
         assert answer.status_code in (200, 404)
 
 
-PAGES = ("", "/gain", "/curves", "/habits", "/files", "/through", "/report")
+PAGES = ("", "/gain", "/curves", "/behaviors", "/files", "/history", "/report")
 
 
 def spoil(run, how: str) -> None:

@@ -2,49 +2,57 @@ import json
 
 import pytest
 
-from aha.web.file_reader import Lines, all_rows, dumps, last_row, number, read_object, spread_rows
+from aha.web.file_reader import (
+    JsonLines,
+    all_rows,
+    dumps,
+    last_row,
+    number,
+    read_object,
+    spread_rows,
+)
 
 
 def test_a_growing_file_is_read_on_from_where_the_last_look_ended(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"a": 1}\n')
-    lines = Lines(path)
-    assert lines.more() == ([{"a": 1}], False)
+    lines = JsonLines(path)
+    assert lines.read_new() == ([{"a": 1}], False)
     with path.open("a") as out:
         out.write('{"a": 2}\n{"a": 3')
-    assert lines.more() == ([{"a": 2}], False) and lines.half
+    assert lines.read_new() == ([{"a": 2}], False) and lines.unfinished
     with path.open("a") as out:
         out.write("}\n")
-    assert lines.more() == ([{"a": 3}], False) and not lines.half
-    assert lines.more() == ([], False)
+    assert lines.read_new() == ([{"a": 3}], False) and not lines.unfinished
+    assert lines.read_new() == ([], False)
 
 
 @pytest.mark.parametrize("how", ["shorter", "another file"])
 def test_a_file_that_was_cut_back_begins_anew(tmp_path, how):
     path = tmp_path / "m.jsonl"
     path.write_text('{"a": 1}\n{"a": 2}\n')
-    lines = Lines(path)
-    lines.more()
+    lines = JsonLines(path)
+    lines.read_new()
     if how == "shorter":
         path.write_text('{"a": 1}\n')
     else:
         (tmp_path / "other").write_text('{"a": 1}\n{"a": 9}\n{"a": 9}\n')
         (tmp_path / "other").replace(path)
-    rows, anew = lines.more()
-    assert anew and rows[0] == {"a": 1}
+    rows, rewritten = lines.read_new()
+    assert rewritten and rows[0] == {"a": 1}
 
 
 def test_strange_lines_are_counted_and_passed_over(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'nonsense\n[1]\n\xff\xfe\n{"a": 1}\n\n' + b"[" * 100_000 + b'\n{"a": 2}\n')
-    lines = Lines(path)
-    assert lines.rest() == [{"a": 1}, {"a": 2}]
+    lines = JsonLines(path)
+    assert lines.read_all() == [{"a": 1}, {"a": 2}]
     assert lines.broken == 5
 
 
 def test_a_missing_file_is_empty(tmp_path):
     gone = tmp_path / "gone"
-    assert Lines(gone).more() == ([], False)
+    assert JsonLines(gone).read_new() == ([], False)
     assert all_rows(gone) == spread_rows(gone, 3) == []
     assert last_row(gone) is None and read_object(gone) is None
 

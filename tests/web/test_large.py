@@ -93,7 +93,7 @@ def visit(chromium, run, path: str, wanted: str) -> float:
         ("#/", "table.runs tbody tr"),
         ("#/run/large", ".chart canvas"),
         ("#/run/large/rollouts", ".group .cell"),
-        ("#/run/large/through", ".group .cell"),
+        ("#/run/large/history", ".group .cell"),
     ],
 )
 def test_first_paint(chromium, run, path, wanted):
@@ -106,7 +106,7 @@ def test_first_paint(chromium, run, path, wanted):
     ("path", "ready", "where", "text"),
     [
         ("#/run/large", ".chart canvas", ".tiles", "{} / 20000"),
-        ("#/run/large/rollouts", ".group .cell", ".scrub", "step {}"),
+        ("#/run/large/rollouts", ".group .cell", ".step-choice", "step {}"),
     ],
 )
 def test_a_new_step_is_there_within_a_second(chromium, run, path, ready, where, text):

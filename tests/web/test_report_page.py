@@ -123,6 +123,6 @@ def test_a_figure_draws_lines_gaps_and_intervals():
     lines = [Line("a & b", [1, 2, 3], [0.1, None, 0.3]), Line("empty", [], [])]
     figure = Figure("T<i>", lines, [Point(2, 0.5, 0.4, 0.6)], rate=True)
     svg = figure.svg()
-    assert svg.count('class="curve') == 1 and svg.count('class="test') == 2
+    assert svg.count('class="curve') == 1 and svg.count('class="interval') == 2
     assert "T&lt;i&gt;: a &amp; b from 10% to 30%" in svg
     assert Figure("x", [Line("a", [], [])]).empty

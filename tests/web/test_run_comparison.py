@@ -1,11 +1,11 @@
 import pytest
 
 from aha.web.run_comparison import (
+    compare_before_after,
+    compare_files,
     compare_runs,
     config_differences,
     flatten,
-    paired,
-    through_training,
 )
 from aha.web.runs import RunFolder
 
@@ -13,7 +13,7 @@ from .conftest import row, write_rows
 
 
 def test_before_and_after_are_paired_by_problem(run):
-    found = through_training(RunFolder(run))
+    found = compare_before_after(RunFolder(run))
     assert found.rates() == (0.2, 0.9) and found.gain == pytest.approx(0.7)
     assert (len(found.won), len(found.lost), found.unmatched) == (16, 2, 0)
     low, high = found.interval
@@ -29,15 +29,15 @@ def test_no_difference_is_no_evidence(run):
 def test_problems_of_one_side_only_are_counted_and_left_out(tmp_path):
     write_rows(tmp_path / "a.jsonl", [row(i, True) for i in range(5)])
     write_rows(tmp_path / "b.jsonl", [row(i, False) for i in range(3, 9)])
-    found = paired(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    found = compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     assert (found.problems, found.unmatched, found.verdict) == (2, 7, "worse")
 
 
 def test_without_shared_problems_there_is_no_comparison(tmp_path):
     write_rows(tmp_path / "a.jsonl", [row(0, True)])
     write_rows(tmp_path / "b.jsonl", [row(1, True), {"id": None}])
-    assert paired(tmp_path / "a.jsonl", tmp_path / "b.jsonl") is None
-    assert paired(None, tmp_path / "b.jsonl") is None
+    assert compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl") is None
+    assert compare_files(None, tmp_path / "b.jsonl") is None
 
 
 def test_config_differences_name_the_key_and_both_values():

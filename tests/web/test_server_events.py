@@ -4,7 +4,7 @@ import json
 import pytest
 
 from aha.web.runs import RunFolder
-from aha.web.server_events import ROWS, news, offsets_of, parts_of
+from aha.web.server_events import ROWS_PER_EVENT, offsets_of, run_events, split_rows
 
 from .conftest import held_out, metrics, write_rows
 
@@ -13,7 +13,7 @@ class Listener:
     """Takes events off a stream, one at a time."""
 
     def __init__(self, run, place=(0, 0)):
-        self.stream = news(RunFolder(run), place)
+        self.stream = run_events(RunFolder(run), place)
 
     async def event(self, kind: str) -> tuple[str | None, object]:
         """(id, data) of the next event of a kind."""
@@ -68,7 +68,7 @@ def test_a_run_that_was_cut_back_says_so(run):
         await listener.event("rows")
         (run / "metrics.jsonl").write_text(json.dumps(metrics(1)) + "\n")
         _, data = await listener.event("rows")
-        assert data["anew"] == ["metrics"] and [row["step"] for row in data["metrics"]] == [1]
+        assert data["rewritten"] == ["metrics"] and [row["step"] for row in data["metrics"]] == [1]
 
     asyncio.run(story())
 
@@ -79,10 +79,10 @@ def test_a_place_that_makes_no_sense_is_the_beginning(run, text):
 
 
 def test_many_rows_come_in_several_events():
-    rows = [{"step": i} for i in range(ROWS + 1)]
-    parts = parts_of({"metrics": (rows, True), "evals": ([], False)})
-    assert [len(part["metrics"]) for part in parts] == [ROWS, 1]
-    assert [part["anew"] for part in parts] == [["metrics"], []]
+    rows = [{"step": i} for i in range(ROWS_PER_EVENT + 1)]
+    parts = split_rows({"metrics": (rows, True), "evals": ([], False)})
+    assert [len(part["metrics"]) for part in parts] == [ROWS_PER_EVENT, 1]
+    assert [part["rewritten"] for part in parts] == [["metrics"], []]
 
 
 def test_the_end_is_behind_the_last_whole_line_of_both_files(run):

@@ -48,7 +48,7 @@ def chat(
     max_new_tokens
         Token limit of a completion.
     """
-    from aha.serve.problem_answers import Speaker
+    from aha.serve.problem_answers import CompletionStreamer
     from aha.serve.run_config import run_config
     from aha.tasks.countdown import Countdown
     from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
@@ -58,7 +58,7 @@ def chat(
         base = config["model"].get("path")
     task = countdown_from_config(config.get("task")) or Countdown()
     names = [("before", base), ("after", model)] if base else [("", model)]
-    speaker, console = Speaker(), Console(highlight=False)
+    speaker, console = CompletionStreamer(), Console(highlight=False)
     for _, name in names:
         speaker.models.get(name)  # now: a name that is wrong must not wait for the first puzzle
     sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}

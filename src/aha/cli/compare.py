@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from aha.web.run_comparison import Paired
+    from aha.web.run_comparison import PairedComparison
     from aha.web.runs import RunFolder
 
 console = Console(highlight=False)
@@ -81,7 +81,7 @@ def differences_table(differences: list[tuple[Any, ...]], names: list[str]) -> T
     return table
 
 
-def print_paired(paired: "Paired", names: list[str]) -> None:
+def print_paired(paired: "PairedComparison", names: list[str]) -> None:
     from aha.web.report_page import VERDICTS
 
     low, high = paired.interval

@@ -10,7 +10,7 @@ from aha.core.records import Problem
 from aha.tasks.protocol import Task
 
 if TYPE_CHECKING:
-    from aha.serve.problem_answers import Speaker
+    from aha.serve.problem_answers import CompletionStreamer
 
 
 def dash(
@@ -38,16 +38,16 @@ def answer_on_demand() -> Callable[..., Iterator[dict[str, Any]]]:
     """Answers typed puzzles. torch is loaded with the first one, and no model is fetched from the
     network because a run's config names it."""
     lock = threading.Lock()
-    made: list[Speaker] = []
+    made: list[CompletionStreamer] = []
 
     def answer(
         model: str, task: Task, problem: Problem, options: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        from aha.serve.problem_answers import Speaker
+        from aha.serve.problem_answers import CompletionStreamer
 
         with lock:
             if not made:
-                made.append(Speaker(network=False))
+                made.append(CompletionStreamer(network=False))
         yield from made[0](model, task, problem, options)
 
     return answer

@@ -61,17 +61,17 @@ def examined_parts(
         wanted = "a recipe before it" if what is None else "the run as it was recorded"
         raise ConfigError(f"{what or 'this machine'} with {options}", wanted)
     if what is None:
-        from aha.doctor.machine_checks import checks, look
+        from aha.doctor.machine_checks import checks, inspect_machine
 
-        yield "this machine", checks.run(look())
+        yield "this machine", checks.run(inspect_machine())
     elif is_run_folder(Path(what)):
         from aha.doctor.run_checks import diagnose
 
         yield what, diagnose(Path(what))
     else:
-        from aha.doctor.recipe_checks import examine
+        from aha.doctor.recipe_checks import check_recipe
 
-        yield from examine(load_recipe(find_recipe(what), changes))
+        yield from check_recipe(load_recipe(find_recipe(what), changes))
 
 
 def is_run_folder(path: Path) -> bool:

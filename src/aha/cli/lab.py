@@ -13,7 +13,7 @@ from aha.cli.recipes import find_recipe
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aha.studies.method_lab import Planned
+    from aha.studies.method_lab import PlannedRun
 
 console = Console(highlight=False)
 
@@ -49,10 +49,10 @@ def lab(
         Print what would be run, and exit.
     """
     from aha.studies.lab_page import write_results
-    from aha.studies.method_lab import measure_base, plan
+    from aha.studies.method_lab import measure_base, plan_runs
 
     paths = [find_recipe(name) for name in recipes.split(",") if name]
-    runs = plan(paths, seed_numbers(seeds), tokens, steps, overrides_of(overrides), out)
+    runs = plan_runs(paths, seed_numbers(seeds), tokens, steps, overrides_of(overrides), out)
     if dry_run:
         for planned in runs:
             console.print(f"{escape(planned.run.name)}: {'done' if planned.done else 'to do'}")
@@ -78,28 +78,28 @@ def seed_numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def carry_out_all(runs: "list[Planned]", out: Path) -> bool:
+def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
     """Every run that is not done, one after the other; False where one was stopped."""
     from aha.cli.run_view import RunView
     from aha.studies.lab_page import write_results
-    from aha.studies.method_lab import carry_out
+    from aha.studies.method_lab import run_planned
     from aha.train.experiment import Listener
 
     for number, planned in enumerate(runs, 1):
         if planned.done:
             continue
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
-        if not carry_out(planned, Listener(validation=RunView(planned.cfg).validation)):
+        if not run_planned(planned, Listener(validation=RunView(planned.cfg).validation)):
             return False
         write_results(runs, out)  # so that the page can be read meanwhile
     return True
 
 
-def print_results(runs: "list[Planned]", out: Path) -> None:
-    from aha.studies.lab_page import HEADER, findings_of, table
+def print_results(runs: "list[PlannedRun]", out: Path) -> None:
+    from aha.studies.lab_page import HEADER, finished_results, table
     from aha.studies.verdicts import verdicts
 
-    findings = findings_of(runs)
+    findings = finished_results(runs)
     if not findings:
         return
     decided, notes = verdicts(findings, runs[0].cfg.tokens)

@@ -108,10 +108,10 @@ def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
         console.print(hint, soft_wrap=True)
         yield
         return
-    from aha.web.background import Beside
+    from aha.web.background import BackgroundDashboard
 
     try:
-        server = Beside(path)
+        server = BackgroundDashboard(path)
     except (AhaError, OSError) as error:
         console.print(f"[yellow]no dashboard: {escape(str(error))}[/yellow]", soft_wrap=True)
         yield

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from aha.core.config import RunConfig
 from aha.core.records import Graded
-from aha.doctor.run_checks import first_step
+from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.plan.cost import Cost, money
@@ -39,7 +39,7 @@ class RunView:
 
     def print_first_findings(self, row: dict[str, Any]) -> None:
         """What is wrong already at the first step, so that nobody waits an hour for it."""
-        for finding in first_step(row, self.cfg.model_dump(mode="json")):
+        for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
                 saw, fix = escape(finding.message), escape(finding.fix)
                 console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)

@@ -23,21 +23,21 @@ def serve(
         What clients call the model; the last part of MODEL unless given.
     """
     from aha.serve.api import Api, make_api
-    from aha.serve.open_models import OpenModels
-    from aha.serve.prompts import TrainedOn
+    from aha.serve.open_models import ModelCache
+    from aha.serve.prompts import TrainingTask
     from aha.serve.run_config import run_config
     from aha.tasks.puzzle_input import countdown_from_config
     from aha.web.access import is_loopback, new_token
-    from aha.web.server import address, keep, listen
+    from aha.web.server import browser_url, open_socket, run_server
 
-    opened = OpenModels().get(model)
+    opened = ModelCache().get(model)
     task = run_config(model).get("task")
     task_name = task.get("name") if isinstance(task, dict) else None
     name = name or Path(model).resolve().name
-    listener = listen(host, port)
+    listener = open_socket(host, port)
     token = None if is_loopback(host) else new_token()
-    url = address(host, listener.getsockname()[1], None) + "v1"
+    url = browser_url(host, listener.getsockname()[1], None) + "v1"
     key = "any text" if token is None else token
     print(f"aha serve: {url}  model {name!r} ({opened.origin}), API key: {key}", flush=True)
-    api = Api(opened, name, TrainedOn(task_name, countdown_from_config(task)), int(time.time()))
-    keep(make_api(api, host, token), listener)
+    api = Api(opened, name, TrainingTask(task_name, countdown_from_config(task)), int(time.time()))
+    run_server(make_api(api, host, token), listener)

@@ -1,11 +1,14 @@
-"""A recipe's first step on some of its problems, with everything measured that can be wrong in
-silence. `first.py` judges what is found here.
+"""Makes a recipe's first step on some of its problems, and measures what can be wrong unnoticed.
+
+`first_step_checks` judges the measurements.
 
 Shapes: P prompts, G completions of a prompt, B rows, T tokens. Log-probs in nats.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -18,80 +21,85 @@ from aha.train.reference import Reference
 from aha.train.rl import RLTrainer
 from aha.train.watchers import step_row
 
-ROWS = 256  # completions of the trial, unless its updates need more
-PART_ROWS = 32
-ALONE = 16  # completions that are read once more, each in a batch of its own
-PROBED = (4, 4, 32)  # prompts, completions of each and tokens of a look at the engine
-NUDGE = 0.3  # of a tensor's deviation: weights that no engine may mistake for those before
+NUM_COMPLETIONS = 256  # of the trial, unless its updates need more
+BATCH_ROWS = 32
+NUM_ALONE = 16  # completions that are computed again, each in a batch of its own
+PROBE = (4, 4, 32)  # prompts, completions of each and tokens of a short generation
+PERTURBATION = 0.3  # of a tensor's standard deviation: log-probs of such weights differ clearly
 
 
 @dataclass(frozen=True)
-class Gap:
-    """|one log-prob - another| over tokens; `low` and `high` are those of the ratio exp(gap)."""
+class LogprobGap:
+    """Two log-probs of the same tokens: the gap between them, in nats."""
 
-    mean: float
-    low: float = 1.0
-    high: float = 1.0
+    mean: float  # of the absolute gap
+    low: float = 1.0  # the smallest ratio exp(gap)
+    high: float = 1.0  # the largest
 
 
 @dataclass(frozen=True)
-class Moved:
-    """How one version's weights differ from another's."""
+class WeightChange:
+    """How the weights of two versions differ."""
 
     share: float  # of all weights, those whose bits differ
     size: float  # norm of the difference against the norm of the weights
-    still: tuple[str, ...] = ()  # tensors in which nothing differs
+    unchanged: tuple[str, ...] = ()  # tensors in which nothing differs
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The facts. Weights before the step are `version 0`, those after it `version 1`."""
+    """The measurements. Weights before the step are version 0, those after it version 1."""
 
     cfg: RunConfig
     task: str
     tokenizer: Tokenizer
     exact: bool  # engine and trainer both compute in float32
     report: StepReport
-    row: dict  # as in metrics.jsonl
+    row: dict[str, Any]  # as in metrics.jsonl
     rows: list[list[Graded]]  # of each part
-    parts: list[Batch]  # prompts of different lengths side by side, as in training
-    engine: Gap  # the engine's recorded log-probs against the trainer's at version 0
-    repeat: Gap  # the trainer's own, twice
-    packing: Gap  # a completion in its group's batch against the same one alone
-    reference: Gap | None  # the reference's at version 0; None without a KL
-    moved: Moved  # version 1 against version 0
-    idle: Moved  # after a step with a learning rate of 0, against before
-    gain: float | None  # mean advantage x rise of the log-prob, a token; None where nothing moved
-    republished: tuple[Gap, Gap]  # the engine with new weights against these, and the old ones
-    steady: bool  # the same seed draws the same tokens
+    parts: list[Batch]  # prompts of different lengths in one batch, as in training
+    engine: LogprobGap  # the engine's recorded log-probs against the trainer's at version 0
+    repeat: LogprobGap  # the trainer's, computed twice
+    packing: LogprobGap  # a completion in its group's batch against the same one alone
+    reference: LogprobGap | None  # the reference's at version 0; None without a reference
+    weight_change: WeightChange  # version 1 against version 0
+    idle_change: WeightChange  # of a step with a learning rate of 0
+    # Mean of advantage x rise of the log-prob, a token; None where no weight or advantage changed.
+    advantage_gain: float | None
+    # The engine, given new weights, against these and against the old ones.
+    republished: tuple[LogprobGap, LogprobGap]
+    reproducible: bool  # the same seed draws the same tokens
 
 
-def small(cfg: RunConfig) -> RunConfig:
-    """The recipe with fewer prompts: as many as its updates and informative groups need. A critic
-    is not warmed up first, for it is the policy's step that is looked at."""
+def reduced_recipe(cfg: RunConfig) -> RunConfig:
+    """The recipe with fewer prompts: as many as its updates and informative groups need.
+
+    Without a warm-up of the critic, during which the policy would not be updated.
+    """
     if cfg.critic.warmup:
         cfg = cfg.model_copy(update={"critic": cfg.critic.model_copy(update={"warmup": 0})})
     rollout = cfg.rollout
-    wanted = max(cfg.algo.updates, -(-ROWS // rollout.group_size))
-    if wanted >= rollout.prompts:
+    prompts = max(cfg.algo.updates, -(-NUM_COMPLETIONS // rollout.group_size))
+    if prompts >= rollout.prompts:
         return cfg
-    return cfg.model_copy(update={"rollout": rollout.model_copy(update={"prompts": wanted})})
+    return cfg.model_copy(update={"rollout": rollout.model_copy(update={"prompts": prompts})})
 
 
-def try_out(trainer: RLTrainer) -> Trial:
-    """One step of a trainer that has made none. Leaves it at version 1."""
+def run_trial(trainer: RLTrainer) -> Trial:
+    """Make and measure one step of a new trainer, which is at version 1 afterwards."""
     assert trainer.version == 0, "a trial begins at version 0"
     problems = trainer.problems()
-    steady = draws_the_same(trainer, problems)
+    reproducible = is_reproducible(trainer, problems)
     base = copy.deepcopy(trainer.policy)
-    idle = idle_step(trainer, problems)
+    idle_change = idle_step(trainer, problems)
     trainer.policy.load_state_dict(base.state_dict())
     trainer.engine.load(trainer.policy, 0)
     reference = copy.deepcopy(trainer.reference)
     report = trainer.step(problems)
-    rows, parts = packed(report.groups, report.advantages, trainer)
-    first = [read(base, part, trainer) for part in parts]
-    moved = compared(base, trainer.policy)
+    rows, parts = packed_batches(report.groups, report.advantages, trainer)
+    first = [logprobs_of(base, part, trainer) for part in parts]
+    weight_change = compare_weights(base, trainer.policy)
+    gain = gain_of(base, trainer.policy, parts, trainer) if weight_change.share else None
     return Trial(
         cfg=trainer.cfg,
         task=trainer.task.name,
@@ -102,49 +110,55 @@ def try_out(trainer: RLTrainer) -> Trial:
         rows=rows,
         parts=parts,
         engine=gap_of([part.old_logprobs_BT for part in parts], first, parts),
-        repeat=gap_of([read(base, part, trainer) for part in parts], first, parts),
+        repeat=gap_of([logprobs_of(base, part, trainer) for part in parts], first, parts),
         packing=gap_alone(base, rows, first, parts, trainer),
         reference=reference_gap(reference, first, parts),
-        moved=moved,
-        idle=idle,
-        gain=gain_of(base, trainer.policy, parts, trainer) if moved.share else None,
+        weight_change=weight_change,
+        idle_change=idle_change,
+        advantage_gain=gain,
         republished=republish(trainer, problems),
-        steady=steady,
+        reproducible=reproducible,
     )
 
 
-# -- measuring ------------------------------------------------------------------------------
+# -- measuring ---------------------------------------------------------------------------------
 
 
-def packed(groups, advantages, trainer: RLTrainer) -> tuple[list[list[Graded]], list[Batch]]:
-    """(the rows of each batch in their order, the batches): some groups in each, two at least."""
+def packed_batches(
+    groups: Sequence[Sequence[Graded]], advantages: Sequence[Sequence[float]], trainer: RLTrainer
+) -> tuple[list[list[Graded]], list[Batch]]:
+    """(the rows of each batch, the batches); a batch has at least two groups."""
     rows = [
         TrainingRow.of(*pair)
         for group, own in zip(groups, advantages, strict=True)
         for pair in zip(group, own, strict=True)
     ]
-    size = max(PART_ROWS, 2 * len(groups[0]))
-    dealt = [rows[first : first + size] for first in range(0, len(rows), size)]
-    parts = [pack(part, trainer.tokenizer.pad_id).to(trainer.policy.device) for part in dealt]
-    return [[row.graded for row in part] for part in dealt], parts
+    size = max(BATCH_ROWS, 2 * len(groups[0]))
+    split = [rows[first : first + size] for first in range(0, len(rows), size)]
+    parts = [pack(part, trainer.tokenizer.pad_id).to(trainer.policy.device) for part in split]
+    return [[row.graded for row in part] for part in split], parts
 
 
 @torch.no_grad()
-def read(policy: Transformer, part: Batch, trainer: RLTrainer, dtype=None) -> torch.Tensor:
-    """[B, T], in the trainer's own type unless another is given."""
-    at = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
-    return policy.token_logprobs(*at, layout=part.layout)
+def logprobs_of(
+    policy: Transformer, part: Batch, trainer: RLTrainer, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """The policy's log-probs of a batch [B, T], in the trainer's type unless another is given."""
+    inputs = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
+    return policy.token_logprobs(*inputs, layout=part.layout)
 
 
-def gap_of(one: list[torch.Tensor], other: list[torch.Tensor], parts: list[Batch]) -> Gap:
-    """Over the completions' own tokens."""
-    gaps = [(a - b)[part.mask_BT > 0] for a, b, part in zip(one, other, parts, strict=True)]
+def gap_of(left: list[torch.Tensor], right: list[torch.Tensor], parts: list[Batch]) -> LogprobGap:
+    """The gap between two lists of log-probs [B, T], over the completions' own tokens."""
+    gaps = [(a - b)[part.mask_BT > 0] for a, b, part in zip(left, right, parts, strict=True)]
     gaps_N = torch.cat(gaps).float().cpu()
     low, high = (float(edge) for edge in gaps_N.clamp(-20, 20).exp().aminmax())
-    return Gap(float(gaps_N.abs().mean()), low, high)
+    return LogprobGap(float(gaps_N.abs().mean()), low, high)
 
 
-def reference_gap(reference: object, first: list[torch.Tensor], parts: list[Batch]) -> Gap | None:
+def reference_gap(
+    reference: object, first: list[torch.Tensor], parts: list[Batch]
+) -> LogprobGap | None:
     """The reference's log-probs against the policy's at version 0; None without a reference."""
     if not isinstance(reference, Reference):
         return None
@@ -152,90 +166,110 @@ def reference_gap(reference: object, first: list[torch.Tensor], parts: list[Batc
 
 
 def gap_alone(
-    base: Transformer, rows: list, first: list[torch.Tensor], parts: list[Batch], trainer: RLTrainer
-) -> Gap:
-    """The shortest completion of some batches, which has most padding beside it, read alone."""
-    one, other, lone = [], [], []
-    for graded, logprobs_BT, part in list(zip(rows, first, parts, strict=True))[:ALONE]:
+    base: Transformer,
+    rows: list[list[Graded]],
+    first: list[torch.Tensor],
+    parts: list[Batch],
+    trainer: RLTrainer,
+) -> LogprobGap:
+    """The gap between a completion in its batch and the same one alone, for one of each batch.
+
+    The shortest one, because it has the most padding.
+    """
+    alone_logprobs, batch_logprobs, alone_batches = [], [], []
+    for graded, logprobs_BT, part in list(zip(rows, first, parts, strict=True))[:NUM_ALONE]:
         b = min(range(len(graded)), key=lambda i: len(graded[i].completion.tokens))
         alone = pack_graded([graded[b]], trainer.tokenizer.pad_id).to(base.device)
         begin = alone.start - part.start
-        one.append(read(base, alone, trainer))
-        other.append(logprobs_BT[b : b + 1, begin : begin + alone.mask_BT.shape[1]])
-        lone.append(alone)
-    return gap_of(one, other, lone)
+        alone_logprobs.append(logprobs_of(base, alone, trainer))
+        batch_logprobs.append(logprobs_BT[b : b + 1, begin : begin + alone.mask_BT.shape[1]])
+        alone_batches.append(alone)
+    return gap_of(alone_logprobs, batch_logprobs, alone_batches)
 
 
 @torch.no_grad()
-def compared(old: Transformer, new: Transformer) -> Moved:
-    """Bit by bit, tensor by tensor."""
+def compare_weights(old: Transformer, new: Transformer) -> WeightChange:
+    """The change from the old to the new weights; NaN counts as changed."""
     changed = total = 0
     difference = norm = 0.0
-    still = []
+    unchanged = []
     others = dict(new.named_parameters())
     for name, before in old.named_parameters():
         after = others[name]
         count = int((before != after).sum())
-        still += [] if count else [name]
+        unchanged += [] if count else [name]
         changed, total = changed + count, total + before.numel()
         difference += float((after - before).double().square().sum())
         norm += float(before.double().square().sum())
-    return Moved(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(still))
+    return WeightChange(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(unchanged))
 
 
-def idle_step(trainer: RLTrainer, problems: list[Problem]) -> Moved:
-    """A whole step by a twin with a learning rate of 0, on the same weights."""
+def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
+    """The change of the weights in a step of a second trainer, with a learning rate of 0."""
     optim = trainer.cfg.optim.model_copy(update={"lr": 0.0})
     cfg = trainer.cfg.model_copy(update={"optim": optim})
     before = copy.deepcopy(trainer.policy)
     kind, parts = type(trainer), (trainer.policy, trainer.tokenizer, trainer.task)
-    kind(*parts, trainer.engine, cfg).step(problems[: max(cfg.algo.updates, PROBED[0])])
-    return compared(before, trainer.policy)
+    kind(*parts, trainer.engine, cfg).step(problems[: max(cfg.algo.updates, PROBE[0])])
+    return compare_weights(before, trainer.policy)
 
 
 def gain_of(
     base: Transformer, now: Transformer, parts: list[Batch], trainer: RLTrainer
 ) -> float | None:
-    """Mean of advantage x (log-prob now - before) over tokens, in float32: what is paid for must
-    have become likelier. None where nothing was paid for."""
+    """Mean of advantage x (log-prob now - before) over tokens, in float32.
+
+    Positive where tokens with a positive advantage became more likely. None where all advantages
+    are 0.
+    """
     total = tokens = 0.0
     for part in parts:
-        rise_BT = read(now, part, trainer, torch.float32) - read(base, part, trainer, torch.float32)
+        rise_BT = logprobs_of(now, part, trainer, torch.float32) - logprobs_of(
+            base, part, trainer, torch.float32
+        )
         total += float((rise_BT * part.advantages_BT * part.mask_BT).sum())
         tokens += float((part.mask_BT * (part.advantages_BT != 0)).sum())
     return total / tokens if tokens else None
 
 
 def probe(trainer: RLTrainer, problems: list[Problem]) -> list[list[Completion]]:
-    """A few short completions by the engine as it is."""
-    P, G, T = PROBED
-    prompts = [Prompt.of(one, trainer.task, trainer.tokenizer) for one in problems[:P]]
-    wanted = trainer.rollout.sampling(trainer.seeds)
-    few = replace(wanted, group_size=G, max_new_tokens=min(T, wanted.max_new_tokens))
-    return trainer.engine.generate(prompts, few)
+    """A few short completions by the engine, with the weights that it has."""
+    P, G, T = PROBE
+    prompts = [Prompt.of(problem, trainer.task, trainer.tokenizer) for problem in problems[:P]]
+    usual = trainer.rollout.sampling(trainer.seeds)
+    sampling = replace(usual, group_size=G, max_new_tokens=min(T, usual.max_new_tokens))
+    return trainer.engine.generate(prompts, sampling)
 
 
-def draws_the_same(trainer: RLTrainer, problems: list[Problem]) -> bool:
-    one, other = (probe(trainer, problems) for _ in range(2))
-    return [[c.tokens for c in group] for group in one] == [
-        [c.tokens for c in group] for group in other
-    ]
+def is_reproducible(trainer: RLTrainer, problems: list[Problem]) -> bool:
+    """Whether the same seed draws the same tokens twice."""
+    first, second = (
+        [[completion.tokens for completion in group] for group in probe(trainer, problems)]
+        for _ in range(2)
+    )
+    return first == second
 
 
-def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[Gap, Gap]:
-    """Give the engine very different weights: does it write with them at once (trap T24)?"""
+def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[LogprobGap, LogprobGap]:
+    """Gaps of an engine that was given very different weights: (against these, against the old).
+
+    An engine that keeps some of the old weights, or cached keys of them, has a large first gap.
+    """
     policy, version = trainer.policy, trainer.version
     old = copy.deepcopy(policy)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in policy.parameters():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter += NUDGE * parameter.float().std(correction=0).to(parameter) * noise
+            parameter += PERTURBATION * parameter.float().std(correction=0).to(parameter) * noise
     trainer.engine.load(policy, version + 1)
     groups = [[Graded(0.0, False, "", completion=c) for c in g] for g in probe(trainer, problems)]
-    _, parts = packed(groups, [[0.0] * len(group) for group in groups], trainer)
+    _, parts = packed_batches(groups, [[0.0] * len(group) for group in groups], trainer)
     drawn = [part.old_logprobs_BT for part in parts]
-    found = [gap_of(drawn, [read(d, p, trainer) for p in parts], parts) for d in (policy, old)]
+    new_gap, old_gap = (
+        gap_of(drawn, [logprobs_of(weights, part, trainer) for part in parts], parts)
+        for weights in (policy, old)
+    )
     policy.load_state_dict(old.state_dict())
     trainer.engine.load(policy, version)
-    return found[0], found[1]
+    return new_gap, old_gap

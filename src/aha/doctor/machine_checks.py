@@ -1,4 +1,7 @@
-"""The machine: can Aha work here, and how fast. Facts are gathered once; checks only judge them."""
+"""Checks of this machine: can Aha work here, and how fast.
+
+`inspect_machine` gathers the facts once; the checks only judge them.
+"""
 
 import re
 import shutil
@@ -23,28 +26,29 @@ from aha.rollout import c_loop
 checks = Checklist()
 
 MIN_PYTHON = (3, 11)
-MEMORY_GB = (2.0, 0.7)  # free: worth a word, too little for the demo
-DISK_GB = (2.0, 0.2)
+# Pairs are the bounds of a warning and of a failure.
+MEMORY_GB = (2.0, 0.7)  # free; with less the demo does not run
+DISK_GB = (2.0, 0.2)  # free
 MAX_ERROR = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of a product, against float64
-ROUNDS = {torch.float32: "float32", torch.bfloat16: "bf16"}
+DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder that has to take files."""
+class FolderState:
+    """A folder that Aha has to write to."""
 
     path: str
     free_bytes: int = 0
-    complaint: str = ""  # why nothing can be written there
+    error: str = ""  # why nothing can be written there; empty where it can
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What there is. `packages` and `extras` map a name to its version, None if missing."""
+class MachineFacts:
+    """The facts of a machine. `packages` and `extras` have versions by name, None if missing."""
 
     python: tuple[int, ...]
     packages: dict[str, str | None]
-    minimums: dict[str, str]
+    minimums: dict[str, str]  # the least version of a package
     extras: dict[str, dict[str, str | None]]
     cpu: str
     accelerator: str  # empty: the CPU alone
@@ -54,21 +58,24 @@ class Machine:
     memory_bytes: tuple[int, int]  # free, total
     cores: int  # that this process may use
     threads: int
-    load: float  # processes that want to run, in the last minute
-    c_code: str  # why the parts in C cannot be used; empty where they can
-    places: dict[str, Place] = field(default_factory=dict)
-    missing_model: str = ""
+    load: float  # processes that are ready to run, mean of the last minute
+    c_code: str  # why the C code cannot be used; empty where it can
+    folders: dict[str, FolderState] = field(default_factory=dict)
+    missing_model_files: str = ""  # of the packaged base model
 
 
-# -- looking ---------------------------------------------------------------------------------
+# -- gathering the facts -----------------------------------------------------------------------
 
 
-def look(runs: Path = Path("runs")) -> Machine:
-    """Gather the facts. Compiles the parts in C where that has not been done."""
-    needed, extras = wanted_packages(requires("aha") or [])
+def inspect_machine(runs: Path = Path("runs")) -> MachineFacts:
+    """The facts of this machine. Compiles the C code where that has not been done.
+
+    `runs` is the folder that runs are written to.
+    """
+    needed, extras = required_packages(requires("aha") or [])
     name, memory = accelerator()
     bf16 = has_native_bf16()
-    return Machine(
+    return MachineFacts(
         python=tuple(sys.version_info[:3]),
         packages={package: installed(package) for package in needed},
         minimums={package: least for package, least in needed.items() if least},
@@ -83,16 +90,19 @@ def look(runs: Path = Path("runs")) -> Machine:
         threads=num_threads(),
         load=load_average(),
         c_code=why_not_compiled((c_loop.SOURCE, *fused.SOURCES), bf16),
-        places={"cache": place(cache_folder()), "runs": place(runs)},
-        missing_model=missing_model(),
+        folders={"cache": folder_state(cache_folder()), "runs": folder_state(runs)},
+        missing_model_files=missing_model_files(),
     )
 
 
-def wanted_packages(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """({package: least version or ""}, {extra: packages}) from the wheel's own list."""
-    needed, extras = {}, {}
+def required_packages(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """({package: least version or ""}, {extra: packages}) from the requirements of the wheel."""
+    needed: dict[str, str] = {}
+    extras: dict[str, list[str]] = {}
     for line in lines:
-        name = re.match(r"[\w.-]+", line)[0]
+        match = re.match(r"[\w.-]+", line)
+        assert match, f"a requirement without a name: {line!r}"
+        name = match[0]
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
         if extra:
             extras.setdefault(extra[1], []).append(name)
@@ -103,6 +113,7 @@ def wanted_packages(lines: list[str]) -> tuple[dict[str, str], dict[str, list[st
 
 
 def installed(package: str) -> str | None:
+    """The installed version of a package; None where it is missing."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -110,75 +121,83 @@ def installed(package: str) -> str | None:
 
 
 def product_error(dtype: torch.dtype) -> float:
-    """Relative error of a product of two random matrices: a broken build of torch shows here."""
+    """Relative error of a matrix product in a type; a broken build of torch has a large one."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(64, 64, generator=generator, dtype=torch.float64) for _ in range(2))
-    exact, made = a @ b, (a.to(dtype) @ b.to(dtype)).double()
-    return float((made - exact).norm() / exact.norm())
+    exact, rounded = a @ b, (a.to(dtype) @ b.to(dtype)).double()
+    return float((rounded - exact).norm() / exact.norm())
 
 
-def place(folder: Path) -> Place:
-    """Try to write there; a folder that we make for that is left behind only if it is kept."""
+def folder_state(folder: Path) -> FolderState:
+    """Whether files can be written to a folder, or to its nearest parent that exists.
+
+    The folder itself is not made: looking must leave nothing behind.
+    """
     parents = [folder, *folder.absolute().parents]
-    there = next(parent for parent in parents if parent.exists())
+    existing = next(parent for parent in parents if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
-            return Place(str(folder), shutil.disk_usage(there).free)
+        with tempfile.TemporaryFile(dir=existing):
+            return FolderState(str(folder), shutil.disk_usage(existing).free)
     except OSError as error:
-        return Place(str(folder), 0, f"{there}: {error.strerror}")
+        return FolderState(str(folder), 0, f"{existing}: {error.strerror}")
 
 
-def missing_model() -> str:
-    """What the packaged base lacks; empty if it is whole."""
+def missing_model_files() -> str:
+    """Names of the packaged base model's files that are missing; empty where none is."""
     folder = Path(str(files("aha"))) / "models" / "aha-tiny"
-    wanted = ("config.json", "model.safetensors", "tokenizer.json")
-    return ", ".join(name for name in wanted if not (folder / name).is_file())
+    required = ("config.json", "model.safetensors", "tokenizer.json")
+    return ", ".join(name for name in required if not (folder / name).is_file())
 
 
-# -- judging ---------------------------------------------------------------------------------
+# -- checks ------------------------------------------------------------------------------------
 
 
-def as_numbers(text: str) -> tuple[int, ...]:
+def version_numbers(text: str) -> tuple[int, ...]:
+    """(2, 13, 0) from "2.13.0+cpu"."""
     return tuple(int(part) for part in re.findall(r"\d+", text.split("+")[0])[:3])
 
 
 @checks
-def python(machine: Machine) -> Finding:
-    seen = ".".join(map(str, machine.python))
+def python(machine: MachineFacts) -> Finding:
+    """Python is new enough."""
+    version_text = ".".join(map(str, machine.python))
     if machine.python < MIN_PYTHON:
-        return fail(f"Python {seen}", "install Python 3.11 or newer, and Aha in it")
-    return ok(f"Python {seen} on {system_name() or 'an unknown system'}")
+        return fail(f"Python {version_text}", "install Python 3.11 or newer, and Aha in it")
+    return ok(f"Python {version_text} on {system_name() or 'an unknown system'}")
 
 
 @checks
-def packages(machine: Machine) -> Finding:
-    missing = [name for name, found in machine.packages.items() if found is None]
+def packages(machine: MachineFacts) -> Finding:
+    """Every required package is there and new enough."""
+    missing = [name for name, version in machine.packages.items() if version is None]
     if missing or not machine.packages:
         return fail(f"not installed: {', '.join(missing) or 'aha itself'}", "pip install aha")
     old = [
         f"{name} {machine.packages[name]}"
         for name, least in machine.minimums.items()
-        if as_numbers(machine.packages[name] or "0") < as_numbers(least)
+        if version_numbers(machine.packages[name] or "0") < version_numbers(least)
     ]
     if old:
-        wanted = " ".join(f"'{name}>={least}'" for name, least in machine.minimums.items())
-        return fail(f"too old: {', '.join(old)}", f"pip install --upgrade {wanted}")
+        required = " ".join(f"'{name}>={least}'" for name, least in machine.minimums.items())
+        return fail(f"too old: {', '.join(old)}", f"pip install --upgrade {required}")
     return ok(f"torch {machine.packages.get('torch')}, and the {len(machine.packages) - 1} others")
 
 
 @checks
-def device(machine: Machine) -> Finding:
+def device(machine: MachineFacts) -> Finding:
+    """What computes; says it, never fails."""
     if machine.accelerator:
         return ok(f"{machine.accelerator}, and {machine.cpu}")
     return ok(f"{machine.cpu}; no GPU, and the demo needs none")
 
 
 @checks
-def dtype(machine: Machine) -> Finding:
+def dtype(machine: MachineFacts) -> Finding:
+    """Products in the number type that runs use are right."""
     used = torch.bfloat16 if machine.native_bf16 else torch.float32
     if not machine.product_error < MAX_ERROR[used]:
         return fail(
-            f"a product in {ROUNDS[used]} is wrong by {machine.product_error:.1g} of its size",
+            f"a product in {DTYPE_NAMES[used]} is wrong by {machine.product_error:.1g} of its size",
             "reinstall torch; until then --rollout.dtype float32 --optim.dtype float32",
         )
     if machine.native_bf16:
@@ -187,28 +206,30 @@ def dtype(machine: Machine) -> Finding:
 
 
 @checks
-def memory(machine: Machine) -> Finding:
+def memory(machine: MachineFacts) -> Finding:
+    """Enough memory is free for the demo."""
     free, total = (amount / GB for amount in machine.memory_bytes)
-    saw = f"{free:.1f} of {total:.1f} GB free"
+    message = f"{free:.1f} of {total:.1f} GB free"
     if total and free < MEMORY_GB[0]:
         fix = "close something; --rollout.max_rows 128 --optim.micro_batch_tokens 2048 need less"
-        return (fail if free < MEMORY_GB[1] else warn)(saw, fix)
-    return ok(saw)
+        return (fail if free < MEMORY_GB[1] else warn)(message, fix)
+    return ok(message)
 
 
 @checks
-def cores(machine: Machine) -> Finding:
-    """Threads that wait for one another on too few cores are slower than one thread."""
-    saw = f"{machine.cores} cores, {machine.threads} threads, load {machine.load:.1f}"
+def cores(machine: MachineFacts) -> Finding:
+    """No more threads than cores: threads that wait for a core are slower than one thread."""
+    message = f"{machine.cores} cores, {machine.threads} threads, load {machine.load:.1f}"
     if machine.threads > machine.cores:
-        return warn(saw, f"export OMP_NUM_THREADS={machine.cores}")
+        return warn(message, f"export OMP_NUM_THREADS={machine.cores}")
     if machine.load > 1.5 * machine.cores:
-        return warn(f"{saw}: others are working here", "times will be long and not comparable")
-    return ok(saw)
+        return warn(f"{message}: others are working here", "times will be long and not comparable")
+    return ok(message)
 
 
 @checks
-def c_compiler(machine: Machine) -> Finding:
+def c_compiler(machine: MachineFacts) -> Finding:
+    """The C code of the engine and the training can be used."""
     if machine.c_code:
         fix = "install a C compiler (Debian: apt install gcc; macOS: xcode-select --install)"
         if machine.c_code == "AHA_C=0":
@@ -217,39 +238,43 @@ def c_compiler(machine: Machine) -> Finding:
     return ok("the engine's loop and the training's in C are compiled and load")
 
 
-def writable(machine: Machine, name: str, fix: str) -> Finding:
-    found = machine.places[name]
-    free = found.free_bytes / GB
-    if found.complaint:
-        return fail(f"cannot write to {found.path} ({found.complaint})", fix)
-    saw = f"{found.path} is writable, {free:.1f} GB free"
+def check_folder(machine: MachineFacts, name: str, fix: str) -> Finding:
+    """A folder can be written to and its disk has space."""
+    folder = machine.folders[name]
+    free = folder.free_bytes / GB
+    if folder.error:
+        return fail(f"cannot write to {folder.path} ({folder.error})", fix)
+    message = f"{folder.path} is writable, {free:.1f} GB free"
     if free < DISK_GB[0]:
-        return (fail if free < DISK_GB[1] else warn)(saw, "make room on that disk")
-    return ok(saw)
+        return (fail if free < DISK_GB[1] else warn)(message, "free some space on that disk")
+    return ok(message)
 
 
 @checks
-def cache(machine: Machine) -> Finding:
-    return writable(machine, "cache", "export AHA_CACHE=/a/folder/of/yours")
+def cache(machine: MachineFacts) -> Finding:
+    """The cache of compiled code can be written."""
+    return check_folder(machine, "cache", "export AHA_CACHE=/a/folder/of/yours")
 
 
 @checks
-def runs(machine: Machine) -> Finding:
-    return writable(machine, "runs", "go to a folder of yours: runs are written below it")
+def runs(machine: MachineFacts) -> Finding:
+    """Runs can be written."""
+    return check_folder(machine, "runs", "go to a folder of yours: runs are written below it")
 
 
 @checks
-def base_model(machine: Machine) -> Finding:
-    if machine.missing_model:
+def base_model(machine: MachineFacts) -> Finding:
+    """The packaged base model is complete."""
+    if machine.missing_model_files:
         fix = "install again: pip install --force-reinstall aha"
-        return fail(f"aha-tiny lacks {machine.missing_model}", fix)
+        return fail(f"aha-tiny lacks {machine.missing_model_files}", fix)
     return ok("aha-tiny is here, nothing to download")
 
 
 @checks
-def extras(machine: Machine) -> Finding:
-    """None is needed; each says how to get it."""
-    have = [name for name, found in machine.extras.items() if all(found.values())]
-    lack = [name for name in machine.extras if name not in have]
-    saw = f"installed: {', '.join(have) or 'none'}; not: {', '.join(lack) or 'none'}"
-    return ok(saw, f"if you want one: pip install 'aha[{lack[0]}]'" if lack else "")
+def extras(machine: MachineFacts) -> Finding:
+    """Which optional packages are there; none is needed."""
+    present = [name for name, versions in machine.extras.items() if all(versions.values())]
+    absent = [name for name in machine.extras if name not in present]
+    message = f"installed: {', '.join(present) or 'none'}; not: {', '.join(absent) or 'none'}"
+    return ok(message, f"if you want one: pip install 'aha[{absent[0]}]'" if absent else "")

@@ -1,4 +1,4 @@
-"""A run from its records alone: did it learn, and if not, why not. No torch, no model.
+"""Checks of a run, from its records alone: did it learn, and if not, why not. No torch, no model.
 
 Bounds are ours unless a source is named; they were set so that runs that learned (results/demo)
 pass, and one that drifted (docs/log.md, laptop-3to4) does not.
@@ -8,72 +8,76 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
-from aha.doctor.run_files import FEW, Records, mean, median
+from aha.doctor.run_files import FEW, RunRecords, mean, median
 
 checks = Checklist()
 
-FLAT = 0.05  # informative groups below this share teach nothing ...
-RARE = 0.2  # ... and below this one waste most of the work
-CUT_OFF = (0.2, 0.8)  # share of completions: worth a word, nothing is left
-COLLAPSED = 0.2  # of the entropy at the start.  Source: algorithms survey, 1.8
+# Pairs are the bounds of a warning and of a failure.
+FLAT = 0.05  # with fewer informative groups nothing is learned ...
+RARE = 0.2  # ... and with fewer than this share most of the work is wasted
+TRUNCATED = (0.2, 0.8)  # share of completions
+COLLAPSED = 0.2  # share of the entropy at the start
 EXPLODED = (10.0, 100.0)  # gradient norm against that of the start
 GAP = (0.05, 0.2)  # nats a token between engine and trainer
-PRICE = 2.0  # tokens for a right answer, and of a completion, against the start
-ARITHMETIC = (0.85, 0.7)  # share of right lines
+LONGER = 2.0  # tokens of a completion, and tokens for a right answer, against the start
+ARITHMETIC = (0.85, 0.7)  # share of lines that are right
 LEGALITY = (0.7, 0.5)  # share of lines whose numbers lie on the table
+VERDICTS = (0.95, 0.8)  # share of verdicts that are true
 REPEATED = 0.4  # share of attempts that were made before
 SOLVED = 0.9
-HARDLY = 1e-4  # of the weights' norm; the demo's go 0.026
+TINY_DISTANCE = 1e-4  # of the weights' norm; in the demo it is 0.026
 
 
-# -- is there something to judge? -----------------------------------------------------------
+# -- the run as a whole ------------------------------------------------------------------------
 
 
 @checks
-def steps(run: Records) -> Finding:
-    """Rows of metrics, one a step, none missing; whether the run came to its end."""
-    wanted, seen = run.config.get("steps", 0), [row.get("step", 0) for row in run.metrics]
-    if not seen:
+def steps(run: RunRecords) -> Finding:
+    """One row of metrics for each step, and enough of them; whether the run has ended."""
+    planned, recorded = run.config.get("steps", 0), [row.get("step", 0) for row in run.metrics]
+    if not recorded:
         return fail("no step is recorded", "it stopped before its first step; `aha doctor RECIPE`")
-    if any(b - a != 1 for a, b in pairwise(seen)):
+    if any(b - a != 1 for a, b in pairwise(recorded)):
         return warn("steps are missing in metrics.jsonl", "do not edit it while the run goes on")
     if not run.finished:
         fix = "if nothing runs: aha train --resume RUN"
-        return ok(f"{seen[-1]} of {wanted} steps so far", fix)
-    if len(seen) < 2 * FEW:
-        return warn(f"only {len(seen)} steps", "too few to say why it did or did not learn")
-    return ok(f"all {seen[-1]} steps are recorded")
+        return ok(f"{recorded[-1]} of {planned} steps so far", fix)
+    if len(recorded) < 2 * FEW:
+        return warn(f"only {len(recorded)} steps", "too few to say why it did or did not learn")
+    return ok(f"all {recorded[-1]} steps are recorded")
 
 
 @checks
-def learned(run: Records) -> Finding | None:
-    """The solve rate before and after; a gain only where the intervals part."""
-    start, end = run.solved
+def learned(run: RunRecords) -> Finding | None:
+    """The solve rate before and after; a gain only where the intervals do not overlap."""
+    start, end = run.solve_rates
     if math.isnan(end):
         return None
-    saw = f"solved {start:.3f} -> {end:.3f}"
+    message = f"solved {start:.3f} -> {end:.3f}"
     if run.before and run.after:
         if run.after["interval"][0] > run.before["interval"][1]:
-            return ok(f"{saw} of the same held-out problems: it learned")
+            return ok(f"{message} of the same held-out problems: it learned")
         why = "it got worse" if end < start - 0.02 else "the intervals overlap: no gain is shown"
-        return fail(f"{saw}; {why}", "the other findings say why")
+        return fail(f"{message}; {why}", "the other findings say why")
     if len(run.metrics) < 2 * FEW or end > start + 0.02:
-        return ok(f"{saw} in training")
-    return warn(f"{saw} in training: no gain so far", "the other findings may say why")
+        return ok(f"{message} in training")
+    return warn(f"{message} in training: no gain so far", "the other findings may say why")
 
 
-# -- the signal -----------------------------------------------------------------------------
+# -- the signal --------------------------------------------------------------------------------
 
 
-def has_groups(run: Records) -> bool:
-    return run.setting("rollout", "group_size", 16) > 1
+def has_groups(run: RunRecords) -> bool:
+    """Whether a prompt has several completions."""
+    return bool(run.setting("rollout", "group_size", 16) > 1)
 
 
 @checks
-def none_solved(run: Records) -> Finding | None:
-    """Groups in which nothing is right have nothing to tell good from bad by."""
+def none_solved(run: RunRecords) -> Finding | None:
+    """Groups in which no completion is right have no advantage."""
     share = run.end("groups_none_solved")
     if math.isnan(share):
         return None
@@ -86,8 +90,8 @@ def none_solved(run: Records) -> Finding | None:
 
 
 @checks
-def all_solved(run: Records) -> Finding | None:
-    """Groups in which all is right teach as little; at the end of a run they are its success."""
+def all_solved(run: RunRecords) -> Finding | None:
+    """Groups in which all completions are right have none either; at the end they mean success."""
     start, end = run.start("groups_all_solved"), run.end("groups_all_solved")
     if math.isnan(end):
         return None
@@ -100,8 +104,8 @@ def all_solved(run: Records) -> Finding | None:
 
 
 @checks
-def informative(run: Records) -> Finding | None:
-    """The share of groups whose completions differ in reward: the only ones that teach."""
+def informative(run: RunRecords) -> Finding | None:
+    """The share of groups whose completions differ in reward: only these have an advantage."""
     share = run.end("informative")
     if math.isnan(share) or not has_groups(run):
         return None
@@ -112,137 +116,145 @@ def informative(run: Records) -> Finding | None:
 
 
 @checks
-def asked(run: Records) -> Finding | None:
-    """`resample` that never finds enough mixed groups pays for rollouts and throws them away."""
-    rounds, most = run.of("asked"), run.setting("algo", "resample_rounds", 3)
+def resampling(run: RunRecords) -> Finding | None:
+    """`resample` that never gets enough informative groups throws away what it generates."""
+    # The column counts the rollouts of a step.
+    rounds, limit = run.column("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
         return None
-    spent = mean([float(r >= most) for r in rounds])
-    if most > 1 and spent > 0.5:
+    exhausted = mean([float(r >= limit) for r in rounds])
+    if limit > 1 and exhausted > 0.5:
         return warn(
-            f"in {spent:.0%} of the steps all {most} rollouts were not enough",
+            f"in {exhausted:.0%} of the steps all {limit} rollouts were not enough",
             "problems nearer to half solved, or a larger rollout.group_size",
         )
     return ok(f"{mean(rounds):.1f} rollouts a step")
 
 
 @checks
-def format_only(run: Records) -> Finding | None:
-    """Reward that rises while nothing more is right is paid for form."""
+def format_only(run: RunRecords) -> Finding | None:
+    """A reward that rises while the solve rate does not is given for the format."""
     start, end = run.start("reward"), run.end("reward")
-    solved = run.end("solve_rate") - run.start("solve_rate")
+    gain = run.end("solve_rate") - run.start("solve_rate")
     if math.isnan(end):
         return None
-    if end - start > 0.03 and solved < 0.2 * (end - start):
+    if end - start > 0.03 and gain < 0.2 * (end - start):
         return fail(
-            f"reward {start:.2f} -> {end:.2f}, but {solved:+.2f} solved",
-            "pay for right answers alone, or far less for form; `aha doctor RECIPE` audits it",
+            f"reward {start:.2f} -> {end:.2f}, but {gain:+.2f} solved",
+            "reward right answers alone, or the format far less; `aha doctor RECIPE` audits it",
         )
-    return ok(f"reward {start:.2f} -> {end:.2f}, solved {solved:+.2f}")
+    return ok(f"reward {start:.2f} -> {end:.2f}, solved {gain:+.2f}")
 
 
-# -- what the completions became ------------------------------------------------------------
+# -- the completions ---------------------------------------------------------------------------
 
 
 @checks
-def entropy(run: Records) -> Finding | None:
-    """A policy that always says the same explores nothing."""
+def entropy(run: RunRecords) -> Finding | None:
+    """A policy whose entropy is gone explores nothing."""
     start, end = run.start("entropy"), run.end("entropy")
     if not start > 0 or math.isnan(end):
         return None
-    saw = f"entropy {start:.3f} -> {end:.3f} nats a token"
+    message = f"entropy {start:.3f} -> {end:.3f} nats a token"
     if end < COLLAPSED * start and run.end("solve_rate") < SOLVED:
         return fail(
-            f"{saw}: collapsed",
+            f"{message}: collapsed",
             "a lower optim.lr, algo.clip_high 0.28 with ppo_clip, or a small algo.entropy_coef",
         )
     if end > 3 * start:
-        return warn(f"{saw}: it dissolves", "a lower optim.lr, or a KL (algo.kl loss)")
-    return ok(saw)
+        return warn(f"{message}: it grows", "a lower optim.lr, or a KL (algo.kl loss)")
+    return ok(message)
 
 
 @checks
-def truncated(run: Records) -> Finding | None:
-    """Completions that were cut off have no answer, and are graded wrong."""
+def truncated(run: RunRecords) -> Finding | None:
+    """Truncated completions have no answer and are graded as wrong."""
     share, limit = run.end("truncated"), run.setting("rollout", "max_new_tokens", 0)
     if math.isnan(share):
         return None
-    saw = f"{share:.0%} of the completions cut off at {limit} tokens"
-    if share < CUT_OFF[0]:
-        return ok(saw)
-    if run.start("truncated") > CUT_OFF[1]:
+    message = f"{share:.0%} of the completions truncated at {limit} tokens"
+    if share < TRUNCATED[0]:
+        return ok(message)
+    if run.start("truncated") > TRUNCATED[1]:
         fix = "the base never stops: see its stop token (`aha doctor RECIPE`) and template"
     else:
-        fix = "a higher rollout.max_new_tokens, or a lower optim.lr if the text wanders"
-    return (fail if share > CUT_OFF[1] else warn)(saw, fix)
+        fix = "a higher rollout.max_new_tokens, or a lower optim.lr if the text makes no sense"
+    return (fail if share > TRUNCATED[1] else warn)(message, fix)
 
 
 @checks
-def length(run: Records) -> Finding | None:
-    """Longer is fine while it pays: what a right answer costs in tokens tells the two apart."""
+def length(run: RunRecords) -> Finding | None:
+    """Longer completions are fine while they solve more: tokens for a right answer tell."""
     start, end = run.start("mean_tokens"), run.end("mean_tokens")
     rates = run.start("solve_rate"), run.end("solve_rate")
     if math.isnan(end) or not min(rates) > 0:
         return None
-    prices = start / rates[0], end / rates[1]
-    saw = f"{start:.0f} -> {end:.0f} tokens, {prices[0]:.0f} -> {prices[1]:.0f} for a right answer"
-    if end > PRICE * start and prices[1] > PRICE * prices[0]:
-        return warn(f"{saw}: it runs away", "a lower optim.lr; algo.aggregation sequence_sum")
-    return ok(saw)
+    old, new = start / rates[0], end / rates[1]  # tokens for a right answer
+    message = f"{start:.0f} -> {end:.0f} tokens, {old:.0f} -> {new:.0f} for a right answer"
+    if end > LONGER * start and new > LONGER * old:
+        return warn(
+            f"{message}: completions grow and solve no more",
+            "a lower optim.lr; algo.aggregation sequence_sum",
+        )
+    return ok(message)
 
 
-def bounded(run: Records, key: str, bounds: tuple[float, float], what: str, fix: str):
-    """A ratio of the completions' lines that should stay high."""
-    found = run.habit(key)
-    if found is None:
+def check_share(
+    run: RunRecords, key: str, bounds: tuple[float, float], what: str, fix: str
+) -> Finding | None:
+    """A share of the completions' lines that should stay high: no more than 5 points lower."""
+    shares = run.first_and_last(key)
+    if shares is None:
         return None
-    first, last = found
-    saw = f"{first:.0%} -> {last:.0%} of the {what}"
+    first, last = shares
+    message = f"{first:.0%} -> {last:.0%} of the {what}"
     if last >= bounds[0] or last > first - 0.05:
-        return ok(saw)
-    low = [e["step"] for e in run.evals if e.get("behaviors", {}).get(key, 1) < bounds[0]]
-    since = f", first seen at step {low[0]}" if low else ""
-    return (fail if last < bounds[1] else warn)(f"{saw}: it drifts{since}", fix)
+        return ok(message)
+    steps = [e["step"] for e in run.evals if e.get("behaviors", {}).get(key, 1) < bounds[0]]
+    since = f", first seen at step {steps[0]}" if steps else ""
+    return (fail if last < bounds[1] else warn)(f"{message}: it drifts{since}", fix)
 
 
 @checks
-def arithmetic(run: Records) -> Finding | None:
-    """RL pays for answers alone: wrong sums on the way there go unpunished."""
+def arithmetic(run: RunRecords) -> Finding | None:
+    """The reward is for the answer alone: wrong arithmetic before it costs nothing."""
     fix = "a lower optim.lr or an earlier checkpoint; a base that calculates better"
-    return bounded(run, "line_accuracy", ARITHMETIC, "lines are right arithmetic", fix)
+    return check_share(run, "line_accuracy", ARITHMETIC, "lines are right arithmetic", fix)
 
 
 @checks
-def illegal(run: Records) -> Finding | None:
-    """Lines with numbers that nobody gave: the search has lost the table."""
+def illegal(run: RunRecords) -> Finding | None:
+    """Lines with numbers that are not on the table: the search has lost track of them."""
     fix = "a lower optim.lr or an earlier checkpoint; shorter problems first"
-    return bounded(run, "line_legality", LEGALITY, "lines use numbers on the table", fix)
+    return check_share(run, "line_legality", LEGALITY, "lines use numbers on the table", fix)
 
 
 @checks
-def verdicts(run: Records) -> Finding | None:
+def verdicts(run: RunRecords) -> Finding | None:
     """A "yes" that is not true ends the search too early."""
     fix = "a lower optim.lr; a base whose verdicts are true"
-    return bounded(run, "verdict_truth", (0.95, 0.8), "verdicts are true", fix)
+    return check_share(run, "verdict_truth", VERDICTS, "verdicts are true", fix)
 
 
 @checks
-def repeats(run: Records) -> Finding | None:
-    found = run.habit("repeat_share")
-    if found is None:
+def repeats(run: RunRecords) -> Finding | None:
+    """A search that repeats itself explores nothing."""
+    shares = run.first_and_last("repeat_share")
+    if shares is None:
         return None
-    saw = f"{found[0]:.0%} -> {found[1]:.0%} of the attempts were made before"
-    if found[1] > REPEATED and found[1] > found[0]:
-        return warn(f"{saw}: it turns in circles", "a lower optim.lr, a higher temperature")
-    return ok(saw)
+    first, last = shares
+    message = f"{first:.0%} -> {last:.0%} of the attempts were made before"
+    if last > REPEATED and last > first:
+        return warn(f"{message}: it repeats itself", "a lower optim.lr, a higher temperature")
+    return ok(message)
 
 
-# -- the machinery --------------------------------------------------------------------------
+# -- the numbers of the training ---------------------------------------------------------------
 
 
 @checks
-def finite(run: Records) -> Finding | None:
-    """NaN or infinity anywhere is the end of a run, whatever the curves look like."""
+def finite(run: RunRecords) -> Finding | None:
+    """After a NaN or an infinity nothing is learned, whatever the curves look like."""
     bad = [
         (row.get("step"), key)
         for row in run.metrics
@@ -257,8 +269,9 @@ def finite(run: Records) -> Finding | None:
 
 
 @checks
-def gradient(run: Records) -> Finding | None:
-    norms = run.of("grad_norm")
+def gradient(run: RunRecords) -> Finding | None:
+    """A gradient of 0 teaches nothing; one that grows a hundredfold destroys the policy."""
+    norms = run.column("grad_norm")
     if not norms or any(math.isnan(norm) for norm in norms):
         return None
     zero = mean([float(norm == 0) for norm in norms])
@@ -266,16 +279,17 @@ def gradient(run: Records) -> Finding | None:
         fix = "nothing was learned there: see whether groups are flat; `aha doctor RECIPE`"
         return fail(f"the gradient is exactly 0 in {zero:.0%} of the steps", fix)
     start, end = median(norms[:FEW]), median(norms[-max(FEW, len(norms) // 4) :])
-    saw = f"gradient norm {start:.3g} -> {end:.3g}"
+    message = f"gradient norm {start:.3g} -> {end:.3g}"
     if end > EXPLODED[0] * start > 0:
         fix = "a lower optim.lr, a smaller optim.grad_clip"
-        return (fail if end > EXPLODED[1] * start else warn)(f"{saw}: it explodes", fix)
-    return ok(saw)
+        return (fail if end > EXPLODED[1] * start else warn)(f"{message}: it explodes", fix)
+    return ok(message)
 
 
 @checks
-def learning_rate(run: Records) -> Finding | None:
-    rates = run.of("lr")
+def learning_rate(run: RunRecords) -> Finding | None:
+    """With a learning rate of 0 nothing is learned."""
+    rates = run.column("lr")
     if not rates:
         return None
     if max(rates) == 0:
@@ -284,73 +298,89 @@ def learning_rate(run: Records) -> Finding | None:
 
 
 @checks
-def weights(run: Records) -> Finding | None:
-    """A step smaller than half the distance to the next number of the storage type is no step.
+def weights(run: RunRecords) -> Finding | None:
+    """An update smaller than half the distance to the next number of the type is rounded away.
 
-    bf16 keeps 8 bits: weights of 0.02 are 1e-4 apart there, and a rate of 1e-6 rounds away.
+    bf16 keeps 8 bits: near 0.02 its numbers are 1e-4 apart, and an update of 1e-6 is lost.
     """
-    if run.restless is None or len(run.metrics) < FEW:
+    if run.changed_share is None or len(run.metrics) < FEW:
         return None
-    saw = f"{run.restless:.1%} of the weights differ from the base's"
-    if run.restless < 0.5 and max(run.of("grad_norm"), default=0) > 0:
+    message = f"{run.changed_share:.1%} of the weights differ from the base's"
+    if run.changed_share < 0.5 and max(run.column("grad_norm"), default=0) > 0:
         fix = "the rate is too small for the type: a higher optim.lr, or weights stored in float32"
-        return (fail if run.restless < 0.05 else warn)(saw, fix)
+        return (fail if run.changed_share < 0.05 else warn)(message, fix)
     if run.distance is None:
-        return ok(saw)
-    saw = f"{saw}, {run.distance:.2g} of their size away"
-    if run.distance < HARDLY and len(run.metrics) >= 2 * FEW:
-        return warn(f"{saw}: hardly anywhere", "a higher optim.lr, or more steps")
-    return ok(saw)
+        return ok(message)
+    message = f"{message}, {run.distance:.2g} of their norm away"
+    if run.distance < TINY_DISTANCE and len(run.metrics) >= 2 * FEW:
+        return warn(f"{message}: they hardly moved", "a higher optim.lr, or more steps")
+    return ok(message)
 
 
 @checks
-def mismatch(run: Records) -> Finding | None:
+def mismatch(run: RunRecords) -> Finding | None:
     """The engine's log-probs against the trainer's, for the same tokens and weights."""
     start, end = run.start("mismatch"), run.end("mismatch")
     if math.isnan(end):
         return None
-    saw = f"gap of engine and trainer {start:.4f} -> {end:.4f} nats a token"
+    message = f"gap of engine and trainer {start:.4f} -> {end:.4f} nats a token"
     if end > GAP[0] or (end > 0.03 and end > 4 * start):
         fix = "float32 in rollout.dtype and optim.dtype, or algo.correction token_tis"
-        return (fail if end > GAP[1] else warn)(saw, fix)
-    return ok(saw)
+        return (fail if end > GAP[1] else warn)(message, fix)
+    return ok(message)
 
 
 @checks
-def held_out(run: Records) -> Finding | None:
-    """Reward in training that rises while held-out problems fall: learned by heart, or cheated."""
-    looks = [look for look in run.evals if "interval" in look]
-    if len(looks) < 2:
+def held_out(run: RunRecords) -> Finding | None:
+    """A reward that rises while held-out problems fall: memorised problems, or a cheat."""
+    reports = [report for report in run.evals if "interval" in report]
+    if len(reports) < 2:
         return None
-    best, last = max(looks, key=lambda look: look["solve_rate"]), looks[-1]
-    saw = f"held out {best['solve_rate']:.3f} at step {best['step']}, {last['solve_rate']:.3f} now"
+    best, last = max(reports, key=lambda report: report["solve_rate"]), reports[-1]
+    message = (
+        f"held out {best['solve_rate']:.3f} at step {best['step']}, {last['solve_rate']:.3f} now"
+    )
     if last["interval"][1] < best["interval"][0]:
-        risen = run.end("reward") > run.start("reward") + 0.02
-        why = "while the reward in training rose: overfitting or a cheat" if risen else "it fell"
-        return fail(f"{saw}, {why}", f"use the checkpoint of step {best['step']}; a lower optim.lr")
-    return ok(saw)
+        reward_rose = run.end("reward") > run.start("reward") + 0.02
+        why = (
+            "while the reward in training rose: overfitting or a cheat"
+            if reward_rose
+            else "it fell"
+        )
+        return fail(
+            f"{message}, {why}", f"use the checkpoint of step {best['step']}; a lower optim.lr"
+        )
+    return ok(message)
 
 
-def unexplained(found: list[Finding]) -> list[Finding]:
-    """A run that did not learn although nothing else is off was short, or slow."""
-    off = {finding.check for finding in found if finding.level != "ok"}
-    if "learned" not in off or off - {"learned", "steps"}:
+def unexplained(findings: list[Finding]) -> list[Finding]:
+    """A finding for a run that did not learn though all other checks passed: it was too short."""
+    failed = {finding.check for finding in findings if finding.level != "ok"}
+    if "learned" not in failed or failed - {"learned", "steps"}:
         return []
     fix = "more steps, or a higher optim.lr; `aha doctor RECIPE` looks at its first step"
     return [replace(warn("nothing else is off: it had too little training", fix), check="why")]
 
 
 def diagnose(path: Path) -> list[Finding]:
-    """All findings about a finished or running run."""
-    found = checks.run(Records.read(path))
-    return found + unexplained(found)
+    """All findings about a finished or running run. Raises RunError where there is no run."""
+    findings = checks.run(RunRecords.read(path))
+    return findings + unexplained(findings)
 
 
-# -- a look at the first step of every run ---------------------------------------------------
+# -- the first step of every run ---------------------------------------------------------------
 
-FIRST = ("none_solved", "all_solved", "informative", "truncated", "mismatch", "finite", "gradient")
+FIRST_STEP = (
+    "none_solved",
+    "all_solved",
+    "informative",
+    "truncated",
+    "mismatch",
+    "finite",
+    "gradient",
+)
 
 
-def first_step(row: dict, config: dict) -> list[Finding]:
-    """What one row of metrics says already."""
-    return Checklist({name: checks[name] for name in FIRST}).run(Records(config, [row], []))
+def first_step_findings(row: dict[str, Any], config: dict[str, Any]) -> list[Finding]:
+    """The findings that one row of metrics is enough for; `config` is the run's config.json."""
+    return Checklist({name: checks[name] for name in FIRST_STEP}).run(RunRecords(config, [row], []))

@@ -1,4 +1,4 @@
-"""A recipe before its run starts: settings, base model, tokenizer, prompts and splits."""
+"""Checks of a recipe before its run: settings, base model, tokenizer, prompts and splits."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,101 +15,105 @@ from aha.train.experiment import check_lengths
 
 checks = Checklist()
 
-HELD_OUT = 200  # problems of each split
+SPLIT_PROBLEMS = 200  # of each split that are compared
 SPLITS = ("train", "validation", "test")
 CHAT_STOP = "<|im_end|>"
 
 
 @dataclass(frozen=True)
-class Start:
-    """What there is before a run: the settings and what they lead to."""
+class SetupFacts:
+    """A recipe's settings, and the model, task, prompts and splits that they give."""
 
     cfg: RunConfig
     model: LoadedModel
     task: Task
     prompts: list[Prompt]  # of the first step
-    ids: dict[str, list[str]] = field(default_factory=dict)  # of some problems of each split
+    ids: dict[str, list[str]] = field(default_factory=dict)  # of the first problems of each split
 
     @classmethod
-    def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "Start":
-        wanted = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
-        prompts = [Prompt.of(problem, task, model.tokenizer) for problem in wanted]
+    def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "SetupFacts":
+        """Gather the facts. Raises ModelError where the model cannot read the task's prompts."""
+        first_step = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
+        prompts = [Prompt.of(problem, task, model.tokenizer) for problem in first_step]
         ids = {
-            split: [problem.id for problem in islice(task.problems(split, cfg.eval.seed), HELD_OUT)]
+            split: [
+                problem.id
+                for problem in islice(task.problems(split, cfg.eval.seed), SPLIT_PROBLEMS)
+            ]
             for split in SPLITS
         }
         return cls(cfg, model, task, prompts, ids)
 
     def name_of(self, token: int) -> str:
+        """A token's text in the vocabulary, or its id where it has none."""
         return repr(self.model.tokenizer.fast.id_to_token(token) or token)
 
 
 @checks
-def settings(start: Start) -> Finding:
-    """Settings that are allowed and that nobody wants."""
+def settings(start: SetupFacts) -> Finding:
+    """Settings that are valid and make a run useless."""
     cfg = start.cfg
     if cfg.optim.lr == 0:
         return fail("optim.lr is 0: nothing will be learned", "--optim.lr 3e-4")
     if cfg.steps == 0:
         return warn("steps is 0: it evaluates and trains nothing", "--steps 60")
     if not cfg.eval.final and not cfg.eval.every:
-        return warn("no look at held-out problems", "--eval.final 1000 or --eval.every 10")
+        return warn("no evaluation on held-out problems", "--eval.final 1000 or --eval.every 10")
     if not cfg.checkpoint_every and cfg.steps > 100:
         return warn("no checkpoint before the end", "--checkpoint_every 20")
-    return ok(f"{cfg.steps} steps, lr up to {cfg.optim.lr:g}, held-out looks")
+    return ok(f"{cfg.steps} steps, lr up to {cfg.optim.lr:g}, held-out evaluations")
 
 
 @checks
-def room(start: Start) -> Finding:
-    """The model's positions hold a prompt and its completion."""
-    check_lengths(start.cfg, start.model, start.task)  # raises what is refused, with the fix
+def context_length(start: SetupFacts) -> Finding:
+    """A prompt and its completion fit in the model's positions."""
+    check_lengths(start.cfg, start.model, start.task)  # raises the error with its fix
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
-    most = longest + start.cfg.rollout.max_new_tokens
-    return ok(f"prompt and completion need {most} of {config.max_position_embeddings} positions")
+    needed = longest + start.cfg.rollout.max_new_tokens
+    return ok(f"prompt and completion need {needed} of {config.max_position_embeddings} positions")
 
 
 @checks
-def base_weights(start: Start) -> Finding:
-    """One weight that is no number makes every log-prob none."""
-    bad = [
+def base_weights(start: SetupFacts) -> Finding:
+    """All weights are finite: one NaN makes every log-prob NaN."""
+    not_finite = [
         name
         for name, tensor in start.model.policy.named_parameters()
         if not torch.isfinite(tensor).all()
     ]
-    if bad:
-        return fail(
-            f"weights that are no numbers: {', '.join(bad[:3])}", "another copy of the base"
-        )
+    if not_finite:
+        names = ", ".join(not_finite[:3])
+        return fail(f"weights that are not finite: {names}", "another copy of the base")
     millions = start.model.policy.num_parameters() / 1e6
     return ok(f"{millions:.2f} M weights, all finite, stored in float32")
 
 
 @checks
-def vocabulary(start: Start) -> Finding:
-    """Ids that the model does not have would read beyond its table."""
+def vocabulary(start: SetupFacts) -> Finding:
+    """The model has a row for every token id; an id beyond its table cannot be embedded."""
     tokenizer, model = start.model.tokenizer, start.model.policy.config.vocab_size
     if tokenizer.vocab_size > model:
-        saw = f"the tokenizer has {tokenizer.vocab_size} entries, the model {model}"
-        return fail(saw, "the tokenizer and the weights of one and the same model")
+        message = f"the tokenizer has {tokenizer.vocab_size} entries, the model {model}"
+        return fail(message, "the tokenizer and the weights of the same model")
     return ok(f"{tokenizer.vocab_size} entries in the tokenizer, {model} in the model")
 
 
-def declared_stops(start: Start) -> set[int]:
-    """The end-of-sequence ids that the model's own files name."""
-    found = set()
+def declared_stops(start: SetupFacts) -> set[int]:
+    """The end-of-sequence ids in the model's own config files."""
+    stops: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         path = start.model.path / name
         try:
             ids = json.loads(path.read_text()).get("eos_token_id")
         except (OSError, ValueError, AttributeError):
             continue
-        found |= {i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)}
-    return found
+        stops |= {i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)}
+    return stops
 
 
 @checks
-def stop_token(start: Start) -> Finding:
-    """A model whose real stop token is another one never ends, and is cut off every time."""
+def stop_token(start: SetupFacts) -> Finding:
+    """The stop token is the model's own: with another one every completion is truncated."""
     stops, tokenizer = set(start.model.tokenizer.stop_ids), start.model.tokenizer
     declared = declared_stops(start)
     names = ", ".join(start.name_of(token) for token in sorted(stops))
@@ -126,8 +130,12 @@ def stop_token(start: Start) -> Finding:
 
 
 @checks
-def pad_token(start: Start) -> Finding:
-    """Masks are made from lengths, so the pad token may be the stop token (trap T20)."""
+def pad_token(start: SetupFacts) -> Finding:
+    """The pad token is in the vocabulary and in no prompt.
+
+    Elsewhere it must not be the stop token, as a mask made from pad ids hides the stop token too.
+    Here masks are made from lengths, so it may be.
+    """
     tokenizer = start.model.tokenizer
     pad, size = tokenizer.pad_id, start.model.policy.config.vocab_size
     if not 0 <= pad < size:
@@ -140,41 +148,42 @@ def pad_token(start: Start) -> Finding:
 
 
 @checks
-def prompt_tokens(start: Start) -> Finding:
-    """A prompt's tokens are its text, and begin as the model's documents do."""
+def prompt_tokens(start: SetupFacts) -> Finding:
+    """A prompt's tokens decode to its text."""
     fast = start.model.tokenizer.fast
     for prompt in start.prompts:
         if not prompt.tokens:
             return fail(f"an empty prompt for {prompt.problem.id}", "mend the task's `ask`")
         if fast.decode(list(prompt.tokens), skip_special_tokens=False) != prompt.text:
-            saw = f"the tokens of {prompt.problem.id} read as another text"
-            return fail(saw, "encode a prompt once, without special tokens of your own")
+            message = f"the tokens of {prompt.problem.id} decode to another text"
+            return fail(message, "encode a prompt once, without special tokens of your own")
     longest = max(len(prompt.tokens) for prompt in start.prompts)
-    return ok(f"prompts of up to {longest} tokens, whole and back again")
+    return ok(f"prompts of up to {longest} tokens, which decode to their text")
 
 
 @checks
-def problems(start: Start) -> Finding:
-    """Enough different problems: the same one again and again is learned by heart."""
-    wanted, got = start.cfg.rollout.prompts, len({p.problem.id for p in start.prompts})
-    if got < wanted:
-        fix = f"more rows in task.data, or --rollout.prompts {max(1, got)}"
-        return warn(f"a step wants {wanted} problems, the train split gave {got}", fix)
-    return ok(f"{got} different problems in the first step")
+def problems(start: SetupFacts) -> Finding:
+    """A step has different problems: a problem that comes again and again is memorised."""
+    needed, different = start.cfg.rollout.prompts, len({p.problem.id for p in start.prompts})
+    if different < needed:
+        fix = f"more rows in task.data, or --rollout.prompts {max(1, different)}"
+        return warn(f"a step needs {needed} problems, the train split has {different}", fix)
+    return ok(f"{different} different problems in the first step")
 
 
 @checks
-def splits(start: Start) -> Finding:
-    """A held-out problem that was trained on proves nothing."""
-    found = {split: set(ids) for split, ids in start.ids.items()}
-    trained = found.get("train", set())
-    shared = {split: found[split] & trained for split in found if split != "train"}
-    bad = [
-        f"{len(both)} of {len(found[split])} in {split}" for split, both in shared.items() if both
+def splits(start: SetupFacts) -> Finding:
+    """No problem is in the training split and in a held-out one."""
+    ids = {split: set(names) for split, names in start.ids.items()}
+    train = ids.get("train", set())
+    shared = {split: ids[split] & train for split in ids if split != "train"}
+    overlaps = [
+        f"{len(both)} of {len(ids[split])} in {split}" for split, both in shared.items() if both
     ]
-    if bad:
-        return fail(f"training problems are held out too: {', '.join(bad)}", "splits by problem")
-    empty = [split for split, ids in found.items() if not ids]
+    if overlaps:
+        message = f"training problems are held out too: {', '.join(overlaps)}"
+        return fail(message, "splits by problem")
+    empty = [split for split, names in ids.items() if not names]
     if empty:
         return warn(f"no problem in: {', '.join(empty)}", "more rows in task.data")
     return ok("no problem in two splits")

@@ -1,4 +1,4 @@
-"""A trained model for others: a Hugging Face folder, an adapter or a GGUF file, with its card."""
+"""Exports a trained model: a Hugging Face folder, an adapter or a GGUF file, with a model card."""
 
 import json
 import shutil
@@ -22,8 +22,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
     """Write the model of a run (or of a model folder) to the new folder `out`, with README.md.
 
-    `hf`: weights, an adapter merged into them; transformers loads it. `adapter`: the adapter alone,
-    as PEFT reads it. `gguf`: one file for llama.cpp and what is built on it.
+    `hf`: weights, an adapter merged into them, for transformers. `adapter`: the adapter alone, for
+    PEFT. `gguf`: one file for llama.cpp. `dtype` is that of the written weights; an adapter keeps
+    its own. Returns `out`. Raises RunError where `out` exists or cannot be written, ModelError
+    where the model cannot be loaded or does not have the form.
     """
     if out.exists():
         raise RunError(f"{out} exists already", "a new folder", "choose another --out")
@@ -35,23 +37,27 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
             "a run with model.lora_rank above 0",
             "--form hf",
         )
-    model = load_model(
-        folder
-    )  # an adapter is read as well: one that does not fit is not given away
+    # An adapter is loaded with its base model: one that does not fit must not be exported.
+    model = load_model(folder)
     try:
         out.mkdir(parents=True)
-        write(out, model, folder, form, getattr(torch, dtype))
+        write_model(out, model, folder, form, getattr(torch, dtype))
         card = model_card(Path(name), model, form, base_of(folder, Path(name)))
         (out / "README.md").write_text(card, encoding="utf-8")
-    except BaseException as error:  # half of a model must not pass for one
+    except BaseException as error:  # a partial model must not stay behind
         shutil.rmtree(out, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
-        raise RunError(f"cannot write {out}: {error.strerror}", "a folder with room") from None
+        raise RunError(
+            f"cannot write {out}: {error.strerror}", "a folder with space left"
+        ) from None
     return out
 
 
-def write(out: Path, model: LoadedModel, folder: Path, form: Form, dtype: torch.dtype) -> None:
+def write_model(
+    out: Path, model: LoadedModel, folder: Path, form: Form, dtype: torch.dtype
+) -> None:
+    """Write the files of a form; those of an adapter are copied from `folder`."""
     if form == "adapter":
         for file in (ADAPTER, ADAPTER_WEIGHTS):
             shutil.copyfile(folder / file, out / file)
@@ -62,15 +68,15 @@ def write(out: Path, model: LoadedModel, folder: Path, form: Form, dtype: torch.
 
 
 def base_of(folder: Path, run: Path) -> str | None:
-    """The name of what the training began with, where it is known."""
+    """The name of the base model, from the adapter or the run; None where neither has it."""
     for path, keys in (
         (folder / ADAPTER, ("base_model_name_or_path",)),
         (run / "config.json", ("model", "path")),
     ):
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
             for key in keys:
-                found = found.get(key) if isinstance(found, dict) else None
-            if isinstance(found, str):
-                return found
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, str):
+                return value
     return None

@@ -1,10 +1,13 @@
-"""The model card of a trained model: what it was trained on, what that did, and what it cost.
+"""The model card of a trained model: its training, the evidence, the cost.
 
-Every number is read from the run's own files; what a run did not measure is not said.
+Every number is read from the run's own files; what a run did not measure is left out.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aha.model.hub import looks_like_hub_name
 from aha.model.weights import LoadedModel
@@ -22,30 +25,34 @@ model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)""",
 
 
 def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> str:
-    """The text of README.md, front matter included."""
+    """The text of README.md, front matter included.
+
+    `run` is a run folder or a model folder, `form` a key of USE, `base` the base model's name.
+    """
     config, summary, environment = (
-        read(run / name) for name in ("config.json", "summary.json", "environment.json")
+        read_json(run / name) for name in ("config.json", "summary.json", "environment.json")
     )
     parts = [
         front_matter(form, base),
         f"# {run.name}",
-        opening(model, form, base, config if summary is not None else None),
+        introduction(model, form, base, config if summary is not None else None),
     ]
     if summary:
-        parts += [evidence(summary), price(summary)]
-        parts += [origin(summary, environment or {}), recipe(config or {})]
+        parts += [evidence_section(summary), cost_section(summary)]
+        parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
     else:
         parts.append("No run with a finished test belongs to this model: nothing was measured.")
     parts.append(f"## Use\n```\n{USE[form]}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def read(path: Path) -> dict | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file as an object; None where it is missing."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def front_matter(form: str, base: str | None) -> str:
-    """What the hub reads. No licence: that is the base model's, and its owner's to say."""
+    """The metadata that the hub reads. No licence: that of the base model is not ours to state."""
     names = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
     lines = [f"library_name: {names[form]}", "tags: [reinforcement-learning, reasoning, aha]"]
     if base and looks_like_hub_name(base):
@@ -53,7 +60,10 @@ def front_matter(form: str, base: str | None) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def opening(model: LoadedModel, form: str, base: str | None, config: dict | None) -> str:
+def introduction(
+    model: LoadedModel, form: str, base: str | None, config: dict[str, Any] | None
+) -> str:
+    """One sentence: size, architecture, base model and task."""
     shape = model.policy.config
     size = f"{model.policy.num_parameters() / 1e6:.2f} million parameters"
     what = "An adapter (LoRA) for a model" if form == "adapter" else "A model"
@@ -65,23 +75,23 @@ def opening(model: LoadedModel, form: str, base: str | None, config: dict | None
     return text + "."
 
 
-def evidence(summary: dict) -> str:
-    """Held-out results before and after, as the run's own evaluations counted them."""
-    both = [summary.get("before"), summary.get("after")]
-    if not all(both):
+def evidence_section(summary: dict[str, Any]) -> str:
+    """The held-out tests before and after training, from the run's summary."""
+    before, after = summary.get("before"), summary.get("after")
+    if not before or not after:
         return "## Evidence\nThe run was made without the held-out test (eval.final 0)."
     rows = ["| held-out problems | before | after |", "|---|---|---|"]
 
-    def row(name: str, show) -> None:
-        rows.append(f"| {name} | {show(both[0])} | {show(both[1])} |")
+    def add_row(name: str, as_text: Callable[[dict[str, Any]], str]) -> None:
+        rows.append(f"| {name} | {as_text(before)} | {as_text(after)} |")
 
-    row("solve rate, 95 % interval", rate_of)
-    row("tokens of a completion", lambda found: f"{found['mean_tokens']:.0f}")
-    row("cut off at the limit", lambda found: f"{found['truncated']:.1%}")
+    add_row("solve rate, 95 % interval", rate_with_interval)
+    add_row("tokens of a completion", lambda report: f"{report['mean_tokens']:.0f}")
+    add_row("truncated at the limit", lambda report: f"{report['truncated']:.1%}")
     for key, name in (("line_accuracy", "lines right"), ("verdict_truth", "checks that are true")):
-        if all(key in found["behaviors"] for found in both):
-            row(name, lambda found, key=key: f"{found['behaviors'][key]:.1%}")
-    problems = both[0]["problems"]
+        if key in before["behaviors"] and key in after["behaviors"]:
+            add_row(name, partial(behavior_text, key))
+    problems = before["problems"]
     return (
         "## Evidence\n"
         f"The same {problems} problems before and after, none of them in training, one completion "
@@ -89,12 +99,19 @@ def evidence(summary: dict) -> str:
     )
 
 
-def rate_of(found: dict) -> str:
-    low, high = found["interval"]
-    return f"{found['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
+def rate_with_interval(report: dict[str, Any]) -> str:
+    """`0.842 [0.818, 0.863]`."""
+    low, high = report["interval"]
+    return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def price(summary: dict) -> str:
+def behavior_text(key: str, report: dict[str, Any]) -> str:
+    """A behaviour's share in per cent."""
+    return f"{report['behaviors'][key]:.1%}"
+
+
+def cost_section(summary: dict[str, Any]) -> str:
+    """Time, money and energy of the run, and the base model's price."""
     text = (
         f"## Cost\n{summary['wall_s'] / 60:.1f} minutes with both tests, "
         f"${summary['cost_usd']:.4f} and {1000 * summary['kwh']:.1f} Wh at the price and the power "
@@ -105,9 +122,10 @@ def price(summary: dict) -> str:
     return text
 
 
-def origin(summary: dict, environment: dict) -> str:
+def origin_section(summary: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Steps, seed, commit, machine and versions."""
     packages = environment.get("packages") or {}
-    versions = ", ".join(f"{name} {found}" for name, found in packages.items() if found)
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     return (
         f"## Made with\n{summary['steps']} steps, seed {summary['seed']}, commit "
         f"{summary.get('commit') or 'unknown'}, on {environment.get('machine', 'a machine')}; "
@@ -115,7 +133,8 @@ def origin(summary: dict, environment: dict) -> str:
     )
 
 
-def recipe(config: dict) -> str:
+def recipe_section(config: dict[str, Any]) -> str:
+    """The run's config."""
     return (
         "## Recipe\nEvery setting, as the run resolved it:\n\n```json\n"
         + json.dumps(config, indent=1)

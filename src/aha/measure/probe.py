@@ -1,12 +1,13 @@
-"""A calibration: what this machine does with a recipe's model, in half a minute.
+"""Measures this machine with a recipe's model in half a minute; the result is a calibration.
 
-The engine writes and the trainer trains, as in a run, on random weights of the model's shape, or
-on fewer layers and words of it where the whole is too large; every token has the chance of ending
-its completion that makes them as long as the plan assumes. The run's own random streams are left
-alone.
+The engine generates and the trainer trains, as in a run, with random weights of the model's shape,
+or of a shape with fewer layers and a smaller vocabulary where the whole is too large. The number of
+stop tokens is chosen so that completions are as long as the plan assumes. The random streams of the
+run are not used.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,9 +16,9 @@ import torch
 
 from aha.batching.batch import TrainingRow, totals_of
 from aha.core.config import RunConfig
-from aha.core.records import Graded, Problem, Prompt
+from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.machine.device import device_memory, device_name, num_threads
-from aha.measure.base_length import completions_in, folder_at_hand, measure_base
+from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
 from aha.model.lora import add_lora
@@ -30,50 +31,55 @@ from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.train.rl import RLTrainer
 
-PIECE_S = 4.0  # of one measurement at most, as far as the one before can tell
-# Shares of the limit after which a part is not begun; the base's completions have what is left.
+PART_S = 4.0  # of one measurement at most, predicted from the one before
+# Shares of the time limit after which a part is not begun; the base model's completions get the
+# rest.
 SHORT_BY, LONG_BY, TRAIN_BY = 0.45, 0.6, 0.8
-FEW_WORDS = 8_192  # a vocabulary that is left of one that does not fit
-DISK = 0.5e9  # bytes/s at which weights are read, a guess on the safe side
+SMALL_VOCABULARY = 8_192  # tokens, where the whole vocabulary does not fit
+DISK = 0.5e9  # bytes/s at which weights are read: a low guess
 
 
-class Stub:
-    """Stands for a tokenizer: its first `stops` ids end a completion, and nothing is spelled."""
+class StubTokenizer:
+    """A tokenizer without text: its first `stops` ids end a completion."""
 
     pad_id = 0
 
     def __init__(self, stops: int):
         self.stop_ids = list(range(stops))
 
-    def decode(self, unused) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
+        """No text, whatever the tokens."""
         return ""
 
 
 class Probe(Rates):
-    """Measures for one recipe."""
+    """The measurements for one recipe."""
 
     # -- the model -------------------------------------------------------------------------
 
-    def fitting(self, rate: float) -> Shape:
-        """As much of the shape as half of the free memory holds and one row can be trained of
-        in time; widths stay, as they decide how fast products are."""
+    def fitting_shape(self, rate: float) -> Shape:
+        """The largest shape that fits in half of the free memory and trains one row in time.
+
+        Layers and vocabulary may be smaller than the recipe's; widths are not, because the speed of
+        matrix products depends on them. `rate` is that of products in FLOP/s.
+        """
         free = device_memory(self.device).free
         T = self.lengths.prompt + self.lengths.weighted
 
         def fits(shape: Shape) -> bool:
-            held = 12.0 * shape.parameters + activation_bytes(shape, int(T))
-            quick = Training(T, T, 1).products(shape) <= PIECE_S * SHARE * rate
-            return held <= free / 2 and quick
+            needed = 12.0 * shape.parameters + activation_bytes(shape, int(T))
+            quick = Training(T, T, 1).products(shape) <= PART_S * SHARE * rate
+            return needed <= free / 2 and quick
 
-        shape = self.wanted
+        shape = self.whole_shape
         if not fits(shape):
-            shape = replace(shape, V=min(shape.V, FEW_WORDS))
+            shape = replace(shape, V=min(shape.V, SMALL_VOCABULARY))
         while not fits(shape) and shape.L > 1:
             shape = replace(shape, L=shape.L // 2)
         return shape
 
     def policy(self, shape: Shape) -> Transformer:
-        """Of random weights, all logits alike: every word is as probable as another."""
+        """A policy of random weights, so small that all tokens are about equally probable."""
         config = ModelConfig(
             *(shape.V, shape.C, shape.I, shape.L, shape.H, shape.K),
             max_position_embeddings=int(self.lengths.prompt + self.lengths.limit),
@@ -97,142 +103,158 @@ class Probe(Rates):
 
     # -- generation and training -----------------------------------------------------------
 
-    def write(self, engine: NativeEngine, rows: int, limit: int) -> list[list]:
-        """`rows` completions, in the recipe's groups; half as long as their limit on average."""
+    def generate(self, engine: NativeEngine, rows: int, limit: int) -> list[list[Completion]]:
+        """`rows` completions in the recipe's groups; their mean length is half of `limit`."""
         G = min(rows, self.cfg.rollout.group_size)
         tokens = tuple(range(1, int(self.lengths.prompt) + 1))
-        tokens = tuple(token % self.wanted.C for token in tokens)
+        tokens = tuple(token % self.whole_shape.C for token in tokens)
         prompts = [Prompt(Problem(str(p), "", {}), "", tokens) for p in range(rows // G)]
         stops = max(1, round(engine.weights.config.vocab_size * 1.6 / limit))
         engine.stop = torch.arange(stops)
         engine.tokenizer.stop_ids = list(range(stops))
         return engine.generate(prompts, Sampling(limit, G, 1.0))
 
-    def written(self, groups: list[list], limit: int) -> Generation:
-        sizes = [len(one.tokens) for group in groups for one in group]
+    def generation_work(self, groups: list[list[Completion]], limit: int) -> Generation:
+        """What the plan counts of a generation: tokens, mean context, passes, prompt tokens."""
+        sizes = [len(completion.tokens) for group in groups for completion in group]
         prompt, tokens = self.lengths.prompt, sum(sizes)
         context = prompt + sum(size * size for size in sizes) / tokens / 2
         return Generation(tokens, context, limit, prompt * len(groups))
 
-    def generation(
+    def time_generation(
         self, engine: NativeEngine, rows: int, limit: int, share: float
-    ) -> tuple[Generation, float, list[list]]:
-        """From `rows` on as many as the recipe has, or as can be written in time."""
-        wanted = min(
+    ) -> tuple[Generation, float, list[list[Completion]]]:
+        """(work, seconds, completions) of as many rows as the recipe has, or as time allows.
+
+        Starts with `rows` and takes four times as many until the next would take too long.
+        """
+        all_rows = min(
             self.cfg.rollout.prompts * self.cfg.rollout.group_size, self.cfg.rollout.max_rows
         )
-        rows = min(rows, wanted)
+        rows = min(rows, all_rows)
         while True:
-            groups: list[list] = []
-            took = self.seconds(
-                lambda rows=rows, out=groups: out.extend(self.write(engine, rows, limit))
+            groups: list[list[Completion]] = []
+            seconds = self.seconds(
+                lambda rows=rows, out=groups: out.extend(self.generate(engine, rows, limit))
             )
-            more = min(wanted, 4 * rows)
-            if more == rows or took * more / rows > min(PIECE_S, self.left(share)):
-                return self.written(groups, limit), took, groups
+            more = min(all_rows, 4 * rows)
+            if more == rows or seconds * more / rows > min(PART_S, self.seconds_left(share)):
+                return self.generation_work(groups, limit), seconds, groups
             rows = more
 
-    def writings(
+    def time_generations(
         self, engine: NativeEngine, pass_s: float
-    ) -> tuple[list[tuple[Generation, float]], list[list]]:
-        """A short and a long writing, each with its seconds, and the long one's completions. A row
-        of `pass_s` seconds a token says how long the first may take, the first how long the
-        second."""
-        limit = int(min(self.lengths.limit, max(16, 0.7 * PIECE_S / pass_s)))
-        short = max(1, limit // 4)
-        found, groups, rows, a_row = [], [], 8, short * pass_s
-        for size, share, name in ((short, SHORT_BY, "short"), (limit, LONG_BY, "long")):
-            while rows > 1 and rows * a_row > self.left(share):
-                rows //= 2
-            told = self.piece(
-                f"{name} completions",
-                share - rows * a_row / self.limit_s,
-                partial(self.generation, engine, rows, size, share),
-            )
-            a_row *= 4
-            if told:
-                work, took, groups = told
-                found.append((work, took))
-                a_row = 4 * took / (sum(map(len, groups)))
-        return found, groups
+    ) -> tuple[list[tuple[Generation, float]], list[list[Completion]]]:
+        """(a short and a long generation, each with its seconds; the last one's completions).
 
-    def assumed_writings(
+        `pass_s` is the seconds of a token of one row. It predicts the time of the short generation,
+        which predicts that of the long one.
+        """
+        limit = int(min(self.lengths.limit, max(16, 0.7 * PART_S / pass_s)))
+        short = max(1, limit // 4)
+        generations: list[tuple[Generation, float]] = []
+        groups: list[list[Completion]] = []
+        rows, row_s = 8, short * pass_s
+        for size, share, name in ((short, SHORT_BY, "short"), (limit, LONG_BY, "long")):
+            while rows > 1 and rows * row_s > self.seconds_left(share):
+                rows //= 2
+            result = self.run_part(
+                f"{name} completions",
+                share - rows * row_s / self.limit_s,
+                partial(self.time_generation, engine, rows, size, share),
+            )
+            row_s *= 4
+            if result:
+                work, seconds, groups = result
+                generations.append((work, seconds))
+                row_s = 4 * seconds / (sum(map(len, groups)))
+        return generations, groups
+
+    def assumed_generations(
         self, shape: Shape, guess: Card, measured: list[tuple[Generation, float]]
     ) -> list[tuple[Generation, float]]:
-        """What there was no time to write, as a machine like `guess` would have; as much slower or
-        quicker than it as the short writing was, where there was time for that."""
-        off = [took / work.seconds(shape, guess) for work, took in measured]
-        found = []
+        """The generations for which there was no time, as the machine `guess` would do them.
+
+        Scaled by how much slower or quicker than `guess` the short one was, if it was measured.
+        """
+        ratios = [seconds / work.seconds(shape, guess) for work, seconds in measured]
+        assumed = []
         for limit in (self.lengths.limit / 4, self.lengths.limit)[len(measured) :]:
             lengths = replace(self.lengths, mean=limit / 2, limit=limit)
             work = lengths.generation(8, 1, 8)
-            found.append((work, (off or [1.0])[0] * work.seconds(shape, guess)))
-        return found
+            assumed.append((work, (ratios or [1.0])[0] * work.seconds(shape, guess)))
+        return assumed
 
-    def train(self, trainer: RLTrainer, groups: list[list]) -> tuple[Training, float]:
-        """The gradient of as many of these completions as can be had in time."""
-        flat = [Graded(1.0, True, "", {}, one) for group in groups for one in group]
-        rows = [TrainingRow.of(one, (-1.0) ** place) for place, one in enumerate(flat)]
+    def time_training(
+        self, trainer: RLTrainer, groups: list[list[Completion]]
+    ) -> tuple[Training, float]:
+        """(work, seconds) of the gradient of as many of these completions as time allows."""
+        graded = [Graded(1.0, True, "", {}, c) for group in groups for c in group]
+        rows = [TrainingRow.of(row, (-1.0) ** index) for index, row in enumerate(graded)]
         micro, count = self.cfg.optim.micro_batch_tokens, 1
         while True:
-            some = rows[:count]
-            totals = totals_of(some, self.cfg.rollout.max_new_tokens)
-            took = self.seconds(
-                lambda some=some, t=totals: trainer.objective.gradient(some, t, Stub.pad_id, micro)
+            batch = rows[:count]
+            totals = totals_of(batch, self.cfg.rollout.max_new_tokens)
+            seconds = self.seconds(
+                partial(trainer.objective.gradient, batch, totals, StubTokenizer.pad_id, micro)
             )
             trainer.policy.zero_grad()
             more = min(len(rows), 4 * count)
-            if more == count or took * more / count > min(PIECE_S, self.left(TRAIN_BY)):
+            if more == count or seconds * more / count > min(PART_S, self.seconds_left(TRAIN_BY)):
                 break
             count = more
-        prompt, done = self.lengths.prompt, [row.graded.completion for row in some]
-        sizes = [prompt + len(one.tokens) for one in done]
+        prompt, done = self.lengths.prompt, [row.graded.completion for row in batch]
+        sizes = [prompt + len(completion.tokens) for completion in done]
         length = sum(size * size for size in sizes) / sum(sizes)
         # A prompt is computed once for its group.
-        prompts = len({id(one.prompt) for one in done})
-        tokens = sum(len(one.tokens) for one in done) + prompts * prompt
+        prompts = len({id(completion.prompt) for completion in done})
+        tokens = sum(len(completion.tokens) for completion in done) + prompts * prompt
         work = 4.0 if self.cfg.model.lora_rank else 6.0
         work += 2.0 * self.cfg.optim.recompute
-        return Training(tokens, length, -(-tokens // micro), work), took
+        return Training(tokens, length, -(-tokens // micro), work), seconds
 
-    def base(
+    def measure_base(
         self, shape: Shape, long: tuple[Generation, float], pass_s: float
     ) -> BaseLength | None:
-        """How long the real base's completions are, where the plan would have to guess, the base
-        is on the disk and there is time to read it and to write some dozens."""
-        if self.cfg.rollout.expected_tokens or shape != self.wanted or self.late(1.0):
+        """How long the base model's completions are; None where that is not measured.
+
+        Measured where the recipe does not say it, the base model is on the disk and fits, and there
+        is time to read it and to generate some dozens of completions.
+        """
+        if self.cfg.rollout.expected_tokens or shape != self.whole_shape or self.is_spent(1.0):
             return None
-        folder = folder_at_hand(self.cfg.model.path)
+        folder = local_model_folder(self.cfg.model.path)
         if folder is None:
             return None
-        (work, took), limit = long, self.cfg.rollout.max_new_tokens
+        (work, seconds), limit = long, self.cfg.rollout.max_new_tokens
         reading = 4.0 * shape.parameters / DISK
 
         def seconds_for(count: int) -> float:
-            return reading + max(limit * pass_s, count * limit * took / work.tokens)
+            return reading + max(limit * pass_s, count * limit * seconds / work.tokens)
 
-        count = completions_in(self.left(1.0), seconds_for)
+        count = completions_in(self.seconds_left(1.0), seconds_for)
         if not count:
             self.assumed.append("the length of the base's completions")
-        return measure_base(self.cfg, folder, count) if count else None
+        return measure_base_length(self.cfg, folder, count) if count else None
 
     def layer_us(self, pass_s: float, shape: Shape, bandwidth: float) -> float:
-        """What a GPU needs for a layer of one row, less what reading the weights takes."""
+        """Microseconds of a layer for one row on a GPU, less the time of reading its weights."""
         if self.device.type == "cpu":
             return 0.0
         return max(0.0, pass_s - 2 * shape.multiplied / bandwidth) / shape.L * 1e6
 
     def run(self, model: str) -> Calibration:
+        """All measurements; `model` is the name of the recipe's model."""
         matmul, attention, bandwidth = self.rates()
-        shape = self.fitting(matmul)
-        pass_s, writings, training = self.of_model(shape)
+        shape = self.fitting_shape(matmul)
+        pass_s, generations, training = self.time_model(shape)
         guess = replace(SLOW, tflops=matmul / 1e12, bandwidth=bandwidth / 1e9)
         guess = replace(guess, attention=guess.train_rate / attention)
-        writings += self.assumed_writings(shape, guess, writings)
+        generations += self.assumed_generations(shape, guess, generations)
         if training is None:
             rows = self.lengths.training(1, 1, self.cfg.optim.micro_batch_tokens, 6.0)
             training = rows, rows.seconds(shape, guess)
-        base = self.base(shape, writings[1], pass_s) if pass_s else None
+        base = self.measure_base(shape, generations[1], pass_s) if pass_s else None
         return Calibration(
             machine=device_name(self.device),
             device=self.device.type,
@@ -241,46 +263,54 @@ class Probe(Rates):
             dtype=str(self.dtype).removeprefix("torch."),
             model=model,
             shape=shape,
-            whole=shape == self.wanted,
+            whole=shape == self.whole_shape,
             matmul_rate=matmul,
             attention_rate=attention,
             bandwidth=bandwidth,
             layer_us=self.layer_us(pass_s, shape, bandwidth),
-            writings=tuple(writings),
+            writings=tuple(generations),
             training=training[0],
             training_s=training[1],
-            seconds=time.perf_counter() - self.began,
+            seconds=time.perf_counter() - self.start_time,
             measured=datetime.now(UTC).isoformat(timespec="seconds"),
             assumed=tuple(self.assumed),
             base=base,
         )
 
-    def of_model(
+    def time_model(
         self, shape: Shape
     ) -> tuple[float, list[tuple[Generation, float]], tuple[Training, float] | None]:
-        """(seconds of a token of one row, what was written, what was trained), as far as there
-        was time. Random weights; they are gone when this returns."""
-        if self.late(RATES_BY):
+        """(seconds of a token of one row, generations, training), as far as there was time.
+
+        The random weights are freed when this returns.
+        """
+        if self.is_spent(RATES_BY):
             self.assumed.append("generation and training")
             return 0.0, [], None
         policy, rollout = self.policy(shape), self.cfg.rollout
-        engine = NativeEngine(policy, Stub(1), rollout.dtype, rollout.max_rows, rollout.loop)
-        trainer = RLTrainer(policy, Stub(1), None, engine, self.cfg)
+        engine = NativeEngine(
+            policy, StubTokenizer(1), rollout.dtype, rollout.max_rows, rollout.loop
+        )
+        trainer = RLTrainer(policy, StubTokenizer(1), None, engine, self.cfg)
         few = min(8, int(self.lengths.limit))
-        self.write(engine, 1, few)  # builds and warms what is built at first use
-        row_s = self.piece(
+        self.generate(engine, 1, few)  # the first call compiles and allocates
+        row_s = self.run_part(
             "generation and training",
             SHORT_BY,
-            lambda: self.seconds(lambda: self.write(engine, 1, few)),
+            lambda: self.seconds(lambda: self.generate(engine, 1, few)),
         )
         if row_s is None:
             return 0.0, [], None
         pass_s = row_s / few
-        writings, groups = self.writings(engine, pass_s)
+        generations, groups = self.time_generations(engine, pass_s)
         name, share = f"training at {SHARE:.0%} of the products' rate", LONG_BY if groups else 0.0
-        return pass_s, writings, self.piece(name, share, lambda: self.train(trainer, groups))
+        training = self.run_part(name, share, lambda: self.time_training(trainer, groups))
+        return pass_s, generations, training
 
 
 def probe(cfg: RunConfig, shape: Shape, model: str) -> Calibration:
-    """Measure this machine for a recipe whose model has this shape."""
+    """Measure this machine for a recipe whose model is called `model` and has this shape.
+
+    Raises ConfigError where the machine is too busy for even one measurement.
+    """
     return Probe(cfg, shape).run(model)

@@ -8,7 +8,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.device import choose_device
 from aha.machine.host import process_bytes
-from aha.measure.base_length import folder_at_hand
+from aha.measure.base_length import local_model_folder
 from aha.measure.probe import probe
 from aha.plan.calibration import Calibration
 from aha.plan.cost import budget_seconds
@@ -40,7 +40,7 @@ def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
 
     Raises ModelError where the model has no shape that is known here.
     """
-    shape = shape_of(str(folder_at_hand(cfg.model.path) or cfg.model.path))
+    shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
     device = choose_device(cfg.model.device, shape.parameters)
     cfg = with_machine_price(cfg, device)
     seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf

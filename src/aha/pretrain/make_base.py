@@ -92,10 +92,10 @@ class ProgressWatcher:
         self.losses.append(report.loss)
         if report.step % PRINT_EVERY == 0:
             loss = torch.stack(self.losses).mean().item()  # the only place that waits for a GPU
-            speed = report.seen / self.cost.seconds
-            left = (self.trainer.cfg.tokens - report.seen) / speed
+            speed = report.tokens_seen / self.cost.seconds
+            left = (self.trainer.cfg.tokens - report.tokens_seen) / speed
             self.say(
-                f"{report.step:>6}  loss {loss:.4f}  {report.seen / 1e6:7.2f} M tokens  "
+                f"{report.step:>6}  loss {loss:.4f}  {report.tokens_seen / 1e6:7.2f} M tokens  "
                 f"{speed:6.0f} tok/s  left {left / 60:.1f} min"
             )
             self.losses = []
@@ -208,7 +208,7 @@ def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[str, Any]:
     """What the model card and every run that starts from this base will quote."""
     return {
-        "tokens": trainer.seen,
+        "tokens": trainer.tokens_seen,
         "steps": trainer.step_count,
         "hours": cost.seconds / 3600,
         "cost_usd": cost.usd,

@@ -1,8 +1,8 @@
-"""Pre-training from nothing on the traces that this project writes: the updates.
+"""Pre-training of a base model from random weights, on documents that `aha.corpus` writes.
 
-`aha.corpus.shards` has what is read, `aha.corpus.bases` the settings. On a GPU an update waits for
-nothing: a batch is copied while the last one is computed, and a report's figures stay there until
-they are read.
+`aha.corpus.shards` has the batches, `aha.corpus.bases` the settings. On a GPU the host never waits
+during an update: the next batch is copied while the last one is computed, and the numbers of a
+report stay on the GPU until someone reads them.
 
 Shapes: B rows, T tokens.
 """
@@ -10,6 +10,7 @@ Shapes: B rows, T tokens.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -22,23 +23,27 @@ from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon
 
 
-def on_device(batch: DocumentBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(tokens, weights) of a batch where the model is. The copy to a GPU goes on by itself, which
-    takes memory that the system may not move."""
-    arrays = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.weights_BT)
+def to_device(batch: DocumentBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tokens int64, weights float32) of a batch, [B, T], on the model's device.
+
+    The copy to a GPU is asynchronous, and so needs pinned memory.
+    """
+    tokens_BT, weights_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.weights_BT)
     if device.type == "cuda":
-        arrays = tuple(array.pin_memory().to(device, non_blocking=True) for array in arrays)
-    tokens_BT, weights_BT = arrays
+        tokens_BT, weights_BT = (
+            array_BT.pin_memory().to(device, non_blocking=True)
+            for array_BT in (tokens_BT, weights_BT)
+        )
     return tokens_BT.long(), weights_BT
 
 
-def schedule(cfg: PretrainConfig, step: int, seen: int) -> float:
-    """Share of the learning rate: warm-up over steps, constant, linear to 0 over the last tokens.
+def lr_factor(cfg: PretrainConfig, step: int, tokens_seen: int) -> float:
+    """The factor of the learning rate: warm-up over steps, constant, linear to 0 at the end.
 
-    Source: the trapezoid of Hägele et al. 2024 (arXiv 2405.18392); unlike a cosine it lets a
-    run be prolonged from any checkpoint of its flat part.
+    Source: the trapezoid of Hägele et al. 2024 (arXiv 2405.18392). Unlike with a cosine, a run can
+    be prolonged from any checkpoint of the constant part.
     """
-    left = max(0.0, 1.0 - seen / cfg.tokens)
+    left = max(0.0, 1.0 - tokens_seen / cfg.tokens)
     return min(1.0, (step + 1) / cfg.warmup_steps, left / cfg.decay)
 
 
@@ -56,25 +61,29 @@ def make_optimizers(
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """One update, for the watchers. `loss`, in nats per token and weighted, and `grad_norm` are
-    single numbers where the model is: reading one waits for a GPU."""
+    """One update, for the watchers.
+
+    `loss` (weighted mean, nats a token) and `grad_norm` are tensors of one number on the model's
+    device: reading one waits for a GPU.
+    """
 
     step: int
-    seen: int
+    tokens_seen: int
     loss: torch.Tensor
     grad_norm: torch.Tensor
-    rate: float
+    lr_factor: float  # of the learning rate, as `lr_factor` gives it
 
     @property
     def version(self) -> int:
+        """The number of updates, as in a report of RL."""
         return self.step
 
 
 class Pretrainer:
-    """Next-token training on documents, where the decoder is; `step` is one update.
+    """Next-token training on the model's device; `step` makes one update.
 
-    So many `writers`, processes, write the documents ahead; with 0 it is done in between. The
-    batches are the same. `close` ends them.
+    `writers` is the number of processes that write documents ahead of the training; with 0 they are
+    written between the updates. The batches are the same. `close` ends the processes.
     """
 
     def __init__(
@@ -84,27 +93,30 @@ class Pretrainer:
         self.writers = writers
         self.dtype = compute_dtype(cfg.dtype, model.device)
         self.optimizers = make_optimizers(model, cfg, self.dtype)
-        self.step_count = self.seen = 0
+        self.step_count = self.tokens_seen = 0
         self.shard_number = self.next_batch = 0
         self.batches: list[DocumentBatch] = []
         self.shards = self.open_shards()
 
     @property
     def done(self) -> bool:
-        return self.seen >= self.cfg.tokens
+        """Whether all tokens of the budget have been read."""
+        return self.tokens_seen >= self.cfg.tokens
 
     def steps(self) -> Iterator[PretrainReport]:
+        """Updates until the token budget is spent."""
         while not self.done:
             yield self.step()
 
     def open_shards(self) -> Iterator[list[DocumentBatch]]:
-        """From the one that is next on; nothing starts before the first is asked for."""
+        """The shards from `shard_number` on; writing begins when the first one is requested."""
         tokenizer = CorpusTokenizer.of(self.tokenizer)
         longest = self.model.config.max_position_embeddings
         write = partial(write_shard, tokenizer, self.cfg, max_tokens=longest)
         return in_order(write, self.shard_number, self.writers)
 
-    def draw(self) -> DocumentBatch:
+    def next_document_batch(self) -> DocumentBatch:
+        """The next batch; reads the next shard where the last one is used up."""
         if not self.batches:
             self.batches = next(self.shards)
         batch = self.batches[self.next_batch]
@@ -114,36 +126,39 @@ class Pretrainer:
         return batch
 
     def step(self) -> PretrainReport:
-        batch = self.draw()
-        tokens_BT, weights_BT = on_device(batch, self.model.device)
-        rate = schedule(self.cfg, self.step_count, self.seen)
+        """One update on the next batch."""
+        batch = self.next_document_batch()
+        tokens_BT, weights_BT = to_device(batch, self.model.device)
+        factor = lr_factor(self.cfg, self.step_count, self.tokens_seen)
         logprobs_BT = self.model.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
         weights_BT = weights_BT[:, 1:]
         loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.grad_clip)
         for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
-            optimizer.param_groups[0]["lr"] = lr * rate
+            optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()
             optimizer.zero_grad()
         self.step_count += 1
-        self.seen += batch.num_tokens
-        return PretrainReport(self.step_count, self.seen, loss.detach(), norm, rate)
+        self.tokens_seen += batch.num_tokens
+        return PretrainReport(self.step_count, self.tokens_seen, loss.detach(), norm, factor)
 
     def close(self) -> None:
+        """End the processes that write documents."""
         self.shards.close()
 
-    def state_dict(self) -> dict:
-        """All that the next step depends on besides the weights."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything besides the weights that the next step depends on."""
         return {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "counters": [self.step_count, self.seen, self.shard_number, self.next_batch],
+            "counters": [self.step_count, self.tokens_seen, self.shard_number, self.next_batch],
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken."""
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step_count, self.seen, self.shard_number, self.next_batch = state["counters"]
+        self.step_count, self.tokens_seen, self.shard_number, self.next_batch = state["counters"]
         self.batches = []
         self.close()
         self.shards = self.open_shards()

@@ -1,4 +1,4 @@
-"""A trained model for others to talk to: OpenAI's interface, and the voice of every chat.
+"""Serves a trained model: OpenAI's interface, and the completions of every chat.
 
 Decisions: docs/decisions/serve.md
 """

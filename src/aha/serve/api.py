@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,46 +14,54 @@ from starlette.routing import Route
 
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
-from aha.serve.open_models import Opened
-from aha.serve.openai_format import Answer, error_of, told
-from aha.serve.prompts import TrainedOn, prompt_of_messages, prompts_of_text
-from aha.serve.request_fields import Refused, Wanted, check_fields, read_wanted
-from aha.serve.scheduler import Job, Piece, Turns
-from aha.web.access import Guard
+from aha.serve.open_models import OpenModel
+from aha.serve.openai_format import ApiResponse, error_body, error_response
+from aha.serve.prompts import TrainingTask, prompt_of_messages, prompts_of_text
+from aha.serve.request_fields import RequestError, RequestSettings, check_fields, read_settings
+from aha.serve.scheduler import Event, Job, Piece, Scheduler
+from aha.web.access import AccessControl
 
-MOST_BYTES = 1_000_000  # of a request
+MAX_REQUEST_BYTES = 1_000_000
 
 
 class Api:
-    """The endpoints. Requests share one engine and take turns."""
+    """The endpoints. All requests share one engine through a scheduler.
 
-    def __init__(self, opened: Opened, name: str, trained: TrainedOn, created: int):
-        self.opened, self.name, self.trained, self.created = opened, name, trained, created
-        self.turns = Turns()
+    `name` is the model's name for clients, `created` the time of its start in seconds since 1970.
+    """
+
+    def __init__(self, model: OpenModel, name: str, trained_on: TrainingTask, created: int):
+        self.model, self.name, self.trained_on, self.created = model, name, trained_on, created
+        self.scheduler = Scheduler()
 
     def routes(self) -> list[Route]:
+        """Every address of the server."""
         return [
             Route("/v1/models", self.list_models),
-            Route("/v1/models/{name:path}", self.one_model),
-            Route("/v1/completions", self.complete, methods=["POST"]),
-            Route("/v1/chat/completions", self.converse, methods=["POST"]),
+            Route("/v1/models/{name:path}", self.describe_model),
+            Route("/v1/completions", self.text_completions, methods=["POST"]),
+            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
         ]
 
     # -- models ------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self.model()]})
+        """The list of the one model."""
+        return JSONResponse({"object": "list", "data": [self.model_object()]})
 
-    async def one_model(self, request: Request) -> Response:
+    async def describe_model(self, request: Request) -> Response:
+        """The model by its name. Raises RequestError (404) for another name."""
         self.check_name(request.path_params["name"])
-        return JSONResponse(self.model())
+        return JSONResponse(self.model_object())
 
-    def model(self) -> dict:
+    def model_object(self) -> dict[str, Any]:
+        """The model in OpenAI's form."""
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "aha"}
 
     def check_name(self, name: object) -> None:
+        """Raise RequestError (404) where a request names another model."""
         if name != self.name:
-            raise Refused(
+            raise RequestError(
                 f"the model {name!r}",
                 f"{self.name!r}, the one that is served",
                 param="model",
@@ -62,113 +71,130 @@ class Api:
 
     # -- completions -------------------------------------------------------------------------
 
-    async def complete(self, request: Request) -> Response:
-        body = await self.read(request, "prompt")
-        prompts = prompts_of_text(body, self.opened.tokenizer)
-        return await self.answer(request, prompts, body, chat=False)
+    async def text_completions(self, request: Request) -> Response:
+        """Completions of `prompt`, a text or a list of texts."""
+        body = await self.read_body(request, "prompt")
+        prompts = prompts_of_text(body, self.model.tokenizer)
+        return await self.complete(request, prompts, body, chat=False)
 
-    async def converse(self, request: Request) -> Response:
-        body = await self.read(request, "messages")
-        prompt = prompt_of_messages(body, self.opened.tokenizer, self.trained)
-        return await self.answer(request, [prompt], body, chat=True)
+    async def chat_completions(self, request: Request) -> Response:
+        """Completions of `messages`."""
+        body = await self.read_body(request, "messages")
+        prompt = prompt_of_messages(body, self.model.tokenizer, self.trained_on)
+        return await self.complete(request, [prompt], body, chat=True)
 
-    async def read(self, request: Request, content: str) -> dict:
-        """The body of a request, its fields known and its model ours."""
+    async def read_body(self, request: Request, content: str) -> dict[str, Any]:
+        """The request's JSON object; `content` is the field with its text.
+
+        Raises RequestError for too many bytes, no object, unknown fields or another model's name.
+        """
         raw = bytearray()
         async for part in request.stream():
             raw += part
-            if len(raw) > MOST_BYTES:
-                raise Refused(
-                    f"a request of more than {MOST_BYTES} bytes", "a shorter one", status=413
+            if len(raw) > MAX_REQUEST_BYTES:
+                raise RequestError(
+                    f"a request of more than {MAX_REQUEST_BYTES} bytes", "a shorter one", status=413
                 )
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            raise Refused(f"{bytes(raw[:60])!r}", f"a JSON object with model and {content}")
+            raise RequestError(f"{bytes(raw[:60])!r}", f"a JSON object with model and {content}")
         check_fields(body, content)
         self.check_name(body.get("model"))
         return body
 
-    async def answer(
-        self, request: Request, prompts: list[Prompt], body: dict, chat: bool
+    async def complete(
+        self, request: Request, prompts: list[Prompt], body: dict[str, Any], chat: bool
     ) -> Response:
-        wanted = read_wanted(body, prompts, self.opened)
-        loop, news = asyncio.get_running_loop(), asyncio.Queue()
+        """Generate and answer, streamed or whole. A client that disconnects ends the generation."""
+        settings = read_settings(body, prompts, self.model)
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Event] = asyncio.Queue()
 
-        def tell(piece: Piece | Exception | None) -> None:
-            loop.call_soon_threadsafe(news.put_nowait, piece)
+        def enqueue(event: Event) -> None:  # called from the scheduler's thread
+            loop.call_soon_threadsafe(queue.put_nowait, event)
 
-        job = self.turns.ask(self.opened.engine, prompts, wanted.sampling, tell, wanted.stop)
-        answer = Answer(chat, self.name, prompts, wanted.sampling.group_size)
-        if wanted.stream:
-            lines = events(answer, wanted, pieces(news), job)
+        job = self.scheduler.submit(
+            self.model.engine, prompts, settings.sampling, enqueue, settings.stop
+        )
+        response = ApiResponse(chat, self.name, prompts, settings.sampling.group_size)
+        if settings.stream:
+            lines = event_stream(response, settings, read_pieces(queue), job)
             return StreamingResponse(lines, media_type="text/event-stream")
-        done: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         try:
-            async for piece in pieces(news):
+            async for piece in read_pieces(queue):
                 if piece.completion is not None:
-                    done[piece.index] = piece.completion
+                    completions[piece.index] = piece.completion
                 if await request.is_disconnected():
                     break
         finally:
             job.stop()
-        return JSONResponse(answer.whole(done))
+        return JSONResponse(response.whole(completions))
 
 
-async def pieces(news: asyncio.Queue) -> AsyncIterator[Piece]:
-    """What a job tells; raises what went wrong in it."""
-    while (piece := await news.get()) is not None:
-        if isinstance(piece, Exception):
-            raise piece
-        yield piece
+async def read_pieces(queue: asyncio.Queue[Event]) -> AsyncIterator[Piece]:
+    """The pieces of a job until its end; raises the error that ended it."""
+    while (event := await queue.get()) is not None:
+        if isinstance(event, Exception):
+            raise event
+        yield event
 
 
-async def events(
-    answer: Answer, wanted: Wanted, told_pieces: AsyncIterator[Piece], job: Job
+async def event_stream(
+    response: ApiResponse, settings: RequestSettings, pieces: AsyncIterator[Piece], job: Job
 ) -> AsyncIterator[bytes]:
-    """Chunks as server-sent events. A fault on the way is told as the last one."""
-    done: dict[int, Completion] = {}
+    """Chunks as server-sent events; an error during generation is the last one."""
+    completions: dict[int, Completion] = {}
     try:
-        for chunk in answer.opening():
-            yield event(chunk)
-        async for piece in told_pieces:
+        for chunk in response.first_chunks():
+            yield server_sent_event(chunk)
+        async for piece in pieces:
             if piece.completion is not None:
-                done[piece.index] = piece.completion
-            for chunk in answer.chunks(piece):
-                yield event(chunk)
-        if wanted.with_usage:
-            yield event(answer.last(done))
+                completions[piece.index] = piece.completion
+            for chunk in response.chunks(piece):
+                yield server_sent_event(chunk)
+        if settings.with_usage:
+            yield server_sent_event(response.usage_chunk(completions))
         yield b"data: [DONE]\n\n"
-    except Exception as error:  # the status has been sent long ago
-        yield event(error_of(error)[0])
+    except Exception as error:  # the HTTP status has been sent already
+        yield server_sent_event(error_response(error)[0])
     finally:
         job.stop()
 
 
-def event(content: dict) -> bytes:
+def server_sent_event(content: dict[str, Any]) -> bytes:
+    """A JSON object as one event."""
     return b"data: " + json.dumps(content).encode() + b"\n\n"
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         got = f"{request.method} {request.url.path}: {error.detail}"
-        return refusal(got, error.status_code)
-    content, status = error_of(error)
+        return http_error(got, error.status_code)
+    content, status = error_response(error)
     return JSONResponse(content, status)
 
 
-def refusal(message: str, status: int) -> Response:
+def http_error(message: str, status: int) -> Response:
+    """An error that HTTP alone decides (address, method, access), in OpenAI's form."""
     kind = "authentication_error" if status in (401, 403) else "invalid_request_error"
-    return JSONResponse(told(message, kind=kind), status)
+    return JSONResponse(error_body(message, kind=kind), status)
 
 
 def make_api(api: Api, host: str = "127.0.0.1", token: str | None = None) -> Starlette:
-    """The server's application; with a token, what comes must bring it as its API key."""
-    door = Middleware(Guard, host=host, token=token, methods=("GET", "HEAD", "POST"), say=refusal)
+    """The server's application; with a token, every request must bring it as its API key."""
+    access = Middleware(
+        AccessControl,
+        host=host,
+        token=token,
+        methods=("GET", "HEAD", "POST"),
+        error_response=http_error,
+    )
     return Starlette(
         routes=api.routes(),
-        middleware=[door],
-        exception_handlers={HTTPException: _refuse, AhaError: _refuse, Exception: _refuse},
+        middleware=[access],
+        exception_handlers=dict.fromkeys((HTTPException, AhaError, Exception), _handle_error),
     )

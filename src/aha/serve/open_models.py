@@ -1,4 +1,4 @@
-"""Models that are open for talk, by the names that people give them."""
+"""Models that have been opened, each with its engine, by name."""
 
 import re
 import threading
@@ -14,13 +14,15 @@ from aha.model.weights import load_model
 from aha.rollout.factory import open_engine
 from aha.rollout.native import NativeEngine
 
-KEPT = 4
+MAX_OPEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A model with its engine. `folder` is where its weights lie: of a run that goes on, the
-    newest checkpoint."""
+class OpenModel:
+    """A model with its engine.
+
+    `folder` is where its weights are: for a run that is still training, the newest checkpoint.
+    """
 
     name: str
     folder: Path
@@ -28,34 +30,41 @@ class Opened:
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """The engine's tokenizer."""
         return self.engine.tokenizer
 
     @property
     def positions(self) -> int:
-        """How many tokens a prompt and its completion may have together."""
+        """The largest number of tokens of a prompt and its completion together."""
         return self.engine.weights.config.max_position_embeddings
 
     @property
     def origin(self) -> str:
-        """Where in its training the model is, for a reader."""
+        """Which version of the model this is, as text: its checkpoint, or its name."""
         step = re.fullmatch(r"step_(\d+)", self.folder.name)
         if step:
             return f"checkpoint of step {int(step[1])}"
         return "trained to the end" if self.folder.name == "model" else Path(self.name).name
 
 
-class OpenModels:
-    """Opens models and keeps those that were used last. A run is looked at anew each time, so that
-    the newest checkpoint answers while it trains."""
+class ModelCache:
+    """Opens models and keeps those that were used last.
 
-    def __init__(self, kept: int = KEPT, network: bool = True):
-        self.kept, self.network = kept, network
-        self._open: OrderedDict[tuple[Path, int], Opened] = OrderedDict()
+    The folder of a run is resolved at every call, so that the newest checkpoint answers while the
+    run trains. With `network` False no model is downloaded.
+    """
+
+    def __init__(self, max_open: int = MAX_OPEN, network: bool = True):
+        self.max_open, self.network = max_open, network
+        self._open: OrderedDict[tuple[Path, int], OpenModel] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: str) -> Opened:
-        """The model of a name, as `resolve_model` understands it. Raises an `AhaError` with what
-        is wrong; where the network is not to be asked, for a model that is not on the disk."""
+    def get(self, name: str) -> OpenModel:
+        """The model of a name that `resolve_model` understands.
+
+        Raises ModelError or RunError where there is no such model, where it cannot be read, and,
+        without the network, where it is not on the disk.
+        """
         if not self.network and looks_like_hub_name(name) and cached_folder(name) is None:
             raise ModelError(
                 f"the model {name!r} is not on this disk",
@@ -66,20 +75,22 @@ class OpenModels:
             try:
                 return self._get(name)
             except FileNotFoundError as error:
+                # A training run deletes old checkpoints, perhaps the one that was being read.
                 raise RunError(
                     f"{name}: {error.filename} went away while it was read",
                     "a checkpoint that stays",
                     "ask again: a newer one has taken its place",
                 ) from error
 
-    def _get(self, name: str) -> Opened:
+    def _get(self, name: str) -> OpenModel:
         folder = resolve_model(name)
         key = (folder.resolve(), folder.stat().st_mtime_ns)
-        found = self._open.pop(key, None)
-        if found is None:
-            model = load_model(folder)
-            found = Opened(name, folder, open_engine(model.policy, model.tokenizer, loop="torch"))
-        self._open[key] = found
-        while len(self._open) > self.kept:
+        model = self._open.pop(key, None)
+        if model is None:
+            loaded = load_model(folder)
+            engine = open_engine(loaded.policy, loaded.tokenizer, loop="torch")
+            model = OpenModel(name, folder, engine)
+        self._open[key] = model
+        while len(self._open) > self.max_open:
             self._open.popitem(last=False)
-        return found
+        return model

@@ -1,47 +1,50 @@
-"""One problem put to one model, told while it thinks and judged at the end.
+"""Completions of one problem by one model, streamed while they are generated and graded at the end.
 
-The dashboard's chat and the terminal's get this as a callable.
+The dashboard's chat and the terminal's chat get this as a callable.
 """
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.eval.suite import completion_row
 from aha.rollout.engine import Sampling
-from aha.serve.open_models import OpenModels
-from aha.serve.scheduler import Turns
+from aha.serve.open_models import ModelCache
+from aha.serve.scheduler import Event, Scheduler
 from aha.tasks.protocol import Task
 
 
-class Speaker:
-    """`speaker(model, task, problem, how)`: a stream of what happens.
+class CompletionStreamer:
+    """`streamer(model, task, problem, options)` yields the events of one completion.
 
-    `how` has seed, temperature and max_new_tokens. In order: {"origin": ...} once the model is
-    open, {"text": ...} for each new piece, and {"row": ...}, the graded completion as a line of
-    completions/*.jsonl. Closing the stream ends the work. Raises an `AhaError` where there is
-    nothing to tell.
+    `options` has seed, temperature and max_new_tokens. The events in order: {"origin": ...} once
+    the model is open, {"text": ...} for each new piece, and {"row": ...}, the graded completion as
+    a line of completions/*.jsonl. Closing the generator stops the generation. Raises an AhaError
+    where the model cannot be opened or the problem cannot be asked.
     """
 
     def __init__(self, network: bool = True):
-        self.models, self.turns = OpenModels(network=network), Turns()
+        self.models, self.scheduler = ModelCache(network=network), Scheduler()
 
-    def __call__(self, model: str, task: Task, problem: Problem, how: dict) -> Iterator[dict]:
+    def __call__(
+        self, model: str, task: Task, problem: Problem, options: dict[str, Any]
+    ) -> Generator[dict[str, Any], None, None]:
         opened = self.models.get(model)
         yield {"origin": opened.origin}
         prompt = Prompt.of(problem, task, opened.tokenizer)
-        room = max(1, opened.positions - len(prompt.tokens))
-        most = min(how["max_new_tokens"], room)
-        sampling = Sampling(most, 1, how["temperature"], how["seed"])
-        news: queue.SimpleQueue = queue.SimpleQueue()
-        job = self.turns.ask(opened.engine, [prompt], sampling, news.put)
+        positions_left = max(1, opened.positions - len(prompt.tokens))
+        limit = min(options["max_new_tokens"], positions_left)
+        sampling = Sampling(limit, 1, options["temperature"], options["seed"])
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        job = self.scheduler.submit(opened.engine, [prompt], sampling, events.put)
         try:
-            while (told := news.get()) is not None:
-                if isinstance(told, Exception):
-                    raise told
-                if told.text:
-                    yield {"text": told.text}
-                if told.completion is not None:
-                    yield {"row": completion_row(Graded.of(told.completion, task))}
+            while (event := events.get()) is not None:
+                if isinstance(event, Exception):
+                    raise event
+                if event.text:
+                    yield {"text": event.text}
+                if event.completion is not None:
+                    yield {"row": completion_row(Graded.of(event.completion, task))}
         finally:
             job.stop()

@@ -1,27 +1,28 @@
-"""What a request of OpenAI's interface may hold, and what comes of it.
+"""The fields of a request to OpenAI's interface: which are allowed, and the settings they give.
 
-Nothing is dropped in silence: what this engine cannot do is refused by name, unless it is asked for
-with the value that means nothing.
+No field is ignored in silence: a feature that this engine lacks is an error that names the field,
+unless the field has the value that switches the feature off.
 """
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from aha.core.errors import AhaError
 from aha.core.records import Prompt
 from aha.rollout.engine import Sampling
-from aha.serve.open_models import Opened
+from aha.serve.open_models import OpenModel
 
-MOST_ROWS = 128  # completions of one request
-USUAL_TOKENS = 1024
-MOST_STOPS, LONGEST_STOP = 4, 256
+MAX_COMPLETIONS = 128  # of one request
+DEFAULT_TOKENS = 1024
+MAX_STOPS, MAX_STOP_CHARS = 4, 256
 
-READ = {"model", "stream", "stream_options", "stop", "temperature", "n", "seed"}
-READ |= {"max_tokens", "max_completion_tokens"}
-# Of the caller's own use; nothing here depends on them.
-SILENT = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-# What cannot be done, with the values that ask for nothing. null always does.
-NEUTRAL: dict[str, tuple] = {
+SUPPORTED = {"model", "stream", "stream_options", "stop", "temperature", "n", "seed"}
+SUPPORTED |= {"max_tokens", "max_completion_tokens"}
+# For the caller's own records; no result depends on them.
+IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
+# Features that this engine lacks, with the values that switch them off; null always does.
+NEUTRAL: dict[str, tuple[object, ...]] = {
     "top_p": (1, 1.0),
     "presence_penalty": (0, 0.0),
     "frequency_penalty": (0, 0.0),
@@ -42,38 +43,47 @@ NEUTRAL: dict[str, tuple] = {
 }
 
 
-class Refused(AhaError):
-    """A request that makes no sense here: `param` is the field, `status` the HTTP status."""
+class RequestError(AhaError):
+    """A request that cannot be answered.
+
+    `param` is the field that is wrong, `status` the HTTP status, `code` OpenAI's name of the error.
+    """
 
     def __init__(
-        self, got: str, wanted: str = "", fix: str = "", *, param: str | None = None, **how
+        self,
+        got: str,
+        wanted: str = "",
+        fix: str = "",
+        *,
+        param: str | None = None,
+        status: int = 400,
+        code: str | None = None,
     ):
         super().__init__(got, wanted, fix)
-        self.param, self.status = param, how.get("status", 400)
-        self.code = how.get("code")
+        self.param, self.status, self.code = param, status, code
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A request that makes sense: how many completions, how, and how they are handed over."""
+class RequestSettings:
+    """The settings of a valid request: sampling, stop texts, and whether it is streamed."""
 
     sampling: Sampling
     stop: tuple[str, ...]
     stream: bool
-    with_usage: bool  # a last chunk with the usage
+    with_usage: bool  # a streamed response ends with a chunk about the usage
 
 
-def check_fields(body: dict, content: str) -> None:
-    """Refuse fields that nothing here reads. `content` is "messages" or "prompt"."""
+def check_fields(body: dict[str, Any], content: str) -> None:
+    """Raise RequestError for a field that is not supported. `content`: "messages" or "prompt"."""
     for key, value in body.items():
-        if key in READ or key in SILENT or key == content or value is None:
+        if key in SUPPORTED or key in IGNORED or key == content or value is None:
             continue
         if key not in NEUTRAL:
-            raise Refused(
-                f"the field {key!r}", f"{content}, {', '.join(sorted(READ))}", "", param=key
+            raise RequestError(
+                f"the field {key!r}", f"{content}, {', '.join(sorted(SUPPORTED))}", "", param=key
             )
-        if not any(value == one and type(value) is type(one) for one in NEUTRAL[key]):
-            raise Refused(
+        if not any(value == off and type(value) is type(off) for off in NEUTRAL[key]):
+            raise RequestError(
                 f"{key} {short(value)}, which this engine does not do",
                 " or ".join(["no such field", *map(short, NEUTRAL[key])]),
                 "leave it out",
@@ -81,84 +91,97 @@ def check_fields(body: dict, content: str) -> None:
             )
 
 
-def read_wanted(body: dict, prompts: list[Prompt], opened: Opened) -> Wanted:
-    """The settings of a request whose prompts are known. Raises `Refused`."""
-    n = whole(body, "n", 1, 1, MOST_ROWS)
-    if n * len(prompts) > MOST_ROWS:
-        raise Refused(
+def read_settings(body: dict[str, Any], prompts: list[Prompt], model: OpenModel) -> RequestSettings:
+    """The settings of a request with these prompts. Raises RequestError for an invalid field."""
+    n = whole_number(body, "n", 1, 1, MAX_COMPLETIONS)
+    if n * len(prompts) > MAX_COMPLETIONS:
+        raise RequestError(
             f"{len(prompts)} prompts with {n} completions each",
-            f"at most {MOST_ROWS} completions in one request",
+            f"at most {MAX_COMPLETIONS} completions in one request",
             "ask in parts",
             param="n",
         )
     temperature = body.get("temperature")
     if temperature is not None and type(temperature) not in (int, float):
-        raise Refused(
+        raise RequestError(
             f"temperature {short(temperature)}", "a number from 0 to 10", param="temperature"
         )
-    drawn = secrets.randbits(31)
-    seed = whole(body, "seed", drawn, -(2**63), 2**63 - 1)
-    most = most_tokens(body, prompts, opened.positions)
+    random_seed = secrets.randbits(31)
+    seed = whole_number(body, "seed", random_seed, -(2**63), 2**63 - 1)
+    limit = token_limit(body, prompts, model.positions)
     try:
-        sampling = Sampling(most, n, 1.0 if temperature is None else float(temperature), seed)
+        sampling = Sampling(limit, n, 1.0 if temperature is None else float(temperature), seed)
     except AhaError as error:
-        raise Refused(error.got, error.wanted, error.fix, param="temperature") from error
+        raise RequestError(error.got, error.wanted, error.fix, param="temperature") from error
     options = body.get("stream_options") or {}
     if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
-        raise Refused(
+        raise RequestError(
             f"stream_options {short(options)}", '{"include_usage": true}', param="stream_options"
         )
     stream = flag(body, "stream")
-    return Wanted(sampling, stops(body.get("stop")), stream, flag(options, "include_usage"))
+    return RequestSettings(
+        sampling, stop_texts(body.get("stop")), stream, flag(options, "include_usage")
+    )
 
 
-def most_tokens(body: dict, prompts: list[Prompt], positions: int) -> int:
-    """The longest completion: as asked, else what the model has room for, at most 1024."""
+def token_limit(body: dict[str, Any], prompts: list[Prompt], positions: int) -> int:
+    """The largest number of tokens of a completion.
+
+    Without a field that says it: all positions after the longest prompt, at most DEFAULT_TOKENS.
+    Raises RequestError where prompt and completion exceed the model's positions.
+    """
     longest = max(len(prompt.tokens) for prompt in prompts)
-    room = positions - longest
+    positions_left = positions - longest
     param = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
-    asked = whole(body, param, max(1, min(room, USUAL_TOKENS)), 1, 10**9)
-    if asked > room:
-        raise Refused(
-            f"{param} {asked} after a prompt of {longest} tokens",
+    limit = whole_number(body, param, max(1, min(positions_left, DEFAULT_TOKENS)), 1, 10**9)
+    if limit > positions_left:
+        raise RequestError(
+            f"{param} {limit} after a prompt of {longest} tokens",
             f"at most the model's {positions} positions together",
-            f"{param} {room}" if room > 0 else "a shorter prompt",
+            f"{param} {positions_left}" if positions_left > 0 else "a shorter prompt",
             param=param,
             code="context_length_exceeded",
         )
-    return asked
+    return limit
 
 
-def stops(given: object) -> tuple[str, ...]:
-    """The texts before which a completion ends."""
-    found = [given] if isinstance(given, str) else [] if given is None else given
-    usable = isinstance(found, list) and len(found) <= MOST_STOPS
-    if not usable or not all(isinstance(s, str) and 0 < len(s) <= LONGEST_STOP for s in found):
-        raise Refused(
+def stop_texts(given: object) -> tuple[str, ...]:
+    """The texts before which a completion ends, from the field `stop`. Raises RequestError."""
+    texts = [given] if isinstance(given, str) else [] if given is None else given
+    if (
+        not isinstance(texts, list)
+        or len(texts) > MAX_STOPS
+        or not all(isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARS for text in texts)
+    ):
+        raise RequestError(
             f"stop {short(given)}",
-            f"a text or up to {MOST_STOPS} of them, none empty or over {LONGEST_STOP} characters",
+            f"a text or up to {MAX_STOPS} of them, none empty or over {MAX_STOP_CHARS} characters",
             param="stop",
         )
-    return tuple(found)
+    return tuple(texts)
 
 
-def whole(body: dict, key: str, default: int, low: int, high: int) -> int:
+def whole_number(body: dict[str, Any], key: str, default: int, low: int, high: int) -> int:
+    """A field with a whole number from `low` to `high`. Raises RequestError."""
     value = body.get(key)
     if value is None:
         return default
     if type(value) is not int or not low <= value <= high:
-        raise Refused(f"{key} {short(value)}", f"a whole number from {low} to {high}", param=key)
+        raise RequestError(
+            f"{key} {short(value)}", f"a whole number from {low} to {high}", param=key
+        )
     return value
 
 
-def flag(body: dict, key: str) -> bool:
+def flag(body: dict[str, Any], key: str) -> bool:
+    """A field with true or false; false where it is missing. Raises RequestError."""
     value = body.get(key)
     if value is not None and type(value) is not bool:
-        raise Refused(f"{key} {short(value)}", "true or false", param=key)
+        raise RequestError(f"{key} {short(value)}", "true or false", param=key)
     return bool(value)
 
 
 def short(value: object) -> str:
-    """A value as it may stand in an error."""
+    """A value for an error message, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

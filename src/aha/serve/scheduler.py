@@ -1,8 +1,9 @@
-"""One thread for all that is asked: every request gets a token of each of its completions in turn.
+"""One thread for all requests: in turn, each request gets one token of each of its completions.
 
-A completion is a function of its weights, prompt and seed alone. Were requests put in one batch,
-narrow types would round with the company, and the same seed would give another text when somebody
-else is asking. So the completions of one request are a batch, and requests take turns.
+A completion is a function of its weights, prompt and seed alone. If all requests were one batch,
+bf16 would round differently with the size of the batch, and the same seed would give another text
+while another request is active. So the completions of one request are a batch, and requests take
+turns.
 """
 
 import threading
@@ -15,18 +16,18 @@ from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Row
-from aha.serve.stop_text import Cutter
+from aha.serve.stop_text import TextStream
 
-AT_ONCE, IN_LINE = 8, 64
+MAX_ACTIVE, MAX_WAITING = 8, 64  # requests
 
 
 class Busy(AhaError):
-    """More requests than the line holds."""
+    """More requests are waiting than the queue holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """New text of completion `index` of a request: its prompts in order, each with its members.
+    """New text of completion `index` of a request, whose completions are numbered prompt by prompt.
 
     `completion` comes with the last piece.
     """
@@ -36,106 +37,117 @@ class Piece:
     completion: Completion | None = None
 
 
-# What a request is told: pieces, then None; or what went wrong, which ends it as well.
-Tell = Callable[[Piece | Exception | None], None]
+# What a request receives: pieces, then None; or an error, which ends it too.
+Event = Piece | Exception | None
+OnEvent = Callable[[Event], None]
 
 
 class Job:
-    """One request in the making. `stop` ends it at the next turn."""
+    """One request that is being answered. `stop` ends it at its next turn."""
 
     def __init__(
         self,
         engine: NativeEngine,
         prompts: list[Prompt],
         sampling: Sampling,
-        tell: Tell,
+        on_event: OnEvent,
         stop: tuple[str, ...],
     ):
-        self.engine, self.tell = engine, tell
-        self.steps = engine.watch(prompts, sampling)
+        self.engine, self.on_event = engine, on_event
+        self.ticks = engine.watch(prompts, sampling)
         count = len(prompts) * sampling.group_size
-        self.cutters = [Cutter(engine.tokenizer.decode, stop) for _ in range(count)]
+        self.texts = [TextStream(engine.tokenizer.decode, stop) for _ in range(count)]
         self.done: set[int] = set()
         self.stopped = False
 
     def stop(self) -> None:
+        """End the job at its next turn; it sends no more events."""
         self.stopped = True
 
     def advance(self) -> bool:
-        """Draw one token of each completion and tell it; whether there is more to come."""
+        """Draw one token of each completion and send new text; whether there is more to draw."""
         if self.stopped:
-            self.steps.close()
+            self.ticks.close()
             return False
         try:
-            groups = next(self.steps, None)
+            groups = next(self.ticks, None)
             for index, row in enumerate(row for group in groups or () for row in group):
                 if row.tokens and index not in self.done:
-                    self.tell_news(index, row)
-            if groups is not None and len(self.done) < len(self.cutters):
+                    self.send_new_text(index, row)
+            if groups is not None and len(self.done) < len(self.texts):
                 return True
-            self.steps.close()
-            self.tell(None)
-        except Exception as error:  # told to whoever asked: the thread must outlive any request
+            self.ticks.close()
+            self.on_event(None)
+        except Exception as error:  # sent to the request: the thread must outlive any of them
             self.fail(error)
         return False
 
-    def tell_news(self, index: int, row: Row) -> None:
-        cutter = self.cutters[index]
-        text = cutter.read(row.tokens, row.ended)
-        if row.ended or cutter.cut:
+    def send_new_text(self, index: int, row: Row) -> None:
+        """Send the text that is new in one completion, with the completion if it has ended."""
+        stream = self.texts[index]
+        text = stream.read(row.tokens, row.ended)
+        if row.ended or stream.stopped:
             self.done.add(index)
-            whole = replace(self.engine.completed(row), text=cutter.told)
-            if cutter.cut:
-                whole = replace(whole, finish="stop")
-            self.tell(Piece(index, text, whole))
+            completion = replace(self.engine.completed(row), text=stream.text)
+            if stream.stopped:
+                completion = replace(completion, finish="stop")
+            self.on_event(Piece(index, text, completion))
         elif text:
-            self.tell(Piece(index, text))
+            self.on_event(Piece(index, text))
 
     def fail(self, error: Exception) -> None:
+        """End the request with an error."""
         try:
-            self.tell(error)
-        except Exception:  # whoever asked is gone, and with him the loop that would have told him
+            self.on_event(error)
+        except Exception:  # the client has gone, and with it the event loop that would take this
             self.stopped = True
 
 
-class Turns:
-    """The line of requests and the thread that serves it; the thread starts with the first."""
+class Scheduler:
+    """The queue of requests and the thread that serves it; the thread starts with the first one."""
 
-    def __init__(self, at_once: int = AT_ONCE, in_line: int = IN_LINE):
-        self.at_once, self.in_line = at_once, in_line
+    def __init__(self, max_active: int = MAX_ACTIVE, max_waiting: int = MAX_WAITING):
+        self.max_active, self.max_waiting = max_active, max_waiting
         self._waiting: deque[Job] = deque()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def ask(
+    def submit(
         self,
         engine: NativeEngine,
         prompts: list[Prompt],
         sampling: Sampling,
-        tell: Tell,
+        on_event: OnEvent,
         stop: tuple[str, ...] = (),
     ) -> Job:
-        """Put a request in line; `tell` is called from the thread. Raises `Busy`."""
-        job = Job(engine, prompts, sampling, tell, stop)
-        with self._news:
+        """Put a request into the queue; `on_event` is called from the scheduler's thread.
+
+        A completion ends before the first of the `stop` texts. Raises Busy where the queue is full.
+        """
+        job = Job(engine, prompts, sampling, on_event, stop)
+        with self._changed:
             self._waiting = deque(other for other in self._waiting if not other.stopped)
-            if len(self._waiting) >= self.in_line:
+            if len(self._waiting) >= self.max_waiting:
                 raise Busy(
-                    f"{self.in_line} requests in line already", "a shorter line", "ask again later"
+                    f"{self.max_waiting} requests in line already",
+                    "a shorter line",
+                    "ask again later",
                 )
             self._waiting.append(job)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="aha turns")
+                self._thread = threading.Thread(
+                    target=self._serve, daemon=True, name="aha scheduler"
+                )
                 self._thread.start()
-            self._news.notify()
+            self._changed.notify()
         return job
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         active: list[Job] = []
         while True:
-            with self._news:
+            with self._changed:
                 while not active and not self._waiting:
-                    self._news.wait()
-                while self._waiting and len(active) < self.at_once:
+                    self._changed.wait()
+                while self._waiting and len(active) < self.max_active:
                     active.append(self._waiting.popleft())
             active = [job for job in active if job.advance()]

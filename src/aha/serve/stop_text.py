@@ -1,38 +1,39 @@
-"""The text of a completion in the making, told in pieces that never have to be taken back."""
+"""The text of a completion that is being generated, in pieces that never have to be taken back."""
 
 from collections.abc import Callable, Sequence
 
-HALF = "\ufffd"  # how a character of several tokens reads until it is whole
+INCOMPLETE = "\ufffd"  # a character of several tokens decodes to this until its last token is there
 
 
-class Cutter:
+class TextStream:
     """Turns growing tokens into text, and ends it before the first of the `stop` texts."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: tuple[str, ...] = ()):
         self.decode, self.stop = decode, stop
-        self.told = ""
-        self.cut = False
+        self.text = ""  # what `read` has returned so far
+        self.stopped = False  # a stop text was met
 
     def read(self, tokens: Sequence[int], ended: bool) -> str:
-        """What can be told since the last call; all that is left when the completion has ended.
+        """The text that is new since the last call, given all tokens so far.
 
-        What may yet turn out to be the beginning of a stop text is held back.
+        An end that may become a stop text or is an incomplete character is held back, unless the
+        completion has ended.
         """
         text = self.decode(tokens)
-        places = [place for place in (text.find(one) for one in self.stop) if place >= 0]
-        if places:
-            text, self.cut = text[: min(places)], True
+        begins = [begin for begin in (text.find(stop) for stop in self.stop) if begin >= 0]
+        if begins:
+            text, self.stopped = text[: min(begins)], True
         elif not ended:
-            text = text.rstrip(HALF)
+            text = text.rstrip(INCOMPLETE)
             text = text[: len(text) - self.held_back(text)]
-        new = text[len(self.told) :]
-        self.told += new
+        new = text[len(self.text) :]
+        self.text += new
         return new
 
     def held_back(self, text: str) -> int:
-        """The longest end of `text` with which a stop text begins."""
+        """The length of the longest end of `text` with which a stop text begins."""
         longest = max(map(len, self.stop), default=1) - 1
         for size in range(min(longest, len(text)), 0, -1):
-            if any(one.startswith(text[-size:]) for one in self.stop):
+            if any(stop.startswith(text[-size:]) for stop in self.stop):
                 return size
         return 0

@@ -1,33 +1,42 @@
-"""The lab as lab.json and as one HTML file: table, curves with intervals, verdicts; no script."""
+"""The results of a lab as lab.json and as one HTML file: table, curves, verdicts; no script."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 import aha
 from aha.store.run_folder import environment
-from aha.studies.method_lab import Planned
-from aha.studies.verdicts import Finding, Look, Verdict, as_json, gather, verdicts
+from aha.studies.method_lab import PlannedRun
+from aha.studies.verdicts import (
+    EvalPoint,
+    RecipeResult,
+    RecipeVerdict,
+    as_json,
+    results_by_recipe,
+    verdicts,
+)
 from aha.web.event_spans import visible
 from aha.web.svg_curves import Figure, Line, Point, short
 
-# Told apart by those who see few colours as well: beyond the sixth, the lines are dashed.
+# These six differ for readers who see few colours too; from the seventh line on, lines are dashed.
 COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")
 
 
-def findings_of(planned: list[Planned]) -> list[Finding]:
-    return gather([(one.recipe, one.cfg.seed, one.run) for one in planned if one.done])
+def finished_results(planned: list[PlannedRun]) -> list[RecipeResult]:
+    """The results of the runs that are done."""
+    return results_by_recipe([(p.recipe, p.cfg.seed, p.run) for p in planned if p.done])
 
 
-def write_results(planned: list[Planned], out: Path) -> None:
-    """lab.json and lab.html as things stand."""
-    findings, cfg, machine = findings_of(planned), planned[0].cfg, environment()
+def write_results(planned: list[PlannedRun], out: Path) -> None:
+    """Write lab.json and lab.html with the results so far."""
+    results, cfg, machine = finished_results(planned), planned[0].cfg, environment()
     base = json.loads((out / "base.json").read_text(encoding="utf-8"))
-    content = as_json(findings, cfg.tokens) | {
-        "planned": [one.run.name for one in planned],
+    content = as_json(results, cfg.tokens) | {
+        "planned": [planned_run.run.name for planned_run in planned],
         "base": {"model": cfg.model.path, "pass_at_k": base["pass_at_k"]},
         "task": cfg.task.model_dump(mode="json", exclude={"format_reward"}),
         "environment": machine,
@@ -42,14 +51,18 @@ def write_results(planned: list[Planned], out: Path) -> None:
         f"{base['problems']} problems",
         f"{machine['machine']}, {machine['cores']} cores, commit {machine['commit']}",
     ]
-    page = lab_html(findings, cfg.tokens, len(planned), about)
+    page = lab_html(results, cfg.tokens, len(planned), about)
     (out / "lab.html").write_bytes(page.encode("utf-8", "replace"))
 
 
-def lab_html(findings: list[Finding], tokens: int, planned: int, about: list[str]) -> str:
-    """The page; `about` are lines on base, problems, budget and machine."""
-    found, notes = verdicts(findings, tokens)
-    finished = sum(len(one.seeds) for one in findings)
+def lab_html(results: list[RecipeResult], tokens: int, planned: int, about: list[str]) -> str:
+    """The page.
+
+    `tokens` is the budget of a run, `planned` the number of runs, `about` lines on base, problems,
+    budget and machine.
+    """
+    by_recipe, notes = verdicts(results, tokens)
+    finished = sum(len(result.seeds) for result in results)
     if finished < planned:
         notes.insert(0, f"{finished} of {planned} runs are done")
     content = {
@@ -57,68 +70,71 @@ def lab_html(findings: list[Finding], tokens: int, planned: int, about: list[str
         "about": [visible(line) for line in about],
         "notes": [visible(note) for note in notes],
         "header": HEADER,
-        "rows": [[visible(cell) for cell in row] for row in table(findings, found)],
-        "overview": [figure for figure in overview(findings) if not figure.empty],
-        "single": [alone(one) for one in findings],
+        "rows": [[visible(cell) for cell in row] for row in table(results, by_recipe)],
+        "overview": [figure for figure in overview(results) if not figure.empty],
+        "single": [single_figure(result) for result in results],
         "styles": [
-            (place, COLOURS[place % len(COLOURS)], place >= len(COLOURS))
-            for place in range(max(len(findings), *(len(one.seeds) for one in findings), 0))
+            (line, COLOURS[line % len(COLOURS)], line >= len(COLOURS))
+            for line in range(max(len(results), *(len(result.seeds) for result in results), 0))
         ],
     }
     return template().render(content)
 
 
 @cache
-def template():
+def template() -> Template:
+    """The page's template; it escapes all text."""
     text = (files("aha.studies") / "lab.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
         text
     )
 
 
-# -- the table -------------------------------------------------------------------------------
+# -- the table ---------------------------------------------------------------------------------
 
 HEADER = (
     *("recipe", "seeds", "solved before", "solved after, 95 %", "pass@4", "pass@16", "tokens"),
-    *("cut off", "entropy", "spent", "training", "verdict"),
+    *("truncated", "entropy", "spent", "training", "verdict"),
 )
 
 
-def table(findings: list[Finding], found: dict[str, Verdict]) -> list[list[str]]:
-    """One row a recipe, in the order of HEADER; - where a thing is not known."""
+def table(results: list[RecipeResult], by_recipe: dict[str, RecipeVerdict]) -> list[list[str]]:
+    """One row for each recipe, with the columns of HEADER; - where a value is not known."""
     rows = []
-    for one in findings:
-        minutes, seconds = divmod(round(one.seconds), 60)
-        entropies = [look.entropy for look in one.looks if look.entropy is not None]
+    for result in results:
+        minutes, seconds = divmod(round(result.seconds), 60)
+        entropies = [point.entropy for point in result.points if point.entropy is not None]
         rows.append(
             [
-                one.recipe,
-                str(len(one.seeds)),
-                f"{one.start.solve_rate:.3f}",
-                rate_of(one.end),
-                *(passed(one, k) for k in ("4", "16")),
-                f"{one.end.mean_tokens:.0f}",
-                f"{one.truncated:.1%}",
+                result.recipe,
+                str(len(result.seeds)),
+                f"{result.start.solve_rate:.3f}",
+                rate_with_interval(result.end),
+                *(pass_rate_text(result, k) for k in ("4", "16")),
+                f"{result.end.mean_tokens:.0f}",
+                f"{result.truncated:.1%}",
                 f"{entropies[-1]:.3f}" if entropies else "-",
-                short(sum(one.spent) / len(one.spent)),
+                short(sum(result.spent) / len(result.spent)),
                 f"{minutes}:{seconds:02d}",
-                words(found.get(one.recipe)),
+                verdict_text(by_recipe.get(result.recipe)),
             ]
         )
     return rows
 
 
-def rate_of(look: Look) -> str:
-    low, high = look.interval
-    return f"{look.solve_rate:.3f} [{low:.3f}, {high:.3f}]"
+def rate_with_interval(point: EvalPoint) -> str:
+    """`0.842 [0.818, 0.863]`."""
+    low, high = point.interval
+    return f"{point.solve_rate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def passed(one: Finding, k: str) -> str:
-    return f"{one.pass_at_k[k]:.3f}" if k in one.pass_at_k else "-"
+def pass_rate_text(result: RecipeResult, k: str) -> str:
+    """pass@k, or - where it was not measured."""
+    return f"{result.pass_at_k[k]:.3f}" if k in result.pass_at_k else "-"
 
 
-def words(verdict: Verdict | None) -> str:
-    """A verdict for a reader."""
+def verdict_text(verdict: RecipeVerdict | None) -> str:
+    """A verdict as text, - for none."""
     if verdict is None:
         return "-"
     return (
@@ -126,31 +142,31 @@ def words(verdict: Verdict | None) -> str:
     )
 
 
-# -- the curves ------------------------------------------------------------------------------
+# -- the curves --------------------------------------------------------------------------------
 
 
-def overview(findings: list[Finding]) -> list[Figure]:
-    """All recipes in one picture each: solve rate, length, entropy, against tokens."""
+def overview(results: list[RecipeResult]) -> list[Figure]:
+    """Figures with a line for each recipe, against tokens: solve rate, length, entropy."""
 
-    def lines(value_of) -> list[Line]:
+    def lines(value_of: Callable[[EvalPoint], float | None]) -> list[Line]:
         return [
-            Line(one.recipe, [look.tokens for look in one.looks], list(map(value_of, one.looks)))
-            for one in findings
+            Line(r.recipe, [point.tokens for point in r.points], list(map(value_of, r.points)))
+            for r in results
         ]
 
     return [
-        Figure("Solve rate", lines(lambda look: look.solve_rate), rate=True, note="held-out"),
-        Figure("Tokens of a completion", lines(lambda look: look.mean_tokens), note="held-out"),
-        Figure("Entropy, nats a token", lines(lambda look: look.entropy), note="in training"),
+        Figure("Solve rate", lines(lambda point: point.solve_rate), rate=True, note="held-out"),
+        Figure("Tokens of a completion", lines(lambda point: point.mean_tokens), note="held-out"),
+        Figure("Entropy, nats a token", lines(lambda point: point.entropy), note="in training"),
     ]
 
 
-def alone(one: Finding) -> Figure:
+def single_figure(result: RecipeResult) -> Figure:
     """One recipe: a line for each seed, and the mean with its interval."""
-    tokens = [look.tokens for look in one.looks]
+    tokens = [point.tokens for point in result.points]
     seeds = [
-        Line(f"seed {seed}", tokens, [look.rates[place] for look in one.looks])
-        for place, seed in enumerate(one.seeds)
+        Line(f"seed {seed}", tokens, [point.rates[index] for point in result.points])
+        for index, seed in enumerate(result.seeds)
     ]
-    points = [Point(look.tokens, look.solve_rate, *look.interval) for look in one.looks]
-    return Figure(one.recipe, seeds, points, rate=True)
+    means = [Point(point.tokens, point.solve_rate, *point.interval) for point in result.points]
+    return Figure(result.recipe, seeds, means, rate=True)

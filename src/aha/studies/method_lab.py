@@ -2,15 +2,17 @@
 
     OUT/runs/RECIPE-seed0/  ...  ordinary run folders, which every other command reads
     OUT/base.json           pass@k of the base
-    OUT/lab.json, lab.html  what came out: written again after every run
+    OUT/lab.json, lab.html  the results: written again after every run
 
-Runs go one after the other, and seed by seed, so that a lab that was stopped has compared all its
-recipes on the seeds it has done. The same command goes on: what is finished is not run again.
+Runs are done one at a time, all recipes with the first seed, then all with the second, so that a
+lab that was stopped has compared all recipes on the seeds it has finished. The same command
+continues it: a finished run is not repeated.
 """
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
@@ -25,15 +27,15 @@ from aha.store.run_folder import Run
 from aha.train.experiment import Experiment, Listener, make_engine, task_of
 from aha.web.run_comparison import config_differences
 
-PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16
-NO_LIMIT = 100_000  # steps, where the tokens alone end a run
-# What has to be the same for a comparison. The format reward is part of a method; the number of
-# prompts and the size of a group are too, which is why the budget is one of tokens.
+PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem
+MAX_STEPS = 100_000  # where only the token budget ends a run
+# Sections that must be equal for a comparison. The format reward belongs to the method; so do the
+# number of prompts and the group size, which is why the budget is in tokens.
 SHARED = ("model", "task", "eval", "tokens", "steps")
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of the lab: a recipe with one seed."""
 
     recipe: str
@@ -42,18 +44,29 @@ class Planned:
 
     @property
     def trained(self) -> bool:
+        """Trained and tested."""
         return (self.run.path / "summary.json").is_file()
 
     @property
     def done(self) -> bool:
-        """Trained, tested and measured: not to be run again."""
+        """Trained, tested, and its pass@k measured: nothing is left to do."""
         return self.trained and (self.run.path / "pass_at_k.json").is_file()
 
 
-def plan(
-    recipes: list[Path], seeds: list[int], tokens: int, steps: int, changes: dict, out: Path
-) -> list[Planned]:
-    """All runs, seed by seed. `tokens` or `steps` 0 is no limit; `changes` go to every recipe."""
+def plan_runs(
+    recipes: list[Path],
+    seeds: list[int],
+    tokens: int,
+    steps: int,
+    changes: dict[str, Any],
+    out: Path,
+) -> list[PlannedRun]:
+    """All runs, ordered by seed. `tokens` or `steps` 0 is no limit; `changes` apply to every
+    recipe.
+
+    Raises ConfigError for recipes that cannot be compared and RunError where `out` has runs of
+    other settings.
+    """
     names = [path.stem for path in recipes]
     if len(names) < 2 or len({*names}) < len(names):
         raise ConfigError(f"recipes {', '.join(names)}", "at least two, of different names")
@@ -61,28 +74,28 @@ def plan(
         raise ConfigError(f"seeds {seeds}", "each once, at least three for a verdict")
     if not tokens and not steps:
         raise ConfigError("no budget", "completion tokens of each run", "--tokens 3000000")
-    if taken := {"seed", "steps", "tokens"} & changes.keys():
-        raise ConfigError(f"--{min(taken)} twice", "what the lab has a word for, once")
-    budget = {"tokens": tokens, "steps": steps or NO_LIMIT}
-    looks = {"eval.every": 5, "show_every": 0}
-    found = []
+    if reserved := {"seed", "steps", "tokens"} & changes.keys():
+        raise ConfigError(f"--{min(reserved)} twice", "what the lab has a word for, once")
+    budget = {"tokens": tokens, "steps": steps or MAX_STEPS}
+    defaults = {"eval.every": 5, "show_every": 0}
+    planned = []
     for seed in seeds:
         for name, path in zip(names, recipes, strict=True):
-            cfg = load_recipe(path, looks | changes | budget | {"seed": seed})
-            found.append(Planned(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
-    check_shared(found)
-    for one in found:
-        check_same(one)
-    return found
+            cfg = load_recipe(path, defaults | changes | budget | {"seed": seed})
+            planned.append(PlannedRun(name, cfg, Run(out / "runs" / f"{name}-seed{seed}")))
+    check_shared(planned)
+    for planned_run in planned:
+        check_stored_config(planned_run)
+    return planned
 
 
-def check_shared(planned: list[Planned]) -> None:
-    """Refuse recipes that differ in more than their method."""
-    first, settings = planned[0], shared(planned[0].cfg)
-    for one in planned[1:]:
-        for key, ours, theirs in config_differences(settings, shared(one.cfg)):
+def check_shared(planned: list[PlannedRun]) -> None:
+    """Raise ConfigError for recipes that differ in more than their method."""
+    first, settings = planned[0], shared_settings(planned[0].cfg)
+    for other in planned[1:]:
+        for key, ours, theirs in config_differences(settings, shared_settings(other.cfg)):
             raise ConfigError(
-                f"{key} {ours} in {first.recipe} and {theirs} in {one.recipe}",
+                f"{key} {ours} in {first.recipe} and {theirs} in {other.recipe}",
                 "the same base, problems and limits in every recipe",
                 f"--{key} VALUE, which goes to all of them",
             )
@@ -92,57 +105,61 @@ def check_shared(planned: list[Planned]) -> None:
         )
 
 
-def shared(cfg: RunConfig) -> dict:
+def shared_settings(cfg: RunConfig) -> dict[str, Any]:
     """The settings that the recipes of a lab have in common."""
     settings = cfg.model_dump(mode="json", include={*SHARED})
     del settings["task"]["format_reward"]
     return settings | {"rollout": {"max_new_tokens": cfg.rollout.max_new_tokens}}
 
 
-def check_same(one: Planned) -> None:
-    """A run that is there already was asked for with the same config."""
-    if not one.run.path.exists():
+def check_stored_config(planned: PlannedRun) -> None:
+    """Raise RunError where the folder has a run of the same name with another config."""
+    if not planned.run.path.exists():
         return
-    stored = Run.open(one.run.path).read("config.json")
-    for key, then, now in config_differences(stored, one.cfg.model_dump(mode="json")):
+    stored = Run.open(planned.run.path).read("config.json")
+    for key, then, now in config_differences(stored, planned.cfg.model_dump(mode="json")):
         raise RunError(
-            f"{one.run.path} was run with {key} {then}, and not {now}",
+            f"{planned.run.path} was run with {key} {then}, and not {now}",
             "the lab that is in this folder",
             "--out ANOTHER",
         )
 
 
-def carry_out(one: Planned, listener: Listener) -> bool:
-    """Do what is left of a run; False if somebody stopped it."""
-    if not one.trained and experiment_of(one, listener).run_all().summary is None:
+def run_planned(planned: PlannedRun, listener: Listener) -> bool:
+    """Do what is left of a run: training, tests, pass@k. False if it was interrupted."""
+    if not planned.trained and experiment_of(planned, listener).run_all().summary is None:
         return False
-    measure(one.cfg, one.run.model, one.run, "pass_at_k.json")
+    measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json")
     return True
 
 
-def experiment_of(one: Planned, listener: Listener) -> Experiment:
-    """The run, from where it was left."""
-    if checkpoints(one.run.checkpoints):
-        return Experiment.resume(one.run.path, listener)
-    # Stopped before its first checkpoint: there is nothing to go on from.
-    shutil.rmtree(one.run.path, ignore_errors=True)
-    one.run.path.parent.mkdir(parents=True, exist_ok=True)
-    return Experiment.start(one.cfg, one.run.path, listener)
+def experiment_of(planned: PlannedRun, listener: Listener) -> Experiment:
+    """The experiment of a run, resumed from its newest checkpoint or new."""
+    path = planned.run.path
+    if checkpoints(planned.run.checkpoints):
+        return Experiment.resume(path, listener)
+    # Interrupted before its first checkpoint: it cannot be resumed.
+    shutil.rmtree(path, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Experiment.start(planned.cfg, path, listener)
 
 
 def measure_base(cfg: RunConfig, out: Path) -> None:
-    """pass@k of the base that all recipes start from."""
+    """Write base.json: pass@k of the base that all recipes start from."""
     out.mkdir(parents=True, exist_ok=True)
-    measure(cfg, resolve_model(cfg.model.path), Run(out), "base.json")
+    measure_pass_at_k(cfg, resolve_model(cfg.model.path), Run(out), "base.json")
 
 
-def measure(cfg: RunConfig, model: Path, place: Run, name: str) -> None:
-    """Several completions of each of the first test problems, for pass@k; once."""
-    if (place.path / name).is_file():
+def measure_pass_at_k(cfg: RunConfig, model: Path, folder: Run, name: str) -> None:
+    """Write PASS_COMPLETIONS completions of each of the first test problems to `folder`/`name`.
+
+    Does nothing where the file exists.
+    """
+    if (folder.path / name).is_file():
         return
     loaded, task = load_model(model), task_of(cfg)
     problems = min(PASS_PROBLEMS, cfg.eval.final)
     prompts = held_out(task, loaded.tokenizer, "test", problems, cfg.eval.seed)
     seed = seed_for(cfg.eval.seed, "pass_at_k")
     sampling = Sampling(cfg.rollout.max_new_tokens, PASS_COMPLETIONS, 1.0, seed)
-    place.write(name, evaluate(make_engine(cfg, loaded), task, prompts, sampling).numbers)
+    folder.write(name, evaluate(make_engine(cfg, loaded), task, prompts, sampling).numbers)

@@ -1,134 +1,150 @@
-"""What a lab's runs have found: means over seeds, intervals, and a verdict only where they part.
+"""Results of a lab: means over seeds, intervals, and a verdict only where intervals do not overlap.
 
-Reads run folders as their files say; a lab of which only a part is done gives a part, and says so.
+Reads the run folders that are finished. A lab that is not finished gives the results so far, and
+notes that say why there is no verdict.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from aha.eval.statistics import over_seeds
 from aha.store.jsonl import read_rows
 from aha.store.run_folder import Run
 
-SEEDS_FOR_A_VERDICT = 3
+MIN_SEEDS = 3  # for a verdict
 
 
 @dataclass(frozen=True)
-class Look:
-    """The held-out solve rate of one recipe at one moment, over its seeds."""
+class EvalPoint:
+    """One evaluation of one recipe, at the same step of all its seeds."""
 
-    tokens: float  # of completions so far, mean over seeds
-    solve_rate: float
+    tokens: float  # of completions generated so far, mean over seeds
+    solve_rate: float  # held-out, mean over seeds
     interval: tuple[float, float]
     mean_tokens: float  # of a completion
     entropy: float | None
-    rates: list[float]  # of each seed
+    rates: list[float]  # the solve rate of each seed
 
 
 @dataclass(frozen=True)
-class Finding:
+class RecipeResult:
     """One recipe over its finished seeds."""
 
     recipe: str
     seeds: list[int]
-    looks: list[Look]  # the first is the base's test, the last the trained models'
-    spent: list[float]  # completion tokens of each seed
-    seconds: float  # of training, mean
-    truncated: float
+    points: list[EvalPoint]  # the first is the test before training, the last the test after it
+    spent: list[float]  # completion tokens that each seed has generated in training
+    seconds: float  # of training, mean over seeds
+    truncated: float  # share of the completions of the last test
     pass_at_k: dict[str, float]
 
     @property
-    def start(self) -> Look:
-        return self.looks[0]
+    def start(self) -> EvalPoint:
+        """The test before training."""
+        return self.points[0]
 
     @property
-    def end(self) -> Look:
-        return self.looks[-1]
+    def end(self) -> EvalPoint:
+        """The test after training."""
+        return self.points[-1]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What may be claimed: `change` from the base, and the recipes that lie wholly below."""
+class RecipeVerdict:
+    """What may be claimed of a recipe.
+
+    `change` against its start: learnt, worse or "no evidence"; `above` names the recipes whose
+    whole interval lies below this recipe's.
+    """
 
     change: str
     above: list[str]
 
 
-def finding(recipe: str, runs: list[Run], seeds: list[int]) -> Finding:
-    """All that the finished runs of a recipe say together."""
+def recipe_result(recipe: str, runs: list[Run], seeds: list[int]) -> RecipeResult:
+    """The result of a recipe from its finished runs, one for each seed."""
     before, after = ([run.read(f"{name}.json") for run in runs] for name in ("before", "after"))
     metrics = [{row["step"]: row for row in read_rows(run.metrics)} for run in runs]
     evals = [{row["step"]: row for row in read_rows(run.path / "evals.jsonl")} for run in runs]
     last = [rows[max(rows)] for rows in metrics]
-    looks = [look(before, [{"generated": 0.0}] * len(runs))]
-    # A seed may need a step more than another for the same tokens: only what all have is a mean.
+    points = [eval_point(before, [{"generated": 0.0}] * len(runs))]
+    # Seeds may need different numbers of steps for the same tokens: use the steps that all have.
     for step in sorted(set.intersection(*map(set, evals))):
-        looks.append(look([rows[step] for rows in evals], [rows[step] for rows in metrics]))
-    looks.append(look(after, last))
+        points.append(eval_point([rows[step] for rows in evals], [rows[step] for rows in metrics]))
+    points.append(eval_point(after, last))
     passed = [run.read("pass_at_k.json")["pass_at_k"] for run in runs]
-    return Finding(
-        recipe,
-        seeds,
-        looks,
-        [row["generated"] for row in last],
-        mean([row["elapsed_s"] for row in last]),
-        mean([report["truncated"] for report in after]),
-        {k: mean([one[k] for one in passed]) for k in passed[0]},
+    return RecipeResult(
+        recipe=recipe,
+        seeds=seeds,
+        points=points,
+        spent=[row["generated"] for row in last],
+        seconds=mean([row["elapsed_s"] for row in last]),
+        truncated=mean([report["truncated"] for report in after]),
+        pass_at_k={k: mean([rates[k] for rates in passed]) for k in passed[0]},
     )
 
 
-def look(reports: list[dict], rows: list[dict]) -> Look:
-    """One moment of all seeds: held-out reports with the metric rows of the same steps."""
+def eval_point(reports: list[dict[str, Any]], rows: list[dict[str, Any]]) -> EvalPoint:
+    """The mean of one evaluation: each seed's held-out report and metrics row of the same step."""
     rates = [report["solve_rate"] for report in reports]
     entropies = [row["entropy"] for row in rows if row.get("entropy") is not None]
-    return Look(
-        mean([row["generated"] for row in rows]),
-        mean(rates),
-        over_seeds(rates, reports[0]["problems"]),
-        mean([report["mean_tokens"] for report in reports]),
-        mean(entropies) if len(entropies) == len(rows) else None,
-        rates,
+    return EvalPoint(
+        tokens=mean([row["generated"] for row in rows]),
+        solve_rate=mean(rates),
+        interval=over_seeds(rates, reports[0]["problems"]),
+        mean_tokens=mean([report["mean_tokens"] for report in reports]),
+        entropy=mean(entropies) if len(entropies) == len(rows) else None,
+        rates=rates,
     )
 
 
 def mean(values: list[float]) -> float:
+    """The arithmetic mean of at least one value."""
     return sum(values) / len(values)
 
 
-def verdicts(findings: list[Finding], tokens: int) -> tuple[dict[str, Verdict], list[str]]:
-    """A verdict for each recipe, or none at all with the reasons why not."""
+def verdicts(
+    results: list[RecipeResult], tokens: int
+) -> tuple[dict[str, RecipeVerdict], list[str]]:
+    """(verdict by recipe, []), or ({}, the reasons why there is no verdict yet).
+
+    `tokens` is the budget of a run; 0 means that there was none, and then there is no verdict.
+    """
     notes = []
-    if fewest := [f.recipe for f in findings if len(f.seeds) < SEEDS_FOR_A_VERDICT]:
-        notes.append(f"fewer than {SEEDS_FOR_A_VERDICT} finished seeds: {', '.join(fewest)}")
-    if short := [f.recipe for f in findings if not tokens or min(f.spent) < tokens]:
-        notes.append(f"ended before the token budget was spent: {', '.join(short)}")
-    if notes or not findings:
+    if few_seeds := [r.recipe for r in results if len(r.seeds) < MIN_SEEDS]:
+        notes.append(f"fewer than {MIN_SEEDS} finished seeds: {', '.join(few_seeds)}")
+    if unspent := [r.recipe for r in results if not tokens or min(r.spent) < tokens]:
+        notes.append(f"ended before the token budget was spent: {', '.join(unspent)}")
+    if notes or not results:
         return {}, notes
-    found = {}
-    for one in findings:
-        low, high = one.end.interval
-        above = [f.recipe for f in findings if f.end.interval[1] < low]
-        start_low, start_high = one.start.interval
+    by_recipe = {}
+    for result in results:
+        low, high = result.end.interval
+        above = [other.recipe for other in results if other.end.interval[1] < low]
+        start_low, start_high = result.start.interval
         change = "learnt" if low > start_high else "worse" if high < start_low else "no evidence"
-        found[one.recipe] = Verdict(change, above)
-    return found, notes
+        by_recipe[result.recipe] = RecipeVerdict(change, above)
+    return by_recipe, notes
 
 
-def as_json(findings: list[Finding], tokens: int) -> dict:
-    """The lab's numbers as a JSON object."""
-    found, notes = verdicts(findings, tokens)
-    rows = [
-        asdict(one) | {"verdict": asdict(found[one.recipe]) if one.recipe in found else None}
-        for one in findings
-    ]
+def as_json(results: list[RecipeResult], tokens: int) -> dict[str, Any]:
+    """The results and verdicts of a lab as in lab.json."""
+    by_recipe, notes = verdicts(results, tokens)
+    rows = []
+    for result in results:
+        row = asdict(result)
+        row["looks"] = row.pop("points")  # the name of older lab.json files
+        verdict = by_recipe.get(result.recipe)
+        rows.append(row | {"verdict": asdict(verdict) if verdict else None})
     return {"budget_tokens": tokens, "notes": notes, "recipes": rows}
 
 
-def gather(done: list[tuple[str, int, Run]]) -> list[Finding]:
-    """Findings of (recipe, seed, run) that are done, recipes in the order given."""
+def results_by_recipe(done: list[tuple[str, int, Run]]) -> list[RecipeResult]:
+    """The results of finished runs, given as (recipe, seed, run); recipes in the given order."""
     runs: dict[str, list[tuple[int, Run]]] = {}
     for recipe, seed, run in done:
         runs.setdefault(recipe, []).append((seed, run))
     return [
-        finding(recipe, [run for _, run in ours], [seed for seed, _ in ours])
-        for recipe, ours in runs.items()
+        recipe_result(recipe, [run for _, run in seeded], [seed for seed, _ in seeded])
+        for recipe, seeded in runs.items()
     ]

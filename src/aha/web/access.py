@@ -1,9 +1,9 @@
-"""Who may look: the door in front of every page.
+"""Access control: which requests are answered, and the security headers of every answer.
 
-A page elsewhere on the web can make a browser send requests to this machine, and can point a name
-of its own at 127.0.0.1. So the Host must be ours, a foreign Origin is refused, and on any address
-but the loopback a random token is asked for: in the address once, as a cookie from then on, or as
-the API key of a program.
+A page elsewhere on the web can make a browser send requests to this machine, and can point a host
+name of its own at 127.0.0.1. So the Host header must name this server, a foreign Origin is refused,
+and on any address but the loopback a random token is required: in the address once, as a cookie
+from then on, or as the API key of a program.
 """
 
 import hmac
@@ -33,6 +33,7 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's loopback."""
     if host == "localhost":
         return True
     try:
@@ -42,11 +43,16 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
+    """A random token of 192 bits, fit for an address."""
     return secrets.token_urlsafe(24)
 
 
-class Guard:
-    """Refuses strangers, and puts the safety headers on whatever goes out."""
+class AccessControl:
+    """ASGI middleware: refuses requests that must not be served, adds the security headers.
+
+    `host` is the address that the server listens on, `token` what a request must bring (None: no
+    token is needed), `error_response(message, status)` makes the answer to a refused request.
+    """
 
     def __init__(
         self,
@@ -54,43 +60,45 @@ class Guard:
         host: str = "127.0.0.1",
         token: str | None = None,
         methods: tuple[str, ...] = ("GET", "HEAD"),
-        say: Callable[[str, int], Response] = PlainTextResponse,
+        error_response: Callable[[str, int], Response] = PlainTextResponse,
     ):
         self.app, self.host, self.token = app, host, token
-        self.methods, self.say = methods, say
+        self.methods, self.error_response = methods, error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def send_safely(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                have = {name for name, _ in message["headers"]}
-                message["headers"] += [(k, v) for k, v in HEADERS.items() if k not in have]
+                present = {name for name, _ in message["headers"]}
+                message["headers"] += [(k, v) for k, v in HEADERS.items() if k not in present]
             await send(message)
 
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-        answer = self.refusal(scope, headers) or self.token_answer(scope, headers)
-        await (answer or self.app)(scope, receive, send_safely)
+        response = self.check_request(scope, headers) or self.check_token(scope, headers)
+        await (response or self.app)(scope, receive, send_with_headers)
 
-    def refusal(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
-        """The answer to a request that must not be served; None where it may."""
+    def check_request(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
+        """The answer to a request with a wrong method, Host or Origin; None for all others."""
         if scope["method"] not in self.methods:
-            wanted = " or ".join(self.methods)
-            return self.say(f"aha does not take {scope['method']}: wanted {wanted}", 405)
+            allowed = " or ".join(self.methods)
+            return self.error_response(
+                f"aha does not take {scope['method']}: wanted {allowed}", 405
+            )
         host = headers.get("host", b"").decode("latin-1")
-        if not self.knows(host):
-            return self.say(f"aha does not answer to the Host {host!r}", 403)
+        if not self.is_own_host(host):
+            return self.error_response(f"aha does not answer to the Host {host!r}", 403)
         origin = headers.get("origin", b"").decode("latin-1")
         if origin and host_of(origin) != host:
-            return self.say(f"aha does not answer pages of {origin!r}", 403)
+            return self.error_response(f"aha does not answer pages of {origin!r}", 403)
         return None
 
-    def knows(self, host: str) -> bool:
+    def is_own_host(self, host: str) -> bool:
         """Whether a Host header names this server.
 
-        With a token any address of this machine is fine: a foreign name lacks the cookie.
+        With a token any numeric address is fine: a foreign host name lacks the cookie.
         """
         name = host_of(f"http://{host}", name_only=True)
         if name is None:
@@ -105,25 +113,33 @@ class Guard:
             return False
         return True
 
-    def token_answer(self, scope: Scope, headers: dict[str, bytes]):
-        """None for those who may in; a redirect with a cookie for the token in the address."""
-        if self.token is None or self._right(cookie_of(headers)) or self._right(key_of(headers)):
+    def check_token(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
+        """None for a request with the token as cookie or key.
+
+        A request with the token in its address is redirected to the same address without it, with
+        the cookie; any other is refused.
+        """
+        if self.token is None:
+            return None
+        if self._is_token(cookie_of(headers)) or self._is_token(key_of(headers)):
             return None
         fields = parse_qs(scope["query_string"].decode("latin-1"))
-        if not self._right(fields.pop("token", [""])[0]):
-            return self.say(
+        if not self._is_token(fields.pop("token", [""])[0]):
+            return self.error_response(
                 "aha wants the token that it has printed: in the address, or as the API key", 403
             )
         rest = urlencode(fields, doseq=True)
-        answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
-        answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
-        return answer
+        response = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
+        response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+        return response
 
-    def _right(self, given: str) -> bool:
+    def _is_token(self, given: str) -> bool:
+        # Constant time: a plain comparison would tell by its time how many characters are right.
         return hmac.compare_digest(given.encode(), (self.token or "").encode())
 
 
 def cookie_of(headers: dict[str, bytes]) -> str:
+    """The token in the cookie; empty where there is none."""
     for part in headers.get("cookie", b"").decode("latin-1").split(";"):
         name, _, value = part.strip().partition("=")
         if name == COOKIE:
@@ -132,16 +148,16 @@ def cookie_of(headers: dict[str, bytes]) -> str:
 
 
 def key_of(headers: dict[str, bytes]) -> str:
-    """The API key of a program: `Authorization: Bearer KEY`."""
+    """The API key of a program (`Authorization: Bearer KEY`); empty where there is none."""
     scheme, _, key = headers.get("authorization", b"").decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def host_of(address: str, name_only: bool = False) -> str | None:
-    """host:port of an address, or its bare name; None for what is no address."""
+    """host:port of an address, or its host name alone; None for what is no address."""
     try:
         parts = urlsplit(address)
-        _ = parts.port  # asked for, because only then a port that is no number raises
+        _ = parts.port  # raises for a port that is no number, which urlsplit alone accepts
         return parts.hostname if name_only else parts.netloc
     except ValueError:
         return None

@@ -1,9 +1,10 @@
-"""The chat: a puzzle that a visitor types, answered by a run's base or by its trained model.
+"""The chat page: a puzzle that a visitor types, answered by a run's base model or trained model.
 
-What answers is handed in by the command line, so that this room opens without torch.
+The function that runs the model is passed in by the command line, so that this room needs no torch.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from typing import Any
 
 from starlette.concurrency import iterate_in_threadpool
 
@@ -11,48 +12,59 @@ from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
 from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
-from aha.web.completions import WHOLE_CHARS, shown
+from aha.web.completions import WHOLE_CHARS, completion_view
 from aha.web.event_spans import visible
 from aha.web.file_reader import dumps
 from aha.web.runs import RunFolder, section
 
-# (model's name, task, problem, how) -> {"origin"}, then {"text"} for every piece, then {"row"}: a
-# graded completion. `how` has seed, temperature and max_new_tokens. Closing it ends the work.
-Speak = Callable[[str, Task, Problem, dict], Iterator[dict]]
+# (model's name, task, problem, options) -> {"origin"}, then {"text"} for every piece, then {"row"},
+# the graded completion. `options` has seed, temperature and max_new_tokens. Closing the generator
+# stops the generation.
+StreamCompletion = Callable[
+    [str, Task, Problem, dict[str, Any]], Generator[dict[str, Any], None, None]
+]
 
 SIDES = ("before", "after")
-MOST_TOKENS = 4096
+MAX_TOKENS = 4096
 
 
-async def answer_lines(
-    speak: Speak, run: RunFolder, fields: Mapping[str, str]
+async def stream_answer(
+    stream_completion: StreamCompletion, run: RunFolder, fields: Mapping[str, str]
 ) -> AsyncIterator[bytes]:
-    """A JSON object a line, as `speak` tells them; {"error"} where it cannot go on."""
-    answer = None
+    """One side's answer as JSON lines, as `stream_completion` yields them.
+
+    `fields` are those of the address: puzzle, side, seed, temperature, max_new_tokens. An error, at
+    the start or later, is the last line: {"error": message}.
+    """
+    stream = None
     try:
-        task, problem = asked_of(run, fields.get("puzzle", ""))
-        answer = speak(side_of(run, fields.get("side", "")), task, problem, how_of(fields))
-        async for told in iterate_in_threadpool(answer):
-            yield dumps(as_shown(told)) + b"\n"
+        task, problem = task_and_problem(run, fields.get("puzzle", ""))
+        model = model_of_side(run, fields.get("side", ""))
+        stream = stream_completion(model, task, problem, sampling_options(fields))
+        async for event in iterate_in_threadpool(stream):
+            yield dumps(displayable(event)) + b"\n"
     except AhaError as error:
         yield dumps({"error": visible(str(error))}) + b"\n"
     except Exception as error:
         yield dumps({"error": visible(f"{type(error).__name__}: {error}")}) + b"\n"
     finally:
-        if answer is not None:
-            answer.close()
+        if stream is not None:
+            stream.close()
 
 
-def as_shown(told: dict) -> dict:
-    """Text as it may be shown; a row with its events, as on every other page."""
-    if "row" in told:
-        row = told["row"] | {key: list(v) for key, v in told["row"].items() if type(v) is tuple}
-        return {"row": shown(row, 0, WHOLE_CHARS)}
-    return {key: visible(str(value)) for key, value in told.items()}
+def displayable(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with visible text; a row in the form in which every page displays completions."""
+    if "row" in event:
+        row = event["row"] | {key: list(v) for key, v in event["row"].items() if type(v) is tuple}
+        return {"row": completion_view(row, 0, WHOLE_CHARS)}
+    return {key: visible(str(value)) for key, value in event.items()}
 
 
-def asked_of(run: RunFolder, typed: str) -> tuple[Task, Problem]:
-    """The puzzle, and the game as the run asked and judged it."""
+def task_and_problem(run: RunFolder, typed: str) -> tuple[Task, Problem]:
+    """The run's task, with its prompt options and its grading, and the puzzle that was typed.
+
+    Raises ConfigError for a run on another task than Countdown and for text that is no puzzle.
+    """
     task = countdown_from_config(section(run.read("config"), "task"))
     if task is None:
         raise ConfigError(
@@ -63,8 +75,11 @@ def asked_of(run: RunFolder, typed: str) -> tuple[Task, Problem]:
     return task, parse_puzzle(typed)
 
 
-def side_of(run: RunFolder, side: str) -> str:
-    """The name of the model before training, or of the run, which stands for its newest weights."""
+def model_of_side(run: RunFolder, side: str) -> str:
+    """The name of the base model (`before`), or of the run (`after`): its newest weights.
+
+    Raises ConfigError for another side, and where the run does not name its base model.
+    """
     if side not in SIDES:
         raise ConfigError(f"side {side!r}", " or ".join(SIDES))
     if side == "after":
@@ -75,22 +90,24 @@ def side_of(run: RunFolder, side: str) -> str:
     return base
 
 
-def how_of(fields: Mapping[str, str]) -> dict:
-    """seed, temperature and max_new_tokens out of an address."""
-    seed, most = fields.get("seed") or "0", fields.get("max_new_tokens") or "1024"
+def sampling_options(fields: Mapping[str, str]) -> dict[str, Any]:
+    """seed, temperature and max_new_tokens from the fields of an address; an empty one has a
+    default. Raises ConfigError for a value out of its range."""
+    seed, limit = fields.get("seed") or "0", fields.get("max_new_tokens") or "1024"
     temperature = fields.get("temperature") or "1"
+    options: dict[str, Any] = {}
     try:
-        how = {
+        options = {
             "seed": int(seed[:18]),
             "temperature": float(temperature),
-            "max_new_tokens": int(most[:9]),
+            "max_new_tokens": int(limit[:9]),
         }
-        usable = 0 <= how["temperature"] <= 10 and 1 <= how["max_new_tokens"] <= MOST_TOKENS
+        valid = 0 <= options["temperature"] <= 10 and 1 <= options["max_new_tokens"] <= MAX_TOKENS
     except ValueError:
-        usable = False
-    if not usable:
+        valid = False
+    if not valid:
         raise ConfigError(
-            f"seed {seed!r}, temperature {temperature!r}, max_new_tokens {most!r}",
-            f"a whole number, a number from 0 to 10, a number from 1 to {MOST_TOKENS}",
+            f"seed {seed!r}, temperature {temperature!r}, max_new_tokens {limit!r}",
+            f"a whole number, a number from 0 to 10, a number from 1 to {MAX_TOKENS}",
         )
-    return how
+    return options

@@ -1,55 +1,60 @@
-"""The completions of one file, page by page: an index of where each line stands, never all text.
+"""The completions of one file, page by page: an index of its lines instead of all its text.
 
 A step's file is small; one of 200,000 completions is not. The index keeps a few numbers of each
-line, and reads on where it stopped when the file has grown.
+line, and continues where it stopped when the file has grown.
 """
 
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from aha.web.event_spans import means_of, pieces_of, puzzle_of, text_of, visible
-from aha.web.file_reader import Tail, number, row_of
-from aha.web.token_strip import has_strip
+from aha.web.event_spans import Row, mean_behaviours, puzzle_of, text_of, text_pieces, visible
+from aha.web.file_reader import LastBytes, number, row_of
+from aha.web.token_values import has_tokens
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000
-PAGE = 24
+PAGE_SIZE = 24
 KEPT_INDEXES = 24
-VERDICTS = {"": None, "right": True, "wrong": False}
+VERDICTS = {"": None, "right": True, "wrong": False}  # the filter in an address
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line: where it stands, and what filters and the group view need of it."""
+class IndexEntry:
+    """One line of the file: its position, and what the filters and the group view need."""
 
-    place: int
-    offset: int
-    size: int
-    id: str
+    place: int  # number of the completion in its file, from 0
+    offset: int  # bytes before its line
+    size: int  # bytes of its line
+    id: str  # the problem's
     group: int | None
     reward: float | None
     advantage: float | None
     correct: bool
     tokens: float | None
     finish: str
-    strip: bool  # its tokens were recorded one by one
+    has_tokens: bool  # its tokens were recorded one by one
 
 
-class Index:
+class CompletionIndex:
     """All lines of one file of completions."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.entries: list[Entry] = []
-        self.broken = 0
-        self._end, self._tail = 0, Tail()
+        self.entries: list[IndexEntry] = []
+        self.broken = 0  # lines that are no JSON object
+        self._end, self._last_bytes = 0, LastBytes()
 
     def refresh(self) -> None:
+        """Index the lines that are new. Starts over where the file was rewritten.
+
+        Raises OSError where the file cannot be read.
+        """
         with self.path.open("rb") as source:
-            if not self._tail.fits(source, self._end):
-                self.entries, self.broken, self._end, self._tail = [], 0, 0, Tail()
+            if not self._last_bytes.precede(source, self._end):
+                self.entries, self.broken, self._end, self._last_bytes = [], 0, 0, LastBytes()
             source.seek(self._end)
             for line in source:
                 if not line.endswith(b"\n"):
@@ -60,38 +65,43 @@ class Index:
                 else:
                     self.entries.append(entry_of(row, len(self.entries), self._end, len(line)))
                 self._end += len(line)
-                self._tail.read(line)
+                self._last_bytes.append(line)
 
-    def rows(self, entries: list[Entry]) -> list[dict]:
+    def rows(self, entries: list[IndexEntry]) -> list[Row]:
+        """The whole rows of some entries, read from the file."""
         with self.path.open("rb") as source:
             return [self._row(source, entry) for entry in entries]
 
-    def _row(self, source, entry: Entry) -> dict:
+    def _row(self, source: BinaryIO, entry: IndexEntry) -> Row:
         source.seek(entry.offset)
         return row_of(source.read(entry.size)) or {}
 
-    def matching(self, verdict: bool | None, group: int | None, text: str) -> list[Entry]:
-        """The entries that pass every filter; text is looked for in prompt and completion."""
-        found = [
+    def matching(self, verdict: bool | None, group: int | None, text: str) -> list[IndexEntry]:
+        """The entries that pass every filter; `text` is searched in prompt, completion and reason.
+
+        None and "" filter nothing.
+        """
+        matches = [
             entry
             for entry in self.entries
             if (verdict is None or entry.correct == verdict)
             and (group is None or entry.group == group)
         ]
         if not text:
-            return found
-        wanted = text.casefold()
+            return matches
+        folded = text.casefold()
         with self.path.open("rb") as source:
-            return [entry for entry in found if wanted in _searched(self._row(source, entry))]
+            return [e for e in matches if folded in _searchable_text(self._row(source, e))]
 
 
-def _searched(row: dict) -> str:
+def _searchable_text(row: Row) -> str:
     return "\n".join((str(row.get("prompt", "")), text_of(row), str(row.get("reason")))).casefold()
 
 
-def entry_of(row: dict, place: int, offset: int, size: int) -> Entry:
+def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
+    """The index entry of a row; what is missing or of another type becomes None or empty."""
     group = number(row.get("group"))
-    return Entry(
+    return IndexEntry(
         place,
         offset,
         size,
@@ -102,21 +112,21 @@ def entry_of(row: dict, place: int, offset: int, size: int) -> Entry:
         row.get("correct") is True,
         number(row.get("tokens")),
         str(row.get("finish", "")),
-        has_strip(row),
+        has_tokens(row),
     )
 
 
-class Shelf:
-    """The indexes that were used last, shared by all visitors."""
+class IndexCache:
+    """The indexes that were used last, shared by all requests."""
 
-    def __init__(self):
-        self._indexes: OrderedDict[Path, Index] = OrderedDict()
+    def __init__(self) -> None:
+        self._indexes: OrderedDict[Path, CompletionIndex] = OrderedDict()
         self._lock = threading.Lock()
 
-    def index(self, path: Path) -> Index:
-        """The index of a file, read on to its end. Raises OSError where the file is gone."""
+    def index(self, path: Path) -> CompletionIndex:
+        """The index of a file, up to date. Raises OSError where the file is gone."""
         with self._lock:
-            index = self._indexes.pop(path, None) or Index(path)
+            index = self._indexes.pop(path, None) or CompletionIndex(path)
             index.refresh()
             self._indexes[path] = index
             while len(self._indexes) > KEPT_INDEXES:
@@ -124,35 +134,38 @@ class Shelf:
             return index
 
 
-def page_of(index: Index, verdict: bool | None, group: int | None, text: str, start: int) -> dict:
-    """One page of completions with their events."""
+def completions_page(
+    index: CompletionIndex, verdict: bool | None, group: int | None, text: str, start: int
+) -> Row:
+    """One page of the completions that pass the filters of `CompletionIndex.matching`."""
     entries = index.matching(verdict, group, text)
-    part = entries[start : start + PAGE]
-    rows = index.rows(part)
+    on_page = entries[start : start + PAGE_SIZE]
+    rows = index.rows(on_page)
     return {
         "total": len(index.entries),
         "right": sum(entry.correct for entry in index.entries),
         "matching": len(entries),
         "start": start,
-        "page": PAGE,
+        "page": PAGE_SIZE,
         "broken": index.broken,
         "rows": [
-            shown(row, entry.place, SHOWN_CHARS) for row, entry in zip(rows, part, strict=True)
+            completion_view(row, entry.place, SHOWN_CHARS)
+            for row, entry in zip(rows, on_page, strict=True)
         ],
     }
 
 
-def shown(row: dict, place: int, limit: int) -> dict:
-    """One completion for the page: text in pieces, verdict, group, what it does."""
+def completion_view(row: Row, place: int, limit: int) -> Row:
+    """One completion for the page: at most `limit` characters in pieces, verdict, group, counts."""
     puzzle, text = puzzle_of(row), text_of(row)
-    means = means_of([row])
+    behaviours = mean_behaviours([row])
     return {
         "place": place,
         "id": visible(str(row.get("id", ""))),
         "group": number(row.get("group")),
         "puzzle": puzzle and {"numbers": puzzle[0], "target": puzzle[1]},
         "prompt": visible(str(row.get("prompt", ""))[:4000]),
-        "pieces": pieces_of(row, limit),
+        "pieces": text_pieces(row, limit),
         "chars": len(text),
         "hidden": max(0, len(text) - limit),
         "tokens": number(row.get("tokens")),
@@ -160,32 +173,35 @@ def shown(row: dict, place: int, limit: int) -> dict:
         "reward": number(row.get("reward")),
         "advantage": number(row.get("advantage")),
         "correct": row.get("correct") is True,
-        "recorded": has_strip(row),
+        "recorded": has_tokens(row),
         "reason": visible(str(row.get("reason", ""))[:2000]),
-        "attempts": means.get("attempts"),
-        "checks": means.get("checks"),
-        "backtracks": means.get("backtracks"),
+        "attempts": behaviours.get("attempts"),
+        "checks": behaviours.get("checks"),
+        "backtracks": behaviours.get("backtracks"),
     }
 
 
-def groups_of(index: Index, start: int, count: int = 64) -> dict:
-    """The groups of a step: one line each, with a cell for every completion."""
-    groups: dict[int, list[Entry]] = {}
+def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
+    """One page of a step's groups: one line for each, with a cell for every completion.
+
+    A completion without a group, as in a held-out test, is a group of its own.
+    """
+    groups: dict[int, list[IndexEntry]] = {}
     for entry in index.entries:
         groups.setdefault(entry.place if entry.group is None else entry.group, []).append(entry)
-    part = list(groups.items())[start : start + count]
-    firsts = index.rows([entries[0] for _, entries in part])
+    on_page = list(groups.items())[start : start + count]
+    first_rows = index.rows([entries[0] for _, entries in on_page])
     lines = []
-    for (name, entries), row in zip(part, firsts, strict=True):
+    for (group, entries), row in zip(on_page, first_rows, strict=True):
         puzzle = puzzle_of(row)
         cells = [[e.place, e.correct, e.reward, e.advantage, e.tokens] for e in entries]
         lines.append(
             {
-                "group": name,
+                "group": group,
                 "puzzle": puzzle and {"numbers": puzzle[0], "target": puzzle[1]},
                 "prompt": visible(str(row.get("prompt", ""))[:200]),
                 "cells": cells,
-                "recorded": any(entry.strip for entry in entries),
+                "recorded": any(entry.has_tokens for entry in entries),
             }
         )
     return {"groups": len(groups), "start": start, "page": count, "lines": lines}

@@ -1,4 +1,4 @@
-"""The curves of a run: metrics as columns, read on as the file grows, thinned for a screen.
+"""The curves of a run: metrics as columns, extended as the file grows, thinned for a screen.
 
 Thinning keeps the lowest and the highest value of every stretch, so that no spike is lost.
 """
@@ -6,16 +6,19 @@ Thinning keeps the lowest and the highest value of every stretch, so that no spi
 import threading
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
-from aha.web.file_reader import Lines, number
+from aha.web.file_reader import JsonLines, number
 from aha.web.runs import RunFolder
 
-POINTS = 600  # of one curve
+MAX_POINTS = 600  # of one curve
 AXES = ("step", "total_tokens", "elapsed_s")
-DRAWN = (  # on the overview
+OVERVIEW_COLUMNS = (
     *("solve_rate", "reward", "groups_none_solved", "groups_all_solved", "mean_tokens"),
     *("truncated", "entropy", "grad_norm", "tokens_per_s", "elapsed_s"),
 )
+
+Column = list[float | None]
 
 
 class Curves:
@@ -23,24 +26,24 @@ class Curves:
 
     def __init__(self, run: RunFolder):
         self.run = run
-        self.lines = Lines(run.metrics)
-        self.columns: dict[str, list[float | None]] = {}
+        self.lines = JsonLines(run.metrics)
+        self.columns: dict[str, Column] = {}
         self.rows = 0
         self.lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Take in what was written since the last look."""
+        """Add the rows that were written since the last call."""
         with self.lock:
             while True:
-                rows, anew = self.lines.more()
-                if anew:
+                rows, rewritten = self.lines.read_new()
+                if rewritten:
                     self.columns, self.rows = {}, 0
                 if not rows:
                     return
                 self._add(rows)
 
-    def _add(self, rows: list[dict]) -> None:
-        """Column by column: ten thousand rows at once are what a first look has to wait for."""
+    def _add(self, rows: list[dict[str, Any]]) -> None:
+        """By column instead of by row: the first request has to wait for ten thousand rows."""
         total = (self.columns.get("total_tokens") or [0.0])[-1] or 0.0
         for row in rows:
             total = row["total_tokens"] = total + (number(row.get("tokens")) or 0.0)
@@ -48,19 +51,25 @@ class Curves:
             self.columns.setdefault(name, [None] * self.rows)
         for name, column in self.columns.items():
             values = [row.get(name) for row in rows]
-            # A finite float, which nearly all are, less itself is 0: NaN and infinity are not.
+            # For a finite float v - v is 0, for NaN and infinity it is not. Nearly all values are
+            # finite floats, and this test is much quicker than `number`.
             column += [v if type(v) is float and v - v == 0.0 else number(v) for v in values]
         self.rows += len(rows)
 
     def names(self) -> list[str]:
-        """The columns that hold a number somewhere."""
+        """The columns that have a number in some row."""
         return [name for name, column in self.columns.items() if any(v is not None for v in column)]
 
-    def thinned(self, names: Iterable[str], points: int = POINTS) -> dict[str, dict[str, list]]:
-        """{name: {step, total_tokens, elapsed_s, value}} with at most `points` values each."""
+    def thinned(
+        self, names: Iterable[str], points: int = MAX_POINTS
+    ) -> dict[str, dict[str, Column]]:
+        """{name: {step, total_tokens, elapsed_s, value}} with at most `points` values each.
+
+        Names without a column are left out.
+        """
         with self.lock:
             axes = [self.columns.get(axis, []) for axis in AXES]
-            found = {}
+            curves = {}
             for name in names:
                 column = self.columns.get(name)
                 if column is None:
@@ -71,24 +80,26 @@ class Curves:
                     for axis, values in zip(AXES, axes, strict=True)
                     if values
                 }
-                found[name] = curve | {"value": [column[i] for i in kept]}
-            return found
+                curves[name] = curve | {"value": [column[i] for i in kept]}
+            return curves
 
     def last(self) -> dict[str, float | None]:
+        """The last row."""
         with self.lock:
             return {name: column[-1] for name, column in self.columns.items() if column}
 
 
-def thin(column: list[float | None], points: int) -> list[int]:
-    """The places to keep of a column: all, or the lowest and the highest of each stretch."""
+def thin(column: Column, points: int) -> list[int]:
+    """The rows of a column to keep: all with a value, or each stretch's lowest and highest."""
     if len(column) <= points:
-        return [place for place, value in enumerate(column) if value is not None]
-    stretches, kept = max(1, points // 2), []
+        return [row for row, value in enumerate(column) if value is not None]
+    stretches = max(1, points // 2)
+    kept: list[int] = []
     for part in range(stretches):
         begin, end = (len(column) * (part + more) // stretches for more in (0, 1))
-        places = [place for place in range(begin, end) if column[place] is not None]
-        if places:
+        values = {row: v for row in range(begin, end) if (v := column[row]) is not None}
+        if values:
             kept += sorted(
-                {min(places, key=column.__getitem__), max(places, key=column.__getitem__)}
+                {min(values, key=values.__getitem__), max(values, key=values.__getitem__)}
             )
     return kept

@@ -1,7 +1,9 @@
-"""The dashboard's server: pages and JSON over a folder of runs, which it reads and never writes."""
+"""The dashboard's endpoints: pages and JSON about a folder of runs, which is only read."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, overload
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,30 +15,45 @@ from starlette.staticfiles import StaticFiles
 
 import aha
 from aha.core.errors import DataError
-from aha.web import behavior_curves
-from aha.web.access import Guard
-from aha.web.chat_page import Speak, answer_lines
-from aha.web.completions import VERDICTS, WHOLE_CHARS, Shelf, groups_of, page_of, shown
-from aha.web.curves import DRAWN, Curves
-from aha.web.event_spans import KINDS
-from aha.web.file_reader import Lines, dumps
-from aha.web.problem_history import FAMILIES, through_time
+from aha.web.access import AccessControl
+from aha.web.behavior_curves import BehaviorCurves
+from aha.web.chat_page import StreamCompletion, stream_answer
+from aha.web.completions import (
+    VERDICTS,
+    WHOLE_CHARS,
+    CompletionIndex,
+    IndexCache,
+    completion_view,
+    completions_page,
+    groups_page,
+)
+from aha.web.curves import OVERVIEW_COLUMNS, Curves
+from aha.web.event_spans import EVENT_KINDS, Row
+from aha.web.file_reader import JsonLines, dumps
+from aha.web.problem_history import FAMILIES, history_page
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
-from aha.web.run_comparison import Paired, compare_runs, config_differences, through_training
+from aha.web.run_comparison import (
+    PairedComparison,
+    compare_before_after,
+    compare_runs,
+    config_differences,
+)
 from aha.web.runs import RunFolder, RunsFolder
-from aha.web.server_events import news, offsets_of
-from aha.web.token_strip import strip_of
+from aha.web.server_events import offsets_of, run_events
+from aha.web.token_values import token_values
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
 LISTED_RUNS = 500
-HABIT_POINTS, HABIT_SECONDS = 120, 0.3
-EVALS = 2_000
+BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 120, 0.3  # of one request
+MAX_EVALS = 2_000
+COMPARED_COLUMNS = ("solve_rate", "reward", "mean_tokens", "entropy", "truncated")
+Cached = TypeVar("Cached")
 
 
 class Json(Response):
-    """JSON that no content of a run can break."""
+    """A JSON response; NaN and broken text of a run's files become null and escapes."""
 
     media_type = "application/json"
 
@@ -45,14 +62,19 @@ class Json(Response):
 
 
 class Dashboard:
-    """The endpoints. All but the stream are plain functions, which run in threads."""
+    """The endpoints. Plain functions run in threads; only the two streams are asynchronous.
 
-    def __init__(self, runs: RunsFolder, speak: Speak | None = None):
-        self.runs, self.shelf, self.speak = runs, Shelf(), speak
+    `stream_completion` answers the chat; without it there is none.
+    """
+
+    def __init__(self, runs: RunsFolder, stream_completion: StreamCompletion | None = None):
+        self.runs, self.stream_completion = runs, stream_completion
+        self.indexes = IndexCache()
         self._curves: OrderedDict[str, Curves] = OrderedDict()
-        self._habits: OrderedDict[str, behavior_curves.Habits] = OrderedDict()
+        self._behaviors: OrderedDict[str, BehaviorCurves] = OrderedDict()
 
     def routes(self) -> list[Route | Mount]:
+        """Every address of the server."""
         run = "/api/runs/{run}"
         return [
             Route("/", self.page),
@@ -60,14 +82,14 @@ class Dashboard:
             Route(run, self.overview),
             Route(f"{run}/gain", self.gain),
             Route(f"{run}/curves", self.curves),
-            Route(f"{run}/habits", self.habits),
-            Route(f"{run}/news", self.news),
+            Route(f"{run}/behaviors", self.behaviors),
+            Route(f"{run}/events", self.events),
             Route(f"{run}/files", self.files),
             Route(f"{run}/completions", self.completions),
             Route(f"{run}/completion", self.completion),
-            Route(f"{run}/strip", self.strip),
+            Route(f"{run}/tokens", self.tokens),
             Route(f"{run}/groups", self.groups),
-            Route(f"{run}/through", self.through),
+            Route(f"{run}/history", self.history),
             Route(f"{run}/report", self.report),
             Route(f"{run}/chat", self.chat),
             Route("/api/compare", self.compare),
@@ -75,30 +97,33 @@ class Dashboard:
         ]
 
     def page(self, request: Request) -> Response:
+        """The one HTML page; its JavaScript draws all views."""
         return FileResponse(STATIC / "index.html")
 
     # -- runs and curves ---------------------------------------------------------------------
 
     def list_runs(self, request: Request) -> Json:
+        """The newest runs, and what every page needs: version, event kinds, is there a chat."""
         names = self.runs.names()
-        found = [run for run in map(self.runs.find, names[:LISTED_RUNS]) if run is not None]
+        runs = [run for run in map(self.runs.find, names[:LISTED_RUNS]) if run is not None]
         return Json(
             {
                 "version": aha.__version__,
                 "folder": self.runs.root.absolute().name,
                 "total": len(names),
                 "left_out": self.runs.left_out(),
-                "runs": [run.card() for run in found],
-                "chat": self.speak is not None,
-                "kinds": {kind.key: [kind.sign, kind.label] for kind in KINDS},
+                "runs": [run.card() for run in runs],
+                "chat": self.stream_completion is not None,
+                "kinds": {kind.key: [kind.sign, kind.label] for kind in EVENT_KINDS},
             }
         )
 
     def overview(self, request: Request) -> Json:
+        """Everything about one run but completions; `offsets` is where `events` continues."""
         run = self.run_of(request)
         curves = self.curves_of(run)
-        evals_file = Lines(run.evals)
-        evals = evals_file.rest()
+        evals_file = JsonLines(run.evals)
+        evals = evals_file.read_all()
         notes = run.notes()
         if curves.lines.broken:
             notes.append(f"metrics.jsonl: {curves.lines.broken} lines cannot be read")
@@ -111,38 +136,47 @@ class Dashboard:
                 "before": run.read("before"),
                 "after": run.read("after"),
                 "notes": notes,
-                "evals": evals[-EVALS:],
+                "evals": evals[-MAX_EVALS:],
                 "steps": curves.rows,
                 "names": curves.names(),
                 "last": curves.last(),
-                "place": f"{curves.lines.offset}.{evals_file.offset}",
-                "curves": curves.thinned(DRAWN),
+                "offsets": f"{curves.lines.offset}.{evals_file.offset}",
+                "curves": curves.thinned(OVERVIEW_COLUMNS),
             }
         )
 
     def gain(self, request: Request) -> Json:
-        """Apart from the overview: two thousand draws take longer than a page may wait."""
-        paired = through_training(self.run_of(request))
-        return Json(paired and paired_row(paired))
+        """The solve rate after against before; null where there are not both.
+
+        Apart from the overview: the bootstrap's two thousand draws take longer than a page may
+        wait.
+        """
+        comparison = compare_before_after(self.run_of(request))
+        return Json(comparison and comparison_row(comparison))
 
     def curves(self, request: Request) -> Json:
+        """The columns of the metrics that `name` fields ask for, or those of the overview."""
         curves = self.curves_of(self.run_of(request))
-        names = request.query_params.getlist("name") or DRAWN
+        names = request.query_params.getlist("name") or OVERVIEW_COLUMNS
         return Json({"steps": curves.rows, "curves": curves.thinned(names)})
 
-    def habits(self, request: Request) -> Json:
+    def behaviors(self, request: Request) -> Json:
+        """The behaviours by step, counted for a moment; `waiting` steps need more requests."""
         run = self.run_of(request)
-        found = kept(self._habits, run.name, lambda: behavior_curves.Habits(run))
-        return Json(found.count(HABIT_POINTS, HABIT_SECONDS))
+        curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
+        return Json(curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS))
 
-    async def news(self, request: Request) -> StreamingResponse:
+    async def events(self, request: Request) -> StreamingResponse:
+        """New rows and the status as server-sent events, from `offsets` on."""
         run = self.run_of(request)
-        place = request.headers.get("last-event-id") or request.query_params.get("place")
-        return StreamingResponse(news(run, offsets_of(place, run)), media_type="text/event-stream")
+        offsets = request.headers.get("last-event-id") or request.query_params.get("offsets")
+        stream = run_events(run, offsets_of(offsets, run))
+        return StreamingResponse(stream, media_type="text/event-stream")
 
     # -- completions -------------------------------------------------------------------------
 
     def files(self, request: Request) -> Json:
+        """The files of completions: numbers of steps and evaluations, names of the tests."""
         names = self.run_of(request).completion_files()
         numbered = {
             kind: sorted(int(name[5:]) for name in names if name.startswith(f"{kind}_"))
@@ -151,139 +185,153 @@ class Dashboard:
         return Json({**numbered, "tests": [n for n in ("before", "after") if n in names]})
 
     def completions(self, request: Request) -> Json:
+        """One page of a file's completions, filtered by verdict, group and text."""
         index, fields = self.index_of(request), request.query_params
         verdict = VERDICTS.get(fields.get("verdict", ""))
-        group = whole(fields.get("group"), None)
-        start = whole(fields.get("start"), 0)
-        return Json(page_of(index, verdict, group, fields.get("text", "")[:200], start))
+        group = whole_number(fields.get("group"), None)
+        start = whole_number(fields.get("start"), 0)
+        text = fields.get("text", "")[:200]
+        return Json(completions_page(index, verdict, group, text, start))
 
     def completion(self, request: Request) -> Json:
-        return Json(shown(*self.row_of(request), WHOLE_CHARS))
+        """One completion with all its text."""
+        return Json(completion_view(*self.row_of(request), WHOLE_CHARS))
 
-    def strip(self, request: Request) -> Json:
-        return Json(strip_of(self.row_of(request)[0]))
+    def tokens(self, request: Request) -> Json:
+        """One completion token by token."""
+        return Json(token_values(self.row_of(request)[0]))
 
     def groups(self, request: Request) -> Json:
-        start = whole(request.query_params.get("start"), 0)
-        return Json(groups_of(self.index_of(request), start))
+        """One page of a file's groups."""
+        start = whole_number(request.query_params.get("start"), 0)
+        return Json(groups_page(self.index_of(request), start))
 
-    def through(self, request: Request) -> Json:
+    def history(self, request: Request) -> Json:
+        """One page of held-out problems with the verdict at every evaluation."""
         run, fields = self.run_of(request), request.query_params
         family = fields.get("family", FAMILIES[0])
-        start = whole(fields.get("start"), 0)
-        return Json(through_time(run, self.shelf, family, fields.get("change", ""), start))
+        start = whole_number(fields.get("start"), 0)
+        return Json(history_page(run, self.indexes, family, fields.get("change", ""), start))
 
     # -- chat --------------------------------------------------------------------------------
 
     async def chat(self, request: Request) -> Response:
-        """One side's answer to a puzzle, streamed."""
+        """The answer of the model before or after training to a puzzle, streamed as JSON lines."""
         run = self.run_of(request)
-        if self.speak is None:
+        if self.stream_completion is None:
             raise HTTPException(404, "this server shows runs and has no model to ask")
-        # No page elsewhere can make a browser send this, so none can make this machine compute.
+        # A foreign page cannot make a browser send this header, so it cannot start a generation.
         if request.headers.get("x-aha") != "chat":
             raise HTTPException(403, "aha answers its own page alone: wanted x-aha: chat")
-        lines = answer_lines(self.speak, run, request.query_params)
+        lines = stream_answer(self.stream_completion, run, request.query_params)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     # -- comparison and report ---------------------------------------------------------------
 
     def compare(self, request: Request) -> Json:
+        """Up to four runs: their curves, and each of the others against the first."""
         names = request.query_params.getlist("run")[:4]
         runs = [self.find(name) for name in names]
         configs = [run.read("config") for run in runs]
-        first = runs[0] if runs else None
-        paired = [compare_runs(first, other) for other in runs[1:]]
+        comparisons = [compare_runs(runs[0], other) for other in runs[1:]]
         return Json(
             {
-                "runs": [self._compared(run) for run in runs],
+                "runs": [self._card_and_curves(run) for run in runs],
                 "differences": [config_differences(configs[0], other) for other in configs[1:]],
-                "paired": [found and paired_row(found) for found in paired],
+                "paired": [comparison and comparison_row(comparison) for comparison in comparisons],
             }
         )
 
-    def _compared(self, run: RunFolder) -> dict:
-        curves = self.curves_of(run)
-        wanted = ["solve_rate", "reward", "mean_tokens", "entropy", "truncated"]
-        return {"card": run.card(), "curves": curves.thinned(wanted)}
+    def _card_and_curves(self, run: RunFolder) -> Row:
+        return {"card": run.card(), "curves": self.curves_of(run).thinned(COMPARED_COLUMNS)}
 
     def report(self, request: Request) -> Response:
+        """The report with the pins of the address; with `save` as a file to download."""
         run = self.run_of(request)
         headers = {"content-security-policy": REPORT_POLICY}
         if "save" in request.query_params:
-            plain = "".join(
+            file_name = "".join(
                 c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in run.name
             )
-            headers["content-disposition"] = f'attachment; filename="{plain}.html"'
+            headers["content-disposition"] = f'attachment; filename="{file_name}.html"'
         try:
             page = report_html(run, request.query_params.getlist("pin"))
         except DataError as error:
             raise HTTPException(404, str(error)) from error
         return HTMLResponse(page.encode("utf-8", "replace"), headers=headers)
 
-    # -- finding -----------------------------------------------------------------------------
+    # -- look-ups ----------------------------------------------------------------------------
 
     def run_of(self, request: Request) -> RunFolder:
+        """The run of the address. Raises HTTPException (404) where there is none."""
         return self.find(request.path_params["run"])
 
     def find(self, name: str) -> RunFolder:
+        """A run by name. Raises HTTPException (404) where there is none."""
         run = self.runs.find(name)
         if run is None:
             raise HTTPException(404, f"no run {name!r} here")
         return run
 
-    def index_of(self, request: Request):
+    def index_of(self, request: Request) -> CompletionIndex:
+        """The index of the file in the address. Raises HTTPException (404) where there is none."""
         name = request.query_params.get("file", "")
         path = self.run_of(request).completion_file(name)
         if path is None:
             raise HTTPException(404, f"no completions {name!r} in this run")
-        return self.shelf.index(path)
+        return self.indexes.index(path)
 
-    def row_of(self, request: Request) -> tuple[dict, int]:
-        """The completion that is asked for, and its place."""
+    def row_of(self, request: Request) -> tuple[Row, int]:
+        """(row, place) of the completion in the address. Raises HTTPException (404)."""
         index = self.index_of(request)
-        place = whole(request.query_params.get("place"), 0)
+        place = whole_number(request.query_params.get("place"), 0)
         if place >= len(index.entries):
             raise HTTPException(404, f"no completion {place} here")
         return index.rows([index.entries[place]])[0], place
 
     def curves_of(self, run: RunFolder) -> Curves:
-        curves = kept(self._curves, run.name, lambda: Curves(run))
+        """The curves of a run, up to date."""
+        curves = cached(self._curves, run.name, lambda: Curves(run))
         curves.refresh()
         return curves
 
 
-def kept(store: OrderedDict, key: str, make):
-    """What is stored under a key, made where it is missing; the oldest goes when there are many."""
-    found = store.pop(key, None) or make()
-    store[key] = found
+def cached(store: OrderedDict[str, Cached], key: str, make: Callable[[], Cached]) -> Cached:
+    """The value of a key, made where it is missing; the one unused for longest is dropped."""
+    value = store.pop(key, None) or make()
+    store[key] = value
     while len(store) > KEPT_RUNS:
         store.popitem(last=False)
-    return found
+    return value
 
 
-def paired_row(found: Paired) -> dict:
+def comparison_row(comparison: PairedComparison) -> Row:
     """A comparison without its completions."""
     return {
-        "problems": found.problems,
-        "rates": found.rates(),
-        "intervals": found.intervals(),
-        "gain": found.gain,
-        "interval": found.interval,
-        "verdict": found.verdict,
-        "won": len(found.won),
-        "lost": len(found.lost),
-        "unmatched": found.unmatched,
+        "problems": comparison.problems,
+        "rates": comparison.rates(),
+        "intervals": comparison.intervals(),
+        "gain": comparison.gain,
+        "interval": comparison.interval,
+        "verdict": comparison.verdict,
+        "won": len(comparison.won),
+        "lost": len(comparison.lost),
+        "unmatched": comparison.unmatched,
     }
 
 
-def whole(text: str | None, default: int | None) -> int | None:
-    """A number out of an address; the default for nonsense."""
-    usable = text is not None and text.isascii() and text.isdigit() and len(text) < 10
-    return int(text) if usable else default
+@overload
+def whole_number(text: str | None, default: int) -> int: ...
+@overload
+def whole_number(text: str | None, default: None) -> int | None: ...
+def whole_number(text: str | None, default: int | None) -> int | None:
+    """A number from an address; the default for what is none."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 10):
+        return default
+    return int(text)
 
 
-async def _refuse(request: Request, error: Exception) -> Json:
+async def _error_response(request: Request, error: Exception) -> Json:
     if isinstance(error, HTTPException):
         return Json({"error": error.detail}, error.status_code)
     if isinstance(error, FileNotFoundError):
@@ -292,12 +340,18 @@ async def _refuse(request: Request, error: Exception) -> Json:
 
 
 def make_app(
-    root: Path, host: str = "127.0.0.1", token: str | None = None, speak: Speak | None = None
+    root: Path,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    stream_completion: StreamCompletion | None = None,
 ) -> Starlette:
-    """The dashboard over a folder of runs, or over one run folder. `speak` answers the chat; this
-    room has no model of its own."""
+    """The dashboard's application for a folder of runs, or for one run folder.
+
+    `host` and `token` are those of `AccessControl`; `stream_completion` answers the chat, for this
+    room has no model of its own.
+    """
     return Starlette(
-        routes=Dashboard(RunsFolder(root), speak).routes(),
-        middleware=[Middleware(Guard, host=host, token=token)],
-        exception_handlers={HTTPException: _refuse, OSError: _refuse, Exception: _refuse},
+        routes=Dashboard(RunsFolder(root), stream_completion).routes(),
+        middleware=[Middleware(AccessControl, host=host, token=token)],
+        exception_handlers=dict.fromkeys((HTTPException, OSError, Exception), _error_response),
     )

@@ -1,112 +1,128 @@
-"""A completion as pieces of text with the events that the detector found, ready to be drawn.
+"""Splits a completion's text where the detector's events begin and end, ready to be drawn.
 
-Offsets never leave this room: a browser counts in other units than Python. Every kind of event has
-a sign and a label beside its colour, for those who see no colours.
+Offsets are not sent to the browser: JavaScript counts UTF-16 units, Python counts code points.
+Every kind of event has a sign and a label besides its colour, for readers who see no colours.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
 
-MAX_NUMBERS = 12  # a puzzle of more is not one of ours, and the tables of numbers would explode
+MAX_NUMBERS = 12  # the detector's tables grow exponentially with the numbers of a puzzle
+
+Row = dict[str, Any]  # one line of a JSON-lines file, as it was read: any key may be missing
 
 
-class Kind(NamedTuple):
-    """How one kind of event is shown."""
+class EventKind(NamedTuple):
+    """How one kind of event is displayed."""
 
-    key: str
+    key: str  # its CSS class and its key in the dashboard's JSON
     sign: str
     label: str
-    what: str  # the detector's words for it
+    detector_label: str  # what the detector calls it; empty where the kind is not the detector's
 
 
-KINDS = (
-    Kind("true", "✓", "true check", "true check"),
-    Kind("false", "✗", "false check", "false check"),
-    Kind("root", "↺", "back to the start", "back to the start"),
-    Kind("back", "↩", "back to an intermediate result", "back to an intermediate result"),
-    Kind("on", "→", "goes on", "goes on from the last value"),
-    Kind("goal", "◎", "subgoal", "subgoal"),
-    Kind("got", "◉", "subgoal reached", "subgoal achieved"),
-    Kind("chain", "⇠", "backward chaining", "backward chaining"),
-    Kind("sum", "≠", "wrong arithmetic", "wrong arithmetic"),
-    Kind("nowhere", "⊘", "illegal numbers", "numbers that lie together nowhere"),
-    Kind("again", "⟲", "tried before", "an attempt made before"),
-    Kind("solved", "★", "solution", "a solution"),
-    Kind("right", "■", "right answer", ""),
-    Kind("wrong", "□", "wrong answer", ""),
+EVENT_KINDS = (
+    EventKind("true-check", "✓", "true check", "true check"),
+    EventKind("false-check", "✗", "false check", "false check"),
+    EventKind("back-to-start", "↺", "back to the start", "back to the start"),
+    EventKind(
+        *("back-to-intermediate", "↩"),
+        *("back to an intermediate result", "back to an intermediate result"),
+    ),
+    EventKind("continuation", "→", "goes on", "goes on from the last value"),
+    EventKind("subgoal", "◎", "subgoal", "subgoal"),
+    EventKind("subgoal-reached", "◉", "subgoal reached", "subgoal achieved"),
+    EventKind("backward-chaining", "⇠", "backward chaining", "backward chaining"),
+    EventKind("wrong-arithmetic", "≠", "wrong arithmetic", "wrong arithmetic"),
+    EventKind(*("illegal-numbers", "⊘"), *("illegal numbers", "numbers that lie together nowhere")),
+    EventKind("repeat", "⟲", "tried before", "an attempt made before"),
+    EventKind("solution", "★", "solution", "a solution"),
+    EventKind("right-answer", "■", "right answer", ""),
+    EventKind("wrong-answer", "□", "wrong answer", ""),
 )
-_BY_WHAT = {kind.what: kind.key for kind in KINDS if kind.what}
-_STRANGE = {
+_KEY_OF_LABEL = {kind.detector_label: kind.key for kind in EVENT_KINDS if kind.detector_label}
+_REPLACEMENTS = {
     **{code: 0x2400 + code for code in range(32) if code not in (9, 10)},
     0x7F: 0x2421,
     **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    # Marks that turn the direction of writing can make a line read as what it is not.
+    # Bidirectional controls can make a line read differently from what it contains.
     **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F)), 0xFFFD),
     **dict.fromkeys((*range(0x2066, 0x206A), *range(0xD800, 0xE000)), 0xFFFD),
 }
 
 
 def visible(text: str) -> str:
-    """The text with control characters as signs that can be seen; as long as before."""
-    return text.translate(_STRANGE)
+    """The text with each control character replaced by one visible character; same length."""
+    return text.translate(_REPLACEMENTS)
 
 
-def puzzle_of(row: dict) -> tuple[tuple[int, ...], int] | None:
-    """The numbers and the target of a row; None where it holds no puzzle of arithmetic."""
+def puzzle_of(row: Row) -> tuple[tuple[int, ...], int] | None:
+    """(numbers, target) of a row; None where it holds no arithmetic puzzle."""
     numbers, target = row.get("numbers"), row.get("target")
     if not isinstance(numbers, list) or not 0 < len(numbers) <= MAX_NUMBERS:
+        return None
+    if type(target) is not int:
         return None
     if not all(type(n) is int and abs(n) < 10**9 for n in [*numbers, target]):
         return None
     return tuple(numbers), target
 
 
-def text_of(row: dict) -> str:
+def text_of(row: Row) -> str:
+    """The completion's text; empty where the row has none."""
     text = row.get("completion")
     return text if isinstance(text, str) else ""
 
 
-def behaviours_of(row: dict) -> Behaviours | None:
-    """What one completion does, counted; None where its task has no arithmetic."""
+def behaviours_of(row: Row) -> Behaviours | None:
+    """The detector's counts for one completion; None where its task has no arithmetic."""
     puzzle = puzzle_of(row)
     return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
 
 
-def means_of(rows: list[dict]) -> dict[str, float]:
-    """The behaviours of many completions, as in `trends.summarise`; empty where there are none."""
-    found = [one for one in map(behaviours_of, rows) if one is not None]
-    return summarise(found) if found else {}
+def mean_behaviours(rows: list[Row]) -> dict[str, float]:
+    """Means over completions, as `trends.summarise` names them; {} if no row has a puzzle."""
+    counts = [behaviours for behaviours in map(behaviours_of, rows) if behaviours is not None]
+    return summarise(counts) if counts else {}
 
 
-def pieces_of(row: dict, limit: int) -> list[list]:
-    """[text, keys of the events it is part of, keys of those that end with it], in order.
+def text_pieces(row: Row, limit: int) -> list[list[Any]]:
+    """The first `limit` characters, cut wherever an event begins or ends.
 
-    At most `limit` characters are shown.
+    Each piece is [text, keys of the events that cover it, keys of the events that end with it];
+    keys are those of EVENT_KINDS.
     """
     text = text_of(row)
-    marks = _marks(text, row)
+    spans = _event_spans(text, row)
     shown = text[:limit]
-    cuts = sorted({0, len(shown), *(c for m in marks for c in m[:2] if c < len(shown))})
-    pieces, active, waiting = [], [], list(reversed(marks))
+    cuts = sorted({0, len(shown), *(c for s in spans for c in s[:2] if c < len(shown))})
+    pieces: list[list[Any]] = []
+    active: list[Mark] = []
+    pending = list(reversed(spans))
     for begin, end in zip(cuts, cuts[1:], strict=False):
-        active = [mark for mark in active if mark.end > begin]
-        while waiting and waiting[-1].start <= begin:
-            active.append(waiting.pop())
-        inside = list(dict.fromkeys(mark.what for mark in active))
-        ending = list(dict.fromkeys(mark.what for mark in active if mark.end == end))
-        pieces.append([visible(shown[begin:end]), inside, ending])
+        active = [span for span in active if span.end > begin]
+        while pending and pending[-1].start <= begin:
+            active.append(pending.pop())
+        covering = list(dict.fromkeys(span.what for span in active))
+        ending = list(dict.fromkeys(span.what for span in active if span.end == end))
+        pieces.append([visible(shown[begin:end]), covering, ending])
     return pieces
 
 
-def _marks(text: str, row: dict) -> list[Mark]:
-    """The detector's marks with our keys for their kinds, and the answer's verdict."""
+def _event_spans(text: str, row: Row) -> list[Mark]:
+    """The detector's spans with our keys as their kinds, and the span of the answer."""
     puzzle = puzzle_of(row)
-    found = annotate(text, *puzzle) if puzzle else ()
-    marks = [Mark(m.start, m.end, _BY_WHAT[m.what]) for m in found if m.what in _BY_WHAT]
+    detected = annotate(text, *puzzle) if puzzle else ()
+    spans = [
+        Mark(span.start, span.end, _KEY_OF_LABEL[span.what])
+        for span in detected
+        if span.what in _KEY_OF_LABEL
+    ]
     answer = last_answer(text)
     if answer is not None and answer.end > answer.start:
-        marks.append(Mark(answer.start, answer.end, "right" if row.get("correct") else "wrong"))
-    return sorted(mark for mark in marks if mark.end > mark.start)
+        key = "right-answer" if row.get("correct") else "wrong-answer"
+        spans.append(Mark(answer.start, answer.end, key))
+    return sorted(span for span in spans if span.end > span.start)

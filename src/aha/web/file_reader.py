@@ -1,85 +1,86 @@
-"""Reading what another process is writing: JSON lines by byte offset, JSON files with a limit.
+"""Reads files that another process is writing: JSON lines by byte offset, JSON files up to a size.
 
-Nothing here raises for what a file holds. A missing file is empty, a half-written last line is left
-for the next look, a line that is no JSON object is counted and passed over.
+Nothing here raises for what a file contains. A missing file is empty, an unfinished last line is
+left for the next read, a line that is no JSON object is counted and skipped.
 """
 
 import json
 import math
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MAX_JSON_BYTES = 8_000_000
-PART_BYTES = 32_000_000  # of one look: a huge file is read over several
-TAIL_BYTES = 128
+PART_BYTES = 32_000_000  # of one read: a huge file takes several
+KEPT_BYTES = 128
 
 
-class Tail:
-    """The last bytes that were read, to know a file that was written anew by.
+class LastBytes:
+    """The last bytes that were read, which tell a rewritten file from one that has grown.
 
-    Its size may have grown since, and its inode may be the old one: a freed number is given out
-    again at once.
+    Neither size nor inode would do: a rewritten file may be longer than before, and the system
+    gives a freed inode number to the next file at once.
     """
 
-    def __init__(self):
-        self.seen = b""
+    def __init__(self) -> None:
+        self.data = b""
 
-    def fits(self, source: BinaryIO, offset: int) -> bool:
-        """Whether the bytes in front of `offset` are those that were read there."""
-        source.seek(offset - len(self.seen))
-        return source.read(len(self.seen)) == self.seen
+    def precede(self, source: BinaryIO, offset: int) -> bool:
+        """Whether the bytes before `offset` are still those that were read there."""
+        source.seek(offset - len(self.data))
+        return source.read(len(self.data)) == self.data
 
-    def read(self, data: bytes) -> None:
-        self.seen = (self.seen + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+    def append(self, data: bytes) -> None:
+        """Note that `data` was read."""
+        self.data = (self.data + data[-KEPT_BYTES:])[-KEPT_BYTES:]
 
 
-class Lines:
-    """A growing file of JSON lines, read on from where the last look ended."""
+class JsonLines:
+    """A growing file of JSON lines, each read continues where the last one ended."""
 
     def __init__(self, path: Path, offset: int = 0):
         self.path, self.offset = path, offset
-        self.broken = 0
-        self.half = False  # the last look met a line without an end
-        self._tail = Tail()
+        self.broken = 0  # lines that are no JSON object
+        self.unfinished = False  # the last read met a line without an end
+        self._last_bytes = LastBytes()
 
-    def more(self) -> tuple[list[dict], bool]:
-        """(new rows, whether the file was rewritten, so that all before is void).
+    def read_new(self) -> tuple[list[dict[str, Any]], bool]:
+        """(new rows, whether the file was rewritten, so that all earlier rows are void).
 
-        A resumed run cuts its files back, and may have written beyond the old end by now.
+        A resumed run truncates its files, and may have written beyond the old end by now.
         """
         try:
             with self.path.open("rb") as source:
                 size = os.fstat(source.fileno()).st_size
-                anew = size < self.offset or not self._tail.fits(source, self.offset)
-                if anew:
-                    self.offset, self.broken, self._tail = 0, 0, Tail()
+                rewritten = size < self.offset or not self._last_bytes.precede(source, self.offset)
+                if rewritten:
+                    self.offset, self.broken, self._last_bytes = 0, 0, LastBytes()
                 source.seek(self.offset)
                 data = source.read(PART_BYTES)
         except OSError:
-            anew = self.offset > 0
-            self.offset, self._tail, self.half = 0, Tail(), False
-            return [], anew
+            rewritten = self.offset > 0
+            self.offset, self._last_bytes, self.unfinished = 0, LastBytes(), False
+            return [], rewritten
         end = data.rfind(b"\n") + 1
-        self.half = end < len(data)
+        self.unfinished = end < len(data)
         if not end and len(data) == PART_BYTES:
-            end = len(data)  # a line longer than a whole part is no line of ours
+            end = len(data)  # skip a line longer than a whole part: no run writes one
         self.offset += end
-        self._tail.read(data[:end])
-        rows = [row_of(line) for line in data[:end].splitlines()]
-        kept = [row for row in rows if row is not None]
-        self.broken += len(rows) - len(kept)
-        return kept, anew
+        self._last_bytes.append(data[:end])
+        parsed = [row_of(line) for line in data[:end].splitlines()]
+        rows = [row for row in parsed if row is not None]
+        self.broken += len(parsed) - len(rows)
+        return rows, rewritten
 
-    def rest(self) -> list[dict]:
-        """Every row that is left."""
-        found: list[dict] = []
-        while rows := self.more()[0]:
-            found += rows
-        return found
+    def read_all(self) -> list[dict[str, Any]]:
+        """Every row that has not been read yet."""
+        rows: list[dict[str, Any]] = []
+        while new := self.read_new()[0]:
+            rows += new
+        return rows
 
 
-def row_of(line: bytes) -> dict | None:
+def row_of(line: bytes) -> dict[str, Any] | None:
     """One line as an object; None where it is none."""
     try:
         row = json.loads(line.decode("utf-8", errors="replace"))
@@ -88,26 +89,26 @@ def row_of(line: bytes) -> dict | None:
     return row if isinstance(row, dict) else None
 
 
-def all_rows(path: Path) -> list[dict]:
-    """Every whole row of a file."""
-    return Lines(path).rest()
+def all_rows(path: Path) -> list[dict[str, Any]]:
+    """Every finished row of a file."""
+    return JsonLines(path).read_all()
 
 
-def last_row(path: Path, tail: int = 65_536) -> dict | None:
-    """The newest whole row, without reading the file."""
+def last_row(path: Path, tail: int = 65_536) -> dict[str, Any] | None:
+    """The newest finished row, from the last `tail` bytes of the file."""
     try:
         with path.open("rb") as source:
             size = os.fstat(source.fileno()).st_size
             source.seek(max(0, size - tail))
-            whole = source.read().rpartition(b"\n")[0]
+            finished = source.read().rpartition(b"\n")[0]
     except OSError:
         return None
-    rows = (row_of(line) for line in reversed(whole.splitlines()))
+    rows = (row_of(line) for line in reversed(finished.splitlines()))
     return next((row for row in rows if row is not None), None)
 
 
 def end_of(path: Path, tail: int = 65_536) -> int:
-    """The offset behind the last whole line, without reading the file."""
+    """The offset after the last finished line, from the last `tail` bytes of the file."""
     try:
         with path.open("rb") as source:
             size = os.fstat(source.fileno()).st_size
@@ -118,26 +119,26 @@ def end_of(path: Path, tail: int = 65_536) -> int:
     return start + end if end or not start else size
 
 
-def spread_rows(path: Path, count: int) -> list[dict]:
-    """About `count` rows spread over a file, found by jumping: enough for a small picture of it."""
+def spread_rows(path: Path, count: int) -> list[dict[str, Any]]:
+    """About `count` rows spread over a file, without reading the rest: enough for a small plot."""
     try:
         with path.open("rb") as source:
             size = os.fstat(source.fileno()).st_size
-            found = []
-            for place in range(count):
-                source.seek(size * place // count)
-                if place:
+            rows: list[dict[str, Any]] = []
+            for part in range(count):
+                source.seek(size * part // count)
+                if part:
                     source.readline()
                 line = source.readline()
                 row = row_of(line) if line.endswith(b"\n") else None
-                if row is not None and (not found or found[-1] != row):
-                    found.append(row)
-            return found
+                if row is not None and (not rows or rows[-1] != row):
+                    rows.append(row)
+            return rows
     except OSError:
         return []
 
 
-def read_object(path: Path) -> dict | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """A JSON file as an object; None where it is missing, too large, unreadable or no object."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -148,7 +149,7 @@ def read_object(path: Path) -> dict | None:
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None: NaN is no JSON, and a curve has a gap there."""
+    """A finite number, or None: JSON has no NaN, and a curve has a gap there."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -158,7 +159,7 @@ def number(value: object) -> float | None:
 
 
 def dumps(content: object) -> bytes:
-    """JSON for a browser. ASCII alone: a lone surrogate out of a broken file has no UTF-8."""
+    """JSON for a browser. ASCII only: a lone surrogate from a broken file has no UTF-8."""
     try:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, OverflowError):

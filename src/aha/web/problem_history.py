@@ -1,71 +1,81 @@
-"""The same puzzles through time: what one problem got at every evaluation of a run.
+"""The history of each held-out problem: its completion and verdict at every evaluation of a run.
 
-Two families, because a test problem must not be looked at during training: the validation problems
-at every evaluation, and the test problems before and after.
+There are two families. A test problem must not be looked at during training, so it is measured
+before and after; a validation problem is measured at every evaluation.
 """
 
-from aha.web.behavior_curves import spread
-from aha.web.completions import Entry, Index, Shelf
-from aha.web.event_spans import puzzle_of, visible
+from aha.web.behavior_curves import evenly_spaced
+from aha.web.completions import CompletionIndex, IndexCache, IndexEntry
+from aha.web.event_spans import Row, puzzle_of, visible
 from aha.web.runs import RunFolder
 
 FAMILIES = ("test", "validation")
 MAX_FILES = 12
-PAGE = 40
+PAGE_SIZE = 40
+
+Cells = list[
+    IndexEntry | None
+]  # one for each evaluation; None where it has not reached the problem
 
 
 def files_of(run: RunFolder, family: str) -> list[str]:
-    """The completion files of a family in the order of time, thinned to what a screen holds."""
+    """The completion files of a family in the order of steps, at most MAX_FILES of them."""
     names = run.completion_files()
     if family == "test":
         return [name for name in ("before", "after") if name in names]
     evals = sorted((name for name in names if name.startswith("eval_")), key=lambda n: int(n[5:]))
-    return spread(evals, MAX_FILES)
+    return evenly_spaced(evals, MAX_FILES)
 
 
-def through_time(run: RunFolder, shelf: Shelf, family: str, change: str, start: int) -> dict:
-    """Lines of (puzzle, one cell for each file), filtered by how the verdict has changed."""
+def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, start: int) -> Row:
+    """One page of problems, with a cell for each evaluation, for the dashboard.
+
+    `change` is one of `change_of`'s values, or "" for all problems; `start` the first line.
+    """
     files, indexes = [], []
     for name in files_of(run, family):
         path = run.completion_file(name)
         if path is not None:
             files.append(name)
-            indexes.append(shelf.index(path))
-    columns = [_first_of_each(index) for index in indexes]
-    # A problem that one evaluation has not reached yet is a gap, not a reason to hide it.
+            indexes.append(cache.index(path))
+    columns = [_first_entries(index) for index in indexes]
+    # A problem that one evaluation has not reached yet gets an empty cell there.
     problems = list(dict.fromkeys(problem for column in columns for problem in column))
-    lines = [(problem, [column.get(problem) for column in columns]) for problem in problems]
-    kept = [line for line in lines if change in ("", change_of(line[1]))]
+    lines = [[column.get(problem) for column in columns] for problem in problems]
+    matching = [cells for cells in lines if change in ("", change_of(cells))]
     return {
         "family": family,
         "families": [name for name in FAMILIES if files_of(run, name)],
         "files": files,
         "problems": len(lines),
-        "matching": len(kept),
+        "matching": len(matching),
         "start": start,
-        "page": PAGE,
-        "lines": [_line(cells, indexes) for _, cells in kept[start : start + PAGE]],
+        "page": PAGE_SIZE,
+        "lines": [_line(cells, indexes) for cells in matching[start : start + PAGE_SIZE]],
     }
 
 
-def change_of(cells: list[Entry | None]) -> str:
-    """learnt, lost, always or never: from the first verdict to the last."""
-    known = [cell.correct for cell in cells if cell is not None]
-    if known[0] != known[-1]:
-        return "learnt" if known[-1] else "lost"
-    return "always" if known[0] else "never"
+def change_of(cells: Cells) -> str:
+    """learnt, lost, always or never: the last verdict against the first."""
+    verdicts = [cell.correct for cell in cells if cell is not None]
+    if verdicts[0] != verdicts[-1]:
+        return "learnt" if verdicts[-1] else "lost"
+    return "always" if verdicts[0] else "never"
 
 
-def _first_of_each(index: Index) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _first_entries(index: CompletionIndex) -> dict[str, IndexEntry]:
+    """The first completion of each problem, by the problem's id."""
+    entries: dict[str, IndexEntry] = {}
     for entry in index.entries:
-        found.setdefault(entry.id, entry)
-    return found
+        entries.setdefault(entry.id, entry)
+    return entries
 
 
-def _line(cells: list[Entry | None], indexes: list[Index]) -> dict:
-    at = next(place for place, cell in enumerate(cells) if cell is not None)
-    row = indexes[at].rows([cells[at]])[0]
+def _line(cells: Cells, indexes: list[CompletionIndex]) -> Row:
+    index, entry = next(
+        (index, cell) for index, cell in zip(indexes, cells, strict=True) if cell is not None
+    )
+    row = index.rows([entry])[0]
     puzzle = puzzle_of(row)
     return {
         "puzzle": puzzle and {"numbers": puzzle[0], "target": puzzle[1]},

@@ -1,23 +1,32 @@
-"""`aha report`: one HTML file with all that a run can be judged by. No script, no network."""
+"""`aha report`: a run's evidence, curves and costs in one HTML file. No script, no network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from math import sqrt
 from pathlib import Path
+from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 import aha
+from aha.behaviors.detector import Behaviours
 from aha.core.errors import RunError
 from aha.plan.cost import money
 from aha.plan.prediction import lines_of
-from aha.web.behavior_curves import Habits, spread
+from aha.web.behavior_curves import BehaviorCurves, evenly_spaced
 from aha.web.curves import Curves
-from aha.web.event_spans import KINDS, behaviours_of, pieces_of, puzzle_of, visible
+from aha.web.event_spans import (
+    EVENT_KINDS,
+    Row,
+    behaviours_of,
+    puzzle_of,
+    text_pieces,
+    visible,
+)
 from aha.web.file_reader import all_rows, number
-from aha.web.pins import pinned
-from aha.web.run_comparison import Paired, flatten, through_training
+from aha.web.pins import PinnedRow, pinned_rows
+from aha.web.run_comparison import PairedComparison, compare_before_after, flatten
 from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
 from aha.web.svg_curves import Figure, Line, Point, short
 
@@ -25,32 +34,50 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
-CURVE_POINTS, HABIT_POINTS, HABIT_SECONDS = 160, 40, 30.0
-LEARNT, LOST, TEXT_CHARS = 4, 2, 3_000
-Z95 = 1.96
+CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
+SHOWN_LEARNT, SHOWN_LOST, SHOWN_CHARS = 4, 2, 3_000
+Z95 = 1.96  # standard errors to each side of a normal 95 % interval
 
 VERDICTS = {
     "better": "Better: the whole interval lies above 0.",
     "worse": "Worse: the whole interval lies below 0.",
-    "no evidence": "No evidence of a change: the interval holds 0.",
+    "no evidence": "No evidence of a change: the interval contains 0.",
 }
+
+
+class Mean(NamedTuple):
+    """One line of the report card: the mean of a number over completions."""
+
+    name: str
+    form: str  # of the mean, as `format` takes it
+    value: Callable[[Row, Behaviours | None], float | None]
+
+
+def _count(name: str, behaviour: str, form: str = ".2f") -> Mean:
+    """The mean of one of the detector's counts; None for a completion without a puzzle."""
+    return Mean(name, form, lambda _, counts: getattr(counts, behaviour, None))
+
+
 MEANS = (
-    ("tokens of a completion", lambda row, _: number(row.get("tokens")), ".1f"),
-    ("cut off at the limit", lambda row, _: float(row.get("finish") == "length"), ".1%"),
-    ("attempts", lambda _, seen: seen and seen.attempts, ".2f"),
-    ("checks", lambda _, seen: seen and seen.checks, ".2f"),
-    ("goes back to the start", lambda _, seen: seen and seen.backtracks_root, ".2f"),
-    ("goes back to an intermediate", lambda _, seen: seen and seen.backtracks_intermediate, ".2f"),
-    ("subgoals", lambda _, seen: seen and seen.subgoals, ".2f"),
-    ("backward chaining", lambda _, seen: seen and seen.backward_chains, ".2f"),
-    ("wrong arithmetic", lambda _, seen: seen and seen.line_errors, ".2f"),
-    ("repeated attempts", lambda _, seen: seen and seen.repeats, ".2f"),
-    ("found it, did not say it", lambda _, seen: seen and seen.solution_seen_not_answered, ".1%"),
+    Mean("tokens of a completion", ".1f", lambda row, _: number(row.get("tokens"))),
+    Mean("truncated at the limit", ".1%", lambda row, _: float(row.get("finish") == "length")),
+    _count("attempts", "attempts"),
+    _count("checks", "checks"),
+    _count("goes back to the start", "backtracks_root"),
+    _count("goes back to an intermediate", "backtracks_intermediate"),
+    _count("subgoals", "subgoals"),
+    _count("backward chaining", "backward_chains"),
+    _count("wrong arithmetic", "line_errors"),
+    _count("repeated attempts", "repeats"),
+    _count("solved it, did not answer it", "solution_seen_not_answered", ".1%"),
 )
 
 
 def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
-    """Write the report of a run; its size in bytes."""
+    """Write the report of a run. Returns its size in bytes.
+
+    Raises RunError where the file cannot be written, DataError for a pin that names no completion.
+    """
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise RunError(f"cannot write {out}", "a file in a folder that exists", "--out report.html")
     page = report_html(run, pins).encode("utf-8", "replace")
@@ -59,19 +86,20 @@ def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
 
 
 def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
-    """The report as it stands: a run that is not done gives one with gaps, and says so.
+    """The report as HTML; that of a run that is not done has gaps, and says so.
 
-    `pins` are completions to show besides, as `pins.pinned` reads them.
+    `pins` are completions to show in addition, as `pins.pinned_rows` reads them.
     """
     curves = Curves(run)
     curves.refresh()
     config, summary = run.read("config"), run.read("summary")
-    paired = through_training(run)
+    comparison = compare_before_after(run)
     notes = run.notes()
     if run.status() != "done":
-        notes.append("this run is not done: what comes after training is not here")
+        notes.append("this run is not done: the measurements after training are missing")
     content = {
-        "policy": POLICY.replace("; frame-ancestors 'self'", ""),  # no page may set that one
+        # A page cannot set frame-ancestors: browsers take it from the HTTP header alone.
+        "policy": POLICY.replace("; frame-ancestors 'self'", ""),
         "name": visible(run.name),
         "version": aha.__version__,
         "task": visible(describe_task(config)),
@@ -79,31 +107,32 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
         "steps": curves.rows,
         "seed": config.get("seed", "?"),
         "notes": [visible(note) for note in notes],
-        "gain": paired and gain_of(paired),
-        "card": card_of(run, paired),
-        "figures": [f for f in figures_of(run, curves) if not f.empty],
-        "pairs": pairs_of(paired) if paired else [],
-        "pins": [pin_of(*pin) for pin in pinned(run, pins)],
-        "kinds": {kind.key: kind for kind in KINDS},
+        "gain": comparison and gain_of(comparison),
+        "card": card_of(run, comparison),
+        "figures": [figure for figure in figures_of(run, curves) if not figure.empty],
+        "pairs": pairs_of(comparison) if comparison else [],
+        "pins": [pin_section(pin) for pin in pinned_rows(run, pins)],
+        "kinds": {kind.key: kind for kind in EVENT_KINDS},
         "costs": costs_of(config, summary, curves),
-        "config": facts(config),
-        "environment": facts(run.read("environment")),
+        "config": flat_rows(config),
+        "environment": flat_rows(run.read("environment")),
     }
     return template().render(content)
 
 
 @cache
-def template():
+def template() -> Template:
+    """The page's template; it escapes all text."""
     text = (files("aha.web") / "report.html.j2").read_text(encoding="utf-8")
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return env.from_string(text)
 
 
-# -- the card -------------------------------------------------------------------------------
+# -- the card ----------------------------------------------------------------------------------
 
 
-def gain_of(paired: Paired) -> dict:
-    """The one number of the run, in words."""
+def gain_of(paired: PairedComparison) -> Row:
+    """The change of the solve rate in percentage points, with interval and verdict, as text."""
     low, high = paired.interval
     return {
         "verdict": paired.verdict,
@@ -116,9 +145,9 @@ def gain_of(paired: Paired) -> dict:
     }
 
 
-def card_of(run: RunFolder, paired: Paired | None) -> list[dict]:
-    """Lines of the card: name, before, after, difference with interval, evidence."""
-    lines = []
+def card_of(run: RunFolder, paired: PairedComparison | None) -> list[dict[str, str]]:
+    """Lines of the report card: {name, before, after, difference with interval, evidence}."""
+    lines: list[dict[str, str]] = []
     before = rate_of(run.read("before") or run.read("summary").get("before"))
     after = rate_of(run.read("after") or run.read("summary").get("after"))
     gain = gain_of(paired) if paired else None
@@ -134,24 +163,25 @@ def card_of(run: RunFolder, paired: Paired | None) -> list[dict]:
         )
     if paired:
         pairs = paired.pairs
-        seen = [(behaviours_of(old), behaviours_of(new)) for old, new in pairs]
-        for name, value_of, form in MEANS:
+        counts = [(behaviours_of(old), behaviours_of(new)) for old, new in pairs]
+        for mean in MEANS:
             values = [
-                (value_of(old, old_seen), value_of(new, new_seen))
-                for (old, new), (old_seen, new_seen) in zip(pairs, seen, strict=True)
+                (mean.value(old, old_counts), mean.value(new, new_counts))
+                for (old, new), (old_counts, new_counts) in zip(pairs, counts, strict=True)
             ]
-            lines += mean_line(name, values, form)
+            lines += mean_line(mean.name, values, mean.form)
     return lines
 
 
-def mean_line(name: str, values: list[tuple], form: str) -> list[dict]:
+def mean_line(
+    name: str, pairs: list[tuple[float | None, float | None]], form: str
+) -> list[dict[str, str]]:
     """A mean before and after, with the interval of the paired difference.
 
-    The interval is the normal one: mean ± 1.96 standard errors of the differences.
+    The interval is the normal one: mean ± 1.96 standard errors of the differences. Pairs with a
+    None are left out; no line where fewer than two are left.
     """
-    values = [
-        (float(old), float(new)) for old, new in values if old is not None and new is not None
-    ]
+    values = [(float(old), float(new)) for old, new in pairs if old is not None and new is not None]
     n = len(values)
     if n < 2:
         return []
@@ -173,27 +203,28 @@ def mean_line(name: str, values: list[tuple], form: str) -> list[dict]:
     ]
 
 
-# -- the curves ------------------------------------------------------------------------------
+# -- the curves --------------------------------------------------------------------------------
 
 
 def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
-    found = curves.thinned(curves.names(), CURVE_POINTS)
-    habits = Habits(run).count(HABIT_POINTS, HABIT_SECONDS)
-    note = f"counted in at most {habits['per_step']} completions of a step"
+    """All figures of the report, also those without a number."""
+    thinned = curves.thinned(curves.names(), CURVE_POINTS)
+    behaviors = BehaviorCurves(run).count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
+    note = f"counted in at most {behaviors['per_step']} completions of a step"
 
     def line(label: str, name: str) -> Line:
-        curve = found.get(name, {})
+        curve = thinned.get(name, {})
         return Line(label, curve.get("step", []), curve.get("value", []))
 
-    def habit(label: str, name: str) -> Line:
-        return Line(label, habits["step"], habits[name])
+    def behavior(label: str, name: str) -> Line:
+        return Line(label, behaviors["step"], behaviors[name])
 
-    back, middle = "backtracks_root", "backtracks_intermediate"
+    start, middle = "backtracks_root", "backtracks_intermediate"
     return [
         Figure(
             "Solve rate",
             [line("training puzzles", "solve_rate")],
-            points_of(run, curves),
+            evaluation_points(run, curves),
             rate=True,
             note="diamonds: held-out, with 95 % intervals",
         ),
@@ -201,28 +232,33 @@ def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
         Figure("Tokens of a completion", [line("tokens", "mean_tokens")]),
         Figure(
             "Attempts and checks",
-            [habit("attempts", "attempts"), habit("checks", "checks")],
+            [behavior("attempts", "attempts"), behavior("checks", "checks")],
             note=note,
         ),
-        Figure("Going back", [habit("to the start", back), habit("to an intermediate", middle)]),
+        Figure(
+            "Going back", [behavior("to the start", start), behavior("to an intermediate", middle)]
+        ),
         Figure(
             "Subgoals and backward chaining",
-            [habit("subgoals", "subgoals"), habit("backward chaining", "backward_chains")],
+            [behavior("subgoals", "subgoals"), behavior("backward chaining", "backward_chains")],
         ),
         Figure(
             "Truth",
-            [habit("right arithmetic", "line_accuracy"), habit("true checks", "verdict_truth")],
+            [
+                behavior("right arithmetic", "line_accuracy"),
+                behavior("true checks", "verdict_truth"),
+            ],
             rate=True,
         ),
-        Figure("Cut off at the limit", [line("share", "truncated")], rate=True),
+        Figure("Truncated at the limit", [line("share", "truncated")], rate=True),
         Figure("Entropy, nats a token", [line("entropy", "entropy")]),
         Figure("Gradient norm", [line("before clipping", "grad_norm")]),
         Figure("Tokens a second", [line("tokens a second", "tokens_per_s")]),
     ]
 
 
-def points_of(run: RunFolder, curves: Curves) -> list[Point]:
-    """Every held-out measurement: before at 0, the looks on the way, after at the end."""
+def evaluation_points(run: RunFolder, curves: Curves) -> list[Point]:
+    """Every held-out measurement: before at step 0, the evaluations, after at the last step."""
     rows = [(number(row.get("step")), row) for row in all_rows(run.evals)]
     rows = [(0.0, run.read("before")), *rows, (curves.last().get("step"), run.read("after"))]
     points = []
@@ -233,48 +269,52 @@ def points_of(run: RunFolder, curves: Curves) -> list[Point]:
     return points
 
 
-# -- the rest --------------------------------------------------------------------------------
+# -- completions and costs ---------------------------------------------------------------------
 
 
-def pairs_of(paired: Paired) -> list[dict]:
-    """Some puzzles that were learnt and some that were lost, with both texts.
+def pairs_of(paired: PairedComparison) -> list[Row]:
+    """Some puzzles that were learnt and some that were lost, with both completions.
 
-    Not the finest ones: evenly spaced over all of their kind, by the length of the new text.
+    Not the best examples: evenly spaced over all of their kind, by the length of the new text.
     """
-    found = []
-    for change, pairs, count in (("learnt", paired.won, LEARNT), ("lost", paired.lost, LOST)):
+    sections = []
+    kinds = (("learnt", paired.won, SHOWN_LEARNT), ("lost", paired.lost, SHOWN_LOST))
+    for change, pairs, count in kinds:
         ordered = sorted(pairs, key=lambda pair: number(pair[1].get("tokens")) or 0.0)
-        for old, new in spread(ordered, count):
+        for old, new in evenly_spaced(ordered, count):
             sides = [side_of("before training", old), side_of("after training", new)]
-            found.append({"change": change, "title": title_of(new), "sides": sides})
-    return found
+            sections.append({"change": change, "title": title_of(new), "sides": sides})
+    return sections
 
 
-def pin_of(file: str, place: int, row: dict) -> dict:
-    """A completion that a reader has picked, in the form of a pair with one side."""
-    return {"change": "", "title": title_of(row), "sides": [side_of(f"{file}:{place}", row)]}
+def pin_section(pin: PinnedRow) -> Row:
+    """A completion that a reader has pinned, in the form of a pair with one side."""
+    side = side_of(f"{pin.file}:{pin.place}", pin.row)
+    return {"change": "", "title": title_of(pin.row), "sides": [side]}
 
 
-def title_of(row: dict) -> str:
+def title_of(row: Row) -> str:
+    """The puzzle of a completion, or its problem's id where the task has no puzzles."""
     puzzle = puzzle_of(row)
     title = f"{' '.join(map(str, puzzle[0]))} → {puzzle[1]}" if puzzle else row.get("id", "")
     return visible(str(title))
 
 
-def side_of(when: str, row: dict) -> dict:
+def side_of(label: str, row: Row) -> Row:
+    """One completion for the template: label, verdict, reason, tokens, pieces of text."""
     tokens = number(row.get("tokens"))
     return {
-        "when": when,
+        "label": label,
         "correct": row.get("correct") is True,
         "reason": visible(str(row.get("reason", ""))[:400]),
         "tokens": "?" if tokens is None else f"{tokens:.0f}",
-        "pieces": pieces_of(row, TEXT_CHARS),
-        "cut": len(str(row.get("completion", ""))) > TEXT_CHARS,
+        "pieces": text_pieces(row, SHOWN_CHARS),
+        "shortened": len(str(row.get("completion", ""))) > SHOWN_CHARS,
     }
 
 
-def costs_of(config: dict, summary: dict, curves: Curves) -> list[tuple[str, str]]:
-    """What the run took, the base model's share on a line of its own."""
+def costs_of(config: Row, summary: Row, curves: Curves) -> list[tuple[str, str]]:
+    """(name, value) of what the run took: time, money, energy; the base model on its own line."""
     last = curves.last()
     price, watts = number(config.get("usd_per_hour")), number(config.get("watts"))
     lines = [
@@ -286,15 +326,15 @@ def costs_of(config: dict, summary: dict, curves: Curves) -> list[tuple[str, str
             _money(number(summary.get("base_cost_usd")), number(summary.get("base_kwh"))),
         ),
         ("tokens written in training", short(last.get("total_tokens") or 0)),
-        ("time to aha (solve rate doubled, past one half)", _aha(summary)),
+        ("time to aha (solve rate doubled, past one half)", _time_to_aha(summary)),
         ("price of the machine", "–" if price is None else f"${price:.2f} an hour"),
         ("its power", "–" if watts is None else f"{watts:.0f} W"),
     ]
-    told = lines_of(section(summary, "plan"))
-    return lines + [(f"plan: {name}", visible(text)) for name, text in told]
+    planned = lines_of(section(summary, "plan"))
+    return lines + [(f"plan: {name}", visible(text)) for name, text in planned]
 
 
-def _aha(summary: dict) -> str:
+def _time_to_aha(summary: Row) -> str:
     seconds = number(summary.get("time_to_aha_s"))
     return "not reached" if seconds is None else _seconds(seconds)
 
@@ -312,5 +352,6 @@ def _money(usd: float | None, kwh: float | None) -> str:
     return ", ".join(parts) or "not known"
 
 
-def facts(content: dict) -> list[tuple[str, str]]:
+def flat_rows(content: Row) -> list[tuple[str, str]]:
+    """(dotted key, value) of every setting."""
     return [(visible(k), visible(str(v))) for k, v in flatten(content).items()]

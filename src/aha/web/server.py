@@ -10,40 +10,53 @@ from starlette.types import ASGIApp
 
 from aha.core.errors import ConfigError
 from aha.web.access import is_loopback, new_token
-from aha.web.chat_page import Speak
+from aha.web.chat_page import StreamCompletion
 from aha.web.dashboard import make_app
 
 
-def serve(root: Path, host: str, port: int, open_browser: bool, speak: Speak | None) -> None:
-    """Serve the runs below a folder. Any address but the loopback asks for a random token."""
+def serve(
+    root: Path,
+    host: str,
+    port: int,
+    open_browser: bool,
+    stream_completion: StreamCompletion | None,
+) -> None:
+    """Serve the runs in a folder. On any address but the loopback a random token is required.
+
+    Raises ConfigError where there is no such folder or no free port.
+    """
     if not root.is_dir():
         raise ConfigError(f"no folder {root}", "a folder of runs, or one run", "aha dash runs")
-    listener = listen(host, port)
+    listener = open_socket(host, port)
     token = None if is_loopback(host) else new_token()
-    where = address(host, listener.getsockname()[1], token)
-    print(f"aha dash: {where}  (Ctrl-C stops it)", flush=True)
+    url = browser_url(host, listener.getsockname()[1], token)
+    print(f"aha dash: {url}  (Ctrl-C stops it)", flush=True)
     if open_browser:
-        webbrowser.open(where)
-    keep(make_app(root, host, token, speak), listener)
+        webbrowser.open(url)
+    run_server(make_app(root, host, token, stream_completion), listener)
 
 
-def keep(app: ASGIApp, listener: socket.socket) -> None:
-    """Answer on a socket until Ctrl-C."""
-    asyncio.run(server_of(app).serve(sockets=[listener]))
+def run_server(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve an application on a socket until Ctrl-C."""
+    asyncio.run(make_server(app).serve(sockets=[listener]))
 
 
-def server_of(app: ASGIApp) -> uvicorn.Server:
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """The server of an application, with the settings that all our servers share."""
     settings = uvicorn.Config(
         app,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=1,  # open streams would hold the door for ever
+        timeout_graceful_shutdown=1,  # without it an open event stream keeps the server alive
     )
     return uvicorn.Server(settings)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on the port, or on the next free one of the ten after it; port 0 is any."""
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket on the port, or on the next free one of the ten after it; port 0 is any.
+
+    Raises ConfigError where none of them is free.
+    """
     last = None
     for candidate in range(port, port + 10) if port else [0]:
         try:
@@ -56,8 +69,8 @@ def listen(host: str, port: int) -> socket.socket:
     )
 
 
-def address(host: str, port: int, token: str | None) -> str:
-    """What to open in a browser."""
+def browser_url(host: str, port: int, token: str | None) -> str:
+    """The address to open in a browser, with the token where there is one."""
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
     shown = f"[{host}]" if ":" in host else host

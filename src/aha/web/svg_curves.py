@@ -1,4 +1,4 @@
-"""Curves as inline SVG: no script, no font, nothing from elsewhere; colours come from the page."""
+"""Curves as inline SVG: no script, no font, no external file; the page's CSS has the colours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 24
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; a gap where the value is None."""
+    """One curve; a value of None is left out."""
 
     label: str
-    xs: Sequence[float]
+    xs: Sequence[float | None]
     ys: Sequence[float | None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A measurement with its interval."""
+    """A measurement with its interval, drawn as a diamond on a vertical line."""
 
     x: float
     y: float
@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure:
-    """A titled picture of a few lines; `rate` runs from 0 to 1 and is shown in per cent."""
+    """A few lines on common axes; a `rate` goes from 0 to 1 and its axis is in per cent."""
 
     title: str
     lines: list[Line]
@@ -40,10 +40,11 @@ class Figure:
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing to draw."""
         return not self.points and not any(_known(line) for line in self.lines)
 
     def svg(self) -> str:
-        """The picture; a screen reader hears the first and the last value of every line."""
+        """The figure as an <svg> element; its aria-label has each line's first and last value."""
         xs = [x for line in self.lines for x, _ in _known(line)] + [p.x for p in self.points]
         ys = [y for line in self.lines for _, y in _known(line)]
         ys += [end for p in self.points for end in (p.low, p.high)]
@@ -52,36 +53,38 @@ class Figure:
         low_x, high_x = min([*xs, 0]), max(xs, default=1) or 1
         low_y, high_y = ticks_y[0], max(ticks_y[-1], *ys, 1e-12)
 
-        def at(x: float, y: float) -> tuple[float, float]:
-            across = (x - low_x) / ((high_x - low_x) or 1)
+        def position(x: float, y: float) -> tuple[float, float]:
+            right = (x - low_x) / ((high_x - low_x) or 1)
             up = (y - low_y) / ((high_y - low_y) or 1)
             return (
-                round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
+                round(LEFT + right * (WIDTH - LEFT - RIGHT), 1),
                 round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
             )
 
-        parts = [
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.spoken())}">'
-        ]
+        label = escape(self.description())
+        parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
         for y in ticks_y:
-            height = at(low_x, y)[1]
+            height = position(low_x, y)[1]
             shown = f"{100 * y:.0f} %" if self.rate else short(y)
             parts.append(f'<path class="grid" d="M{LEFT} {height}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text x="{LEFT - 5}" y="{height + 3.5}" class="end">{shown}</text>')
         for x in ticks_x:
-            parts.append(f'<text x="{at(x, 0)[0]}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
-        for place, line in enumerate(self.lines):
-            path = " ".join(f"{x} {y}" for x, y in (at(*pair) for pair in _known(line)))
+            across = position(x, 0)[0]
+            parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
+        for number, line in enumerate(self.lines):
+            path = " ".join(f"{x} {y}" for x, y in (position(*pair) for pair in _known(line)))
             if path:
-                parts.append(f'<path class="curve s{place}" d="M{path}"/>')
+                parts.append(f'<path class="curve s{number}" d="M{path}"/>')
         for p in self.points:
-            (x, y), (_, low), (_, high) = at(p.x, p.y), at(p.x, p.low), at(p.x, p.high)
+            x, y = position(p.x, p.y)
+            low, high = (position(p.x, end)[1] for end in (p.low, p.high))
             diamond = f"M{x} {y - 4.5}L{x + 4.5} {y}L{x} {y + 4.5}L{x - 4.5} {y}Z"
-            parts.append(f'<path class="test" d="M{x} {low}V{high}"/>')
-            parts.append(f'<path class="test full" d="{diamond}"/>')
+            parts.append(f'<path class="interval" d="M{x} {low}V{high}"/>')
+            parts.append(f'<path class="interval diamond" d="{diamond}"/>')
         return "".join([*parts, "</svg>"])
 
-    def spoken(self) -> str:
+    def description(self) -> str:
+        """The title, and the first and last value of every line."""
         ends = []
         for line in self.lines:
             if known := _known(line):
@@ -103,10 +106,10 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     power = 10 ** floor(log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first = floor(low / step + 1e-9)
-    found = [first * step]
-    while found[-1] < high - 1e-9 * step:
-        found.append((first + len(found)) * step)
-    return found
+    values = [first * step]
+    while values[-1] < high - 1e-9 * step:
+        values.append((first + len(values)) * step)
+    return values
 
 
 def short(value: float) -> str:

@@ -1,16 +1,16 @@
-// The frame around every page, and which page an address means.
+// The frame around every page, and the page of an address.
 
-import { html, render, useAddress, useLoad, address, api } from "/static/lib.js";
+import { html, render, useAddress, useLoad, address, api } from "/static/shared.js";
 import { Runs } from "/static/runs.js";
 import { Overview } from "/static/overview.js";
 import { Rollouts } from "/static/rollouts.js";
-import { Through } from "/static/through.js";
+import { ProblemHistory } from "/static/problem_history.js";
 import { Compare } from "/static/compare.js";
 import { Chat } from "/static/chat.js";
 import { usePins, clearPins } from "/static/pins.js";
 
 const TABS = [
-  ["", "Overview"], ["rollouts", "Rollouts"], ["through", "Same puzzles"], ["chat", "Chat"], ["report", "Report"],
+  ["", "Overview"], ["rollouts", "Rollouts"], ["history", "Held-out problems"], ["chat", "Chat"], ["report", "Report"],
 ];
 
 function Report({ run }) {
@@ -19,8 +19,8 @@ function Report({ run }) {
   const command = ["aha report", run, ...pins.map((pin) => "--pin " + pin)].join(" ");
   return html`<section>
     <p class="lead"><a class="button" href=${api(run, "report", { pin: pins, save: 1 })} download>Save as one file</a>${" "}
-      ${pins.length > 0 && html`<button type="button" onClick=${() => clearPins(run)}>Take off ${pins.length} pinned</button>${" "}`}
-      <span class="dim">Opens anywhere, needs no network. The same as <code>${command}</code>. Completions are pinned on the page Rollouts.</span></p>
+      ${pins.length > 0 && html`<button type="button" onClick=${() => clearPins(run)}>Remove ${pins.length} pinned</button>${" "}`}
+      <span class="dim">Opens without a network. The same as <code>${command}</code>. Pin completions on the page Rollouts.</span></p>
     <iframe class="report" title=${"Report of " + run} src=${url} sandbox=""></iframe></section>`;
 }
 
@@ -29,7 +29,7 @@ function Page({ parts, fields, list }) {
   if (parts[0] === "run" && parts[1]) {
     const run = parts[1];
     if (parts[2] === "rollouts") return html`<${Rollouts} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
-    if (parts[2] === "through") return html`<${Through} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
+    if (parts[2] === "history") return html`<${ProblemHistory} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
     if (parts[2] === "chat") return html`<${Chat} key=${run} run=${run} kinds=${kinds} list=${list} />`;
     if (parts[2] === "report") return html`<${Report} key=${run} run=${run} />`;
     return html`<${Overview} key=${run} run=${run} />`;
@@ -46,9 +46,9 @@ function App() {
   return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#/">aha</a>
-      <nav aria-label="places"><a href="#/" aria-current=${!parts.length ? "page" : null}>Runs</a>
+      <nav aria-label="all runs"><a href="#/" aria-current=${!parts.length ? "page" : null}>Runs</a>
         <a href="#/compare" aria-current=${parts[0] === "compare" ? "page" : null}>Compare</a></nav>
-      ${run && html`<span class="where">${run}</span>`}
+      ${run && html`<span class="current-run">${run}</span>`}
       ${run && html`<nav class="tabs" aria-label=${"pages of " + run}>${TABS.map(([key, name]) => html`
         <a key=${name} href=${address(key ? ["run", run, key] : ["run", run])}
           aria-current=${(parts[2] || "") === key ? "page" : null}>${name}</a>`)}</nav>`}
@@ -60,5 +60,5 @@ function App() {
 }
 
 render(html`<${App} />`, document.getElementById("app"));
-const waiting = document.querySelector("#app > .wait");
-if (waiting) waiting.remove();
+const loading = document.querySelector("#app > .loading");
+if (loading) loading.remove();

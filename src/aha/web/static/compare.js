@@ -1,25 +1,25 @@
-// Two to four runs over each other: curves, what differs in their configs, who wins on what.
+// Two to four runs: curves, config differences, paired results.
 
-import { html, useState, api, useLoad, go, address, Failure, Choice, Status } from "/static/lib.js";
-import { Chart, useScheme } from "/static/charts.js";
+import { html, useState, api, useLoad, openPage, address, loading, Status, failure } from "/static/shared.js";
+import { Chart, CurveSettings, useScheme } from "/static/charts.js";
 import { Gain } from "/static/overview.js";
 
-const AXES = [["step", "step"], ["total_tokens", "tokens"], ["elapsed_s", "seconds"]];
-const CURVES = [["solve_rate", "Solve rate", true], ["reward", "Reward"], ["mean_tokens", "Length in tokens"], ["entropy", "Entropy"], ["truncated", "Cut off at the limit", true]];
+const CURVES = [["solve_rate", "Solve rate", true], ["reward", "Reward"], ["mean_tokens", "Length in tokens"], ["entropy", "Entropy"], ["truncated", "Truncated at the limit", true]];
 
-function Choose({ list, names }) {
-  const toggle = (name) => go(["compare"], { run: names.includes(name) ? names.filter((n) => n !== name) : [...names, name].slice(-4) });
+function RunChoice({ list, names }) {
+  const toggle = (name) => openPage(["compare"], { run: names.includes(name) ? names.filter((n) => n !== name) : [...names, name].slice(-4) });
   return html`<fieldset class="choice many"><legend>runs</legend>${list.runs.slice(0, 24).map((run) => html`<button type="button" key=${run.name}
     aria-pressed=${names.includes(run.name)} onClick=${() => toggle(run.name)}>${run.name}</button>`)}</fieldset>`;
 }
 
 function Differences({ names, differences }) {
-  const keys = [...new Set(differences.flatMap((one) => one.map(([key]) => key)))];
+  const keys = [...new Set(differences.flatMap((entries) => entries.map(([key]) => key)))];
   if (!keys.length) return html`<p class="nothing">Their configs are the same.</p>`;
+  // Each entry is [key, value in the first run, value in the other run], only where the two differ.
   const value = (key, n) => {
-    if (n === 0) { for (const one of differences) for (const [k, first] of one) if (k === key) return first; return null; }
-    const found = differences[n - 1].find(([k]) => k === key);
-    return found ? found[2] : value(key, 0);
+    if (n === 0) { for (const entries of differences) for (const [k, first] of entries) if (k === key) return first; return null; }
+    const entry = differences[n - 1].find(([k]) => k === key);
+    return entry ? entry[2] : value(key, 0);
   };
   return html`<div class="wide"><table><thead><tr><th>key</th>${names.map((name) => html`<th key=${name}>${name}</th>`)}</tr></thead>
     <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${names.map((name, n) => html`<td key=${name}>${JSON.stringify(value(key, n))}</td>`)}</tr>`)}</tbody></table></div>`;
@@ -31,18 +31,17 @@ export function Compare({ fields, list }) {
   const [smooth, setSmooth] = useState(0.6);
   const scheme = useScheme();
   const { content, error } = useLoad(names.length > 1 ? api(null, "compare", { run: names }) : null, 5000);
-  if (!list) return html`<p class="wait">Loading …</p>`;
+  if (!list) return loading();
   const ready = content && content.runs.length === names.length && content.runs.every((run, n) => run.card.name === names[n]);
   return html`<section><div class="bar"><h1>Compare</h1></div>
-    <${Choose} list=${list} names=${names} />
-    <${Failure} error=${error} />
+    <${RunChoice} list=${list} names=${names} />
+    ${failure(error)}
     ${names.length < 2 && html`<p class="nothing">Choose two to four runs.</p>`}
     ${ready && html`
       <ul class="cards">${content.runs.map(({ card }, n) => html`<li key=${card.name}><i class=${`key k${n} d${n}`}></i><a href=${address(["run", card.name])}>${card.name}</a> <${Status} status=${card.status} /></li>`)}</ul>
       ${content.paired.map((gain, n) => (gain ? html`<${Gain} key=${n} gain=${gain} names=${[`in ${names[0]}`, `in ${names[n + 1]}`]} />`
-      : html`<p class="note" key=${n}>${names[0]} and ${names[n + 1]} share no held-out problem: nothing to pair.</p>`))}
-      <div class="bar"><${Choice} label="over" value=${axis} options=${AXES} set=${setAxis} />
-        <label class="slide">smooth <input type="range" min="0" max="0.95" step="0.05" value=${smooth} onInput=${(e) => setSmooth(Number(e.target.value))} /></label></div>
+      : html`<p class="note" key=${n}>${names[0]} and ${names[n + 1]} share no held-out problem: no comparison.</p>`))}
+      <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} /></div>
       <div class="charts">${CURVES.map(([key, title, rate]) => html`<${Chart} key=${key} title=${title} rate=${rate} axis=${axis} smooth=${smooth} scheme=${scheme}
         series=${content.runs.map((run, n) => ({ label: run.card.name, curve: run.curves[key], colour: n, dash: n }))} />`)}</div>
       <h2>What differs in their configs</h2><${Differences} names=${names} differences=${content.differences} />`}</section>`;

@@ -1,45 +1,46 @@
-// One completion: its text with what happens in it, its verdict and why. Text is only ever text.
+// One completion: its text with the detector's events, its verdict and the reason.
 
-import { html, useState, api, load, puzzleText, signed, short, fileLabel } from "/static/lib.js";
-import { Pin } from "/static/pins.js";
-import { Strip } from "/static/strip.js";
+import { html, useState, api, load, puzzleText, signed, short, fileLabel, grouped } from "/static/shared.js";
+import { PinButton } from "/static/pins.js";
+import { TokenValues } from "/static/token_values.js";
 
-// These say their own name in the text ("yes", "no"): the sign is enough beside them.
-const BRIEF = new Set(["true", "false"]);
+// The text itself says "yes" or "no" here, so the sign is enough.
+const SIGN_ONLY = new Set(["true-check", "false-check"]);
 
 export function Legend({ kinds }) {
-  return html`<details class="legend"><summary>What the marks mean</summary><ul>
+  return html`<details class="legend"><summary>What the signs mean</summary><ul>
     ${Object.entries(kinds).map(([key, [sign, label]]) => html`<li key=${key}><span class=${"tag " + key}>${sign}</span> ${label}</li>`)}</ul></details>`;
 }
 
+// pieces: [[text, keys of the events that cover it, keys of the events that end with it], ...]
 export function Pieces({ pieces, kinds }) {
-  return html`<pre class="text">${pieces.map(([text, inside, ending], n) => html`<span key=${n}
-    class=${inside.length ? "event " + inside.join(" ") : ""}>${text}</span>${ending.map((key) => html`<span key=${key}
-    class=${"tag " + key} title=${kinds[key] ? kinds[key][1] : key}>${kinds[key] ? kinds[key][0] : ""}${BRIEF.has(key)
+  return html`<pre class="text">${pieces.map(([text, covering, ending], n) => html`<span key=${n}
+    class=${covering.length ? "event " + covering.join(" ") : ""}>${text}</span>${ending.map((key) => html`<span key=${key}
+    class=${"tag " + key} title=${kinds[key] ? kinds[key][1] : key}>${kinds[key] ? kinds[key][0] : ""}${SIGN_ONLY.has(key)
     ? html`<span class="unseen">${" " + kinds[key][1]}</span>` : " " + (kinds[key] ? kinds[key][1] : key)}</span>`)}`)}</pre>`;
 }
 
 export const Verdict = ({ correct }) => html`<span class=${correct ? "verdict right" : "verdict wrong"}>${correct ? "✓ right" : "✗ wrong"}</span>`;
 
 export function Advantage({ value }) {
-  if (value === null || value === undefined) return null;
+  if (value == null) return null;
   const sign = value > 0 ? "▲" : value < 0 ? "▼" : "·";
-  return html`<span class=${"advantage " + (value > 0 ? "up" : value < 0 ? "down" : "flat")}>${sign} advantage ${signed(value)}</span>`;
+  return html`<span class=${"advantage " + (value > 0 ? "positive" : value < 0 ? "negative" : "zero")}>${sign} advantage ${signed(value)}</span>`;
 }
 
-export function Completion({ run, file, row, kinds, chosen, label }) {
+export function Completion({ run, file, row, kinds, selected, label }) {
   const [whole, setWhole] = useState(null);
-  const one = whole || row;
-  const all = () => load(api(run, "completion", { file, place: row.place })).then(setWhole).catch(() => {});
-  const counts = [["attempts", one.attempts], ["checks", one.checks], ["back", one.backtracks]].filter(([, n]) => n);
-  return html`<article class=${chosen ? "completion chosen" : "completion"} id=${"c" + row.place} tabindex="-1">
-    <header><b>${label || puzzleText(one.puzzle, one.prompt)}</b><${Verdict} correct=${one.correct} />
-      <${Advantage} value=${one.advantage} />
-      <span class="dim">${one.reward !== null && html`reward ${short(one.reward)} · `}${one.tokens !== null && html`${short(one.tokens)} tokens`}${one.finish === "length" && " · cut off"}</span>
-      ${file && html`<${Pin} run=${run} file=${file} place=${row.place} />`}</header>
-    <${Pieces} pieces=${one.pieces} kinds=${kinds} />
-    ${one.hidden > 0 && html`<button type="button" onClick=${all}>Show all ${one.chars.toLocaleString("en")} characters</button>`}
-    <${Strip} run=${run} file=${file} place=${row.place} recorded=${one.recorded} />
-    <footer><span class="reason">${one.reason}</span>
-      <span class="dim">${counts.map(([name, n]) => `${name} ${n}`).join(" · ")}${one.group !== null ? ` · group ${one.group}` : ""}${file && ` · ${fileLabel(file)}, line ${row.place + 1}`}</span></footer></article>`;
+  const shown = whole || row;
+  const loadWhole = () => load(api(run, "completion", { file, place: row.place })).then(setWhole).catch(() => {});
+  const counts = [["attempts", shown.attempts], ["checks", shown.checks], ["backtracks", shown.backtracks]].filter(([, n]) => n);
+  return html`<article class=${selected ? "completion selected" : "completion"} id=${"c" + row.place} tabindex="-1">
+    <header><b>${label || puzzleText(shown.puzzle, shown.prompt)}</b><${Verdict} correct=${shown.correct} />
+      <${Advantage} value=${shown.advantage} />
+      <span class="dim">${shown.reward !== null && html`reward ${short(shown.reward)} · `}${shown.tokens !== null && html`${short(shown.tokens)} tokens`}${shown.finish === "length" && " · truncated"}</span>
+      ${file && html`<${PinButton} run=${run} file=${file} place=${row.place} />`}</header>
+    <${Pieces} pieces=${shown.pieces} kinds=${kinds} />
+    ${shown.hidden > 0 && html`<button type="button" onClick=${loadWhole}>Show all ${grouped(shown.chars)} characters</button>`}
+    <${TokenValues} run=${run} file=${file} place=${row.place} recorded=${shown.recorded} />
+    <footer><span class="reason">${shown.reason}</span>
+      <span class="dim">${[...counts.map(([name, n]) => `${name} ${n}`), shown.group !== null && `group ${shown.group}`, file && `${fileLabel(file)}, line ${row.place + 1}`].filter(Boolean).join(" · ")}</span></footer></article>`;
 }

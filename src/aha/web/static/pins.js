@@ -1,27 +1,27 @@
-// Completions that a visitor has pinned to a run's report. They are kept in this browser: a run
-// folder is never written to.
+// Completions that a visitor has pinned to a run's report. They are stored in this browser: the
+// dashboard never writes to a run folder.
 
-import { html, useState, useEffect } from "/static/lib.js";
+import { html, useState, useEffect } from "/static/shared.js";
 
-const CHANGED = "aha-pins";
-const keyOf = (run) => "aha.pins." + run;
+const CHANGED = "aha-pins"; // the event that tells the other components of this page
+const storageKey = (run) => "aha.pins." + run;
 
 function read(run) {
   try {
-    const found = JSON.parse(localStorage.getItem(keyOf(run)) || "[]");
-    return Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, 50) : [];
+    const pins = JSON.parse(localStorage.getItem(storageKey(run)) || "[]");
+    return Array.isArray(pins) ? pins.filter((pin) => typeof pin === "string").slice(0, 50) : [];
   } catch { return []; }
 }
 
 function write(run, pins) {
-  try { localStorage.setItem(keyOf(run), JSON.stringify(pins)); } catch { /* private window: lost with the page */ }
+  try { localStorage.setItem(storageKey(run), JSON.stringify(pins)); } catch { /* private window without storage */ }
   dispatchEvent(new Event(CHANGED));
 }
 
 export function usePins(run) {
-  const [pins, set] = useState(() => read(run));
+  const [pins, setPins] = useState(() => read(run));
   useEffect(() => {
-    const changed = () => set(read(run));
+    const changed = () => setPins(read(run));
     addEventListener(CHANGED, changed);
     addEventListener("storage", changed);
     return () => { removeEventListener(CHANGED, changed); removeEventListener("storage", changed); };
@@ -32,13 +32,13 @@ export function usePins(run) {
 export function togglePin(run, file, place) {
   const pin = `${file}:${place}`;
   const pins = read(run);
-  write(run, pins.includes(pin) ? pins.filter((one) => one !== pin) : [...pins, pin]);
+  write(run, pins.includes(pin) ? pins.filter((other) => other !== pin) : [...pins, pin]);
 }
 
 export const clearPins = (run) => write(run, []);
 
-export function Pin({ run, file, place }) {
-  const on = usePins(run).includes(`${file}:${place}`);
-  return html`<button type="button" class="pin" aria-pressed=${on} title="key p: show it in the report"
-    onClick=${() => togglePin(run, file, place)}>${on ? "★ pinned" : "☆ pin"}</button>`;
+export function PinButton({ run, file, place }) {
+  const pinned = usePins(run).includes(`${file}:${place}`);
+  return html`<button type="button" class="pin" aria-pressed=${pinned} title="key p: show it in the report"
+    onClick=${() => togglePin(run, file, place)}>${pinned ? "★ pinned" : "☆ pin"}</button>`;
 }

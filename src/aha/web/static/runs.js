@@ -1,47 +1,47 @@
-// All runs of the folder: what they are, how far, how good.
+// The list of runs: task and model, progress, results.
 
-import { html, useState, address, go, percent, money, ago, clock, Status } from "/static/lib.js";
+import { html, useState, address, openPage, percent, money, timeAgo, duration, loading, Status } from "/static/shared.js";
 
-const MOST = 4;
+const MAX_COMPARED = 4;
 
-export function Spark({ values }) {
+export function Sparkline({ values }) {
   const known = values.map((v, i) => [i, v]).filter(([, v]) => v !== null);
   if (known.length < 2) return html`<span class="dim">–</span>`;
   const last = Math.max(1, values.length - 1);
   const path = known.map(([i, v], n) => `${n ? "L" : "M"}${(100 * i / last).toFixed(1)} ${(22 - 20 * Math.min(1, Math.max(0, v))).toFixed(1)}`).join("");
   const from = percent(known[0][1], 0);
   const to = percent(known[known.length - 1][1], 0);
-  return html`<svg class="spark" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label=${`solve rate from ${from} to ${to}`}>
+  return html`<svg class="sparkline" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label=${`solve rate from ${from} to ${to}`}>
     <path d=${path} /></svg>`;
 }
 
-const tested = (rate) => (rate ? percent(rate.solve_rate) : "–");
+const rateText = (rate) => (rate ? percent(rate.solve_rate) : "–");
 
-function Row({ run, chosen, choose }) {
-  const done = run.steps ? `${run.step ?? 0} / ${run.steps}` : String(run.step ?? "–");
+function RunRow({ run, chosen, choose }) {
+  const progress = run.steps ? `${run.step ?? 0} / ${run.steps}` : String(run.step ?? "–");
   return html`<tr>
     <td><input type="checkbox" checked=${chosen} aria-label=${"compare " + run.name} onChange=${choose} /></td>
     <th scope="row"><a href=${address(["run", run.name])}>${run.name}</a><small>${run.task} · ${run.model}</small></th>
     <td data-name="status"><${Status} status=${run.status} /></td>
-    <td data-name="step" class="num">${done}</td>
-    <td data-name="solve rate"><${Spark} values=${run.spark} /></td>
+    <td data-name="step" class="num">${progress}</td>
+    <td data-name="solve rate"><${Sparkline} values=${run.sparkline} /></td>
     <td data-name="last step" class="num">${percent(run.solve_rate)}</td>
-    <td data-name="held-out" class="num">${tested(run.before)} → ${tested(run.after)}</td>
-    <td data-name="training" class="num">${clock(run.elapsed_s)}</td>
+    <td data-name="held-out" class="num">${rateText(run.before)} → ${rateText(run.after)}</td>
+    <td data-name="training" class="num">${duration(run.elapsed_s)}</td>
     <td data-name="cost" class="num">${money(run.cost_usd)}</td>
-    <td data-name="changed" class="dim">${ago(run.modified)}</td></tr>`;
+    <td data-name="changed" class="dim">${timeAgo(run.modified)}</td></tr>`;
 }
 
 function LeftOut({ names }) {
   if (!names?.length) return null;
   return html`<p class="dim">Left out, because a link leads out of the folder: ${names.join(", ")}.
-    Give <code>aha dash</code> the folder that the runs lie in.</p>`;
+    Give <code>aha dash</code> the folder that contains the runs.</p>`;
 }
 
 export function Runs({ list }) {
   const [chosen, setChosen] = useState([]);
   const [text, setText] = useState("");
-  if (!list) return html`<p class="wait">Loading …</p>`;
+  if (!list) return loading();
   if (!list.runs.length) {
     return html`<section class="empty"><h1>No runs yet</h1>
       <p>There is no run in the folder <code>${list.folder}</code>. Start one, and it appears here by itself:</p>
@@ -49,17 +49,17 @@ export function Runs({ list }) {
   }
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status}`.toLowerCase().includes(word)));
-  const toggle = (name) => setChosen(chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name].slice(-MOST));
+  const toggle = (name) => setChosen(chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name].slice(-MAX_COMPARED));
   return html`<section>
     <div class="bar"><h1>Runs</h1>
-      <input type="search" placeholder="find: running, countdown, a name …" aria-label="find runs" value=${text} onInput=${(e) => setText(e.target.value)} />
-      <button type="button" class="strong" disabled=${chosen.length < 2} onClick=${() => go(["compare"], { run: chosen })}>
+      <input type="search" placeholder="search: running, countdown, a name …" aria-label="search runs" value=${text} onInput=${(e) => setText(e.target.value)} />
+      <button type="button" class="strong" disabled=${chosen.length < 2} onClick=${() => openPage(["compare"], { run: chosen })}>
         Compare ${chosen.length || ""}</button>
       <span class="dim">${chosen.length < 2 ? "tick two to four" : ""}</span></div>
     <div class="wide"><table class="runs">
       <thead><tr><td></td><th>run</th><th>status</th><th class="num">step</th><th>solve rate</th><th class="num">last step</th>
         <th class="num">held-out</th><th class="num">training</th><th class="num">cost</th><th>changed</th></tr></thead>
-      <tbody>${shown.map((run) => html`<${Row} key=${run.name} run=${run} chosen=${chosen.includes(run.name)} choose=${() => toggle(run.name)} />`)}</tbody>
+      <tbody>${shown.map((run) => html`<${RunRow} key=${run.name} run=${run} chosen=${chosen.includes(run.name)} choose=${() => toggle(run.name)} />`)}</tbody>
     </table></div>
     ${list.total > list.runs.length && html`<p class="dim">The newest ${list.runs.length} of ${list.total} runs.</p>`}
     <${LeftOut} names=${list.left_out} /></section>`;
