@@ -13,7 +13,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
-.PHONY: demo test coverage lint bench gpu clean
+.PHONY: demo test coverage lint docs bench gpu clean
 
 demo: .venv/.core
 	$(BIN)/aha demo
@@ -30,6 +30,10 @@ lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+
+# The pages as a site in build/site, readable without a server; a dead link is an error.
+docs: .venv/.docs
+	$(BIN)/python scripts/build_docs.py
 
 bench: .venv/.bench
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
@@ -58,6 +62,10 @@ clean:
 
 .venv/.dev: .venv/.torch pyproject.toml
 	$(INSTALL) --quiet --editable '.[dev]'
+	@touch $@ .venv/.core
+
+.venv/.docs: .venv/.torch pyproject.toml
+	$(INSTALL) --quiet --editable '.[docs]'
 	@touch $@ .venv/.core
 
 .venv/.gpu: .venv/.torch pyproject.toml

@@ -1,2 +1,5 @@
 """The behaviours in a completion: an exact detector of calculations, checks, going back, subgoals
-and backward chaining in arithmetic, and an LLM judge to compare it with. No torch."""
+and backward chaining in arithmetic, and an LLM judge to compare it with. No torch.
+
+Decisions: docs/decisions/behaviors.md
+"""

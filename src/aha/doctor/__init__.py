@@ -1,1 +1,4 @@
-"""Looks for silent faults: in the machine, a recipe, its first step, a run."""
+"""Looks for silent faults: in the machine, a recipe, its first step, a run.
+
+Decisions: docs/decisions/doctor.md
+"""

@@ -1,1 +1,4 @@
-"""Writes a trained model for other programs, with its model card."""
+"""Writes a trained model for other programs, with its model card.
+
+Decisions: docs/decisions/export.md
+"""

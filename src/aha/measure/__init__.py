@@ -1,1 +1,4 @@
-"""Measures this machine with a recipe's model, for the plan."""
+"""Measures this machine with a recipe's model, for the plan.
+
+Decisions: docs/decisions/measure.md
+"""

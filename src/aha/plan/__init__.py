@@ -1,1 +1,4 @@
-"""What a run costs: time, money and energy."""
+"""What a run costs: time, money and energy.
+
+Decisions: docs/decisions/plan.md
+"""

@@ -1,1 +1,4 @@
-"""Next-token training of a base model from nothing."""
+"""Next-token training of a base model from nothing.
+
+Decisions: docs/decisions/pretrain.md
+"""

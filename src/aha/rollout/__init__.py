@@ -1,1 +1,4 @@
-"""Generation: the Engine protocol and the engines behind it."""
+"""Generation: the Engine protocol and the engines behind it.
+
+Decisions: docs/decisions/rollout.md
+"""

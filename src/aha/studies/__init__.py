@@ -1,1 +1,4 @@
-"""Experiments over recipes: several runs, one question."""
+"""Experiments over recipes: several runs, one question.
+
+Decisions: docs/decisions/studies.md
+"""

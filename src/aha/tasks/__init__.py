@@ -1,1 +1,4 @@
-"""Tasks: problems whose right answer is known, their prompts, and exact grading. No torch."""
+"""Tasks: problems whose right answer is known, their prompts, and exact grading. No torch.
+
+Decisions: docs/decisions/tasks.md
+"""

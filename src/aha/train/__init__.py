@@ -1,1 +1,4 @@
-"""Training: reinforcement learning, pre-training, the loop and its watchers."""
+"""Training: reinforcement learning, pre-training, the loop and its watchers.
+
+Decisions: docs/decisions/train.md
+"""

@@ -1,1 +1,4 @@
-"""The dashboard and the report: reads run folders, never trains, imports no torch."""
+"""The dashboard and the report: reads run folders, never trains, knows no torch.
+
+Decisions: docs/decisions/web.md
+"""

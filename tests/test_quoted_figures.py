@@ -1,0 +1,98 @@
+"""The figures that the pages quote are those that results/ holds."""
+
+import json
+import re
+
+import pytest
+
+from .pages import DOCS, README, RESULTS, complain, links, read, section, shown
+
+
+def rate(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def span(low: float, high: float, digits: int) -> str:
+    """The smallest and the largest of some numbers; one where they look alike."""
+    first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return first if first == last else f"{first}-{last}"
+
+
+def test_the_table_of_readme_has_the_figures_of_results():
+    rows = re.findall(
+        r"^\| \[[^\]]+\]\(results/README\.md#([\w-]+)\).*$", read(README), re.MULTILINE
+    )
+    assert rows == ["demo", "demo-avx2", "laptop-3to4", "multiply"]
+    for name in rows:
+        (row,) = re.findall(rf"^\| \[[^\]]+\]\(results/README\.md#{name}\).*$", read(README), re.M)
+        seeds = json.loads(read(RESULTS / name / "seeds.json"))
+        minutes = [seconds / 60 for seconds in seeds["training_s"]]
+        cents = [100 * usd for usd in seeds["cost_usd"]]
+        whole = 0 if min(minutes) > 20 else 1
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[2:] == [
+            rate(seeds["before"][0]),
+            " ".join(map(rate, seeds["after"])),
+            span(min(minutes), max(minutes), whole),
+            span(min(cents), max(cents), 1) + " cents",
+        ], name
+        assert len(set(seeds["before"])) == 1
+
+
+def test_readme_says_what_blind_search_solves_and_what_the_base_cost():
+    def blind(name: str) -> list[float]:
+        seeds = [json.loads(read(path)) for path in sorted((RESULTS / name).glob("seed_*.json"))]
+        return [seed["blind_search_same_mean_tokens"]["solve_rate"] for seed in seeds]
+
+    low, high, mixed = min(blind("demo")), max(blind("demo")), max(blind("laptop-3to4"))
+    assert f"solves {low:.2f}-{high:.2f} of".replace("0.", ".") in read(README)
+    assert f"and {mixed:.2f} of the third".replace("0.", ".") in read(README)
+    base = json.loads(read(RESULTS / "demo/seed_0.json"))["summary"]["base_cost_usd"]
+    assert f"The base model cost {100 * base:.0f} cents" in read(README)
+
+
+def test_the_results_page_links_every_file_that_is_filed():
+    linked = {(RESULTS / link).resolve() for link in links(read(RESULTS / "README.md"))}
+    filed = {path for path in RESULTS.rglob("*.*") if path.is_file()} - {RESULTS / "README.md"}
+    complain(sorted(map(shown, filed - linked)), "results/README.md does not link:")
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-avx2", "laptop-3to4", "multiply"])
+def test_the_results_page_quotes_what_is_filed(name):
+    page = section(read(RESULTS / "README.md"), name)
+    seeds = json.loads(read(RESULTS / name / "seeds.json"))
+    assert all(commit[:7] in page for commit in seeds["commit"])
+    for i in range(len(seeds["seeds"])):
+        low, high = seeds["after_interval"][i]
+        seconds = round(seeds["training_s"][i])
+        figures = [f"{seeds['before'][i]:.3f}", f"{seeds['after'][i]:.3f}"]
+        figures += [f"[{low:.3f}, {high:.3f}]", f"{seconds // 60}:{seconds % 60:02}"]
+        figures += [f"{100 * seeds['cost_usd'][i]:.1f} cents"]
+        if "held_out_targets" in seeds:
+            figures += [f"{seeds['held_out_targets'][i]:.3f}"]
+        assert [figure for figure in figures if figure not in page] == []
+
+
+def test_the_pages_quote_the_last_rows_of_the_benchmarks():
+    def last(name: str) -> dict:
+        return json.loads(read(RESULTS / "bench" / name).splitlines()[-1])
+
+    page = section(read(RESULTS / "README.md"), "bench")
+    for case in last("rollout.jsonl")["cases"]:
+        ratio = case["ratio"]
+        spread = f"{ratio['median']:.1f} [{ratio['min']:.1f}, {ratio['max']:.1f}]"
+        assert f"{case['rows']} rows {spread}" in page
+    sides = last("step.jsonl")["sides"]
+    fastest, default = (sides[name]["ratio"]["median"] for name in list(sides)[1:])
+    assert f"{fastest:.1f} times its fastest configuration, {default:.1f} times its default" in page
+    assert f"{last('detector.jsonl')['cpu_ms']['median']:.2f} ms" in page
+    for name in ("rollout.jsonl", "step.jsonl", "detector.jsonl"):
+        assert last(name)["environment"]["commit"][:7] in page
+
+
+def test_the_papers_page_quotes_the_lab():
+    for row in json.loads(read(RESULTS / "lab/lab.json"))["recipes"]:
+        look = row["looks"][-1]
+        low, high = look["interval"]
+        cells = f"| `{row['recipe']}` | {look['solve_rate']:.3f} [{low:.3f}, {high:.3f}] |"
+        assert cells in read(DOCS / "papers.md")
