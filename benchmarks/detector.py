@@ -15,8 +15,8 @@ from pathlib import Path
 from _common import busy, file_row, head, show, spread, timed, use_threads
 
 from aha.behaviors.detector import Behaviours, count_behaviours
-from aha.corpus.documents import documents
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
+from aha.corpus.shards import documents
 from aha.model.tokenizer import build_tokenizer
 
 LEAST, MOST = 280, 320

@@ -15,7 +15,7 @@ from aha.core.records import Graded, Prompt
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
-from aha.rollout.factory import open_engine
+from aha.rollout.native import open_engine
 from aha.tasks.countdown import Countdown
 
 task, model = Countdown(numbers=(3,)), load_model(resolve_model("aha-tiny"))

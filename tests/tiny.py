@@ -14,13 +14,13 @@ import torch
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.machine.c_build import COMPILERS, find_compiler, load_code
-from aha.machine.dtype import has_native_bf16
+from aha.machine.device import has_native_bf16
 from aha.model import fused
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import ModelConfig, Transformer
 from aha.model.weights import save_model
 from aha.tasks.countdown import Countdown, as_problem, puzzle_line, puzzles
-from aha.tasks.templates import plain_frame
+from aha.tasks.tags import plain_frame
 
 # Two promises of the engine's loop in C can only be held where it can be built: users without a
 # compiler get the torch loop, whose tests need nothing. CI has both.

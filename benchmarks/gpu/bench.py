@@ -18,11 +18,10 @@ from typing import TypeVar
 import torch
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipes import find_recipe
+from aha.cli.recipe_keys import find_recipe
 from aha.core.config import RunConfig
 from aha.core.records import Prompt
-from aha.machine.device import empty_cache, gpu_name, synchronize
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import compute_dtype, empty_cache, gpu_name, synchronize
 from aha.measure.probe import MachineProbe, StubTokenizer
 from aha.model.transformer import Transformer
 from aha.plan.machines import card_for, load_cards

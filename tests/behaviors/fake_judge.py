@@ -8,7 +8,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aha.behaviors.detector import count_behaviours
-from aha.behaviors.judge_prompts import QUESTIONS
+from aha.behaviors.judge import QUESTIONS
 
 
 def verdict(text: str) -> int:

@@ -5,8 +5,16 @@ import sys
 import pytest
 
 from aha.behaviors.detector import count_behaviours
-from aha.behaviors.judge import MAX_LOST, Judge, judge_all, seconds_of
-from aha.behaviors.judge_prompts import MAX_WORKING_CHARS, QUESTIONS, Working, count_in
+from aha.behaviors.judge import (
+    MAX_LOST,
+    MAX_WORKING_CHARS,
+    QUESTIONS,
+    Judge,
+    Working,
+    count_in,
+    judge_all,
+    seconds_of,
+)
 from aha.core.errors import ConfigError, MissingExtra
 
 from .fake_judge import FakeJudge

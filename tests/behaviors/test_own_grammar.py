@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from aha.behaviors.detector import Behaviours, count_behaviours
-from aha.corpus.documents import played_puzzle
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
+from aha.corpus.shards import played_puzzle
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 
 NOTHING_BACKWARD = {"backward": 0.0, "subgoal": 0.0}

@@ -17,9 +17,9 @@ from rich.console import Console
 from aha.cli.chat import Side, answer_side_by_side
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.serve.run_config import run_config
+from aha.serve.open_models import run_config
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import parse_puzzle
+from aha.tasks.problem_lines import parse_puzzle
 from aha.web.file_reader import read_object
 
 from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer

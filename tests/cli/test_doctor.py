@@ -5,9 +5,9 @@ import json
 import pytest
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipes import find_recipe, packaged_recipes
+from aha.cli.recipe_keys import find_recipe, packaged_recipes
 from aha.core.findings import worst_level
-from aha.doctor.recipe_checks import check_recipe
+from aha.doctor.setup_checks import check_recipe
 
 from ..tiny import answering_folder
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aha.machine.dtype import has_native_bf16
+from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.cost import Cost
 from aha.plan.machines import load_cards

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipes import find_recipe, packaged_recipes
+from aha.cli.recipe_keys import find_recipe, packaged_recipes
 from aha.core.errors import ConfigError
-from aha.corpus.bases import BASES
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import BASES, TraceMix
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Transformer
 from aha.plan.machines import load_cards

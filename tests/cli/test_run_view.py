@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
-from aha.cli.run_view import (
+from aha.cli.run_in_terminal import (
     card_rows,
     clock,
     completion_panel,

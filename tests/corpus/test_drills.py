@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
+from aha.corpus.bases import TraceMix
 from aha.corpus.drills import calculation, calculation_of, page
-from aha.corpus.mix import TraceMix
 
 LINE = re.compile(r"([1-9]\d*)([-+*/])([1-9]\d*)=(\d+)(?: (yes|no|need))?")
 JUDGED = replace(TraceMix(), judged=1.0)

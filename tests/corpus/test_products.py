@@ -5,9 +5,9 @@ from dataclasses import replace
 from itertools import islice
 from random import Random
 
-from aha.corpus.documents import documents
-from aha.corpus.mix import TraceMix
-from aha.corpus.products import at_once, long_way, product_document, slipped
+from aha.corpus.bases import TraceMix
+from aha.corpus.drills import at_once, long_way, product_document, slipped
+from aha.corpus.shards import documents
 from aha.tasks.multiply import Multiply, as_problem, split_of
 
 LINE = re.compile(r"(\d+)([*+])(\d+)=(\d+)")

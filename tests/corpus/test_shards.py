@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from aha.core.seeds import seed_for
-from aha.corpus.bases import BASES, PretrainConfig
-from aha.corpus.documents import documents
-from aha.corpus.mix import TraceMix
-from aha.corpus.shards import CorpusTokenizer, token_weights, write_shard
+from aha.corpus.bases import BASES, PretrainConfig, TraceMix
+from aha.corpus.shards import CorpusTokenizer, documents, token_weights, write_shard
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 

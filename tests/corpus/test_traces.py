@@ -7,14 +7,14 @@ from random import Random
 
 import pytest
 
-from aha.corpus.documents import documents, played_puzzle
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
+from aha.corpus.shards import documents, played_puzzle
 from aha.corpus.terms import TableNumber, join, line, moves_in_order
 from aha.corpus.traces import TraceWriter
 from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
 from aha.tasks.solver import apply
-from aha.tasks.templates import plain_frame
+from aha.tasks.tags import plain_frame
 
 LEFT = re.compile(r"(\d+)([-/])(\d+)")  # left: there is no result
 LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.machine.c_build import HEADERS, find_compiler, load_code
-from aha.machine.c_calls import CFunction, CStruct
+from aha.machine.c_build import HEADERS, CFunction, CStruct, find_compiler, load_code
 from aha.model import fused
 from aha.rollout import c_loop
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.records import Prompt
-from aha.corpus.documents import documents
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
+from aha.corpus.shards import documents
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine

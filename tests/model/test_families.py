@@ -15,7 +15,7 @@ from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
 from aha.model.architecture import Llama3Scaling, ModelConfig
 from aha.model.decode import InferenceWeights, decode_step, prefill
-from aha.model.rope import rope_tables
+from aha.model.ops import rope_tables
 from aha.model.weights import load_model, save_model
 from aha.rollout.c_loop import CompiledLoop, NotCompiled
 from aha.rollout.engine import Sampling

@@ -11,8 +11,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from aha.core.errors import ModelError
-from aha.model.folders import resolve_model
-from aha.model.hub import folder_of, looks_like_hub_name, name_of
+from aha.model.folders import folder_of, looks_like_hub_name, name_of, resolve_model
 from aha.model.lora import add_lora
 from aha.model.weights import load_model, save_policy
 

@@ -12,8 +12,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
 from aha.core.errors import ModelError
-from aha.corpus.documents import documents
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
+from aha.corpus.shards import documents
 from aha.model.tokenizer import END, PAD, TAGS, WORDS, Tokenizer, build_tokenizer
 
 from ..tiny import TOKENIZER, tiny_folder

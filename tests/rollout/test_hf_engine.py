@@ -8,9 +8,8 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 from aha.core.errors import ConfigError
 from aha.model.hf_policy import HfPolicy
 from aha.rollout.engine import Sampling
-from aha.rollout.factory import open_engine
 from aha.rollout.hf_engine import HfEngine
-from aha.rollout.native import NativeEngine
+from aha.rollout.native import NativeEngine, open_engine
 
 from ..strangers import STRANGERS, load_stranger, stranger
 from ..tiny import TOKENIZER, ask, some_prompts, tiny_transformer

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import compute_dtype
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine

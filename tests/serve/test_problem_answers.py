@@ -6,7 +6,7 @@ from aha.rollout.engine import Sampling
 from aha.serve.problem_answers import CompletionStreamer
 from aha.serve.scheduler import Scheduler
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import parse_puzzle
+from aha.tasks.problem_lines import parse_puzzle
 
 from ..tiny import StartsWith, ask, tiny_folder
 

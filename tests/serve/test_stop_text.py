@@ -1,6 +1,6 @@
 import pytest
 
-from aha.serve.stop_text import TextStream
+from aha.serve.scheduler import TextStream
 
 from ..tiny import TOKENIZER
 

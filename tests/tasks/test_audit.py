@@ -7,8 +7,7 @@ import pytest
 
 from aha.core.findings import worst_level
 from aha.core.records import Graded, Problem
-from aha.tasks.audit import Audit, audit, checks
-from aha.tasks.cheats import GARBAGE, PUZZLES
+from aha.tasks.audit import GARBAGE, PUZZLES, Audit, audit, checks
 from aha.tasks.countdown import Countdown
 
 

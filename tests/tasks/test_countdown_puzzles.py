@@ -20,7 +20,7 @@ from aha.tasks.countdown import (
     split_of,
 )
 from aha.tasks.solver import reachable
-from aha.tasks.templates import TEMPLATES
+from aha.tasks.tags import TEMPLATES
 
 # The test split holds one draw in fifty, so a puzzle of it takes fifty times as long to find.
 COUNTS = {"train": 1_200, "validation": 50, "test": 50, "test_targets": 300}

@@ -9,8 +9,7 @@ import pytest
 from aha.core.errors import DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.catalog import make_task
-from aha.tasks.isolation import IsolatedTask
-from aha.tasks.subprocess_calls import Worker
+from aha.tasks.isolation import IsolatedTask, Worker
 
 OUTSIDE = str(Path(__file__).with_name("outside.py"))
 NEVER_CALLED = Worker("aha.tasks.catalog:build_grader", ("shaky", {}), 5.0)

@@ -1,7 +1,7 @@
 import pytest
 
 from aha.core.errors import DataError
-from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
+from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 
 
 @pytest.mark.parametrize(

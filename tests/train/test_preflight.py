@@ -5,7 +5,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
-from aha.machine.dtype import has_native_bf16
+from aha.machine.device import has_native_bf16
 from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from aha.web.background import NICENESS, BackgroundDashboard
+from aha.web.server import NICENESS, BackgroundDashboard
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="hands a socket on to another process")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -43,7 +43,7 @@ def test_the_address_works_at_once_and_goes_with_the_run(run):
 def test_it_does_not_outlive_a_parent_that_is_killed(run):
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from aha.web.background import BackgroundDashboard\n"
+        "from aha.web.server import BackgroundDashboard\n"
         f"dashboard = BackgroundDashboard(Path({str(run)!r}), port=0)\n"
         "print(dashboard.url, dashboard.process.pid, flush=True); time.sleep(600)"
     )
@@ -72,5 +72,5 @@ def test_an_open_page_at_the_end_is_no_error(run, capfd):
 
 
 def test_it_loads_no_torch():
-    code = "import aha.web.background, sys; assert 'torch' not in sys.modules"
+    code = "import aha.web.server, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from aha.web.completions import IndexCache, groups_page
-from aha.web.token_values import MAX_TOKENS, MISSING, NOT_RECORDED, token_values
+from aha.web.event_spans import MAX_TOKENS, MISSING, NOT_RECORDED, token_values
 
 from .conftest import row, with_tokens, write_rows
 

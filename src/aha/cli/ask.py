@@ -87,7 +87,7 @@ def print_completion(
     from aha.model.folders import resolve_model
     from aha.model.weights import load_model
     from aha.rollout.engine import Sampling
-    from aha.rollout.factory import open_engine
+    from aha.rollout.native import open_engine
 
     model = load_model(resolve_model(name))
     prompt = prompt_of(task, problem, model.tokenizer)

@@ -24,6 +24,6 @@ def baseline(
     tokens
         Token limit of each search.
     """
-    from aha.eval.random_baseline import random_baseline
+    from aha.eval.random_search import random_baseline
 
     print(json.dumps(random_baseline(numbers, tokens, n, seed)))

@@ -116,7 +116,7 @@ def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> No
 
 def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     """The tests, counted whole, around the steps, counted in some completions each."""
-    from aha.web.behavior_curves import BEHAVIOURS, BehaviorCurves
+    from aha.web.curves import BEHAVIOURS, BehaviorCurves
 
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}

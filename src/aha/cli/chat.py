@@ -48,10 +48,10 @@ def chat(
     max_new_tokens
         Token limit of a completion.
     """
+    from aha.serve.open_models import run_config
     from aha.serve.problem_answers import CompletionStreamer
-    from aha.serve.run_config import run_config
     from aha.tasks.countdown import Countdown
-    from aha.tasks.puzzle_input import countdown_from_config, parse_puzzle
+    from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 
     config = run_config(model)
     if base is None and isinstance(config.get("model"), dict):

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
-from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.cli.recipes import find_recipe, free_name
+from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of
 from aha.cli.run_in_terminal import RunOptions, start_run
 
 

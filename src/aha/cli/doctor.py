@@ -11,8 +11,7 @@ from rich.markup import escape
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson
-from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.cli.recipes import find_recipe, packaged_recipes
+from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of, packaged_recipes
 from aha.core.errors import ConfigError
 from aha.core.findings import Finding, health_report, worst_level
 
@@ -69,7 +68,7 @@ def examined_parts(
 
         yield what, diagnose(Path(what))
     else:
-        from aha.doctor.recipe_checks import check_recipe
+        from aha.doctor.setup_checks import check_recipe
 
         yield from check_recipe(load_recipe(find_recipe(what), changes))
 

@@ -45,7 +45,7 @@ def evaluate(
     out
         New file for every completion, as JSON lines.
     """
-    from aha.eval.model_evaluation import EvalSettings, evaluate_model
+    from aha.eval.suite import EvalSettings, evaluate_model
 
     settings = EvalSettings(
         task=task,

@@ -11,8 +11,7 @@ from rich.table import Table
 
 from aha.behaviors.agreement import Agreement, agreement
 from aha.behaviors.detector import count_behaviours
-from aha.behaviors.judge import Judge, judge_all
-from aha.behaviors.judge_prompts import MAX_WORKING_CHARS, QUESTIONS, Working
+from aha.behaviors.judge import MAX_WORKING_CHARS, QUESTIONS, Judge, Working, judge_all
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
 from aha.store.jsonl import append, drop_half_line, read_rows

@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.parameters import DryRun, Natural
-from aha.cli.recipe_keys import LabOverrides, overrides_of
-from aha.cli.recipes import find_recipe
+from aha.cli.recipe_keys import LabOverrides, find_recipe, overrides_of
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def seed_numbers(seeds: str) -> list[int]:
 
 def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
     """Every run that is not done, one after the other; False where one was stopped."""
-    from aha.cli.run_view import RunView
+    from aha.cli.run_in_terminal import RunView
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
     from aha.train.experiment import Listener

@@ -1,17 +1,33 @@
-"""`aha COMMAND`: one module for each command, imported when the command is called.
+"""`aha COMMAND`: the commands by name; every error as one line (got / wanted / fix) and an exit code.
 
 A command's module imports what it opens inside the function that runs, so that help is quick and
 needs no torch.
 """
 
+import difflib
 import sys
 from collections.abc import Iterable
+from typing import Any
 
-from cyclopts import App, CycloptsError
+import pydantic
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
+from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
-from aha.core.errors import AhaError
+from aha.cli.recipe_keys import toml_value
+from aha.core.config import known_keys
+from aha.core.errors import AhaError, ConfigError
+from aha.core.unknown_keys import unknown_key
 
 # Named by module, and by function where that has another name.
 COMMANDS = (
@@ -31,8 +47,7 @@ class CommandLine(App):
         if not chain:  # the list of commands shows the first lines of their docstrings
             for name in self:
                 self[name]
-        from aha.cli.recipe_keys import recipe_in_help
-        from aha.cli.recipes import recipe_for_help
+        from aha.cli.recipe_keys import recipe_for_help, recipe_in_help
 
         before = recipe_in_help.set(recipe_for_help([*chain, *rest]))
         try:
@@ -60,7 +75,7 @@ def run() -> None:
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        from aha.cli.usage_errors import usage_error
+        from aha.cli.main import usage_error
 
         fail(usage_error(error))
     except AhaError as error:
@@ -86,3 +101,101 @@ def run() -> None:
 def fail(error: AhaError) -> None:
     print(f"aha: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+def usage_error(error: CycloptsError) -> AhaError:
+    """The error to print in place of one from cyclopts."""
+    match error:
+        case UnknownOptionError():
+            return unknown_option(error)
+        case UnknownCommandError():
+            return unknown_command(error)
+        case UnusedCliTokensError():
+            word = (error.unused_tokens or [""])[0]
+            wanted = "--section.key value" if takes_keys(error) else "an option before it"
+            return ConfigError(f"{word!r} stands alone", wanted, see_help(error))
+        case MissingArgumentError() if error.argument is not None:
+            return missing_value(error, error.argument)
+        case CoercionError() | ValidationError() if error.argument is not None:
+            return wrong_value(error, error.argument)
+    return ConfigError(" ".join(str(error).split()), fix=see_help(error))
+
+
+def unknown_command(error: UnknownCommandError) -> AhaError:
+    word = (error.unused_tokens or [""])[0]
+    names = [name for name in error.app or () if not name.startswith("-")]
+    near = difflib.get_close_matches(word, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else see_help(error)
+    return ConfigError(f"unknown command {word!r}", f"one of {', '.join(names)}", hint)
+
+
+def unknown_option(error: UnknownOptionError) -> AhaError:
+    option, value = typed_option(error)
+    options = [name for argument in error.argument_collection for name in argument.names]
+    # cyclopts takes both --dry-run and --dry_run.
+    near = difflib.get_close_matches(option.replace("_", "-"), options, 1, 0.7)
+    own = [name for name in near if name.lstrip("-") not in known_keys()]
+    if takes_keys(error) and not own:
+        return unknown_key(option.lstrip("-").replace("-", "_"), value, known_keys())
+    hint = f"did you mean {near[0]}?" if near else see_help(error)
+    return ConfigError(f"unknown option {option}", "an option of this command", hint)
+
+
+def typed_option(error: UnknownOptionError) -> tuple[str, Any]:
+    """The option that is unknown, and what was typed after it as TOML; None after the last word."""
+    option, equals, text = (error.token.keyword or error.token.value).partition("=")
+    words = error.root_input_tokens or []
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if equals:
+            break
+        if word == option and following is not None:
+            equals, text = "=", following
+        elif word.startswith(f"{option}="):
+            _, equals, text = word.partition("=")
+    return option, toml_value(text) if equals else None
+
+
+def missing_value(error: MissingArgumentError, argument: Argument) -> AhaError:
+    name = error.keyword or argument.name
+    if name.startswith("--") and (error.keyword or argument.index is None):
+        typed = name in (error.root_input_tokens or ())
+        got = f"{name} has no value" if typed else f"no {name}"
+        wanted = "--section.key value" if name.lstrip("-") in known_keys() else f"{name} VALUE"
+        return ConfigError(got, wanted, see_help(error))
+    return ConfigError(f"no {name.lstrip('-').upper()}", "one after the command", see_help(error))
+
+
+def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> AhaError:
+    token = argument.tokens[0] if argument.tokens else None
+    token = getattr(error, "token", None) or token
+    name = (token and token.keyword) or argument.name.lstrip("-").upper()
+    value = token.value if token else ""
+    choices = argument.get_choices() or ()
+    if isinstance(error, ValidationError):
+        cause = error.__cause__
+        reason = error.exception_message
+        if isinstance(cause, pydantic.ValidationError):
+            reason = cause.errors()[0]["msg"]
+        return ConfigError(f"{name} {value}: {reason}", fix=see_help(error))
+    near = difflib.get_close_matches(value, choices, 1)
+    wanted = f"one of {', '.join(choices)}" if choices else type_words(argument)
+    hint = f"did you mean {name} {near[0]}?" if near else see_help(error)
+    return ConfigError(f"{name} {value!r}", wanted, hint)
+
+
+def type_words(argument: Argument) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    hints = (argument.resolved_hint, *getattr(argument.resolved_hint, "__args__", ()))
+    return next((words[hint] for hint in hints if hint in words), "another value")
+
+
+def takes_keys(error: CycloptsError) -> bool:
+    """Whether the command has a recipe's keys as options."""
+    collection: ArgumentCollection | None = getattr(error, "argument_collection", None)
+    if collection is None and error.app is not None:
+        collection = error.app.assemble_argument_collection()
+    return any("--optim.lr" in argument.names for argument in collection or ())
+
+
+def see_help(error: CycloptsError) -> str:
+    return f"see `aha {' '.join([*(error.command_chain or ()), '--help'])}`"

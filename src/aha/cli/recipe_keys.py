@@ -1,4 +1,4 @@
-"""Every key of a recipe as a command-line option, made from the fields of `RunConfig`.
+"""Recipes on the command line: their names, and every key as an option with its help.
 
 Name, meaning, choices and default are the field's own: help, pages and checks have one source. A
 value is read as TOML and checked by `load_recipe`, so that `--optim.lr 3e-4` and `lr = 3e-4` under
@@ -9,6 +9,8 @@ import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -27,7 +29,9 @@ from pydantic.fields import FieldInfo
 from rich.console import Console, ConsoleOptions
 
 from aha.algo.algorithms import REGISTRIES
+from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
 
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
@@ -219,3 +223,41 @@ def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
         else:
             overrides[key] = value
     return overrides
+
+
+def packaged_recipes() -> list[str]:
+    folder = Path(str(files("aha"))) / "recipes"
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def find_recipe(name: str) -> Path:
+    """A packaged recipe by name, or a file by path."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    packaged = Path(str(files("aha"))) / "recipes" / f"{name}.toml"
+    if not packaged.is_file():
+        raise ConfigError(
+            f"no recipe {name!r}", f"one of {', '.join(packaged_recipes())}, or a TOML file"
+        )
+    return packaged
+
+
+def free_name(stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3` ... : the first that no run has taken."""
+    number = 1
+    while (Path("runs") / (name := stem if number == 1 else f"{stem}-{number}")).exists():
+        number += 1
+    return name
+
+
+def recipe_for_help(words: list[str]) -> RunConfig | None:
+    """The recipe of `aha train RECIPE --help`, whose values are shown; None where no word names
+    one. `words` begin with the command."""
+    names = words if words[:1] == ["demo"] else words[1:]
+    for name in names:
+        try:
+            return load_recipe(find_recipe(name))
+        except ConfigError:
+            continue
+    return None

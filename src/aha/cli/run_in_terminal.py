@@ -1,16 +1,29 @@
-"""Start or resume a run in the terminal: shared by `aha train` and `aha demo`."""
+"""A run in the terminal: start or resume it, show its steps live, print its report card."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
 
 from aha.cli.plan import calibration_of
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
+from aha.core.records import Graded
+from aha.doctor.run_checks import first_step_findings
+from aha.eval.statistics import paired_bootstrap
+from aha.eval.suite import EvalReport
 from aha.plan.calibration import Calibration
+from aha.plan.cost import Cost, money
+from aha.plan.prediction import lines_of
 from aha.plan.shapes import shape_of
+from aha.train.experiment import Listener, Outcome
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ def run_to_report_card(
 ) -> None:
     from rich.markup import escape
 
-    from aha.cli.run_view import RunView, console, print_outcome
+    from aha.cli.run_in_terminal import RunView, console, print_outcome
     from aha.plan.prediction import lines_before
     from aha.train.experiment import Experiment
 
@@ -80,7 +93,7 @@ def resume_run(path: Path, budget: str | None, dash: bool | None) -> None:
     """Go on with the run in `path` from its last checkpoint."""
     from rich.markup import escape
 
-    from aha.cli.run_view import RunView, console, print_outcome
+    from aha.cli.run_in_terminal import RunView, console, print_outcome
     from aha.plan.cost import budget_seconds
     from aha.train.experiment import Experiment
 
@@ -101,14 +114,14 @@ def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
     it is None in a terminal. A run whose dashboard fails is still a run."""
     from rich.markup import escape
 
-    from aha.cli.run_view import console
+    from aha.cli.run_in_terminal import console
 
     if serve is False or not (serve or console.is_terminal):
         hint = "watch it in a browser: run `aha dash` in another terminal"
         console.print(hint, soft_wrap=True)
         yield
         return
-    from aha.web.background import BackgroundDashboard
+    from aha.web.server import BackgroundDashboard
 
     try:
         server = BackgroundDashboard(path)
@@ -120,3 +133,186 @@ def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
         hint = f"watch it in a browser: {server.url} while this lasts, with `aha dash` later"
         console.print(escape(hint), soft_wrap=True)
         yield
+
+
+console = Console(highlight=False)
+
+
+class RunView:
+    """Prints a run's events. Plain lines, so that a log file reads the same."""
+
+    def __init__(self, cfg: RunConfig):
+        self.cfg = cfg
+        self.header_due = True
+
+    def listener(self) -> Listener:
+        return Listener(
+            stage=lambda text: console.print(f"\n[bold]{text}[/bold]"),
+            step=self.step,
+            validation=self.validation,
+            completion=self.completion,
+            # Soft: a command to copy must not be broken over lines.
+            say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
+        )
+
+    def print_first_findings(self, row: dict[str, Any]) -> None:
+        """What is wrong already at the first step, so that nobody waits an hour for it."""
+        for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
+            if finding.level != "ok":
+                saw, fix = escape(finding.message), escape(finding.fix)
+                console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
+
+    def step(self, row: dict[str, Any]) -> None:
+        if self.header_due:
+            console.print(
+                "[dim] step  reward  solved  tokens  cut off   tok/s  elapsed      left"
+                "     cost[/dim]"
+            )
+            self.header_due = False
+        left = row["elapsed_s"] * (1 / share_done(row, self.cfg) - 1)
+        cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
+        console.print(
+            f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
+            f"{row['mean_tokens']:>6.0f}  {row['truncated']:>7.1%}  {row['tokens_per_s']:>6.0f}  "
+            f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
+        )
+        if row["step"] == 1:
+            self.print_first_findings(row)
+
+    def validation(self, row: dict[str, Any]) -> None:
+        low, high = row["interval"]
+        console.print(
+            f"[cyan]       held-out: solved {row['solve_rate']:.1%} [{low:.1%}, {high:.1%}] of "
+            f"{row['problems']}, {row['mean_tokens']:.0f} tokens[/cyan]"
+        )
+
+    def completion(self, version: int, graded: Graded) -> None:
+        console.print(completion_panel(graded, f"step {version}"))
+        self.header_due = True
+
+
+def share_done(row: dict[str, Any], cfg: RunConfig) -> float:
+    """Share of the run that is done, by its steps or its tokens, whichever is nearer the end."""
+    by_tokens: float = row["generated"] / cfg.tokens if cfg.tokens else 0.0
+    by_steps: float = row["step"] / cfg.steps
+    return min(1.0, max(by_steps, by_tokens))
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def completion_panel(graded: Graded, title: str, lines: int = 16) -> Panel:
+    """A completion as text, never as markup; long completions are cut in the middle."""
+    thought = graded.completion.text.splitlines()
+    if len(thought) > lines:
+        gone = len(thought) - lines
+        thought = [*thought[: lines // 2], f"... {gone} more lines ...", *thought[-lines // 2 :]]
+    question = graded.completion.prompt.text.splitlines()[0]
+    mark = "[green]right[/green]" if graded.correct else "[red]wrong[/red]"
+    return Panel(
+        escape("\n".join(thought)),
+        title=f"{escape(question)} ({title})",
+        subtitle=f"{mark}: {escape(graded.reason)}",
+        title_align="left",
+        subtitle_align="left",
+        width=72,
+    )
+
+
+def print_outcome(outcome: Outcome, cfg: RunConfig) -> None:
+    """What training changed; nothing of a run that was stopped early."""
+    if outcome.summary is None:
+        return
+    if outcome.before and outcome.after:
+        print_changed_completions(outcome.before, outcome.after)
+    print_report_card(outcome, cfg)
+
+
+# -- the report card ------------------------------------------------------------------------
+
+
+def print_changed_completions(before: EvalReport, after: EvalReport, count: int = 3) -> None:
+    """Problems that were wrong before and are right after, the two completions one after the
+    other; of middle length, as the shortest show no thinking."""
+    pairs = list(zip(before.graded, after.graded, strict=True))
+    changed = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
+    changed.sort(key=lambda pair: len(pair[1].completion.tokens))
+    for old, new in changed[len(changed) // 2 :][:count]:
+        console.print(completion_panel(old, "before"))
+        console.print(completion_panel(new, "after"))
+
+
+def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
+    summary, table = outcome.summary, Table(box=None, padding=(0, 2))
+    before, after = summary["before"], summary["after"]
+    console.print()
+    if before and after:
+        table.add_column("held-out problems", style="bold")
+        for name in ("before", "after"):
+            table.add_column(name, justify="right")
+        for name, cells in card_rows(before, after):
+            table.add_row(name, *cells)
+        console.print(table)
+        low, high = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
+        verdict = "" if low > 0 else "  (no evidence of a gain: the interval holds 0)"
+        console.print(
+            f"\n  gain {after['solve_rate'] - before['solve_rate']:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
+        )
+    console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
+    console.print(f"  everything is in {escape(str(outcome.run.path))}", soft_wrap=True)
+
+
+BEHAVIORS = (
+    ("attempts", "attempts of a completion", ".1f"),
+    ("checks", "checks of a completion", ".1f"),
+    ("backtracks_intermediate", "goes back to a part result", ".2f"),
+    ("line_accuracy", "lines with right arithmetic", ".1%"),
+    ("verdict_truth", "checks that are true", ".1%"),
+)
+
+
+def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """(name, [before, after]) lines of the card; of behaviours those that one of the two has,
+    which for another task than Countdown is none."""
+
+    def both(show: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [show(before), show(after)]
+
+    def rate(report: dict[str, Any]) -> str:
+        low, high = report["interval"]
+        return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
+
+    def behavior(key: str, form: str) -> Callable[[dict[str, Any]], str]:
+        def show(report: dict[str, Any]) -> str:
+            value = report["behaviors"].get(key)  # a ratio without a denominator is left out
+            return "-" if value is None else format(value, form)
+
+        return show
+
+    yield "solve rate, 95 % interval", both(rate)
+    yield "tokens of a completion", both(lambda report: f"{report['mean_tokens']:.0f}")
+    yield "cut off at the limit", both(lambda report: f"{report['truncated']:.1%}")
+    for key, name, form in BEHAVIORS:
+        cells = both(behavior(key, form))
+        if cells != ["-", "-"]:
+            yield name, cells
+
+
+def closing_lines(summary: dict[str, Any], cfg: RunConfig) -> str:
+    aha = summary["time_to_aha_s"]
+    reached = f"{clock(aha)} after the start of training" if aha else "not reached"
+    base, kwh = summary["base_cost_usd"], summary["base_kwh"]
+    lines = [
+        f"aha (solve rate doubled and past one half): {reached}",
+        f"training {clock(summary['seconds'])} for {summary['steps']} steps, with both tests "
+        f"{clock(summary['wall_s'])}",
+        f"this run: {money(summary['cost_usd'])} at ${cfg.usd_per_hour:.2f} an hour, "
+        f"{1000 * summary['kwh']:.1f} Wh at {cfg.watts:.0f} W",
+    ]
+    if base is not None:
+        lines.append(f"its base model, once for everybody: {money(base)}, {1000 * kwh:.0f} Wh")
+    lines += [f"{name}: {text}" for name, text in lines_of(summary["plan"])]
+    return "\n  ".join(lines)

@@ -23,10 +23,9 @@ def serve(
         What clients call the model; the last part of MODEL unless given.
     """
     from aha.serve.api import Api, make_api
-    from aha.serve.open_models import ModelCache
+    from aha.serve.open_models import ModelCache, run_config
     from aha.serve.prompts import TrainingTask
-    from aha.serve.run_config import run_config
-    from aha.tasks.puzzle_input import countdown_from_config
+    from aha.tasks.problem_lines import countdown_from_config
     from aha.web.access import is_loopback, new_token
     from aha.web.server import browser_url, open_socket, run_server
 

@@ -2,8 +2,7 @@
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import RecipeName
-from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.cli.recipes import find_recipe
+from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 
 
 def show(recipe: RecipeName | None = None, *, overrides: Overrides = None) -> None:

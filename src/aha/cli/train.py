@@ -4,8 +4,7 @@ from pathlib import Path
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import Budget, CalibrationFile, Dash, DryRun, Probe, RecipeName, RunName
-from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.cli.recipes import find_recipe, free_name, packaged_recipes
+from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
 from aha.cli.run_in_terminal import RunOptions, resume_run, start_run
 from aha.core.errors import ConfigError
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
 from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, moves_in_order, without
 from aha.tasks.solver import OPERATORS, apply
 from aha.tasks.tags import answer_ending

@@ -17,8 +17,7 @@ import torch
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.sizes import GB
 from aha.machine.c_build import cache_folder, why_not_compiled
-from aha.machine.device import accelerator, num_threads
-from aha.machine.dtype import has_native_bf16
+from aha.machine.device import accelerator, has_native_bf16, num_threads
 from aha.machine.host import cpu_name, load_average, memory_bytes, system_name, usable_cores
 from aha.model import fused
 from aha.rollout import c_loop

@@ -1,4 +1,4 @@
-"""Blind search with the same token budget: the baseline that a claim of learning has to beat.
+"""Blind search with a model's token budget: the baseline that a claim of learning has to beat.
 
 It writes complete attempts in the grammar of the corpus, each different from the earlier ones,
 until it hits the target or its tokens are spent. Its arithmetic is perfect; which operation to try
@@ -6,12 +6,17 @@ is chance alone.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from random import Random
+from typing import Any
 
 from aha.core.seeds import seed_for
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import TraceMix
 from aha.corpus.terms import TableNumber
 from aha.corpus.traces import Trace, TraceWriter, completion_text
+from aha.eval.statistics import wilson
+from aha.model.tokenizer import build_tokenizer
+from aha.tasks.countdown import Countdown
 
 MAX_REDRAWS = 50
 
@@ -42,3 +47,19 @@ def random_search(
             return text, False
         if end.value == target:
             return text, True
+
+
+def random_baseline(numbers: tuple[int, ...], budget: int, n: int, seed: int) -> dict[str, Any]:
+    """Solve rate of n test puzzles with `budget` tokens each, and its 95 % interval."""
+    tokenizer = build_tokenizer()
+
+    def count(text: str) -> int:
+        return len(tokenizer.fast.encode(text, add_special_tokens=False).ids)
+
+    task, solved = Countdown(numbers), 0
+    for problem in islice(task.problems("test", seed), n):
+        given = problem.given
+        solved += random_search(given["numbers"], given["target"], seed, count, budget)[1]
+    low, high = wilson(solved, n)
+    row = {"numbers": list(numbers), "tokens": budget, "n": n, "solve_rate": solved / n}
+    return row | {"interval": [low, high]}

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aha.model.hub import looks_like_hub_name
+from aha.model.folders import looks_like_hub_name
 from aha.model.weights import LoadedModel
 
 USE = {

@@ -1,4 +1,4 @@
-"""C sources of the package, built once on this machine, then loaded from a cache.
+"""C sources of the package: built once on this machine, loaded from a cache, called by keyword.
 
 They need a C compiler (cc, gcc or clang) the first time; without one torch does the same work more
 slowly. Each source is compiled for two types: float32, and bf16 where the processor multiplies it.
@@ -13,10 +13,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+
+import torch
 
 from aha.machine.host import cpu_features
 
@@ -98,3 +100,45 @@ def cache_folder() -> Path:
     chosen = os.environ.get("AHA_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(base) / "aha"
+
+
+CType = type[ctypes.c_void_p | ctypes.c_int | ctypes.c_int64 | ctypes.c_float]
+Argument = torch.Tensor | int | float
+
+
+def check_names(where: str, given: Iterable[str], declared: Iterable[str]) -> None:
+    """Raise TypeError unless both are the same names, whatever their order."""
+    missing, unknown = {*declared} - {*given}, {*given} - {*declared}
+    if missing or unknown:
+        raise TypeError(
+            f"{where}: missing {', '.join(sorted(missing)) or 'nothing'}, "
+            f"unknown {', '.join(sorted(unknown)) or 'nothing'}"
+        )
+
+
+class CStruct(ctypes.Structure):
+    """A C structure that is made with all its fields by keyword. Pointers are addresses: the memory
+    behind them has to live as long as the structure is used."""
+
+    def __init__(self, **values: int | float) -> None:
+        check_names(type(self).__name__, values, [field[0] for field in self._fields_])
+        super().__init__(**values)
+
+
+class CFunction:
+    """A C function that returns nothing, called with all its parameters by keyword.
+
+    `parameters` are their names and types in C's order. Tensors go as the addresses of their
+    memory, so they have to be contiguous.
+    """
+
+    def __init__(self, name: str, function: Callable[..., object], parameters: Mapping[str, CType]):
+        self.name, self.function, self.parameters = name, function, parameters
+        function.argtypes = list(parameters.values())  # type: ignore[attr-defined]
+        function.restype = None  # type: ignore[attr-defined]
+
+    def __call__(self, **values: Argument) -> None:
+        if values.keys() != self.parameters.keys():
+            check_names(self.name, values, self.parameters)
+        arguments = [values[name] for name in self.parameters]
+        self.function(*(x.data_ptr() if isinstance(x, torch.Tensor) else x for x in arguments))

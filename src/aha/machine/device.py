@@ -1,4 +1,4 @@
-"""What torch says of this machine: the device a model runs on, its name, its memory, its threads.
+"""What torch says of this machine: device, number types, memory, threads.
 
 Other rooms ask these functions instead of `torch.cuda`, so that a question about the machine has
 one answer. What needs no torch is in `aha.machine.host`.
@@ -103,3 +103,20 @@ class PeakMemory:
         on_gpu = self.device.type == "cuda"
         own = torch.cuda.max_memory_allocated(self.device) if on_gpu else status_bytes("VmHWM")
         return max(self.before, own)
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A recipe's `dtype` as torch's; "auto" is bf16 where the hardware multiplies it,
+    else float32."""
+    if name != "auto":
+        dtype = getattr(torch, name)
+        assert isinstance(dtype, torch.dtype), name
+        return dtype
+    native = has_native_bf16() if device.type == "cpu" else device.type == "cuda"
+    return torch.bfloat16 if native else torch.float32
+
+
+def has_native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; without that, bf16 is slower than float32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)

@@ -8,12 +8,11 @@ from aha.core.errors import AhaError
 from aha.core.seeds import seed_for
 from aha.eval.suite import held_out
 from aha.machine.device import choose_device
-from aha.model.folders import resolve_model
-from aha.model.hub import cached_folder, looks_like_hub_name
+from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
 from aha.rollout.engine import Sampling
-from aha.rollout.factory import open_engine
+from aha.rollout.native import open_engine
 from aha.train.experiment import task_of
 
 MAX_COMPLETIONS, MIN_COMPLETIONS = 64, 16  # lengths have a long tail: fewer give no mean

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
-from aha.machine.device import choose_device, synchronize
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import choose_device, compute_dtype, synchronize
 from aha.model.attention import causal_attention
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Lengths, Training

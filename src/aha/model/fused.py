@@ -13,8 +13,7 @@ from functools import lru_cache
 import torch
 
 from aha.batching.layout import Layout
-from aha.machine.c_build import HEADERS, LANES, NotCompiled, load_code
-from aha.machine.c_calls import Argument, CFunction, CType
+from aha.machine.c_build import HEADERS, LANES, Argument, CFunction, CType, NotCompiled, load_code
 from aha.machine.device import num_threads
 
 SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")

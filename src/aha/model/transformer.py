@@ -31,7 +31,7 @@ from aha.model import ops
 from aha.model.architecture import ModelConfig
 from aha.model.attention import flat_attention
 from aha.model.logprobs import logits_of, logprobs_and_entropy
-from aha.model.rope import rope_tables
+from aha.model.ops import rope_tables
 
 if TYPE_CHECKING:
     from aha.model.lora import LayerAdapter

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
 from aha.model.architecture import ModelConfig, UnsupportedModel
+from aha.model.folders import folder_of, name_of
 from aha.model.hf_policy import HfPolicy, load_hf
-from aha.model.hub import folder_of, name_of
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import (
     add_lora,

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.errors import ConfigError
-from aha.corpus.bases import BASES, PretrainConfig
-from aha.corpus.mix import TraceMix
+from aha.corpus.bases import BASES, PretrainConfig, TraceMix
 from aha.model.architecture import ModelConfig
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import WRITERS, BasePlan, PretrainTokens, estimate_base

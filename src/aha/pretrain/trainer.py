@@ -17,7 +17,7 @@ import torch
 from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import compute_dtype
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon

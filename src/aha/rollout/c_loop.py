@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from aha.machine.c_build import LANES, NotCompiled, load_code
-from aha.machine.c_calls import CStruct
+from aha.machine.c_build import LANES, CStruct, NotCompiled, load_code
 from aha.machine.device import num_threads
 from aha.model.decode import FusedLayer, InferenceWeights
 from aha.rollout.engine import Sampling

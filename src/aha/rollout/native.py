@@ -9,11 +9,14 @@ import torch
 from aha.core.errors import ConfigError
 from aha.machine.c_build import NotCompiled
 from aha.model.decode import InferenceWeights, KVCache, decode_step, prefill
+from aha.model.hf_policy import HfPolicy
 from aha.model.lora import as_transformer
 from aha.model.policy import Policy
+from aha.model.tokenizer import Tokenizer
 from aha.rollout.c_loop import CompiledLoop
 from aha.rollout.engine import Sampling
-from aha.rollout.slot_engine import SlotEngine
+from aha.rollout.hf_engine import HfEngine
+from aha.rollout.slot_engine import Loop, SlotEngine
 from aha.rollout.slots import Cache, Row, Slots
 
 
@@ -88,3 +91,15 @@ class NativeEngine(SlotEngine):
 
     def can_join(self, slots: Slots, group_size: int) -> bool:
         return slots.free >= max(group_size, slots.size // 8)
+
+
+def open_engine(
+    policy: Policy,
+    tokenizer: Tokenizer,
+    dtype: str = "auto",
+    max_rows: int = 512,
+    loop: Loop = "auto",
+) -> SlotEngine:
+    """The native engine, or `HfEngine`, which is slower, for a model that `transformers` runs."""
+    kind: type[SlotEngine] = HfEngine if isinstance(policy, HfPolicy) else NativeEngine
+    return kind(policy, tokenizer, dtype, max_rows, loop)

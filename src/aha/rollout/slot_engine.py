@@ -18,7 +18,7 @@ import torch
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.core.seeds import seed_for
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import compute_dtype
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.cuda_graphs import CACHE_BLOCK, STEPS_PER_SYNC, DecodeSteps

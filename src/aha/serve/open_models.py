@@ -1,18 +1,18 @@
-"""Models that have been opened, each with its engine, by name."""
+"""The models that the server holds open, by name, with the recipe of the run that trained them."""
 
+import json
 import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ModelError, RunError
-from aha.model.folders import resolve_model
-from aha.model.hub import cached_folder, looks_like_hub_name
+from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
-from aha.rollout.factory import open_engine
-from aha.rollout.native import NativeEngine
+from aha.rollout.native import NativeEngine, open_engine
 
 MAX_OPEN = 4
 
@@ -94,3 +94,16 @@ class ModelCache:
         while len(self._open) > self.max_open:
             self._open.popitem(last=False)
         return model
+
+
+def run_config(name: str) -> dict[str, Any]:
+    """config.json of the run folder `name`; empty for a model that is no run, and for a file that
+    is damaged."""
+    folder = Path(name)
+    if not (folder / "metrics.jsonl").is_file() and not (folder / "checkpoints").is_dir():
+        return {}
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

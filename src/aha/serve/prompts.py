@@ -15,7 +15,7 @@ from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
 from aha.serve.request_fields import RequestError, short
 from aha.tasks.countdown import Countdown
-from aha.tasks.puzzle_input import parse_puzzle
+from aha.tasks.problem_lines import parse_puzzle
 
 
 class TrainingTask(NamedTuple):

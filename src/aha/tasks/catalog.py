@@ -21,9 +21,8 @@ from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Graded, Problem
-from aha.tasks.isolation import IsolatedTask, checked_grader
+from aha.tasks.isolation import IsolatedTask, Worker, checked_grader, locate
 from aha.tasks.protocol import Task
-from aha.tasks.subprocess_calls import Worker, locate
 
 PACKAGED = {
     "countdown": "aha.tasks.countdown:Countdown",

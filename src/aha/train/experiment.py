@@ -13,8 +13,7 @@ from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
-from aha.machine.device import PeakMemory, choose_device
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import PeakMemory, choose_device, compute_dtype
 from aha.machine.host import process_bytes, trim_heap
 from aha.model.architecture import ModelConfig
 from aha.model.folders import base_cost, resolve_model
@@ -25,7 +24,7 @@ from aha.plan.cost import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
 from aha.plan.speed import Workload
 from aha.rollout.engine import Engine, Sampling
-from aha.rollout.factory import open_engine
+from aha.rollout.native import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.jsonl import read_rows, truncate_after

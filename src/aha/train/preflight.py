@@ -13,8 +13,7 @@ import torch
 from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
-from aha.machine.device import device_memory, empty_cache, gpu_name
-from aha.machine.dtype import has_native_bf16
+from aha.machine.device import device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
 from aha.plan.calibration import Calibration

@@ -16,7 +16,7 @@ from aha.algo.algorithms import method_of
 from aha.batching.batch import totals_of
 from aha.core.config import RunConfig
 from aha.core.records import Problem, StepReport
-from aha.machine.dtype import compute_dtype
+from aha.machine.device import compute_dtype
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy

@@ -4,15 +4,26 @@ A step's file is small; one of 200,000 completions is not. The index keeps a few
 line, and continues where it stopped when the file has grown.
 """
 
+import re
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from aha.web.event_spans import Row, mean_behaviours, puzzle_of, text_of, text_pieces, visible
+from aha.core.errors import DataError
+from aha.web.event_spans import (
+    Row,
+    has_tokens,
+    mean_behaviours,
+    puzzle_of,
+    text_of,
+    text_pieces,
+    visible,
+)
 from aha.web.file_reader import LastBytes, number, row_of
-from aha.web.token_values import has_tokens
+from aha.web.runs import RunFolder
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000
@@ -205,3 +216,43 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
             }
         )
     return {"groups": len(groups), "start": start, "page": count, "lines": lines}
+
+
+MAX_PINS = 50
+_PIN = re.compile(r"([a-z_0-9]{1,40}):([0-9]{1,9})")
+
+
+class PinnedRow(NamedTuple):
+    """A completion that was pinned: its file, its place in it counted from 0, its row."""
+
+    file: str
+    place: int
+    row: Row
+
+
+def pinned_rows(run: RunFolder, pins: Sequence[str]) -> list[PinnedRow]:
+    """The completion of each pin, in order and each once.
+
+    Raises DataError for more than MAX_PINS pins, and for a pin that names no completion.
+    """
+    if len(pins) > MAX_PINS:
+        raise DataError(f"{len(pins)} pins", f"at most {MAX_PINS}")
+    cache, rows = IndexCache(), []
+    for pin in dict.fromkeys(pins):
+        match = _PIN.fullmatch(pin)
+        path = run.completion_file(match[1]) if match else None
+        index = cache.index(path) if path else None
+        place = int(match[2]) if match else 0
+        if match is None or index is None or place >= len(index.entries):
+            raise DataError(
+                f"the pin {pin[:60]!r}, which leads nowhere in {run.name}",
+                "FILE:PLACE of a completion, counted from 0, such as after:12",
+                f"FILE is one of {', '.join(abbreviated(run.completion_files()))}",
+            )
+        rows.append(PinnedRow(match[1], place, index.rows([index.entries[place]])[0]))
+    return rows
+
+
+def abbreviated(names: list[str]) -> list[str]:
+    """The names, or the first three, "..." and the last."""
+    return names if len(names) <= 4 else [*names[:3], "...", names[-1]]

@@ -16,7 +16,6 @@ from starlette.staticfiles import StaticFiles
 import aha
 from aha.core.errors import DataError
 from aha.web.access import AccessControl
-from aha.web.behavior_curves import BehaviorCurves
 from aha.web.chat_page import StreamCompletion, stream_answer
 from aha.web.completions import (
     VERDICTS,
@@ -27,21 +26,21 @@ from aha.web.completions import (
     completions_page,
     groups_page,
 )
-from aha.web.curves import OVERVIEW_COLUMNS, Curves
-from aha.web.event_spans import EVENT_KINDS, Row
+from aha.web.curves import OVERVIEW_COLUMNS, BehaviorCurves, Curves
+from aha.web.event_spans import EVENT_KINDS, Row, token_values
 from aha.web.file_reader import JsonLines, dumps
-from aha.web.problem_history import FAMILIES, history_page
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
 from aha.web.run_comparison import (
+    FAMILIES,
     PairedComparison,
     compare_before_after,
     compare_runs,
     config_differences,
+    history_page,
 )
 from aha.web.runs import RunFolder, RunsFolder
 from aha.web.server_events import offsets_of, run_events
-from aha.web.token_values import token_values
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32

@@ -1,4 +1,4 @@
-"""Splits a completion's text where the detector's events begin and end, ready to be drawn.
+"""A completion for the screen: its text with its events, and its values token by token.
 
 Offsets are not sent to the browser: JavaScript counts UTF-16 units, Python counts code points.
 Every kind of event has a sign and a label besides its colour, for readers who see no colours.
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
+from aha.web.file_reader import number
 
 MAX_NUMBERS = 12  # the detector's tables grow exponentially with the numbers of a puzzle
 
@@ -126,3 +127,51 @@ def _event_spans(text: str, row: Row) -> list[Mark]:
         key = "right-answer" if row.get("correct") else "wrong-answer"
         spans.append(Mark(answer.start, answer.end, key))
     return sorted(span for span in spans if span.end > span.start)
+
+
+MAX_TOKENS = 4_000
+MEASURES = ("logprobs", "entropies", "advantages")
+NOT_RECORDED = (
+    "No tokens were recorded for this completion: a run keeps those of a few groups of each step "
+    "(token_groups), and runs made before Aha recorded tokens have none."
+)
+MISSING = {
+    "logprobs": "the log-probs were not recorded",
+    "entropies": "the entropies were not recorded",
+    "advantages": "no advantage: only the steps of a training have one",
+}
+
+
+def has_tokens(row: Row) -> bool:
+    """Whether the run recorded this completion token by token."""
+    return isinstance(row.get("pieces"), list) and bool(row["pieces"])
+
+
+def token_values(row: Row) -> Row:
+    """The tokens of a completion for the page.
+
+    {pieces: texts of at most MAX_TOKENS tokens, logprobs, entropies, advantages: a number or null
+    for each token (null for a measure that was not recorded), missing: sentences, hidden: number of
+    tokens that were left out}.
+    """
+    if not has_tokens(row):
+        return {"pieces": [], "missing": [NOT_RECORDED], "hidden": 0, **dict.fromkeys(MEASURES)}
+    pieces = [visible(piece) if isinstance(piece, str) else "?" for piece in row["pieces"]]
+    columns = {name: _column(row.get(name), len(pieces)) for name in MEASURES}
+    advantage = number(row.get("advantage"))
+    if columns["advantages"] is None and advantage is not None:
+        # Without a critic all tokens of a completion have the completion's advantage.
+        columns["advantages"] = [advantage] * min(len(pieces), MAX_TOKENS)
+    return {
+        "pieces": pieces[:MAX_TOKENS],
+        **columns,
+        "missing": [MISSING[name] for name in MEASURES if columns[name] is None],
+        "hidden": max(0, len(pieces) - MAX_TOKENS),
+    }
+
+
+def _column(values: object, count: int) -> list[float | None] | None:
+    """One number for each token; None where there is no list, or one of another length."""
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    return [number(value) for value in values[:MAX_TOKENS]]

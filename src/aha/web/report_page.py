@@ -14,8 +14,8 @@ from aha.behaviors.detector import Behaviours
 from aha.core.errors import RunError
 from aha.plan.cost import money
 from aha.plan.prediction import lines_of
-from aha.web.behavior_curves import BehaviorCurves, evenly_spaced
-from aha.web.curves import Curves
+from aha.web.completions import PinnedRow, pinned_rows
+from aha.web.curves import BehaviorCurves, Curves, evenly_spaced
 from aha.web.event_spans import (
     EVENT_KINDS,
     Row,
@@ -25,7 +25,6 @@ from aha.web.event_spans import (
     visible,
 )
 from aha.web.file_reader import all_rows, number
-from aha.web.pins import PinnedRow, pinned_rows
 from aha.web.run_comparison import PairedComparison, compare_before_after, flatten
 from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
 from aha.web.svg_curves import Figure, Line, Point, short
