@@ -1,4 +1,4 @@
-"""`aha COMMAND`: the commands by name; every error as one line (got / wanted / fix) and an exit code.
+"""`aha COMMAND`: the commands by name; an error is one line (got / wanted / fix) and an exit code.
 
 A command's module imports what it opens inside the function that runs, so that help is quick and
 needs no torch.
