@@ -57,8 +57,8 @@ def examined_parts(
     """(heading, findings), each part as soon as it is examined."""
     if changes and (what is None or is_run_folder(Path(what))):
         options = ", ".join(f"--{key}" for key in changes)
-        wanted = "a recipe before it" if what is None else "the run as it was recorded"
-        raise ConfigError(f"{what or 'this machine'} with {options}", wanted)
+        expected = "a recipe before it" if what is None else "the run as it was recorded"
+        raise ConfigError(f"{what or 'this machine'} with {options}", expected)
     if what is None:
         from aha.doctor.machine_checks import checks, inspect_machine
 

@@ -47,14 +47,14 @@ def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -
     screen = Console(stderr=True)
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task(f"{judge.model} reads {len(workings)} completions")
-        judged = judge_all(
+        judge_counts = judge_all(
             workings,
             judge,
             known,
             lambda row: append(answers, [row]),
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    agreements = agreements_of(workings, judged, judge.seed)
+    agreements = agreements_of(workings, judge_counts, judge.seed)
     if as_json:
         for agreed in agreements:
             print(json.dumps({"model": judge.model, "seed": judge.seed, **agreed.as_row()}))
@@ -98,7 +98,7 @@ def answers_file(path: Path) -> Path:
 
 
 def agreements_of(
-    workings: list[Working], judged: list[dict[str, Any]], seed: int
+    workings: list[Working], judge_counts: list[dict[str, Any]], seed: int
 ) -> list[Agreement]:
     """One for each behaviour that the judge counts."""
     detected = [count_behaviours(*working) for working in workings]
@@ -107,7 +107,7 @@ def agreements_of(
         agreement(
             question.behaviour,
             [getattr(counts, question.behaviour) for counts in detected],
-            [counts[question.behaviour] for counts in judged],
+            [counts[question.behaviour] for counts in judge_counts],
             lengths,
             seed,
         )

@@ -88,8 +88,8 @@ def run() -> None:
         if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
-        wanted = "memory for more than the weights"
-        fail(AhaError(reason, wanted, "half of --rollout.max_rows, and see `aha plan`"))
+        expected = "memory for more than the weights"
+        fail(AhaError(reason, expected, "half of --rollout.max_rows, and see `aha plan`"))
     except KeyboardInterrupt:
         print("aha: stopped", file=sys.stderr)
         sys.exit(130)
@@ -112,8 +112,8 @@ def usage_error(error: CycloptsError) -> AhaError:
             return unknown_command(error)
         case UnusedCliTokensError():
             word = (error.unused_tokens or [""])[0]
-            wanted = "--section.key value" if takes_keys(error) else "an option before it"
-            return ConfigError(f"{word!r} stands alone", wanted, see_help(error))
+            expected = "--section.key value" if takes_keys(error) else "an option before it"
+            return ConfigError(f"{word!r} stands alone", expected, see_help(error))
         case MissingArgumentError() if error.argument is not None:
             return missing_value(error, error.argument)
         case CoercionError() | ValidationError() if error.argument is not None:
@@ -160,8 +160,8 @@ def missing_value(error: MissingArgumentError, argument: Argument) -> AhaError:
     if name.startswith("--") and (error.keyword or argument.index is None):
         typed = name in (error.root_input_tokens or ())
         got = f"{name} has no value" if typed else f"no {name}"
-        wanted = "--section.key value" if name.lstrip("-") in known_keys() else f"{name} VALUE"
-        return ConfigError(got, wanted, see_help(error))
+        expected = "--section.key value" if name.lstrip("-") in known_keys() else f"{name} VALUE"
+        return ConfigError(got, expected, see_help(error))
     return ConfigError(f"no {name.lstrip('-').upper()}", "one after the command", see_help(error))
 
 
@@ -178,9 +178,9 @@ def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> A
             reason = cause.errors()[0]["msg"]
         return ConfigError(f"{name} {value}: {reason}", fix=see_help(error))
     near = difflib.get_close_matches(value, choices, 1)
-    wanted = f"one of {', '.join(choices)}" if choices else type_words(argument)
+    expected = f"one of {', '.join(choices)}" if choices else type_words(argument)
     hint = f"did you mean {name} {near[0]}?" if near else see_help(error)
-    return ConfigError(f"{name} {value!r}", wanted, hint)
+    return ConfigError(f"{name} {value!r}", expected, hint)
 
 
 def type_words(argument: Argument) -> str:

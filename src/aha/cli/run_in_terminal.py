@@ -159,8 +159,8 @@ class RunView:
         """What is wrong already at the first step, so that nobody waits an hour for it."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
-                saw, fix = escape(finding.message), escape(finding.fix)
-                console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
+                message, fix = escape(finding.message), escape(finding.fix)
+                console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
 
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:

@@ -17,7 +17,7 @@ from aha.rollout.c_loop import CompiledLoop
 from aha.rollout.engine import Sampling
 from aha.rollout.hf_engine import HfEngine
 from aha.rollout.slot_engine import Loop, SlotEngine
-from aha.rollout.slots import Cache, Row, Slots
+from aha.rollout.slots import Cache, SlotRow, Slots
 
 
 class NativeEngine(SlotEngine):
@@ -54,14 +54,14 @@ class NativeEngine(SlotEngine):
         on_gpu = self.loaded().device.type == "cuda"
         return self.loop == "graphs" or (self.loop == "auto" and on_gpu)
 
-    def fill_groups(self, groups: list[list[Row]], sampling: Sampling) -> None:
+    def fill_groups(self, groups: list[list[SlotRow]], sampling: Sampling) -> None:
         if self.compiled is not None:
             self.run_compiled(self.compiled, groups, sampling)
         else:
             super().fill_groups(groups, sampling)
 
     def run_compiled(
-        self, compiled: CompiledLoop, groups: list[list[Row]], sampling: Sampling
+        self, compiled: CompiledLoop, groups: list[list[SlotRow]], sampling: Sampling
     ) -> None:
         """Generate all rows in one call into C."""
         if not groups:

@@ -15,7 +15,7 @@ from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.rollout.slots import Row
+from aha.rollout.slots import SlotRow
 
 INCOMPLETE = "\ufffd"  # a character of several tokens decodes to this until its last token is there
 
@@ -118,7 +118,7 @@ class Job:
             self.fail(error)
         return False
 
-    def send_new_text(self, index: int, row: Row) -> None:
+    def send_new_text(self, index: int, row: SlotRow) -> None:
         """Send the text that is new in one completion, with the completion if it has ended."""
         stream = self.texts[index]
         text = stream.read(row.tokens, row.ended)
