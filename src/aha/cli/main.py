@@ -1,7 +1,7 @@
-"""`aha COMMAND`: the commands by name; an error is one line (got / wanted / fix) and an exit code.
+"""`aha COMMAND`: finds and runs the command; an error becomes one line and an exit code.
 
-A command's module imports what it opens inside the function that runs, so that help is quick and
-needs no torch.
+A command's module imports torch, and rooms that need it, inside the function that runs. So help is
+quick and needs no torch.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
-from aha.cli.recipe_keys import toml_value
+from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -37,7 +37,7 @@ COMMANDS = (
 
 
 class CommandLine(App):
-    """Reads the commands' docstrings before it lists them, and shows keys as a recipe sets them."""
+    """An app whose help has the first line of each docstring and the values of a named recipe."""
 
     def help_print(
         self, tokens: str | Iterable[str] | None = None, *, console: Console | None = None
@@ -47,8 +47,6 @@ class CommandLine(App):
         if not chain:  # the list of commands shows the first lines of their docstrings
             for name in self:
                 self[name]
-        from aha.cli.recipe_keys import recipe_for_help, recipe_in_help
-
         before = recipe_in_help.set(recipe_for_help([*chain, *rest]))
         try:
             super().help_print(words, console=console)
@@ -75,8 +73,6 @@ def run() -> None:
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        from aha.cli.main import usage_error
-
         fail(usage_error(error))
     except AhaError as error:
         fail(error)
@@ -101,6 +97,9 @@ def run() -> None:
 def fail(error: AhaError) -> None:
     print(f"aha: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+# -- errors of usage: what cyclopts found wrong, in our form ----------------------------------
 
 
 def usage_error(error: CycloptsError) -> AhaError:
