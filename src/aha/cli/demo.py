@@ -16,7 +16,7 @@ def demo(
     calibration: CalibrationFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
+    """Watch aha-tiny learn Countdown: evaluate, train, evaluate again, report card.
 
     Takes minutes on two CPU cores and no network. `--section.key value` overrides the recipe.
 

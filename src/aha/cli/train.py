@@ -25,7 +25,7 @@ def train(
     Parameters
     ----------
     resume
-        Run folder to go on with, from its last checkpoint.
+        Run folder to resume from its last checkpoint.
     dry_run
         Print the resolved recipe, and the plan on the error stream, and exit.
     """

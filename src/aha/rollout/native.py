@@ -1,7 +1,7 @@
 """The native engine: batched generation with our own transformer, on any device.
 
-On a CPU the whole loop runs in C where it can be built; on a GPU decode steps are CUDA graphs; else
-it is plain torch.
+On a CPU the whole loop runs in C, if that can be built. On a GPU decode steps are CUDA graphs. In
+all other cases it is plain torch. `open_engine` chooses between this engine and `HfEngine`.
 """
 
 import torch
@@ -100,6 +100,6 @@ def open_engine(
     max_rows: int = 512,
     loop: Loop = "auto",
 ) -> SlotEngine:
-    """The native engine, or `HfEngine`, which is slower, for a model that `transformers` runs."""
+    """The native engine for our own transformer; the slower `HfEngine` for all other models."""
     kind: type[SlotEngine] = HfEngine if isinstance(policy, HfPolicy) else NativeEngine
     return kind(policy, tokenizer, dtype, max_rows, loop)

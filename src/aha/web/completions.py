@@ -1,7 +1,7 @@
-"""The completions of one file, page by page: an index of its lines instead of all its text.
+"""The completions of one file for the dashboard: pages, groups, and the pinned ones of a report.
 
-A step's file is small; one of 200,000 completions is not. The index keeps a few numbers of each
-line, and continues where it stopped when the file has grown.
+A file may have 200,000 completions. So an index keeps a few numbers of each line instead of its
+text, and reads only the new lines when the file has grown.
 """
 
 import re
@@ -30,6 +30,9 @@ WHOLE_CHARS = 2_000_000
 PAGE_SIZE = 24
 KEPT_INDEXES = 24
 VERDICTS = {"": None, "right": True, "wrong": False}  # the filter in an address
+
+
+# -- the index -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def _searchable_text(row: Row) -> str:
 
 
 def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
-    """The index entry of a row; what is missing or of another type becomes None or empty."""
+    """The index entry of a row; fields that are missing or of another type become None or empty."""
     group = number(row.get("group"))
     return IndexEntry(
         place,
@@ -143,6 +146,9 @@ class IndexCache:
             while len(self._indexes) > KEPT_INDEXES:
                 self._indexes.popitem(last=False)
             return index
+
+
+# -- pages ---------------------------------------------------------------------------------------
 
 
 def completions_page(
@@ -217,6 +223,8 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
         )
     return {"groups": len(groups), "start": start, "page": count, "lines": lines}
 
+
+# -- pins ----------------------------------------------------------------------------------------
 
 MAX_PINS = 50
 _PIN = re.compile(r"([a-z_0-9]{1,40}):([0-9]{1,9})")

@@ -1,6 +1,7 @@
-"""Metrics and behaviours over the steps as columns, thinned for a screen.
+"""Metrics and behaviours of a run by step, as columns with few enough points for a plot.
 
-Thinning keeps the lowest and the highest value of every stretch, so that no spike is lost.
+`Curves` reads metrics.jsonl and thins it: the lowest and the highest value of every stretch stay,
+so that no spike is lost. `BehaviorCurves` counts behaviours in the files of completions.
 """
 
 import threading
@@ -21,6 +22,9 @@ OVERVIEW_COLUMNS = (
 )
 
 Column = list[float | None]
+
+
+# -- metrics --------------------------------------------------------------------------------------
 
 
 class Curves:
@@ -106,6 +110,8 @@ def thin(column: Column, points: int) -> list[int]:
             )
     return kept
 
+
+# -- behaviours -----------------------------------------------------------------------------------
 
 PER_STEP = 48  # completions, evenly spaced over a step's file
 BEHAVIOURS = (

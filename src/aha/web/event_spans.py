@@ -1,7 +1,8 @@
-"""A completion for the screen: its text with its events, and its values token by token.
+"""A completion for the pages: its text in pieces with their events, and its values by token.
 
-Offsets are not sent to the browser: JavaScript counts UTF-16 units, Python counts code points.
-Every kind of event has a sign and a label besides its colour, for readers who see no colours.
+Pieces of text are sent instead of offsets, because JavaScript counts UTF-16 units and Python code
+points. Every kind of event has a sign and a label as well as a colour, for readers who do not see
+the colours.
 """
 
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from aha.web.file_reader import number
 MAX_NUMBERS = 12  # the detector's tables grow exponentially with the numbers of a puzzle
 
 Row = dict[str, Any]  # one line of a JSON-lines file, as it was read: any key may be missing
+
+
+# -- events ---------------------------------------------------------------------------------------
 
 
 class EventKind(NamedTuple):
