@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: layers, sizes, the README's tree, words, light doors."""
+"""House rules that a test can check: layers, sizes, names, the tree, words, quick help."""
 
 import ast
 import re
@@ -145,7 +145,32 @@ def test_no_two_classes_share_a_name():
     complain(sorted({name for name in names if names.count(name) > 1}), "Two classes are called:")
 
 
-# --- the tree in the README -------------------------------------------------------------------
+# --- tests have the name of what they test ------------------------------------------------------
+
+# Tests of more than one module, by room: the topic after `test_`, or its beginning.
+TOPICS = {
+    "algo": ("bandit", "outside_package", "peers"),
+    "cli": ("run_pages", "tasks"),  # several commands
+    "model": ("aha_tiny",),  # the packaged weights
+    "plan": ("computed_rows",),  # the plan against the trainer
+    "train": ("hf_run", "lora_run", "ranks", "vllm_run"),  # whole runs, several processes
+    "web": ("browser", "large", "static"),  # the pages in a browser, and their files
+}
+
+
+def test_a_test_file_has_the_name_of_a_module_of_its_room():
+    faults = []
+    for path in sorted((ROOT / "tests").glob("*/test_*.py")):
+        room, topic = path.parent.name, path.stem.removeprefix("test_")
+        if not (AHA / room).is_dir():
+            continue
+        names = [module.stem for module in (AHA / room).glob("*.py")] + [*TOPICS.get(room, ())]
+        if not any(topic == name or topic.startswith(f"{name}_") for name in names):
+            faults.append(shown(path))
+    complain(faults, "Call it test_<module>.py or test_<module>_<topic>.py, or name its topic:")
+
+
+# --- the tree in docs/architecture.md ---------------------------------------------------------
 
 
 def tree_paths(block: str) -> list[str]:
@@ -337,7 +362,7 @@ def grade(resp_ids, x):
     assert sorted(strays(ast.parse(told), set())) == [(1, "found"), (2, "told")]
 
 
-# --- light doors ------------------------------------------------------------------------------
+# --- quick help -------------------------------------------------------------------------------
 
 HELP = """
 import sys, time
@@ -366,7 +391,7 @@ def test_help_is_quick_and_imports_no_torch():
     assert min(seconds) < MAX_HELP_SECONDS, f"aha --help took {min(seconds):.2f} s"
 
 
-# --- what goes out of the house ---------------------------------------------------------------
+# --- what others get --------------------------------------------------------------------------
 
 # Joined here so that this file does not hold what it looks for.
 TRACES = ["/wo" + "rk/", "/ro" + "ot/", "/opt/py" + "pi", "/opt/wh" + "eels"]
