@@ -62,7 +62,7 @@ class CompletionIndex:
         self._end, self._last_bytes = 0, LastBytes()
 
     def refresh(self) -> None:
-        """Index the lines that are new. Starts over where the file was rewritten.
+        """Index the new lines. Starts again if the file was rewritten.
 
         Raises OSError where the file cannot be read.
         """
@@ -131,7 +131,7 @@ def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
 
 
 class IndexCache:
-    """The indexes that were used last, shared by all requests."""
+    """The most recently used indexes, shared by all requests."""
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[Path, CompletionIndex] = OrderedDict()
@@ -231,7 +231,7 @@ _PIN = re.compile(r"([a-z_0-9]{1,40}):([0-9]{1,9})")
 
 
 class PinnedRow(NamedTuple):
-    """A completion that was pinned: its file, its place in it counted from 0, its row."""
+    """A pinned completion: its file, its place in the file counted from 0, its row."""
 
     file: str
     place: int

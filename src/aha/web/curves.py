@@ -49,7 +49,7 @@ class Curves:
                 self._add(rows)
 
     def _add(self, rows: list[dict[str, Any]]) -> None:
-        """By column instead of by row: the first request has to wait for ten thousand rows."""
+        """Column by column, which is faster: the first request reads up to ten thousand rows."""
         total = (self.columns.get("total_tokens") or [0.0])[-1] or 0.0
         for row in rows:
             total = row["total_tokens"] = total + (number(row.get("tokens")) or 0.0)
@@ -96,7 +96,8 @@ class Curves:
 
 
 def thin(column: Column, points: int) -> list[int]:
-    """The rows of a column to keep: all with a value, or each stretch's lowest and highest."""
+    """The rows to keep of a column: all that have a value, or the lowest and highest of each
+    stretch."""
     if len(column) <= points:
         return [row for row, value in enumerate(column) if value is not None]
     stretches = max(1, points // 2)
@@ -122,7 +123,7 @@ Item = TypeVar("Item")
 
 
 class BehaviorCurves:
-    """The mean behaviours of a run's steps, as far as they have been counted."""
+    """The mean behaviours of a run's steps, counted a few steps at a time."""
 
     def __init__(self, run: RunFolder):
         self.run = run

@@ -26,7 +26,7 @@ class EventKind(NamedTuple):
     key: str  # its CSS class and its key in the dashboard's JSON
     sign: str
     label: str
-    detector_label: str  # what the detector calls it; empty where the kind is not the detector's
+    detector_label: str  # its name in the detector; empty if it is not from the detector
 
 
 EVENT_KINDS = (
@@ -65,7 +65,7 @@ def visible(text: str) -> str:
 
 
 def puzzle_of(row: Row) -> tuple[tuple[int, ...], int] | None:
-    """(numbers, target) of a row; None where it holds no arithmetic puzzle."""
+    """(numbers, target) of a row; None if it is not a puzzle with numbers and a target."""
     numbers, target = row.get("numbers"), row.get("target")
     if not isinstance(numbers, list) or not 0 < len(numbers) <= MAX_NUMBERS:
         return None
@@ -83,7 +83,7 @@ def text_of(row: Row) -> str:
 
 
 def behaviours_of(row: Row) -> Behaviours | None:
-    """The detector's counts for one completion; None where its task has no arithmetic."""
+    """The detector's counts for one completion; None if it is not of a puzzle."""
     puzzle = puzzle_of(row)
     return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
 
