@@ -62,7 +62,7 @@ class Dropping(ModelCache):
 
 
 def test_a_checkpoint_that_is_dropped_while_it_is_read_is_an_error_with_a_fix():
-    with pytest.raises(RunError, match="step_000002/config.json went away.*ask again"):
+    with pytest.raises(RunError, match="step_000002/config.json was deleted.*ask again"):
         Dropping().get("run")
 
 
