@@ -342,7 +342,7 @@ class Transformer(nn.Module):
         )
         if layout is None:
             return logprobs, entropies
-        return layout.spread(logprobs), None if entropies is None else layout.spread(entropies)
+        return layout.scatter(logprobs), None if entropies is None else layout.scatter(entropies)
 
     def logits(
         self,

@@ -76,7 +76,7 @@ class ValueModel(nn.Module):
         # The final norm's weight is folded into the head, as the policy folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
         values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
-        return values if layout is None else layout.spread(values)
+        return values if layout is None else layout.scatter(values)
 
 
 class ValueRow(NamedTuple):
