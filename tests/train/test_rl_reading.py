@@ -6,6 +6,7 @@ from a real step.
 """
 
 import ast
+import re
 import sys
 from pathlib import Path
 from types import FrameType
@@ -19,8 +20,9 @@ from .test_rl import make
 
 AHA = Path(aha.__file__).resolve().parent
 ROOMS = ("train", "batching", "algo", "core")
-# In the order in which docs/reading.md follows them.
-FILES_OF_A_STEP = {
+PAGE = AHA.parents[1] / "docs" / "reading.md"
+# In the order of the table in docs/reading.md.
+FILES_OF_A_STEP = [
     "train/rl.py",
     "train/rollouts.py",
     "core/records.py",
@@ -33,7 +35,7 @@ FILES_OF_A_STEP = {
     "algo/kl.py",
     "train/reference.py",
     "algo/aggregation.py",
-}
+]
 # Mechanism that a reader may take on trust: how a registered function gets its keywords, names of
 # seeds, the order of tokens inside the model, one predicate, and ratios kept finite.
 MECHANISM = {
@@ -67,8 +69,15 @@ def files_of_a_step(cfg: RunConfig) -> set[str]:
 def test_one_step_of_grpo_is_read_in_twelve_files():
     small = {"rollout.prompts": "16", "rollout.group_size": "4", "rollout.max_new_tokens": "12"}
     read = files_of_a_step(load_recipe(find_recipe("grpo"), small))
-    assert read - MECHANISM == FILES_OF_A_STEP and len(FILES_OF_A_STEP) == 12
+    assert read - MECHANISM == {*FILES_OF_A_STEP} and len(FILES_OF_A_STEP) == 12
     assert read & MECHANISM == MECHANISM, "a file that no step runs is no excuse"
+
+
+def test_the_page_names_these_files():
+    text = PAGE.read_text(encoding="utf-8").split("## One step of `grpo`")[1]
+    rows = re.findall(r"^\| `src/aha/(\S+)` \|", text, flags=re.MULTILINE)
+    assert rows == FILES_OF_A_STEP
+    assert all(f"`src/aha/{file}`" in text for file in MECHANISM)
 
 
 def test_the_file_of_the_step_has_at_most_ten_conditions():
