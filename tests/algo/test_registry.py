@@ -68,7 +68,7 @@ def test_the_default_of_each_key_is_a_choice(setting):
 
 
 def test_the_estimator_of_the_kl_follows_from_its_place():
-    names = [chosen_of(AlgoSection(kl=kl)).estimator for kl in ("none", "reward", "loss")]
+    names = [chosen_of(AlgoSection(kl=kl)).kl_estimator for kl in ("none", "reward", "loss")]
     assert [name and name.name for name in names] == [None, "k1", "k3+"]
 
 

@@ -26,7 +26,7 @@ FILES_OF_A_STEP = [
     "train/rl.py",
     "train/rollouts.py",
     "core/records.py",
-    "train/estimators.py",
+    "train/advantage_estimators.py",
     "algo/advantages.py",
     "algo/filters.py",
     "batching/batch.py",

@@ -53,12 +53,12 @@ class Layout:
 
     prompts: Table
     rows: Table
-    shared: int  # how many of the N tokens belong to prompts; they come first
+    num_prompt_tokens: int  # they are the first of the N tokens
     edges: torch.Tensor  # [P + B + 1]: first token of each prompt, of each completion, and N
     positions_N: torch.Tensor
     places_N: (
         torch.Tensor
-    )  # in the flattened table: of prompts for the first `shared`, else of rows
+    )  # in the flattened table: of prompts for the first `num_prompt_tokens`, else of rows
     tokens_N: torch.Tensor  # places in the flattened tokens of the batch
     prompt_B: torch.Tensor  # the prompt of each row
     order_B: torch.Tensor  # the rows sorted by prompt ...
@@ -105,9 +105,9 @@ class Layout:
         run_N = torch.arange(P + B).repeat_interleave(sizes)
         positions_N = torch.arange(len(run_N)) - begin[run_N]
         positions_N += torch.cat([torch.zeros_like(s_P), s_B])[run_N]
-        shared = int(s_P.sum())
+        num_prompt_tokens = int(s_P.sum())
         table_N = run_N.clone()
-        table_N[shared:] -= P
+        table_N[num_prompt_tokens:] -= P
         places_N = positions_N + table_N * torch.where(run_N < P, S, W)
         begin_P, begin_B = begin.split([P, B])
         at_W = torch.arange(W)
@@ -118,13 +118,15 @@ class Layout:
         index_PS = (begin_P[:, None] + at_S).masked_fill_(at_S >= s_P[:, None], -1)
         columns = W + 1 - start
         first_B = torch.arange(B) * columns + s_B - start
-        rest = run_N[shared:] - P
-        columns_M = torch.cat([first_B, rest * columns + positions_N[shared:] + 1 - start])
+        rest = run_N[num_prompt_tokens:] - P
+        columns_M = torch.cat(
+            [first_B, rest * columns + positions_N[num_prompt_tokens:] + 1 - start]
+        )
         counts_P = torch.bincount(prompt_B, minlength=P)
         return cls(
             Table(index_PS, 0, tuple(s_P.tolist())),
             Table(index_BW, start, tuple(end_B.tolist())),
-            shared,
+            num_prompt_tokens,
             torch.cat([begin, sizes.sum()[None]]),
             positions_N,
             places_N,
