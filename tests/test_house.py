@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: layers, sizes, the README's tree, words, light doors."""
+"""House rules that a test can check: layers, sizes, names, the tree, words, quick help."""
 
 import ast
 import re
@@ -129,9 +129,6 @@ def test_settings_of_leaves_out_blanks_comments_and_headings():
 
 # --- one name, one thing ----------------------------------------------------------------------
 
-# Classes that still exist twice. A name is taken off this list when it is clean, and none is added.
-NAMED_TWICE = {"Finding", "Row"}
-
 
 def test_no_two_files_share_a_name():
     stems = [path.stem for path in MODULES if not path.name.startswith("__")]
@@ -145,11 +142,35 @@ def test_no_two_classes_share_a_name():
         for node in parsed(path).body
         if isinstance(node, ast.ClassDef)
     ]
-    twice = {name for name in names if names.count(name) > 1} - NAMED_TWICE
-    complain(sorted(twice), "Two classes are called:")
+    complain(sorted({name for name in names if names.count(name) > 1}), "Two classes are called:")
 
 
-# --- the tree in the README -------------------------------------------------------------------
+# --- tests have the name of what they test ------------------------------------------------------
+
+# Tests of more than one module, by room: the topic after `test_`, or its beginning.
+TOPICS = {
+    "algo": ("bandit", "outside_package", "peers"),
+    "cli": ("run_pages", "tasks"),  # several commands
+    "model": ("aha_tiny",),  # the packaged weights
+    "plan": ("computed_rows",),  # the plan against the trainer
+    "train": ("hf_run", "lora_run", "ranks", "vllm_run"),  # whole runs, several processes
+    "web": ("browser", "large", "static"),  # the pages in a browser, and their files
+}
+
+
+def test_a_test_file_has_the_name_of_a_module_of_its_room():
+    faults = []
+    for path in sorted((ROOT / "tests").glob("*/test_*.py")):
+        room, topic = path.parent.name, path.stem.removeprefix("test_")
+        if not (AHA / room).is_dir():
+            continue
+        names = [module.stem for module in (AHA / room).glob("*.py")] + [*TOPICS.get(room, ())]
+        if not any(topic == name or topic.startswith(f"{name}_") for name in names):
+            faults.append(shown(path))
+    complain(faults, "Call it test_<module>.py or test_<module>_<topic>.py, or name its topic:")
+
+
+# --- the tree in docs/architecture.md ---------------------------------------------------------
 
 
 def tree_paths(block: str) -> list[str]:
@@ -205,68 +226,22 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 STRAY_WORDS = re.compile(
     r"\b(rollout[_ -]texts?|resp_ids|responses?|episodes?)\b", flags=re.IGNORECASE
 )
-# Where a name is right: another's word (HTTP, attention), an error's second field, the key of a
-# file or of `--json` that programs outside read, or the architecture itself.
+# Where a name is right, by the start of the file's path, with the reason.
 ALLOWED_NAMES = {
-    "web/": {"response", "responses", "query", "queries"},
-    "serve/": {"response", "responses", "query", "queries"},
-    "model/": {"query", "queries", "decoder"},
-    "rollout/": {"decoder"},
-    "pretrain/": {"decoder"},
-    "export/": {"decoder"},
-    "train/critic.py": {"decoder"},
-    "core/errors.py": {"wanted"},
-    "core/findings.py": {"saw"},
-    "corpus/bases.py": {"judged"},
+    "web/": {"response", "responses", "query", "queries"},  # HTTP
+    "serve/": {"response", "responses", "query", "queries"},  # HTTP
+    "model/": {"query", "queries", "decoder"},  # attention; the architecture
+    "rollout/": {"decoder"},  # the architecture
+    "pretrain/": {"decoder"},  # the architecture
+    "export/": {"decoder"},  # the architecture
+    "train/critic.py": {"decoder"},  # the architecture
+    "core/errors.py": {"wanted"},  # got / wanted / fix
+    "plan/prediction.py": {"wanted"},  # got / wanted / fix
+    "serve/request_fields.py": {"wanted"},  # got / wanted / fix
+    "core/findings.py": {"saw"},  # a key of `--json`
+    "corpus/bases.py": {"judged"},  # a key of a base's record
+    "plan/calibration.py": {"asked"},  # a key of calibration files
 }
-# Files in which a name of the glossary's last table still stands. A file is taken off this list
-# when it is clean, and none is added.
-NOT_YET_CLEAN: tuple[str, ...] = (
-    "cli/doctor.py",
-    "cli/judge_agreement.py",
-    "cli/main.py",
-    "cli/run_in_terminal.py",
-    "cli/main.py",
-    "core/config.py",
-    "doctor/first_step_checks.py",
-    "doctor/first_step_trial.py",
-    "doctor/machine_checks.py",
-    "doctor/setup_checks.py",
-    "doctor/run_checks.py",
-    "doctor/run_files.py",
-    "doctor/setup_checks.py",
-    "export/formats.py",
-    "export/model_card.py",
-    "measure/probe.py",
-    "measure/rates.py",
-    "plan/calibration.py",
-    "plan/prediction.py",
-    "serve/api.py",
-    "serve/open_models.py",
-    "serve/openai_format.py",
-    "serve/problem_answers.py",
-    "serve/request_fields.py",
-    "serve/scheduler.py",
-    "studies/lab_page.py",
-    "studies/method_lab.py",
-    "studies/verdicts.py",
-    "web/access.py",
-    "web/curves.py",
-    "web/chat_page.py",
-    "web/completions.py",
-    "web/curves.py",
-    "web/dashboard.py",
-    "web/event_spans.py",
-    "web/file_reader.py",
-    "web/completions.py",
-    "web/run_comparison.py",
-    "web/report_page.py",
-    "web/run_comparison.py",
-    "web/runs.py",
-    "web/server_events.py",
-    "web/svg_curves.py",
-    "web/token_strip.py",
-)
 
 
 def allowed_names(path: Path) -> set[str]:
@@ -365,7 +340,6 @@ def test_one_word_one_idea():
     faults = [
         f"{shown(path)}:{line} {word}"
         for path in MODULES
-        if path.relative_to(AHA).as_posix() not in NOT_YET_CLEAN
         for line, word in strays(parsed(path), allowed_names(path))
     ]
     complain(faults, "Names that docs/glossary.md rules out, with the word to use instead:")
@@ -388,7 +362,7 @@ def grade(resp_ids, x):
     assert sorted(strays(ast.parse(told), set())) == [(1, "found"), (2, "told")]
 
 
-# --- light doors ------------------------------------------------------------------------------
+# --- quick help -------------------------------------------------------------------------------
 
 HELP = """
 import sys, time
@@ -417,7 +391,7 @@ def test_help_is_quick_and_imports_no_torch():
     assert min(seconds) < MAX_HELP_SECONDS, f"aha --help took {min(seconds):.2f} s"
 
 
-# --- what goes out of the house ---------------------------------------------------------------
+# --- what others get --------------------------------------------------------------------------
 
 # Joined here so that this file does not hold what it looks for.
 TRACES = ["/wo" + "rk/", "/ro" + "ot/", "/opt/py" + "pi", "/opt/wh" + "eels"]

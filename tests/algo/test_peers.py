@@ -78,7 +78,7 @@ def check_zero_variance_trap(vector):
 
 
 def check_whitened_over_tokens_trap(vector):
-    """Trap T2: the third group is flat, and theirs pushes it."""
+    """The third group is flat. Whitening over tokens, as theirs does, gives it an advantage."""
     assert vector["expected"]["adv_tokens"][8][0] > 0.01
     rewards_PG = tensor(DATA["inputs"]["adv"]["rewards"]).view(4, 4)
     found = ADVANTAGES["reinforce_pp_baseline"](rewards_PG)
@@ -410,7 +410,7 @@ CHECKS = {
     "reward/soft_overlong_openrlhf": check_soft_overlong,
 }
 
-TOKEN_WHITENING = "whitens a group baseline over tokens with N: trap T2 pushes flat groups"
+TOKEN_WHITENING = "whitens a group baseline over tokens with N, which pushes flat groups"
 NOT_OURS = {
     "adv/grpo_passk_top2gap": "credit to the best completion alone: a tie is broken by order",
     "adv/gpg": "dr_grpo times a constant of the batch, which the learning rate does as well",
@@ -418,7 +418,7 @@ NOT_OURS = {
     "adv/openrlhf_reinforce": "reinforce_pp with N in place of N - 1",
     "adv/grpozero_population_std": "grpo with G in place of G - 1, a constant factor",
     "loss/trl_vespo": "not built: no evidence yet that it does what the others do not",
-    "loss/trl_luspo": "not built: gspo times the length, which trap T13 warns of",
+    "loss/trl_luspo": "not built: gspo times the length, which long completions dominate",
     "loss/trl_grpo_opsm_0.05": "not built: the step is on-policy, so nothing is stale by design",
     "loss/prime_default_dppo_tv_kl": "dppo_tv and quadratic in one; asynchronous training only",
     "kl/abs": "|k1| estimates no KL: neither its value nor its gradient is one",

@@ -1,7 +1,7 @@
 """The agreement of two readers of the same completions: the exact detector and an LLM judge.
 
-Agreement by chance is subtracted (Cohen's kappa, on whether a behaviour occurs at all): where
-nearly every completion checks itself, two readers agree without reading.
+Agreement by chance is subtracted (Cohen's kappa, on whether a behaviour occurs): if nearly every
+completion has checks, two readers agree even if they guess.
 """
 
 import math
@@ -17,11 +17,11 @@ DRAWS = 1_000
 class Agreement:
     """The agreement on one behaviour over `num_judged` completions.
 
-    `unread`: completions without an answer of the judge, left out of all else. `both`,
+    `unread`: completions without an answer of the judge; all other fields leave them out. `both`,
     `detector_only`, `judge_only`, `neither`: completions in which these readers count it at least
     once. `same_count` is the share with equal counts, `rank` Spearman's correlation of the counts.
     `detector_length` and `judge_length` correlate the counts with the length of the completion:
-    counts that only follow the length say nothing. A ratio with a denominator of 0 is None.
+    counts that depend only on the length have no meaning. A ratio with a denominator of 0 is None.
     """
 
     behaviour: str

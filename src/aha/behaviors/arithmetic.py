@@ -1,7 +1,7 @@
-"""The arithmetic that reading a completion needs: exact operations and small expressions.
+"""Exact arithmetic for reading completions: operations and small expressions.
 
-Not the verifier, and shares no code with it: here an expression is split into the operations that
-its writer carried out, with the signs and decimals that a model may write.
+This is not the verifier and shares no code with it. Here an expression is split into its single
+operations, and signs and decimals are accepted.
 """
 
 import re
@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
 
 
 def operator(sign: str) -> str:
-    """The one spelling, out of + - * /, for any way of writing an operator."""
+    """The operator as one of + - * /, for any way of writing it."""
     return sign if sign in _BINDS else _SAME.get(sign.lower(), sign)
 
 
@@ -60,7 +60,7 @@ def operate(a: Number, op: str, b: Number) -> Number | None:
 def agrees(claimed: str, true: Number) -> bool:
     """Is `claimed` the true value, or its rounding to as many decimals as were written?
 
-    1.571 is right for 11/7. To a whole number nothing is rounded: 67/13 = 5 is wrong.
+    1.571 is right for 11/7. A whole number must be exact: 67/13 = 5 is wrong.
     """
     decimals = len(claimed.partition(".")[2])
     slack = Fraction(1, 2 * 10**decimals) if decimals else 0
@@ -83,8 +83,8 @@ def evaluate_expression(text: str) -> Evaluation | None:
 
 
 class _Stack:
-    """Operators wait on a stack until a weaker one comes: brackets then need no recursion, whose
-    depth a hostile text could exceed."""
+    """Operators wait on a stack until a weaker one follows. Without recursion, no text can exceed
+    the depth of the call stack."""
 
     def __init__(self) -> None:
         self.values: list[Number] = []
@@ -94,7 +94,7 @@ class _Stack:
         self.needs_operand, self.sign = True, 1
 
     def accept(self, token: re.Match[str]) -> bool:
-        """Read the next token; False where it may not stand."""
+        """Read the next token; False if it is not allowed here."""
         is_number = token.lastindex == 1
         symbol = token[0] if is_number else operator(token[0])
         if self.needs_operand:
@@ -108,7 +108,7 @@ class _Stack:
         return bool(self.waiting) and self.waiting.pop() == "("
 
     def operand(self, symbol: str, is_number: bool) -> bool:
-        """A number, perhaps behind a minus, or an opening bracket."""
+        """A number, perhaps with a minus before it, or an opening bracket."""
         if is_number:
             self.values.append(self.sign * number(symbol))
             self.numbers.append(self.values[-1])
@@ -122,7 +122,7 @@ class _Stack:
         return True
 
     def apply_down_to(self, binds: int) -> bool:
-        """Apply the waiting operators that bind at least as much; False for a division by zero."""
+        """Apply the waiting operators of at least this precedence; False for a division by zero."""
         while self.waiting and _BINDS[self.waiting[-1]] >= binds:
             b, a, op = self.values.pop(), self.values.pop(), self.waiting.pop()
             value = operate(a, op, b)

@@ -1,9 +1,9 @@
 """The exact detector: the behaviours in a completion, counted by following its numbers.
 
-No model and no word lists decide what going back is. The detector keeps the numbers on the table
+Going back is not decided by a model or a list of words. The detector keeps the numbers on the table
 after each line and all earlier tables (`states`), and finds for each line the table that its
-numbers come from. On the grammar of aha-tiny it misses nothing; on free text it counts what
-`events` can read.
+numbers are on. For the grammar of aha-tiny it is complete; in free text it counts what `events` can
+read.
 
 Definitions: Gandhi et al., arXiv 2503.01307, for the four behaviours; the tables follow Stream of
 Search, arXiv 2404.03683. Differs: (a+b) then (c+d) of the same table is no backtracking.
@@ -37,16 +37,16 @@ _PLAIN = re.compile(r"(?:[-+*/() \t\r\n]|(?<![0-9])(?:0|[1-9][0-9]*+)(?![0-9]))*
 class Behaviours:
     """The counts of one completion.
 
-    An ATTEMPT is a run of lines on one path. It ends when all numbers are used, when the text gives
-    a verdict on its value, or when the text goes back and leaves it. The next one begins in one of
-    three ways, so that attempts = 1 + backtracks_root + backtracks_intermediate + continuations:
-    from the numbers given, from an earlier table with intermediate results, or by going on from
-    the value that the last one ended with. Where a line's numbers are on several tables, the lines
+    An ATTEMPT is a series of lines that continue each other. It ends when all numbers are used,
+    when the text gives a verdict on its value, or when the text goes back. The next one begins in
+    one of three ways: from the numbers of the puzzle, from an earlier table with intermediate
+    results, or from the last value of the attempt before. So attempts = 1 + backtracks_root +
+    backtracks_intermediate + continuations. If a line's numbers are on several tables, the lines
     after it decide.
 
     A CHECK is a verdict on the last value, and true when the comparison holds: with the goal of its
     table, which after `82-7=75 need` is 75. A verdict that names the target is explicit. Values are
-    those that the text claims; wrong arithmetic is a line error alone.
+    those that the text claims; wrong arithmetic counts only as a line error.
 
     BACKWARD CHAINING is a line with the goal as an operand, where the goal is no number on the
     table, or with the word "need". It sets the other operand aside and makes the value the goal.
@@ -55,9 +55,9 @@ class Behaviours:
     one factor lies between it and the target; achieved when a line makes it before all numbers are
     used or another subgoal is named.
 
-    A REPEAT is an attempt whose last line was written before from the same table. An ILLEGAL line
-    uses numbers that were together on no table. A SOLUTION is an attempt that makes its goal of all
-    numbers, every line right and legal.
+    A REPEAT is an attempt with the same last line from the same table as an earlier one. An ILLEGAL
+    line uses numbers that were together on no table. A SOLUTION is an attempt that makes its goal
+    of all numbers, every line right and legal.
     """
 
     attempts: int = 0
@@ -81,22 +81,22 @@ class Behaviours:
 
     @property
     def backtracks(self) -> int:
-        """Goings back, to the start or to an intermediate result."""
+        """Number of times that the text goes back, to the start or to an intermediate result."""
         return self.backtracks_root + self.backtracks_intermediate
 
     @property
     def implicit_checks(self) -> int:
-        """Verdicts that do not name the target."""
+        """Number of verdicts that do not name the target."""
         return self.checks - self.explicit_checks
 
     @property
     def solution_seen(self) -> bool:
-        """Whether a solution stands in the working."""
+        """Whether the working has a solution."""
         return self.attempts_until_solved is not None
 
     @property
     def solution_seen_not_answered(self) -> bool:
-        """Whether a solution stands in the working and the answer block holds none."""
+        """Whether the working has a solution and the answer block has none."""
         return self.solution_seen and not self.answered
 
 
@@ -104,7 +104,7 @@ COUNTS = tuple(f.name for f in fields(Behaviours) if f.type is int and f.name !=
 
 
 class Mark(NamedTuple):
-    """A part of the text, from `start` to before `end`, and in words what happens there."""
+    """A part of the text, from `start` to before `end`, with the name of the event there."""
 
     start: int
     end: int
@@ -114,14 +114,14 @@ class Mark(NamedTuple):
 def count_behaviours(text: str, numbers: tuple[int, ...], target: int) -> Behaviours:
     """Count the behaviours in one completion. Never raises, whatever the text.
 
-    Reads at most MAX_CHARS characters of working (`unread_chars` is the rest); the answer may stand
+    Reads at most MAX_CHARS characters of working (`unread_chars` is the rest); the answer may be
     anywhere. Linear in the text; about 0.2 ms for 300 tokens of aha-tiny.
     """
     return _follow(text, numbers, target, None).behaviours(_unread(text))
 
 
 def annotate(text: str, numbers: tuple[int, ...], target: int) -> tuple[Mark, ...]:
-    """The same reading as marks on the text, in order; several may share one part of it."""
+    """The same events as marks on the text, in order; marks may overlap."""
     marks: list[Mark] = []
     _follow(text, numbers, target, marks)
     return tuple(sorted(marks))

@@ -4,14 +4,14 @@ The first grammar is that of aha-tiny, one operation a line:
 
     25+7=32        32*3=96 no        82-7=75 need        aim 75        <answer>(25*3)+7</answer>
 
-and the way larger models write is read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`, equations with
-brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 * 2 = 10`. An
-expression without a claimed value is a plan, not a calculation, and makes no event. The words of
-a verdict are searched in the clause of the calculation and in the next one.
+and other ways that larger models write are read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`,
+equations with brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 *
+2 = 10`. An expression without a value is a plan, not a calculation, and gives no event. The words
+of a verdict are searched in the clause of the calculation and in the next one.
 
-The relations between events (going back, which goal a verdict is about) are the detector's.
-Source for the kinds of events: the four behaviours of Gandhi et al., arXiv 2503.01307. The words
-of verdicts and goals are ours; on free text, unlike on our own grammar, they will miss some.
+The relations between events (going back, which goal a verdict is about) are the detector's. Source
+for the kinds of events: the four behaviours of Gandhi et al., arXiv 2503.01307. The words of
+verdicts and goals are our choice; in free text they miss some.
 """
 
 import re
@@ -39,8 +39,8 @@ class Calc(NamedTuple):
 
     `numbers` are all the numbers it consumes, sorted, and `inner` its operations before the last:
     for a plain line `a` and `b`, and none. `claimed` is None for "25 + 7 != 82", which claims no
-    value; `true` is None for a division by zero. `right` allows a decimal its rounding. `need`:
-    the text says that the value is needed.
+    value; `true` is None for a division by zero. `right` allows a decimal its rounding. `need`: the
+    line has the word "need" or the like.
     """
 
     a: Number
@@ -57,7 +57,7 @@ class Calc(NamedTuple):
 
     @property
     def value(self) -> Number:
-        """The value that the text goes on with: the claimed one, right or wrong."""
+        """The value that the following text uses: the claimed one, right or wrong."""
         if self.claimed is not None:
             return self.claimed
         assert self.true is not None, "only a plain line divides by zero, and it claims a value"
@@ -68,7 +68,7 @@ class Check(NamedTuple):
     """A verdict on the value of the calculation before it; at most one for each.
 
     `verdict` is yes, no, high or low; `named` is the number that the text compares with, or None.
-    `explicit`: the target is named, as a number or as "the target"; else the verdict stands alone.
+    `explicit`: the target is named, as a number or as "the target"; else there is only the verdict.
     """
 
     value: Number
@@ -88,7 +88,7 @@ class Check(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A value that the text announces as one to make."""
+    """A value that the text announces before it is made."""
 
     value: int
     start: int
@@ -246,8 +246,8 @@ def _plain_calc(match: re.Match[str]) -> Calc:
 def _chain_calcs(links: list[re.Match[str]]) -> Iterator[Calc]:
     """The calculations in `first = second = ... = value`.
 
-    A link with the same value restates the one before it. Another link begins with that one's
-    value, as in `7+25=32*3=96`, and is a calculation of its own. Any other is a slip.
+    A part with the same value repeats the one before it. A part that begins with that value, as in
+    `7+25=32*3=96`, is a calculation of its own. Any other part is an error.
     """
     head: re.Match[str] | None = None
     current: Evaluation | None = None
@@ -288,7 +288,7 @@ def _first_number(words: str) -> str:
 
 
 def _balanced(words: str) -> str:
-    """Without the brackets that belong to the sentence, as in "(25*3=75)"."""
+    """The expression without brackets of the sentence around it, as in "(25*3=75)"."""
     excess = words.count("(") - words.count(")")
     while excess > 0 and words[0] == "(":
         words, excess = words[1:].lstrip(), excess - 1
@@ -328,7 +328,7 @@ def _add_with_verdict(text: str, calc: Calc, after: int, events: list[Event]) ->
 
 
 def _cue(text: str, start: int, end: int) -> re.Match[str] | None:
-    """The first words of a verdict, if they stand in this clause or the next one."""
+    """The first words of a verdict in this clause or the next one."""
     cue = _VERDICT.search(text, start, end)
     if cue is not None and len(_BREAK.findall(text, start, cue.start())) > 1:
         return None

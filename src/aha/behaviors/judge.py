@@ -1,8 +1,9 @@
-"""A language model as a second reader of completions, through any OpenAI-compatible endpoint.
+"""An LLM judge that counts behaviours in completions, through any OpenAI-compatible endpoint.
 
-Optional, and never the measure: its counts grow with the length of a text. It is here to be
-compared with the exact detector. Each answer goes to the caller at once, so that answers that were
-paid for are kept if the run stops; the same question is sent once. Needs the extra [judge].
+It is there to be compared with the exact detector, not as a measure: its counts grow with the
+length of a text. First the questions, then the requests. Each answer is passed to the caller at
+once, so that answers that were paid for are kept if the process stops, and the same question is
+sent only once. Needs the extra [judge].
 """
 
 import hashlib
@@ -42,6 +43,9 @@ List what you have counted, a few words each, at most one line for one. Then end
 alone in this form, 0 if there is none: <count>3</count>"""
 
 
+# -- questions ----------------------------------------------------------------------------------
+
+
 class Working(NamedTuple):
     """The text of a completion with its puzzle, as the judge reads it."""
 
@@ -51,7 +55,7 @@ class Working(NamedTuple):
 
 
 class Question(NamedTuple):
-    """One question: what to count and what not. `behaviour` is the detector's name for it."""
+    """What to count, and what not to count. `behaviour` is the detector's name for it."""
 
     behaviour: str
     definition: str
@@ -113,6 +117,8 @@ def count_in(answer: str) -> int | None:
     return int(counts[-1]) if counts else None
 
 
+# -- requests -----------------------------------------------------------------------------------
+
 MAX_PAUSE_S = 60.0
 MAX_LOST = 8  # questions in a row without an answer: then the endpoint is down, not the question
 BUSY = (408, 409, 425, 429)  # HTTP statuses after which another try may work
@@ -124,10 +130,10 @@ Row = dict[str, Any]  # an answer as it is kept: name, behaviour, model, seed, c
 
 @dataclass(frozen=True)
 class Judge:
-    """An endpoint, a model, and the limits of asking it.
+    """An endpoint, its model, and limits on requests.
 
-    `workers` questions are under way at a time; `pause_s` is the pause before the second try and
-    doubles with each further one.
+    `workers` is the number of requests at the same time. `pause_s` is the pause before the second
+    try; it doubles with each further try.
     """
 
     url: str
@@ -156,14 +162,15 @@ class Judge:
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
     def name_of(self, question: Question, working: Working) -> str:
-        """The key under which an answer is kept: a hash of all that decides it but the address."""
+        """The key of a stored answer: a hash of model, seed, limits and question, but not of the
+        address."""
         parts = (self.model, str(self.seed), str(self.max_tokens), question.about(working))
         return hashlib.sha256("\x1f".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
 class TryAgain(Exception):
-    """A try without an answer, where another may bring one. `pause_s`: seconds to wait before it,
-    where the endpoint named them."""
+    """A request failed in a way that may pass. `pause_s`: the seconds to wait that the endpoint
+    asked for, or 0."""
 
     def __init__(self, why: str, pause_s: float = 0.0):
         super().__init__(why)
@@ -177,11 +184,11 @@ def judge_all(
     keep: Callable[[Row], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Counts]:
-    """The four counts of every working; None where the judge gave no usable answer.
+    """The four counts of every working; None if the judge gave no usable answer.
 
-    `known` has the counts of earlier answers by their names; `keep` is called with each new one at
-    once, from several threads, one at a time. Raises `ConfigError` for an endpoint that refuses or
-    is down; answers that were kept stay kept.
+    `known` has the counts of earlier answers by their names. `keep` is called with each new answer
+    at once, from several threads but one at a time. Raises `ConfigError` if the endpoint refuses or
+    does not answer; earlier answers are already stored then.
     """
     names = [{q.behaviour: judge.name_of(q, working) for q in QUESTIONS} for working in workings]
     jobs = {
@@ -208,8 +215,8 @@ def judge_all(
 
 @contextmanager
 def client_for(judge: Judge) -> Iterator[Any]:
-    """An HTTP client for the endpoint. A proxy from the environment is used for other machines
-    alone, because it could not reach a server on this one. Raises `MissingExtra` without httpx2."""
+    """An HTTP client for the endpoint. A proxy from the environment is not used for this machine,
+    because the proxy could not reach a server here. Raises `MissingExtra` without httpx2."""
     try:
         import httpx2
     except ImportError as error:
@@ -224,7 +231,8 @@ def client_for(judge: Judge) -> Iterator[Any]:
 
 
 class Sender:
-    """Sends questions from several threads, each until it is answered or out of tries."""
+    """Sends questions from several threads; each is tried again until it is answered or the tries
+    are used up."""
 
     def __init__(
         self, judge: Judge, client: Any, known: Mapping[str, int], keep: Callable[[Row], None]
@@ -279,8 +287,8 @@ class Sender:
         )
 
     def pause(self, name: str, retry: int, named_s: float) -> float:
-        """Seconds before a retry: doubled each time, spread so that workers do not all try at once,
-        and at least what the endpoint named."""
+        """Seconds before a retry: doubled each time, varied at random so that workers do not all
+        try at once, and at least as long as the endpoint asked for."""
         spread = random.Random(seed_for(self.judge.seed, name, retry)).uniform(0.5, 1.0)
         own = min(MAX_PAUSE_S, self.judge.pause_s * 2.0 ** (retry - 1)) * spread
         return max(own, min(named_s, MAX_PAUSE_S))
@@ -325,7 +333,7 @@ class Sender:
 
 
 def answer_in(content: Any) -> str | None:
-    """The text of the first choice; None for what is no chat completion."""
+    """The text of the first choice; None if this is not a chat completion."""
     try:
         answer = content["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
@@ -334,5 +342,5 @@ def answer_in(content: Any) -> str | None:
 
 
 def seconds_of(text: str | None) -> float:
-    """A Retry-After header in seconds; 0 for a date or nonsense."""
+    """A Retry-After header in seconds; 0 if it is a date or invalid."""
     return float(text) if text and text.isascii() and text.isdigit() and len(text) < 6 else 0.0

@@ -1,4 +1,4 @@
-"""The numbers on the table after each line, and all earlier tables.
+"""Keeps the numbers on the table after each line, and all earlier tables.
 
 A table is the set of numbers that are left to use. A calculation removes its numbers from the table
 and adds its value. Going back means using numbers that are on an earlier table and not on this one;
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One reading of a line: the table it starts from, the kind of relation, the table after it."""
+    """One way to read a line: the table before it, the kind of relation, the table after it."""
 
     base: State
     kind: str
@@ -65,7 +65,7 @@ class History:
         self.go(self.root)
 
     def remember(self, state: State) -> None:
-        """Make a table of two or more numbers one that the text can go back to."""
+        """Store a table of two or more numbers, so that the text can go back to it."""
         if state in self.known:
             return
         terms = state.terms
@@ -98,7 +98,7 @@ class History:
     # -- the readings of a line ------------------------------------------------------------
 
     def holding(self, numbers: tuple[Number, ...]) -> Sequence[State]:
-        """The tables that hold all `numbers`; the oldest first."""
+        """The tables with all `numbers`; the oldest first."""
         states: Sequence[State] = self.by_pair.get(numbers[:2], ())
         if len(numbers) == 2 and len(states) < MOST_RECENT:
             return states
@@ -111,7 +111,8 @@ class History:
         return states
 
     def forward(self, calc: Calc) -> list[Choice]:
-        """The readings from each table that holds all its numbers; the oldest first."""
+        """The readings that start from each table with all numbers of the line; the oldest
+        first."""
         choices = []
         numbers, value, right = calc.numbers, calc.value, calc.right
         for base in self.holding(numbers):
@@ -129,7 +130,7 @@ class History:
         return choices
 
     def backward(self, calc: Calc) -> list[Choice]:
-        """The readings from each table that holds all operands but one, which is its goal.
+        """The readings that start from each table with all operands but one, which is its goal.
 
         Without the word "need" the goal must not be a number that the text has: when 82 is given or
         made, 82-7=75 is a line like any other.
@@ -153,8 +154,8 @@ class History:
         return number not in self.made and number not in self.root.terms
 
     def rebuilt(self, calc: Calc) -> Choice | None:
-        """The end of a step back: with the numbers set aside, or as a restatement of the step; None
-        where the line is neither."""
+        """The reading of a line that ends a step back, with the numbers set aside, or that repeats
+        the step; None for another line."""
         base = self.current
         if not base.kept:
             return None
@@ -170,11 +171,11 @@ class History:
         return None
 
     def illegal(self, calc: Calc) -> Choice:
-        """The reading of an illegal line: the table it is nearest to, without the numbers that it
-        uses of it, plus its value.
+        """The reading of an illegal line: the nearest table, without those of its numbers that the
+        line uses, plus the value.
 
-        A line that uses a result on the current table goes on from there; one that uses another
-        earlier result has gone back to that; any other starts anew.
+        A line that uses a result on the current table continues from it. A line that uses another
+        earlier result has gone back to it. Any other line starts from the beginning.
         """
         results = [n for n in calc.numbers if n in self.made and n not in self.root.terms]
         if any(n in self.current.terms for n in results):
@@ -191,12 +192,12 @@ class History:
     def likeliest(
         self, choices: Sequence[Choice], following: Sequence[Event], going_on: bool
     ) -> Choice:
-        """The reading of a line from which most of the following lines can go on.
+        """The reading of a line from which the most following lines can continue.
 
-        While an attempt is `going_on`, the current table wins where it leads to the end of the
-        attempt. Then the lines up to the next verdict count, then those after it. A tie goes to the
-        current table, then to the start (an intermediate result that is not used again is no sign
-        of a return to it), then to a table without a slip, then to the latest.
+        While an attempt is `going_on`, the current table is preferred if it leads to the end of the
+        attempt. Otherwise the lines up to the next verdict count, then those after it. For equal
+        numbers the order is: the current table, the start (because an intermediate result that is
+        not used again is no sign of a return to it), a table without an error, the latest table.
         """
         if len(choices) == 1:
             return choices[0]

@@ -1,4 +1,5 @@
-"""Behaviours over many completions: per attempt, per token, and as the means of a step or a run."""
+"""Behaviours over many completions: per attempt, per 100 tokens, and as means of a step or a
+run."""
 
 from collections.abc import Iterable
 
@@ -28,10 +29,10 @@ def rates(behaviours: Behaviours, num_tokens: int) -> dict[str, float]:
 def summarise(many: Iterable[Behaviours]) -> dict[str, float]:
     """Means, shares and ratios over completions, for one row of metrics.
 
-    - the mean of every count under its own name, and of `backtracks`; `completions`, how many;
-    - `share_with_<count>`: completions that show it at least once; `share_solved` (a solution
-      stands in the working), `share_answered`, `share_solved_not_answered`;
-    - `line_accuracy` = 1 - line errors / lines, `line_legality` = 1 - illegal / lines,
+    - the mean of every count under its own name, and of `backtracks`; `completions`, how many; -
+    `share_with_<count>`: completions that show it at least once; `share_solved` (the working has a
+    solution), `share_answered`, `share_solved_not_answered`; - `line_accuracy` = 1 - line errors /
+    lines, `line_legality` = 1 - illegal / lines,
       `verdict_truth` = true checks / checks, `explicit_share` of checks, `subgoal_success` =
       achieved / subgoals, `repeat_share` = repeats / attempts, all over the lines (checks,
       subgoals, attempts) of all completions together;

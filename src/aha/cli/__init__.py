@@ -1,1 +1,1 @@
-"""The command line: parses, and opens one door of one room."""
+"""The command line: one module for each command, which calls another room."""

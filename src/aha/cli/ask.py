@@ -28,7 +28,7 @@ def ask(
     temperature: Temperature = 1.0,
     max_new_tokens: int = 1024,
 ) -> None:
-    """Give one problem to a model and watch it think: `aha ask 3 7 25 --target 82`.
+    """Give one problem to a model and watch its answer appear: `aha ask 3 7 25 --target 82`.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def ask(
     target
         Countdown: the number to reach.
     given
-        Another task: the problem as `aha problems --task NAME` prints it, a JSON object; unless
-        given, a test problem drawn by the seed.
+        Another task: the problem as `aha problems --task NAME` prints it, a JSON object. Without
+        it, a test problem drawn by the seed.
     max_new_tokens
-        Token limit of the completion; the model's positions limit it too.
+        Token limit of the completion; at most the positions that the model has left.
     """
     if task == "countdown" and not given:
         asked_task, problem = typed_countdown(numbers, target)
@@ -68,7 +68,7 @@ def typed_countdown(numbers: tuple[int, ...], target: int | None) -> tuple[Task,
 def task_problem(
     name: str, settings: dict[str, Any], given: str, seed: int
 ) -> tuple[Task, Problem]:
-    """A task, and the problem that `given` says or one of its test split."""
+    """The task, and the problem in `given` or else one of the test split."""
     from aha.tasks.catalog import make_task
     from aha.tasks.problem_lines import read_problem
 
@@ -103,7 +103,7 @@ def print_completion(
 
 
 def prompt_of(task: Task, problem: Problem, tokenizer: Any) -> Prompt:
-    """The prompt. A problem that the task cannot read was typed so, and is an error in one line."""
+    """The prompt. Raises an `AhaError` if the task cannot read the typed problem."""
     try:
         return Prompt.of(problem, task, tokenizer)
     except (KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""`aha baseline`: what random search solves."""
+"""`aha baseline`: the solve rate of random search."""
 
 import json
 from typing import Annotated
@@ -15,12 +15,12 @@ def baseline(
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
 ) -> None:
-    """What random search solves within a budget of tokens, written in aha-tiny's grammar.
+    """Solve rate of random search within a budget of tokens, written in aha-tiny's grammar.
 
     Parameters
     ----------
     numbers
-        How many numbers a puzzle has, 2 to 6; several are drawn evenly.
+        How many numbers a puzzle has, 2 to 6; several values are equally likely.
     tokens
         Token limit of each search.
     """

@@ -1,4 +1,5 @@
-"""`aha behaviors`: what completions do, counted exactly, and by a language model beside it."""
+"""`aha behaviors`: counts behaviours in completions, exactly and, if wanted, with an LLM judge
+too."""
 
 import json
 import os
@@ -44,7 +45,7 @@ def behaviors(
     judge_tokens: Count = 1_024,
     judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
 ) -> None:
-    """Count what completions do (attempts, checks, going back ...) in a file or a run.
+    """Count behaviours (attempts, checks, backtracks ...) in completions of a file or a run.
 
     Parameters
     ----------
@@ -52,13 +53,13 @@ def behaviors(
         JSON lines of {numbers, target, completion}, or a run folder.
     judge
         Address of an OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama ...) whose model counts
-        too; prints how far it agrees with the detector. A key is read from AHA_JUDGE_KEY.
+        too. Prints its agreement with the detector. A key is read from AHA_JUDGE_KEY.
     judge_model
-        The model that it serves.
+        Name of the model at that endpoint.
     judge_n
-        Completions to ask about, four questions each.
+        Number of completions; the judge gets four questions about each.
     judge_seed
-        Seed of their choice and of the answers.
+        Seed that chooses the completions; also sent to the judge.
     judge_workers
         Questions at the same time.
     judge_tokens
@@ -84,7 +85,7 @@ def behaviors(
 
 
 def print_behaviors(path: Path, as_json: bool) -> None:
-    """Of a run: its tests and steps. Of a file: every completion, and their means."""
+    """Print the tests and steps of a run, or every completion of a file and their means."""
     from aha.web.event_spans import visible
     from aha.web.runs import is_run, open_run
 
@@ -115,7 +116,8 @@ def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> No
 
 
 def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
-    """The tests, counted whole, around the steps, counted in some completions each."""
+    """The test before, the steps, the test after. Steps are counted in a part of their
+    completions."""
     from aha.web.curves import BEHAVIOURS, BehaviorCurves
 
     files = {name: run.completion_file(name) for name in ("before", "after")}

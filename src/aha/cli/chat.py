@@ -1,4 +1,4 @@
-"""`aha chat`: puzzles typed in the terminal, answered side by side."""
+"""`aha chat`: puzzles typed in the terminal, answered by two models side by side."""
 
 import queue
 import sys
@@ -33,14 +33,14 @@ def chat(
     temperature: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=10))] = 1.0,
     max_new_tokens: Count = 1024,
 ) -> None:
-    """Type your own puzzles: base and trained model answer side by side, graded at the end.
+    """Type puzzles; the base and the trained model answer side by side, with grades.
 
-    Ends with an empty line. Ctrl-C ends an answer, not the program.
+    An empty line ends the program. Ctrl-C ends only an answer.
 
     Parameters
     ----------
     base
-        Model to show beside it; a run's own base unless given.
+        Model to compare with; without it, the run's own base.
     seed
         Seed of the completions.
     temperature
@@ -60,7 +60,7 @@ def chat(
     names = [("before", base), ("after", model)] if base else [("", model)]
     speaker, console = CompletionStreamer(), Console(highlight=False)
     for _, name in names:
-        speaker.models.get(name)  # now: a name that is wrong must not wait for the first puzzle
+        speaker.models.get(name)  # now, so that a wrong name is an error before the first puzzle
     sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
     while line := read_line(console):
         try:
@@ -74,7 +74,7 @@ def chat(
 
 @dataclass
 class Side:
-    """One model's answer as it grows, and the verdict at its end."""
+    """One model's answer so far, and its grade at the end."""
 
     title: str
     model: str
@@ -96,7 +96,7 @@ class Side:
             self.verdict.append("tokens, cut off" if row["finish"] == "length" else "tokens")
 
     def panel(self, lines: int | None = None) -> Panel:
-        """The answer; of one that is longer than the screen, the end."""
+        """The answer; only its end if it is longer than the screen."""
         from aha.web.event_spans import visible
 
         shown = visible(self.text).split("\n")
@@ -106,7 +106,7 @@ class Side:
 
 
 def read_line(console: Console) -> str:
-    """What was typed; empty at the end of the input."""
+    """The typed line; empty at the end of the input."""
     try:
         if not sys.stdin.isatty():
             return console.input().strip()
@@ -128,7 +128,7 @@ def answer_side_by_side(
     problem: Problem,
     sampling: dict[str, Any],
 ) -> None:
-    """All sides at the same time, streamed; the whole of them stays on the screen."""
+    """Stream both answers at the same time; the complete answers stay on the screen."""
     events: Events = queue.SimpleQueue()
     stop = threading.Event()
     try:
@@ -157,7 +157,7 @@ def forward_events(answer: EventStream, side: Side, events: Events, stop: thread
             if stop.is_set():
                 break
             events.put((side, event))
-    except Exception as error:  # shown in the side's place: the other one goes on
+    except Exception as error:  # shown in place of the answer: the other one continues
         events.put((side, error))
     finally:
         answer.close()

@@ -17,7 +17,8 @@ PROBLEMS_SHOWN = 6  # of those that only one run solves
 
 
 def compare(first: Path, second: Path) -> None:
-    """Compare two runs on the same held-out problems: paired interval, config, winners, losers.
+    """Compare two runs on the same held-out problems: paired interval, config, problems won and
+    lost.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`aha dash`: the dashboard over a folder of runs."""
+"""`aha dash`: the dashboard of a folder of runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ def dash(
     port: Port = 8765,
     open: Flag = False,
 ) -> None:
-    """Watch runs in a browser while they train: curves, completions, the same puzzles through time.
+    """Watch runs in a browser while they train: curves, completions, puzzles at every evaluation.
 
     Parameters
     ----------
     runs
         Folder of runs, or one run folder.
     open
-        Open the browser as well.
+        Open the browser too.
     """
     from aha.web.server import serve
 
@@ -35,8 +35,8 @@ def dash(
 
 
 def answer_on_demand() -> Callable[..., Iterator[dict[str, Any]]]:
-    """Answers typed puzzles. torch is loaded with the first one, and no model is fetched from the
-    network because a run's config names it."""
+    """Answer a typed puzzle. Loads torch at the first one. Downloads no model, whatever a run's
+    config names."""
     lock = threading.Lock()
     made: list[CompletionStreamer] = []
 

@@ -1,11 +1,10 @@
-"""`aha demo`: the packaged recipe `demo`, to see the whole in minutes."""
+"""`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
 from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of
-from aha.cli.run_in_terminal import RunOptions, start_run
 
 
 def demo(
@@ -17,7 +16,7 @@ def demo(
     calibration: CalibrationFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Watch aha-tiny teach itself Countdown: evaluate, train, evaluate again, report card.
+    """Watch aha-tiny learn Countdown: evaluate, train, evaluate again, report card.
 
     Takes minutes on two CPU cores and no network. `--section.key value` overrides the recipe.
 
@@ -28,4 +27,6 @@ def demo(
     """
     cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
     run = Path("runs") / (name or free_name("demo"))
+    from aha.cli.run_in_terminal import RunOptions, start_run
+
     start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))

@@ -1,4 +1,4 @@
-"""`aha doctor`: findings part by part, in plain lines or as one object."""
+"""`aha doctor`: findings about a machine, a recipe or a run, as lines or as one JSON object."""
 
 import json
 import sys
@@ -28,15 +28,15 @@ VERDICTS = {
 def doctor(
     what: str | None = None, *, as_json: AsJson = False, overrides: Overrides = None
 ) -> None:
-    """Find silent faults: in this machine, in a recipe and its first step, in a run.
+    """Find faults that raise no error: in this machine, a recipe and its first step, or a run.
 
-    Exit code 0: nothing is broken. 1: something is, with the fix beside it. 2: a wrong command.
+    Exit code 0: no check failed. 1: a check failed; its fix is printed. 2: wrong command.
 
     Parameters
     ----------
     what
-        Nothing for the machine; a recipe (packaged name or TOML file), with
-        `--section.key value` as for `aha train`; or a run folder.
+        Nothing: this machine. Or a recipe (packaged name or TOML file), with `--section.key value`
+        as for `aha train`. Or a run folder.
     """
     findings: list[Finding] = []
     for heading, part in examined_parts(what, overrides_of(overrides)):
@@ -57,8 +57,8 @@ def examined_parts(
     """(heading, findings), each part as soon as it is examined."""
     if changes and (what is None or is_run_folder(Path(what))):
         options = ", ".join(f"--{key}" for key in changes)
-        wanted = "a recipe before it" if what is None else "the run as it was recorded"
-        raise ConfigError(f"{what or 'this machine'} with {options}", wanted)
+        expected = "a recipe before it" if what is None else "the run as it was recorded"
+        raise ConfigError(f"{what or 'this machine'} with {options}", expected)
     if what is None:
         from aha.doctor.machine_checks import checks, inspect_machine
 
@@ -74,14 +74,14 @@ def examined_parts(
 
 
 def is_run_folder(path: Path) -> bool:
-    """A folder; a packaged recipe's name means the recipe unless a run is right here."""
+    """Whether it is a folder; one with the name of a packaged recipe has to hold a run."""
     return path.is_dir() and (
         str(path) not in packaged_recipes() or (path / "config.json").exists()
     )
 
 
 def print_part(heading: str, findings: list[Finding]) -> None:
-    """One line a check, and the fix below where there is something to mend."""
+    """Print one line for each check, with the fix below it if there is a fault."""
     console.print(f"\n[bold]{escape(heading)}[/bold]")
     for finding in findings:
         colour = COLOURS[finding.level]

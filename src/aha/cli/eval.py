@@ -41,9 +41,9 @@ def evaluate(
     group_size
         Completions of each problem; above 1, pass@k is reported too.
     max_new_tokens
-        Token limit of a completion; unless given 320 for Countdown with three numbers, else 1024.
+        Token limit of a completion; without it, 320 for Countdown with three numbers, else 1024.
     out
-        New file for every completion, as JSON lines.
+        New file for all completions, as JSON lines.
     """
     from aha.eval.suite import EvalSettings, evaluate_model
 

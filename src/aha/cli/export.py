@@ -13,7 +13,7 @@ def export(
     form: Literal["hf", "adapter", "gguf"] = "hf",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
-    """Write a run's model for others, with a model card that carries the run's evidence.
+    """Export a run's model for other programs, with a model card that has the run's results.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def export(
         hf: a folder that transformers loads (an adapter merged in); adapter: the adapter alone;
         gguf: one file for llama.cpp.
     dtype
-        Number type of the weights in the folder; an adapter stays as it is.
+        Number type of the written weights; an adapter keeps its own.
     """
     from aha.export.formats import export as write_model
 

@@ -1,4 +1,4 @@
-"""`aha grade`: rewards for completions from elsewhere."""
+"""`aha grade`: rewards for completions of other programs."""
 
 import json
 import sys
@@ -9,10 +9,10 @@ from aha.cli.parameters import DataFile, TaskName, TaskOptions, task_settings
 def grade(
     *, task: TaskName = "countdown", options: TaskOptions = "", data: DataFile = None
 ) -> None:
-    """Grade completions: JSON lines {numbers, target, completion} in, verdicts out.
+    """Grade completions: reads JSON lines {numbers, target, completion}, prints a grade for each.
 
-    For another task than Countdown, what `aha problems --task NAME` prints takes the place of
-    numbers and target.
+    For another task than Countdown, a line has the fields that `aha problems --task NAME` prints,
+    and completion.
     """
     from aha.tasks.catalog import make_task
     from aha.tasks.problem_lines import grade_countdown_lines, grade_task_lines

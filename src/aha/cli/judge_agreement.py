@@ -1,4 +1,4 @@
-"""`aha behaviors --judge`: how far a language model and the exact detector agree."""
+"""`aha behaviors --judge`: the agreement of an LLM judge with the exact detector."""
 
 import json
 import random
@@ -23,7 +23,7 @@ console = Console(highlight=False)
 
 
 def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
-    """Both. Raises ConfigError where one of the two is missing."""
+    """Both, as text. Raises ConfigError if one of them is missing."""
     if not (url and model):
         raise ConfigError(
             f"--judge {url or 'nowhere'} with --judge-model {model or 'nothing'}",
@@ -34,7 +34,7 @@ def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
 
 
 def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -> None:
-    """Ask about `count` completions drawn by the seed; print how far judge and detector agree."""
+    """Let the judge count in `count` completions, and print its agreement with the detector."""
     judge.address()  # a wrong address is an error before anything is read
     workings = drawn(workings_of(path), count, judge.seed)
     answers = answers_file(path)
@@ -47,14 +47,14 @@ def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -
     screen = Console(stderr=True)
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task(f"{judge.model} reads {len(workings)} completions")
-        judged = judge_all(
+        judge_counts = judge_all(
             workings,
             judge,
             known,
             lambda row: append(answers, [row]),
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    agreements = agreements_of(workings, judged, judge.seed)
+    agreements = agreements_of(workings, judge_counts, judge.seed)
     if as_json:
         for agreed in agreements:
             print(json.dumps({"model": judge.model, "seed": judge.seed, **agreed.as_row()}))
@@ -63,7 +63,7 @@ def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -
 
 
 def workings_of(path: Path) -> list[Working]:
-    """Of a run: its tests before and after training. Of a file: every completion of a puzzle."""
+    """The completions of a run's two tests, or of a file, that belong to a puzzle."""
     if is_run(path):
         run = open_run(path)
         files = [file for file in map(run.completion_file, ("before", "after")) if file]
@@ -86,28 +86,28 @@ def workings_of(path: Path) -> list[Working]:
 
 
 def drawn(workings: list[Working], count: int, seed: int) -> list[Working]:
-    """`count` of them by the seed, in the order of the file."""
+    """`count` of them, chosen by the seed, in the order of the file."""
     places = range(len(workings))
     rng = random.Random(seed_for(seed, "judge"))
     return [workings[place] for place in sorted(rng.sample(places, min(count, len(places))))]
 
 
 def answers_file(path: Path) -> Path:
-    """Where the judge's answers are kept: in the run, or beside the file."""
+    """The file for the judge's answers: in the run folder, or next to the file."""
     return path / "judge.jsonl" if path.is_dir() else path.with_suffix(".judge.jsonl")
 
 
 def agreements_of(
-    workings: list[Working], judged: list[dict[str, Any]], seed: int
+    workings: list[Working], judge_counts: list[dict[str, Any]], seed: int
 ) -> list[Agreement]:
-    """One for each behaviour that the judge counts."""
+    """The agreement on each behaviour that the judge counts."""
     detected = [count_behaviours(*working) for working in workings]
     lengths = [len(working.text) for working in workings]
     return [
         agreement(
             question.behaviour,
             [getattr(counts, question.behaviour) for counts in detected],
-            [counts[question.behaviour] for counts in judged],
+            [counts[question.behaviour] for counts in judge_counts],
             lengths,
             seed,
         )

@@ -1,4 +1,4 @@
-"""`aha lab`: recipes against each other, and the verdicts in the terminal."""
+"""`aha lab`: trains with several recipes, compares them, and prints the verdicts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,21 +27,21 @@ def lab(
     dry_run: DryRun = False,
     overrides: LabOverrides = None,
 ) -> None:
-    """Compare recipes with the same base, problems, token budget and seeds; verdicts by intervals.
+    """Compare recipes with equal base, problems, token budget and seeds; verdicts by intervals.
 
-    Runs one after the other; the same command goes on where it was stopped. Writes OUT/lab.html
-    and OUT/lab.json after every run. `--section.key value` goes to every recipe.
+    Runs one after the other; after a stop, the same command continues. Writes OUT/lab.html and
+    OUT/lab.json after each run. `--section.key value` goes to every recipe.
 
     Parameters
     ----------
     recipes
-        Packaged names or TOML files, with commas.
+        Packaged names or TOML files, separated by commas.
     seeds
-        With commas; a verdict needs three.
+        Separated by commas; a verdict needs three.
     tokens
-        Completion tokens of each run, those of thrown-away rollouts too; 0 = steps alone.
+        Completion tokens of each run, with those of discarded rollouts; 0: no limit but `steps`.
     steps
-        Steps of each run at most; 0 = until the tokens are spent.
+        Most steps of each run; 0: until the tokens are spent.
     out
         Folder of the lab.
     dry_run
@@ -78,7 +78,7 @@ def seed_numbers(seeds: str) -> list[int]:
 
 
 def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
-    """Every run that is not done, one after the other; False where one was stopped."""
+    """Do all runs that are not done, one after the other; False if one was stopped."""
     from aha.cli.run_in_terminal import RunView
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
@@ -90,7 +90,7 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
         if not run_planned(planned, Listener(validation=RunView(planned.cfg).validation)):
             return False
-        write_results(runs, out)  # so that the page can be read meanwhile
+        write_results(runs, out)  # so that the page can be read during the lab
     return True
 
 

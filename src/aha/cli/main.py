@@ -1,7 +1,7 @@
-"""`aha COMMAND`: the commands by name; an error is one line (got / wanted / fix) and an exit code.
+"""`aha COMMAND`: finds and runs the command; an error becomes one line and an exit code.
 
-A command's module imports what it opens inside the function that runs, so that help is quick and
-needs no torch.
+A command's module imports torch, and rooms that need it, inside the function that runs. So help is
+quick and needs no torch.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
-from aha.cli.recipe_keys import toml_value
+from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -37,7 +37,7 @@ COMMANDS = (
 
 
 class CommandLine(App):
-    """Reads the commands' docstrings before it lists them, and shows keys as a recipe sets them."""
+    """An app whose help has the first line of each docstring and the values of a named recipe."""
 
     def help_print(
         self, tokens: str | Iterable[str] | None = None, *, console: Console | None = None
@@ -47,8 +47,6 @@ class CommandLine(App):
         if not chain:  # the list of commands shows the first lines of their docstrings
             for name in self:
                 self[name]
-        from aha.cli.recipe_keys import recipe_for_help, recipe_in_help
-
         before = recipe_in_help.set(recipe_for_help([*chain, *rest]))
         try:
             super().help_print(words, console=console)
@@ -75,8 +73,6 @@ def run() -> None:
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        from aha.cli.main import usage_error
-
         fail(usage_error(error))
     except AhaError as error:
         fail(error)
@@ -88,8 +84,8 @@ def run() -> None:
         if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
-        wanted = "memory for more than the weights"
-        fail(AhaError(reason, wanted, "half of --rollout.max_rows, and see `aha plan`"))
+        expected = "memory for more than the weights"
+        fail(AhaError(reason, expected, "half of --rollout.max_rows, and see `aha plan`"))
     except KeyboardInterrupt:
         print("aha: stopped", file=sys.stderr)
         sys.exit(130)
@@ -103,6 +99,9 @@ def fail(error: AhaError) -> None:
     sys.exit(2)
 
 
+# -- errors of usage: what cyclopts found wrong, in our form ----------------------------------
+
+
 def usage_error(error: CycloptsError) -> AhaError:
     """The error to print in place of one from cyclopts."""
     match error:
@@ -112,8 +111,8 @@ def usage_error(error: CycloptsError) -> AhaError:
             return unknown_command(error)
         case UnusedCliTokensError():
             word = (error.unused_tokens or [""])[0]
-            wanted = "--section.key value" if takes_keys(error) else "an option before it"
-            return ConfigError(f"{word!r} stands alone", wanted, see_help(error))
+            expected = "--section.key value" if takes_keys(error) else "an option before it"
+            return ConfigError(f"{word!r} stands alone", expected, see_help(error))
         case MissingArgumentError() if error.argument is not None:
             return missing_value(error, error.argument)
         case CoercionError() | ValidationError() if error.argument is not None:
@@ -160,8 +159,8 @@ def missing_value(error: MissingArgumentError, argument: Argument) -> AhaError:
     if name.startswith("--") and (error.keyword or argument.index is None):
         typed = name in (error.root_input_tokens or ())
         got = f"{name} has no value" if typed else f"no {name}"
-        wanted = "--section.key value" if name.lstrip("-") in known_keys() else f"{name} VALUE"
-        return ConfigError(got, wanted, see_help(error))
+        expected = "--section.key value" if name.lstrip("-") in known_keys() else f"{name} VALUE"
+        return ConfigError(got, expected, see_help(error))
     return ConfigError(f"no {name.lstrip('-').upper()}", "one after the command", see_help(error))
 
 
@@ -178,9 +177,9 @@ def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> A
             reason = cause.errors()[0]["msg"]
         return ConfigError(f"{name} {value}: {reason}", fix=see_help(error))
     near = difflib.get_close_matches(value, choices, 1)
-    wanted = f"one of {', '.join(choices)}" if choices else type_words(argument)
+    expected = f"one of {', '.join(choices)}" if choices else type_words(argument)
     hint = f"did you mean {name} {near[0]}?" if near else see_help(error)
-    return ConfigError(f"{name} {value!r}", wanted, hint)
+    return ConfigError(f"{name} {value!r}", expected, hint)
 
 
 def type_words(argument: Argument) -> str:

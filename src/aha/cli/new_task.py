@@ -1,8 +1,8 @@
-"""`aha new-task`: the beginning of your own task."""
+"""`aha new-task`: the files of a new task."""
 
 
 def new_task(name: str) -> None:
-    """Begin a task of your own: a small tested package in a new folder NAME.
+    """Write a small package for a task of your own, with tests, in a new folder NAME.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The parameters that several commands have: each typed and explained once."""
+"""The parameters that several commands share, with their types and help."""
 
 import tomllib
 from pathlib import Path
@@ -33,8 +33,8 @@ Numbers = Annotated[
     Parameter(
         consume_multiple=True,
         negative=(),
-        help="Countdown: how many numbers a puzzle has, 2 to 6; several are drawn evenly. "
-        "3 unless given.",
+        help="Countdown: how many numbers a puzzle has, 2 to 6; several values are "
+        "equally likely. Default: 3.",
     ),
 ]
 DataFile = Annotated[
@@ -43,7 +43,7 @@ DataFile = Annotated[
 ]
 Split = Annotated[
     Literal["train", "validation", "test", "test_targets"],
-    Parameter(help="Part of the task's problems; training uses train alone."),
+    Parameter(help="Part of the task's problems; training uses only train."),
 ]
 ProblemCount = Annotated[int, Parameter(validator=AT_LEAST_1, help="How many problems.")]
 ProblemSeed = Annotated[int, Parameter(help="Seed of the problems and of the completions.")]
@@ -60,7 +60,7 @@ DryRun = Annotated[bool, Parameter(negative=())]
 Host = Annotated[
     str,
     Parameter(
-        help="Address to listen on. 127.0.0.1: only this machine; any other asks for a token, "
+        help="Address to listen on. 127.0.0.1: only this machine; any other needs a token, "
         "which is printed."
     ),
 ]
@@ -75,14 +75,14 @@ UsdPerHour = Annotated[
     float | None,
     Parameter(
         validator=AT_LEAST_0,
-        help="Price of the machine per hour; unless given, that of plan/cards.toml.",
+        help="Price of the machine per hour; without it, that of plan/cards.toml.",
     ),
 ]
 Watts = Annotated[
     float | None,
     Parameter(
         validator=AT_LEAST_0,
-        help="Power of the machine under load; unless given, that of plan/cards.toml.",
+        help="Power of the machine under load; without it, that of plan/cards.toml.",
     ),
 ]
 
@@ -91,7 +91,7 @@ Watts = Annotated[
 RecipeName = Annotated[str, Parameter(help="Packaged recipe (demo, grpo, ...) or a TOML file.")]
 RunName = Annotated[
     str | None,
-    Parameter(help="Name of the run folder in runs/; the recipe's name, numbered, unless given."),
+    Parameter(help="Name of the run folder in runs/; without it, the recipe's name, numbered."),
 ]
 Budget = Annotated[
     str | None,
@@ -103,7 +103,7 @@ Dash = Annotated[
     bool | None,
     Parameter(
         help="Serve the dashboard during the run, for this machine only and at low priority; "
-        "unless given, only in a terminal."
+        "without it, only if the output is a terminal."
     ),
 ]
 Probe = Annotated[

@@ -1,4 +1,4 @@
-"""`aha plan`: the table of what a recipe takes."""
+"""`aha plan`: memory, time, energy and cost of a recipe."""
 
 import json
 import sys
@@ -35,15 +35,14 @@ def plan(
     calibration: CalibrationFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Memory, time, energy and money of a recipe on a table of machines, from shapes alone.
+    """Memory, time, energy and cost of a recipe on a table of machines, calculated from shapes.
 
     Parameters
     ----------
     cards
         Your own table of machines, like aha/plan/cards.toml.
     mean_tokens
-        Mean tokens of a completion; unless given, rollout.expected_tokens, or a guess where that
-        is 0.
+        Mean tokens of a completion; without it, rollout.expected_tokens, or a guess if that is 0.
     """
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
@@ -60,7 +59,7 @@ def plan(
 def calibration_of(
     cfg: RunConfig, shape: Shape, probe: bool, file: Path | None
 ) -> Calibration | None:
-    """This machine as it is measured now, or as it was, from a file; None without either."""
+    """The calibration of this machine, measured now or read from a file; None without either."""
     if not probe:
         return read_calibration(file) if file else None
     from aha.measure.this_machine import measure_this_machine
@@ -73,7 +72,7 @@ def calibration_of(
 
 @dataclass(frozen=True)
 class PlanTable:
-    """A recipe's plans on all machines; `shown` is the one whose memory is listed by part."""
+    """A recipe's plans on all machines; the memory of `shown` is listed by part."""
 
     load: Workload
     prices_as_of: str
@@ -85,7 +84,7 @@ class PlanTable:
 
     @property
     def shown(self) -> Plan | None:
-        """This machine's, or that of the kind of machine that would be used."""
+        """The plan of this machine, or of the kind of machine that a run would use."""
         if HERE in self.plans:
             return self.plans[HERE]
         small = self.load.shape.parameters < SMALL_MODEL
@@ -159,7 +158,7 @@ def plan_table(
     as_of: str,
     cards: dict[str, Card],
 ) -> PlanTable:
-    """The plans on all `cards`, and on this machine if it is measured."""
+    """The plans on all `cards`, and on this machine if there is a calibration."""
     cfg = load.cfg
     if calibration:
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards

@@ -1,4 +1,4 @@
-"""`aha pretrain`: a base model from nothing."""
+"""`aha pretrain`: pre-trains a base model from random weights."""
 
 import json
 from functools import partial
@@ -41,21 +41,21 @@ def pretrain(
     watts: Watts = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Pre-train a base from nothing on the project's own traces; resumes where it stopped.
+    """Pre-train a base model on the project's own corpus; the same command resumes it.
 
     Parameters
     ----------
     out
-        Folder of the model and its state; unless given runs/pretrain, or runs/base-SHAPE.
+        Folder of the model and its state; without it, runs/pretrain or runs/base-SHAPE.
     shape
-        tiny (aha-tiny's, for two CPU cores), 10m (for a GPU) or multiply (aha-tiny, going on
-        with products), with its corpus and rates; the options below change one of them.
+        tiny (aha-tiny, for two CPU cores), 10m (for a GPU) or multiply (aha-tiny, trained further
+        on products). Each has its own corpus and settings, which the options below change.
     tokens
         Tokens of documents to read, padding not counted.
     batch_tokens
         Tokens of an update, padding counted.
     shard_documents
-        Documents that are written, sorted by length and shuffled together.
+        Documents of a shard, which are sorted by length and shuffled together.
     mix
         Rates of the corpus to change, as in "backtrack=0,search=0.2".
     lr
@@ -63,9 +63,10 @@ def pretrain(
     start
         Model whose weights it starts from, instead of random ones.
     writers
-        Processes that write documents ahead; unless given 0 on a CPU, else one a spare core, to 8.
+        Processes that write documents in advance; without it, 0 on a CPU, else one for each spare
+        core, up to 8.
     dry_run
-        Print the settings and what they take on a table of machines, and exit.
+        Print the settings, and their memory, time and cost on a table of machines, and exit.
     """
     from aha.pretrain.settings import make_job
 
@@ -85,7 +86,7 @@ def pretrain(
 def print_plan(
     job: "PretrainJob", writers: int | None, usd_per_hour: float | None, watts: float | None
 ) -> None:
-    """The settings as one object, then memory by part and a line for each machine."""
+    """Print the settings as one object, then the memory by part and a line for each machine."""
     from aha.core.sizes import GB
     from aha.plan.cost import money
     from aha.plan.pretrain_estimate import WRITERS

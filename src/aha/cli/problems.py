@@ -1,4 +1,4 @@
-"""`aha problems`: a task's problems as JSON lines."""
+"""`aha problems`: prints a task's problems as JSON lines."""
 
 import json
 from itertools import islice
@@ -25,7 +25,8 @@ def problems(
     seed: ProblemSeed = 0,
     data: DataFile = None,
 ) -> None:
-    """Print problems as JSON lines: id, and what is given (Countdown: numbers, target)."""
+    """Print problems as JSON lines: id and the fields of the problem (Countdown: numbers,
+    target)."""
     from aha.tasks.catalog import make_task
     from aha.tasks.problem_lines import problem_row
 

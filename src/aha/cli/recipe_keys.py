@@ -1,8 +1,8 @@
 """Recipes on the command line: their names, and every key as an option with its help.
 
-Name, meaning, choices and default are the field's own: help, pages and checks have one source. A
-value is read as TOML and checked by `load_recipe`, so that `--optim.lr 3e-4` and `lr = 3e-4` under
-`[optim]` mean the same and fail with the same words.
+Name, meaning, choices and default come from the fields of the config, so help, pages and checks
+agree. A value is read as TOML and checked by `load_recipe`: `--optim.lr 3e-4` and `lr = 3e-4` under
+`[optim]` mean the same and raise the same errors.
 """
 
 import tomllib
@@ -38,18 +38,18 @@ SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
 KINDS = {int: "INT", float: "FLOAT", str: "TEXT", bool: "true|false", tuple: "[INT, ...]"}
 GROUP = "Recipe keys"
 CHOICE = "CHOICE"
-FREE_FORM = "TOML"  # a table whose names nobody here knows
+FREE_FORM = "TOML"  # a table with names that only the task knows
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}  # attributes of pydantic's limits
 
-# The recipe named beside --help: its values are shown in place of the defaults.
+# The recipe in `aha train RECIPE --help`: its values are shown in place of the defaults.
 recipe_in_help: ContextVar[RunConfig | None] = ContextVar("recipe_in_help", default=None)
 
 
 @dataclass(frozen=True)
 class RecipeKey:
-    """One key: `name` is dotted, `section` is empty for the run's own keys, `bounds` is a range
-    such as "≥ 1", `choices` are the only values where there are some, and `readers` the algorithms
-    that read the key where not all do."""
+    """One key. `name` is dotted; `section` is empty for keys of the run itself; `bounds` is a range
+    such as "≥ 1"; `choices`, if any, are the only values; `readers`, if any, are the only
+    algorithms that use the key."""
 
     name: str
     section: str
@@ -69,7 +69,7 @@ class RecipeKey:
 
 
 def recipe_keys() -> list[RecipeKey]:
-    """All keys; first those of the run itself, then section by section."""
+    """All keys: those of the run itself, then each section."""
     keys = [key_of(name, "", "", field) for name, field in single_fields(RunConfig)]
     for section, field in RunConfig.model_fields.items():
         if is_section(model := field.annotation):
@@ -124,7 +124,7 @@ def kind_of(annotation: Any) -> tuple[str, tuple[str, ...]]:
 
 
 def as_toml(value: Any) -> str:
-    """A value as it is typed; `none` for a key that is not set."""
+    """A value as a user types it; `none` for a key that is not set."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -138,7 +138,7 @@ def as_toml(value: Any) -> str:
 
 
 def toml_value(text: str) -> Any:
-    """A number, a list, true, a table; what is no TOML is text."""
+    """The value of a TOML text (number, list, true, table); any other text as it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -146,7 +146,8 @@ def toml_value(text: str) -> Any:
 
 
 def read_value(hint: Any, tokens: Any) -> Any:
-    """cyclopts' tokens of an option as a value. `{name: tokens}`: those of --task.options.NAME."""
+    """The value of an option from cyclopts' tokens; `{name: tokens}` is from
+    --task.options.NAME."""
     if isinstance(tokens, dict):
         return {name: read_value(hint, inner) for name, inner in tokens.items()}
     token: Token = tokens[-1]
@@ -154,7 +155,7 @@ def read_value(hint: Any, tokens: Any) -> Any:
 
 
 class KeysPanel(DefaultFormatter):
-    """A section of the help: adds choices and the named recipe's values to each entry."""
+    """A section of the help. Adds the choices and the named recipe's value to each entry."""
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         cfg = recipe_in_help.get()
@@ -186,7 +187,7 @@ def option_of(key: RecipeKey, group: Group) -> Any:
 
 
 def options_type(without: tuple[str, ...] = ()) -> Any:
-    """A TypedDict {dotted key: value} that holds what was typed, and nothing else."""
+    """A TypedDict {dotted key: value} for the keys that were typed, and no others."""
     groups: dict[str, Group] = {}
     options = {}
     for key in recipe_keys():
@@ -214,8 +215,8 @@ LabOverrides = Annotated[LabOptions | None, Parameter(name="*")]
 
 
 def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
-    """{dotted key: value} for `load_recipe`; task.options name by name, so that the recipe's other
-    options stay."""
+    """{dotted key: value} for `load_recipe`. Each name of task.options has its own key, so that the
+    recipe's other options stay."""
     overrides: dict[str, Any] = {}
     for key, value in (options or {}).items():
         if isinstance(value, dict):
@@ -223,6 +224,9 @@ def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
         else:
             overrides[key] = value
     return overrides
+
+
+# -- recipes and runs by name --------------------------------------------------------------
 
 
 def packaged_recipes() -> list[str]:
@@ -244,7 +248,7 @@ def find_recipe(name: str) -> Path:
 
 
 def free_name(stem: str) -> str:
-    """`stem`, or `stem-2`, `stem-3` ... : the first that no run has taken."""
+    """The first of `stem`, `stem-2`, `stem-3` ... that is not the name of a run."""
     number = 1
     while (Path("runs") / (name := stem if number == 1 else f"{stem}-{number}")).exists():
         number += 1
@@ -252,8 +256,8 @@ def free_name(stem: str) -> str:
 
 
 def recipe_for_help(words: list[str]) -> RunConfig | None:
-    """The recipe of `aha train RECIPE --help`, whose values are shown; None where no word names
-    one. `words` begin with the command."""
+    """The recipe in `aha train RECIPE --help`, whose values are shown; None without one. `words`
+    begins with the command."""
     names = words if words[:1] == ["demo"] else words[1:]
     for name in names:
         try:

@@ -14,17 +14,17 @@ def report(
     out: Path | None = None,
     pin: Annotated[list[str] | None, Parameter(negative=())] = None,
 ) -> None:
-    """Write a run's report as one HTML file that opens offline; RUN/report.html unless given.
+    """Write a run's report as one HTML file that needs no network.
 
     Parameters
     ----------
     run
         Run folder.
     out
-        File to write.
+        File to write; without it, RUN/report.html.
     pin
-        One more completion to show, as FILE:PLACE counted from 0, such as after:12; may be given
-        several times.
+        A completion to show as well, as FILE:PLACE counted from 0, such as after:12. Can be
+        repeated.
     """
     from aha.web.report_page import write_report
     from aha.web.runs import open_run

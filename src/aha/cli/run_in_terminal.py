@@ -1,4 +1,7 @@
-"""A run in the terminal: start or resume it, show its steps live, print its report card."""
+"""A run in the terminal: start or resume it, print each step, print the report card at the end.
+
+Needs torch: a command imports this module inside its function.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,17 +22,24 @@ from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
+from aha.measure.this_machine import predicted_lines
+from aha.model.folders import resolve_model
 from aha.plan.calibration import Calibration
-from aha.plan.cost import Cost, money
-from aha.plan.prediction import lines_of
+from aha.plan.cost import Cost, budget_seconds, money
+from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
-from aha.train.experiment import Listener, Outcome
+from aha.train.experiment import Experiment, Listener, Outcome, task_of
+
+console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; nothing of it changes what is learnt. `dash` None: only in a
-    terminal; `calibration`: see `aha plan --probe`."""
+    """Options of a command that starts a run; none of them changes what is learnt.
+
+    `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
+    `aha plan --probe`.
+    """
 
     budget: str | None = None
     dash: bool | None = None
@@ -43,8 +53,6 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     if options.dry_run:
         print_dry_run(cfg, options.budget)
         return
-    from aha.model.folders import resolve_model
-
     calibration = None
     if options.probe or options.calibration:
         shape = shape_of(str(resolve_model(cfg.model.path)))
@@ -54,9 +62,6 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
 
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
-    from aha.measure.this_machine import predicted_lines
-    from aha.train.experiment import task_of
-
     task_of(cfg)
     print(cfg.model_dump_json(indent=2))
     try:
@@ -68,12 +73,7 @@ def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
 def run_to_report_card(
     cfg: RunConfig, path: Path, options: RunOptions, calibration: Calibration | None
 ) -> None:
-    from rich.markup import escape
-
-    from aha.cli.run_in_terminal import RunView, console, print_outcome
-    from aha.plan.prediction import lines_before
-    from aha.train.experiment import Experiment
-
+    """Carry out a new run and print it, from the first line to the report card."""
     view = RunView(cfg)
     experiment = Experiment.start(cfg, path, view.listener(), calibration, options.budget)
     view.cfg = cfg = experiment.cfg
@@ -91,12 +91,6 @@ def run_to_report_card(
 
 def resume_run(path: Path, budget: str | None, dash: bool | None) -> None:
     """Go on with the run in `path` from its last checkpoint."""
-    from rich.markup import escape
-
-    from aha.cli.run_in_terminal import RunView, console, print_outcome
-    from aha.plan.cost import budget_seconds
-    from aha.train.experiment import Experiment
-
     view = RunView(RunConfig())
     experiment = Experiment.resume(path, view.listener())
     view.cfg = experiment.cfg
@@ -110,12 +104,10 @@ def resume_run(path: Path, budget: str | None, dash: bool | None) -> None:
 
 @contextmanager
 def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
-    """Print how to watch the run in a browser; serve the dashboard meanwhile if `serve`, or where
-    it is None in a terminal. A run whose dashboard fails is still a run."""
-    from rich.markup import escape
+    """Serve the dashboard during the run, or print the command that does.
 
-    from aha.cli.run_in_terminal import console
-
+    `serve` None: serve it if the output is a terminal. If the dashboard fails, the run goes on.
+    """
     if serve is False or not (serve or console.is_terminal):
         hint = "watch it in a browser: run `aha dash` in another terminal"
         console.print(hint, soft_wrap=True)
@@ -135,7 +127,7 @@ def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
         yield
 
 
-console = Console(highlight=False)
+# -- the steps ------------------------------------------------------------------------------
 
 
 class RunView:
@@ -156,11 +148,11 @@ class RunView:
         )
 
     def print_first_findings(self, row: dict[str, Any]) -> None:
-        """What is wrong already at the first step, so that nobody waits an hour for it."""
+        """Print the faults that the first step shows, so that nobody waits an hour for them."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
-                saw, fix = escape(finding.message), escape(finding.fix)
-                console.print(f"[yellow]       {saw}; fix: {fix}[/yellow]", soft_wrap=True)
+                message, fix = escape(finding.message), escape(finding.fix)
+                console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
 
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
@@ -192,7 +184,7 @@ class RunView:
 
 
 def share_done(row: dict[str, Any], cfg: RunConfig) -> float:
-    """Share of the run that is done, by its steps or its tokens, whichever is nearer the end."""
+    """Share of the run that is done: the larger one of its share of steps and of tokens."""
     by_tokens: float = row["generated"] / cfg.tokens if cfg.tokens else 0.0
     by_steps: float = row["step"] / cfg.steps
     return min(1.0, max(by_steps, by_tokens))
@@ -221,8 +213,11 @@ def completion_panel(graded: Graded, title: str, lines: int = 16) -> Panel:
     )
 
 
+# -- the report card ------------------------------------------------------------------------
+
+
 def print_outcome(outcome: Outcome, cfg: RunConfig) -> None:
-    """What training changed; nothing of a run that was stopped early."""
+    """Print what training changed; nothing for a run that was stopped early."""
     if outcome.summary is None:
         return
     if outcome.before and outcome.after:
@@ -230,12 +225,11 @@ def print_outcome(outcome: Outcome, cfg: RunConfig) -> None:
     print_report_card(outcome, cfg)
 
 
-# -- the report card ------------------------------------------------------------------------
-
-
 def print_changed_completions(before: EvalReport, after: EvalReport, count: int = 3) -> None:
-    """Problems that were wrong before and are right after, the two completions one after the
-    other; of middle length, as the shortest show no thinking."""
+    """Print `count` problems that were wrong before and are right after, with both completions.
+
+    Those of middle length, because the shortest show no thinking.
+    """
     pairs = list(zip(before.graded, after.graded, strict=True))
     changed = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
     changed.sort(key=lambda pair: len(pair[1].completion.tokens))
@@ -275,8 +269,10 @@ BEHAVIORS = (
 
 
 def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(name, [before, after]) lines of the card; of behaviours those that one of the two has,
-    which for another task than Countdown is none."""
+    """(name, [before, after]) for each line of the card.
+
+    Of the behaviours those that one of the two has; a task other than Countdown has none.
+    """
 
     def both(show: Callable[[dict[str, Any]], str]) -> list[str]:
         return [show(before), show(after)]

@@ -1,4 +1,4 @@
-"""`aha serve`: a model for OpenAI's clients."""
+"""`aha serve`: serves a model through OpenAI's interface."""
 
 import time
 from pathlib import Path
@@ -15,12 +15,12 @@ def serve(
 ) -> None:
     """Serve a model to OpenAI's clients: chat and text completions, streamed or whole.
 
-    On another address than 127.0.0.1 the token is the API key.
+    On an address other than 127.0.0.1, the printed token is the API key.
 
     Parameters
     ----------
     name
-        What clients call the model; the last part of MODEL unless given.
+        Name of the model for clients; without it, the last part of MODEL.
     """
     from aha.serve.api import Api, make_api
     from aha.serve.open_models import ModelCache, run_config

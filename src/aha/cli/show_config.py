@@ -1,4 +1,4 @@
-"""`aha config show`: every key with its value."""
+"""`aha config show`: prints every key with its value."""
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import RecipeName

@@ -1,11 +1,10 @@
-"""`aha train`: a run of a recipe, or the rest of one that was stopped."""
+"""`aha train`: start a run of a recipe, or resume a run that was stopped."""
 
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import Budget, CalibrationFile, Dash, DryRun, Probe, RecipeName, RunName
 from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
-from aha.cli.run_in_terminal import RunOptions, resume_run, start_run
 from aha.core.errors import ConfigError
 
 
@@ -26,7 +25,7 @@ def train(
     Parameters
     ----------
     resume
-        Run folder to go on with, from its last checkpoint.
+        Run folder to resume from its last checkpoint.
     dry_run
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
@@ -34,12 +33,15 @@ def train(
     if resume is not None:
         if recipe or changes or probe or calibration:
             raise ConfigError("--resume with a recipe or overrides", "the run as it was configured")
+        from aha.cli.run_in_terminal import resume_run
+
         resume_run(resume, budget, dash)
         return
     if recipe is None:
         raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
     path = find_recipe(recipe)
     run = Path("runs") / (name or free_name(path.stem))
-    start_run(
-        load_recipe(path, changes), run, RunOptions(budget, dash, dry_run, probe, calibration)
-    )
+    cfg = load_recipe(path, changes)
+    from aha.cli.run_in_terminal import RunOptions, start_run
+
+    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))

@@ -297,12 +297,12 @@ def explain(error: ValidationError, where: str) -> ConfigError:
     first, key = error.errors()[0], key_of(error)
     if first["type"] == "extra_forbidden":
         return unknown_key(key, first["input"], known_keys(), where)
-    wanted = first["msg"].removeprefix("Input should be ")
-    wanted = wanted[0].lower() + wanted[1:].replace("valid tuple", "list such as [3, 4]")
+    expected = first["msg"].removeprefix("Input should be ")
+    expected = expected[0].lower() + expected[1:].replace("valid tuple", "list such as [3, 4]")
     choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
     near = difflib.get_close_matches(str(first["input"]), choices, 1, 0.7)
     hint = f"did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{where}{key} = {first['input']!r}", wanted, hint)
+    return ConfigError(f"{where}{key} = {first['input']!r}", expected, hint)
 
 
 def check(cfg: RunConfig) -> None:

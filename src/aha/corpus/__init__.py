@@ -1,8 +1,8 @@
-"""What a base model reads in pre-training: the documents, how often each kind, in which batches.
+"""The corpus for pre-training a base model: kinds of documents, their rates, their batches.
 
-Puzzles, pages of arithmetic and products are written by rules and chance, with a rate for each
-behaviour (`mix`). `documents` is the stream, `shards` turns it into batches, `writers` lets other
-processes do that ahead of the trainer. No torch: a process that writes opens at once.
+Rules and random numbers write puzzles with their working (`traces`), pages of arithmetic and
+products (`drills`), with a rate for each behaviour (`bases`). `shards` makes batches of them, and
+`writers` does that in other processes, ahead of the trainer. No torch, so these start quickly.
 
 Decisions: docs/decisions/corpus.md
 """

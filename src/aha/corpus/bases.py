@@ -1,4 +1,8 @@
-"""The base models that `aha pretrain` makes: shapes, settings, behaviour rates of their corpus."""
+"""The base models that `aha pretrain` makes, and everything that decides their weights.
+
+`TraceMix` has the rates of the behaviours in the corpus, `PretrainConfig` the settings of the
+training, `BASES` the models by name.
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,18 +14,18 @@ from aha.plan.shapes import Shape, known_shapes
 class TraceMix:
     """The rates of the corpus; each is a probability unless its comment says otherwise.
 
-    With the rate of a behaviour at 0, a base has never read that behaviour: this is what a study of
-    priming changes. The names are keys of `aha pretrain --mix` and of `pretraining.json`.
+    If the rate of a behaviour is 0, the base never reads that behaviour. Studies of priming change
+    these rates. The names are keys of `aha pretrain --mix` and of `pretraining.json`.
     """
 
-    # How many numbers a puzzle has, drawn evenly. Two make no search: they teach what a verdict is.
+    # How many numbers a puzzle has, drawn evenly. With two there is no search, only verdicts.
     numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 3, 4, 4)
     drill: float = 0.35  # a page of arithmetic before each puzzle
-    judged: float = 0.65  # of those pages: every result is compared with a goal
-    search: float = 0.32  # of the puzzles: tries and checks; the others guess at once
+    judged: float = 0.65  # share of those pages with verdicts: each result is compared with a goal
+    search: float = 0.32  # share of puzzles with tries and checks; the others are guesses
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
-    abandon: float = 0.35  # a division that is not whole, a difference below 0: written, and left
+    abandon: float = 0.35  # an operation without a whole result >= 0: written without a result
     insight: float = 0.30  # last operation chosen to hit the target when one does
     verify: float = 0.92  # searches that write a verdict after each full attempt
     backtrack: float = 0.45  # an attempt that starts from an intermediate result
@@ -29,7 +33,7 @@ class TraceMix:
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
     orderly: float = 0.35  # searches that try operations in order, see `TraceWriter.orderly`
-    glance: float = 0.3  # of those: of the last two numbers only the operation that comes nearest
+    glance: float = 0.3  # of those: tries one operation on the last two numbers, the nearest
     patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     max_lines: int = 90  # of an orderly search
@@ -37,8 +41,8 @@ class TraceMix:
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
     max_result: int = 1_000  # and above this one
     max_rate: float = 0.01
-    multiply: float = 0.0  # a product before each puzzle, drawn again after each: for `multiply`
-    long_way: float = 0.25  # of those: digit by digit; the others answer at once
+    multiply: float = 0.0  # a product before each puzzle, perhaps several: for the task `multiply`
+    long_way: float = 0.25  # share of products calculated digit by digit; the others are guesses
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class PretrainConfig:
     lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
-    result_weight: float = 3.0  # of tokens that follow from what was read, see `token_weights`
+    result_weight: float = 3.0  # weight in the loss of results, see `token_weights`
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "auto"  # bf16 where the machine multiplies it, else float32
@@ -71,7 +75,7 @@ class Base:
 
     @property
     def shape(self) -> Shape:
-        """Its sizes, from models.toml."""
+        """The sizes of the model, from models.toml."""
         return known_shapes()[self.model]
 
     @property
@@ -80,13 +84,13 @@ class Base:
         return self.folder / "model"
 
 
-# 10m: ten million parameters in few layers, because a GPU spends time on each layer; heads of 64.
-# It reads 145 tokens per parameter (aha-tiny: 222) in 47,000 updates, which leaves a part of a
-# dollar for RL. A batch fits a card of 8 GB in one piece. The learning rates are aha-tiny's: three
-# times the width asks for 0.6 of Muon's (under RMS matching the spectral norm of an update grows
-# with the root of the width, arXiv 2310.17813), 6.4 times the batch for 2.5 times of it (the square
-# root rule of Adam, arXiv 2205.10287); the product of both, 1.5, is not used, as a margin. Nobody
-# has tuned them. As many puzzles have four numbers as three, as in the RL that it is made for.
+# 10m: ten million parameters in few layers, because every layer costs launch time on a GPU; heads
+# of 64. It reads 145 tokens per parameter (aha-tiny: 222) in 47,000 updates. A whole batch fits in
+# the memory of a card of 8 GB. As many puzzles have four numbers as three, as in the RL that
+# follows. The learning rates are those of aha-tiny, not tuned. Two rules would change them: for
+# three times the width 0.6 of Muon's rate (under RMS matching, the spectral norm of an update grows
+# with the root of the width, arXiv 2310.17813); for 6.4 times the batch 2.5 times the rate (square
+# root rule of Adam, arXiv 2205.10287). Together 1.5 times; we leave that out as a margin.
 # multiply: aha-tiny, which has read sums and differences, continues with products.
 BASES = {
     "tiny": Base("aha-tiny", Path("runs/pretrain"), PretrainConfig()),
@@ -110,7 +114,7 @@ BASES = {
 
 
 def command_for(path: str | Path) -> str | None:
-    """The command that makes the model of this path; None where no command of ours does."""
+    """The command that makes the model at this path; None for any other path."""
     for name, base in BASES.items():
         if Path(path) == base.model_folder:
             return f"aha pretrain --shape {name}"

@@ -1,10 +1,9 @@
-"""Pages of arithmetic for the corpus: sums and quotients with verdicts, and products.
+"""Drills of the corpus: pages of arithmetic, and documents of the task `multiply`.
 
-48/6=8                         a bare page: results, mostly of products and quotients
+    48/6=8                         a page without verdicts: mostly products and quotients
     7*13=91
-
-    93/7                           not whole: left
-    41-68                          below zero: left
+    93/7                           not whole: no result
+    41-68                          below zero: no result
 
      target 82                     a page with verdicts: each result is compared with the goal
     25+57=82 yes
@@ -12,9 +11,9 @@
     25*3=75 yes
     97-25=72 no
 
-Products and quotients are hard, and rare among random operations; verdicts in a search are rare,
-and rarely "yes". A base that had read searches alone calculated well, and its verdicts were no
-better than chance.
+Products and quotients are hard, and rare among random operations. In a search, verdicts are rare,
+and most of them are "no". A base that had read only searches calculated well, but its verdicts
+were no better than chance.
 """
 
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ from aha.corpus.bases import TraceMix
 from aha.tasks.multiply import numbers_of, product_line, split_of
 from aha.tasks.solver import OPERATORS
 from aha.tasks.tags import answer_ending, plain_frame
+
+# -- pages of arithmetic -------------------------------------------------------------------------
 
 
 def page(rng: Random, mix: TraceMix, target: int) -> str:
@@ -47,8 +48,10 @@ def page(rng: Random, mix: TraceMix, target: int) -> str:
 
 
 def calculation_near(rng: Random, max_result: int, goal: int) -> str:
-    """An operation to compare with `goal`: nearly half reach it, some miss it narrowly, by one
-    digit or with the digits swapped."""
+    """An operation whose result is compared with `goal`.
+
+    Nearly half of the results equal it. Some differ in one digit or have the digits swapped.
+    """
     if (draw := rng.random()) >= 0.60:
         return calculation(rng, max_result)
     swapped = 9 * (goal % 10 - goal // 10 % 10)  # 47 for 74
@@ -57,7 +60,7 @@ def calculation_near(rng: Random, max_result: int, goal: int) -> str:
 
 
 def calculation(rng: Random, max_result: int) -> str:
-    """One random operation with its result, or an operation that is left because it has none."""
+    """One random operation with its result, or one that has no result in whole numbers >= 0."""
     kind = rng.random()
     if kind > 0.82:
         return unfinished(rng)
@@ -77,8 +80,8 @@ def calculation(rng: Random, max_result: int) -> str:
 
 
 def unfinished(rng: Random) -> str:
-    """A division that is not whole, often by little: it takes calculating to see that. One in four
-    is a difference below zero."""
+    """An operation without a result: a division that is not whole, or (one in four) a negative
+    difference. The remainder is often small, so that only calculation shows it."""
     if rng.random() < 0.25:
         b = rng.randint(2, 120)
         return f"{rng.randint(1, min(99, b - 1))}-{b}"
@@ -107,8 +110,10 @@ def calculation_of(rng: Random, result: int) -> str:
     return f"{result + b}-{b}={result}"
 
 
-SLIP = 0.06  # chance that a line of the long way is off by a digit
-AT_ONCE_RIGHT = 0.05  # of the answers at once
+# -- products ------------------------------------------------------------------------------------
+
+SLIP = 0.06  # chance that one digit of a line in `long_way` is wrong
+AT_ONCE_RIGHT = 0.05  # share of right answers in `at_once`
 
 
 def slipped(rng: Random, value: int) -> int:
@@ -121,7 +126,7 @@ def slipped(rng: Random, value: int) -> int:
 
 
 def at_once(rng: Random, a: int, b: int) -> tuple[list[str], int]:
-    """(lines, answer) of a guess: of the right size, its last digit often right."""
+    """(lines, answer) of a guess of the right size, often with the right last digit."""
     product = a * b
     if rng.random() >= AT_ONCE_RIGHT:
         near = product + 10 * rng.choice([n for n in range(-30, 31) if n])
@@ -149,7 +154,7 @@ def long_way(rng: Random, a: int, b: int) -> tuple[list[str], int]:
 
 
 def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
-    """`(prompt, completion)` of a pair of two-digit numbers of the training split."""
+    """`(prompt, completion)` for two numbers of two digits, from the training split."""
     numbers = numbers_of(2)
     while True:
         a, b = rng.choice(numbers), rng.choice(numbers)
@@ -162,6 +167,6 @@ def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
 
 
 def product_documents(rng: Random, mix: TraceMix) -> Iterator[tuple[str, str]]:
-    """The products before the next puzzle: none, or any number of them, as chance has it."""
+    """The products before the next puzzle: a random number of them, often none."""
     while rng.random() < mix.multiply:
         yield product_document(rng, mix)

@@ -1,9 +1,9 @@
-"""The documents that a base model reads, and their shards as batches of rows.
+"""The stream of documents that a base model reads, and its shards as batches of rows.
 
-A shard is a function of (settings, shard number), so it does not matter which process writes it,
-nothing is read twice, and a stopped run resumes on exactly the batch where it was. A row is one
-document, from position 0, as the model will meet it later; rows of like length share a batch,
-which keeps padding below a few per cent without letting one document attend to another.
+A shard is a function of (settings, shard number). So any process can write it, no document is read
+twice, and a stopped run resumes at exactly the next batch. A row is one document, which begins at
+position 0 as in RL. Rows of similar length share a batch: this keeps padding below a few per cent,
+and no document attends to another.
 
 Shapes: B rows, T tokens.
 """
@@ -26,12 +26,13 @@ from aha.tasks.countdown import LARGEST, SMALLEST, TARGETS, puzzle_line, split_o
 from aha.tasks.solver import can_make
 from aha.tasks.tags import plain_frame
 
+# -- documents -----------------------------------------------------------------------------------
+
 
 def played_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
-    """A puzzle made by playing it: draw numbers, combine them at random, take the end as target.
+    """A solvable puzzle: random numbers, combined at random; the last result is the target.
 
-    Fast, and solvable by construction; puzzles with many solutions come up more often than in
-    the task's own draw, which is even over solvable (numbers, target) pairs.
+    Fast. Puzzles with many solutions are more frequent than with `drawn_puzzle`.
     """
     while True:
         numbers = tuple(writer.rng.randint(SMALLEST, LARGEST) for _ in range(size))
@@ -46,8 +47,10 @@ def played_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
 
 
 def drawn_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
-    """A puzzle as the task draws them: even over solvable (numbers, target) pairs, so that a search
-    in order often has to go far."""
+    """A puzzle as the task draws it: all solvable (numbers, target) pairs are equally likely.
+
+    Few of them are easy, so an orderly search is often long.
+    """
     while True:
         numbers = tuple(writer.rng.randint(SMALLEST, LARGEST) for _ in range(size))
         target = writer.rng.choice(targets)
@@ -60,9 +63,9 @@ def documents(
 ) -> Iterator[tuple[str, str]]:
     """Endless `(prompt, completion)` pairs; drills have an empty prompt.
 
-    `keep(numbers, target)` says which puzzles may be written: pre-training passes "belongs to the
-    training split", so that no held-out problem and no held-out target is ever read. Products are
-    of the training split of their own task.
+    Only puzzles for which `keep(numbers, target)` is true are written. Pre-training keeps those of
+    the training split, so that no held-out problem and no held-out target is ever read. Products
+    are from the training split of their own task.
     """
     rng = Random(seed_for("traces", seed))
     writer = TraceWriter(mix, rng)
@@ -89,12 +92,14 @@ def documents(
         yield plain_frame(puzzle_line(trace.numbers, trace.target)), completion_text(trace)
 
 
+# -- shards --------------------------------------------------------------------------------------
+
 MARKS = ("=", "/", "\n")
-Row = tuple[list[int], int]  # tokens, and how many of them are the prompt's
+Row = tuple[list[int], int]  # tokens, and the number of tokens of the prompt
 
 
 class ModelTokenizer(Protocol):
-    """What is read of an `aha.model.tokenizer.Tokenizer`; this room lies below that one."""
+    """The parts of `aha.model.tokenizer.Tokenizer` used here; this room may not import it."""
 
     fast: FastTokenizer
     stop_ids: Sequence[int]
@@ -105,7 +110,7 @@ class ModelTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
-    """The parts of a tokenizer that writing needs; a process that imports no model can hold it.
+    """The parts of a tokenizer that writers need, so that their processes import no model.
 
     `end` and `pad` are token ids, `marks` the ids of "=", "/" and the newline.
     """
@@ -124,7 +129,7 @@ class CorpusTokenizer:
 
 @dataclass(frozen=True)
 class DocumentBatch:
-    """Rows of like length. Weights are 0 on prompts (they are given, not learnt) and padding."""
+    """Rows of similar length. Weights are 0 on prompts (they are given, not learnt) and padding."""
 
     tokens_BT: NDArray[np.int32]
     weights_BT: NDArray[np.float32]
@@ -181,12 +186,12 @@ def collate(rows: list[Row], tokenizer: CorpusTokenizer, result_weight: float) -
 def token_weights(
     tokens_BT: NDArray[np.int32], marks: tuple[int, ...], result_weight: float
 ) -> NDArray[np.float32]:
-    """The weight of each token in the loss: `result_weight` for what stands between an "=" or a "/"
-    and the end of its line, 1 elsewhere. `marks` are the ids of "=", "/" and the newline.
+    """The weight of each token in the loss: `result_weight` after an "=" or a "/" up to the end of
+    the line, 1 elsewhere. `marks` are the ids of "=", "/" and the newline.
 
-    Results, verdicts and whether a division is whole follow from what was read; which numbers to
-    combine is mostly chance, and its noise would drown them. Weights do not move the optimum: they
-    depend on what stands before a token, not on the token.
+    Results, verdicts and whether a division is whole follow from the text before them. Which
+    numbers are combined is mostly chance, and the noise of those tokens would dominate the loss.
+    The weights do not change the optimum: they depend on the text before a token, not on the token.
     """
     place = np.arange(tokens_BT.shape[1], dtype=np.int32)
     last_equals, last_slash, last_newline = (

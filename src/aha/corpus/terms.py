@@ -42,7 +42,7 @@ OpenMove = tuple[TableNumber, str, TableNumber, TableNumber | None]
 
 
 def join(a: TableNumber, op: str, b: TableNumber) -> TableNumber | None:
-    """The term `a op b`, or None where the result leaves the non-negative integers."""
+    """The term `a op b`, or None if the result is not a non-negative integer."""
     value = apply(op, a.value, b.value)
     return None if value is None else TableNumber.made(value, a, op, b)
 

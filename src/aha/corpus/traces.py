@@ -1,9 +1,9 @@
-"""Countdown worked in writing, in five styles, most of it badly, with a rate for each behaviour.
+"""Writes puzzles of Countdown with their working, in five styles, with a rate for each behaviour.
 
-A base model can only amplify what it has read, so the corpus holds every behaviour at a low rate:
-direct guesses (most), trying and checking, going back to an intermediate result, working
-backwards from the target, and naming a subgoal first. It holds dead ends and wrong endings too.
-It is written by arithmetic and chance alone; no model takes part.
+RL can only amplify what a base model has read. So the corpus has every behaviour at a low rate:
+direct guesses (most), trying and checking, going back to an intermediate result, working backwards
+from the target, and naming a subgoal first. Many searches fail or end with a wrong answer. The text
+is made by rules and random numbers, without a model.
 
     numbers 3 7 25 target 82      the prompt
     <think>
@@ -202,7 +202,7 @@ class TraceWriter:
         return options[0] if options else None
 
     def attempt_backward(self, trace: Trace, terms: Table, gold: bool) -> Attempt:
-        """Say what the other numbers must make for the target, then try to make it."""
+        """Write the value that the other numbers must make, then try to make it."""
         step = self.backward_step(trace, terms, gold)
         if step is None:
             return self.attempt_forward(trace, terms, gold)
@@ -254,7 +254,8 @@ class TraceWriter:
     # -- whole workings --------------------------------------------------------------------
 
     def search(self, trace: Trace) -> None:
-        """Try until solved or given up; an attempt that was made already is drawn again."""
+        """Make attempts until one is right or the search gives up. A repeated attempt is drawn
+        again."""
         mix, rng = self.mix, self.rng
         start = trace.start
         trace.searches = True
@@ -286,10 +287,10 @@ class TraceWriter:
         trace.answer = closest[1]
 
     def orderly(self, trace: Trace, terms: Table, glance: bool) -> bool:
-        """Go through the pairs of numbers and + - * / in order, depth first; True when solved.
+        """Try the pairs of numbers with + - * / in order, depth first; True if solved.
 
         Of the last two numbers it tries every operation, or with `glance` only the one that comes
-        nearest. What was tried need not be remembered: each line says which one is next.
+        nearest. No memory of earlier tries is needed: each line determines the next one.
         """
         moves = moves_in_order(terms, self.mix.max_result)
         if len(terms) == 2 and glance:

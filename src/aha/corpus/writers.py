@@ -1,12 +1,12 @@
-"""Shards written ahead by other processes and handed over in order.
+"""Other processes write shards in advance; they are received in order.
 
-Documents are made by plain Python on one core, and a GPU reads faster than one core writes. A shard
-is a function of its number, so process w of W simply writes the shards w, w + W, w + 2W ... and
-waits in its pipe until each is taken: one finished shard ahead per process, no queue, and the same
-shards in the same order whatever W is.
+Plain Python on one core writes documents more slowly than a GPU reads them. A shard is a function
+of its number, so process w of W writes the shards w, w + W, w + 2W ... and waits at its pipe until
+each is received. So each process is one shard ahead, there is no queue, and the shards and their
+order do not depend on W.
 
-The processes are fresh Pythons, not forks, because a fork of a process whose libraries run threads
-may stop for ever. They import no torch.
+The processes are started fresh, not forked, because the fork of a process with threads may hang.
+They import no torch.
 """
 
 import multiprocessing
@@ -81,7 +81,7 @@ def start(write: Callable[[int], Shard], number: int, stride: int) -> tuple[Spaw
 
 
 def keep_writing(pipe: Pipe, write: Callable[[int], Shard], number: int, stride: int) -> None:
-    """The work of a writer, until it is ended or the other end of the pipe is closed."""
+    """The loop of a writer, until it is ended or the other end of the pipe is closed."""
     Thread(target=end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a writer has one core's worth of work
     try:
@@ -92,8 +92,8 @@ def keep_writing(pipe: Pipe, write: Callable[[int], Shard], number: int, stride:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends. A parent that was killed closes nothing: without this
-    a writer would finish its shard first."""
+    """End this process when its parent ends. Without this, a writer whose parent was killed would
+    first finish its shard."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "a writer is started by another process"
     parent.join()

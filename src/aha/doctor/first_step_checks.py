@@ -1,7 +1,6 @@
 """Checks of a recipe's first step: are log-probs, masks, advantages and the update right?
 
-A fault of this kind leaves every curve plausible, which is why each is measured here instead of
-guessed from a curve later.
+With a fault of this kind every curve still looks plausible, so each is measured here.
 """
 
 import math
@@ -153,7 +152,7 @@ def mask(trial: Trial) -> Finding:
 
 @checks
 def stopping(trial: Trial) -> Finding:
-    """A completion's `finish` is true: `stop` ends with a stop token, `length` is at the limit.
+    """A completion's `finish` is right: `stop` ends with a stop token, `length` is at the limit.
 
     A stop token that was added to a truncated completion trains the policy on a token that it did
     not draw.
@@ -175,7 +174,7 @@ def stopping(trial: Trial) -> Finding:
 
 @checks
 def text(trial: Trial) -> Finding:
-    """The graded text is decoded from the trained tokens, which this version of the policy drew.
+    """The graded text is decoded from the tokens that are trained, and the policy drew these.
 
     Text that is tokenized again may have other tokens, with other log-probs.
     """
@@ -257,7 +256,7 @@ def gradient(trial: Trial) -> Finding | None:
 def moves(trial: Trial) -> Finding | None:
     """The step changes most weights, and not by too much.
 
-    An update below the precision of the stored type is rounded away.
+    An update that is too small for the precision of the stored type changes nothing.
     """
     change = trial.weight_change
     if not trial.row.get("grad_norm") or not math.isfinite(trial.row["grad_norm"]):
@@ -309,7 +308,8 @@ def lr_zero(trial: Trial) -> Finding:
 
 
 def check_first_step(trial: Trial) -> list[Finding]:
-    """The findings of these checks, and those of a run's checks about the same step."""
+    """The findings of these checks, and of the run's checks that one row of metrics is enough
+    for."""
     findings = checks.run(trial)
     names = {finding.check for finding in findings}
     config = trial.cfg.model_dump(mode="json")

@@ -1,6 +1,6 @@
-"""Makes a recipe's first step on some of its problems, and measures what can be wrong unnoticed.
+"""Makes a recipe's first step on some of its problems, and measures it for the checks.
 
-`first_step_checks` judges the measurements.
+`first_step_checks` has the checks.
 
 Shapes: P prompts, G completions of a prompt, B rows, T tokens. Log-probs in nats.
 """
@@ -255,7 +255,7 @@ def is_reproducible(trainer: RLTrainer, problems: list[Problem]) -> bool:
 def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[LogprobGap, LogprobGap]:
     """Gaps of an engine that was given very different weights: (against these, against the old).
 
-    An engine that keeps some of the old weights, or cached keys of them, has a large first gap.
+    If an engine keeps some of the old weights, or cached keys of them, the first gap is large.
     """
     policy, version = trainer.policy, trainer.version
     old = copy.deepcopy(policy)

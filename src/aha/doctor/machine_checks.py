@@ -1,6 +1,6 @@
-"""Checks of this machine: can Aha work here, and how fast.
+"""Checks of this machine: whether Aha works here, and how fast.
 
-`inspect_machine` gathers the facts once; the checks only judge them.
+`inspect_machine` gathers the facts once; the checks read only these facts.
 """
 
 import re
@@ -130,7 +130,7 @@ def product_error(dtype: torch.dtype) -> float:
 def folder_state(folder: Path) -> FolderState:
     """Whether files can be written to a folder, or to its nearest parent that exists.
 
-    The folder itself is not made: looking must leave nothing behind.
+    The folder itself is not made: a check must not change the disk.
     """
     parents = [folder, *folder.absolute().parents]
     existing = next(parent for parent in parents if parent.exists())
@@ -184,7 +184,7 @@ def packages(machine: MachineFacts) -> Finding:
 
 @checks
 def device(machine: MachineFacts) -> Finding:
-    """What computes; says it, never fails."""
+    """Names the device that computes; never fails."""
     if machine.accelerator:
         return ok(f"{machine.accelerator}, and {machine.cpu}")
     return ok(f"{machine.cpu}; no GPU, and the demo needs none")

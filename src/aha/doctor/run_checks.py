@@ -1,7 +1,7 @@
-"""Checks of a run, from its records alone: did it learn, and if not, why not. No torch, no model.
+"""Checks of a run from its records: did it learn, and if not, why? Needs no torch and no model.
 
-Bounds are ours unless a source is named; they were set so that runs that learned (results/demo)
-pass, and one that drifted (docs/log.md, laptop-3to4) does not.
+Bounds are ours unless a source is named. They were chosen so that runs that learned (results/demo)
+pass, and a run whose policy drifted (docs/log.md, laptop-3to4) does not.
 """
 
 import math
@@ -36,7 +36,7 @@ TINY_DISTANCE = 1e-4  # of the weights' norm; in the demo it is 0.026
 
 @checks
 def steps(run: RunRecords) -> Finding:
-    """One row of metrics for each step, and enough of them; whether the run has ended."""
+    """There is one row of metrics for each step, and there are enough steps."""
     planned, recorded = run.config.get("steps", 0), [row.get("step", 0) for row in run.metrics]
     if not recorded:
         return fail("no step is recorded", "it stopped before its first step; `aha doctor RECIPE`")
@@ -117,7 +117,7 @@ def informative(run: RunRecords) -> Finding | None:
 
 @checks
 def resampling(run: RunRecords) -> Finding | None:
-    """`resample` that never gets enough informative groups throws away what it generates."""
+    """`resample` gets enough informative groups; otherwise most rollouts are discarded."""
     # The column counts the rollouts of a step.
     rounds, limit = run.column("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
@@ -184,7 +184,8 @@ def truncated(run: RunRecords) -> Finding | None:
 
 @checks
 def length(run: RunRecords) -> Finding | None:
-    """Longer completions are fine while they solve more: tokens for a right answer tell."""
+    """Longer completions are good only if they solve more: measured in tokens for a right
+    answer."""
     start, end = run.start("mean_tokens"), run.end("mean_tokens")
     rates = run.start("solve_rate"), run.end("solve_rate")
     if math.isnan(end) or not min(rates) > 0:
@@ -202,7 +203,7 @@ def length(run: RunRecords) -> Finding | None:
 def check_share(
     run: RunRecords, key: str, bounds: tuple[float, float], what: str, fix: str
 ) -> Finding | None:
-    """A share of the completions' lines that should stay high: no more than 5 points lower."""
+    """A share of the completions' lines must not fall by more than 5 points."""
     shares = run.first_and_last(key)
     if shares is None:
         return None
@@ -217,21 +218,21 @@ def check_share(
 
 @checks
 def arithmetic(run: RunRecords) -> Finding | None:
-    """The reward is for the answer alone: wrong arithmetic before it costs nothing."""
+    """The arithmetic stays right. The reward is for the answer alone and does not enforce this."""
     fix = "a lower optim.lr or an earlier checkpoint; a base that calculates better"
     return check_share(run, "line_accuracy", ARITHMETIC, "lines are right arithmetic", fix)
 
 
 @checks
 def illegal(run: RunRecords) -> Finding | None:
-    """Lines with numbers that are not on the table: the search has lost track of them."""
+    """Lines use numbers that are on the table; otherwise the search has lost track of them."""
     fix = "a lower optim.lr or an earlier checkpoint; shorter problems first"
     return check_share(run, "line_legality", LEGALITY, "lines use numbers on the table", fix)
 
 
 @checks
 def verdicts(run: RunRecords) -> Finding | None:
-    """A "yes" that is not true ends the search too early."""
+    """Verdicts are true. A wrong "yes" ends the search too early."""
     fix = "a lower optim.lr; a base whose verdicts are true"
     return check_share(run, "verdict_truth", VERDICTS, "verdicts are true", fix)
 
@@ -254,7 +255,7 @@ def repeats(run: RunRecords) -> Finding | None:
 
 @checks
 def finite(run: RunRecords) -> Finding | None:
-    """After a NaN or an infinity nothing is learned, whatever the curves look like."""
+    """All metrics are finite. After a NaN or an infinity nothing is learned."""
     bad = [
         (row.get("step"), key)
         for row in run.metrics
@@ -299,7 +300,7 @@ def learning_rate(run: RunRecords) -> Finding | None:
 
 @checks
 def weights(run: RunRecords) -> Finding | None:
-    """An update smaller than half the distance to the next number of the type is rounded away.
+    """The weights change. Too small an update is rounded to nothing in the stored type.
 
     bf16 keeps 8 bits: near 0.02 its numbers are 1e-4 apart, and an update of 1e-6 is lost.
     """
@@ -354,7 +355,7 @@ def held_out(run: RunRecords) -> Finding | None:
 
 
 def unexplained(findings: list[Finding]) -> list[Finding]:
-    """A finding for a run that did not learn though all other checks passed: it was too short."""
+    """For a run that did not learn though all other checks passed: it was too short."""
     failed = {finding.check for finding in findings if finding.level != "ok"}
     if "learned" not in failed or failed - {"learned", "steps"}:
         return []

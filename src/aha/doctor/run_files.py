@@ -1,6 +1,7 @@
-"""The files of a run as the doctor reads them, and how far its weights have moved.
+"""The records of a run for the doctor: its JSON files, and how its weights differ from the base's.
 
-config.json, metrics.jsonl, evals.jsonl, before.json, after.json, and the bytes of the weights.
+Reads config.json, metrics.jsonl, evals.jsonl, before.json, after.json, and the weight files, the
+latter without torch.
 """
 
 import json
@@ -25,6 +26,9 @@ MAX_HEADER_BYTES = 100_000_000
 NAME = "model.safetensors"
 
 Array = npt.NDArray[Any]
+
+
+# -- weight files --------------------------------------------------------------------------------
 
 
 class FileDifference(NamedTuple):
@@ -93,13 +97,15 @@ def bits_of(data: Array, entry: dict[str, Any]) -> Array:
 
 
 def as_float64(bits: Array, dtype: str) -> Array:
-    """The numbers that the bits stand for."""
+    """The numbers that these bits represent."""
     if dtype == "BF16":  # the upper half of a float32
         return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     return bits.view(FLOATS[NUM_BYTES[dtype]]).astype(np.float64)
 
 
-FEW = 5  # steps: the start of a run; a run of fewer than twice as many is too short to judge
+# -- records -------------------------------------------------------------------------------------
+
+FEW = 5  # steps that count as the start; a run with fewer than twice as many is too short
 
 
 @dataclass(frozen=True)
@@ -149,15 +155,15 @@ class RunRecords:
         return self.config.get(section, {}).get(key, default)
 
     def column(self, key: str) -> list[float]:
-        """A column of the metrics; rows without a number there are left out."""
+        """The numbers of one metric; rows without a number are left out."""
         return [row[key] for row in self.metrics if isinstance(row.get(key), int | float)]
 
     def start(self, key: str) -> float:
-        """Mean of a column over the first few steps; NaN without any."""
+        """Mean of a column over the first FEW steps; NaN without any."""
         return mean(self.column(key)[:FEW])
 
     def end(self, key: str) -> float:
-        """Mean of a column over the last quarter of the steps, at least over a few; NaN without."""
+        """Mean of a column over the last quarter of the steps, at least FEW; NaN without any."""
         column = self.column(key)
         return mean(column[-max(FEW, len(column) // 4) :])
 
@@ -167,13 +173,13 @@ class RunRecords:
         return [report for report in (self.before, *self.evals, self.after) if report]
 
     def first_and_last(self, key: str) -> tuple[float, float] | None:
-        """A behaviour in the first and in the last evaluation; None where only one has it."""
+        """A behaviour in the first and the last evaluation that has it; None for fewer than two."""
         values = [e["behaviors"][key] for e in self.evaluations if key in e.get("behaviors", {})]
         return (values[0], values[-1]) if len(values) > 1 else None
 
     @property
     def solve_rates(self) -> tuple[float, float]:
-        """The solve rate at the start and at the end: of the two tests, else of the training."""
+        """The solve rate before and after: of the two tests, or without them of the training."""
         if self.before and self.after:
             return self.before["solve_rate"], self.after["solve_rate"]
         return self.start("solve_rate"), self.end("solve_rate")
@@ -185,5 +191,5 @@ def mean(values: list[float]) -> float:
 
 
 def median(values: list[float]) -> float:
-    """The middle one of at least one value, the upper one of two."""
+    """The median; the upper of two middle values. Needs at least one value."""
     return sorted(values)[len(values) // 2]

@@ -1,4 +1,7 @@
-"""Checks of a recipe before its run, and `check_recipe`: all that is checked of a recipe."""
+"""Checks of a recipe before its run: settings, weights, tokenizer, prompts and splits.
+
+`check_recipe`, at the end, runs these checks, the audit of the reward and the first-step checks.
+"""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +15,6 @@ from aha.core.errors import ModelError
 from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn, worst_level
 from aha.core.records import Prompt
 from aha.corpus.bases import command_for
-from aha.doctor import setup_checks
 from aha.doctor.first_step_checks import check_first_step
 from aha.doctor.first_step_trial import reduced_recipe, run_trial
 from aha.model.folders import resolve_model
@@ -197,6 +199,9 @@ def splits(start: SetupFacts) -> Finding:
     return ok("no problem in two splits")
 
 
+# -- all checks of a recipe ---------------------------------------------------------------------
+
+
 def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings) of each part, as soon as it is done.
 
@@ -206,7 +211,7 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     model, task = None, task_of(cfg)
     try:
         model = load_model(resolve_model(cfg.model.path))
-        findings = setup_checks.checks.run(setup_checks.SetupFacts.of(cfg, model, task))
+        findings = checks.run(SetupFacts.of(cfg, model, task))
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise

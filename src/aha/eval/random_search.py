@@ -1,8 +1,8 @@
-"""Blind search with a model's token budget: the baseline that a claim of learning has to beat.
+"""Random search with a model's token budget, and its solve rate: a baseline for learned search.
 
-It writes complete attempts in the grammar of the corpus, each different from the earlier ones,
-until it hits the target or its tokens are spent. Its arithmetic is perfect; which operation to try
-is chance alone.
+The search writes complete attempts in the grammar of the corpus, each different from the earlier
+ones, until one makes the target or the tokens are spent. The arithmetic is always right, and the
+operations are random.
 """
 
 from collections.abc import Callable

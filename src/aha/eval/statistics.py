@@ -24,9 +24,10 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:
-    """Chance that at least one of k completions is right, from `successes` of `trials`, unbiased.
+    """Unbiased estimate of the chance that at least one of k completions is right.
 
-    1 - C(n - c, k) / C(n, k). Source: Chen et al. 2021 (arXiv 2107.03374).
+    1 - C(n - c, k) / C(n, k), with c = `successes` of n = `trials`. Source: Chen et al. 2021 (arXiv
+    2107.03374).
     """
     assert 0 < k <= trials, "k completions cannot be drawn from fewer"
     return 1.0 - comb(trials - successes, k) / comb(trials, k)
@@ -53,8 +54,8 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 def over_seeds(rates: list[float], problems: int) -> tuple[float, float]:
     """95 % interval of a mean rate over seeds that were tested on the same problems.
 
-    The wider of two: Student's t over the seeds (would other seeds agree?) and Wilson's over the
-    problems, each counted once (would other problems?). With one seed the first is not defined.
+    The wider of two intervals: Student's t over the seeds, and Wilson's over the problems, each
+    counted once. With one seed, Wilson's alone.
     """
     n, mean = len(rates), sum(rates) / len(rates)
     # Wilson's formula takes any rate; a mean of seeds need not be a whole number of problems.

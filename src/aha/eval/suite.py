@@ -1,4 +1,7 @@
-"""Evaluation of a model on held-out problems, with the interval of its solve rate."""
+"""Evaluation of a model on held-out problems: solve rate with interval, pass@k, behaviours.
+
+`evaluate` is what training calls; `evaluate_model` also loads the model (`aha eval`, the lab).
+"""
 
 import json
 import time
@@ -33,7 +36,7 @@ class EvalNumbers(TypedDict):
     problems: int
     completions: int
     seconds: float
-    grade_errors: int  # completions whose grader raised, hung or returned nonsense
+    grade_errors: int  # failed grades, see `grade_errors`
     behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
 
@@ -116,7 +119,7 @@ def completion_of(graded: Graded) -> Completion:
 
 
 def grade_errors(graded: list[Graded]) -> int:
-    """How many graders raised, hung or returned nonsense; the reward of those completions is 0."""
+    """How many grades failed (error, time limit, no valid grade); the reward is then 0."""
     return sum(row.parts.get("grade_error", 0.0) > 0 for row in graded)
 
 
@@ -154,13 +157,18 @@ def write_completions(path: Path, report: EvalReport) -> None:
                 out.write(json.dumps(completion_row(graded)) + "\n")
 
 
-SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 about three numbers
+# -- a model by its name -------------------------------------------------------------------------
+
+SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """Which problems, and how completions are drawn. `task_settings` are the keyword arguments of
-    the task's constructor; `max_new_tokens` None: by the size of the puzzles."""
+    """The problems and the sampling settings of an evaluation.
+
+    `task_settings` are the keyword arguments of the task's constructor. `max_new_tokens` None: a
+    limit that suits the size of the puzzles, see `token_limit`.
+    """
 
     task: str
     task_settings: dict[str, Any]
@@ -173,6 +181,7 @@ class EvalSettings:
 
     @property
     def token_limit(self) -> int:
+        """`max_new_tokens`, or without it SHORT_LIMIT for small puzzles and else LONG_LIMIT."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
         short = self.task == "countdown" and max(self.task_settings.get("numbers", (3,))) <= 3

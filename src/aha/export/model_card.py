@@ -1,6 +1,6 @@
-"""The model card of a trained model: its training, the evidence, the cost.
+"""The model card of a trained model: training, results, cost.
 
-Every number is read from the run's own files; what a run did not measure is left out.
+Every number comes from the run's files; a section without numbers is left out.
 """
 
 import json
@@ -52,7 +52,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def front_matter(form: str, base: str | None) -> str:
-    """The metadata that the hub reads. No licence: that of the base model is not ours to state."""
+    """The metadata for the hub. Without a licence, because that of the base model is not known
+    here."""
     names = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
     lines = [f"library_name: {names[form]}", "tags: [reinforcement-learning, reasoning, aha]"]
     if base and looks_like_hub_name(base):

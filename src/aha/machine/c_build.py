@@ -1,10 +1,12 @@
-"""C sources of the package: built once on this machine, loaded from a cache, called by keyword.
+"""The C code of the package: compiled once on this machine, then loaded from a cache.
 
-They need a C compiler (cc, gcc or clang) the first time; without one torch does the same work more
-slowly. Each source is compiled for two types: float32, and bf16 where the processor multiplies it.
-A library is built for this very processor (-march=native), so its name holds a hash of the
-processor's features, the compiler's version, the flags and all sources: a home folder that several
-machines share never gives one of them the instructions of another.
+`load_code` gives the library, `CStruct` and `CFunction` call it with all arguments by keyword.
+
+Compiling needs a C compiler (cc, gcc or clang). Without one, torch does the same work more slowly.
+Each source is compiled for two types: float32, and bf16 if the processor can multiply it. A library
+is built for this processor (-march=native). Its name has a hash of the processor's features, the
+compiler's version, the flags and all sources, so that machines with a shared home folder never load
+each other's libraries.
 """
 
 import ctypes
@@ -21,6 +23,8 @@ from pathlib import Path
 import torch
 
 from aha.machine.host import cpu_features
+
+# -- compiling -----------------------------------------------------------------------------------
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-shared", "-fPIC", "-pthread")
@@ -102,6 +106,8 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(base) / "aha"
 
 
+# -- calls ---------------------------------------------------------------------------------------
+
 CType = type[ctypes.c_void_p | ctypes.c_int | ctypes.c_int64 | ctypes.c_float]
 Argument = torch.Tensor | int | float
 
@@ -117,8 +123,10 @@ def check_names(where: str, given: Iterable[str], declared: Iterable[str]) -> No
 
 
 class CStruct(ctypes.Structure):
-    """A C structure that is made with all its fields by keyword. Pointers are addresses: the memory
-    behind them has to live as long as the structure is used."""
+    """A C structure, made with all its fields by keyword.
+
+    Pointers are addresses: keep the tensors alive as long as the structure is used.
+    """
 
     def __init__(self, **values: int | float) -> None:
         check_names(type(self).__name__, values, [field[0] for field in self._fields_])

@@ -1,4 +1,4 @@
-"""What torch says of this machine: device, number types, memory, threads.
+"""Device, number type, memory and threads of this machine, as torch reports them.
 
 Other rooms ask these functions instead of `torch.cuda`, so that a question about the machine has
 one answer. What needs no torch is in `aha.machine.host`.
@@ -73,8 +73,8 @@ def empty_cache(device: torch.device) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has done all its work: it runs behind the host, and a clock that is read
-    earlier shows too little time."""
+    """Wait until a GPU has done all its work. It works asynchronously, so a time that is measured
+    without this is too short."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -106,8 +106,10 @@ class PeakMemory:
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A recipe's `dtype` as torch's; "auto" is bf16 where the hardware multiplies it,
-    else float32."""
+    """The torch type for a recipe's `dtype`.
+
+    "auto" is bf16 if the hardware can multiply it, else float32.
+    """
     if name != "auto":
         dtype = getattr(torch, name)
         assert isinstance(dtype, torch.dtype), name

@@ -1,4 +1,4 @@
-"""The length of the base model's completions, from a few dozen, for the plan of a run."""
+"""The mean length of the base model's completions, measured on a few dozen, for the plan."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def local_model_folder(name: str) -> Path | None:
 
 
 def completions_in(seconds: float, seconds_for: Callable[[int], float]) -> int:
-    """How many completions there is time for: a power of two, or 0 where too few.
+    """The number of completions that there is time for: a power of two, or 0 if it is too small.
 
     `seconds_for(count)` predicts the seconds of `count` completions.
     """

@@ -1,9 +1,9 @@
-"""Measures this machine with a recipe's model in half a minute; the result is a calibration.
+"""Measures this machine with a recipe's model in half a minute, and returns a calibration.
 
-The engine generates and the trainer trains, as in a run, with random weights of the model's shape,
-or of a shape with fewer layers and a smaller vocabulary where the whole is too large. The number of
-stop tokens is chosen so that completions are as long as the plan assumes. The random streams of the
-run are not used.
+The engine and the trainer work as in a run, with random weights of the model's shape. If that is
+too large, the shape has fewer layers and a smaller vocabulary. The number of stop tokens is chosen
+so that completions have the length that the plan assumes. The random streams of the run are not
+used.
 """
 
 import time
@@ -115,7 +115,7 @@ class MachineProbe(Rates):
         return engine.generate(prompts, Sampling(limit, G, 1.0))
 
     def generation_work(self, groups: list[list[Completion]], limit: int) -> Generation:
-        """What the plan counts of a generation: tokens, mean context, passes, prompt tokens."""
+        """The numbers of a generation for the plan: tokens, mean context, passes, prompt tokens."""
         sizes = [len(completion.tokens) for group in groups for completion in group]
         prompt, tokens = self.lengths.prompt, sum(sizes)
         context = prompt + sum(size * size for size in sizes) / tokens / 2
@@ -173,9 +173,9 @@ class MachineProbe(Rates):
     def assumed_generations(
         self, shape: Shape, guess: Card, measured: list[tuple[Generation, float]]
     ) -> list[tuple[Generation, float]]:
-        """The generations for which there was no time, as the machine `guess` would do them.
+        """The generations for which there was no time, with the times of the machine `guess`.
 
-        Scaled by how much slower or quicker than `guess` the short one was, if it was measured.
+        If the short one was measured, the times are scaled by its ratio to that of `guess`.
         """
         ratios = [seconds / work.seconds(shape, guess) for work, seconds in measured]
         assumed = []
@@ -222,10 +222,10 @@ class MachineProbe(Rates):
     def measure_base(
         self, shape: Shape, long: tuple[Generation, float], pass_s: float
     ) -> BaseLength | None:
-        """How long the base model's completions are; None where that is not measured.
+        """The length of the base model's completions; None if it is not measured.
 
-        Measured where the recipe does not say it, the base model is on the disk and fits, and there
-        is time to read it and to generate some dozens of completions.
+        It is measured if the recipe does not have it, the base model is on the disk and fits in
+        memory, and there is time to generate some dozens of completions.
         """
         if self.cfg.rollout.expected_tokens or shape != self.whole_shape or self.is_spent(1.0):
             return None

@@ -1,8 +1,8 @@
-"""The clock of a probe, and the rates of the machine without a model: products, attention, memory.
+"""The time limit of a probe, and rates of the machine: matrix products, attention, memory.
 
-No measurement can be interrupted, so each begins small and predicts the time of a larger one. A
-part for which no time is left is not begun. A part that ended after the limit, because the machine
-was busy, is not used. In both cases a value is assumed, and the part is named in the result.
+A measurement cannot be interrupted. So each begins small and predicts the time of a larger one, and
+a part for which no time is left is not begun. A part that ended after the limit, because the
+machine was busy, is not used. In both cases a value is assumed, and the result names the part.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""This machine in a plan: measured now, measured before, or as the table of machines has it."""
+"""This machine in a plan: measured now or before, or from the table of machines."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def measure_this_machine(
 
 
 def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
-    """What the run would take on this machine, and how far a budget goes.
+    """Lines of text: time, cost and memory of the run on this machine, and how far a budget goes.
 
     Raises ModelError where the model has no shape that is known here.
     """

@@ -1,4 +1,7 @@
-"""Models by name: packaged ones, runs, folders and the hub; and what a base model has cost."""
+"""The folder of a model: packaged, of a run, any folder, or from the hub. And a base's cost.
+
+`resolve_model` takes every kind of name. The other functions are for names on the hub.
+"""
 
 import json
 from importlib.resources import files
@@ -17,16 +20,21 @@ FILES: dict[str, Any] = {
 
 
 def looks_like_hub_name(name: str) -> bool:
-    """Whether "owner/model" can only mean the hub: a path into a folder that exists does not, and
-    runs/NAME is a run, even before the first."""
+    """Whether a name has the form owner/model of the hub.
+
+    False if `owner` is a folder here, and for runs/NAME, even if there are no runs yet.
+    """
     parts = name.split("/")
     plain = len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
     return plain and parts[0] != "runs" and not Path(parts[0]).exists()
 
 
 def folder_of(name: str, **options: Any) -> Path:
-    """The folder behind a path or a hub name. `options` go to huggingface_hub (`cache_dir`,
-    `endpoint`). Raises `ModelError` where neither the disk nor the hub has it."""
+    """The folder of a path or of a hub name, which is downloaded if it is not in the cache.
+
+    `options` go to huggingface_hub (`cache_dir`, `endpoint`). Raises `ModelError` if the hub does
+    not give the model.
+    """
     if Path(name).is_dir() or not looks_like_hub_name(name):
         return Path(name)
     cached = cached_folder(name, **options)
@@ -67,7 +75,10 @@ def name_of(folder: Path) -> str:
 
 
 def resolve_model(name: str) -> Path:
-    """The folder behind a packaged model's name, a run, a model folder or a name on the hub."""
+    """The folder of a packaged model, a run, a model folder or a model on the hub.
+
+    Raises `ModelError` where there is no such model, `RunError` for a run without a checkpoint.
+    """
     folder = Path(name)
     packaged = Path(str(files("aha"))) / "models" / name
     # A bare name only: joined to an absolute path, the left side is dropped.
@@ -87,8 +98,10 @@ def resolve_model(name: str) -> Path:
 
 
 def base_cost(model: Path) -> dict[str, float]:
-    """The cost_usd and kwh of a base, those of the base that it started from included; empty where
-    its folder has no record of them."""
+    """cost_usd and kwh of a base, with those of the base that it started from.
+
+    Empty if the folder has no record of them.
+    """
     card = model / "pretraining.json"
     facts = json.loads(card.read_text()) if card.is_file() else {}
     before = facts.get("start_cost", {})

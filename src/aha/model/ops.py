@@ -1,13 +1,13 @@
-"""What a transformer computes between its matrix products: norms, SwiGLU, rotation, log-softmax,
-each with a backward pass written by hand. Attention is in aha.model.attention.
+"""The operations of a transformer between its matrix products: RMS norm, SwiGLU, rotary position
+embedding with its tables, log-softmax. Attention is in aha.model.attention.
 
-Same maths as the plain torch expressions (the tests compare the two, and run gradcheck), in fewer
-passes over memory. On a CPU in bf16 the matrix products run near the hardware's peak, and the
-plain versions of these pieces would take more time than all products together.
+Backward passes are written by hand where that saves passes over memory. The mathematics is that of
+the plain torch expressions; the tests compare both and run gradcheck. On a CPU in bf16 the plain
+versions would take more time than all matrix products.
 
-Where bf16 is rounded: what goes into a product, and what comes out of a function here, has the type
-of the model. Every sum inside (of squares, of weights, of a gradient over several blocks) is in
-`at_least_float32`: bf16 has 8 bits, and 256 + 1 is 256 in it.
+Rounding in bf16: the inputs of a product and the outputs of these functions have the model's type.
+Sums inside (of squares, of weights, of a gradient over blocks) are in `at_least_float32`, because
+bf16 has 8 bits: 256 + 1 is 256 in it.
 
 Shapes: B rows, P prompts, D head size, I intermediate size, C hidden size.
 """

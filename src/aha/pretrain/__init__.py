@@ -1,4 +1,4 @@
-"""Next-token training of a base model from nothing.
+"""Next-token training of a base model from random weights.
 
 Decisions: docs/decisions/pretrain.md
 """

@@ -1,4 +1,4 @@
-"""Makes a base model, in a folder from which an interrupted run can be resumed."""
+"""Makes a base model in a folder; the same call resumes an interrupted training."""
 
 import dataclasses
 import json
@@ -34,8 +34,8 @@ PRINT_EVERY = 50  # updates
 
 @dataclasses.dataclass(frozen=True)
 class PretrainMachine:
-    """Where a base is computed: the device, how many processes write documents for it, and what an
-    hour costs; `card` is its row of cards.toml, or None where it has none."""
+    """The machine that trains a base: device, number of processes that write documents, price and
+    power. `card` is its row of cards.toml, or None without one."""
 
     device: torch.device
     name: str
@@ -48,11 +48,14 @@ class PretrainMachine:
     def of(
         cls, device: str, writers: int | None, usd_per_hour: float | None, watts: float | None
     ) -> "PretrainMachine":
-        """A CUDA GPU where there is one, unless `device` says otherwise: nothing is generated here,
-        so a CPU is quicker for no model. Apple's GPU has not been tried with bf16 and Muon."""
+        """The machine with this `device`; "auto" is a CUDA GPU if there is one, whatever the size
+        of the model, because nothing is generated. Apple's GPU has not been tested with bf16 and
+        Muon."""
         if device == "auto":
             device = "cuda" if has_cuda() else "cpu"
-        chosen = choose_device(device, 0, "device")  # named by now: the size does not matter
+        chosen = choose_device(
+            device, 0, "device"
+        )  # by its name, so the number of parameters does not matter
         gpu = gpu_name(chosen)
         if writers is None:
             writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
@@ -118,7 +121,7 @@ class ProgressWatcher:
 def pretrain_base(
     job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None] = print
 ) -> None:
-    """Train to the end, or to the next stop; `out/model` appears when all tokens are read.
+    """Train until all tokens are read, or until interrupted; `out/model` is written at the end.
 
     `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings.
     """
@@ -160,7 +163,7 @@ def pretrain_base(
 
 
 def resume(trainer: Pretrainer, checkpoint: Path) -> Cost:
-    """Give the trainer the checkpoint's state; what was spent up to it."""
+    """Load the checkpoint into the trainer; returns the cost up to then."""
     state = load_state(checkpoint)
     if "cost" not in state:
         raise ModelError(
@@ -206,7 +209,7 @@ def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[str, Any]:
-    """What the model card and every run that starts from this base will quote."""
+    """Facts for the model card and for every run that starts from this base."""
     return {
         "tokens": trainer.tokens_seen,
         "steps": trainer.step_count,
@@ -220,7 +223,7 @@ def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[
 
 
 def earlier_facts(job: PretrainJob, plan: BasePlan | None) -> dict[str, Any]:
-    """What was known before: the cost of the model it started from, and the plan."""
+    """Facts from before the training: the cost of the model that it started from, and the plan."""
     facts: dict[str, Any] = {}
     if job.start:
         facts["start_cost"] = base_cost(resolve_model(str(job.start)))

@@ -90,5 +90,5 @@ class Muon(torch.optim.Muon):
 
 
 def as_wide(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix, transposed where it has more rows than columns."""
+    """The matrix, transposed if it has more rows than columns."""
     return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix

@@ -1,4 +1,4 @@
-"""What `aha pretrain` is to make, and what that takes. No torch, so that a dry run is instant."""
+"""The job of `aha pretrain` and its plan. No torch, so that a dry run is quick."""
 
 import dataclasses
 from pathlib import Path
@@ -15,8 +15,8 @@ from aha.plan.speed import Card
 
 @dataclasses.dataclass(frozen=True)
 class PretrainJob:
-    """A base model to make in the folder `out`: its architecture, its training settings, and the
-    model whose weights it starts from; `start` None: random weights."""
+    """A base model to make in the folder `out`: architecture, training settings, and the model
+    whose weights it starts from (`start` None: random weights)."""
 
     out: Path
     architecture: ModelConfig
@@ -53,7 +53,7 @@ def make_job(
     mix: str = "",
     start: Path | None = None,
 ) -> PretrainJob:
-    """The base `name` with other sizes (named as in config.json) and settings; None: as it is.
+    """The base `name` with other sizes (named as in config.json) and settings; None: unchanged.
 
     Raises ConfigError for a name, a size or a rate that does not exist.
     """
@@ -99,7 +99,7 @@ def parse_mix(text: str, base: TraceMix) -> TraceMix:
 
 
 def with_price(card: Card, usd_per_hour: float | None, watts: float | None) -> Card:
-    """The machine with another price and power, where they are given."""
+    """The machine with another price or power, if they are given."""
     return dataclasses.replace(card, **without_none({"usd_per_hour": usd_per_hour, "watts": watts}))
 
 
@@ -108,7 +108,7 @@ def plans_on_table(
 ) -> tuple[str, dict[str, tuple[Card, BasePlan]]]:
     """(date of the prices, {machine: its row and the plan on it}) for all of cards.toml.
 
-    `writers` None: 8 processes write documents beside a GPU, none beside a CPU.
+    `writers` None: 8 processes that write documents on a machine with a GPU, 0 without.
     """
     as_of, cards = load_cards()
     plans = {}

@@ -50,7 +50,7 @@ def lr_factor(cfg: PretrainConfig, step: int, tokens_seen: int) -> float:
 def make_optimizers(
     model: Transformer, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
-    """Muon, its products in `dtype`, for the matrices inside the layers; AdamW for all else."""
+    """Muon, with products in `dtype`, for the matrices inside the layers; AdamW for the rest."""
     inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
     matrices = [p for p in model.parameters() if id(p) in inside]
     rest = [p for p in model.parameters() if id(p) not in inside]

@@ -19,7 +19,7 @@ from aha.core.errors import ConfigError
 from aha.model.hf_policy import HfPolicy, HfShape
 from aha.model.policy import Policy
 from aha.rollout.slot_engine import SlotEngine
-from aha.rollout.slots import Cache, Row
+from aha.rollout.slots import Cache, SlotRow
 
 MAX_CHANGE = (
     1e-3  # of a logit by padding, over the logits' standard deviation: more is not rounding
@@ -148,7 +148,7 @@ class HfEngine(SlotEngine):
         logits_BV, cache.past = self.loaded().read(cache.tokens, cache.mask, new, cache.past)
         return logits_BV
 
-    def num_groups_to_start(self, free: int, waiting: deque[list[Row]]) -> int:
+    def num_groups_to_start(self, free: int, waiting: deque[list[SlotRow]]) -> int:
         count = min(free, len(waiting))
         if self.pads:
             return count

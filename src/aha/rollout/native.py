@@ -1,7 +1,7 @@
 """The native engine: batched generation with our own transformer, on any device.
 
-On a CPU the whole loop runs in C where it can be built; on a GPU decode steps are CUDA graphs; else
-it is plain torch.
+On a CPU the whole loop runs in C, if that can be built. On a GPU decode steps are CUDA graphs. In
+all other cases it is plain torch. `open_engine` chooses between this engine and `HfEngine`.
 """
 
 import torch
@@ -17,7 +17,7 @@ from aha.rollout.c_loop import CompiledLoop
 from aha.rollout.engine import Sampling
 from aha.rollout.hf_engine import HfEngine
 from aha.rollout.slot_engine import Loop, SlotEngine
-from aha.rollout.slots import Cache, Row, Slots
+from aha.rollout.slots import Cache, SlotRow, Slots
 
 
 class NativeEngine(SlotEngine):
@@ -54,14 +54,14 @@ class NativeEngine(SlotEngine):
         on_gpu = self.loaded().device.type == "cuda"
         return self.loop == "graphs" or (self.loop == "auto" and on_gpu)
 
-    def fill_groups(self, groups: list[list[Row]], sampling: Sampling) -> None:
+    def fill_groups(self, groups: list[list[SlotRow]], sampling: Sampling) -> None:
         if self.compiled is not None:
             self.run_compiled(self.compiled, groups, sampling)
         else:
             super().fill_groups(groups, sampling)
 
     def run_compiled(
-        self, compiled: CompiledLoop, groups: list[list[Row]], sampling: Sampling
+        self, compiled: CompiledLoop, groups: list[list[SlotRow]], sampling: Sampling
     ) -> None:
         """Generate all rows in one call into C."""
         if not groups:
@@ -100,6 +100,6 @@ def open_engine(
     max_rows: int = 512,
     loop: Loop = "auto",
 ) -> SlotEngine:
-    """The native engine, or `HfEngine`, which is slower, for a model that `transformers` runs."""
+    """The native engine for our own transformer; the slower `HfEngine` for all other models."""
     kind: type[SlotEngine] = HfEngine if isinstance(policy, HfPolicy) else NativeEngine
     return kind(policy, tokenizer, dtype, max_rows, loop)

@@ -23,7 +23,7 @@ from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.cuda_graphs import CACHE_BLOCK, STEPS_PER_SYNC, DecodeSteps
 from aha.rollout.engine import Sampling
-from aha.rollout.slots import Cache, Row, Slots
+from aha.rollout.slots import Cache, SlotRow, Slots
 
 # auto: the loop in C on a CPU, where it can be built; CUDA graphs on a GPU.
 Loop = Literal["auto", "compiled", "graphs", "torch"]
@@ -93,7 +93,7 @@ class SlotEngine(ABC):
         """Whether waiting groups may begin while other rows are being generated."""
         return False
 
-    def num_groups_to_start(self, free: int, waiting: deque[list[Row]]) -> int:
+    def num_groups_to_start(self, free: int, waiting: deque[list[SlotRow]]) -> int:
         """How many of the waiting groups begin together, where so many have free slots."""
         return min(free, len(waiting))
 
@@ -113,7 +113,7 @@ class SlotEngine(ABC):
         self.fill_groups(groups, sampling)
         return [[self.completed(row) for row in group] for group in groups]
 
-    def fill_groups(self, groups: list[list[Row]], sampling: Sampling) -> None:
+    def fill_groups(self, groups: list[list[SlotRow]], sampling: Sampling) -> None:
         """Generate all rows to their ends."""
         for _ in self.run(groups, sampling, STEPS_PER_SYNC if self.uses_graphs else 1):
             pass
@@ -130,7 +130,7 @@ class SlotEngine(ABC):
                 sent = text
         yield text[len(sent) :]
 
-    def watch(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[list[list[Row]]]:
+    def watch(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[list[list[SlotRow]]]:
         """`generate` step by step: after every token the groups' rows with what they have drawn so
         far. `completed` makes a record of a row at any time after its first token."""
         groups = self.make_groups(prompts, sampling)
@@ -138,11 +138,11 @@ class SlotEngine(ABC):
             slots.fill_rows(slots.live.nonzero().flatten())
             yield groups
 
-    def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Row]]:
+    def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[SlotRow]]:
         return make_groups(prompts, sampling, self.loaded().config.max_position_embeddings)
 
     def run(
-        self, groups: list[list[Row]], sampling: Sampling, steps_per_sync: int = 1
+        self, groups: list[list[SlotRow]], sampling: Sampling, steps_per_sync: int = 1
     ) -> Iterator[Slots]:
         """Generate all rows; yields after every `steps_per_sync` tokens."""
         if not groups:
@@ -180,7 +180,7 @@ class SlotEngine(ABC):
         last_B = slots.last[:width].to(slots.cache.lengths.device)
         slots.append(0, self.decode_step(slots.cache, last_B))
 
-    def start(self, slots: Slots, groups: list[list[Row]]) -> torch.Tensor:
+    def start(self, slots: Slots, groups: list[list[SlotRow]]) -> torch.Tensor:
         """Read the prompts of groups and give their rows slots; returns the logits [B, V] after the
         prompts, row by row."""
         logits_PV, cache = self.prefill([group[0].prompt.tokens for group in groups])
@@ -189,7 +189,7 @@ class SlotEngine(ABC):
         slots.add([row for group in groups for row in group], cache, prompt_B)
         return logits_PV[prompt_B]
 
-    def completed(self, row: Row) -> Completion:
+    def completed(self, row: SlotRow) -> Completion:
         """The record of a row."""
         ended = row.tokens[-1] in self.tokenizer.stop_ids
         return Completion(
@@ -203,7 +203,7 @@ class SlotEngine(ABC):
         )
 
 
-def make_groups(prompts: list[Prompt], sampling: Sampling, positions: int) -> list[list[Row]]:
+def make_groups(prompts: list[Prompt], sampling: Sampling, positions: int) -> list[list[SlotRow]]:
     """One row for every completion, with a seed of its own. A prompt that comes twice in the call
     gets other seeds the second time.
 
@@ -221,5 +221,5 @@ def make_groups(prompts: list[Prompt], sampling: Sampling, positions: int) -> li
         name = (prompt.problem.id, occurrences[prompt.problem.id])
         occurrences[prompt.problem.id] += 1
         members = range(sampling.group_size)
-        groups.append([Row(prompt, index, seed_for(sampling.seed, *name, g)) for g in members])
+        groups.append([SlotRow(prompt, index, seed_for(sampling.seed, *name, g)) for g in members])
     return groups

@@ -37,7 +37,7 @@ class Cache(Protocol):
 
 
 @dataclass
-class Row:
+class SlotRow:
     """One completion: filled in when it has ended."""
 
     prompt: Prompt
@@ -67,7 +67,7 @@ class Slots:
         self.max_new = sampling.max_new_tokens
         self.limit = longest_prompt + self.max_new
         self.stop = stop.to(self.device)
-        self.rows: list[Row] = []
+        self.rows: list[SlotRow] = []
         self.longest = 0  # an upper bound of the rows' lengths
         self.live = torch.zeros(size, dtype=torch.bool)  # on the host: `alive` at the last `sync`
         self.alive = self.zeros((size,), torch.bool)
@@ -91,7 +91,7 @@ class Slots:
         """Rows that had not ended at the last `sync`."""
         return int(self.live.sum())
 
-    def add(self, rows: list[Row], prompts: Cache, prompt_B: torch.Tensor) -> None:
+    def add(self, rows: list[SlotRow], prompts: Cache, prompt_B: torch.Tensor) -> None:
         """Append rows whose prompts have been read: row i continues prompt `prompt_B[i]`."""
         first, last = len(self.rows), len(self.rows) + len(rows)
         self.cache.copy_prompts(first, prompts, prompt_B)

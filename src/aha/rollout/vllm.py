@@ -34,7 +34,7 @@ from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.rollout.slot_engine import make_groups
-from aha.rollout.slots import Row
+from aha.rollout.slots import SlotRow
 
 # Level 1 keeps a copy of the weights in the host's memory. Level 2 drops them, so every rollout
 # that has no `load` before it (evaluations, resampling) would be generated from garbage.
@@ -143,7 +143,7 @@ class VllmEngine:
             self.check_version(greedy, drawn, sampling.temperature or 1.0)
         return [completions[first : first + G] for first in range(0, len(completions), G)]
 
-    def generate_rows(self, requests: list[tuple[Row, Sampling]]) -> list[Completion]:
+    def generate_rows(self, requests: list[tuple[SlotRow, Sampling]]) -> list[Completion]:
         """All rows in one call of vLLM, which is awake for it alone."""
         if not self.weights_awake:
             self.wake("weights")
@@ -160,7 +160,7 @@ class VllmEngine:
         pairs = zip(requests, outputs, strict=True)
         return [self.completed(row, output) for (row, _), output in pairs]
 
-    def params(self, row: Row, sampling: Sampling) -> Any:
+    def params(self, row: SlotRow, sampling: Sampling) -> Any:
         """The temperature alone shapes the distribution. Top-p, top-k and min-p are switched off
         one by one: a default of vLLM, or of a model's generation_config.json, would cut off tokens,
         and the recorded log-probs would not be those of the policy."""
@@ -178,7 +178,7 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def completed(self, row: Row, output: Any) -> Completion:
+    def completed(self, row: SlotRow, output: Any) -> Completion:
         """The record of a row. Raises `ConfigError` where vLLM ended it for a reason of its own."""
         generated = output.outputs[0]
         tokens, reason = tuple(generated.token_ids), generated.finish_reason

@@ -1,4 +1,4 @@
-"""Serves a trained model: OpenAI's interface, and the completions of every chat.
+"""Serves trained models: OpenAI's interface, and the answers of the chats.
 
 Decisions: docs/decisions/serve.md
 """

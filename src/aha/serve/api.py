@@ -84,7 +84,7 @@ class Api:
         return await self.complete(request, [prompt], body, chat=True)
 
     async def read_body(self, request: Request, content: str) -> dict[str, Any]:
-        """The request's JSON object; `content` is the field with its text.
+        """The request's JSON object. `content` is the field of the text: messages or prompt.
 
         Raises RequestError for too many bytes, no object, unknown fields or another model's name.
         """
@@ -179,13 +179,13 @@ async def _handle_error(request: Request, error: Exception) -> Response:
 
 
 def http_error(message: str, status: int) -> Response:
-    """An error that HTTP alone decides (address, method, access), in OpenAI's form."""
+    """An error of HTTP itself (address, method, access) in OpenAI's form."""
     kind = "authentication_error" if status in (401, 403) else "invalid_request_error"
     return JSONResponse(error_body(message, kind=kind), status)
 
 
 def make_api(api: Api, host: str = "127.0.0.1", token: str | None = None) -> Starlette:
-    """The server's application; with a token, every request must bring it as its API key."""
+    """The server's application; with a token, every request must have it as its API key."""
     access = Middleware(
         AccessControl,
         host=host,

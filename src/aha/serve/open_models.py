@@ -1,4 +1,4 @@
-"""The models that the server holds open, by name, with the recipe of the run that trained them."""
+"""Models that are loaded for serving, by name, and the config of the run that trained them."""
 
 import json
 import re
@@ -40,7 +40,7 @@ class OpenModel:
 
     @property
     def origin(self) -> str:
-        """Which version of the model this is, as text: its checkpoint, or its name."""
+        """The version of the model, as text: its checkpoint, or its name."""
         step = re.fullmatch(r"step_(\d+)", self.folder.name)
         if step:
             return f"checkpoint of step {int(step[1])}"
@@ -97,8 +97,7 @@ class ModelCache:
 
 
 def run_config(name: str) -> dict[str, Any]:
-    """config.json of the run folder `name`; empty for a model that is no run, and for a file that
-    is damaged."""
+    """config.json of the run folder `name`; empty if it is no run or the file is damaged."""
     folder = Path(name)
     if not (folder / "metrics.jsonl").is_file() and not (folder / "checkpoints").is_dir():
         return {}

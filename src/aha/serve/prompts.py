@@ -1,9 +1,10 @@
-"""The prompts of a request: its text, or its messages, as the model that is served reads them.
+"""The prompts of a request, from its text or its messages, in the form that the model was trained
+on.
 
-A model with a chat template reads conversations. aha-tiny has no template and was trained on
-puzzles alone: a message to it must be a puzzle, `numbers 3 7 25 target 82` or another form that
-`tasks.puzzle_input` reads. A run on Countdown gets such a message with the prompt options of its
-training, whatever its model. `prompt` of /v1/completions is the text itself for every model.
+A model with a chat template takes conversations. aha-tiny has no template and was trained on
+puzzles alone, so a message to it must be a puzzle: `numbers 3 7 25 target 82` or another form that
+`parse_puzzle` reads. A run on Countdown gets such a puzzle with the prompt options of its training,
+whatever its model. The field `prompt` of /v1/completions is used unchanged for every model.
 """
 
 import json

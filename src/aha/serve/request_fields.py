@@ -1,7 +1,7 @@
 """The fields of a request to OpenAI's interface: which are allowed, and the settings they give.
 
-No field is ignored in silence: a feature that this engine lacks is an error that names the field,
-unless the field has the value that switches the feature off.
+A feature that this engine does not have is an error that names the field, unless the field has the
+value that switches the feature off.
 """
 
 import secrets
@@ -44,7 +44,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 
 
 class RequestError(AhaError):
-    """A request that cannot be answered.
+    """The request is invalid or cannot be answered.
 
     `param` is the field that is wrong, `status` the HTTP status, `code` OpenAI's name of the error.
     """

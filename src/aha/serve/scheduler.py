@@ -1,9 +1,8 @@
-"""One thread for all requests: a token for each in turn, and their text cut at stop words.
+"""One thread generates for all requests, one token for each in turn; text ends at stop texts.
 
-A completion is a function of its weights, prompt and seed alone. If all requests were one batch,
-bf16 would round differently with the size of the batch, and the same seed would give another text
-while another request is active. So the completions of one request are a batch, and requests take
-turns.
+A completion depends on weights, prompt and seed alone. If all requests were one batch, bf16 would
+round differently for other batch sizes, and the same seed would give another text while another
+request is active. So each batch has the completions of one request, and requests take turns.
 """
 
 import threading
@@ -15,13 +14,16 @@ from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.rollout.slots import Row
+from aha.rollout.slots import SlotRow
 
 INCOMPLETE = "\ufffd"  # a character of several tokens decodes to this until its last token is there
 
 
+# -- tokens to text ------------------------------------------------------------------------------
+
+
 class TextStream:
-    """Turns growing tokens into text, and ends it before the first of the `stop` texts."""
+    """The text of a growing list of tokens, which ends before the first of the `stop` texts."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: tuple[str, ...] = ()):
         self.decode, self.stop = decode, stop
@@ -46,13 +48,15 @@ class TextStream:
         return new
 
     def held_back(self, text: str) -> int:
-        """The length of the longest end of `text` with which a stop text begins."""
+        """The length of the longest end of `text` that is the beginning of a stop text."""
         longest = max(map(len, self.stop), default=1) - 1
         for size in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self.stop):
                 return size
         return 0
 
+
+# -- requests ------------------------------------------------------------------------------------
 
 MAX_ACTIVE, MAX_WAITING = 8, 64  # requests
 
@@ -63,9 +67,9 @@ class Busy(AhaError):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """New text of completion `index` of a request, whose completions are numbered prompt by prompt.
+    """New text of completion `index` of a request; the last piece has the completion too.
 
-    `completion` comes with the last piece.
+    Completions are numbered prompt by prompt.
     """
 
     index: int
@@ -101,7 +105,7 @@ class Job:
         self.stopped = True
 
     def advance(self) -> bool:
-        """Draw one token of each completion and send new text; whether there is more to draw."""
+        """Draw one token of each completion and send new text. True if the job goes on."""
         if self.stopped:
             self.ticks.close()
             return False
@@ -118,7 +122,7 @@ class Job:
             self.fail(error)
         return False
 
-    def send_new_text(self, index: int, row: Row) -> None:
+    def send_new_text(self, index: int, row: SlotRow) -> None:
         """Send the text that is new in one completion, with the completion if it has ended."""
         stream = self.texts[index]
         text = stream.read(row.tokens, row.ended)

@@ -1,4 +1,4 @@
-"""Experiments over recipes: several runs, one question.
+"""Studies: several runs that answer one question about recipes.
 
 Decisions: docs/decisions/studies.md
 """

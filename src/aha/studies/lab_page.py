@@ -58,8 +58,8 @@ def write_results(planned: list[PlannedRun], out: Path) -> None:
 def lab_html(results: list[RecipeResult], tokens: int, planned: int, about: list[str]) -> str:
     """The page.
 
-    `tokens` is the budget of a run, `planned` the number of runs, `about` lines on base, problems,
-    budget and machine.
+    `tokens` is the budget of a run, `planned` the number of runs, `about` lines of text on base,
+    problems, budget and machine.
     """
     by_recipe, notes = verdicts(results, tokens)
     finished = sum(len(result.seeds) for result in results)
@@ -99,7 +99,7 @@ HEADER = (
 
 
 def table(results: list[RecipeResult], by_recipe: dict[str, RecipeVerdict]) -> list[list[str]]:
-    """One row for each recipe, with the columns of HEADER; - where a value is not known."""
+    """One row for each recipe, with the columns of HEADER; "-" for a value that is not known."""
     rows = []
     for result in results:
         minutes, seconds = divmod(round(result.seconds), 60)

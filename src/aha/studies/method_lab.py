@@ -49,7 +49,7 @@ class PlannedRun:
 
     @property
     def done(self) -> bool:
-        """Trained, tested, and its pass@k measured: nothing is left to do."""
+        """Trained and tested, and pass@k is measured."""
         return self.trained and (self.run.path / "pass_at_k.json").is_file()
 
 
@@ -126,7 +126,7 @@ def check_stored_config(planned: PlannedRun) -> None:
 
 
 def run_planned(planned: PlannedRun, listener: Listener) -> bool:
-    """Do what is left of a run: training, tests, pass@k. False if it was interrupted."""
+    """Do the rest of a run: training, tests, pass@k. False if it was interrupted."""
     if not planned.trained and experiment_of(planned, listener).run_all().summary is None:
         return False
     measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json")

@@ -1,7 +1,7 @@
 """Results of a lab: means over seeds, intervals, and a verdict only where intervals do not overlap.
 
-Reads the run folders that are finished. A lab that is not finished gives the results so far, and
-notes that say why there is no verdict.
+Reads the run folders of finished runs. An unfinished lab gives its results so far, and notes that
+say why there is no verdict yet.
 """
 
 from dataclasses import asdict, dataclass
@@ -51,10 +51,10 @@ class RecipeResult:
 
 @dataclass(frozen=True)
 class RecipeVerdict:
-    """What may be claimed of a recipe.
+    """What the results allow to claim about a recipe.
 
-    `change` against its start: learnt, worse or "no evidence"; `above` names the recipes whose
-    whole interval lies below this recipe's.
+    `change` compares the end with the start: learnt, worse or "no evidence". `above` has the
+    recipes whose whole interval is below that of this recipe.
     """
 
     change: str

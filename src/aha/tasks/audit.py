@@ -1,7 +1,8 @@
-"""Texts that a policy writes when a reward can be cheated, and their grades by any task.
+"""The audit of a reward: does a task pay for cheats, and for right answers?
 
-Grading happens in a process of its own: one power of powers holds Python's lock for ever, and no
-thread could stop it.
+`cheats_for` and `right_for` make the texts, `audit` has the task grade them, and the checks read
+the grades. Grading runs in another process: an expression such as 9**9**9**9 never returns, and no
+thread could stop it, because it holds Python's lock.
 """
 
 import math
@@ -102,7 +103,7 @@ RIGHT = (
 
 
 def cheats_for(problem: Problem, prompt: str) -> list[AuditCase]:
-    """Completions that must earn nothing; those of puzzles too where the problem is one."""
+    """Completions that must get no reward, with those for puzzles if the problem is one."""
     cases = [AuditCase(name, problem, write(prompt)) for name, write in GARBAGE.items()]
     if is_puzzle(problem):
         cases += [AuditCase(name, as_problem(n, t), answer_ending(a)) for name, n, t, a in PUZZLES]
@@ -114,7 +115,7 @@ def cheats_for(problem: Problem, prompt: str) -> list[AuditCase]:
 
 
 def right_for(problem: Problem) -> list[AuditCase]:
-    """Completions that must earn the full reward; none where the task is not known."""
+    """Completions that must get the full reward; none for a task that is not known here."""
     if not is_puzzle(problem):
         return []
     return [AuditCase(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
@@ -125,7 +126,7 @@ def is_puzzle(problem: Problem) -> bool:
     return problem.task == "countdown" and {"numbers", "target"} <= set(problem.given)
 
 
-checks = Checklist()
+# -- grading the texts ------------------------------------------------------------------------
 
 PATIENCE_S = 20.0  # wall seconds until a text counts as one that hangs
 SLOW_S = 0.5  # processor seconds
@@ -136,7 +137,7 @@ PAID_IN_FULL = 0.5  # at this reward a cheat pays as an answer does
 
 @dataclass(frozen=True)
 class GradedText:
-    """The outcome of one text. Where `fault` says why there is no grade, the rest means nothing."""
+    """The grade of one text. If `fault` says why there is none, the rest has no meaning."""
 
     name: str
     reward: float = 0.0
@@ -150,7 +151,7 @@ class GradedText:
 
 @dataclass(frozen=True)
 class Audit:
-    """`cheats` deserve nothing, `right` the full reward; the latter only for known tasks."""
+    """The graded texts. `cheats` must get no reward, `right` the full one (known tasks only)."""
 
     cheats: list[GradedText]
     right: list[GradedText]
@@ -248,10 +249,12 @@ def listed(names: list[str]) -> str:
 
 # -- the checks -----------------------------------------------------------------------------
 
+checks = Checklist()
+
 
 @checks
 def reward_paid(report: Audit) -> Finding:
-    """Is a cheat paid? RL finds every hole: what is paid here is what the policy will write."""
+    """No cheat gets a reward. RL finds every such text: the policy would learn to write it."""
     paid = [text for text in report.cheats if text.reward > text.form + 1e-9 or text.correct]
     paid.sort(key=lambda text: -text.reward)
     tried, formed = f"{len(report.cheats)} cheats", sum(text.form > 0 for text in report.cheats)
@@ -267,7 +270,7 @@ def reward_paid(report: Audit) -> Finding:
 
 @checks
 def reward_right(report: Audit) -> Finding | None:
-    """Is a right answer paid? One that earns nothing is the costliest fault of all."""
+    """Right answers get their reward. Otherwise there is nothing to learn from."""
     if not report.right:
         return None
     missed = [t.name for t in report.right if t.reward < PAID_IN_FULL or not t.correct]
@@ -279,7 +282,7 @@ def reward_right(report: Audit) -> Finding | None:
 
 @checks
 def reward_valid(report: Audit) -> Finding:
-    """Does any text at all get a reward, never an error?"""
+    """Any text gets a reward, never an error."""
     bad = [f"{text.name} ({text.fault})" for text in report.all if text.fault]
     if bad:
         fix = "`grade` must return Graded with a finite reward for any text"
@@ -289,7 +292,7 @@ def reward_valid(report: Audit) -> Finding:
 
 @checks
 def reward_quick(report: Audit) -> Finding:
-    """Is grading quick? One completion that hangs stops the whole run."""
+    """Grading is quick. One completion whose grading hangs would stop the run."""
     hang = [text.name for text in report.all if text.hangs]
     if hang:
         fix = "parse with limits on length, depth and size; never `eval`"
@@ -302,7 +305,7 @@ def reward_quick(report: Audit) -> Finding:
 
 @checks
 def reward_steady(report: Audit) -> Finding:
-    """Does the same text get the same grade? If not, comparing a group's rewards is noise."""
+    """The same text gets the same grade. Otherwise differences within a group are noise."""
     unsteady = [text.name for text in report.all if not text.steady]
     if unsteady:
         message = f"graded differently the second time: {listed(unsteady)}"

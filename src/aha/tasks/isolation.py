@@ -1,9 +1,9 @@
-"""Tasks from outside run in a process of their own, with a time limit for each call.
+"""Runs the grading of a task from outside in another process, with a time limit for each call.
 
-`grade` runs in a process of its own with a time limit; when it raises, hangs, crashes or returns
-nonsense, the reward is 0, the reason says so, and `parts["grade_error"]` counts it. That process
-has a task object of its own, so a grade must follow from the problem and the text alone.
-`problems` and `ask` run here: a fault there is the task's, and an error with the task's name.
+If `grade` raises, exceeds the limit, crashes or returns an invalid grade, the reward is 0, `reason`
+says why, and `parts["grade_error"]` counts it. The other process has its own task object, so a
+grade must depend on the problem and the text alone. `problems` and `ask` run in this process; a
+fault in them is an error with the task's name. `Worker` is the process, `IsolatedTask` the task.
 """
 
 import json
@@ -28,7 +28,7 @@ START_SECONDS = 120.0  # heavy imports on a busy machine
 
 
 class CallFailed(Exception):
-    """A call that raised, took too long or crashed; the text says which, in one line."""
+    """A call raised, exceeded its time limit or crashed; the message says which, in one line."""
 
 
 class Worker:
@@ -92,7 +92,7 @@ class Worker:
         return value
 
     def close(self) -> None:
-        """End the process, whatever it is doing; the next call starts another."""
+        """End the process, even in the middle of a call. The next call starts another one."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -109,14 +109,14 @@ class Worker:
 
 
 def locate(name: str) -> Callable[..., Any]:
-    """The function that "module:function" names."""
+    """The function of a name such as "module:function"."""
     module, _, function = name.partition(":")
     located: Callable[..., Any] = getattr(import_module(module), function)
     return located
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> tuple[str, Any]:
-    """The outcome of a call as a message. Catches `BaseException`: a grader may call `exit()`."""
+    """The result or the error of a call as a message. Catches `exit()` in a grader as well."""
     try:
         return "done", function(*args)
     except AhaError as error:
@@ -234,7 +234,7 @@ def checked_grader(task: Task) -> Callable[[Problem, str], Graded]:
 
 
 def checked(result: object) -> Graded:
-    """A grader's result as the run can use it; a plain number is taken as the reward.
+    """A grader's result as a valid grade; a plain number becomes the reward.
 
     Raises `Nonsense` for any other type, a number that is not finite, or a reason that is no text.
     """
@@ -253,7 +253,7 @@ def checked(result: object) -> Graded:
 
 
 class Nonsense(Exception):
-    """A grader returned something that is no grade."""
+    """A grader returned something that is not a grade."""
 
 
 if __name__ == "__main__":

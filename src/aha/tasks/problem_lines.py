@@ -1,4 +1,4 @@
-"""Problems as JSON lines and as people type them."""
+"""Problems as JSON lines, graded line by line; and puzzles that a user types."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def task_line(name: str) -> str:
 
 
 def problem_row(problem: Problem) -> dict[str, Any]:
-    """The line of a problem: id, and what is given."""
+    """A problem as an object for one line: its id, and the fields of `given`."""
     given = dict(problem.given)
     if problem.task == "countdown":
         given = {"numbers": list(given["numbers"]), "target": given["target"]}
@@ -57,7 +57,7 @@ def grade_countdown_lines(lines: Iterable[bytes]) -> Iterator[Graded]:
 
 
 def grade_task_lines(task: Task, name: str, lines: Iterable[bytes]) -> Iterator[Graded]:
-    """The same for any task: all of a line but its id and completion is what is given."""
+    """The same for any task: all fields of a line but id and completion become `given`."""
     for number, line in numbered(lines):
         problem, completion = read_problem(line, name, f"line {number}", number)
         try:
@@ -67,7 +67,7 @@ def grade_task_lines(task: Task, name: str, lines: Iterable[bytes]) -> Iterator[
 
 
 def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, numbered from 1 with all others."""
+    """The lines that are not empty, each with its number in the file, from 1."""
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
@@ -95,9 +95,11 @@ def parse_puzzle(text: str) -> Problem:
 
 
 def countdown_from_config(section: object) -> Countdown | None:
-    """The task of a run, from the `task` section of its config.json, so that prompts and grading
-    are the run's own. None for a run on another task; settings that this version does not know
-    are those of the defaults."""
+    """The Countdown task of a run, from the `task` section of its config.json.
+
+    So prompts and grading are those of the run. None for a run on another task. A setting that this
+    version does not have is left out.
+    """
     settings = section if isinstance(section, dict) else {}
     if settings.get("name") != "countdown":
         return None

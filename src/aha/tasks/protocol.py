@@ -1,4 +1,4 @@
-"""The Task protocol, and the split of a problem as a function of the problem alone."""
+"""What a task is (`Task`), and the split of a problem, computed from the problem alone."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from aha.core.records import Graded, Problem
 
 
 class Task(Protocol):
-    """A source of problems, with the prompt of each and the grading of its completions."""
+    """Gives problems, writes the prompt of each, and grades its completions."""
 
     name: str
 
@@ -27,11 +27,13 @@ class Task(Protocol):
         a wrong or unreadable answer is a low reward with a reason."""
 
 
+# -- splits --------------------------------------------------------------------------------------
+
 SPLITS = ("train", "validation", "test")
 
 
 def hash_percent(key: str) -> int:
-    """0..99, even over keys, the same on every machine."""
+    """A hash of a key from 0 to 99, equally likely, the same on every machine."""
     digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=4).digest()
     return int.from_bytes(digest, "big") % 100
 
@@ -43,6 +45,6 @@ def split_by_hash(key: str, percent: int) -> str:
 
 
 def check_split(split: str) -> None:
-    """Raises `ConfigError` for a name that is no split."""
+    """Raise `ConfigError` for a name that is not in SPLITS."""
     if split not in SPLITS:
         raise ConfigError(f"split {split!r}", f"one of {', '.join(SPLITS)}")

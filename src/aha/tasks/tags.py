@@ -1,6 +1,6 @@
-"""The text around a problem: frames of a prompt, and the tags of thought and answer.
+"""The frame of a prompt, and the tags of thought and answer in a completion.
 
-Plain searches, no regular expressions: linear in the text, whatever it holds.
+The tags are read by plain searches without regular expressions, in time linear in any text.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 
 @dataclass(frozen=True, slots=True)
 class AnswerBlock:
-    """The last complete answer block, and how many there were. `text` is None where none is."""
+    """The text of the last complete answer block (None without any), and the number of blocks."""
 
     text: str | None
     blocks: int
 
 
 def answer_ending(answer: str) -> str:
-    """How a completion ends: the thought is closed, then the answer stands in its block."""
+    """The end of a completion: `</think>` and the answer in its block."""
     return f"{THINK_CLOSE}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
 
 
 def read_answer(completion: str) -> AnswerBlock:
-    """The content of the last `<answer>...</answer>`; whatever follows it does not matter.
+    """The content of the last `<answer>...</answer>`; text after it is ignored.
 
     Deviation from TinyZero, on purpose: the whole completion is searched, not its last line, so a
     trailing newline does not turn a right answer into a wrong one.
@@ -43,12 +43,12 @@ def read_answer(completion: str) -> AnswerBlock:
 
 
 def well_formed(completion: str) -> bool:
-    """R1's form to the letter: a thought, `</think>`, one answer block, and nothing else.
+    """Whether the text is exactly a thought, `</think>`, one answer block, and nothing else.
 
-    The prompt has opened the thought. White space may stand between the tags and at the end; a
-    second tag of any kind, an empty thought or answer, or text outside the two is another form.
-    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), read strictly: where any tag
-    satisfies the form, a small model learns to write the tag and stops there.
+    The prompt has opened the thought. White space is allowed between the tags and at the end. A
+    second tag of any kind, an empty thought or answer, or other text outside of them is not
+    allowed. Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), but strict: if any tag is
+    enough for the reward, a small model learns to write the tag and nothing more.
     """
     thought, closed, rest = completion.partition(THINK_CLOSE)
     rest = rest.strip()
@@ -86,13 +86,15 @@ LEAD_IN = "Let me work this out step by step.\n<think>"
 
 
 def plain_frame(line: str) -> str:
-    """For the bases made here: one line and the opened thought, as in their corpus. They have read
-    no other frame, and each token of a prompt costs time again at every step."""
+    """The frame for our own bases: one line and the opened thought, as in their corpus.
+
+    They know no other frame, and a short prompt saves time at every step.
+    """
     return f"{line}\n<think>\n"
 
 
 def r1_frame(request: str) -> str:
-    """For base models: DeepSeek R1's dialogue frame with the tag prefilled, as TinyZero has it.
+    """The frame for base models: a dialogue as for DeepSeek R1-Zero, with `<think>` prefilled.
 
     The structure is TinyZero's `base` template, its wording is ours.
     """
@@ -104,7 +106,7 @@ def r1_frame(request: str) -> str:
 
 
 def instruct_frame(request: str) -> str:
-    """For instruct models: the same request in ChatML, with the assistant's turn begun."""
+    """The frame for instruct models: the request in ChatML, with the assistant's turn begun."""
     return (
         "<|im_start|>system\nYou are a helpful assistant. You first think about the reasoning "
         "in your mind and then give the user the answer.<|im_end|>\n"
@@ -120,8 +122,7 @@ def check_template(template: str) -> str:
 
 
 def framed(template: str, line: str, request: str) -> str:
-    """The prompt of a problem: its short `line` in the plain frame, else `request` in the frame of
-    that name."""
+    """The prompt of a problem: `line` in the frame "plain", else `request` in the named frame."""
     if template == "plain":
         return plain_frame(line)
     return r1_frame(request) if template == "r1" else instruct_frame(request)

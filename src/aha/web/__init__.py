@@ -1,4 +1,4 @@
-"""The dashboard and the report: reads run folders, never trains, knows no torch.
+"""The dashboard and the report. Reads run folders, never trains, needs no torch.
 
 Decisions: docs/decisions/web.md
 """

@@ -1,9 +1,9 @@
 """Access control: which requests are answered, and the security headers of every answer.
 
-A page elsewhere on the web can make a browser send requests to this machine, and can point a host
-name of its own at 127.0.0.1. So the Host header must name this server, a foreign Origin is refused,
-and on any address but the loopback a random token is required: in the address once, as a cookie
-from then on, or as the API key of a program.
+Any page on the web can make a browser send requests to this machine, and can make its own host name
+mean 127.0.0.1. So the Host header must name this server, and another Origin is refused. On any
+address but the loopback a random token is required: once in the address, then as a cookie, or as
+the API key of a program.
 """
 
 import hmac
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A random token of 192 bits, fit for an address."""
+    """A random token of 192 bits, with characters that an address may have."""
     return secrets.token_urlsafe(24)
 
 
@@ -98,7 +98,8 @@ class AccessControl:
     def is_own_host(self, host: str) -> bool:
         """Whether a Host header names this server.
 
-        With a token any numeric address is fine: a foreign host name lacks the cookie.
+        With a token any numeric address is accepted, because a page with another host name has no
+        cookie.
         """
         name = host_of(f"http://{host}", name_only=True)
         if name is None:
@@ -134,7 +135,7 @@ class AccessControl:
         return response
 
     def _is_token(self, given: str) -> bool:
-        # Constant time: a plain comparison would tell by its time how many characters are right.
+        # In constant time: the time of a plain comparison depends on how many characters are right.
         return hmac.compare_digest(given.encode(), (self.token or "").encode())
 
 
@@ -157,7 +158,7 @@ def host_of(address: str, name_only: bool = False) -> str | None:
     """host:port of an address, or its host name alone; None for what is no address."""
     try:
         parts = urlsplit(address)
-        _ = parts.port  # raises for a port that is no number, which urlsplit alone accepts
+        _ = parts.port  # `.port` raises for a port that is no number; urlsplit accepts it
         return parts.hostname if name_only else parts.netloc
     except ValueError:
         return None

@@ -1,6 +1,6 @@
 """The chat page: a puzzle that a visitor types, answered by a run's base model or trained model.
 
-The function that runs the model is passed in by the command line, so that this room needs no torch.
+The command line passes in the function that runs the model, so that this room needs no torch.
 """
 
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
@@ -53,7 +53,8 @@ async def stream_answer(
 
 
 def displayable(event: dict[str, Any]) -> dict[str, Any]:
-    """The event with visible text; a row in the form in which every page displays completions."""
+    """The event with visible text; a row becomes the view of a completion, as on the other
+    pages."""
     if "row" in event:
         row = event["row"] | {key: list(v) for key, v in event["row"].items() if type(v) is tuple}
         return {"row": completion_view(row, 0, WHOLE_CHARS)}
@@ -61,7 +62,7 @@ def displayable(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def task_and_problem(run: RunFolder, typed: str) -> tuple[Task, Problem]:
-    """The run's task, with its prompt options and its grading, and the puzzle that was typed.
+    """The run's task, with its prompt options and its grading, and the typed puzzle.
 
     Raises ConfigError for a run on another task than Countdown and for text that is no puzzle.
     """
@@ -91,8 +92,8 @@ def model_of_side(run: RunFolder, side: str) -> str:
 
 
 def sampling_options(fields: Mapping[str, str]) -> dict[str, Any]:
-    """seed, temperature and max_new_tokens from the fields of an address; an empty one has a
-    default. Raises ConfigError for a value out of its range."""
+    """seed, temperature and max_new_tokens from the fields of an address; empty fields have
+    defaults. Raises ConfigError for a value out of its range."""
     seed, limit = fields.get("seed") or "0", fields.get("max_new_tokens") or "1024"
     temperature = fields.get("temperature") or "1"
     options: dict[str, Any] = {}

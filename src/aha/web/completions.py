@@ -1,7 +1,7 @@
-"""The completions of one file, page by page: an index of its lines instead of all its text.
+"""The completions of one file for the dashboard: pages, groups, and the pinned ones of a report.
 
-A step's file is small; one of 200,000 completions is not. The index keeps a few numbers of each
-line, and continues where it stopped when the file has grown.
+A file may have 200,000 completions. So an index keeps a few numbers of each line instead of its
+text, and reads only the new lines when the file has grown.
 """
 
 import re
@@ -32,6 +32,9 @@ KEPT_INDEXES = 24
 VERDICTS = {"": None, "right": True, "wrong": False}  # the filter in an address
 
 
+# -- the index -----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
     """One line of the file: its position, and what the filters and the group view need."""
@@ -59,7 +62,7 @@ class CompletionIndex:
         self._end, self._last_bytes = 0, LastBytes()
 
     def refresh(self) -> None:
-        """Index the lines that are new. Starts over where the file was rewritten.
+        """Index the new lines. Starts again if the file was rewritten.
 
         Raises OSError where the file cannot be read.
         """
@@ -110,7 +113,7 @@ def _searchable_text(row: Row) -> str:
 
 
 def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
-    """The index entry of a row; what is missing or of another type becomes None or empty."""
+    """The index entry of a row; fields that are missing or of another type become None or empty."""
     group = number(row.get("group"))
     return IndexEntry(
         place,
@@ -128,7 +131,7 @@ def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
 
 
 class IndexCache:
-    """The indexes that were used last, shared by all requests."""
+    """The most recently used indexes, shared by all requests."""
 
     def __init__(self) -> None:
         self._indexes: OrderedDict[Path, CompletionIndex] = OrderedDict()
@@ -143,6 +146,9 @@ class IndexCache:
             while len(self._indexes) > KEPT_INDEXES:
                 self._indexes.popitem(last=False)
             return index
+
+
+# -- pages ---------------------------------------------------------------------------------------
 
 
 def completions_page(
@@ -218,12 +224,14 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
     return {"groups": len(groups), "start": start, "page": count, "lines": lines}
 
 
+# -- pins ----------------------------------------------------------------------------------------
+
 MAX_PINS = 50
 _PIN = re.compile(r"([a-z_0-9]{1,40}):([0-9]{1,9})")
 
 
 class PinnedRow(NamedTuple):
-    """A completion that was pinned: its file, its place in it counted from 0, its row."""
+    """A pinned completion: its file, its place in the file counted from 0, its row."""
 
     file: str
     place: int

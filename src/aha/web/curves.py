@@ -1,6 +1,7 @@
-"""Metrics and behaviours over the steps as columns, thinned for a screen.
+"""Metrics and behaviours of a run by step, as columns with few enough points for a plot.
 
-Thinning keeps the lowest and the highest value of every stretch, so that no spike is lost.
+`Curves` reads metrics.jsonl and thins it: the lowest and the highest value of every stretch stay,
+so that no spike is lost. `BehaviorCurves` counts behaviours in the files of completions.
 """
 
 import threading
@@ -21,6 +22,9 @@ OVERVIEW_COLUMNS = (
 )
 
 Column = list[float | None]
+
+
+# -- metrics --------------------------------------------------------------------------------------
 
 
 class Curves:
@@ -45,7 +49,7 @@ class Curves:
                 self._add(rows)
 
     def _add(self, rows: list[dict[str, Any]]) -> None:
-        """By column instead of by row: the first request has to wait for ten thousand rows."""
+        """Column by column, which is faster: the first request reads up to ten thousand rows."""
         total = (self.columns.get("total_tokens") or [0.0])[-1] or 0.0
         for row in rows:
             total = row["total_tokens"] = total + (number(row.get("tokens")) or 0.0)
@@ -92,7 +96,8 @@ class Curves:
 
 
 def thin(column: Column, points: int) -> list[int]:
-    """The rows of a column to keep: all with a value, or each stretch's lowest and highest."""
+    """The rows to keep of a column: all that have a value, or the lowest and highest of each
+    stretch."""
     if len(column) <= points:
         return [row for row, value in enumerate(column) if value is not None]
     stretches = max(1, points // 2)
@@ -107,6 +112,8 @@ def thin(column: Column, points: int) -> list[int]:
     return kept
 
 
+# -- behaviours -----------------------------------------------------------------------------------
+
 PER_STEP = 48  # completions, evenly spaced over a step's file
 BEHAVIOURS = (
     *("attempts", "checks", "backtracks", "backtracks_root", "backtracks_intermediate"),
@@ -116,7 +123,7 @@ Item = TypeVar("Item")
 
 
 class BehaviorCurves:
-    """The mean behaviours of a run's steps, as far as they have been counted."""
+    """The mean behaviours of a run's steps, counted a few steps at a time."""
 
     def __init__(self, run: RunFolder):
         self.run = run

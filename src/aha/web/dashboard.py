@@ -1,4 +1,4 @@
-"""The dashboard's endpoints: pages and JSON about a folder of runs, which is only read."""
+"""The dashboard's endpoints: pages and JSON about a folder of runs. The folder is only read."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class Json(Response):
 class Dashboard:
     """The endpoints. Plain functions run in threads; only the two streams are asynchronous.
 
-    `stream_completion` answers the chat; without it there is none.
+    `stream_completion` answers the chat; without it there is no chat.
     """
 
     def __init__(self, runs: RunsFolder, stream_completion: StreamCompletion | None = None):
@@ -102,7 +102,8 @@ class Dashboard:
     # -- runs and curves ---------------------------------------------------------------------
 
     def list_runs(self, request: Request) -> Json:
-        """The newest runs, and what every page needs: version, event kinds, is there a chat."""
+        """The newest runs, and what every page needs: version, event kinds, whether there is a
+        chat."""
         names = self.runs.names()
         runs = [run for run in map(self.runs.find, names[:LISTED_RUNS]) if run is not None]
         return Json(
@@ -118,7 +119,7 @@ class Dashboard:
         )
 
     def overview(self, request: Request) -> Json:
-        """Everything about one run but completions; `offsets` is where `events` continues."""
+        """Everything about one run but its completions; `events` continues from `offsets`."""
         run = self.run_of(request)
         curves = self.curves_of(run)
         evals_file = JsonLines(run.evals)
@@ -145,22 +146,22 @@ class Dashboard:
         )
 
     def gain(self, request: Request) -> Json:
-        """The solve rate after against before; null where there are not both.
+        """The change of the solve rate by training; null if one of the tests is missing.
 
-        Apart from the overview: the bootstrap's two thousand draws take longer than a page may
-        wait.
+        Not part of the overview, because the two thousand draws of the bootstrap take too long.
         """
         comparison = compare_before_after(self.run_of(request))
         return Json(comparison and comparison_row(comparison))
 
     def curves(self, request: Request) -> Json:
-        """The columns of the metrics that `name` fields ask for, or those of the overview."""
+        """The columns of the metrics in the `name` fields, or those of the overview."""
         curves = self.curves_of(self.run_of(request))
         names = request.query_params.getlist("name") or OVERVIEW_COLUMNS
         return Json({"steps": curves.rows, "curves": curves.thinned(names)})
 
     def behaviors(self, request: Request) -> Json:
-        """The behaviours by step, counted for a moment; `waiting` steps need more requests."""
+        """The behaviours by step. Counts for a short time; for `waiting` steps the page asks
+        again."""
         run = self.run_of(request)
         curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
         return Json(curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS))
@@ -296,7 +297,7 @@ class Dashboard:
 
 
 def cached(store: OrderedDict[str, Cached], key: str, make: Callable[[], Cached]) -> Cached:
-    """The value of a key, made where it is missing; the one unused for longest is dropped."""
+    """The value of a key, made if it is missing; the least recently used one is dropped."""
     value = store.pop(key, None) or make()
     store[key] = value
     while len(store) > KEPT_RUNS:
@@ -324,7 +325,7 @@ def whole_number(text: str | None, default: int) -> int: ...
 @overload
 def whole_number(text: str | None, default: None) -> int | None: ...
 def whole_number(text: str | None, default: int | None) -> int | None:
-    """A number from an address; the default for what is none."""
+    """A number from an address; the default for any other text."""
     if text is None or not (text.isascii() and text.isdigit() and len(text) < 10):
         return default
     return int(text)
@@ -346,8 +347,8 @@ def make_app(
 ) -> Starlette:
     """The dashboard's application for a folder of runs, or for one run folder.
 
-    `host` and `token` are those of `AccessControl`; `stream_completion` answers the chat, for this
-    room has no model of its own.
+    `host` and `token` as for `AccessControl`. `stream_completion` answers the chat, because this
+    room cannot run a model.
     """
     return Starlette(
         routes=Dashboard(RunsFolder(root), stream_completion).routes(),

@@ -1,7 +1,8 @@
-"""A completion for the screen: its text with its events, and its values token by token.
+"""A completion for the pages: its text in pieces with their events, and its values by token.
 
-Offsets are not sent to the browser: JavaScript counts UTF-16 units, Python counts code points.
-Every kind of event has a sign and a label besides its colour, for readers who see no colours.
+Pieces of text are sent instead of offsets, because JavaScript counts UTF-16 units and Python code
+points. Every kind of event has a sign and a label as well as a colour, for readers who do not see
+the colours.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +17,16 @@ MAX_NUMBERS = 12  # the detector's tables grow exponentially with the numbers of
 Row = dict[str, Any]  # one line of a JSON-lines file, as it was read: any key may be missing
 
 
+# -- events ---------------------------------------------------------------------------------------
+
+
 class EventKind(NamedTuple):
     """How one kind of event is displayed."""
 
     key: str  # its CSS class and its key in the dashboard's JSON
     sign: str
     label: str
-    detector_label: str  # what the detector calls it; empty where the kind is not the detector's
+    detector_label: str  # its name in the detector; empty if it is not from the detector
 
 
 EVENT_KINDS = (
@@ -61,7 +65,7 @@ def visible(text: str) -> str:
 
 
 def puzzle_of(row: Row) -> tuple[tuple[int, ...], int] | None:
-    """(numbers, target) of a row; None where it holds no arithmetic puzzle."""
+    """(numbers, target) of a row; None if it is not a puzzle with numbers and a target."""
     numbers, target = row.get("numbers"), row.get("target")
     if not isinstance(numbers, list) or not 0 < len(numbers) <= MAX_NUMBERS:
         return None
@@ -79,7 +83,7 @@ def text_of(row: Row) -> str:
 
 
 def behaviours_of(row: Row) -> Behaviours | None:
-    """The detector's counts for one completion; None where its task has no arithmetic."""
+    """The detector's counts for one completion; None if it is not of a puzzle."""
     puzzle = puzzle_of(row)
     return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
 

@@ -1,6 +1,6 @@
 """Reads files that another process is writing: JSON lines by byte offset, JSON files up to a size.
 
-Nothing here raises for what a file contains. A missing file is empty, an unfinished last line is
+The contents of a file never raise an error. A missing file is empty, an unfinished last line is
 left for the next read, a line that is no JSON object is counted and skipped.
 """
 
@@ -16,10 +16,10 @@ KEPT_BYTES = 128
 
 
 class LastBytes:
-    """The last bytes that were read, which tell a rewritten file from one that has grown.
+    """The last bytes that were read, to distinguish a rewritten file from one that has grown.
 
-    Neither size nor inode would do: a rewritten file may be longer than before, and the system
-    gives a freed inode number to the next file at once.
+    Size and inode are not enough: a rewritten file may be longer than before, and the system may
+    give it the same inode number.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class LastBytes:
 
 
 class JsonLines:
-    """A growing file of JSON lines, each read continues where the last one ended."""
+    """A growing file of JSON lines; each read continues where the last one ended."""
 
     def __init__(self, path: Path, offset: int = 0):
         self.path, self.offset = path, offset

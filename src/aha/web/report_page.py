@@ -85,9 +85,9 @@ def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
 
 
 def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
-    """The report as HTML; that of a run that is not done has gaps, and says so.
+    """The report as HTML. For an unfinished run, the report says what is missing.
 
-    `pins` are completions to show in addition, as `pins.pinned_rows` reads them.
+    `pins` are completions to show in addition, as `pinned_rows` reads them.
     """
     curves = Curves(run)
     curves.refresh()
@@ -274,7 +274,8 @@ def evaluation_points(run: RunFolder, curves: Curves) -> list[Point]:
 def pairs_of(paired: PairedComparison) -> list[Row]:
     """Some puzzles that were learnt and some that were lost, with both completions.
 
-    Not the best examples: evenly spaced over all of their kind, by the length of the new text.
+    Not selected by quality: evenly spaced over all such puzzles, ordered by the length of the new
+    text.
     """
     sections = []
     kinds = (("learnt", paired.won, SHOWN_LEARNT), ("lost", paired.lost, SHOWN_LOST))
@@ -287,7 +288,7 @@ def pairs_of(paired: PairedComparison) -> list[Row]:
 
 
 def pin_section(pin: PinnedRow) -> Row:
-    """A completion that a reader has pinned, in the form of a pair with one side."""
+    """A pinned completion, in the form of a pair with one side."""
     side = side_of(f"{pin.file}:{pin.place}", pin.row)
     return {"change": "", "title": title_of(pin.row), "sides": [side]}
 
@@ -313,7 +314,8 @@ def side_of(label: str, row: Row) -> Row:
 
 
 def costs_of(config: Row, summary: Row, curves: Curves) -> list[tuple[str, str]]:
-    """(name, value) of what the run took: time, money, energy; the base model on its own line."""
+    """(name, value) of the costs of the run: time, money, energy; the base model has its own
+    line."""
     last = curves.last()
     price, watts = number(config.get("usd_per_hour")), number(config.get("watts"))
     lines = [

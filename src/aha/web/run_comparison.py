@@ -1,4 +1,7 @@
-"""Two runs on the same problems, and one problem at every evaluation of a run."""
+"""Comparisons on the same problems: of two runs, of before and after, of all evaluations of a run.
+
+`PairedComparison` is for two files of completions, `history_page` for every evaluation of one run.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +13,13 @@ from aha.web.event_spans import Row, puzzle_of, visible
 from aha.web.file_reader import all_rows
 from aha.web.runs import RunFolder
 
-# Settings without an influence on the result; the price belongs to the machine.
+# Settings that do not change the result; the price is that of the machine.
 IGNORED_KEYS = {"show_every", "checkpoint_every", "keep_last", "usd_per_hour", "watts"}
 
 Pair = tuple[Row, Row]  # one problem's completion by the first model and by the second
+
+
+# -- two files -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,14 @@ def compare_before_after(run: RunFolder) -> PairedComparison | None:
     return compare_files(run.completion_file("before"), run.completion_file("after"))
 
 
+# -- every evaluation of a run ------------------------------------------------------------------
+
 FAMILIES = ("test", "validation")
 MAX_FILES = 12
 PAGE_SIZE = 40
 
-Cells = list[
-    IndexEntry | None
-]  # one for each evaluation; None where it has not reached the problem
+# A cell for each evaluation; None where it has not reached the problem.
+Cells = list[IndexEntry | None]
 
 
 def files_of(run: RunFolder, family: str) -> list[str]:

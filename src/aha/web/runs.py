@@ -1,4 +1,5 @@
-"""A folder of runs, and the contents of one run folder. No path leads out of the folder."""
+"""A folder of runs, and the contents of one run folder. Links out of the folder are not
+followed."""
 
 import os
 import re
@@ -43,7 +44,8 @@ class RunFolder:
         return path if path.is_file() else None
 
     def status(self) -> str:
-        """done, running or quiet. Quiet is stopped, crashed or slow: no file tells which."""
+        """done, running or quiet. A quiet run is stopped, crashed or slow; its files do not show
+        which."""
         if (self.path / "summary.json").is_file():
             return "done"
         newest = 0.0
@@ -119,7 +121,7 @@ class RunsFolder:
     def left_out(self) -> list[str]:
         """Runs that are links to a place outside the folder.
 
-        No path may leave the folder, so they are not displayed; the page names them and says why.
+        They are not displayed; the page names them and says why.
         """
         if self.only is not None:
             return []

@@ -1,4 +1,4 @@
-"""The dashboard's server: in the foreground, or in a process of its own beside a run."""
+"""The dashboard's server: `serve` for `aha dash`, or a process of its own during a run."""
 
 import asyncio
 import logging
@@ -84,13 +84,17 @@ def browser_url(host: str, port: int, token: str | None) -> str:
     return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
 
+# -- during a run: a process of its own --------------------------------------------------------
+
 HOST, PORT = "127.0.0.1", 8765
 STOP_TIMEOUT_S = 5.0
-NICENESS = 5  # in the units of `nice`: beside two busy threads it gets a quarter of a core
+NICENESS = 5  # in the units of `nice`: with two busy threads it gets a quarter of a core
 
 
 class BackgroundDashboard:
-    """A context manager: `with BackgroundDashboard(path) as dashboard: print(dashboard.url)`.
+    """Serves the dashboard in another process: `with BackgroundDashboard(path) as dashboard: ...`.
+
+    `dashboard.url` is its address; leaving the block ends the process.
 
     Raises ConfigError on a system without POSIX processes, and where no port is free.
     """

@@ -41,7 +41,7 @@ async def run_events(run: RunFolder, start: tuple[int, int]) -> AsyncIterator[by
             *first, last = split_rows(new)
             for part in first:
                 yield b"event: rows\ndata: " + dumps(part) + b"\n\n"
-            # Only the last part carries the offsets: a browser that misses it gets all parts again.
+            # Only the last part has the offsets: a browser that misses it receives all parts again.
             offsets = ".".join(str(lines.offset) for lines in files.values())
             yield f"id: {offsets}\nevent: rows\n".encode() + b"data: " + dumps(last) + b"\n\n"
             quiet_s = 0.0

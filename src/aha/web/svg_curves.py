@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure:
-    """A few lines on common axes; a `rate` goes from 0 to 1 and its axis is in per cent."""
+    """Some lines on common axes; a `rate` is from 0 to 1, with an axis in per cent."""
 
     title: str
     lines: list[Line]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aha.core.config import known_keys
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_pages_are_those_that_the_script_writes():

@@ -8,7 +8,7 @@ import pytest
 
 from aha.algo.algorithms import REGISTRIES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def script():
