@@ -118,11 +118,12 @@ class Registry(dict[str, Algorithm[Facts]]):
             return
         parameters = list(inspect.signature(function).parameters.values())
         known = {*self.inputs, *(word for words in self.keywords.values() for word in words)}
+        what = f"the {self.setting} {name!r}"
         for parameter in parameters[self.num_positional :]:
             named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
             if named and parameter.default is parameter.empty and parameter.name not in known:
                 raise ConfigError(
-                    f"the {self.setting} {name!r}, whose parameter {parameter.name!r} is never passed",
+                    f"{what}, whose parameter {parameter.name!r} is never passed",
                     f"{self.num_positional} by position, then any of {', '.join(sorted(known))}",
                     f"rename {parameter.name!r}, or give it a default",
                 )
