@@ -53,7 +53,7 @@ def test_chat_puts_the_runs_base_beside_it(aha, run, monkeypatch):
     assert done.code == 0 and not done.err
     assert "before: " in done.out and "after: runs/demo, trained to the end" in done.out
     assert written(0, 8) in done.out and written(1, 8) in done.out
-    assert done.out.count("wrong: no <answer>...</answer> block, 8 tokens, cut off") == 2, (
+    assert done.out.count("wrong: no <answer>...</answer> block, 8 tokens, truncated") == 2, (
         "an empty line ends it"
     )
 

@@ -80,7 +80,7 @@ def test_overrides_read_values_as_toml():
         "model.path": "a b",
         "seed": -1,
     }
-    with pytest.raises(ConfigError, match="stands alone"):
+    with pytest.raises(ConfigError, match="without an option"):
         parse_overrides(("lr", "3"))
 
 

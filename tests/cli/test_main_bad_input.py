@@ -17,7 +17,7 @@ train bad.toml -> bad.toml
 train demo --grop_size 3 -> unknown key 'grop_size'
 train demo --rollout.grop_size 3 -> did you mean 'rollout.group_size'?
 train demo --steps -> --steps has no value
-train demo steps 3 -> 'steps' stands alone
+train demo steps 3 -> 'steps' without an option
 train demo --rollout.prompts 0 -> rollout.prompts = 0
 train demo --rollout.group_size 1 -> group_size 1
 train demo --rollout.group_size 0 -> group_size = 0

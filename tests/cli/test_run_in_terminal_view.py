@@ -82,7 +82,7 @@ def test_the_card_by_hand():
     rows = {name: cells for name, cells in card_rows(before, after)}
     assert rows["solve rate, 95 % interval"] == ["0.250 [0.200, 0.300]"] * 2
     assert rows["tokens of a completion"] == ["33", "33"]
-    assert rows["cut off at the limit"] == ["12.5%", "12.5%"]
+    assert rows["truncated at the limit"] == ["12.5%", "12.5%"]
     assert rows["attempts of a completion"] == ["1.0", "4.3"]
     # Who wrote no line, or no check, has no rate of right ones.
     assert rows["lines with right arithmetic"] == ["98.0%", "-"]
@@ -93,7 +93,7 @@ def test_the_card_of_a_task_without_behaviours_leaves_them_out():
     assert [name for name, _ in card_rows(numbers(), numbers())] == [
         "solve rate, 95 % interval",
         "tokens of a completion",
-        "cut off at the limit",
+        "truncated at the limit",
     ]
 
 

@@ -40,7 +40,7 @@ def test_it_says_what_a_reader_wants_to_know(run):
     page = " ".join(re.sub(r"<[^>]+>", " ", report_html(RunFolder(run))).split())
     for words in (
         "+70.0 points",
-        "Better: the whole interval lies above 0.",
+        "Better: the whole interval is above 0.",
         "20.0% [0.0%, 40.0%]",
         "on the same 20 held-out problems",
         "its base model, once for everybody 10.00 cents, 40.0 Wh",

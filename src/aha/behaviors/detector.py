@@ -232,7 +232,7 @@ class _Reader:
             choices = history.backward(calc)
             if choices:
                 return history.likeliest(choices, following, self.open)
-        self.record(calc, "illegal", "numbers that lie together nowhere")
+        self.record(calc, "illegal", "numbers that are on no table")
         return history.illegal(calc)
 
     def begin(self, calc: Calc, choice: Choice) -> None:

@@ -93,7 +93,7 @@ class Side:
             row = event["row"]
             word, style = ("right", "bold green") if row["correct"] else ("wrong", "bold red")
             self.verdict = Text.assemble((f"{word}: ", style), f"{row['reason']}, {row['tokens']} ")
-            self.verdict.append("tokens, cut off" if row["finish"] == "length" else "tokens")
+            self.verdict.append("tokens, truncated" if row["finish"] == "length" else "tokens")
 
     def panel(self, lines: int | None = None) -> Panel:
         """The answer; only its end if it is longer than the screen."""

@@ -89,7 +89,7 @@ def print_paired(paired: "PairedComparison", names: list[str]) -> None:
     console.print(
         f"\n{names[1]} minus {names[0]}: [bold]{100 * paired.gain:+.1f} points[/bold] "
         f"\\[{100 * low:+.1f}, {100 * high:+.1f}] on the same {paired.problems} held-out problems\n"
-        f"{VERDICTS[paired.verdict]} Two runs are two seeds: no claim rests on them alone."
+        f"{VERDICTS[paired.verdict]} Two runs are two seeds: they prove nothing alone."
     )
     for title, pairs, side in (
         (f"right in {names[1]} alone", paired.won, 1),

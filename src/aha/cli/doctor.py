@@ -19,7 +19,7 @@ console = Console(highlight=False)
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 VERDICTS = {
-    "ok": "nothing is off",
+    "ok": "no fault",
     "warn": "nothing is broken; see the lines with `warn`",
     "fail": "something is broken; see the lines with `fail`",
 }

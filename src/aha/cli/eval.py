@@ -65,5 +65,5 @@ def evaluate(
     print(
         f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
         f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
-        f"{row['truncated']:.1%} cut off"
+        f"{row['truncated']:.1%} truncated"
     )

@@ -27,4 +27,4 @@ def export(
     """
     from aha.export.formats import export as write_model
 
-    print(f"{write_model(model, out, form, dtype)} holds the model and its card, README.md")
+    print(f"{write_model(model, out, form, dtype)} has the model and its card, README.md")

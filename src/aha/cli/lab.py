@@ -58,7 +58,7 @@ def lab(
         return
     console.print(
         f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
-        f"done; everything goes to {escape(str(out))}\n"
+        f"done; all files are in {escape(str(out))}\n"
         f"watch it in a browser: run `aha dash {escape(str(out / 'runs'))}` in another terminal",
         soft_wrap=True,
     )
@@ -67,7 +67,7 @@ def lab(
     write_results(runs, out)
     print_results(runs, out)
     if not complete:
-        console.print("[yellow]stopped; the same command goes on[/yellow]")
+        console.print("[yellow]stopped; the same command continues[/yellow]")
 
 
 def seed_numbers(seeds: str) -> list[int]:
@@ -110,4 +110,4 @@ def print_results(runs: "list[PlannedRun]", out: Path) -> None:
     console.print(shown)
     for note in notes:
         console.print(f"no verdict: {escape(note)}", soft_wrap=True)
-    console.print(f"everything is in {escape(str(out / 'lab.html'))}", soft_wrap=True)
+    console.print(f"the results are in {escape(str(out / 'lab.html'))}", soft_wrap=True)

@@ -112,7 +112,7 @@ def usage_error(error: CycloptsError) -> AhaError:
         case UnusedCliTokensError():
             word = (error.unused_tokens or [""])[0]
             expected = "--section.key value" if takes_keys(error) else "an option before it"
-            return ConfigError(f"{word!r} stands alone", expected, see_help(error))
+            return ConfigError(f"{word!r} without an option", expected, see_help(error))
         case MissingArgumentError() if error.argument is not None:
             return missing_value(error, error.argument)
         case CoercionError() | ValidationError() if error.argument is not None:

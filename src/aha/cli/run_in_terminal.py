@@ -80,7 +80,7 @@ def run_to_report_card(
     model = experiment.trainer.policy
     console.print(
         f"[bold]aha[/bold]  {escape(cfg.model.path)} with {model.num_parameters() / 1e6:.2f} M "
-        f"parameters, seed {cfg.seed}; everything goes to {escape(str(path))}"
+        f"parameters, seed {cfg.seed}; all files are in {escape(str(path))}"
     )
     if (path / "prediction.json").is_file():
         for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
@@ -97,7 +97,7 @@ def resume_run(path: Path, budget: str | None, dash: bool | None) -> None:
     if budget:
         experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
     step = experiment.trainer.version
-    console.print(f"[bold]aha[/bold]  {escape(str(path))} goes on after step {step}")
+    console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
     with dashboard(path, dash):
         print_outcome(experiment.run_all(), experiment.cfg)
 
@@ -122,7 +122,7 @@ def dashboard(path: Path, serve: bool | None) -> Iterator[None]:
         yield
         return
     with server:
-        hint = f"watch it in a browser: {server.url} while this lasts, with `aha dash` later"
+        hint = f"watch it in a browser: {server.url} during the run, `aha dash` after it"
         console.print(escape(hint), soft_wrap=True)
         yield
 
@@ -157,7 +157,7 @@ class RunView:
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
             console.print(
-                "[dim] step  reward  solved  tokens  cut off   tok/s  elapsed      left"
+                "[dim] step  reward  solved  tokens  truncated   tok/s  elapsed      left"
                 "     cost[/dim]"
             )
             self.header_due = False
@@ -165,7 +165,7 @@ class RunView:
         cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
         console.print(
             f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
-            f"{row['mean_tokens']:>6.0f}  {row['truncated']:>7.1%}  {row['tokens_per_s']:>6.0f}  "
+            f"{row['mean_tokens']:>6.0f}  {row['truncated']:>9.1%}  {row['tokens_per_s']:>6.0f}  "
             f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
         )
         if row["step"] == 1:
@@ -250,19 +250,19 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
             table.add_row(name, *cells)
         console.print(table)
         low, high = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
-        verdict = "" if low > 0 else "  (no evidence of a gain: the interval holds 0)"
+        verdict = "" if low > 0 else "  (no evidence of a gain: the interval contains 0)"
         console.print(
             f"\n  gain {after['solve_rate'] - before['solve_rate']:+.3f} "
             f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
         )
     console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
-    console.print(f"  everything is in {escape(str(outcome.run.path))}", soft_wrap=True)
+    console.print(f"  all files are in {escape(str(outcome.run.path))}", soft_wrap=True)
 
 
 BEHAVIORS = (
     ("attempts", "attempts of a completion", ".1f"),
     ("checks", "checks of a completion", ".1f"),
-    ("backtracks_intermediate", "goes back to a part result", ".2f"),
+    ("backtracks_intermediate", "goes back to an intermediate result", ".2f"),
     ("line_accuracy", "lines with right arithmetic", ".1%"),
     ("verdict_truth", "checks that are true", ".1%"),
 )
@@ -290,7 +290,7 @@ def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[s
 
     yield "solve rate, 95 % interval", both(rate)
     yield "tokens of a completion", both(lambda report: f"{report['mean_tokens']:.0f}")
-    yield "cut off at the limit", both(lambda report: f"{report['truncated']:.1%}")
+    yield "truncated at the limit", both(lambda report: f"{report['truncated']:.1%}")
     for key, name, form in BEHAVIORS:
         cells = both(behavior(key, form))
         if cells != ["-", "-"]:

@@ -63,7 +63,7 @@ def ratio(trial: Trial) -> Finding:
     Dropout, or an attention whose sums depend on chance, makes the first update off-policy.
     """
     fix = "the forward pass is random: no dropout, eval mode, a deterministic attention"
-    return check_gap(trial.repeat, SAME, "the trainer against itself", fix)
+    return check_gap(trial.repeat, SAME, "the trainer, computed twice", fix)
 
 
 @checks
@@ -72,7 +72,7 @@ def packing(trial: Trial) -> Finding:
     fix = (
         "a token attends to other rows or padding, or positions shift: see the layout and the mask"
     )
-    return check_gap(trial.packing, bounds(trial), "in a batch against alone", fix)
+    return check_gap(trial.packing, bounds(trial), "in a batch and alone", fix)
 
 
 @checks
@@ -147,7 +147,7 @@ def mask(trial: Trial) -> Finding:
         fix = "build the mask from lengths: first token after the prompt to the stop token"
         return fail(f"{wrong} completions whose mask is not exactly their tokens", fix)
     tokens = sum(part.num_tokens for part in trial.parts)
-    return ok(f"it covers {tokens} tokens, exactly those that were drawn")
+    return ok(f"it has exactly the {tokens} tokens that were drawn")
 
 
 @checks
@@ -199,7 +199,7 @@ def answers(trial: Trial) -> Finding | None:
         return None
     answered = [read_answer(c.text).text is not None for c in completions(trial)]
     share = sum(answered) / len(answered)
-    message = f"{share:.0%} of the completions hold an answer"
+    message = f"{share:.0%} of the completions have an answer"
     if share < FEW_ANSWERS:
         fix = (
             "a template that the base was trained on (task.template), or supervised training first"
@@ -261,7 +261,9 @@ def moves(trial: Trial) -> Finding | None:
     change = trial.weight_change
     if not trial.row.get("grad_norm") or not math.isfinite(trial.row["grad_norm"]):
         return None
-    message = f"the step moves {change.share:.1%} of the weights by {change.size:.1g} of their norm"
+    message = (
+        f"the step changes {change.share:.1%} of the weights by {change.size:.1g} of their norm"
+    )
     if change.share < 0.5:
         return (fail if change.share < 0.05 else warn)(
             message,
@@ -280,8 +282,8 @@ def frozen(trial: Trial) -> Finding | None:
         return None
     if unchanged:
         fix = "give every parameter to the optimiser, and detach no part of the graph"
-        return warn(f"{len(unchanged)} tensors do not move: {', '.join(unchanged[:3])}", fix)
-    return ok("every tensor moves")
+        return warn(f"{len(unchanged)} tensors do not change: {', '.join(unchanged[:3])}", fix)
+    return ok("every tensor changes")
 
 
 @checks
@@ -303,8 +305,8 @@ def lr_zero(trial: Trial) -> Finding:
     """With a learning rate of 0 no weight changes, as only the gradient moves weights."""
     if trial.idle_change.share:
         fix = "weight decay that ignores the rate, or weights written outside the optimiser"
-        return fail(f"a step with lr 0 moves {trial.idle_change.share:.1%} of the weights", fix)
-    return ok("a step with lr 0 moves nothing")
+        return fail(f"a step with lr 0 changes {trial.idle_change.share:.1%} of the weights", fix)
+    return ok("a step with lr 0 changes nothing")
 
 
 def check_first_step(trial: Trial) -> list[Finding]:

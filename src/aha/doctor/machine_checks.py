@@ -201,7 +201,7 @@ def dtype(machine: MachineFacts) -> Finding:
         )
     if machine.native_bf16:
         return ok("bf16 in hardware")
-    return ok("float32: this CPU multiplies no bf16; the demo took three times as long on one such")
+    return ok("float32: this CPU has no bf16 in hardware; the demo takes about three times as long")
 
 
 @checks
@@ -210,7 +210,9 @@ def memory(machine: MachineFacts) -> Finding:
     free, total = (amount / GB for amount in machine.memory_bytes)
     message = f"{free:.1f} of {total:.1f} GB free"
     if total and free < MEMORY_GB[0]:
-        fix = "close something; --rollout.max_rows 128 --optim.micro_batch_tokens 2048 need less"
+        fix = (
+            "close other programs; --rollout.max_rows 128 --optim.micro_batch_tokens 2048 need less"
+        )
         return (fail if free < MEMORY_GB[1] else warn)(message, fix)
     return ok(message)
 
@@ -222,7 +224,9 @@ def cores(machine: MachineFacts) -> Finding:
     if machine.threads > machine.cores:
         return warn(message, f"export OMP_NUM_THREADS={machine.cores}")
     if machine.load > 1.5 * machine.cores:
-        return warn(f"{message}: others are working here", "times will be long and not comparable")
+        return warn(
+            f"{message}: other programs use this machine", "times will be long and not comparable"
+        )
     return ok(message)
 
 
@@ -258,7 +262,7 @@ def cache(machine: MachineFacts) -> Finding:
 @checks
 def runs(machine: MachineFacts) -> Finding:
     """Runs can be written."""
-    return check_folder(machine, "runs", "go to a folder of yours: runs are written below it")
+    return check_folder(machine, "runs", "go to a folder of yours: runs are written inside it")
 
 
 @checks
@@ -267,7 +271,7 @@ def base_model(machine: MachineFacts) -> Finding:
     if machine.missing_model_files:
         fix = "install again: pip install --force-reinstall aha"
         return fail(f"aha-tiny lacks {machine.missing_model_files}", fix)
-    return ok("aha-tiny is here, nothing to download")
+    return ok("aha-tiny is installed, nothing to download")
 
 
 @checks

@@ -24,7 +24,7 @@ EXPLODED = (10.0, 100.0)  # gradient norm against that of the start
 GAP = (0.05, 0.2)  # nats a token between engine and trainer
 LONGER = 2.0  # tokens of a completion, and tokens for a right answer, against the start
 ARITHMETIC = (0.85, 0.7)  # share of lines that are right
-LEGALITY = (0.7, 0.5)  # share of lines whose numbers lie on the table
+LEGALITY = (0.7, 0.5)  # share of lines whose numbers are on the table
 VERDICTS = (0.95, 0.8)  # share of verdicts that are true
 REPEATED = 0.4  # share of attempts that were made before
 SOLVED = 0.9
@@ -99,7 +99,7 @@ def all_solved(run: RunRecords) -> Finding | None:
     if start > 1 - FLAT:
         return fail(f"{start:.0%} of the groups were all solved from the start", fix)
     if end > SOLVED:
-        return ok(f"{end:.0%} of the groups all solved at the end: it has outgrown them", fix)
+        return ok(f"{end:.0%} of the groups all solved at the end: now too easy", fix)
     return ok(f"{end:.0%} of the groups all solved")
 
 
@@ -110,9 +110,9 @@ def informative(run: RunRecords) -> Finding | None:
     if math.isnan(share) or not has_groups(run):
         return None
     if share > RARE or run.end("groups_all_solved") > SOLVED:
-        return ok(f"{share:.0%} of the groups teach")
+        return ok(f"{share:.0%} of the groups are informative")
     fix = "problems nearer to half solved, a larger rollout.group_size, or zero_variance resample"
-    return (fail if share < FLAT else warn)(f"only {share:.0%} of the groups teach", fix)
+    return (fail if share < FLAT else warn)(f"only {share:.0%} of the groups are informative", fix)
 
 
 @checks
@@ -213,7 +213,7 @@ def check_share(
         return ok(message)
     steps = [e["step"] for e in run.evals if e.get("behaviors", {}).get(key, 1) < bounds[0]]
     since = f", first seen at step {steps[0]}" if steps else ""
-    return (fail if last < bounds[1] else warn)(f"{message}: it drifts{since}", fix)
+    return (fail if last < bounds[1] else warn)(f"{message}: it falls{since}", fix)
 
 
 @checks
@@ -314,7 +314,7 @@ def weights(run: RunRecords) -> Finding | None:
         return ok(message)
     message = f"{message}, {run.distance:.2g} of their norm away"
     if run.distance < TINY_DISTANCE and len(run.metrics) >= 2 * FEW:
-        return warn(f"{message}: they hardly moved", "a higher optim.lr, or more steps")
+        return warn(f"{message}: they hardly changed", "a higher optim.lr, or more steps")
     return ok(message)
 
 
@@ -360,7 +360,7 @@ def unexplained(findings: list[Finding]) -> list[Finding]:
     if "learned" not in failed or failed - {"learned", "steps"}:
         return []
     fix = "more steps, or a higher optim.lr; `aha doctor RECIPE` looks at its first step"
-    return [replace(warn("nothing else is off: it had too little training", fix), check="why")]
+    return [replace(warn("no other fault: it had too little training", fix), check="why")]
 
 
 def diagnose(path: Path) -> list[Finding]:

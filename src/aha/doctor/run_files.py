@@ -129,7 +129,7 @@ class RunRecords:
             raise RunError(f"{path} is no run", "a folder with metrics.jsonl", "see `ls runs`")
         config = run.read("config.json")
         if not isinstance(config, dict):
-            raise RunError(f"{path / 'config.json'} holds no object", "a run's settings")
+            raise RunError(f"{path / 'config.json'} has no JSON object", "a run's settings")
         metrics, evals = (
             [row for row in read_rows(file) if isinstance(row, dict)]
             for file in (run.metrics, path / "evals.jsonl")

@@ -151,10 +151,12 @@ def pad_token(start: SetupFacts) -> Finding:
     if not 0 <= pad < size:
         return fail(f"the pad id {pad} is not among the model's {size}", "set pad_token")
     if pad in tokenizer.stop_ids:
-        return ok(f"{start.name_of(pad)} pads and stops; masks are made from lengths, so it may")
+        return ok(
+            f"{start.name_of(pad)} is pad and stop token; allowed, as masks are made from lengths"
+        )
     if any(pad in prompt.tokens for prompt in start.prompts):
-        return fail(f"prompts hold the pad token {start.name_of(pad)}", "mend the task's `ask`")
-    return ok(f"{start.name_of(pad)} pads, and no prompt holds it")
+        return fail(f"prompts have the pad token {start.name_of(pad)}", "mend the task's `ask`")
+    return ok(f"{start.name_of(pad)} is the pad token, and no prompt has it")
 
 
 @checks

@@ -25,7 +25,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path}: {error}", "readable JSON") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no object", "a JSON object")
+        raise ModelError(f"{path} has no JSON object", "a JSON object")
     return content
 
 

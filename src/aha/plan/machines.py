@@ -61,7 +61,7 @@ def price_of(
     row = row_of(gpu)
     if row is None:
         raise ConfigError(
-            f"{gpu}, which the table of prices does not know",
+            f"{gpu}, which is not in the table of prices",
             "what an hour of the machine costs (0 if it is yours) and its power",
             "--usd-per-hour 0.4 --watts 300",
         )

@@ -143,7 +143,7 @@ def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list
         tests_s = prediction["seconds"] - prediction["training_s"]
         done = max(0.0, (budget_s - tests_s / 2) / prediction["training_s"])
         last = min(1.0, done) * prediction["steps"]
-        lines.append(f"the budget is less: it would end after about step {last:.0f}")
+        lines.append(f"the budget is smaller: it would end after about step {last:.0f}")
     return lines
 
 

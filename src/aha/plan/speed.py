@@ -140,7 +140,7 @@ def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:
     if cfg.rollout.expected_tokens:
         return cfg.rollout.expected_tokens, "rollout.expected_tokens"
     if base:
-        return (base + half) / 2, f"midway from the {base:.0f} of the base to half of the limit"
+        return (base + half) / 2, f"midway between {base:.0f}, as the base, and half of the limit"
     return half, "half of rollout.max_new_tokens"
 
 

@@ -77,7 +77,7 @@ class ModelCache:
             except FileNotFoundError as error:
                 # A training run deletes old checkpoints, perhaps the one that was being read.
                 raise RunError(
-                    f"{name}: {error.filename} went away while it was read",
+                    f"{name}: {error.filename} was deleted while it was read",
                     "a checkpoint that stays",
                     "ask again: a newer one has taken its place",
                 ) from error

@@ -75,7 +75,7 @@ def plan_runs(
     if not tokens and not steps:
         raise ConfigError("no budget", "completion tokens of each run", "--tokens 3000000")
     if reserved := {"seed", "steps", "tokens"} & changes.keys():
-        raise ConfigError(f"--{min(reserved)} twice", "what the lab has a word for, once")
+        raise ConfigError(f"--{min(reserved)} twice", "keys that are options of the lab only once")
     budget = {"tokens": tokens, "steps": steps or MAX_STEPS}
     defaults = {"eval.every": 5, "show_every": 0}
     planned = []

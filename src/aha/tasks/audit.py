@@ -277,7 +277,7 @@ def reward_right(report: Audit) -> Finding | None:
     if missed:
         message = f"right answers that are not paid: {listed(missed)}"
         return fail(message, "mend `grade`; for Countdown use task.verifier 'strict'")
-    return ok(f"{len(report.right)} right answers in odd clothes, all paid")
+    return ok(f"{len(report.right)} right answers in unusual forms, all paid")
 
 
 @checks

@@ -42,7 +42,7 @@ EVENT_KINDS = (
     EventKind("subgoal-reached", "◉", "subgoal reached", "subgoal achieved"),
     EventKind("backward-chaining", "⇠", "backward chaining", "backward chaining"),
     EventKind("wrong-arithmetic", "≠", "wrong arithmetic", "wrong arithmetic"),
-    EventKind(*("illegal-numbers", "⊘"), *("illegal numbers", "numbers that lie together nowhere")),
+    EventKind(*("illegal-numbers", "⊘"), *("illegal numbers", "numbers that are on no table")),
     EventKind("repeat", "⟲", "tried before", "an attempt made before"),
     EventKind("solution", "★", "solution", "a solution"),
     EventKind("right-answer", "■", "right answer", ""),

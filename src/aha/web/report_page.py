@@ -38,8 +38,8 @@ SHOWN_LEARNT, SHOWN_LOST, SHOWN_CHARS = 4, 2, 3_000
 Z95 = 1.96  # standard errors to each side of a normal 95 % interval
 
 VERDICTS = {
-    "better": "Better: the whole interval lies above 0.",
-    "worse": "Worse: the whole interval lies below 0.",
+    "better": "Better: the whole interval is above 0.",
+    "worse": "Worse: the whole interval is below 0.",
     "no evidence": "No evidence of a change: the interval contains 0.",
 }
 

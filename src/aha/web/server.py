@@ -101,7 +101,9 @@ class BackgroundDashboard:
 
     def __init__(self, run: Path, port: int = PORT):
         if os.name != "posix":
-            raise ConfigError("--dash on this system", "a POSIX one", "`aha dash` beside the run")
+            raise ConfigError(
+                "--dash on this system", "a POSIX one", "`aha dash` in another terminal"
+            )
         run, listener = run.absolute(), open_socket(HOST, port)
         self.url = browser_url(HOST, listener.getsockname()[1], None) + f"#/run/{quote(run.name)}"
         command = [sys.executable, "-m", "aha.web.server", str(run.parent)]

@@ -110,7 +110,7 @@ function Tiles({ content, status }) {
     <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${config.usd_per_hour !== undefined ? `at $${config.usd_per_hour} an hour` : ""} /></div>`;
 }
 
-const VERDICTS = { better: "better: the interval lies above 0", worse: "worse: the interval lies below 0", "no evidence": "no evidence of a change: the interval contains 0" };
+const VERDICTS = { better: "better: the interval is above 0", worse: "worse: the interval is below 0", "no evidence": "no evidence of a change: the interval contains 0" };
 
 export function Gain({ gain, names = ["before", "after"] }) {
   if (!gain) return null;
