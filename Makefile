@@ -30,6 +30,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # The pages as a site in build/site, readable without a server; a dead link is an error.
 docs: .venv/.docs
@@ -45,7 +46,7 @@ gpu: .venv/.gpu
 
 # Takes away what this file and its tools made. Runs are yours, and stay.
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and alone: an extra may ask for any torch, and must find this one in place.

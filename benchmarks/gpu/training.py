@@ -78,7 +78,7 @@ def update(bench: Bench, shape: Shape, new: int, micro: int) -> dict:
     # No advantage is 0, so that every row is computed.
     advantages_PG = torch.tensor([1.0, -1.0]).repeat(rows // 2).view(-1, group)
     scores = trainer.rollout.scores(graded)
-    estimate = trainer.estimator.estimate_from(graded, scores, advantages_PG)
+    estimate = trainer.advantages.estimate_from(graded, scores, advantages_PG)
     trainer.update(estimate)  # what is built at first use
     rounds = bench.pick(5, 3, 1)
     seconds = [bench.timed(lambda: trainer.update(estimate))[0] for _ in range(rounds)]

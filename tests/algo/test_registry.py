@@ -68,7 +68,7 @@ def test_the_default_of_each_key_is_a_choice(setting):
 
 
 def test_the_estimator_of_the_kl_follows_from_its_place():
-    names = [chosen_of(AlgoSection(kl=kl)).estimator for kl in ("none", "reward", "loss")]
+    names = [chosen_of(AlgoSection(kl=kl)).kl_estimator for kl in ("none", "reward", "loss")]
     assert [name and name.name for name in names] == [None, "k1", "k3+"]
 
 
@@ -136,3 +136,13 @@ def test_a_package_that_cannot_register_is_named(tmp_path, monkeypatch, code, re
     with pytest.raises(ConfigError, match=reason) as caught:
         load_outside()
     assert "installed package 'theirs'" in str(caught.value) and "pip" in caught.value.fix
+
+
+def test_a_parameter_that_nothing_fills_is_refused_when_it_is_registered():
+    """In a run it would fail in the first step, after the run folder exists."""
+    with pytest.raises(ConfigError, match="parameter 'mask'.*mask_BT.*rename 'mask'"):
+
+        @LOSSES("misspelt")
+        def misspelt(logprobs_BT, old_logprobs_BT, advantages_BT, *, mask): ...
+
+    assert "misspelt" not in LOSSES

@@ -13,11 +13,11 @@ from aha.algo.losses import LOSSES
 from aha.batching.batch import (
     PlacedRow,
     TrainingRow,
-    deal,
     gather_rows,
     pack,
     pack_parts,
     scatter_rows,
+    split_rows,
     totals_of,
 )
 from aha.core.records import Completion, Graded, Problem, Prompt
@@ -72,7 +72,7 @@ def gradient(parts, loss: str, aggregation: str) -> torch.Tensor:
             part.advantages_BT,
             mask_BT=part.mask_BT,
         )
-        weights_BT = token_weights(part.mask_BT, aggregation, totals, part.prompts)
+        weights_BT = token_weights(part.mask_BT, aggregation, totals, part.prompt_keys)
         (losses_BT * weights_BT).sum().backward()
     return logits_VV.grad
 
@@ -197,7 +197,7 @@ def test_a_batch_moves_whole():
     for batch in (pack(ROWS, PAD), pack(rows, PAD)):
         moved = batch.to("meta")
         assert moved.tokens_BT.device.type == moved.advantages_BT.device.type == "meta"
-        assert (moved.start, moved.prompts) == (batch.start, batch.prompts)
+        assert (moved.start, moved.prompt_keys) == (batch.start, batch.prompt_keys)
         assert (moved.selected_BT is None) == (batch.selected_BT is None)
     assert moved.selected_BT.device.type == "meta"
 
@@ -232,7 +232,7 @@ def test_an_advantage_may_differ_from_token_to_token():
 
 def test_what_stands_beside_a_row_travels_with_it():
     for size in (1, 9, 1000):
-        parts = deal([PlacedRow(one, place) for place, (one, _) in enumerate(PAIRS)], size)
+        parts = split_rows([PlacedRow(one, place) for place, (one, _) in enumerate(PAIRS)], size)
         flat = [row for part in parts for row in part]
         assert sorted(place for _, place in flat) == list(range(len(ROWS)))
         assert all(one is PAIRS[place][0] for one, place in flat)

@@ -87,7 +87,7 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
     """Its own update and its looks at the completions; the size that fitted holds for both."""
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     easy, hard = (make(config(algo=algo, critic={"lr": 1e-3})) for _ in range(2))
-    plain, parts = hard.estimator.values, []
+    plain, parts = hard.advantages.values, []
 
     def values(batch):
         parts.append(batch.layout.tokens)
@@ -96,12 +96,14 @@ def test_a_critic_backs_off_as_well_and_learns_the_same():
             raise torch.OutOfMemoryError("CUDA")
         return found
 
-    hard.estimator.values = values
+    hard.advantages.values = values
     for trainer in (easy, hard):
         trainer.step(trainer.problems())
     assert parts[0] > 130 and hard.micro_batch.tokens == 128
     for one, other in zip(
-        easy.estimator.model.parameters(), hard.estimator.model.parameters(), strict=True
+        easy.advantages.model.parameters(),
+        hard.advantages.model.parameters(),
+        strict=True,
     ):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
@@ -111,7 +113,7 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     add_lora(policy, 2, 4.0, seed=0)
     algo = {"advantage": "gae", "loss": "ppo_clip"}
     trainer = make(config(algo=algo, critic={"lr": 1e-2}), policy=policy)
-    value = trainer.estimator.model.decoder
+    value = trainer.advantages.model.decoder
     frozen = {name: tensor.clone() for name, tensor in policy.weights().items()}
     for _ in range(2):
         trainer.step(trainer.problems())
@@ -120,9 +122,9 @@ def test_a_critic_beside_adapters_has_adapters_of_its_own_on_the_same_weights():
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in policy.weights().items())
     mine, theirs = (d.adapter.B["q_proj"] for d in (value, policy))
     assert mine.abs().max() > 0 and theirs.abs().max() > 0 and not torch.equal(mine, theirs)
-    state = trainer.estimator.state_dict()
+    state = trainer.advantages.state_dict()
     assert len(state["model"]) == 2 * 7 * 2 + 2  # A and B of seven maps in two layers, the head
-    other = make(config(algo=algo), policy=policy).estimator
+    other = make(config(algo=algo), policy=policy).advantages
     other.load_state_dict(state)
     assert torch.equal(other.model.decoder.adapter.B["q_proj"], mine)
 

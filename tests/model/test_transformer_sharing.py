@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aha.batching.batch import Batch, TrainingRow, pack
+from aha.batching.batch import MicroBatch, TrainingRow, pack
 from aha.batching.layout import Layout
 from aha.core.records import Completion, Graded, Problem, Prompt
 
@@ -22,7 +22,7 @@ def side(request) -> Iterator[None]:
         yield
 
 
-def made(groups, seed: int = 3) -> Batch:
+def made(groups, seed: int = 3) -> MicroBatch:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> tuple[int, ...]:
@@ -40,13 +40,13 @@ def made(groups, seed: int = 3) -> Batch:
     return pack([rows[place] for place in order], TOKENIZER.pad_id)
 
 
-def weighted(values_BT, part: Batch) -> torch.Tensor:
+def weighted(values_BT, part: MicroBatch) -> torch.Tensor:
     """One number of which every own token has another share."""
     weights_BT = torch.linspace(-1, 2, part.mask_BT.numel()).view_as(part.mask_BT)
     return (values_BT * weights_BT * part.mask_BT).sum()
 
 
-def same(policy, part: Batch, dtype=torch.float32, tolerance: float = 1e-5) -> None:
+def same(policy, part: MicroBatch, dtype=torch.float32, tolerance: float = 1e-5) -> None:
     """Log-probs, entropies and every gradient with a layout and without."""
     found = []
     for layout in (None, part.layout):

@@ -32,9 +32,9 @@ class CountingObjective(Objective):
 
     num_computed = 0
 
-    def gradient(self, rows: list[TrainingRow], *rest) -> torch.Tensor:
+    def accumulate_gradient(self, rows: list[TrainingRow], *rest) -> torch.Tensor:
         self.num_computed += len(rows)
-        return super().gradient(rows, *rest)
+        return super().accumulate_gradient(rows, *rest)
 
 
 def groups_of(cfg: RunConfig, num_mixed: int) -> list[list[Graded]]:
@@ -66,7 +66,7 @@ def share_of_trainer(cfg: RunConfig) -> float:
     trainer.objective = counting = CountingObjective(policy, terms, *settings)
     # With "resample" the rollout hands over mixed groups alone.
     groups = groups_of(cfg, MIXED[1] if method.resamples else MIXED[0])
-    estimate = trainer.estimator.estimate(groups, trainer.rollout.scores(groups))
+    estimate = trainer.advantages.estimate(groups, trainer.rollout.scores(groups))
     trainer.objective.begin_step([graded for group in groups for graded in group])
     trainer.learn(estimate)
     return counting.num_computed / sum(map(len, groups))

@@ -38,7 +38,7 @@ def make(aggregation: str, control: str) -> RLTrainer:
 def rows_of(trainer: RLTrainer) -> list[TrainingRow]:
     """All rows of the step, the same in every process: draws are functions of names and places."""
     collected = trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock())
-    estimate = trainer.estimator.estimate(collected.groups, collected.scores)
+    estimate = trainer.advantages.estimate(collected.groups, collected.scores)
     return trainer.objective.begin_update(estimate.counted_rows(), 0)
 
 

@@ -43,15 +43,15 @@ def rollout(trainer: RLTrainer):
 
 
 def judge(trainer: RLTrainer, graded):
-    return trainer.estimator.estimate(graded, trainer.rollout.scores(graded))
+    return trainer.advantages.estimate(graded, trainer.rollout.scores(graded))
 
 
 @torch.no_grad()
 def speak(trainer: RLTrainer) -> None:
     """A head that says something, which the zeros of its start do not."""
     generator = torch.Generator().manual_seed(5)
-    trainer.estimator.model.head.weight.normal_(0.0, 0.3, generator=generator)
-    trainer.estimator.model.head.bias.fill_(0.2)
+    trainer.advantages.model.head.weight.normal_(0.0, 0.3, generator=generator)
+    trainer.advantages.model.head.bias.fill_(0.2)
 
 
 # -- the value model ------------------------------------------------------------------------
@@ -80,10 +80,10 @@ def test_a_value_is_read_before_its_token_and_starts_at_0(tied):
 def test_the_critic_is_a_model_of_its_own():
     trainer = make()
     ours = {id(parameter) for parameter in trainer.policy.parameters()}
-    assert not ours & {id(parameter) for parameter in trainer.estimator.model.parameters()}
+    assert not ours & {id(parameter) for parameter in trainer.advantages.model.parameters()}
     before = weights(trainer.policy)
     graded = rollout(trainer)
-    trainer.estimator.learn(judge(trainer, graded), lambda unused: 1e-2)
+    trainer.advantages.learn(judge(trainer, graded), lambda unused: 1e-2)
     assert torch.equal(weights(trainer.policy), before)
 
 
@@ -163,9 +163,9 @@ def test_the_size_of_the_parts_changes_neither_judgement_nor_update():
         speak(trainer)
         graded = rollout(trainer)
         judged = judge(trainer, graded)
-        before = weights(trainer.estimator.model)
-        numbers = trainer.estimator.learn(judged, lambda unused: 1e-3)
-        found.append((judged, numbers, weights(trainer.estimator.model) - before))
+        before = weights(trainer.advantages.model)
+        numbers = trainer.advantages.learn(judged, lambda unused: 1e-3)
+        found.append((judged, numbers, weights(trainer.advantages.model) - before))
     for judged, numbers, moved in found[1:]:
         torch.testing.assert_close(judged.values_PGT, found[0][0].values_PGT, rtol=1e-4, atol=1e-5)
         assert numbers == pytest.approx(found[0][1], rel=1e-3, abs=1e-5)
@@ -180,7 +180,7 @@ def test_the_critic_learns_what_the_policy_gets():
     trainer = make(config(critic={"lr": 1e-2}))
     graded = rollout(trainer)
     numbers = [
-        trainer.estimator.learn(judge(trainer, graded), lambda unused, rate=rate: rate)
+        trainer.advantages.learn(judge(trainer, graded), lambda unused, rate=rate: rate)
         for rate in [3e-3] + [1e-2] * 24
     ]
     assert numbers[0]["explained"] == pytest.approx(0.0, abs=1e-6)
@@ -194,12 +194,12 @@ def test_the_critic_learns_what_the_policy_gets():
 
 def test_in_the_warm_up_only_the_critic_learns():
     trainer = make(config(critic={"warmup": 2}))
-    policy, critic = weights(trainer.policy), weights(trainer.estimator.model)
+    policy, critic = weights(trainer.policy), weights(trainer.advantages.model)
     for version in (1, 2):
         report = trainer.step(trainer.problems())
         assert report.version == trainer.engine.version == version
         assert torch.equal(weights(trainer.policy), policy)
-        assert not torch.equal(weights(trainer.estimator.model), critic)
+        assert not torch.equal(weights(trainer.advantages.model), critic)
         assert "loss" not in report.numbers and report.numbers["value_grad_norm"] > 0
     report = trainer.step(trainer.problems())
     assert not torch.equal(weights(trainer.policy), policy)
@@ -251,7 +251,7 @@ def test_state_restores_the_very_next_step(tmp_path):
     for _ in range(2):
         ours, theirs = (one.step(one.problems()) for one in (trainer, again))
         assert ours.groups == theirs.groups and ours.numbers == theirs.numbers
-    assert torch.equal(weights(trainer.estimator.model), weights(again.estimator.model))
+    assert torch.equal(weights(trainer.advantages.model), weights(again.advantages.model))
     assert torch.equal(weights(trainer.policy), weights(again.policy))
 
 

@@ -51,12 +51,12 @@ def collect(trainer: RLTrainer) -> list[list[Graded]]:
 
 
 def advantages_of(trainer: RLTrainer, graded) -> torch.Tensor:
-    return trainer.estimator.estimate(graded, trainer.rollout.scores(graded)).advantages_PG
+    return trainer.advantages.estimate(graded, trainer.rollout.scores(graded)).advantages_PG
 
 
 def update(trainer: RLTrainer, graded, advantages_PG: torch.Tensor, index: int = 0) -> dict:
     scores = trainer.rollout.scores(graded)
-    return trainer.update(trainer.estimator.estimate_from(graded, scores, advantages_PG), index)
+    return trainer.update(trainer.advantages.estimate_from(graded, scores, advantages_PG), index)
 
 
 def rollout(trainer: RLTrainer):

@@ -235,7 +235,7 @@ def rollout(trainer: RLTrainer):
     graded = [[Graded.of(one, trainer.task) for one in group] for group in groups]
     scores = trainer.rollout.scores(graded)
     advantages_PG = ADVANTAGES["dr_grpo"](scores.rewards_PG)
-    return trainer.estimator.estimate_from(graded, scores, advantages_PG)
+    return trainer.advantages.estimate_from(graded, scores, advantages_PG)
 
 
 @pytest.mark.parametrize("loss", ["pg", "ppo_clip", "gspo"])
@@ -280,9 +280,9 @@ def test_rows_without_credit_count_in_the_denominator():
     scores = trainer.rollout.scores(graded)
     advantages_PG = ADVANTAGES["dr_grpo"](scores.rewards_PG)
     advantages_PG[2:] = 0.0
-    halved = trainer.update(trainer.estimator.estimate_from(graded, scores, advantages_PG))["loss"]
+    halved = trainer.update(trainer.advantages.estimate_from(graded, scores, advantages_PG))["loss"]
     first, other = graded[:2], make(config())
-    few = other.estimator.estimate_from(first, other.rollout.scores(first), advantages_PG[:2])
+    few = other.advantages.estimate_from(first, other.rollout.scores(first), advantages_PG[:2])
     alone = other.update(few)["loss"]
     tokens = [
         sum(len(one.completion.tokens) for g in part for one in g) for part in (graded, first)

@@ -139,15 +139,17 @@ def test_masked_and_flat_rows_leave_the_denominator(settings):
     plain, filtered = make(), make(**settings)
     collected = plain.rollout.collect(plain.problems(), plain.seeds, PhaseClock())
     graded, scores = collected.groups, collected.scores
-    advantages_PG = plain.estimator.estimate(graded, scores).advantages_PG
+    advantages_PG = plain.advantages.estimate(graded, scores).advantages_PG
     advantages_PG[2:] = 0.0
     flat_PG = ~(advantages_PG != 0).any(1, keepdim=True).expand(4, 8)
     out_PG = scores.truncated_PG.bool() if "overlong" in settings else flat_PG
     assert out_PG.any() and not out_PG.all()
     tokens_PG = scores.lengths_PG
-    within = plain.estimator.estimate_from(graded, scores, advantages_PG * ~out_PG)
+    within = plain.advantages.estimate_from(graded, scores, advantages_PG * ~out_PG)
     over_all = plain.update(within)["loss"]
-    found = filtered.update(filtered.estimator.estimate_from(graded, scores, advantages_PG))["loss"]
+    found = filtered.update(filtered.advantages.estimate_from(graded, scores, advantages_PG))[
+        "loss"
+    ]
     share = tokens_PG[~out_PG].sum() / tokens_PG.sum()
     assert over_all == pytest.approx(found * share.item(), rel=1e-4)
 

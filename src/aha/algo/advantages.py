@@ -35,6 +35,8 @@ ADVANTAGES: Registry[AdvantageFacts] = Registry(
     "advantage",
     AdvantageFacts,
     {"pass_k": ("k",), "gamma": ("gamma",), "lam": ("lam",)},
+    # rewards_PG by position; with a critic rewards_BT, values_BT and mask_BT.
+    inputs=("lengths_PG", "values_BT", "mask_BT"),
 )
 advantage = ADVANTAGES  # @advantage("name", group=..., critic=..., rewards=...)
 

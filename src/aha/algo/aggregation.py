@@ -1,9 +1,9 @@
-"""Ways to add up the losses of a step's tokens.
+"""Ways to add up the losses of an update's tokens.
 
 An aggregation maps a mask [B, T] of 0 and 1 to weights [B, T], such that sum(weights * per-token
-loss) over all micro-batches is the step's loss. The denominators are those of the whole step, over
-all micro-batches and ranks: with denominators of its own, a micro-batch would change the gradient.
-Rows that left the loss are in none of them.
+loss) over all micro-batches is the loss of the update. The denominators are those of the whole
+update: with denominators of its own, a micro-batch would change the gradient. Rows that left the
+loss are in none of them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ class AggregationFacts:
     """Nothing has to be known of an aggregation but its name."""
 
 
-AGGREGATIONS: Registry[AggregationFacts] = Registry("aggregation", AggregationFacts)
+AGGREGATIONS: Registry[AggregationFacts] = Registry(
+    "aggregation", AggregationFacts, inputs=("prompts",), num_positional=2
+)
 aggregation = AGGREGATIONS  # @aggregation("name")
 
 
 class Totals:
-    """The denominators of one optimiser step. `prompt_tokens` has the tokens of each prompt's
+    """The denominators of one update. `prompt_tokens` has the tokens of each prompt's
     group by a key of the prompt, never by its text: two prompts may have the same text."""
 
     def __init__(
@@ -35,14 +37,14 @@ class Totals:
         max_new_tokens: int,
         prompt_tokens: Mapping[int, int] | None = None,
     ):
-        assert rows > 0 and tokens > 0, "a step without tokens"
+        assert rows > 0 and tokens > 0, "an update without tokens"
         self.rows, self.tokens, self.max_new_tokens = rows, tokens, max_new_tokens
         self.prompt_tokens = prompt_tokens or {}
 
 
 @aggregation("token_mean")
 def token_mean(mask_BT: torch.Tensor, totals: Totals) -> torch.Tensor:
-    """1 / tokens of the step: every token counts alike.  Source: DAPO (arXiv 2503.14476)."""
+    """1 / tokens of the update: every token counts alike.  Source: DAPO (arXiv 2503.14476)."""
     return mask_BT / totals.tokens
 
 

@@ -40,7 +40,7 @@ class Chosen:
     advantage: Algorithm[AdvantageFacts]
     loss: Algorithm[LossFacts]
     aggregation: Algorithm[AggregationFacts]
-    estimator: Algorithm[EstimatorFacts] | None
+    kl_estimator: Algorithm[EstimatorFacts] | None
     correction: Algorithm[CorrectionFacts] | None
     control: Algorithm[ControlFacts] | None
     overlong: Algorithm[OverlongFacts]

@@ -179,7 +179,7 @@ def check_loss(cfg: RunConfig, chosen: Chosen) -> None:
 
 
 def check_kl(cfg: RunConfig, chosen: Chosen) -> None:
-    algo, estimator = cfg.algo, chosen.estimator
+    algo, estimator = cfg.algo, chosen.kl_estimator
     if algo.kl == "reward" and estimator and not estimator.facts.in_reward:
         right = names(ESTIMATORS, lambda other: other.facts.in_reward)
         raise ConfigError(

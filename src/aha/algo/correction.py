@@ -36,6 +36,8 @@ CORRECTIONS: Registry[CorrectionFacts] = Registry(
     {"correction_low": ("low",), "correction_high": ("high",)},
     absent="none",
     gradient=False,
+    inputs=(),
+    num_positional=2,
 )
 correction = CORRECTIONS  # @correction("name")
 DEFAULT = "token_tis"  # of what vLLM samples, where the recipe leaves it open

@@ -52,6 +52,9 @@ CONTROLS: Registry[ControlFacts] = Registry(
     {"entropy_limit": ("share", "target")},
     absent="none",
     gradient=False,
+    # "keep" and "hold" get tensors of all tokens of an update; "bonus" two numbers by position.
+    inputs=("entropies_N", "logprobs_N", "advantages_N", "coef", "entropy"),
+    num_positional=0,
 )
 control = CONTROLS  # @control("name", role=...)
 

@@ -25,7 +25,10 @@ class OverlongFacts:
 
 
 OVERLONG: Registry[OverlongFacts] = Registry(
-    "overlong", OverlongFacts, {"overlong_buffer": ("buffer",)}
+    "overlong",
+    OverlongFacts,
+    {"overlong_buffer": ("buffer",)},
+    inputs=("lengths_PG", "truncated_PG", "limit"),
 )
 overlong = OVERLONG  # @overlong("name")
 
@@ -97,7 +100,7 @@ class ZeroVarianceFacts:
     resamples: bool = False  # prompts are drawn again until enough groups are not flat
 
 
-ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry("zero_variance", ZeroVarianceFacts)
+ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry("zero_variance", ZeroVarianceFacts, inputs=())
 zero_variance = ZERO_VARIANCE  # @zero_variance("name")
 
 
@@ -160,7 +163,9 @@ class CurriculumFacts:
     """Nothing has to be known of a curriculum but its name."""
 
 
-CURRICULA: Registry[CurriculumFacts] = Registry("curriculum", CurriculumFacts, absent="off")
+CURRICULA: Registry[CurriculumFacts] = Registry(
+    "curriculum", CurriculumFacts, absent="off", inputs=()
+)
 curriculum = CURRICULA  # @curriculum("name")
 
 

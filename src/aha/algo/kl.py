@@ -26,7 +26,9 @@ class EstimatorFacts:
     in_reward: bool = False
 
 
-ESTIMATORS: Registry[EstimatorFacts] = Registry("kl_estimator", EstimatorFacts)
+ESTIMATORS: Registry[EstimatorFacts] = Registry(
+    "kl_estimator", EstimatorFacts, inputs=("old_logprobs_BT",), num_positional=2
+)
 estimator = ESTIMATORS  # @estimator("name", in_loss=..., in_reward=...)
 IN_REWARD, IN_LOSS = "k1", "k3+"  # where the recipe leaves the estimator open
 MAX_KL = 10.0  # a single token's k3 explodes where the reference likes it far better

@@ -3,8 +3,9 @@
 A loss maps (logprobs, old_logprobs, advantages), all [B, T], to per-token losses [B, T] that are
 to be minimised; `aha.algo.aggregation` adds them up. `logprobs` are the policy's now,
 `old_logprobs` those under which the tokens were sampled; the latter never carry gradient. Defaults
-are those of each method's paper. A loss may name what else it needs: the mask [B, T] of the
-completions' own tokens, and the settings `clip_low`, `clip_high`, `dual_clip`, `tau` of the recipe.
+are those of each method's paper. A loss gets more by naming a parameter exactly: `mask_BT`,
+the mask of the completions' own tokens, and the recipe's `clip_low`, `clip_high`, `dual_clip` and
+`tau`. A parameter of any other name keeps its default.
 
 Shapes: B rows, T tokens; B1 one number for each row.
 """
@@ -18,24 +19,26 @@ from aha.algo.lazy_torch import torch
 from aha.algo.ratios import bounded, ratio_of, row_mean
 from aha.algo.registry import Registry
 
-MAX_DPPO_RATIO = 20.0  # of DPPO's constant factor, as in its paper's code
+MAX_DPPO_RATIO = 20.0  # DPPO caps its constant ratio here, as in the paper's code
 
 
 @dataclass(frozen=True)
 class LossFacts:
     """What the rest of the program has to know of a loss."""
 
-    unit: Literal["token", "sequence"] = "token"  # what its ratio is taken of
-    ratio: bool = True  # knows that the policy may have moved since the tokens were sampled
-    every_row: bool = False  # moves something where the advantage is 0: no row may be skipped
-    aggregation: str | None = None  # the only one it goes with; None: any
-    separable: bool = True  # a token's loss is its own, so that some tokens may be left out
+    unit: Literal["token", "sequence"] = "token"  # the ratio is per token, or per sequence
+    ratio: bool = True  # False: ignores old_logprobs, so that only one update a rollout is right
+    every_row: bool = False  # gives a gradient also where the advantage is 0: compute all rows
+    aggregation: str | None = None  # the only one that it is correct with; None: any
+    separable: bool = True  # each token's loss uses that token alone: some may be left out
 
 
 LOSSES: Registry[LossFacts] = Registry(
     "loss",
     LossFacts,
     {key: (key,) for key in ("clip_low", "clip_high", "dual_clip", "tau")},
+    inputs=("mask_BT",),
+    num_positional=3,
 )
 loss = LOSSES  # @loss("name", unit=..., ratio=..., every_row=..., aggregation=..., separable=...)
 

@@ -1,13 +1,17 @@
-"""The one form of registry: a decorated function becomes an algorithm that a recipe can name.
+"""Registries: a decorated function gets a name that a recipe can use.
 
     @advantage("mine", group=False)
     def mine(rewards_PG): ...
 
-The decorator states facts: what the algorithm is, as far as other rooms have to know it. Which
+The decorator states facts: what the algorithm is, as far as other packages have to know it. Which
 settings of a recipe it reads follows from the names of its parameters. The checks of a recipe, the
 plan, the trainer, the doctor and docs/papers.md read both; none of them has a list of names.
 
-A package registers its own by naming its module under the entry point group `aha.algorithms`.
+A package registers its own by naming its module under the entry point group `aha.algorithms`, in
+its pyproject.toml:
+
+    [project.entry-points."aha.algorithms"]
+    mine = "my_losses"
 """
 
 from __future__ import annotations
@@ -67,6 +71,8 @@ class Registry(dict[str, Algorithm[Facts]]):
     `keywords`: the settings that an algorithm of this kind may read, each with the parameters that
     it goes to. `absent`: the value of the key that chooses none, as in `correction = "none"`.
     `gradient`: False where results are weights or choices, through which no gradient may flow.
+    `inputs`: the parameters that the trainer can fill, besides the settings; the first of them are
+    passed by position, under any name. None: not known, so not checked.
     """
 
     def __init__(
@@ -76,10 +82,13 @@ class Registry(dict[str, Algorithm[Facts]]):
         keywords: Mapping[str, tuple[str, ...]] | None = None,
         absent: str | None = None,
         gradient: bool = True,
+        inputs: tuple[str, ...] | None = None,
+        num_positional: int = 1,
     ) -> None:
         super().__init__()
         self.setting, self.facts, self.absent, self.gradient = setting, facts, absent, gradient
         self.keywords = keywords or {}
+        self.inputs, self.num_positional = inputs, num_positional
 
     def __call__(self, name: str, **facts: Any) -> Callable[[Function], Function]:
         """Decorate a function to register it as `name`, with its facts. A name is given once."""
@@ -89,6 +98,7 @@ class Registry(dict[str, Algorithm[Facts]]):
         def register(function: Function) -> Function:
             if not self.gradient:
                 function = without_gradient(function)
+            self.check_parameters(name, function)
             parameters = frozenset(inspect.signature(function).parameters)
             reads = {
                 setting: keyword
@@ -100,6 +110,23 @@ class Registry(dict[str, Algorithm[Facts]]):
             return function
 
         return register
+
+    def check_parameters(self, name: str, function: Callable[..., Any]) -> None:
+        """Raise ConfigError for a parameter that nobody will fill: such a function would fail in
+        the first step of a run."""
+        if self.inputs is None:
+            return
+        parameters = list(inspect.signature(function).parameters.values())
+        known = {*self.inputs, *(word for words in self.keywords.values() for word in words)}
+        what = f"the {self.setting} {name!r}"
+        for parameter in parameters[self.num_positional :]:
+            named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if named and parameter.default is parameter.empty and parameter.name not in known:
+                raise ConfigError(
+                    f"{what}, whose parameter {parameter.name!r} is never passed",
+                    f"{self.num_positional} by position, then any of {', '.join(sorted(known))}",
+                    f"rename {parameter.name!r}, or give it a default",
+                )
 
     def __missing__(self, name: str) -> Algorithm[Facts]:
         # A recipe's names are checked by `pick`, before anything is looked up.

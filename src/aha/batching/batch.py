@@ -2,7 +2,7 @@
 
 The token ids that were sampled are the ids that are trained: text is never tokenised again.
 
-Shapes: B rows of a micro-batch, T token columns, P prompts, G completions of a prompt.
+Shapes: B rows of a micro-batch, T token columns.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from aha.core.records import Graded
 
 
 class Row(Protocol):
-    """Anything that carries one graded completion can be dealt into micro-batches."""
+    """Anything that carries one graded completion can be split into micro-batches."""
 
     @property
     def graded(self) -> Graded: ...
@@ -45,14 +45,14 @@ class TrainingRow(NamedTuple):
 
 
 class PlacedRow(NamedTuple):
-    """A completion with its place among all completions, for numbers that are read back."""
+    """A completion with its index, so that results can be put back in order."""
 
     graded: Graded
     place: int
 
 
 @dataclass(frozen=True)
-class Batch:
+class MicroBatch:
     """B rows `prompt + completion`, padded on the right.
 
     Column t of the [B, T] tensors is about the token at position `start + t`; the mask is 1
@@ -65,7 +65,7 @@ class Batch:
     mask_BT: torch.Tensor
     old_logprobs_BT: torch.Tensor
     advantages_BT: torch.Tensor
-    prompts: tuple[int, ...] = ()  # a key of each row's prompt, the same within a group
+    prompt_keys: tuple[int, ...] = ()  # of each row's prompt; the same within a group
     selected_BT: torch.Tensor | None = None  # as `TrainingRow.selected_T`
     layout: Layout | None = None  # which tokens are the same in several rows, which are padding
 
@@ -74,7 +74,7 @@ class Batch:
         """Own tokens of all completions."""
         return int(self.mask_BT.sum())
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> "MicroBatch":
         """The same batch with every tensor on `device`."""
         return replace(
             self,
@@ -132,7 +132,7 @@ def gather_rows(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Te
     return list(values_BT[own_BT].split(own_BT.sum(1).tolist()))
 
 
-def pack(rows: Sequence[TrainingRow], pad_id: int) -> Batch:
+def pack(rows: Sequence[TrainingRow], pad_id: int) -> MicroBatch:
     """One batch of these rows, in their order."""
     completions = [row.graded.completion for row in rows]
     prompts = [len(completion.prompt.tokens) for completion in completions]
@@ -151,30 +151,31 @@ def pack(rows: Sequence[TrainingRow], pad_id: int) -> Batch:
     selected = [row.selected_T for row in rows if row.selected_T is not None]
     selected_BT = scatter_rows(selected, mask_BT) if selected else None
     layout = Layout.of(list(keys), prompts, [len(completion.tokens) for completion in completions])
-    return Batch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, selected_BT, layout)
+    return MicroBatch(tokens_BT, start, mask_BT, old_BT, advantages_BT, keys, selected_BT, layout)
 
 
-def pack_graded(graded: Sequence[Graded], pad_id: int) -> Batch:
+def pack_graded(graded: Sequence[Graded], pad_id: int) -> MicroBatch:
     """A batch that is only read: all advantages are 0."""
     return pack([TrainingRow.of(one, 0.0) for one in graded], pad_id)
 
 
-def deal(rows: Sequence[RowType], max_tokens: int, shared: bool = True) -> list[list[RowType]]:
-    """The rows dealt into micro-batches of at most `max_tokens`; one row may exceed it.
+def split_rows(
+    rows: Sequence[RowType], max_tokens: int, shared: bool = True
+) -> list[list[RowType]]:
+    """The rows split into micro-batches of at most `max_tokens`; one row may exceed it.
 
-    `shared`: the model computes a prompt once for all its rows in a micro-batch (see
-    `batching.layout`), and no padding. Then a token counts where it is computed: those of each
-    completion, and in each micro-batch once those of each prompt. Groups stay together unless one
-    alone is too large; groups whose longest completions are alike come together; within a
-    micro-batch the longest row is first. Not shared: padding counts too, and rows of like length
-    come together.
+    `shared` True: the model computes a prompt once in each micro-batch and no padding (see
+    `batching.layout`), so a micro-batch costs the tokens of its completions and those of its
+    different prompts. Groups stay together unless one group alone is too large. Groups with
+    similar longest completions are put together; within a micro-batch the longest row is first.
+    `shared` False: padding counts, and rows of similar length are put together.
 
-    The sum over the micro-batches is the same for any way of dealing.
+    The sum of the gradients is the same for any way of splitting.
     """
-    return _deal_groups(rows, max_tokens) if shared else _deal_padded(rows, max_tokens)
+    return _split_groups(rows, max_tokens) if shared else _split_padded(rows, max_tokens)
 
 
-def _deal_groups(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
+def _split_groups(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
     groups: dict[int, list[RowType]] = {}
     for row in rows:
         groups.setdefault(prompt_key(row.graded), []).append(row)
@@ -197,7 +198,7 @@ def _deal_groups(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]
     return [sorted(part, key=num_row_tokens, reverse=True) for part in parts if part]
 
 
-def _deal_padded(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
+def _split_padded(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]]:
     parts: list[list[RowType]] = [[]]
     for row in sorted(rows, key=num_row_tokens):
         if parts[-1] and (len(parts[-1]) + 1) * num_row_tokens(row) > max_tokens:
@@ -208,6 +209,6 @@ def _deal_padded(rows: Sequence[RowType], max_tokens: int) -> list[list[RowType]
 
 def pack_parts(
     rows: Sequence[TrainingRow], pad_id: int, max_tokens: int, shared: bool = True
-) -> list[Batch]:
+) -> list[MicroBatch]:
     """The rows as micro-batches of at most `max_tokens`."""
-    return [pack(part, pad_id) for part in deal(rows, max_tokens, shared)]
+    return [pack(part, pad_id) for part in split_rows(rows, max_tokens, shared)]

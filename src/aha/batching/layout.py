@@ -1,13 +1,12 @@
-"""Where the tokens of a part lie when none is computed twice and no padding is computed at all.
+"""The order of a micro-batch's tokens in the model: each prompt once for its group, no padding.
 
-The rows of a part are prompts with a completion each, and the rows of a group have one prompt. The
-linear maps work on N flat tokens: first those of the P prompts, each prompt once, then row by row
-those of the completions. A completion's last token decides about nothing and is left out. Attention
-alone needs rows: R of them, W wide, in which every token stands at its own position, so that what
-a row may see of its prompt and of itself is one triangle, and prompts may differ in length.
+A row is a prompt with a completion, and all rows of a group have the same prompt. Linear layers,
+norms and the MLP work on N flat tokens: first the P prompts, each once, then the completions row by
+row. A completion's last token predicts nothing and is left out. Only attention needs rows: a table
+of R rows and W columns, in which every token is at its own position. So the causal mask of a row
+over its prompt and itself is one triangle, although prompts differ in length.
 
-Shapes: B rows, P prompts, N tokens, R rows of a table, W positions of it, M tokens that are decided
-about.
+Shapes: B rows, P prompts, N flat tokens, R rows and W columns of a table, M predicted tokens.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,21 +16,21 @@ import torch
 
 @dataclass(frozen=True)
 class Table:
-    """R rows of W places: which flat token stands where."""
+    """R rows of W positions: which flat token is where."""
 
-    index_RW: torch.Tensor  # the token at each place, or -1
-    start: int  # of the first queries; what lies before has keys and values alone
-    ends: tuple[int, ...]  # of each row: behind it there are no queries
+    index_RW: torch.Tensor  # the flat token at each position, or -1
+    start: int  # position of the first queries; those before it have keys and values only
+    ends: tuple[int, ...]  # of each row: no queries from this position on
 
     @property
-    def asking(self) -> int:
-        """Places of a row that have a query."""
+    def num_queries(self) -> int:
+        """Positions of a row that may have a query."""
         return self.index_RW.shape[1] - self.start
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Both tables, the flat tokens' places in them, and what is asked for in the end.
+    """Both tables, the places of the flat tokens in them, and the columns that are predicted.
 
     Example. Rows 0 and 2 continue prompt 0 (3 tokens) by 5 and 3 tokens, row 1 continues prompt
     1 (2 tokens) by 2. Each completion's last token predicts nothing and is left out: N = 12.
@@ -54,22 +53,24 @@ class Layout:
 
     prompts: Table
     rows: Table
-    shared: int  # the first of the N tokens, which are prompts'
-    edges: torch.Tensor  # [P + B + 1]: each prompt's first token, each row's, and N
+    num_prompt_tokens: int  # they are the first of the N tokens
+    edges: torch.Tensor  # [P + B + 1]: first token of each prompt, of each completion, and N
     positions_N: torch.Tensor
-    places_N: torch.Tensor  # in the flattened table of the prompts, or of the rows
+    places_N: (
+        torch.Tensor
+    )  # in the flattened table: of prompts for the first `num_prompt_tokens`, else of rows
     tokens_N: torch.Tensor  # places in the flattened tokens of the batch
-    prompt_B: torch.Tensor  # which prompt a row has
-    order_B: torch.Tensor  # the rows prompt by prompt ...
-    bounds_P: torch.Tensor  # ... [P + 1], those of prompt p from bounds[p] to bounds[p + 1]
-    last_P: torch.Tensor  # the flat tokens that end the prompts
-    # Of the M tokens that are decided about, first all rows' first ones, then the others: their
-    # places among the columns of the batch, flattened.
+    prompt_B: torch.Tensor  # the prompt of each row
+    order_B: torch.Tensor  # the rows sorted by prompt ...
+    bounds_P: torch.Tensor  # ... [P + 1]: those of prompt p are order[bounds[p] : bounds[p + 1]]
+    last_P: torch.Tensor  # the last flat token of each prompt
+    # Where the M predicted tokens are among the batch's flattened columns: first the first token of
+    # every completion (predicted by `last_P`), then the others in flat order.
     columns_M: torch.Tensor
 
     @classmethod
     def whole(cls, rows: int, width: int, device: torch.device) -> "Layout":
-        """Of rows without padding that share nothing: prompts with no rows behind them."""
+        """The layout of rows without padding that share nothing: `rows` prompts, no completions."""
         index_RW = torch.arange(rows * width, device=device).view(rows, width)
         none = index_RW.new_empty(0)
         return cls(
@@ -89,7 +90,7 @@ class Layout:
 
     @classmethod
     def of(cls, keys: list[int], prompts: list[int], completions: list[int]) -> "Layout":
-        """Of B rows by the key of each one's prompt, its length, and that of the completion."""
+        """The layout of B rows, from each row's prompt key, prompt length and completion length."""
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         B, P = len(keys), len(places)
@@ -104,9 +105,9 @@ class Layout:
         run_N = torch.arange(P + B).repeat_interleave(sizes)
         positions_N = torch.arange(len(run_N)) - begin[run_N]
         positions_N += torch.cat([torch.zeros_like(s_P), s_B])[run_N]
-        shared = int(s_P.sum())
+        num_prompt_tokens = int(s_P.sum())
         table_N = run_N.clone()
-        table_N[shared:] -= P
+        table_N[num_prompt_tokens:] -= P
         places_N = positions_N + table_N * torch.where(run_N < P, S, W)
         begin_P, begin_B = begin.split([P, B])
         at_W = torch.arange(W)
@@ -117,13 +118,15 @@ class Layout:
         index_PS = (begin_P[:, None] + at_S).masked_fill_(at_S >= s_P[:, None], -1)
         columns = W + 1 - start
         first_B = torch.arange(B) * columns + s_B - start
-        rest = run_N[shared:] - P
-        columns_M = torch.cat([first_B, rest * columns + positions_N[shared:] + 1 - start])
+        rest = run_N[num_prompt_tokens:] - P
+        columns_M = torch.cat(
+            [first_B, rest * columns + positions_N[num_prompt_tokens:] + 1 - start]
+        )
         counts_P = torch.bincount(prompt_B, minlength=P)
         return cls(
             Table(index_PS, 0, tuple(s_P.tolist())),
             Table(index_BW, start, tuple(end_B.tolist())),
-            shared,
+            num_prompt_tokens,
             torch.cat([begin, sizes.sum()[None]]),
             positions_N,
             places_N,
@@ -137,10 +140,11 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """N."""
+        """N, the tokens that are computed."""
         return len(self.positions_N)
 
     def to(self, device: torch.device | str) -> "Layout":
+        """The same layout with every tensor on `device`."""
         moved = {
             field.name: getattr(self, field.name).to(device)
             for field in fields(self)
@@ -151,8 +155,8 @@ class Layout:
             moved[name] = replace(table, index_RW=table.index_RW.to(device))
         return replace(self, **moved)
 
-    def spread(self, values_M: torch.Tensor) -> torch.Tensor:
-        """[B, T] as the batch's columns are: one number for each own token, 0 elsewhere."""
-        columns = self.rows.asking + 1
-        spread = values_M.new_zeros(len(self.prompt_B) * columns)
-        return spread.index_put((self.columns_M,), values_M).view(-1, columns)
+    def scatter(self, values_M: torch.Tensor) -> torch.Tensor:
+        """[B, T] in the batch's columns: one number for each own token, 0 elsewhere."""
+        columns = self.rows.num_queries + 1
+        values_BT = values_M.new_zeros(len(self.prompt_B) * columns)
+        return values_BT.index_put((self.columns_M,), values_M).view(-1, columns)

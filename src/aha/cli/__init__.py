@@ -1,1 +1,4 @@
-"""The command line: one module for each command, which calls another room."""
+"""The command line: parses, and calls one function of one room.
+
+Decisions: docs/decisions/cli.md
+"""

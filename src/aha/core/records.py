@@ -61,9 +61,9 @@ class Completion:
     """The text that the model wrote. `tokens` ends with the stop token when `finish` is "stop".
 
     `logprobs` are the log-probabilities (nats) under which each token was sampled, by the policy
-    whose weights had had `version` updates. `text` is decoded once, and is the text that is graded.
-    `entropies` (nats) are those of the distributions that the tokens were drawn from; empty where
-    an engine does not return them.
+    of version `version` (steps done so far). `text` is decoded once, and is the text that is
+    graded. `entropies` (nats) are those of the distributions that the tokens were drawn from; empty
+    where an engine does not return them.
     """
 
     prompt: Prompt

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aha.batching.batch import Batch, TrainingRow, pack, pack_graded
+from aha.batching.batch import MicroBatch, TrainingRow, pack, pack_graded
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.model.tokenizer import Tokenizer
@@ -57,7 +57,7 @@ class Trial:
     report: StepReport
     row: dict[str, Any]  # as in metrics.jsonl
     rows: list[list[Graded]]  # of each part
-    parts: list[Batch]  # prompts of different lengths in one batch, as in training
+    parts: list[MicroBatch]  # prompts of different lengths in one batch, as in training
     engine: LogprobGap  # the engine's recorded log-probs against the trainer's at version 0
     repeat: LogprobGap  # the trainer's, computed twice
     packing: LogprobGap  # a completion in its group's batch against the same one alone
@@ -126,7 +126,7 @@ def run_trial(trainer: RLTrainer) -> Trial:
 
 def packed_batches(
     groups: Sequence[Sequence[Graded]], advantages: Sequence[Sequence[float]], trainer: RLTrainer
-) -> tuple[list[list[Graded]], list[Batch]]:
+) -> tuple[list[list[Graded]], list[MicroBatch]]:
     """(the rows of each batch, the batches); a batch has at least two groups."""
     rows = [
         TrainingRow.of(*pair)
@@ -141,14 +141,16 @@ def packed_batches(
 
 @torch.no_grad()
 def logprobs_of(
-    policy: Transformer, part: Batch, trainer: RLTrainer, dtype: torch.dtype | None = None
+    policy: Transformer, part: MicroBatch, trainer: RLTrainer, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """The policy's log-probs of a batch [B, T], in the trainer's type unless another is given."""
     inputs = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
     return policy.token_logprobs(*inputs, layout=part.layout)
 
 
-def gap_of(left: list[torch.Tensor], right: list[torch.Tensor], parts: list[Batch]) -> LogprobGap:
+def gap_of(
+    left: list[torch.Tensor], right: list[torch.Tensor], parts: list[MicroBatch]
+) -> LogprobGap:
     """The gap between two lists of log-probs [B, T], over the completions' own tokens."""
     gaps = [(a - b)[part.mask_BT > 0] for a, b, part in zip(left, right, parts, strict=True)]
     gaps_N = torch.cat(gaps).float().cpu()
@@ -157,7 +159,7 @@ def gap_of(left: list[torch.Tensor], right: list[torch.Tensor], parts: list[Batc
 
 
 def reference_gap(
-    reference: object, first: list[torch.Tensor], parts: list[Batch]
+    reference: object, first: list[torch.Tensor], parts: list[MicroBatch]
 ) -> LogprobGap | None:
     """The reference's log-probs against the policy's at version 0; None without a reference."""
     if not isinstance(reference, Reference):
@@ -169,7 +171,7 @@ def gap_alone(
     base: Transformer,
     rows: list[list[Graded]],
     first: list[torch.Tensor],
-    parts: list[Batch],
+    parts: list[MicroBatch],
     trainer: RLTrainer,
 ) -> LogprobGap:
     """The gap between a completion in its batch and the same one alone, for one of each batch.
@@ -215,7 +217,7 @@ def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
 
 
 def gain_of(
-    base: Transformer, now: Transformer, parts: list[Batch], trainer: RLTrainer
+    base: Transformer, now: Transformer, parts: list[MicroBatch], trainer: RLTrainer
 ) -> float | None:
     """Mean of advantage x (log-prob now - before) over tokens, in float32.
 

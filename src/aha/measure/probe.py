@@ -196,7 +196,13 @@ class MachineProbe(Rates):
             batch = rows[:count]
             totals = totals_of(batch, self.cfg.rollout.max_new_tokens)
             seconds = self.seconds(
-                partial(trainer.objective.gradient, batch, totals, StubTokenizer.pad_id, micro)
+                partial(
+                    trainer.objective.accumulate_gradient,
+                    batch,
+                    totals,
+                    StubTokenizer.pad_id,
+                    micro,
+                )
             )
             trainer.policy.zero_grad()
             more = min(len(rows), 4 * count)

@@ -116,10 +116,10 @@ class _HeadsToTables(torch.autograd.Function):
             for prompts, rows in zip(grads[:3], grads[3:], strict=True)
         )
         P, S = layout.prompts.index_RW.shape
-        places = layout.places_N[: layout.shared]
+        places = layout.places_N[: layout.num_prompt_tokens]
         for grad, grad_rows in ((k, grads[4]), (v, grads[5])) if len(layout.prompt_B) else ():
             sums = sum_by_prompt(grad_rows[:, :, :S].transpose(1, 2), layout.prompt_B, P)
-            grad[: layout.shared] += sums.flatten(0, 1)[places]
+            grad[: layout.num_prompt_tokens] += sums.flatten(0, 1)[places]
         cos, sin = tables_like(q, cos, sin)
         qk = rotate(torch.cat([q, k], 1), cos, -sin)
         return torch.cat([qk, v], 1).flatten(1), *(None,) * 5
@@ -164,7 +164,7 @@ class _TablesToHeads(torch.autograd.Function):
         layout, H, D = ctx.layout, ctx.shape[1], ctx.shape[3]
         tables, flat = [], grad.reshape(-1, H, D)
         # In the rows' table the prompts' tokens are keys alone.
-        for table, first in ((layout.prompts, 0), (layout.rows, layout.shared)):
+        for table, first in ((layout.prompts, 0), (layout.rows, layout.num_prompt_tokens)):
             index_RQ = table.index_RW[:, table.start :]
             empty_RQ = (index_RQ < first)[:, :, None, None]
             tables.append(flat[index_RQ.clamp(min=0)].masked_fill_(empty_RQ, 0.0).transpose(1, 2))
@@ -179,7 +179,9 @@ def take_from_tables(prompts: torch.Tensor, rows: torch.Tensor, layout: Layout) 
     is row 1, position 6, column 6 - 3 = 3.
     """
     flat = []
-    parts = layout.places_N.split([layout.shared, layout.tokens - layout.shared])
+    parts = layout.places_N.split(
+        [layout.num_prompt_tokens, layout.tokens - layout.num_prompt_tokens]
+    )
     for x, places, table in zip((prompts, rows), parts, (layout.prompts, layout.rows), strict=True):
         width = max(1, table.index_RW.shape[1])
         missing = table.index_RW.shape[1] - x.shape[2]

@@ -342,7 +342,7 @@ class Transformer(nn.Module):
         )
         if layout is None:
             return logprobs, entropies
-        return layout.spread(logprobs), None if entropies is None else layout.spread(entropies)
+        return layout.scatter(logprobs), None if entropies is None else layout.scatter(entropies)
 
     def logits(
         self,
@@ -373,4 +373,4 @@ class Transformer(nn.Module):
             return self.hidden_states(tokens_BT[:, :-1], dtype)[:, start - 1 :]
         hidden_NC = self.flat_hidden_states(tokens_BT.flatten()[layout.tokens_N], layout, dtype)
         first_BC = ops.repeat_by_prompt(hidden_NC[layout.last_P], layout.prompt_B)
-        return torch.cat([first_BC, hidden_NC[layout.shared :]])
+        return torch.cat([first_BC, hidden_NC[layout.num_prompt_tokens :]])

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step_000020/` with the model in Hugging Face's layout (written by the
 caller's `save`) and `trainer.pt`. It is written under another name, flushed to disk, and renamed:
-a crash at any moment leaves complete checkpoints only.
+a crash while it is written leaves the older checkpoints as they were. The rename itself is not
+flushed, and an old checkpoint is deleted file by file.
 """
 
 import os

@@ -10,7 +10,9 @@ runs/NAME/
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
   model/             the trained model
+  before.json        the test before training; after.json the test after it
   summary.json       before, after, cost: written when the run is done
+  report.html        the report, where `aha report` was asked for it
 """
 
 import json

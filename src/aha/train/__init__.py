@@ -1,4 +1,4 @@
-"""Training: reinforcement learning, pre-training, the loop and its watchers.
+"""Reinforcement learning: the step and its parts, the only loop, its watchers, a whole run.
 
 Decisions: docs/decisions/train.md
 """

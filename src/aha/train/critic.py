@@ -21,13 +21,13 @@ from aha.algo.advantages import ADVANTAGES
 from aha.algo.kl import kl_in_reward
 from aha.algo.values import value_loss, whiten
 from aha.batching.batch import (
-    Batch,
+    MicroBatch,
     PlacedRow,
     TrainingRow,
-    deal,
     gather_rows,
     pack_graded,
     scatter_rows,
+    split_rows,
 )
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
@@ -37,7 +37,7 @@ from aha.model.hf_policy import refuse_hf_policy
 from aha.model.lora import as_transformer, copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
-from aha.train.estimators import Estimate, counted_by
+from aha.train.advantage_estimators import Estimate, counted_by
 from aha.train.rollouts import Groups, Scores
 
 
@@ -76,7 +76,7 @@ class ValueModel(nn.Module):
         # The final norm's weight is folded into the head, as the policy folds it into its own.
         weight = self.head.weight * self.decoder.model.norm.weight
         values = F.linear(hidden.float(), weight.float(), self.head.bias.float()).squeeze(-1)
-        return values if layout is None else layout.spread(values)
+        return values if layout is None else layout.scatter(values)
 
 
 class ValueRow(NamedTuple):
@@ -129,7 +129,7 @@ class CriticEstimator:
         self.model = ValueModel(policy)
         self.optimizer = make_optimizer(self.model.trainable(), cfg.optim, dtype)
 
-    def values(self, batch: Batch) -> torch.Tensor:
+    def values(self, batch: MicroBatch) -> torch.Tensor:
         """[B, T]: one value for each column of a batch."""
         values_BT: torch.Tensor = self.model(batch.tokens_BT, batch.start, self.dtype, batch.layout)
         return values_BT
@@ -214,9 +214,9 @@ class CriticEstimator:
             loss_sum += float(loss.detach())
         return loss_sum
 
-    def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], Batch]]:
+    def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], MicroBatch]]:
         """The rows dealt into micro-batches of at most `tokens`, each with its batch."""
-        for part in deal(rows, tokens):
+        for part in split_rows(rows, tokens):
             batch = pack_graded([row.graded for row in part], self.pad_id)
             yield part, batch.to(self.model.decoder.device)
 
@@ -224,7 +224,7 @@ class CriticEstimator:
         self,
         flat: list[Graded],
         mask_NT: torch.Tensor,
-        compute: Callable[[Batch], torch.Tensor],
+        compute: Callable[[MicroBatch], torch.Tensor],
     ) -> torch.Tensor:
         """[N, T]: `compute(batch)` of all completions, in their own order."""
         rows = [PlacedRow(graded, place) for place, graded in enumerate(flat)]

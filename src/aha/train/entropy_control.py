@@ -16,7 +16,7 @@ from aha.batching.batch import TrainingRow, num_own_tokens
 from aha.core.config import AlgoSection
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
-from aha.train.objective import MicroBatch, Term
+from aha.train.objective import ScoredMicroBatch, Term
 
 
 def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
@@ -65,7 +65,7 @@ class KeptTokens(Term):
     def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
         return with_selection(rows, self.control, self.algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         selected_BT = part.batch.selected_BT
         return losses_BT if selected_BT is None else losses_BT * selected_BT
 
@@ -79,7 +79,7 @@ class HeldTokens(KeptTokens):
         # measured gap would be noise.
         return super().begin_update(rows, update) if update else list(rows)
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         batch = part.batch
         if batch.selected_BT is None:
             return losses_BT
@@ -100,7 +100,7 @@ class EntropyBonus(Term):
     def needs_entropy(self) -> bool:
         return self.coef > 0
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         if part.entropies_BT is None:
             return losses_BT
         return losses_BT + entropy_bonus(part.entropies_BT, self.coef)

@@ -1,11 +1,12 @@
 """The loss of an update, built once from the recipe as a list of terms.
 
-    policy loss  ->  x correction  ->  x or + selected tokens  ->  + KL  ->  - entropy bonus
+    policy loss  ->  times correction  ->  selected tokens  ->  plus KL  ->  minus entropy bonus
 
-Each term maps the per-token losses so far to new ones; what a recipe does not ask for is not in
-the list. The weights of the tokens (`token_weights`) and the sum come last.
+Each term maps the per-token losses so far to new ones. Selected tokens are kept (all others times
+0) or held (plus a penalty). A term that the recipe does not use is not in the list. The weights of
+the tokens (`token_weights`) and the sum come last.
 
-Shapes: B rows of a micro-batch, T token columns, N own tokens of an update.
+Shapes: B rows of a micro-batch, T token columns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from aha.algo.correction import CorrectionFacts, mismatch_of
 from aha.algo.kl import EstimatorFacts
 from aha.algo.losses import LossFacts
 from aha.algo.registry import Algorithm
-from aha.batching.batch import Batch, TrainingRow, pack_parts
+from aha.batching.batch import MicroBatch, TrainingRow, pack_parts
 from aha.core.config import AlgoSection
 from aha.core.records import Graded
 from aha.model.policy import Policy
@@ -27,20 +28,20 @@ from aha.train.reference import Reference
 
 
 @dataclass
-class MicroBatch:
+class ScoredMicroBatch:
     """A batch with the policy's log-probs now, and its entropies where a term needs them, [B, T]
     in nats. `kl_sum` is set by the KL term: the sum over the own tokens."""
 
-    batch: Batch
+    batch: MicroBatch
     logprobs_BT: torch.Tensor
     entropies_BT: torch.Tensor | None
     kl_sum: float = 0.0
 
 
 class Term:
-    """One term of the loss. The methods here are those of a term that changes nothing."""
+    """One term of the loss. By default a term changes nothing."""
 
-    name = ""  # of its state in a checkpoint, where it has one
+    name = ""  # key of its state in a checkpoint; empty if it has none
 
     @property
     def needs_entropy(self) -> bool:
@@ -48,18 +49,19 @@ class Term:
         return False
 
     def begin_step(self, graded: Sequence[Graded]) -> None:
-        """Look at all completions of a step before its first update."""
+        """Called with all completions of a step, before its first update."""
 
     def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
-        """Look at, and mark, the rows of an update; `update` counts from 0 in each rollout."""
+        """Called with the rows of an update: returns them, perhaps with selected tokens. `update`
+        counts the updates of a rollout from 0."""
         return list(rows)
 
     @property
     def entropy_coef(self) -> float:
-        """Of the entropy bonus in the coming update."""
+        """Coefficient of the entropy bonus in the next update."""
         return 0.0
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         return losses_BT
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
@@ -74,12 +76,12 @@ class Term:
 
 
 class PolicyLoss(Term):
-    """The registered function `algo.loss`. First of the list: it replaces what it is given."""
+    """The registered function `algo.loss`. Always the first term: it ignores its input losses."""
 
     def __init__(self, loss: Algorithm[LossFacts], algo: AlgoSection):
         self.loss, self.settings = loss, loss.settings(algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         batch = part.batch
         inputs = (part.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
         policy_BT: torch.Tensor = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
@@ -87,12 +89,12 @@ class PolicyLoss(Term):
 
 
 class Correction(Term):
-    """Weights for tokens that another program than the trainer sampled: `algo.correction`."""
+    """Weights for tokens that a different program (such as vLLM) sampled: `algo.correction`."""
 
     def __init__(self, correction: Algorithm[CorrectionFacts], algo: AlgoSection):
         self.correction, self.settings = correction, correction.settings(algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
         weights_BT: torch.Tensor = self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
         return losses_BT * weights_BT
@@ -104,7 +106,7 @@ class KlLoss(Term):
     def __init__(self, estimator: Algorithm[EstimatorFacts], coef: float, reference: Reference):
         self.estimator, self.coef, self.reference = estimator, coef, reference
 
-    def __call__(self, losses_BT: torch.Tensor, part: MicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
         ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
         kl_BT: torch.Tensor = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
         part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
@@ -116,13 +118,13 @@ class KlLoss(Term):
 
 @dataclass
 class MismatchLog:
-    """The log-ratios between trainer and engine of all own tokens of an update. Only kept where
-    another program than ours may have sampled them (`kept`)."""
+    """The log-ratios between trainer and engine of all own tokens of an update. They are only kept
+    (`kept`) where a different program may have sampled the tokens, or a correction is on."""
 
     kept: bool
     log_rhos: list[torch.Tensor] = field(default_factory=list)
 
-    def add(self, part: MicroBatch) -> None:
+    def add(self, part: ScoredMicroBatch) -> None:
         if self.kept:
             log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
             self.log_rhos.append(log_rho_BT[part.batch.mask_BT > 0].cpu())
@@ -134,8 +136,8 @@ class MismatchLog:
 class Objective:
     """Computes the gradient of an update, micro-batch by micro-batch."""
 
-    # Of an update's own tokens: the loss, |logp - old|, -old, their count, the KL.
-    SUMS = ("loss", "gap", "surprisal", "tokens", "kl")
+    # Over an update's computed tokens: the loss, |logp - old|, -old, their count, the KL.
+    SUMS = ("loss", "logprob_difference", "negative_old_logprob", "tokens", "kl")
 
     def __init__(
         self,
@@ -161,41 +163,44 @@ class Objective:
 
     @property
     def entropy_coef(self) -> float:
-        """Of the entropy bonus in the coming update."""
+        """Coefficient of the entropy bonus in the next update."""
         return sum(term.entropy_coef for term in self.terms)
 
-    def forward(self, batch: Batch) -> MicroBatch:
+    def forward(self, batch: MicroBatch) -> ScoredMicroBatch:
         """The policy's log-probs, with gradient, at the rollout's temperature."""
         inputs = (batch.tokens_BT, batch.start, self.dtype, self.temperature)
         if any(term.needs_entropy for term in self.terms):
             scores = self.policy.logprobs_and_entropy(*inputs, entropy=True, layout=batch.layout)
-            return MicroBatch(batch, *scores)
-        return MicroBatch(batch, self.policy.token_logprobs(*inputs, layout=batch.layout), None)
+            return ScoredMicroBatch(batch, *scores)
+        return ScoredMicroBatch(
+            batch, self.policy.token_logprobs(*inputs, layout=batch.layout), None
+        )
 
-    def token_losses(self, part: MicroBatch) -> torch.Tensor:
+    def token_losses(self, part: ScoredMicroBatch) -> torch.Tensor:
         """[B, T]: all terms in their order."""
         losses_BT = torch.zeros_like(part.logprobs_BT)
         for term in self.terms:
             losses_BT = term(losses_BT, part)
         return losses_BT
 
-    def backward(self, batch: Batch, totals: Totals) -> torch.Tensor:
+    def backward(self, batch: MicroBatch, totals: Totals) -> torch.Tensor:
         """Add the gradient of one micro-batch to the policy's. Returns its `SUMS`."""
         part, mask_BT = self.forward(batch), batch.mask_BT
         losses_BT = self.token_losses(part)
-        weights_BT = token_weights(mask_BT, self.aggregation, totals, batch.prompts)
+        weights_BT = token_weights(mask_BT, self.aggregation, totals, batch.prompt_keys)
         loss = (losses_BT * weights_BT).sum()
         loss.backward()
         self.mismatch.add(part)
-        gap = ((part.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
-        surprisal = -(batch.old_logprobs_BT * mask_BT).sum()
+        difference = ((part.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
+        negative = -(batch.old_logprobs_BT * mask_BT).sum()
         kl = loss.new_tensor(part.kl_sum)
-        return torch.stack([loss.detach(), gap, surprisal, mask_BT.sum(), kl]).cpu()
+        return torch.stack([loss.detach(), difference, negative, mask_BT.sum(), kl]).cpu()
 
-    def gradient(
+    def accumulate_gradient(
         self, rows: Sequence[TrainingRow], totals: Totals | None, pad_id: int, tokens: int
     ) -> torch.Tensor:
-        """The gradient of these rows in micro-batches of at most `tokens`: the same sum for any.
+        """Add the gradient of these rows, in micro-batches of at most `tokens`; their size changes
+        nothing but rounding.
 
         `totals` are the denominators of the whole update, more rows than these perhaps; None where
         there are no rows. Returns the `SUMS`.
@@ -213,8 +218,8 @@ class Objective:
         tokens = max(sums["tokens"], 1.0)
         report = {
             "loss": sums["loss"],
-            "mismatch": sums["gap"] / tokens,
-            "entropy": sums["surprisal"] / tokens,
+            "mismatch": sums["logprob_difference"] / tokens,
+            "entropy": sums["negative_old_logprob"] / tokens,
         }
         for numbers in (self.mismatch.numbers(), *(term.numbers(sums) for term in self.terms)):
             report |= numbers

@@ -1,7 +1,7 @@
 """Builds the parts of a trainer from its recipe.
 
-Every optional feature of a recipe is decided here, once: what a recipe does not ask for becomes a
-part that does nothing, so that the step itself has no conditions.
+Most optional features of a recipe are chosen here, once. A feature that is not chosen becomes a
+part that does nothing, so that the step has few conditions.
 """
 
 import torch
@@ -12,9 +12,9 @@ from aha.core.seeds import seed_for
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.policy import Policy
 from aha.tasks.protocol import Task
+from aha.train.advantage_estimators import AdvantageEstimator, GroupEstimator
 from aha.train.critic import CriticEstimator
 from aha.train.entropy_control import AdaptiveEntropyBonus, EntropyBonus, HeldTokens, KeptTokens
-from aha.train.estimators import AdvantageEstimator, GroupEstimator
 from aha.train.objective import Correction, KlLoss, MismatchLog, Objective, PolicyLoss, Term
 from aha.train.problem_pool import ProblemPool
 from aha.train.reference import NoReference, Reference
@@ -60,8 +60,8 @@ def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]
         terms.append(Correction(chosen.correction, algo))
     if chosen.control and chosen.control.facts.role != "bonus":
         terms.append(CONTROL_TERMS[chosen.control.facts.role](chosen.control, algo))
-    if isinstance(reference, Reference) and chosen.estimator and algo.kl == "loss":
-        terms.append(KlLoss(chosen.estimator, algo.kl_coef, reference))
+    if isinstance(reference, Reference) and chosen.kl_estimator and algo.kl == "loss":
+        terms.append(KlLoss(chosen.kl_estimator, algo.kl_coef, reference))
     if chosen.control and chosen.control.facts.role == "bonus":
         terms.append(CONTROL_TERMS["bonus"](chosen.control, algo))
     elif algo.entropy_coef > 0:
@@ -72,12 +72,12 @@ def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]
 def make_objective(
     cfg: RunConfig, policy: Policy, dtype: torch.dtype, reference: Reference | NoReference
 ) -> Objective:
-    foreign_engine = cfg.rollout.engine != "native" or cfg.algo.correction != "none"
+    keeps_ratios = cfg.rollout.engine != "native" or cfg.algo.correction != "none"
     return Objective(
         policy,
         make_terms(cfg, reference),
         cfg.algo.aggregation,
         dtype,
         cfg.rollout.temperature,
-        MismatchLog(foreign_engine),
+        MismatchLog(keeps_ratios),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from aha.batching.batch import Batch, PlacedRow, deal, pack_graded
+from aha.batching.batch import MicroBatch, PlacedRow, pack_graded, split_rows
 from aha.core.records import Graded
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy
@@ -38,7 +38,7 @@ class Reference:
         self.dtype, self.temperature, self.reset_every = dtype, temperature, reset_every
 
     @torch.no_grad()
-    def logprobs(self, part: Batch) -> torch.Tensor:
+    def logprobs(self, part: MicroBatch) -> torch.Tensor:
         """[B, T], in nats."""
         inputs = (part.tokens_BT, part.start, self.dtype, self.temperature)
         return self.policy.token_logprobs(*inputs, layout=part.layout)
@@ -52,7 +52,7 @@ class Reference:
         """
         rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
         distances_N = torch.zeros(len(rows))
-        for dealt in deal(rows, tokens, self.policy.supports_layout):
+        for dealt in split_rows(rows, tokens, self.policy.supports_layout):
             part = pack_graded([row.graded for row in dealt], pad_id).to(self.policy.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()

@@ -3,8 +3,8 @@
 Problem -> Prompt -> Completion -> Graded -> advantage -> batch -> loss -> gradient -> version + 1.
 
 The step logs nothing and saves nothing: watchers outside (train.watchers) receive its report. Its
-parts are built from the recipe in train.parts and always exist; a part that the recipe does not
-ask for does nothing.
+parts are built from the recipe in train.parts. Most optional features are chosen there: one that
+is not chosen becomes a part that does nothing.
 """
 
 import math
@@ -23,7 +23,7 @@ from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine
 from aha.tasks.protocol import Task
-from aha.train.estimators import Estimate
+from aha.train.advantage_estimators import Estimate
 from aha.train.parts import make_estimator, make_objective, make_reference, make_source
 from aha.train.rollouts import PhaseClock, Rollout, StepSeeds
 
@@ -43,7 +43,7 @@ class RLTrainer:
         self.rollout = Rollout(tokenizer, task, engine, self.source, cfg.rollout, cfg.algo)
         self.reference = make_reference(cfg, policy, self.dtype)
         shared = (cfg, policy, self.dtype, self.reference)
-        self.estimator = make_estimator(*shared, tokenizer.pad_id, self.micro_batch)
+        self.advantages = make_estimator(*shared, tokenizer.pad_id, self.micro_batch)
         self.objective = make_objective(*shared)
         self.version = 0
         self.tokens = 0  # of all completions so far, discarded ones included
@@ -62,23 +62,23 @@ class RLTrainer:
 
     @property
     def seeds(self) -> StepSeeds:
-        """Of the coming step."""
+        """Seeds of the next step."""
         return StepSeeds(self.cfg.seed, self.version)
 
     def problems(self) -> list[Problem]:
-        """The problems of the coming step."""
+        """The problems of the next step."""
         return self.source.problems(self.seeds)
 
     def step(self, problems: list[Problem]) -> StepReport:
-        """P problems in, the updates of one rollout out."""
+        """One training step: generate, grade, update. Returns the report."""
         clock = PhaseClock()
-        # Ask, answer, grade.
+        # Generate and grade completions.
         collected = self.rollout.collect(problems, self.seeds, clock)
         self.tokens += collected.tokens
-        # Compare: each completion with its own group, or each token with the critic's prediction.
-        estimate = self.estimator.estimate(collected.groups, collected.scores)
-        clock.lap(self.estimator.phase)
-        # Learn. The engine gives up its copy of the weights first: training needs the memory.
+        # Compute advantages: against the group, or against the critic's predictions.
+        estimate = self.advantages.estimate(collected.groups, collected.scores)
+        clock.lap(self.advantages.phase)
+        # Update. The engine gives up its copy of the weights first: training needs the memory.
         self.engine.release()
         self.objective.begin_step([graded for group in collected.groups for graded in group])
         numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
@@ -98,16 +98,17 @@ class RLTrainer:
         )
 
     def learn(self, estimate: Estimate) -> dict[str, float]:
-        """All updates on one rollout: its groups are dealt into `algo.updates` equal shares."""
+        """All updates on one rollout: its groups are split into `algo.updates` equal shares."""
         reports = []
         for index in range(self.cfg.algo.updates):
             share = estimate.share(index, self.cfg.algo.updates)
-            report = self.estimator.learn(share, self.learning_rate)
-            if self.version >= self.estimator.first_version:
+            report = self.advantages.learn(share, self.learning_rate)
+            # Before that version only the critic learns.
+            if self.version >= self.advantages.first_version:
                 report |= self.update(share, index)
             reports.append(report)
-        shares = {"informative": estimate.informative_share()}
-        return means_of(reports) | shares | self.micro_batch.numbers()
+        informative = {"informative": estimate.informative_share()}
+        return means_of(reports) | informative | self.micro_batch.numbers()
 
     def update(self, share: Estimate, index: int = 0) -> dict[str, float]:
         """Forward, backward and one optimiser step, in micro-batches that fit memory.
@@ -116,20 +117,22 @@ class RLTrainer:
         """
         rows = self.objective.begin_update(share.counted_rows(), index)
         totals = totals_of(rows, self.cfg.rollout.max_new_tokens) if rows else None
-        # Rows whose advantage is 0 are in the totals. They are computed only where the method
-        # moves them all the same.
+        # Rows with advantage 0 stay in the denominators. They are computed only if the method gives
+        # them a gradient (for example with a KL in the loss).
         every = self.method.computes_every_row(index, self.objective.entropy_coef)
         computed = [row for row in rows if every or row.advantages_T.any()]
-        gradient = partial(self.objective.gradient, computed, totals, self.tokenizer.pad_id)
+        gradient = partial(
+            self.objective.accumulate_gradient, computed, totals, self.tokenizer.pad_id
+        )
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)
         rate = self.learning_rate(self.cfg.optim.lr)
         norm = self.optimizer.update(rate)
         return self.objective.numbers(sums) | {"grad_norm": norm, "lr": rate}
 
     def learning_rate(self, peak: float) -> float:
-        """The rate of the coming step: linear warm-up, then linear decay to `optim.final_lr` of
-        the peak. With a token budget it decays with the tokens spent, so that methods whose steps
-        differ in size end alike."""
+        """The rate of the next step: linear warm-up times linear decay to `optim.final_lr` of the
+        peak. With a token budget it decays with the tokens spent, so that methods whose steps
+        differ in size end at the same rate."""
         optim, cfg = self.cfg.optim, self.cfg
         warm = min(1.0, (self.version + 1) / (optim.warmup + 1))
         done = min(1.0, self.version / max(1, cfg.steps - 1))
@@ -143,11 +146,12 @@ class RLTrainer:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds of each part, under the part's name."""
+        """The parts with a state, under the names that checkpoint files use: "critic" is the
+        advantage estimator, "curriculum" the source of problems."""
         return {
             "optimizer": self.optimizer,
             "reference": self.reference,
-            "critic": self.estimator,
+            "critic": self.advantages,
             "curriculum": self.source,
             "objective": self.objective,
             "micro_batch": self.micro_batch,
@@ -170,8 +174,8 @@ class RLTrainer:
 
 
 def means_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each number over the updates that report it: one that computed no row has no
-    mismatch."""
+    """The mean of each number over the updates that report it: some updates report fewer, as one
+    without a computed row has no log-ratios."""
     keys = dict.fromkeys(key for report in reports for key in report)
     columns = {key: [report[key] for report in reports if key in report] for key in keys}
     return {key: sum(column) / len(column) for key, column in columns.items()}

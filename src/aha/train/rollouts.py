@@ -40,7 +40,7 @@ class PhaseClock:
 @dataclass(frozen=True)
 class StepSeeds:
     """The seeds of one step: functions of the run's seed and the version alone, so that a resumed
-    run, or one on more machines, draws the same problems and the same tokens."""
+    run draws the same problems and the same tokens."""
 
     run_seed: int
     version: int
@@ -57,7 +57,7 @@ class ProblemSource(Protocol):
     def problems(self, seeds: StepSeeds, rollout_round: int = 0) -> list[Problem]: ...
 
     def record(self, groups: Groups) -> None:
-        """Hear how all completions of a step were graded, discarded ones included."""
+        """Called with every graded completion of a step, discarded ones too."""
 
     def numbers(self) -> dict[str, float]:
         """For the step's report."""
@@ -79,7 +79,7 @@ class FreshProblems:
         return list(islice(self.task.problems("train", seed), self.count))
 
     def record(self, groups: Groups) -> None:
-        """Nothing to remember."""
+        """This source has no state."""
 
     def numbers(self) -> dict[str, float]:
         return {}
@@ -95,7 +95,7 @@ class FreshProblems:
 class Scores:
     """What the advantages are computed from: one number for each completion, [P, G].
 
-    `rewards_PG` are after the recipe's rule for overlong completions. `truncated_PG` is 1 where
+    `rewards_PG`: rewards after the rule `algo.overlong` was applied. `truncated_PG` is 1 where
     the token limit ended the completion. It comes from the finish reason: the last token does not
     tell, because a completion may end with a stop token exactly at the limit.
     """
@@ -161,7 +161,7 @@ class Rollout:
     def generate(
         self, problems: Sequence[Problem], sampling: Sampling, clock: PhaseClock
     ) -> Groups:
-        """One graded group for each problem."""
+        """One graded group for each problem, in the same order."""
         prompts = [Prompt.of(problem, self.task, self.tokenizer) for problem in problems]
         groups = self.engine.generate(prompts, sampling)
         clock.lap("rollout")
@@ -177,10 +177,11 @@ class Rollout:
             further = self.source.problems(seeds, rounds)
             groups += self.generate(further, self.sampling(seeds, rounds), clock)
             rounds += 1
-        # Only now: the order in which a pool hands out its problems must not change in a step.
+        # Only after the last round: recording changes which problems a pool gives next.
         self.source.record(groups)
         numbers = {"asked": float(rounds)} if self.resamples else {}
         tokens = sum(len(graded.completion.tokens) for group in groups for graded in group)
+        # Without resampling this keeps all groups, flat ones too.
         kept = mixed_groups(self.scores(groups).rewards_PG, len(problems))
         groups = [groups[p] for p in kept]
         return Collected(groups, self.scores(groups), tokens, numbers | self.source.numbers())

@@ -205,7 +205,7 @@ def most_interesting(report: StepReport) -> Graded:
 def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 3) -> float | None:
     """Seconds of training until the solve rate has doubled and passed one half, or None.
 
-    Over the last `window` steps' fresh training problems, none of which was seen before.
+    Over the last `window` steps' training problems: new ones, unless a curriculum draws some again.
     """
     for index in range(window - 1, len(rows)):
         recent = rows[index - window + 1 : index + 1]

@@ -26,9 +26,9 @@ from aha.train.rollouts import Groups, Scores
 class Estimate:
     """The advantages of a step. All fields have P as their first dimension.
 
-    `advantages_PG` has one number for each completion (of a critic the mean over its tokens);
-    `rows` the training rows; `counted_PG` is 1 for the completions that are in the loss and in its
-    denominators.
+    `advantages_PG` has one number for each completion (with a critic: the mean over the
+    completion's tokens); `rows` has the training rows; `counted_PG` is 1 for the completions that
+    are in the loss and in its denominators.
     """
 
     advantages_PG: torch.Tensor
@@ -50,7 +50,7 @@ class Estimate:
         return float((self.advantages_PG != 0).any(1).float().mean())
 
     def token_advantages(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
-        """Of every token, for the report; nothing where all tokens of a completion have one."""
+        """One advantage for each token. Empty if all tokens of a completion share one."""
         return ()
 
 
@@ -58,7 +58,7 @@ class AdvantageEstimator(Protocol):
     """Turns graded groups into training rows; a critic also learns from them."""
 
     phase: str  # the name under which `StepReport.seconds` counts the estimate
-    first_version: int  # the policy learns from this version on; before, the critic alone does
+    first_version: int  # at which the policy is updated; before it only the critic learns
 
     def estimate(self, groups: Groups, scores: Scores) -> Estimate: ...
 
@@ -90,7 +90,7 @@ class GroupEstimator:
     def estimate(self, groups: Groups, scores: Scores) -> Estimate:
         rewards_PG = scores.rewards_PG
         if self.algo.kl == "reward":
-            rewards_PG = rewards_PG - self.algo.kl_coef * self._distances(groups)
+            rewards_PG = rewards_PG - self.algo.kl_coef * self._kl_of_completions(groups)
         advantage = ADVANTAGES[self.algo.advantage]
         settings = advantage.settings(self.algo)
         advantages_PG = advantage(rewards_PG, lengths_PG=scores.lengths_PG, **settings)
@@ -107,13 +107,13 @@ class GroupEstimator:
         counted_PG = counted_by(self.algo, advantages_PG, scores)
         return Estimate(advantages_PG, counted_PG, rows)
 
-    def _distances(self, groups: Groups) -> torch.Tensor:
+    def _kl_of_completions(self, groups: Groups) -> torch.Tensor:
         assert isinstance(self.reference, Reference), "a KL in the reward without a reference"
         measure = partial(self.reference.distances, groups, self.pad_id)
         return self.micro_batch.fit(measure, clear=lambda: None)
 
     def learn(self, share: Estimate, learning_rate: Callable[[float], float]) -> dict[str, float]:
-        """Nothing learns here."""
+        """There is no critic, so nothing to update."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
