@@ -44,16 +44,16 @@ class Behaviours:
     backtracks_intermediate + continuations. If a line's numbers are on several tables, the lines
     after it decide.
 
-    A CHECK is a verdict on the last value, and true when the comparison holds: with the goal of its
-    table, which after `82-7=75 need` is 75. A verdict that names the target is explicit. Values are
-    those that the text claims; wrong arithmetic counts only as a line error.
+    A CHECK is a verdict on the last value. It is true if the comparison with the goal of its table
+    is right; after `82-7=75 need` that goal is 75. A verdict that names the target is explicit.
+    Values are those that the text claims; wrong arithmetic counts only as a line error.
 
     BACKWARD CHAINING is a line with the goal as an operand, where the goal is no number on the
     table, or with the word "need". It sets the other operand aside and makes the value the goal.
 
-    A SUBGOAL is a value, other than the goal, that the text announces; valid where one number or
-    one factor lies between it and the target; achieved when a line makes it before all numbers are
-    used or another subgoal is named.
+    A SUBGOAL is a value, other than the goal, that the text announces; valid if one number or one
+    factor is enough to get from it to the target; achieved if a line makes it before all numbers
+    are used or another subgoal is named.
 
     A REPEAT is an attempt with the same last line from the same table as an earlier one. An ILLEGAL
     line uses numbers that were together on no table. A SOLUTION is an attempt that makes its goal
@@ -266,7 +266,7 @@ class _Reader:
     # -- the other events ------------------------------------------------------------------
 
     def check(self, check: Check) -> None:
-        """Count a verdict, and whether its comparison holds."""
+        """Count a verdict, and whether its comparison is right."""
         goal = self.compare
         if check.named is not None:
             if check.named not in (goal, self.target, self.aim):
@@ -296,7 +296,7 @@ class _Reader:
         self.counts["subgoals_valid"] += bool(one_step or factor)
 
     def answer(self, answer: FinalAnswer) -> None:
-        """Whether the answer block holds a solution."""
+        """Check whether the answer block has a solution."""
         made = evaluate_expression(answer.text) if _PLAIN.fullmatch(answer.text) else None
         if made is not None:
             used = tuple(sorted(made.numbers))

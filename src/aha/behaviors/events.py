@@ -79,7 +79,7 @@ class Check(NamedTuple):
     end: int
 
     def true_for(self, goal: Number) -> bool:
-        """Whether the verdict holds when the value is compared with `goal`."""
+        """Whether the verdict is right when the value is compared with `goal`."""
         if self.verdict == "yes":
             return self.value == goal
         if self.verdict == "no":

@@ -47,7 +47,7 @@ def paired_bootstrap(
     return means[int(0.025 * draws)], means[int(0.975 * draws) - 1]
 
 
-# Student's t, two-sided 95 %, by degrees of freedom from 1; the last one stands for all above 10.
+# Student's t, two-sided 95 %, by degrees of freedom from 1; the last one is used above 10.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 

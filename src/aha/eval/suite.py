@@ -191,7 +191,7 @@ class EvalSettings:
 def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Raises ConfigError where `out` exists or lies in no folder.
+    Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")

@@ -44,7 +44,7 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
         write_model(out, model, folder, form, getattr(torch, dtype))
         card = model_card(Path(name), model, form, base_of(folder, Path(name)))
         (out / "README.md").write_text(card, encoding="utf-8")
-    except BaseException as error:  # a partial model must not stay behind
+    except BaseException as error:  # do not leave a partial model
         shutil.rmtree(out, ignore_errors=True)
         if not isinstance(error, OSError):
             raise

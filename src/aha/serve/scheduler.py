@@ -62,7 +62,7 @@ MAX_ACTIVE, MAX_WAITING = 8, 64  # requests
 
 
 class Busy(AhaError):
-    """More requests are waiting than the queue holds."""
+    """The queue of waiting requests is full."""
 
 
 @dataclass(frozen=True, slots=True)

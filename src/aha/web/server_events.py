@@ -1,6 +1,6 @@
 """A running run as server-sent events: every new row of its metrics and evaluations.
 
-The id of an event holds the offsets up to which both files were read, so that a browser that
+The id of an event has the offsets up to which both files were read, so that a browser that
 reconnects continues there. A run whose files were truncated by a resume sends all rows again, and
 says which file was rewritten.
 """
@@ -20,7 +20,7 @@ ROWS_PER_EVENT = 500
 def offsets_of(text: str | None, run: RunFolder) -> tuple[int, int]:
     """The offsets in metrics.jsonl and evals.jsonl, from `METRICS.EVALS`.
 
-    "end" stands for the ends of both files, anything else that is not two numbers for 0, 0.
+    "end" means the ends of both files; any other text that is not two numbers means 0, 0.
     """
     if text == "end":
         return end_of(run.metrics), end_of(run.evals)
