@@ -317,7 +317,7 @@ def check(cfg: RunConfig) -> None:
         )
     if cfg.optim.state == "cpu" and cfg.model.lora_rank:
         raise ConfigError(
-            "optim.state 'cpu' beside adapters, whose state is small",
+            "optim.state 'cpu' with adapters, whose state is small",
             "'device'",
             "--optim.state device",
         )

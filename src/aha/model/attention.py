@@ -223,7 +223,7 @@ class _CausalAttention(torch.autograd.Function):
         q, k, v, *weights_of_blocks = ctx.saved_tensors
         group, D = q.shape[1], q.shape[3]
         grad_q = torch.empty_like(q)
-        # A key's gradient is the sum over all blocks of queries behind it. In bf16 it would be
+        # A key's gradient is the sum over all later blocks of queries. In bf16 it would be
         # rounded after each block; so it is summed in float32 and rounded once, at the end.
         grad_k, grad_v = (torch.zeros_like(k, dtype=at_least_float32(k)) for _ in range(2))
         for (N, q_slice, keys), weights in zip(ctx.blocks, weights_of_blocks, strict=True):
@@ -284,7 +284,7 @@ def causal_attention(
 
     q [N, G, Q, D] with the G query heads that share a key head, at the last Q of T positions;
     k, v [N, T, D]; returns [N, G, Q, D]. `ends` are the lengths of rows, the longest first, one for
-    each N / len(ends) elements: behind its end a row is not computed, and what is returned there is
+    each N / len(ends) elements: after its end a row is not computed, and what is returned there is
     arbitrary.
 
     Narrow types on a GPU take torch's own kernel. Elsewhere explicit products, query block by query

@@ -2,7 +2,7 @@
 `Transformer.hidden_states`.
 
 `InferenceWeights` fuses and casts the weights once per version, or shares those that are frozen
-beside adapters; `prefill` reads prompts, `decode_step` adds one token to every row. The engine
+under adapters; `prefill` reads prompts, `decode_step` adds one token to every row. The engine
 decides which rows there are and when they end (aha.rollout).
 
 Shapes: B rows, P prompts, T tokens, S cache positions, L layers, H heads, K key-value heads,
@@ -72,7 +72,7 @@ class FusedLayer:
 
 
 class AdapterLayer:
-    """One layer whose weights are frozen beside an adapter: the weights are shared with the policy,
+    """One layer whose weights are frozen under an adapter: the weights are shared with the policy,
     not copied; the adapter is copied, and adds its part as it does in training."""
 
     def __init__(self, layer: Layer, dtype: torch.dtype):
@@ -117,7 +117,7 @@ class InferenceWeights:
     @classmethod
     @torch.no_grad()
     def of(cls, policy: Transformer, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
-        """`share`: do not copy weights that are frozen beside adapters, if they have this type."""
+        """`share`: do not copy weights that are frozen under adapters, if they have this type."""
         config, body, (cos, sin) = policy.config, policy.model, policy.rope_tables(dtype)
         embedding: torch.Tensor = body.embed_tokens.weight
         layers: Sequence[InferenceLayer]

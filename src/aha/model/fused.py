@@ -1,7 +1,7 @@
 """Attention, norms, SwiGLU and softmax of a training step in C, called by `ops` and `attention`.
 
 `can_read` and `can_compute` say whether a tensor can be handed over; the caller checks first. Same
-maths as the torch expressions beside each call; sums are float32.
+maths as the torch expression given for each call; sums are float32.
 
 Shapes: N flat tokens, H heads, K key-value heads, D head size, F = (H + 2 K) D.
 """

@@ -135,7 +135,7 @@ class RMSNorm(nn.Module):
 
 
 class Layer(nn.Module):
-    """One block: attention and MLP, each behind a norm and added to the residual stream."""
+    """One block: attention and MLP, each after a norm and added to the residual stream."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -273,7 +273,7 @@ class Transformer(nn.Module):
         """The normalised output of the last layer [B, T, C], before the final norm's weight.
 
         Rows start at position 0 and are padded on the right: with a causal mask no token attends to
-        the padding behind it, so no padding mask is needed.
+        the padding after it, so no padding mask is needed.
         """
         B, T = tokens_BT.shape
         layout = Layout.whole(B, T, tokens_BT.device)

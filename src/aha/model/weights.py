@@ -64,7 +64,7 @@ def save_model(
 
 
 def write_weights(folder: Path, policy: Policy, dtype: torch.dtype) -> None:
-    """Write model.safetensors beside config.json."""
+    """Write model.safetensors next to config.json."""
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in policy.weights().items()

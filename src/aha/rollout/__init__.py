@@ -1,4 +1,4 @@
-"""Generation: the Engine protocol and the engines behind it.
+"""Generation: the Engine protocol and the engines that implement it.
 
 Decisions: docs/decisions/rollout.md
 """

@@ -102,9 +102,9 @@ class CompiledLoop:
         tile = self.code.aha_tile()
         # On a CPU weights are never shared, see NativeEngine.load.
         layers = [layer for layer in weights.layers if isinstance(layer, FusedLayer)]
-        assert len(layers) == len(weights.layers), "weights of the C loop beside an adapter"
+        assert len(layers) == len(weights.layers), "weights of the C loop with an adapter"
         matrices = [matrix for layer in layers for matrix in matrices_of(layer)]
-        # C gets addresses alone: these lists keep the memory behind them alive.
+        # C gets addresses alone: these lists keep their memory alive.
         self.matrices = [pack(matrix, tile) for matrix in (*matrices, weights.lm_head)]
         self.biases = [bias_of(layer).float().contiguous() for layer in layers]
         self.embedding, self.cos, self.sin = (

@@ -98,7 +98,7 @@ def draw(
     if temperature == 0.0:
         tokens = logits_BV.argmax(-1)
     else:
-        # Clamped: where probabilities are NaN the search ends behind the last token.
+        # Clamped: where probabilities are NaN the search ends after the last token.
         tokens = invert(probs_BV, noise_B1).squeeze(1).clamp_(max=logits_BV.shape[1] - 1)
     entropies = torch.special.entr(probs_BV).sum(-1)
     return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1), entropies
@@ -121,7 +121,7 @@ def invert(probs_BV: torch.Tensor, noise_B1: torch.Tensor) -> torch.Tensor:
     probs_BNC = F.pad(probs_BV, (0, -V % CHUNK)).view(B, -1, CHUNK)
     sums = probs_BNC.sum(-1, dtype=torch.float64).cumsum(-1)
     edge = noise_B1 * sums[:, -1:]
-    # NaN is found behind the last chunk, and a read there on a GPU ends the whole process.
+    # NaN is found after the last chunk, and a read there on a GPU ends the whole process.
     chunk = torch.searchsorted(sums, edge).clamp(max=sums.shape[1] - 1)
     before = torch.where(chunk > 0, sums.gather(1, (chunk - 1).clamp(min=0)), 0.0)
     inside_BC = probs_BNC.gather(1, chunk[:, :, None].expand(-1, -1, CHUNK)).squeeze(1)

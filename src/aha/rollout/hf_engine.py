@@ -42,7 +42,7 @@ class HfWeights:
     def read(
         self, tokens_BS: torch.Tensor, mask_BS: torch.Tensor, new: int, past: Any = None
     ) -> tuple[torch.Tensor, Any]:
-        """(logits [B, V] in float32 after the last `new` tokens, the cache behind them or None).
+        """(logits [B, V] in float32 after the last `new` tokens, the cache after them, or None).
 
         `mask_BS` is 0 on the left of a row that is shorter than others.
         """

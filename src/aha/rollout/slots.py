@@ -52,7 +52,7 @@ class SlotRow:
 class Slots:
     """Memory for `size` rows over a cache. Rows are in the first slots, without gaps.
 
-    A row that has ended keeps its slot until `compact`, and the slots behind the last row are
+    A row that has ended keeps its slot until `compact`, and the slots after the last row are
     empty; both are computed with the others, as a batch has one size. They record nothing, and
     their length in the cache is set to 0: the keys and values that they write land at position 0 of
     their own slot, where nobody reads. The next row in that slot overwrites them with its prompt.
@@ -83,7 +83,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """Slots behind the last row."""
+        """Slots after the last row."""
         return self.size - len(self.rows)
 
     @property

@@ -91,7 +91,7 @@ class ValueRow(NamedTuple):
 class CriticEstimate(Estimate):
     """Besides the advantages, what the critic predicted and what it should have predicted.
 
-    All [P, G, T], 0 behind a completion's end; whitened advantages.
+    All [P, G, T], 0 after a completion's end; whitened advantages.
     """
 
     mask_PGT: torch.Tensor

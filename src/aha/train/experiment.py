@@ -223,7 +223,7 @@ class Experiment:
         trainer = self.trainer
         if trainer.version == 0:
             return self.test("before", trainer.engine)
-        # By the same engine: beside vLLM there is no room for a second one.
+        # By the same engine: next to vLLM there is no memory for a second one.
         trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).policy, 0)
         report = self.test("before", trainer.engine)

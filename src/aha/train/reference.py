@@ -68,7 +68,7 @@ class Reference:
             self.policy.load_state_dict(policy.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """What may differ from the base model: beside LoRA the adapters alone."""
+        """The weights that may differ from the base model: with LoRA only the adapters."""
         whole = self.policy.state_dict()
         lora = self.policy.adapter is not None
         return {name: tensor for name, tensor in whole.items() if ".lora." in name or not lora}
