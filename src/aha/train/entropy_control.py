@@ -65,8 +65,8 @@ class KeptTokens(Term):
     def begin_update(self, rows: Sequence[TrainingRow], update: int) -> list[TrainingRow]:
         return with_selection(rows, self.control, self.algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        selected_BT = part.batch.selected_BT
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        selected_BT = scored.batch.selected_BT
         return losses_BT if selected_BT is None else losses_BT * selected_BT
 
 
@@ -79,11 +79,11 @@ class HeldTokens(KeptTokens):
         # measured gap would be noise.
         return super().begin_update(rows, update) if update else list(rows)
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        batch = part.batch
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        batch = scored.batch
         if batch.selected_BT is None:
             return losses_BT
-        return losses_BT + held(part.logprobs_BT, batch.old_logprobs_BT, batch.selected_BT)
+        return losses_BT + held(scored.logprobs_BT, batch.old_logprobs_BT, batch.selected_BT)
 
 
 class EntropyBonus(Term):
@@ -100,10 +100,10 @@ class EntropyBonus(Term):
     def needs_entropy(self) -> bool:
         return self.coef > 0
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        if part.entropies_BT is None:
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        if scored.entropies_BT is None:
             return losses_BT
-        return losses_BT + entropy_bonus(part.entropies_BT, self.coef)
+        return losses_BT + entropy_bonus(scored.entropies_BT, self.coef)
 
 
 class AdaptiveEntropyBonus(EntropyBonus):

@@ -29,7 +29,7 @@ from aha.train.reference import Reference
 
 @dataclass
 class ScoredMicroBatch:
-    """A batch with the policy's log-probs now, and its entropies where a term needs them, [B, T]
+    """A micro-batch with the policy's log-probs now, and its entropies where a term needs them, [B, T]
     in nats. `kl_sum` is set by the KL term: the sum over the own tokens."""
 
     batch: MicroBatch
@@ -45,7 +45,7 @@ class Term:
 
     @property
     def needs_entropy(self) -> bool:
-        """Whether it reads `MicroBatch.entropies_BT`, which cost a pass over the vocabulary."""
+        """Whether it reads `ScoredMicroBatch.entropies_BT`, which cost a pass over the vocabulary."""
         return False
 
     def begin_step(self, graded: Sequence[Graded]) -> None:
@@ -61,7 +61,7 @@ class Term:
         """Coefficient of the entropy bonus in the next update."""
         return 0.0
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
         return losses_BT
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
@@ -81,9 +81,9 @@ class PolicyLoss(Term):
     def __init__(self, loss: Algorithm[LossFacts], algo: AlgoSection):
         self.loss, self.settings = loss, loss.settings(algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        batch = part.batch
-        inputs = (part.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        batch = scored.batch
+        inputs = (scored.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
         policy_BT: torch.Tensor = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
         return policy_BT
 
@@ -94,9 +94,11 @@ class Correction(Term):
     def __init__(self, correction: Algorithm[CorrectionFacts], algo: AlgoSection):
         self.correction, self.settings = correction, correction.settings(algo)
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
-        weights_BT: torch.Tensor = self.correction(log_rho_BT, part.batch.mask_BT, **self.settings)
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        log_rho_BT = scored.logprobs_BT.detach() - scored.batch.old_logprobs_BT
+        weights_BT: torch.Tensor = self.correction(
+            log_rho_BT, scored.batch.mask_BT, **self.settings
+        )
         return losses_BT * weights_BT
 
 
@@ -106,10 +108,10 @@ class KlLoss(Term):
     def __init__(self, estimator: Algorithm[EstimatorFacts], coef: float, reference: Reference):
         self.estimator, self.coef, self.reference = estimator, coef, reference
 
-    def __call__(self, losses_BT: torch.Tensor, part: ScoredMicroBatch) -> torch.Tensor:
-        ref_BT, old_BT = self.reference.logprobs(part.batch), part.batch.old_logprobs_BT
-        kl_BT: torch.Tensor = self.estimator(part.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
-        part.kl_sum = float((kl_BT.detach() * part.batch.mask_BT).sum())
+    def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
+        ref_BT, old_BT = self.reference.logprobs(scored.batch), scored.batch.old_logprobs_BT
+        kl_BT: torch.Tensor = self.estimator(scored.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+        scored.kl_sum = float((kl_BT.detach() * scored.batch.mask_BT).sum())
         return losses_BT + self.coef * kl_BT
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
@@ -124,10 +126,10 @@ class MismatchLog:
     kept: bool
     log_rhos: list[torch.Tensor] = field(default_factory=list)
 
-    def add(self, part: ScoredMicroBatch) -> None:
+    def add(self, scored: ScoredMicroBatch) -> None:
         if self.kept:
-            log_rho_BT = part.logprobs_BT.detach() - part.batch.old_logprobs_BT
-            self.log_rhos.append(log_rho_BT[part.batch.mask_BT > 0].cpu())
+            log_rho_BT = scored.logprobs_BT.detach() - scored.batch.old_logprobs_BT
+            self.log_rhos.append(log_rho_BT[scored.batch.mask_BT > 0].cpu())
 
     def numbers(self) -> dict[str, float]:
         return mismatch_of(torch.cat(self.log_rhos)) if self.log_rhos else {}
@@ -176,24 +178,24 @@ class Objective:
             batch, self.policy.token_logprobs(*inputs, layout=batch.layout), None
         )
 
-    def token_losses(self, part: ScoredMicroBatch) -> torch.Tensor:
+    def token_losses(self, scored: ScoredMicroBatch) -> torch.Tensor:
         """[B, T]: all terms in their order."""
-        losses_BT = torch.zeros_like(part.logprobs_BT)
+        losses_BT = torch.zeros_like(scored.logprobs_BT)
         for term in self.terms:
-            losses_BT = term(losses_BT, part)
+            losses_BT = term(losses_BT, scored)
         return losses_BT
 
     def backward(self, batch: MicroBatch, totals: Totals) -> torch.Tensor:
         """Add the gradient of one micro-batch to the policy's. Returns its `SUMS`."""
-        part, mask_BT = self.forward(batch), batch.mask_BT
-        losses_BT = self.token_losses(part)
+        scored, mask_BT = self.forward(batch), batch.mask_BT
+        losses_BT = self.token_losses(scored)
         weights_BT = token_weights(mask_BT, self.aggregation, totals, batch.prompt_keys)
         loss = (losses_BT * weights_BT).sum()
         loss.backward()
-        self.mismatch.add(part)
-        difference = ((part.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
+        self.mismatch.add(scored)
+        difference = ((scored.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
         negative = -(batch.old_logprobs_BT * mask_BT).sum()
-        kl = loss.new_tensor(part.kl_sum)
+        kl = loss.new_tensor(scored.kl_sum)
         return torch.stack([loss.detach(), difference, negative, mask_BT.sum(), kl]).cpu()
 
     def accumulate_gradient(
