@@ -29,8 +29,10 @@ from aha.train.reference import Reference
 
 @dataclass
 class ScoredMicroBatch:
-    """A micro-batch with the policy's log-probs now, and its entropies where a term needs them, [B, T]
-    in nats. `kl_sum` is set by the KL term: the sum over the own tokens."""
+    """A micro-batch with the policy's log-probs now, and its entropies where a term needs them.
+
+    Both [B, T], in nats. `kl_sum` is set by the KL term: the sum over the own tokens.
+    """
 
     batch: MicroBatch
     logprobs_BT: torch.Tensor
@@ -45,7 +47,7 @@ class Term:
 
     @property
     def needs_entropy(self) -> bool:
-        """Whether it reads `ScoredMicroBatch.entropies_BT`, which cost a pass over the vocabulary."""
+        """Whether it reads the entropies, which cost a pass over the vocabulary."""
         return False
 
     def begin_step(self, graded: Sequence[Graded]) -> None:
