@@ -69,3 +69,22 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     with pytest.raises(ConfigError, match="exists already"):
         new_task("mine", tmp_path)
     assert before.read_text() == "# changed"
+
+
+def test_a_task_of_an_older_version_still_works(tmp_path):
+    """Its packages import the names that `new-task` wrote then."""
+    folder = new_task("my-puzzle", tmp_path)
+    module = folder / "my_puzzle.py"
+    text = module.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("from aha.tasks")]
+    lines.insert(
+        lines.index("from aha.core.seeds import seed_for") + 1,
+        "from aha.tasks.splits import check_split, split_by_hash\n"
+        "from aha.tasks.tags import judge_answer",
+    )
+    assert "grade_answer(" in text
+    module.write_text("\n".join(lines).replace("grade_answer(", "judge_answer("))
+    task = make_task(str(module), {})
+    problem = next(task.problems("train", 0))
+    answer = max(problem.given["numbers"])
+    assert task.grade(problem, f"<answer>{answer}</answer>").reward == 1.0

@@ -22,6 +22,8 @@ else:
             self._name = name
 
         def __getattr__(self, attribute: str) -> Any:
+            if attribute == "_name":  # of a copy that is not filled yet: it would ask for ever
+                raise AttributeError(attribute)
             value = getattr(import_module(self._name), attribute)
             setattr(self, attribute, value)  # so that this method is not called for it again
             return value

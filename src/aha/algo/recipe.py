@@ -30,11 +30,23 @@ def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
 def checked(
     raw: dict[str, Any], where: str = "", overrides: dict[str, Any] | None = None
 ) -> RunConfig:
-    """The config of raw settings, as those of a run's config.json; errors as in `load_recipe`."""
+    """The config of raw settings; errors as in `load_recipe`."""
     load_outside()
     correct_vllm(raw)
     cfg = validated(raw, where, overrides)
     check_recipe(cfg, where)
+    return cfg
+
+
+def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
+    """The config of a run that began with these settings, from its config.json.
+
+    Values and names are checked as in `load_recipe`, combinations are not: the run began with
+    them, perhaps under a version that did not refuse them.
+    """
+    load_outside()
+    cfg = validated(raw, where)
+    chosen_of(cfg.algo)
     return cfg
 
 

@@ -17,8 +17,8 @@ from aha.core.seeds import seed_for
 from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.files import read_rows
-from aha.tasks.protocol import hash_percent
 from aha.tasks.solver import can_make, reachable
+from aha.tasks.splits import hash_percent
 from aha.tasks.tags import check_template, framed, grade_answer, well_formed
 
 SMALLEST, LARGEST = 1, 99

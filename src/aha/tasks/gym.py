@@ -13,7 +13,7 @@ from typing import Any
 from aha.core.errors import MissingExtra
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
-from aha.tasks.protocol import check_split, split_by_hash
+from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import check_template, framed, read_answer
 
 HELD_OUT_PERCENT = 10

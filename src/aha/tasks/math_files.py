@@ -20,7 +20,7 @@ from aha.core.seeds import seed_for
 from aha.tasks.files import read_rows
 from aha.tasks.isolation import CallFailed, Worker
 from aha.tasks.numeric import after_hashes, last_boxed, plain, read_number
-from aha.tasks.protocol import check_split, split_by_hash
+from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import check_template, framed, read_answer
 
 HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each

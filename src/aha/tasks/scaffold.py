@@ -55,7 +55,7 @@ from random import Random
 
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
-from aha.tasks.protocol import check_split, split_by_hash
+from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import grade_answer
 
 HELD_OUT_PERCENT = 5  # of all problems, in test and in validation each

@@ -130,4 +130,6 @@ class AdaptiveEntropyBonus(EntropyBonus):
         return {"coef": self.next_coef}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.next_coef = state["coef"]
+        """Checkpoints of versions before this control have no coefficient: the recipe's stays."""
+        if state["coef"] is not None:
+            self.next_coef = state["coef"]

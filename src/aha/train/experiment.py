@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aha.algo.recipe import check_recipe, checked
+from aha.algo.recipe import begun, check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.records import Graded, Prompt, StepReport
@@ -168,7 +168,7 @@ class Experiment:
         """Go on from the last checkpoint; on a CPU bit-equal to a run that was never stopped."""
         run = Run.open(path)
         try:
-            cfg = checked(run.read("config.json"), f"{path}/config.json: ")
+            cfg = begun(run.read("config.json"), f"{path}/config.json: ")
         except ConfigError as error:
             raise RunError(error.got, error.wanted, error.fix) from None
         model = open_policy(cfg)
