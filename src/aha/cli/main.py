@@ -44,9 +44,11 @@ class CommandLine(App):
     ) -> None:
         words = sys.argv[1:] if tokens is None else list(tokens)
         chain, _, rest = self.parse_commands(words)
-        if not chain:  # the list of commands shows the first lines of their docstrings
-            for name in self:
-                self[name]
+        listed: App = self
+        for word in chain:
+            listed = listed[word]
+        for name in listed:  # a list of commands shows the first lines of their docstrings
+            listed[name]
         before = recipe_in_help.set(recipe_for_help([*chain, *rest]))
         try:
             super().help_print(words, console=console)
