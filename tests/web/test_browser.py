@@ -209,6 +209,18 @@ def test_every_page_fits_a_narrow_screen(visit, path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
+def test_a_completion_may_come_before_the_list_that_explains_its_signs(visit):
+    """Two requests are under way at once, and a busy machine answers them in any order."""
+    held = []
+    visit.page.route("**/api/runs", lambda route: held.append(route))
+    page = visit.go("#/run/demo/rollouts?file=step_000003&view=list")
+    page.locator("article.completion .text").first.wait_for()
+    assert held, "the list of runs was not asked for"
+    for route in held:
+        route.continue_()
+    page.locator("article.completion .tag[title*=' ']").first.wait_for(state="attached")
+
+
 def test_the_report_opens_from_disk(visit, runs, tmp_path):
     from aha.web.report_page import write_report
     from aha.web.runs import RunFolder

@@ -14,10 +14,12 @@ export function Legend({ kinds }) {
 
 // pieces: [[text, keys of the events that cover it, keys of the events that end with it], ...]
 export function Pieces({ pieces, kinds }) {
+  const tag = (key) => {
+    const [sign, label] = kinds[key] || ["", key]; // the list of kinds may come after the text
+    return html`<span key=${key} class=${"tag " + key} title=${label}>${sign}${SIGN_ONLY.has(key) ? html`<span class="unseen">${" " + label}</span>` : " " + label}</span>`;
+  };
   return html`<pre class="text">${pieces.map(([text, covering, ending], n) => html`<span key=${n}
-    class=${covering.length ? "event " + covering.join(" ") : ""}>${text}</span>${ending.map((key) => html`<span key=${key}
-    class=${"tag " + key} title=${kinds[key] ? kinds[key][1] : key}>${kinds[key] ? kinds[key][0] : ""}${SIGN_ONLY.has(key)
-    ? html`<span class="unseen">${" " + kinds[key][1]}</span>` : " " + (kinds[key] ? kinds[key][1] : key)}</span>`)}`)}</pre>`;
+    class=${covering.length ? "event " + covering.join(" ") : ""}>${text}</span>${ending.map(tag)}`)}</pre>`;
 }
 
 export const Verdict = ({ correct }) => html`<span class=${correct ? "verdict right" : "verdict wrong"}>${correct ? "✓ right" : "✗ wrong"}</span>`;
