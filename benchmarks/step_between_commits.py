@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from _common import file_row, head, show, spread
@@ -35,10 +36,9 @@ def run(sources: Path, recipe: str, steps: int) -> list[dict]:
 
 
 def seconds(rows: list[dict]) -> float:
-    """Of a step: everything that happens in it."""
-    phases = [key for key in rows[0] if key.endswith("_s") and key not in ("elapsed_s",)]
-    phases.remove("tokens_per_s")
-    return statistics.median(sum(row[key] for key in phases) for row in rows[WARM_UP:])
+    """Of a step, with all that happens between it and the next: what is recorded, and the heap."""
+    elapsed = [row["elapsed_s"] for row in rows[WARM_UP:]]
+    return statistics.median(after - before for before, after in pairwise(elapsed))
 
 
 def numbers(rows: list[dict]) -> list[dict]:
