@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="file of JSON lines to add the row to")
+    parser.add_argument("--out", "--json", dest="out", type=Path, help="file of JSON lines to add the row to")
     options = parser.parse_args()
     settings = {key: getattr(options, key) for key in ("recipe", "steps", "rounds")}
     settings |= {"old": commit_of(options.old)}
