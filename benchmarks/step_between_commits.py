@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", "--json", dest="out", type=Path, help="file of JSON lines to add the row to")
+    parser.add_argument(
+        "--out", "--json", dest="out", type=Path, help="file of JSON lines to add the row to"
+    )
     options = parser.parse_args()
     settings = {key: getattr(options, key) for key in ("recipe", "steps", "rounds")}
     settings |= {"old": commit_of(options.old)}
@@ -85,7 +87,7 @@ def main() -> None:
     row["ratio"] = spread([seconds(b) / seconds(a) for a, b in zip(old, new, strict=True)])
     print(f"old {show(row['old_s'], '.3f')} s, new {show(row['new_s'], '.3f')} s a step")
     print(f"new / old {show(row['ratio'], '.3f')}; the same numbers: {row['same_numbers']}")
-    file_row(options.out, row)
+    file_row(options.json, row)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from pathlib import Path
 from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.core.sizes import GB
-from aha.plan.cost import money
 from aha.plan.estimate import advice, estimate
-from aha.plan.machines import load_cards
+from aha.plan.machines import load_cards, money
 from aha.plan.shapes import shape_of
 from aha.plan.speed import Workload
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from aha.algo import correction, entropy, filters, kl
-from aha.algo.advantages import ADVANTAGES, gae, pass_at_k_pair
+from aha.algo.advantages import ADVANTAGES, gae, pass_at_k_pair, returns_to_go, value_loss, whiten
 from aha.algo.aggregation import Totals, token_weights
 from aha.algo.losses import LOSSES
-from aha.algo.values import returns_to_go, value_loss, whiten
 from aha.model import ops
 
 DATA = json.loads(Path(__file__).with_name("peer_vectors.json").read_text())

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
-from aha.plan.cost import Cost
-from aha.plan.machines import load_cards
+from aha.plan.machines import Cost, load_cards
 from aha.pretrain.make_base import PretrainMachine, ProgressWatcher, flattened
 from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aha.store.jsonl import read_rows
+from aha.store.run_folder import read_rows
 
 from ..tiny import answering_folder
 

@@ -15,8 +15,7 @@ from aha.core.errors import RunError
 from aha.core.findings import worst_level
 from aha.doctor.run_checks import checks, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
-from aha.store.jsonl import append
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, append
 
 STEPS = 40
 CONFIG = {

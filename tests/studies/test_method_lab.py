@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aha.core.errors import AhaError, ConfigError, RunError
-from aha.store.jsonl import read_rows
+from aha.store.run_folder import read_rows
 from aha.studies.lab_page import finished_results, write_results
 from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import as_json

@@ -13,7 +13,7 @@ from aha.core.errors import AhaError, ConfigError, DataError, ModelError, RunErr
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.store.checkpoint import checkpoints, load_state
-from aha.store.jsonl import read_rows
+from aha.store.run_folder import read_rows
 from aha.tasks.countdown import split_of
 from aha.train.experiment import Experiment, Listener
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from aha.cli.main import run
 from aha.model.hf_policy import HfPolicy
 from aha.rollout.native import open_engine
-from aha.store.jsonl import read_rows
+from aha.store.run_folder import read_rows
 from aha.train.experiment import Experiment, Listener
 from aha.train.rl import RLTrainer
 

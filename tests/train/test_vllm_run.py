@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from aha.rollout.vllm import VllmEngine
-from aha.store.jsonl import read_rows
+from aha.store.run_folder import read_rows
 from aha.train.experiment import Experiment, Listener
 
 from ..rollout import fake_vllm

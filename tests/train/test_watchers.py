@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
-from aha.store.jsonl import read_rows
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, read_rows
 from aha.train.watchers import (
     Record,
     Show,

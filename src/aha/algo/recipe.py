@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aha.algo.algorithms import chosen_of
+from aha.algo.algorithms import Chosen, chosen_of
 from aha.algo.combinations import check_combinations
 from aha.algo.correction import DEFAULT
 from aha.algo.losses import LOSSES
@@ -46,18 +46,22 @@ def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
     """
     load_outside()
     cfg = validated(raw, where)
-    chosen_of(cfg.algo)
+    check_names(cfg, where)
     return cfg
 
 
 def check_recipe(cfg: RunConfig, where: str = "") -> None:
     """Raise a ConfigError for a name that nobody has registered, or algorithms that do not go
     together."""
+    check_combinations(cfg, check_names(cfg, where))
+
+
+def check_names(cfg: RunConfig, where: str = "") -> Chosen:
+    """The algorithms of a recipe. Raises ConfigError for a name that nobody has registered."""
     try:
-        chosen = chosen_of(cfg.algo)
+        return chosen_of(cfg.algo)
     except ConfigError as error:
         raise ConfigError(f"{where}{error.got}", error.wanted, error.fix) from None
-    check_combinations(cfg, chosen)
 
 
 def correct_vllm(raw: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge import MAX_WORKING_CHARS, QUESTIONS, Judge, Working, judge_all
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
-from aha.store.jsonl import append, drop_half_line, read_rows
+from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.web.event_spans import puzzle_of, text_of
 from aha.web.file_reader import all_rows
 from aha.web.runs import is_run, open_run

@@ -15,9 +15,8 @@ from aha.core.errors import ConfigError
 from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
-from aha.plan.cost import money
 from aha.plan.estimate import Plan, advice, estimate
-from aha.plan.machines import load_cards
+from aha.plan.machines import load_cards, money
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Workload, expected_tokens
 
@@ -62,7 +61,7 @@ def calibration_of(
     """The calibration of this machine, measured now or read from a file; None without either."""
     if not probe:
         return read_calibration(file) if file else None
-    from aha.measure.this_machine import measure_this_machine
+    from aha.measure.probe import measure_this_machine
 
     def say(text: str) -> None:
         print(text, flush=True, file=sys.stderr)

@@ -88,7 +88,7 @@ def print_plan(
 ) -> None:
     """Print the settings as one object, then the memory by part and a line for each machine."""
     from aha.core.sizes import GB
-    from aha.plan.cost import money
+    from aha.plan.machines import money
     from aha.plan.pretrain_estimate import WRITERS
     from aha.pretrain.settings import plans_on_table
 

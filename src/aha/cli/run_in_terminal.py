@@ -22,10 +22,10 @@ from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
-from aha.measure.this_machine import predicted_lines
+from aha.measure.probe import predicted_lines
 from aha.model.folders import resolve_model
 from aha.plan.calibration import Calibration
-from aha.plan.cost import Cost, budget_seconds, money
+from aha.plan.machines import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.train.experiment import Experiment, Listener, Outcome, task_of

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aha.core.errors import RunError
-from aha.store.jsonl import read_rows
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, read_rows
 
 NUM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}

@@ -1,4 +1,4 @@
-"""Measures this machine with a recipe's model in half a minute, and returns a calibration.
+"""Measures this machine with a recipe's model in half a minute, and puts it into a plan.
 
 The engine and the trainer work as in a run, with random weights of the model's shape. If that is
 too large, the shape has fewer layers and a smaller vocabulary. The number of stop tokens is chosen
@@ -6,18 +6,22 @@ so that completions have the length that the plan assumes. The random streams of
 used.
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from aha.batching.batch import TrainingRow, totals_of
 from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
 from aha.core.records import Completion, Graded, Problem, Prompt
-from aha.machine.device import device_memory, device_name, num_threads
+from aha.machine.device import choose_device, device_memory, device_name, num_threads
+from aha.machine.host import process_bytes
 from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
@@ -25,10 +29,13 @@ from aha.model.lora import add_lora
 from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
-from aha.plan.shapes import Shape
+from aha.plan.machines import budget_seconds
+from aha.plan.prediction import lines_before
+from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
+from aha.train.preflight import predict_run, with_machine_price
 from aha.train.rl import RLTrainer
 
 PART_S = 4.0  # of one measurement at most, predicted from the one before
@@ -320,3 +327,35 @@ def probe(cfg: RunConfig, shape: Shape, model: str) -> Calibration:
     Raises ConfigError where the machine is too busy for even one measurement.
     """
     return MachineProbe(cfg, shape).run(model)
+
+
+def measure_this_machine(
+    cfg: RunConfig, shape: Shape, file: Path | None, say: Callable[[str], None]
+) -> Calibration:
+    """A calibration with the recipe's model, half a minute at most, written to `file` if given.
+
+    Raises ConfigError where `file` cannot be written, or for a GPU without a known price.
+    """
+    if file and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise ConfigError(f"cannot write {file}", "a file in a folder that exists")
+    # A GPU without a price is an error now, not in half a minute.
+    with_machine_price(cfg, choose_device(cfg.model.device, shape.parameters))
+    say("measuring this machine, half a minute at most")
+    calibration = probe(cfg, shape, cfg.model.path)
+    if file:
+        calibration.write(file)
+    return calibration
+
+
+def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
+    """Lines of text: time, cost and memory of the run on this machine, and how far a budget goes.
+
+    Raises ModelError where the model has no shape that is known here.
+    """
+    shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
+    device = choose_device(cfg.model.device, shape.parameters)
+    cfg = with_machine_price(cfg, device)
+    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
+    return list(
+        lines_before(predict_run(cfg, shape, device, resident_bytes=process_bytes()), seconds)
+    )

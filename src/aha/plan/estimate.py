@@ -15,7 +15,7 @@ from typing import Any
 
 from aha.core.config import RunConfig
 from aha.core.sizes import GB, LOGITS_CHUNK
-from aha.plan.cost import Cost
+from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, Workload, generation_of, training_of
 

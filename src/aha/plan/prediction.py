@@ -11,8 +11,8 @@ from typing import Any
 
 from aha.core.config import RunConfig
 from aha.core.sizes import GB
-from aha.plan.cost import Cost, money
 from aha.plan.estimate import Plan, advice, estimate
+from aha.plan.machines import Cost, money
 from aha.plan.speed import Card, Lengths, Workload, expected_tokens
 
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are

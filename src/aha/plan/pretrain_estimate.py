@@ -7,8 +7,8 @@ In addition to an RL run it counts Muon's products, and the documents that CPU p
 from dataclasses import dataclass
 
 from aha.core.sizes import GB, LOGITS_CHUNK, NEWTON_SCHULZ_ROUNDS, TINY_POSITIONS
-from aha.plan.cost import Cost
 from aha.plan.estimate import RESERVE, UPDATE_BYTES, activation_bytes, folded_bytes
+from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Training
 

@@ -17,8 +17,7 @@ from aha.model.folders import base_cost, resolve_model
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
-from aha.plan.cost import Cost, money
-from aha.plan.machines import price_of
+from aha.plan.machines import Cost, money, price_of
 from aha.plan.pretrain_estimate import WRITERS, BasePlan
 from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price

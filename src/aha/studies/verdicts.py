@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aha.eval.statistics import over_seeds
-from aha.store.jsonl import read_rows
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, read_rows
 
 MIN_SEEDS = 3  # for a verdict
 

@@ -17,9 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from aha.algo.advantages import ADVANTAGES
+from aha.algo.advantages import ADVANTAGES, value_loss, whiten
 from aha.algo.kl import kl_in_reward
-from aha.algo.values import value_loss, whiten
 from aha.batching.batch import (
     MicroBatch,
     PlacedRow,

@@ -20,15 +20,14 @@ from aha.model.folders import base_cost, resolve_model
 from aha.model.lora import add_lora
 from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
 from aha.plan.calibration import Calibration
-from aha.plan.cost import Budget, Cost, budget_seconds
+from aha.plan.machines import Budget, Cost, budget_seconds
 from aha.plan.prediction import compare
 from aha.plan.speed import Workload
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
-from aha.store.jsonl import read_rows, truncate_after
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, read_rows, truncate_after
 from aha.tasks.catalog import make_task
 from aha.tasks.protocol import Task
 from aha.train.loop import Interrupt, drive

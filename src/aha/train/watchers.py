@@ -12,8 +12,7 @@ from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
-from aha.store.jsonl import append
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, append
 from aha.train.rl import RLTrainer
 
 

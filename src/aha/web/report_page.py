@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 import aha
 from aha.behaviors.detector import Behaviours
 from aha.core.errors import RunError
-from aha.plan.cost import money
+from aha.plan.machines import money
 from aha.plan.prediction import lines_of
 from aha.web.completions import PinnedRow, pinned_rows
 from aha.web.curves import BehaviorCurves, Curves, evenly_spaced

@@ -3,7 +3,7 @@
 import pytest
 
 from aha.core.errors import ConfigError
-from aha.plan.cost import Budget, Cost, budget_seconds, money
+from aha.plan.machines import Budget, Cost, budget_seconds, money
 
 
 def test_cost_by_hand():

@@ -2,7 +2,7 @@
 
 import json
 
-from aha.store.jsonl import append, drop_half_line, read_rows, truncate_after
+from aha.store.run_folder import append, drop_half_line, read_rows, truncate_after
 
 
 def steps(path) -> list[int]:
