@@ -9,7 +9,7 @@ import pytest
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.aggregation import AGGREGATIONS
 from aha.algo.losses import LOSSES
-from aha.algo.recipe import checked, load_recipe
+from aha.algo.recipe import begun, checked, load_recipe
 from aha.core.config import RunConfig, known_keys
 from aha.core.errors import ConfigError
 
@@ -338,3 +338,13 @@ def test_a_length_was_measured_with_the_recipes_own_base_task_and_limit(recipe):
     both = {"rollout.max_new_tokens": 50, "rollout.expected_tokens": 40}
     assert load_recipe(recipe, both).rollout.expected_tokens == 40
     assert "at most 100" in refused("expected_tokens 101", recipe, rollout__expected_tokens=101)
+
+
+def test_a_run_goes_on_with_settings_that_a_new_one_may_not_have():
+    """Its version may have refused less. A name that is gone is an error all the same."""
+    began = {"algo": {"loss": "pg", "clip_low": 0.1}}
+    with pytest.raises(ConfigError, match="does not clip"):
+        checked(began)
+    assert begun(began).algo.clip_low == 0.1
+    with pytest.raises(ConfigError, match="config.json: algo.loss = 'gone'"):
+        begun({"algo": {"loss": "gone"}}, "config.json: ")
