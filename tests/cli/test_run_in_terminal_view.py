@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
+from aha.cli import run_in_terminal
 from aha.cli.run_in_terminal import (
     card_rows,
     clock,
@@ -114,3 +115,18 @@ def test_a_name_with_brackets_is_printed_as_it_is(aha, model, tmp_path):
     limits = ("--eval.every", 0, "--rollout.max_new_tokens", 20)
     done = aha(*words, *limits, "--name", "a[b]c")
     assert done.code == 0 and done.out.count("a[b]c") == 2, done.out + done.err
+
+
+def test_the_table_of_steps_fits_eighty_columns_under_its_heading(monkeypatch):
+    """Where the output is no terminal, rich takes 80, and a longer row would be two lines."""
+    out = io.StringIO()
+    monkeypatch.setattr(run_in_terminal, "console", Console(file=out, width=80, color_system=None))
+    view = run_in_terminal.RunView(load_recipe(None, {"usd_per_hour": "0.2", "watts": "50"}))
+    row = {"reward": 0.5, "solve_rate": 1.0, "mean_tokens": 1234.5, "truncated": 1.0}
+    for step in (2, 12345):
+        view.step(
+            row | {"step": step, "tokens": 9, "tokens_per_s": 123456.7, "elapsed_s": 17_000.0}
+        )
+    heading, *rows = out.getvalue().splitlines()
+    assert len(rows) == 2 and all(len(line) <= 80 for line in (heading, *rows))
+    assert {len(heading), len(rows[0])} == {len(rows[1])}

@@ -157,8 +157,8 @@ class RunView:
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
             console.print(
-                "[dim] step  reward  solved  tokens  truncated   tok/s  elapsed      left"
-                "     cost[/dim]"
+                "[dim] step  reward  solved  tokens  truncated   tok/s  elapsed     left"
+                "         cost[/dim]"
             )
             self.header_due = False
         left = row["elapsed_s"] * (1 / share_done(row, self.cfg) - 1)
@@ -166,7 +166,7 @@ class RunView:
         console.print(
             f"{row['step']:>5}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "
             f"{row['mean_tokens']:>6.0f}  {row['truncated']:>9.1%}  {row['tokens_per_s']:>6.0f}  "
-            f"{clock(row['elapsed_s']):>7}  {clock(left):>8}  {money(cost.usd):>12}"
+            f"{clock(row['elapsed_s']):>7}  {clock(left):>7}  {money(cost.usd):>11}"
         )
         if row["step"] == 1:
             self.print_first_findings(row)
