@@ -86,6 +86,7 @@ def test_a_run_outlives_a_grader_that_raises_and_counts_it(aha, moody, tmp_path)
     base = answering_folder(tmp_path / "base")
     words = ("--steps", 2, "--rollout.prompts", 4, "--rollout.group_size", 4)
     words += ("--rollout.max_new_tokens", 16, "--eval.every", 0, "--eval.final", 4)
+    words += ("--task.max_grade_errors", 0.9)
     done = aha("train", "demo", "--task", moody, "--model", base, *words, "--name", "moody")
     assert done.code == 0, done.err
     run = tmp_path / "runs" / "moody"

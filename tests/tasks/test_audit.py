@@ -7,7 +7,8 @@ import pytest
 
 from aha.core.findings import worst_level
 from aha.core.records import Graded, Problem
-from aha.tasks.audit import GARBAGE, PUZZLES, Audit, audit, checks
+from aha.tasks.audit import Audit, audit, checks
+from aha.tasks.audit_cases import GARBAGE, PUZZLES
 from aha.tasks.countdown import Countdown
 
 
@@ -108,8 +109,8 @@ def test_our_verifier_passes(template):
 
 def test_a_strangers_strict_reward_passes():
     found = findings(Custom(strict))
-    assert worst_level(list(found.values())) == "ok", found
-    assert "reward_right" not in found  # nobody knows what is right there
+    assert found.pop("reward_solved").level == "warn"  # nobody knows what is right there
+    assert worst_level(list(found.values())) == "ok" and "reward_right" not in found
 
 
 def test_form_that_is_paid_on_purpose_is_told_and_no_alarm():

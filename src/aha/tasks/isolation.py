@@ -2,9 +2,9 @@
 
 If `grade` raises, exceeds the limit, crashes or returns an invalid grade, the reward is 0, `reason`
 says why, and `parts["grade_error"]` counts it; `grade_timeout` counts those over the time limit.
-Where faults cost too much time, the run is stopped. The other process has its own task object, so a
-grade must depend on the problem and the text alone. `problems`, `ask` and `solve` run in this
-process; a fault in them is an error with the task's name.
+Where faults have cost too much time, no other text is tried: `grade_untried` counts those. The
+other process has its own task object, so a grade must depend on the problem and the text alone.
+`problems`, `ask` and `solve` run in this process; a fault in them is an error with the task's name.
 """
 
 import json
@@ -18,7 +18,7 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any
 
-from aha.core.errors import AhaError, DataError, RunStopped
+from aha.core.errors import AhaError, DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.protocol import Task
 from aha.tasks.worker import CallFailed, CallTimedOut, Worker
@@ -34,23 +34,23 @@ MAX_REWARD = 1e6
 class LostTime:
     """The seconds that failed calls have taken: in a row, and of the last hundred.
 
-    A grader that hangs costs its time limit for every completion. Too much is `IN_A_ROW` limits
-    without a verdict between, or `OF_THE_LAST` limits in the last `CALLS` calls.
+    A grader that hangs costs its time limit for every completion. `too_much` becomes and stays true
+    after `IN_A_ROW` limits without a verdict between, or `OF_THE_LAST` limits in `CALLS` calls.
     """
 
     IN_A_ROW, OF_THE_LAST, CALLS = 5, 20, 100
 
     def __init__(self, limit_s: float):
         self.limit_s = limit_s
-        self.in_a_row = 0.0
+        self.in_a_row, self.too_much = 0.0, False
         self.last: deque[float] = deque(maxlen=self.CALLS)
 
-    def too_much(self, lost_s: float) -> bool:
+    def count(self, lost_s: float) -> None:
         """Count a call that has lost so many seconds; 0 for one with a verdict."""
         self.in_a_row = self.in_a_row + lost_s if lost_s else 0.0
         self.last.append(lost_s)
-        limits = (self.in_a_row / self.IN_A_ROW, sum(self.last) / self.OF_THE_LAST)
-        return bool(lost_s) and max(limits) >= self.limit_s
+        limits = max(self.in_a_row / self.IN_A_ROW, sum(self.last) / self.OF_THE_LAST)
+        self.too_much = self.too_much or limits >= self.limit_s
 
 
 @dataclass
@@ -66,7 +66,7 @@ class IsolatedTask:
     held_out: dict[str, str] = field(default_factory=dict)  # problem id -> its split
 
     def __post_init__(self) -> None:
-        self.lost = LostTime(self.worker.seconds)
+        self.lost, self.last_fault = LostTime(self.worker.seconds), ""
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """The problems of the task. Raises `DataError` for a value that is no problem, and for a
@@ -135,38 +135,32 @@ class IsolatedTask:
         return solve
 
     def grade(self, problem: Problem, text: str) -> Graded:
-        """The task's grade, or a reward of 0 with the fault as its reason.
-
-        Raises `RunStopped` where faults have cost too much time: see `LostTime`.
-        """
+        """The task's grade, or a reward of 0 with the fault as its reason. Never raises."""
+        if self.lost.too_much:
+            return failed(
+                f"the grader was given up after many like this: it {self.last_fault}",
+                "grade_untried",
+            )
         started = time.monotonic()
         try:
             graded = graded_of(self.worker(problem, text))
         except CallFailed as fault:
-            return self.failed(fault, time.monotonic() - started)
-        self.lost.too_much(0.0)
+            self.lost.count(time.monotonic() - started)
+            self.last_fault = str(fault)
+            late = ("grade_timeout",) if isinstance(fault, CallTimedOut) else ()
+            return failed(f"the grader {fault}", *late)
+        self.lost.count(0.0)
         return graded
-
-    def failed(self, fault: CallFailed, seconds: float) -> Graded:
-        """A failed call as a grade; raises as `grade` does."""
-        reason = f"the grader {fault}"
-        if self.lost.too_much(seconds):
-            raise RunStopped(
-                f"task {self.name!r}: {reason}, again and again: the last {len(self.lost.last)} "
-                f"grades lost {sum(self.lost.last):.0f} s",
-                fix="mend `grade`, or allow it more time with task.grade_seconds; `aha doctor "
-                "RECIPE` tries it on many texts",
-                check="grade_errors",
-            )
-        parts = {"grade_error": 1.0}
-        if isinstance(fault, CallTimedOut):
-            parts["grade_timeout"] = 1.0
-        return Graded(0.0, False, reason, parts)
 
     def fault(self, call: str, error: Exception) -> DataError:
         """An exception of the task's own code, in one line with its name."""
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return DataError(f"the task {self.name!r}, {call}: {reason}", "a task without faults")
+
+
+def failed(reason: str, *parts: str) -> Graded:
+    """The grade of a text whose grading failed."""
+    return Graded(0.0, False, reason, dict.fromkeys(("grade_error", *parts), 1.0))
 
 
 def graded_of(row: Any) -> Graded:
