@@ -3,10 +3,10 @@
     python benchmarks/soak.py [--hours 3] [--recipe demo] [--every 30]
 
 One process trains, one serves the dashboard, and a Chromium of the system watches the run's page.
-Every `--every` seconds the resident memory, the open descriptors and the threads of the trainer, its
-grading process and the dashboard are noted. What a library sets up in the beginning is not growth:
-the slope is that of a straight line through the second half. Ctrl-C ends it early, with the row of
-what was measured.
+Every `--every` seconds the resident memory, the open descriptors and the threads of the trainer,
+its grading process and the dashboard are noted. What a library sets up in the beginning is not
+growth: the slope is that of a straight line through the second half. Ctrl-C ends it early, with the
+row of what was measured.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def slope(hours: list[float], values: list[float]) -> float:
 
 
 def summary_of(samples: list[dict]) -> dict:
-    """By process and quantity: after a tenth of the time, at the end, the largest, and the slope."""
+    """By process and quantity: in the second tenth of the time, in the last one, and the slope."""
     hours = [row["hours"] for row in samples]
     result: dict = {"hours": round(hours[-1], 3), "samples": len(samples)}
     for name in samples[-1]["processes"]:
