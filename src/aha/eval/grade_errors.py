@@ -21,12 +21,14 @@ GO_ON = "--task.max_grade_errors 1"
 class GradeErrors:
     """The failed grades among `graded` completions.
 
-    `untried` of them were not tried, because the grader had been given up. `reasons` has the most
-    frequent ones with their counts; two that differ in numbers alone are one.
+    `late` of them took too long; `untried` were not tried, because the grader had been given up.
+    `reasons` has the most frequent ones with their counts; those that differ in numbers alone are
+    one.
     """
 
     graded: int
     failed: int
+    late: int
     untried: int
     reasons: dict[str, int]
 
@@ -41,8 +43,11 @@ class GradeErrors:
             counts[kind] += 1
             first.setdefault(kind, row.reason)
         reasons = {first[kind]: count for kind, count in counts.most_common(SHOWN)}
-        untried = sum(row.parts.get("grade_untried", 0.0) > 0 for row in bad)
-        return cls(len(rows), len(bad), untried, reasons)
+        late, untried = (
+            sum(row.parts.get(part, 0.0) > 0 for row in bad)
+            for part in ("grade_timeout", "grade_untried")
+        )
+        return cls(len(rows), len(bad), late, untried, reasons)
 
     @property
     def share(self) -> float:
@@ -59,6 +64,8 @@ class GradeErrors:
         if self.untried:
             message += f"; {self.untried} of them were not tried any more"
         mend = "mend the task's `grade`; `aha doctor RECIPE` tries it on many texts"
+        if self.late:
+            mend = f"{mend}; if it needs more time: a higher task.grade_seconds"
         if self.untried:
             return fail(message, mend)
         if self.share > limit:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Graded, Problem
-from aha.tasks.audit_cases import NO_SOLVE, AuditCase, cheats_for, right_for, solved_by
+from aha.tasks.audit_cases import AuditCase, cheats_for, right_for, solved_by
 from aha.tasks.isolation import IsolatedTask
 from aha.tasks.protocol import Task
 
@@ -63,7 +63,7 @@ class Audit:
     cheats: list[GradedText]
     right: list[GradedText]
     solved: list[GradedText]
-    unsolved: str
+    unsolved: Finding | None
 
     @property
     def all(self) -> list[GradedText]:
@@ -235,10 +235,7 @@ def reward_right(report: Audit) -> Finding | None:
 def reward_solved(report: Audit) -> Finding | None:
     """What the task itself calls right is paid: the positive control of its reward."""
     if report.unsolved:
-        fix = "give the task `solve(problem)`, which returns a right completion, or None"
-        return (warn if report.unsolved == NO_SOLVE else fail)(
-            f"{report.unsolved}: whether a right answer is paid was not tried", fix
-        )
+        return report.unsolved
     solved = [text for text in report.solved if text.has_verdict]
     missed = [f"{t.name} ({t.reward:g}: {t.reason:.60})" for t in solved if not t.is_paid]
     if missed:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
+from aha.core.findings import Finding, fail, warn
 from aha.core.records import Problem
 from aha.tasks.countdown import as_problem
 from aha.tasks.protocol import Task
 from aha.tasks.tags import answer_ending
 
 SOLVED_PROBLEMS = 8
-NO_SOLVE = "the task has no `solve`"
 LONG = 100_000  # characters
 
 
@@ -112,20 +112,25 @@ def right_for(problem: Problem) -> list[AuditCase]:
     return [AuditCase(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
 
 
-def solved_by(task: Task, seed: int) -> tuple[list[AuditCase], str]:
+def solved_by(task: Task, seed: int) -> tuple[list[AuditCase], Finding | None]:
     """(the task's own right completions of its first training problems, why there are none)."""
     solve = getattr(task, "solve", None)
+    unknown = "whether a right answer is paid was not tried"
+    fix = "give the task `solve(problem)`, which returns a right completion, or None"
     if solve is None:
-        return [], NO_SOLVE
+        return [], warn(f"the task has no `solve`: {unknown}", fix)
     cases = []
     for problem in islice(task.problems("train", seed), SOLVED_PROBLEMS):
         try:
             text = solve(problem)
         except Exception as error:  # the task's code, whatever it raises
-            return [], " ".join(f"`solve` raised {type(error).__name__}: {error}".split())[:200]
+            reason = " ".join(f"`solve` raised {type(error).__name__}: {error}".split())[:200]
+            return [], fail(f"{reason}: {unknown}", fix)
         if text is not None:
             cases.append(AuditCase(problem.id, problem, text))
-    return cases, "" if cases else f"`solve` knows none of {SOLVED_PROBLEMS} training problems"
+    if cases:
+        return cases, None
+    return [], warn(f"`solve` knows none of the first training problems: {unknown}", fix)
 
 
 def is_puzzle(problem: Problem) -> bool:

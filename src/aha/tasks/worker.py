@@ -123,13 +123,16 @@ class Worker:
 
     def close(self) -> None:
         """End the process and all that it has started, even in the middle of a call. The next call
-        starts another one."""
+        starts another one. In a forked copy of this program it only lets go of the pipes."""
         process, self.process = self.process, None
         if process is None:
             return
         assert process.stdin is not None, "the keeper waits for the end of its input"
-        process.stdin.close()
         if self.owner == os.getpid():
+            with suppress(OSError):
+                # A byte, because a forked copy of this program may hold the pipe open.
+                process.stdin.write(b"\n")
+                process.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
             if process.returncode is None or process.returncode < 0:
@@ -246,9 +249,10 @@ class Worker:
             return "closed the pipe of its grades"
         last = plain_line(self.tail.decode(errors="replace").strip().rpartition("\n")[2], MAX_ERROR)
         words = f" ({last})" if last else ""
-        if code > SIGNALLED:
+        number = -code if code < 0 else code - SIGNALLED
+        if number > 0:
             with suppress(ValueError):
-                return f"lost its process to {signal.Signals(code - SIGNALLED).name}{words}"
+                return f"lost its process to {signal.Signals(number).name}{words}"
         return f"ended its process with exit code {code}{words}"
 
     def read_output(self) -> bool:

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import resource
 import select
 import signal
@@ -36,12 +37,14 @@ HIGH = (
 )
 END_TRIES = 200  # rounds of 10 ms, in which the keeper ends what the worker has started
 SIGNALLED = 128  # exit code of a process that signal N ended: 128 + N, as a shell has it
+ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # a terminal's colours and movements
 PR_SET_CHILD_SUBREAPER = 36  # prctl, Linux
 
 
 def plain_line(text: str, limit: int) -> str:
     """The text in one line of at most `limit` characters, without any that a terminal obeys."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    text = ESCAPES.sub("", text[: 4 * limit])
+    shown = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(shown.split())[:limit]
 
 
