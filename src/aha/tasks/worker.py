@@ -149,8 +149,10 @@ class Worker:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the interpreter its modules may be gone
+        try:
             self.close()
+        except Exception:  # at the end of the interpreter its modules may be gone
+            pass
 
     # -- a call -----------------------------------------------------------------------------
 
