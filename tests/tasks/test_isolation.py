@@ -152,7 +152,7 @@ class Stub:
     """In place of a worker: returns what its function does."""
 
     def __init__(self, call, seconds: float = 1.0):
-        self.call, self.seconds, self.calls = call, seconds, 0
+        self.call, self.seconds, self.calls, self.restart_s = call, seconds, 0, 0.0
 
     def __call__(self, problem, text):
         self.calls += 1

@@ -90,6 +90,23 @@ def test_a_deed_costs_its_own_text_at_most(task, deed, capfd):
     assert "\x1b" not in printed.err and len(printed.err) < 5_000 and printed.out == ""
 
 
+def test_a_fork_that_comes_back_is_told(capfd):
+    task = make_task(HOSTILE)  # the other one has printed all that it may
+    deed = "forks, and the child comes back"
+    deadline, printed = time.monotonic() + 10, ""
+    while "came back" not in printed and time.monotonic() < deadline:
+        task.grade(PROBLEM, deed)
+        printed += capfd.readouterr().err
+    assert "a fork of the grader came back from `grade`, and was ended" in printed
+
+
+def test_a_process_that_is_lost_costs_the_start_of_the_next_one(task):
+    grade_innocent(task, "now it runs")
+    assert task.worker.restart_s == 0.0
+    task.grade(PROBLEM, "crashes")
+    assert 0.0 < task.worker.restart_s == task.worker.start_s < 10.0
+
+
 def test_what_a_call_that_hangs_has_started_ends_with_it():
     task = make_task(HOSTILE, {}, LIMIT_S)
     assert task.grade(PROBLEM, "waits for a session of its own").parts["grade_timeout"] == 1.0

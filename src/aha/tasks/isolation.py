@@ -145,7 +145,7 @@ class IsolatedTask:
         try:
             graded = graded_of(self.worker(problem, text))
         except CallFailed as fault:
-            self.lost.count(time.monotonic() - started)
+            self.lost.count(time.monotonic() - started + self.worker.restart_s)
             self.last_fault = str(fault)
             late = ("grade_timeout",) if isinstance(fault, CallTimedOut) else ()
             return failed(f"the grader {fault}", *late)

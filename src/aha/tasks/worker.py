@@ -59,6 +59,7 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
         self.calls = self.printed = 0  # by all processes of this worker
+        self.start_s = 0.0  # the last start
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.build, self.args, self.seconds, self.memory_gb)
@@ -71,6 +72,11 @@ class Worker:
             if self.process is None:
                 self.start()
             return self.exchange(args, self.seconds)
+
+    @property
+    def restart_s(self) -> float:
+        """Seconds that the next call will wait for a process, as the last one did; 0 if it runs."""
+        return self.start_s if self.process is None else 0.0
 
     def is_ours(self) -> bool:
         """Whether the process is this program's and nothing waits in its pipe: bytes between two
@@ -87,6 +93,7 @@ class Worker:
             raise ConfigError(
                 "a task from outside on Windows", "Linux or macOS", "use WSL, or a packaged task"
             )
+        begun = time.monotonic()
         requests, self.requests = os.pipe()
         self.replies, replies = os.pipe()
         self.output, output = os.pipe()
@@ -120,6 +127,7 @@ class Worker:
         except BaseException:
             self.close()
             raise
+        self.start_s = time.monotonic() - begun
 
     def close(self) -> None:
         """End the process and all that it has started, even in the middle of a call. The next call
