@@ -26,12 +26,13 @@ def test_without_failed_grades_there_is_no_finding():
 
 def test_the_most_frequent_reasons_come_first_and_numbers_make_no_new_one():
     rows = [bad(f"the grader raised IndexError: {n}") for n in range(6)]
-    errors = GradeErrors.of([*rows, bad("b"), bad("b"), bad("c"), bad("d"), GOOD, GOOD])
-    assert errors.reasons == {"the grader raised IndexError: 0": 6, "b": 2, "c": 1}
+    objects = [bad("<f at 0x7f12ab>"), bad("<f at 0x9c>")]
+    errors = GradeErrors.of([*rows, *objects, bad("c"), bad("d"), GOOD, GOOD])
+    assert errors.reasons == {"the grader raised IndexError: 0": 6, "<f at 0x7f12ab>": 2, "c": 1}
     finding = errors.finding(0.9)
     assert finding.level == "warn" and finding.fix
     assert (
-        "10 of 12 grades failed (83%): the grader raised IndexError: 0 (6); b (2)"
+        "10 of 12 grades failed (83%): the grader raised IndexError: 0 (6); <f at"
         in finding.message
     )
 

@@ -14,6 +14,7 @@ from aha.core.findings import Finding, fail, warn
 from aha.core.records import Graded
 
 SHOWN = 3  # reasons
+VARYING = re.compile(r"0x[0-9a-f]+|\d+")  # numbers, and where objects lie in memory
 GO_ON = "--task.max_grade_errors 1"
 
 
@@ -39,7 +40,7 @@ class GradeErrors:
         counts: Counter[str] = Counter()
         first: dict[str, str] = {}
         for row in bad:
-            kind = re.sub(r"\d+", "#", row.reason)
+            kind = VARYING.sub("#", row.reason)
             counts[kind] += 1
             first.setdefault(kind, row.reason)
         reasons = {first[kind]: count for kind, count in counts.most_common(SHOWN)}
