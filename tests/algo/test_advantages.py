@@ -21,7 +21,7 @@ def found(name: str, *rewards: float) -> list[float]:
 
 
 def test_these_are_all():
-    others = {"batch_std", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"}
+    others = {"lite_ppo", "scale_rl", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"}
     assert set(ADVANTAGES) == {*ALONE, *others, "gae"}
 
 
