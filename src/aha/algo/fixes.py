@@ -17,13 +17,16 @@ from aha.core.config import RunConfig, validated
 from aha.core.errors import ConfigError
 
 Changes = Mapping[str, Any]  # dotted key of a recipe -> value
-MAX_TRIED = 300  # recipes; a fix takes two or three changes
+MAX_TRIED = 200  # recipes; a fix takes two or three changes
 
 
 @dataclass(frozen=True)
 class Clash:
-    """Settings that cannot work together, in the words of a ConfigError, and the ways out of it:
-    each one is a set of changes that may resolve it."""
+    """Settings that cannot work together, in the words of a ConfigError, and the ways out of it.
+
+    Each way is a set of changes that may resolve it, the most likely first. The last one takes a
+    setting back where there is one to take back.
+    """
 
     got: str
     wanted: str
@@ -49,8 +52,8 @@ def changed_recipe(cfg: RunConfig, changes: Changes) -> RunConfig:
 def fix_of(cfg: RunConfig, clash: Clash, clashes: Clashes) -> str:
     """The fewest changes that make the recipe pass, as options of the command line.
 
-    `clashes` are all checks of a recipe. Where no way out passes within `MAX_TRIED` recipes, the
-    first one is named, though another clash follows it.
+    `clashes` are all checks of a recipe. For one with too many clashes to find the fewest changes,
+    each clash is resolved by taking a setting back.
     """
     waiting = deque(dict(way) for way in clash.ways)
     tried: list[Changes] = []
@@ -59,14 +62,30 @@ def fix_of(cfg: RunConfig, clash: Clash, clashes: Clashes) -> str:
         if changes in tried:
             continue
         tried.append(changes)
-        try:
-            following = next(clashes(changed_recipe(cfg, changes)), None)
-        except ConfigError:
-            continue
+        following = following_clash(cfg, changes, clashes)
         if following is None:
             return as_options(changes)
         waiting.extend(changes | dict(way) for way in following.ways)
-    return as_options(clash.ways[0])
+    return as_options(taken_back(cfg, clash, clashes))
+
+
+def following_clash(cfg: RunConfig, changes: Changes, clashes: Clashes) -> Clash | None:
+    """The first clash that is left with these changes. One without a way out stands for a recipe
+    that is refused whatever the algorithms."""
+    try:
+        return next(clashes(changed_recipe(cfg, changes)), None)
+    except ConfigError as error:
+        return Clash(error.got, error.wanted, ())
+
+
+def taken_back(cfg: RunConfig, clash: Clash, clashes: Clashes) -> Changes:
+    """The changes when each clash, one after the other, is resolved by its last way."""
+    changes: dict[str, Any] = {}
+    following: Clash | None = clash
+    while following and following.ways and not following.ways[-1].items() <= changes.items():
+        changes |= following.ways[-1]
+        following = following_clash(cfg, changes, clashes)
+    return changes
 
 
 def as_options(changes: Changes) -> str:
