@@ -108,6 +108,7 @@ class RLTrainer:
             self.engine.release()
             self.objective.begin_step([graded for group in collected.groups for graded in group])
             numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
+            numbers = self.reference.numbers() | numbers
             clock.lap("train")
             # Publish: the engine must never generate with old weights.
             self.version += 1
