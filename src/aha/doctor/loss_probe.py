@@ -160,8 +160,8 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 
 def probe_update(report: StepReport, trainer: RLTrainer) -> LossProbe:
-    """The first update of a step once more, with a stand-in for the policy."""
-    share = estimate_of(report, trainer).share(0, trainer.cfg.algo.updates)
+    """A step's rows once more, as the first and only update, with a stand-in for the policy."""
+    share = estimate_of(report, trainer)
     counted = share.counted_rows()
     whole, strangers = gradients_of(share, counted, trainer, WHOLE)
     single, _ = gradients_of(share, counted, trainer, SINGLE)

@@ -22,7 +22,7 @@ checks = Checklist()
 
 NUM_STEPS = 4  # of which the problems are drawn
 NUM_TRAIN, NUM_HELD_OUT = 4_000, 1_000  # problems of a split that are compared, as far as
-SECONDS = 3.0  # for one split allow: a puzzle of six numbers takes 30 ms
+SECONDS = 1.5  # for one split allow: a puzzle of six numbers takes 30 ms
 SPLITS = ("train", "validation", "test")
 NEW = 0.5  # share of the problems of several steps that must be different
 

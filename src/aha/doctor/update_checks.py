@@ -83,8 +83,8 @@ def micro_batches(trial: Trial) -> Finding | None:
 
     A denominator for each micro-batch makes it as many times too large as there are of them.
     """
-    if not trial.probe.rows:
-        return None
+    if not any(row.advantages_T.any() for row in trial.probe.rows):
+        return None  # what a KL leaves then is rounding
     message = f"one micro-batch or many: gradients differ by {trial.probe.spread:.1g}"
     if not trial.probe.spread <= SPREAD:
         return fail(message, "denominators of the whole update (`totals_of` all its rows)")
