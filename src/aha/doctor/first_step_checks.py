@@ -13,9 +13,9 @@ from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn
 from aha.core.records import Completion
 from aha.doctor import update_checks
 from aha.doctor.first_step_trial import LogprobGap, Trial, run_trial
-from aha.doctor.number_checks import check_draws
 from aha.doctor.run_checks import first_step_findings
 from aha.tasks.tags import read_answer
+from aha.train.draw_checks import check_draws
 from aha.train.rl import RLTrainer
 
 checks = Checklist()

@@ -7,6 +7,7 @@ import math
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.doctor.run_files import FEW, SOLVED, RunRecords, mean, median
+from aha.train.draw_checks import check_draws, check_duplicates, check_effective
 
 checks = Checklist()
 
@@ -14,31 +15,12 @@ checks = Checklist()
 EXPLODED = (10.0, 100.0)  # gradient norm against that of the start
 VANISHED = 0.01  # the same
 GAP = (0.05, 0.2)  # nats a token between engine and trainer
-EFFECTIVE = (0.9, 0.5)  # share of the tokens that count as much as without weights
 TINY_DISTANCE = 1e-4  # of the weights' norm; in the demo it is 0.026
-Z = 6.0  # standard errors: chance reaches it once in 10^9 runs
-MIN_DRAW_GAP = 0.01  # of the entropy: with many tokens rounding alone is significant
-DUPLICATES = (10, 2.0)  # pairs: so many more than so many times the expected number
 UNMOVED_KL = 1e-9  # nats a token
 EXPLAINED = 0.01  # share of the variance of the returns
 
 
 # -- the draws -----------------------------------------------------------------------------------
-
-
-def check_draws(gap: float, z: float, entropy: float) -> Finding:
-    """Whether tokens were drawn from the policy, from the mean of -log p less the entropy: `gap` in
-    nats a token, `z` in standard errors."""
-    message = f"-log p of the drawn tokens less the entropy: {gap:+.4f} nats, {z:+.1f} sigma"
-    if abs(z) <= Z or abs(gap) <= MIN_DRAW_GAP * entropy:
-        return ok(message)
-    if gap < 0:
-        way = "drawn more greedily than the policy says"
-        fix = "no temperature, top-k, top-p or min-p in the engine that is not in the log-probs"
-    else:
-        way = "drawn less greedily than the policy says"
-        fix = "no higher temperature and no penalty on repetition that is not in the log-probs"
-    return fail(f"{message}: {way}", fix)
 
 
 @checks
@@ -64,10 +46,7 @@ def duplicates(run: RunRecords) -> Finding | None:
     pairs, expected = sum(run.column("duplicates")), sum(run.column("duplicates_expected"))
     if not run.column("duplicates"):
         return None
-    message = f"{pairs:.0f} pairs of equal completions in a group, {expected:.1f} expected"
-    if pairs > DUPLICATES[0] + DUPLICATES[1] * expected:
-        return fail(message, "the engine draws each completion by a seed of its own")
-    return ok(message)
+    return check_duplicates(pairs, expected)
 
 
 # -- the update ----------------------------------------------------------------------------------
@@ -159,13 +138,7 @@ def mismatch(run: RunRecords) -> Finding | None:
 def mismatch_weights(run: RunRecords) -> Finding | None:
     """Weights that make up for the mismatch: the share of the tokens that still count."""
     share = run.end("mismatch_ess")
-    if math.isnan(share):
-        return None
-    message = f"with the weights of the correction {share:.1%} of the tokens count"
-    if share >= EFFECTIVE[0]:
-        return ok(message)
-    fix = "see `mismatch`: float32 in rollout.dtype and optim.dtype, the same temperature in both"
-    return (fail if share < EFFECTIVE[1] else warn)(message, fix)
+    return None if math.isnan(share) else check_effective(share)
 
 
 @checks

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
 from aha.algo.recipe import begun, check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError, RunError, RunStopped
