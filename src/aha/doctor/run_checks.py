@@ -25,6 +25,8 @@ ARITHMETIC = (0.85, 0.7)  # share of lines that are right
 LEGALITY = (0.7, 0.5)  # share of lines whose numbers are on the table
 VERDICTS = (0.95, 0.8)  # share of verdicts that are true
 REPEATED = 0.4  # share of attempts that were made before
+EXPECTED_SOLVED = 10  # completions; chance makes none of them once in 20,000 times
+SUDDEN = 0.3  # share of the solve rate before, that the last step with one still has
 NEW = 0.5  # share of the problems that a step has and no other step of those that were looked at
 
 
@@ -84,8 +86,8 @@ def has_groups(run: RunRecords) -> bool:
 
 
 def stopped_paying(run: RunRecords) -> int | None:
-    """The first step from which on nothing was solved, where steps right before it solved a lot and
-    the policy kept its entropy; None where there is none.
+    """The first step from which on nothing was solved, where the steps right before it would let
+    expect many and the policy kept its entropy; None where there is none.
 
     A policy that forgets does so over many steps, or with its entropy: this one was right and got
     nothing for it.
@@ -96,7 +98,11 @@ def stopped_paying(run: RunRecords) -> int | None:
     if zeros < 3 or first < 1 or first >= len(rates) or len(rates) != len(run.metrics):
         return None
     before = rates[max(0, first - FEW) : first]
-    if mean(before) < 0.05 or before[-1] < 0.3 * mean(before):
+    count = run.setting("rollout", "prompts", 32) * run.setting("rollout", "group_size", 16)
+    level = max(mean(before), mean(rates[:FEW]))
+    if min(before[-1], mean(before)) < SUDDEN * level:
+        return None  # it went down by steps
+    if mean(before) * count * zeros < EXPECTED_SOLVED:
         return None
     entropies = [row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first])]
     kept = not all(entropies) or entropies[1] > COLLAPSED * entropies[0]

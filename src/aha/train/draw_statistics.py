@@ -6,13 +6,16 @@ where tokens were drawn more greedily than is recorded (a lower temperature, top
 above it where less greedily (a penalty on repetition).
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-from aha.core.records import Completion, Graded
+from aha.core.records import Graded
 
 
 def draw_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
@@ -31,15 +34,15 @@ def draw_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
         numbers["draw_gap"] = float(gaps_N.mean())
         # Given the tokens before it, each gap has mean 0: the variance of the sum is the sum of the
         # squares, though the tokens of a completion depend on each other.
-        deviation = float(gaps_N.square().sum().sqrt())
+        deviation = float(np.sqrt(np.square(gaps_N).sum()))
         if deviation:
             numbers["draw_z"] = float(gaps_N.sum()) / deviation
     return numbers | duplicate_numbers(groups)
 
 
-def flat(columns: Sequence[Sequence[float]]) -> torch.Tensor:
-    """[N] of all numbers, in float64."""
-    return torch.tensor(list(chain.from_iterable(columns)), dtype=torch.float64)
+def flat(columns: Sequence[Sequence[float]]) -> npt.NDArray[Any]:
+    """[N] of all numbers, in float64. By numpy: torch takes four times as long for a tuple."""
+    return np.fromiter(chain.from_iterable(columns), np.float64)
 
 
 def duplicate_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
@@ -53,11 +56,6 @@ def duplicate_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     for group in groups:
         counts = Counter(graded.completion.tokens for graded in group)
         pairs += sum(count * (count - 1) / 2 for count in counts.values())
-        probabilities_G = flat([[total_logprob(graded.completion)] for graded in group]).exp()
-        expected += float(probabilities_G.sum()) * (len(group) - 1) / 2
+        probability = sum(math.exp(min(0.0, sum(graded.completion.logprobs))) for graded in group)
+        expected += probability * (len(group) - 1) / 2
     return {"duplicates": pairs, "duplicates_expected": expected}
-
-
-def total_logprob(completion: Completion) -> float:
-    """Of all tokens of a completion, in nats."""
-    return sum(completion.logprobs)
