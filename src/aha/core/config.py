@@ -161,11 +161,6 @@ class AlgoSection(Section):
     kl_estimator: str | None = Field(
         None, description="Estimator of the KL; none: the right one for its place."
     )
-    kl_clamp: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest k3 of a token; none: no limit, as in the paper; veRL: 10.",
-    )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
@@ -192,16 +187,7 @@ class AlgoSection(Section):
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
-    overlong_penalty: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest penalty; none: 1, DAPO's with rewards of 1 and -1.",
-    )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
-    filter_metric: Literal["correct", "reward"] = Field(
-        "correct",
-        description="resample: what has to differ in a group; reward: for graded rewards.",
-    )
     resample_rounds: int = Field(
         3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
     )
