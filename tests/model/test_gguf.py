@@ -11,7 +11,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aha.core.errors import ModelError
-from aha.model.architecture import Llama3Scaling
+from aha.model.rope_scaling import Llama3Scaling
 from aha.model.gguf import SPLITS, save_gguf
 from aha.model.tokenizer import Tokenizer
 

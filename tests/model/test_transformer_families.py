@@ -13,7 +13,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
-from aha.model.architecture import Llama3Scaling, ModelConfig
+from aha.model.architecture import ModelConfig
+from aha.model.rope_scaling import Llama3Scaling
 from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.ops import rope_tables
 from aha.model.weights import load_model, save_model
