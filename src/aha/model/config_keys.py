@@ -72,7 +72,7 @@ NO_LOGITS = frozenset(
 READ = frozenset(
     (*WHOLE, *REAL, *SWITCHES, *ONLY_TRANSFORMERS, "tie_word_embeddings", "layer_types")
     + ("is_causal", "sliding_window", "rope_scaling", "rope_parameters")
-    + ( "original_max_position_embeddings", "quantization_config", "quantization")
+    + ("original_max_position_embeddings", "quantization_config", "quantization")
 )
 READ_IN_ROPE = frozenset(
     "rope_type type rope_theta partial_rotary_factor factor original_max_position_embeddings "
@@ -98,7 +98,7 @@ def whole(content: Mapping[str, Any], key: str) -> int:
 
 
 def check_numbers(content: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for a size or number of another kind, and for a null that means nothing."""
+    """Raise `ModelError` for a size or a number of another kind, or null without a meaning."""
     missing = [key for key in SIZES if content.get(key) is None]
     if missing:
         raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
@@ -120,7 +120,9 @@ def refuse_unsupported(content: Mapping[str, Any], rope: Mapping[str, Any]) -> N
     """Raise `UnsupportedModel` for a switch of these families that `Transformer` does not have."""
     refuse_quantised(content)
     for key, only in SWITCHES.items():
-        value = rope.get(key, content.get(key)) if key == "partial_rotary_factor" else content.get(key)
+        value = (
+            rope.get(key, content.get(key)) if key == "partial_rotary_factor" else content.get(key)
+        )
         if value is not None and value != only:
             raise UnsupportedModel(
                 f"{key} {value!r:.60}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2"

@@ -12,7 +12,6 @@ bf16 has 8 bits: 256 + 1 is 256 in it.
 Shapes: B rows, P prompts, D head size, I intermediate size, C hidden size.
 """
 
-import math
 from typing import Any
 
 import torch

@@ -274,8 +274,8 @@ def refuse_untying(policy: HfPolicy, adapter: PeftAdapter, merge: "AdapterMerge"
     touched = {*tied, *tied.values()} & merge.changed
     if touched:
         raise ModelError(
-            f"{adapter.path}: an adapter on {sorted(touched)[0]}, which {policy.config.architecture}"
-            " ties to another weight",
+            f"{adapter.path}: an adapter on {sorted(touched)[0]}, which "
+            f"{policy.config.architecture} ties to another weight",
             "an adapter on maps that are not tied",
             MERGE,
         )
@@ -377,13 +377,9 @@ class AdapterMerge:
             B = self.take(f"{name}.lora_B.weight", (M, rank))
         merged = weight + scale * (B @ A)
         if self.adapter.dora:
-            dim = 0 if embedding else 1
-            magnitude = self.take(
-                f"{name}.lora_magnitude_vector", (N,) if embedding else (M,)
-            ) if f"{name}.lora_magnitude_vector" in self.files.place_of else self.take(
-                f"{name}.lora_magnitude_vector.weight", (N,) if embedding else (M,)
-            )
-            length = merged.norm(dim=dim, keepdim=True)
-            merged = merged * (magnitude.unsqueeze(dim) / length)
+            vector = f"{name}.lora_magnitude_vector"
+            stored = vector if vector in self.files.place_of else f"{vector}.weight"
+            length = self.take(stored, (M,)) / merged.norm(dim=1)
+            merged = merged * length.unsqueeze(1)
         merged = merged.T if name in self.transposed or embedding else merged
         self.put(f"{name}.weight", merged.contiguous())

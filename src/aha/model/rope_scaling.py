@@ -6,7 +6,7 @@ Shapes: D head size.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -122,6 +122,7 @@ def read_scaling(raw: Mapping[str, Any], positions: int) -> RopeScaling | None:
     if before is None:
         before = numbers.get("original_max_position_embeddings", positions)
     numbers["original_max_position_embeddings"] = before
+    builders: dict[str, Callable[[Mapping[str, Any]], RopeScaling]]
     builders = {"linear": read_linear, "llama3": read_llama3, "yarn": read_yarn}
     builder = builders.get(kind) if isinstance(kind, str) else None
     try:
@@ -148,7 +149,8 @@ def read_linear(numbers: Mapping[str, Any]) -> LinearScaling:
 
 
 def read_llama3(numbers: Mapping[str, Any]) -> Llama3Scaling:
-    scaling = Llama3Scaling(**{f.name: positive(numbers, f.name) for f in fields(Llama3Scaling)})
+    values: dict[str, Any] = {f.name: positive(numbers, f.name) for f in fields(Llama3Scaling)}
+    scaling = Llama3Scaling(**values)
     if scaling.high_freq_factor <= scaling.low_freq_factor:
         raise KeyError("high_freq_factor")
     return scaling

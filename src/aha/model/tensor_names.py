@@ -17,7 +17,14 @@ WRAPPERS = {
     "language_model.": ("a model of text and images", "save its language model alone"),
     "model.language_model.": ("a model of text and images", "save its language model alone"),
 }
-QUANTISED = ("qweight", "qzeros", "g_idx", "weight_scale", "weight_scale_inv", "quant_state")
+QUANTISED: tuple[str, ...] = (
+    "qweight",
+    "qzeros",
+    "g_idx",
+    "weight_scale",
+    "weight_scale_inv",
+    "quant_state",
+)
 QUANTISED += ("absmax", "quant_map", "SCB", "scales", "biases")
 HEADS = ("score.", "classifier.", "qa_outputs.", "v_head.", "value_head.", "reward_head.")
 
