@@ -110,8 +110,8 @@ class PeftAdapter:
         if self.layers is None:
             return True
         patterns = self.layers_pattern or [r"[^.]*"]
-        found = (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", name) for p in patterns)
-        number = next((int(match[1]) for match in found if match), None)
+        matches = (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", name) for p in patterns)
+        number = next((int(match[1]) for match in matches if match), None)
         return number in self.layers
 
     @staticmethod

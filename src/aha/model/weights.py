@@ -103,8 +103,8 @@ def load_model(folder: str | Path) -> LoadedModel:
         raise ModelError(f"no model in {folder}", MODEL_FOLDER, "check the path")
     policy, findings = read_policy(base)
     if (folder / ADAPTER).is_file():
-        policy, told = merge_adapter(policy, folder)
-        findings += told
+        policy, more = merge_adapter(policy, folder)
+        findings += more
     tokenizer = Tokenizer.load(folder if (folder / "tokenizer.json").is_file() else base)
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
@@ -113,6 +113,7 @@ def load_model(folder: str | Path) -> LoadedModel:
             "no token without a row in the embedding",
             "check that tokenizer.json belongs to these weights",
         )
+    findings = [replace(finding, check="base_model") for finding in findings]
     for finding in findings:
         warn_of(finding)
     return LoadedModel(policy, tokenizer, folder, findings)
@@ -156,13 +157,13 @@ def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
                 "nothing, unless the model was made by a program that computes something with it",
             )
         )
-    files, config, told = open_tensors(folder, config, left_out(raw))
+    files, config, more = open_tensors(folder, config, left_out(raw))
     # On "meta" nothing is initialised: random weights of a 3B model take minutes, for nothing.
     with torch.device("meta"):
         transformer = Transformer(config)
     transformer.to_empty(device="cpu")
     files.fill(transformer.weights(), folder)
-    return transformer, findings + told
+    return transformer, findings + more
 
 
 def left_alone(folder: Path) -> list[Finding]:
