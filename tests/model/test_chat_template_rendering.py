@@ -3,6 +3,7 @@ templates that open or close a thought themselves, against a task that opens one
 
 import json
 import warnings
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -79,19 +80,22 @@ def test_what_transformers_cannot_render_is_refused(template):
         conversation(MESSAGES, template, SETTINGS, lambda name: None)
 
 
-def test_a_date_can_be_held(monkeypatch):
-    chat_template.today.cache_clear()
+def test_a_task_holds_the_date_and_a_chat_asks_the_clock(monkeypatch):
+    def asked() -> str:
+        chat_template.held_now.cache_clear()
+        return in_own_words(FRAME, TEMPLATES["date"], {}, lambda name: None)
+
+    today = datetime.now().strftime("%d %B %Y")
     with pytest.warns(ModelWarning, match="today's date.*SOURCE_DATE_EPOCH="):
-        conversation(MESSAGES, TEMPLATES["date"], {}, lambda name: None)
-    chat_template.today.cache_clear()
+        assert asked().startswith(today)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    text = conversation(MESSAGES, TEMPLATES["date"], {}, lambda name: None)
-    assert text.startswith("02 January 1970")
+    assert asked().startswith("02 January 1970")
+    chat = conversation(MESSAGES, TEMPLATES["date"], {}, lambda name: None)
+    assert chat.startswith(today)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    chat_template.today.cache_clear()
     with pytest.raises(ModelError, match="SOURCE_DATE_EPOCH 'soon'"):
-        conversation(MESSAGES, TEMPLATES["date"], {}, lambda name: None)
-    chat_template.today.cache_clear()
+        asked()
+    chat_template.held_now.cache_clear()
 
 
 # -- one thought, and it is open ------------------------------------------------------------

@@ -107,7 +107,8 @@ def bounded():
 
 
 def try_contents(folder: Path, count: int, monkeypatch) -> Tried:
-    """Contents of config.json by the reader alone, then as files beside real weights."""
+    """Contents of config.json by the reader alone, a fifth as many as files beside real weights,
+    and a fifth as many files of any bytes."""
     monkeypatch.setattr(weights, "load_hf", leave_to_transformers)
     path, tried = folder / "config.json", Tried()
     base = json.loads(path.read_text())
@@ -118,7 +119,7 @@ def try_contents(folder: Path, count: int, monkeypatch) -> Tried:
     def one_content(drawn) -> None:
         tried.read(read_content, content_of(drawn, base))
 
-    @settings(max_examples=count, suppress_health_check=health, database=None)
+    @settings(max_examples=count // 5, suppress_health_check=health, database=None)
     @given(contents)
     def one_file(drawn) -> None:
         path.write_text(json.dumps(content_of(drawn, base)))
@@ -137,16 +138,16 @@ def try_contents(folder: Path, count: int, monkeypatch) -> Tried:
 
 
 def test_any_config_is_a_model_or_one_line(tmp_path, monkeypatch, bounded):
-    tried = try_contents(tiny_folder(tmp_path), 80, monkeypatch)
-    assert tried.results["read"] > 10 and tried.results["ModelError"] > 30
+    tried = try_contents(tiny_folder(tmp_path), 120, monkeypatch)
+    assert tried.results["read"] > 5 and tried.results["ModelError"] > 30
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_configs_are_models_or_one_line(tmp_path, monkeypatch, bounded):
-    tried = try_contents(tiny_folder(tmp_path), 50_000, monkeypatch)
+    tried = try_contents(tiny_folder(tmp_path), 75_000, monkeypatch)
     print(f"{sum(tried.results.values())} tries: {dict(tried.results)}, {tried.slowest:.2f} s")
-    assert sum(tried.results.values()) >= 90_000
+    assert sum(tried.results.values()) >= 100_000
 
 
 def read_all(folder: Path) -> None:

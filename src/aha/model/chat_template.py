@@ -62,7 +62,8 @@ def in_own_words(
     messages = [
         {"role": role, "content": content} for role, content in ONE_TURN.findall(match["turns"])
     ]
-    begun, rendered = match["begun"], conversation(messages, template, settings, id_of)
+    begun = match["begun"]
+    rendered = conversation(messages, template, settings, id_of, held_now)
     if template is None:
         return rendered + begun
     if begun.rstrip().endswith(OPENED):
@@ -85,7 +86,7 @@ def with_thought(
     then it is asked to think, and if it cannot be asked, its empty thought is opened again.
     """
     if EMPTY_THOUGHT.search(rendered):
-        thinking = render(template, messages, settings, enable_thinking=True)
+        thinking = render(template, messages, settings, held_now, enable_thinking=True)
         if EMPTY_THOUGHT.search(thinking):
             rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
             say_of_thought("ends with an empty thought: it is opened again, and")
@@ -111,11 +112,12 @@ def conversation(
     template: str | None,
     settings: Mapping[str, Any],
     id_of: Callable[[str], int | None],
+    now: Callable[[], datetime] = datetime.now,
 ) -> str:
     """The messages in the form of the model's template, or in ChatML if it has none but knows
-    ChatML's tokens, up to the start of the assistant's turn."""
+    ChatML's tokens, up to the start of the assistant's turn. `now` is what a template may ask."""
     if template is not None:
-        return RenderedText(render(template, messages, settings))
+        return RenderedText(render(template, messages, settings, now))
     named = sorted(named_templates(settings))
     if named:
         raise ModelError(
@@ -160,6 +162,7 @@ def render(
     template: str,
     messages: list[dict[str, str]],
     settings: Mapping[str, Any],
+    now: Callable[[], datetime] = datetime.now,
     **options: object,
 ) -> str:
     """The text of a conversation, up to the start of the assistant's turn, as `transformers`
@@ -170,6 +173,7 @@ def render(
             tools=None,
             documents=None,
             add_generation_prompt=True,
+            strftime_now=lambda form: now().strftime(form),
             **special_tokens(settings),
             **options,
         )
@@ -190,7 +194,6 @@ def compiled(template: str) -> Template:
     )
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = raise_template_error
-    environment.globals["strftime_now"] = strftime_now
     return environment.from_string(template)
 
 
@@ -218,9 +221,10 @@ def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 @cache
-def today() -> datetime:
-    """The time for all templates of this process: that of SOURCE_DATE_EPOCH, which other programs
-    for repeatable results read too, else the time of the first question."""
+def held_now() -> datetime:
+    """The time in all prompts of a task: that of SOURCE_DATE_EPOCH, which other programs for
+    repeatable results read too, else that of the first prompt of this process. A problem that is
+    asked again after midnight is asked in the same words."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given is None:
         warn_of(
@@ -238,11 +242,6 @@ def today() -> datetime:
         raise ModelError(
             f"SOURCE_DATE_EPOCH {given!r:.60}", "whole seconds since 1970", "unset it"
         ) from error
-
-
-def strftime_now(form: str) -> str:
-    """The date in a form such as %d %b %Y."""
-    return today().strftime(form)
 
 
 def text_of(token: Any) -> str:

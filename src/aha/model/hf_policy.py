@@ -234,9 +234,8 @@ def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", l
     except ModelError:
         raise
     except Exception as error:  # a config may be wrong in as many ways as there are models
-        fault = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"transformers cannot read {folder}: {fault}",
+            f"transformers cannot read {folder}: {cause_of(error, raw)}",
             "a causal language model that transformers knows, with its weights",
         ) from error
     # Keys that do not match come with both shapes, keys that are missing alone.
@@ -250,6 +249,16 @@ def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", l
             "check that config.json belongs to these weights",
         )
     return net, sorted(info["unexpected_keys"])
+
+
+def cause_of(error: Exception, raw: Mapping[str, Any]) -> str:
+    """Why `transformers` could not read a model, in one line."""
+    text, kind = " ".join(str(error).split()), raw.get("model_type")
+    if "does not recognize this architecture" in text and raw.get("auto_map"):
+        return f"model_type {kind!r:.60} needs code from the folder (auto_map), which is not run"
+    if "Unrecognized configuration class" in text:
+        return f"it has no causal language model for model_type {kind!r:.60}"
+    return text[:200] or type(error).__name__
 
 
 def refuse_oversize(folder: Path, raw: Mapping[str, Any]) -> None:

@@ -165,6 +165,13 @@ class Tokenizer:
         """Read tokenizer.json and the files that go with it. A token stops a completion if
         tokenizer_config.json, generation_config.json or config.json names it as eos token."""
         path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                f"{folder} has no tokenizer.json",
+                "the file of the tokenizers library",
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers "
+                "writes it",
+            )
         try:
             fast = FastTokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception for a bad file
@@ -208,7 +215,9 @@ def _stop_ids(value: object, fast: FastTokenizer, path: Path) -> list[int]:
     for token in ids:
         if type(token) is not int or fast.id_to_token(token) is None:
             raise ModelError(
-                f"{path}: eos_token_id {token!r}", "ids that the tokenizer has", "correct it"
+                f"{path}: eos_token_id {token!r}",
+                "ids that the tokenizer has",
+                "write the id of the token that ends a text",
             )
     return ids
 
