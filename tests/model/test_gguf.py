@@ -181,3 +181,22 @@ def test_a_refused_tokenizer_is_refused_for_what_it_is(tmp_path, change, words):
 
 def test_every_name_is_of_one_rule():
     assert len(set(SPLITS.values())) == len(SPLITS) and NEMO_PATTERN in SPLITS
+
+
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+@torch.no_grad()
+def test_a_model_with_such_a_rule_is_written_and_read(tmp_path, name):
+    """SmolLM2's kind: the file has the name, the tokens and the logits."""
+    gguf = pytest.importorskip("gguf")
+    fast = real_tokenizer(QWEN2_PATTERN).fast
+    fast.pre_tokenizer = PRE_TOKENIZERS[name]
+    policy = tiny_transformer(model_type="llama", vocab_size=300)
+    save_gguf(tmp_path / "model.gguf", policy, Tokenizer(fast), torch.float32)
+    fields = gguf.GGUFReader(tmp_path / "model.gguf").fields
+    assert fields["tokenizer.ggml.pre"].contents() == name
+    assert fields["tokenizer.ggml.tokens"].contents()[: len(ByteLevel.alphabet())]
+    theirs = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="model.gguf", dtype=torch.float32
+    )
+    tokens_BT = torch.arange(40)[None]
+    torch.testing.assert_close(theirs(tokens_BT).logits, policy(tokens_BT), rtol=1e-4, atol=1e-4)
