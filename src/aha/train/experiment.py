@@ -162,6 +162,8 @@ class Experiment:
             run.write("prediction.json", prediction)
         if calibration:
             calibration.write(path / "calibration.json")
+        for finding in model.findings:
+            run.tell(0, finding)
         experiment = cls(cfg, run, model, listener)
         experiment.budget_s = budget_s
         return experiment
