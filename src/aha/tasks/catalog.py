@@ -29,6 +29,8 @@ PACKAGED = {
     "multiply": "aha.tasks.multiply:Multiply",
     "math": "aha.tasks.math_files:MathFiles",
 }
+# Settings that others read as well: a task that does not name them is made without.
+READ_BY_OTHERS = ("bad_rows",)
 METHODS = ("problems", "ask", "grade")
 EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
 
@@ -60,6 +62,7 @@ def build_task(name: str, settings: Settings) -> Task:
     """The task itself, not isolated. Raises `ConfigError` as `make_task` does."""
     build = constructor(name)
     known, takes_all = setting_names(build)
+    settings = {k: v for k, v in settings.items() if k in known or k not in READ_BY_OTHERS}
     for key in settings:
         if key not in known and not takes_all:
             raise ConfigError(
