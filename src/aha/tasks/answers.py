@@ -97,10 +97,8 @@ def answer_of(completion: str) -> str | None:
 
     What was thought is no answer: where the thought was closed, the answer stands after it.
     """
-    text = completion.rstrip()
-    while text.endswith(THINK_CLOSE):
-        text = text.removesuffix(THINK_CLOSE).rstrip()
-    text = text.rsplit(THINK_CLOSE, 1)[-1]
+    parts = completion.split(THINK_CLOSE)  # a stray tag at the end closes nothing
+    text = next((part for part in reversed(parts) if part.strip()), "")
     block = read_answer(text).text
     if block is not None:
         boxed = last_boxed(block)
@@ -155,7 +153,7 @@ _SYMBOLS = [
         (r"\\\$|\$|\\\(|\\\)", ""),
     )
 ]
-_CHOICE = re.compile(r"\(?([A-Za-z])\)?\.?")
+_CHOICE = re.compile(r"\(?([A-Ja-j])\)?\.?")
 
 
 def plain(text: str) -> str:
@@ -163,7 +161,7 @@ def plain(text: str) -> str:
     compared.
 
     Words lose their capitals and single letters keep them, because x and X may both be variables.
-    A space stays where it parts two numbers. A lone letter is a choice, with brackets or without.
+    A space stays where it parts two numbers. A letter up to J alone is a choice, (A) or A or a.
     """
     text = unwrapped(without_text(without_decoration(text), r" \1 "))
     if choice := _CHOICE.fullmatch(text):

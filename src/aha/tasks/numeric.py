@@ -10,12 +10,14 @@ is a unit: 50\% reads as 50.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
 from aha.tasks.units import COMPACT, MONEY, Unit, read_unit, same_unit
 
 MAX_CHARS = 200
+VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 MAX_EXPONENT = 99
 
 
@@ -44,6 +46,7 @@ _SAYS_NOTHING = [
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"(?:\{\})?\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})|\\degree(?![A-Za-z])", "°"),
         (r"\\%", "%"),
+        *((char, f" {unicodedata.normalize('NFKC', char)}".replace("⁄", "/")) for char in VULGAR),
     )
 ]
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|textit|mathbf|textrm|mbox|operatorname) ?\{([^{}]*)\}")
@@ -108,7 +111,8 @@ def without_frame(text: str) -> tuple[str, str]:
     text, name = unwrapped(text), ""
     if match := _NAMED.match(text):
         name, text = match[1], unwrapped(text[match.end() :])
-    text = without_text(text, r" \1").replace("\\$", "$").replace("°", " °").replace("~", " ")
+    text = without_text(text, r" \1").replace("\\$", "$").replace("°", " °")
+    text = re.sub(r"(?<=\w)~(?=\w)", " ", text)  # a space of LaTeX; before a number it is "about"
     text = unwrapped(re.sub(r"^\$([^$]+)\$ ", r"\1 ", text.strip()))
     return _FRAC.sub(_slash, text).strip(), name
 

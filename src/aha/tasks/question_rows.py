@@ -55,12 +55,8 @@ def load_questions(path: Path, rule: str = "refuse") -> tuple[list[Question], li
             bad.repeat(number)
         else:
             one, other = (repr(text[:40]) for text in answers)
-            bad.add(
-                first, f"its answer is {other}, and that of the same question in row {number} {one}"
-            )
-            bad.add(
-                number, f"its answer is {one}, and that of the same question in row {first} {other}"
-            )
+            bad.add(first, f"answers {other}, and the same question in row {number} answers {one}")
+            bad.add(number, f"answers {one}, and the same question in row {first} answers {other}")
     kept = [pair for number, pair in rows.values() if number not in bad.reasons]
     return kept, bad.settle(len(kept), EXPECTED)
 
@@ -90,9 +86,7 @@ def question_and_answer(row: object) -> Question | str:
     if answer is None:
         name, text = next(iter(texts.items()))
         shown = " ".join(text.split())[:60]
-        return (
-            f"{name} {shown!r} has no answer to compare with: no \\boxed{{}}, no last ####"
-        )
+        return f"{name} {shown!r} has no answer to compare with: no \\boxed{{}}, no last ####"
     return question, answer
 
 

@@ -99,8 +99,9 @@ def _table() -> dict[str, str]:
 
 
 _SPELLINGS = _table()
+# What may stand right after the digits. Not "m": 7m is seven million to an accountant.
 COMPACT = frozenset(
-    "mm cm m km ft in yd mi mg g kg lb lbs oz s sec h hr hrs min ml mL l L mph kph am pm % ° °C °F "
+    "mm cm km ft in yd mi mg g kg lb lbs oz s sec h hr hrs min ml mL l L mph kph am pm % ° °C °F "
     "¢ $ € £ kW kWh MB GB KB Hz".split()
 )
 
@@ -147,10 +148,11 @@ def counted_things(question: str) -> frozenset[str]:
     for phrase in re.findall(r"\bhow many((?: [a-z]+){1,4})", question.lower())[:20]:
         named: set[str] = set()
         for word in phrase.split():
+            if word in ("more", "fewer", "other", "different", "additional", "extra", "total"):
+                continue
             if word in NEVER_THINGS or singular(word) in NEVER_THINGS:
-                if named:
-                    break  # "how many more red marbles | does": the phrase is over
-            elif len(word) > 2:
+                break  # "how many red marbles | does": the phrase is over
+            if len(word) > 2:
                 named.add(singular(word))
         words |= named
     return frozenset(words)
@@ -161,7 +163,7 @@ def read_unit(text: str, things: frozenset[str] = frozenset()) -> Unit | None:
     known unit, () where it is empty."""
     factors: list[str] = []
     position, joined, prefix, things_may_follow = 0, True, "", True
-    text = text.replace("p.m.", "pm").replace("a.m.", "am").rstrip()
+    text = re.sub(r"\b([ap])\.m\b\.?", r"\1m", text.rstrip())
     text = re.sub(r"(?:°|\bdegrees?) ?(C|F|[Cc]elsius|[Ff]ahrenheit)\b", _temperature, text)
     while position < len(text):
         match = _TOKEN.match(text, position)
