@@ -11,7 +11,8 @@ GPU ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
+# The soak takes three hours: by its own command alone.
+BENCHMARKS := $(filter-out benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: demo test coverage lint docs bench gpu clean
 

@@ -18,6 +18,7 @@ settings.load_profile("house")
 REASONS = {
     "gpu": "they need a CUDA GPU",
     "slow": "they take long",
+    "fuzz": "they try 100,000 inputs each",
     "bench": "they measure, or need the bench extra",
 }
 left_out: Counter[str] = Counter()

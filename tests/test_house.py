@@ -238,7 +238,6 @@ ALLOWED_NAMES = {
     "core/errors.py": {"wanted"},  # got / wanted / fix
     "plan/prediction.py": {"wanted"},  # got / wanted / fix
     "serve/request_fields.py": {"wanted"},  # got / wanted / fix
-    "core/findings.py": {"saw"},  # a key of `--json`
     "corpus/bases.py": {"judged"},  # a key of a base's record
     "plan/calibration.py": {"asked"},  # a key of calibration files
 }

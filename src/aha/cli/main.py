@@ -26,7 +26,7 @@ from rich.console import Console
 import aha
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.core.config import known_keys
-from aha.core.errors import AhaError, ConfigError
+from aha.core.errors import AhaError, ConfigError, RunStopped
 from aha.core.unknown_keys import unknown_key
 
 # Named by module, and by function where that has another name.
@@ -71,7 +71,8 @@ app.command(config_app)
 
 
 def run() -> None:
-    """Entry point: errors that a user can mend are one line and exit code 2."""
+    """Entry point: errors that a user can mend are one line and exit code 2; a run that a fault
+    ended is exit code 1."""
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -98,7 +99,7 @@ def run() -> None:
 
 def fail(error: AhaError) -> None:
     print(f"aha: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(1 if isinstance(error, RunStopped) else 2)
 
 
 # -- errors of usage: what cyclopts found wrong, in our form ----------------------------------

@@ -18,6 +18,7 @@ from rich.table import Table
 from aha.cli.plan import calibration_of
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
+from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
@@ -143,6 +144,7 @@ class RunView:
             step=self.step,
             validation=self.validation,
             completion=self.completion,
+            finding=print_finding,
             # Soft: a command to copy must not be broken over lines.
             say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
@@ -151,8 +153,7 @@ class RunView:
         """Print the faults that the first step shows, so that nobody waits an hour for them."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             if finding.level != "ok":
-                message, fix = escape(finding.message), escape(finding.fix)
-                console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
+                print_finding(finding)
 
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
@@ -181,6 +182,12 @@ class RunView:
     def completion(self, version: int, graded: Graded) -> None:
         console.print(completion_panel(graded, f"step {version}"))
         self.header_due = True
+
+
+def print_finding(finding: Finding) -> None:
+    """A fault of a step, below the line of that step."""
+    message, fix = escape(finding.message), escape(finding.fix)
+    console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
 
 
 def share_done(row: dict[str, Any], cfg: RunConfig) -> float:

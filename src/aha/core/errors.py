@@ -5,6 +5,7 @@ AhaError
 ├── DataError     a file of problems that cannot be read           (also a ValueError)
 ├── ModelError    a model folder that cannot be read or does not fit  (also a ValueError)
 ├── RunError      a run folder that is missing, in use or damaged  (also an OSError)
+├── RunStopped    a fault that ends a run before its last step
 └── MissingExtra  an optional package that is not installed        (also an ImportError)
 
 Each says in one line what it got, what it wanted and how to fix it. A model's bad completion is
@@ -48,6 +49,21 @@ class ModelError(AhaError, ValueError):
 
 class RunError(AhaError, OSError):
     """A run folder that is missing, in use or damaged."""
+
+
+class RunStopped(AhaError):
+    """A fault that ends a run before its last step: a broken grader, a gradient that is no number.
+
+    `check` names what noticed it and `step` the step that it was noticed in. The command line exits
+    with 1: the command was right, the run was not.
+    """
+
+    def __init__(self, got: str, wanted: str = "", fix: str = "", check: str = "", step: int = 0):
+        self.check, self.step = check, step
+        super().__init__(got, wanted, fix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.got, self.wanted, self.fix, self.check, self.step)
 
 
 class MissingExtra(AhaError, ImportError):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
-from aha.core.errors import AhaError
+from aha.core.errors import AhaError, RunStopped
 
 Level = Literal["ok", "warn", "fail"]
 WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "ok")
@@ -57,7 +57,8 @@ def fail(message: str, fix: str) -> Finding:
 
 def failure_of(error: AhaError) -> Finding:
     """An error that a user can mend, as a finding."""
-    return fail(error.got, error.fix or (f"wanted {error.wanted}" if error.wanted else ""))
+    fix = error.fix or (f"wanted {error.wanted}" if error.wanted else "")
+    return Finding("fail", error.got, fix, error.check if isinstance(error, RunStopped) else "")
 
 
 class Checklist(dict[str, Check]):
@@ -98,10 +99,10 @@ def worst_level(findings: list[Finding]) -> Level:
 
 
 class FindingRow(TypedDict):
-    """A finding as JSON; `saw` is its message."""
+    """A finding as JSON."""
 
     level: Level
-    saw: str
+    message: str
     fix: str
     check: str
 
@@ -117,5 +118,12 @@ class HealthReport(TypedDict):
 def health_report(findings: list[Finding]) -> HealthReport:
     """The findings for `--json`."""
     level = worst_level(findings)
-    rows = [FindingRow(level=f.level, saw=f.message, fix=f.fix, check=f.check) for f in findings]
-    return HealthReport(healthy=level != "fail", level=level, findings=rows)
+    return HealthReport(
+        healthy=level != "fail", level=level, findings=[finding_row(f) for f in findings]
+    )
+
+
+def finding_row(finding: Finding) -> FindingRow:
+    """A finding for JSON."""
+    level, message, fix, check = finding.level, finding.message, finding.fix, finding.check
+    return FindingRow(level=level, message=message, fix=fix, check=check)

@@ -7,6 +7,7 @@ runs/NAME/
   calibration.json   the machine as measured before, where that was asked for
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
+  findings.jsonl     all faults that the run noticed: step, level, check, message, fix
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
   model/             the trained model
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from aha.core.errors import RunError
+from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 
 
@@ -35,6 +37,7 @@ class Run:
         self.path = path
         self.name = path.name
         self.metrics = path / "metrics.jsonl"
+        self.findings = path / "findings.jsonl"
         self.completions = path / "completions"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
@@ -69,6 +72,10 @@ class Run:
         partial = target.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, target)
+
+    def tell(self, step: int, finding: Finding) -> None:
+        """Add a fault to findings.jsonl, where pages, reports and the doctor read it."""
+        append(self.findings, [{"step": step, **finding_row(finding)}])
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run. Raises `RunError` for one that is missing or damaged."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from aha.algo.recipe import begun, check_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError, ModelError, RunError
+from aha.core.errors import ConfigError, ModelError, RunError, RunStopped
+from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
@@ -39,6 +40,7 @@ from aha.train.preflight import (
     with_machine_price,
 )
 from aha.train.rl import RLTrainer
+from aha.train.step_watch import StepWatch
 from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
 
 
@@ -52,7 +54,7 @@ class Listener:
 
     `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
     `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
-    step, `say` a line for the user.
+    step, `finding` a fault that the run noticed, `say` a line for the user.
     """
 
     stage: Callable[[str], None] = _ignore
@@ -60,6 +62,7 @@ class Listener:
     step: Callable[[dict[str, Any]], None] = _ignore
     validation: Callable[[dict[str, Any]], None] = _ignore
     completion: Callable[[int, Graded], None] = _ignore
+    finding: Callable[[Finding], None] = _ignore
     say: Callable[[str], None] = _ignore
 
 
@@ -179,7 +182,7 @@ class Experiment:
         # Checkpoints of older versions keep no peak.
         experiment.memory.before = state.pop("peak_bytes", 0)
         experiment.trainer.load_state_dict(state)
-        for name in ("metrics.jsonl", "evals.jsonl"):
+        for name in ("metrics.jsonl", "evals.jsonl", "findings.jsonl"):
             truncate_after(run.path / name, "step", experiment.trainer.version)
         return experiment
 
@@ -243,18 +246,27 @@ class Experiment:
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
         watchers: list[Callable[[StepReport], None]] = [
             Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
+            StepWatch(self.run, listener.finding),
             Show(cfg.show_every, listener.completion),
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
         ]
         budget = Budget(self.budget_s - self.first_test_s, elapsed())
         with Interrupt() as interrupted:
-            drive(
-                steps_of(trainer),
-                watchers,
-                lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
-            )
-            checkpoint.save()
+            try:
+                drive(
+                    steps_of(trainer),
+                    watchers,
+                    lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
+                )
+            except RunStopped as fault:
+                self.run.tell(fault.step, failure_of(fault))
+                listener.say(f"stopped by a fault in step {fault.step}: {self.run.findings}")
+                raise
+            finally:
+                # Weights in the middle of a step are of no version: nothing could resume from them.
+                if not trainer.mid_step:
+                    checkpoint.save()
             self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
 

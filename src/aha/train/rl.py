@@ -46,6 +46,7 @@ class RLTrainer:
         self.advantages = make_estimator(*shared, tokenizer.pad_id, self.micro_batch)
         self.objective = make_objective(*shared)
         self.version = 0
+        self.mid_step = False  # between a step's first change of weights and its publication
         self.tokens = 0  # of all completions so far, discarded ones included
 
     @property
@@ -81,12 +82,14 @@ class RLTrainer:
         # Update. The engine gives up its copy of the weights first: training needs the memory.
         self.engine.release()
         self.objective.begin_step([graded for group in collected.groups for graded in group])
+        self.mid_step = True
         numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
         clock.lap("train")
         # Publish: the engine must never generate with old weights.
         self.version += 1
         self.engine.load(self.policy, self.version)
         self.reference.follow(self.policy, self.version)
+        self.mid_step = False
         clock.lap("publish")
         return StepReport(
             self.version,
