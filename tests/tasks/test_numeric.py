@@ -87,12 +87,13 @@ NONE += ["٣", "²", "0.5.3", "--5", "1 2", "9" * 300, "5!", "5?", "1/x", "nan",
 NONE += [
     f"7{ending}"
     for ending in (
-        " dozens| dozen| thirds| halves| factorial| percent points| pairs| squared| cubed| K|K|k|M|m|B"
-        "| M| B|bn| mil| mn|MM| grand| score| gross| decades| couple| double| twice| tenths"
+        " dozens| dozen| thirds| halves| factorial| percent points| pairs| squared| cubed| K|K|k|M"
+        "|m|B| M| B|bn| mil| mn|MM| grand| score| gross| decades| couple| double| twice| tenths"
         "| hundredths| hundred| thousand dollars| lakh| crore| googol| mod three| choose two| less"
         "| more than twelve| fewer| times| fold|x| a| an| of| per|th|st|!|!!|²|³|^2|^{2}|^{th}|_8"
         "| base 8| or so|ish|+|-| to 9|-9|±1| feet 6 inches| hours 30 minutes| cm mm|\u200b"
-        "| or 8| and 8| if even else five| unless seven| is wrong| wrong| divided by two|?|...|…|..|,"
+        "| or 8| and 8| if even else five| unless seven| is wrong| wrong| divided by two|?|...|…"
+        "|..|,"
         "| in 10| out of 10|:1|//1|/1/1| \\text{ dozen}|\\text{K}|e|e1000|e2.5|,0|.000.000| 00"
         "| three| percent of 10|‰| basis points|'|'6| cups flour"
     ).split("|")

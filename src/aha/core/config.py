@@ -6,6 +6,7 @@ names the nearest known one.
 
 import difflib
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -78,6 +79,14 @@ class TaskSection(Section):
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
+
+    def anywhere(self) -> "TaskSection":
+        """The same with absolute paths to its files, so that a run can be used from any folder."""
+        keys = ["data", "test_data", *(["name"] if self.name.endswith(".py") else [])]
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={key: str(Path(path).absolute()) for key, path in paths.items() if path}
+        )
 
 
 class RolloutSection(Section):

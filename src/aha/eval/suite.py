@@ -14,6 +14,7 @@ from typing import Any, NotRequired, TypedDict
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.errors import ConfigError, DataError
+from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
@@ -21,7 +22,7 @@ from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
-from aha.tasks.catalog import make_task
+from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
 
@@ -64,7 +65,11 @@ def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) ->
         Prompt.of(problem, task, tokenizer) for problem in islice(task.problems(split, seed), n)
     ]
     if not prompts:
-        raise DataError(f"no problems in the split {split!r}", "at least one", "use more data")
+        raise DataError(
+            f"no problems in the split {split!r}",
+            "at least one",
+            "more rows in its file; `aha eval --split all` tests with all of them",
+        )
     return prompts
 
 
@@ -159,6 +164,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+DEFAULT_PROBLEMS = 1000
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
@@ -166,14 +172,15 @@ SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for t
 class EvalSettings:
     """The problems and the sampling settings of an evaluation.
 
-    `task_settings` are the keyword arguments of the task's constructor. `max_new_tokens` None: a
-    limit that suits the size of the puzzles, see `token_limit`.
+    `task_settings` are the keyword arguments of the task's constructor. `n` None: DEFAULT_PROBLEMS,
+    or every row of the split "all". `max_new_tokens` None: a limit that suits the size of the
+    puzzles, see `token_limit`.
     """
 
     task: str
     task_settings: dict[str, Any]
     split: str
-    n: int
+    n: int | None
     seed: int
     group_size: int
     temperature: float
@@ -188,9 +195,16 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
-def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[str, Any]:
+def evaluate_model(
+    name: str,
+    settings: EvalSettings,
+    out: Path | None,
+    on_notes: Callable[[list[Finding]], None] | None = None,
+) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
+    `available` is how many problems the split has and `rows` how many the files have together, None
+    where the task makes its problems. `on_notes` gets what the task says about its problems.
     Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
@@ -198,8 +212,14 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
     task = make_task(settings.task, settings.task_settings)
+    if on_notes:
+        on_notes(notes_of(task))
+    available, rows = num_problems(task, settings.split), num_problems(task, "all")
+    n = settings.n
+    if n is None:
+        n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, settings.split, settings.n, settings.seed)
+    prompts = held_out(task, model.tokenizer, settings.split, n, settings.seed)
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
@@ -212,10 +232,19 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
     row |= settings.task_settings
     row |= {
         "split": settings.split,
-        "n": settings.n,
+        "n": n,
+        "available": available,
+        "rows": rows,
         "seed": settings.seed,
         "group_size": settings.group_size,
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
     return row | report.numbers
+
+
+def num_problems(task: Task, split: str) -> int | None:
+    """How many problems a split has; None for a task that makes them, or does not say."""
+    count = getattr(task, "num_problems", None)
+    number = count(split) if callable(count) else None
+    return number if type(number) is int else None

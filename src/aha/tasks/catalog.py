@@ -13,6 +13,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
+from aha.core.findings import Finding
 from aha.core.records import Graded, Problem
 from aha.tasks.isolation import IsolatedTask, Worker, checked_grader, locate
 from aha.tasks.protocol import Task
@@ -53,6 +55,16 @@ def make_task(name: str, settings: Settings | None = None, seconds: float = 5.0)
     )
 
 
+def notes_of(task: Task) -> list[Finding]:
+    """What a task has to say about its own problems, such as the rows of a file that it left out.
+
+    Tasks may have a list `notes`; one from outside that has something else there says nothing."""
+    notes = getattr(task, "notes", None)
+    if not isinstance(notes, list):
+        return []
+    return [replace(n, check=n.check or "rows") for n in notes if isinstance(n, Finding)]
+
+
 def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], Graded]:
     """In the worker's process: the checked `grade` of a task from outside."""
     return checked_grader(build_task(name, settings))
@@ -68,7 +80,7 @@ def build_task(name: str, settings: Settings) -> Task:
             raise ConfigError(
                 f"the task {name!r} with {key} {settings[key]!r}, which it does not read",
                 f"one of its settings: {', '.join(known) or 'it has none'}",
-                f"leave task.{key} out, or task.options.{key}",
+                f"leave {key} out of the task's settings",
             )
     try:
         return build(**settings)
@@ -117,7 +129,7 @@ def installed() -> dict[str, EntryPoint]:
 def load_file(path: Path) -> ModuleType:
     """A module from a file by its path; it can import modules that lie in the same folder."""
     if not path.is_file():
-        raise ConfigError(f"no file {path}", "a Python file with a task", "check task.name")
+        raise ConfigError(f"no file {path}", "a Python file with a task", "check the path after --task")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)

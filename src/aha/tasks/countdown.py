@@ -139,7 +139,7 @@ class Countdown:
         bad_rows: str = "refuse",
     ):
         if not numbers or not all(isinstance(n, int) and 2 <= n <= 6 for n in numbers):
-            raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "numbers = [3, 4]")
+            raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "sizes such as 3 and 4")
         if verifier not in ("strict", "tinyzero"):
             raise ConfigError(f"verifier {verifier!r}", "'strict' or 'tinyzero'")
         self.numbers, self.verifier = tuple(numbers), verifier
