@@ -7,7 +7,6 @@ from typing import Any
 from aha.cli.parameters import (
     AsJson,
     BadRowsRule,
-    Count,
     DataFile,
     ModelName,
     Numbers,
@@ -17,6 +16,7 @@ from aha.cli.parameters import (
     TaskName,
     TaskOptions,
     Temperature,
+    Whole,
     task_settings,
 )
 
@@ -30,9 +30,9 @@ def evaluate(
     split: Split = "test",
     n: ProblemCount | None = None,
     seed: ProblemSeed = 0,
-    group_size: Count = 1,
+    group_size: Whole = 1,
     temperature: Temperature = 1.0,
-    max_new_tokens: Count | None = None,
+    max_new_tokens: Whole | None = None,
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
     as_json: AsJson = False,
@@ -67,7 +67,7 @@ def evaluate(
         seed=seed,
         group_size=group_size,
         temperature=temperature,
-        max_new_tokens=max_new_tokens or chosen.max_new_tokens,
+        max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
     )
     row = evaluate_model(model, settings, out, print_notes)
     if as_json:
