@@ -114,6 +114,7 @@ SAME = [
     *(("2\\pi", "2π"), ("(-\\infty, 2)", "(-∞,2)"), ("\\sqrt{2}", "\\sqrt2"), ("\\sqrt{2}", "√2")),
     *(("\\text{(A)}", "A"), ("\\textbf{(B)}", "b"), ("\\text{Yes}.", "yes"), ("(1, 2)", "$(1,2)$")),
     *(("x+1", "x + 1"), ("x \\leq 5", "x≤5"), ("\\frac12\\pi", "\\dfrac{1}{2}\\pi"), ("5!", "5!")),
+    *(("2\\sqrt{3}", "2sqrt(3)"), ("2\\pi", "2 pi"), ("\\{1, 2\\}", "\\{1,2\\}"), ("(5)", "= 5")),
     ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
     *(("\\left(0, 1\\right]", "(0,1]"), ("7 dozens", "7 dozens"), ("1/2", "\\frac{2}{4}")),
 ]
@@ -140,6 +141,7 @@ def test_two_answers(first, second):
 def test_what_a_question_counts():
     assert counted_things("Ann sells clips. How many more clips did she sell?") == {"clip"}
     assert counted_things("How many red marbles are left?") == {"red", "marble"}
+    assert counted_things("How many cups of feed does she need?") == {"cup", "feed"}
     assert counted_things("How many dozens did she buy? How many pairs?") == set()
 
 

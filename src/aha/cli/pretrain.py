@@ -12,7 +12,9 @@ from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
 
-WeightSeed = Annotated[int, Parameter(converter=whole, help="Seed of the weights and of the documents.")]
+WeightSeed = Annotated[
+    int, Parameter(converter=whole, help="Seed of the weights and of the documents.")
+]
 Layers = Annotated[int | None, Parameter(converter=whole, help="Layers of the model.")]
 Hidden = Annotated[int | None, Parameter(converter=whole, help="Width of the model.")]
 Device = Annotated[

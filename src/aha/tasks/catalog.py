@@ -129,7 +129,9 @@ def installed() -> dict[str, EntryPoint]:
 def load_file(path: Path) -> ModuleType:
     """A module from a file by its path; it can import modules that lie in the same folder."""
     if not path.is_file():
-        raise ConfigError(f"no file {path}", "a Python file with a task", "check the path after --task")
+        raise ConfigError(
+            f"no file {path}", "a Python file with a task", "check the path after --task"
+        )
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)

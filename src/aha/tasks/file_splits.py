@@ -46,7 +46,11 @@ class FileSplits(Generic[Row]):
             shared = len(rows) - len(self.rows)
             if shared:
                 message = f"{shared:,} problems of task.data are in task.test_data too"
-                self.notes.append(warn(f"{message}: they are only tests", "nothing: they are left out of training"))
+                self.notes.append(
+                    warn(
+                        f"{message}: they are only tests", "nothing: they are left out of training"
+                    )
+                )
             if not self.rows:
                 raise DataError(
                     "every problem of task.data is in task.test_data too",

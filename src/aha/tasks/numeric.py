@@ -59,7 +59,7 @@ _ANSWER_IS = re.compile(
     r"^(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )?answer ?(?:is:?|:|=) ?",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"^([A-Za-z]) ?= ?")
+_NAMED = re.compile(r"^([A-Za-z]?) ?= ?(?!=)")
 _FRAC = re.compile(
     r"\\frac ?(?:\{ ?([-+]?[\d.,]+) ?\}|(\d)) ?(?:\{ ?([-+]?[\d.,]+) ?\}|(\d))", re.ASCII
 )
@@ -112,7 +112,7 @@ def without_frame(text: str) -> tuple[str, str]:
     if match := _NAMED.match(text):
         name, text = match[1], unwrapped(text[match.end() :])
     text = without_text(text, r" \1").replace("\\$", "$").replace("°", " °")
-    text = re.sub(r"(?<=\w)~(?=\w)", " ", text)  # a space of LaTeX; before a number it is "about"
+    text = re.sub(r"(?<=\w)~(?= ?\w)", " ", text)  # a space of LaTeX; before a number it is "about"
     text = unwrapped(re.sub(r"^\$([^$]+)\$ ", r"\1 ", text.strip()))
     return _FRAC.sub(_slash, text).strip(), name
 

@@ -50,7 +50,11 @@ def load_puzzles(path: Path, rule: str = "refuse") -> tuple[list[Row], list[Find
     notes = bad.settle(len(kept), EXPECTED)
     if unexamined:
         message = f"{unexamined:,} puzzles of {path.name} were not examined for a solution"
-        notes.append(warn(f"{message}: it takes too long", "nothing, or a file of puzzles with fewer numbers"))
+        notes.append(
+            warn(
+                f"{message}: it takes too long", "nothing, or a file of puzzles with fewer numbers"
+            )
+        )
     return kept, notes
 
 

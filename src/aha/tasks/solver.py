@@ -116,7 +116,7 @@ def solutions(numbers: tuple[int, ...], target: int, limit: int = 1000) -> list[
 CHUNK = 8192  # rows that are searched together: what fits a processor's cache
 MAX_EXACT = 2.0**40  # the largest product of numbers whose floats are exact enough here
 MAX_ALONE = 200  # puzzles with more or larger numbers, which are searched one by one
-NEAR = 1e-9
+NEAR = 1e-7
 
 
 def unsolvable(puzzles: Sequence[tuple[tuple[int, ...], int]]) -> tuple[list[int], int]:

@@ -28,7 +28,7 @@ _MEASURES: dict[str, tuple[str, str]] = {
     **{"°C": ("°C", ""), "°F": ("°F", ""), "%": ("%", "percent"), "unit": ("", "unit")},
     **{"usd": ("USD US$ $", "dollar buck"), "cent": ("¢", "cent"), "eur": ("EUR €", "euro")},
     **{"gbp": ("GBP £", ""), "jpy": ("JPY", "yen"), "cny": ("CNY RMB", "yuan"), "¥": ("¥", "")},
-    **{"inr": ("INR Rs ₹", "rupee"), "peso": ("", "peso"), "W": ("", "watt"), "kW": ("kW", "")},
+    **{"inr": ("INR Rs Rs. ₹", "rupee"), "peso": ("", "peso"), "W": ("", "watt"), "kW": ("kW", "")},
     **{"kWh": ("kWh", ""), "V": ("", "volt"), "A": ("", "ampere amp"), "Ω": ("", "ohm")},
     **{"J": ("", "joule"), "N": ("", "newton"), "Hz": ("Hz", "hertz"), "cal": ("", "calorie")},
     **{"byte": ("", "byte"), "KB": ("KB", "kilobyte"), "MB": ("MB", "megabyte")},
@@ -82,7 +82,23 @@ _TOKEN = re.compile(
     r"(?P<power>\s?\^\s?\{?[23]\}?(?!\d)|[²³])?|(?P<slash>/))"
 )
 _SQUARES = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-MONEY = ("US$", "USD", "EUR", "GBP", "JPY", "CNY", "RMB", "INR", "Rs", "$", "€", "£", "¥", "₹")
+MONEY = (
+    "US$",
+    "USD",
+    "Rs.",
+    "EUR",
+    "GBP",
+    "JPY",
+    "CNY",
+    "RMB",
+    "INR",
+    "Rs",
+    "$",
+    "€",
+    "£",
+    "¥",
+    "₹",
+)
 
 
 def _table() -> dict[str, str]:
@@ -150,6 +166,8 @@ def counted_things(question: str) -> frozenset[str]:
         for word in phrase.split():
             if word in ("more", "fewer", "other", "different", "additional", "extra", "total"):
                 continue
+            if word == "of" and named:
+                continue  # "cups of feed"
             if word in NEVER_THINGS or singular(word) in NEVER_THINGS:
                 break  # "how many red marbles | does": the phrase is over
             if len(word) > 2:
