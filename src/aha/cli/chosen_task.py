@@ -57,5 +57,10 @@ def task_of_run(folder: Path) -> ChosenTask | None:
 def print_notes(notes: list[Finding]) -> None:
     """What a task has to say about its problems, one line each on the error stream."""
     for note in notes:
-        fix = f"; fix: {note.fix}" if note.fix else ""
-        print(f"aha: {note.level}: {note.message}{fix}", file=sys.stderr)
+        print_finding(note)
+
+
+def print_finding(finding: Finding) -> None:
+    """On the error stream: the output may be JSON."""
+    fix = f"; fix: {finding.fix}" if finding.fix else ""
+    print(f"aha: {finding.level}: {finding.message}{fix}", file=sys.stderr)

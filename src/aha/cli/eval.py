@@ -55,7 +55,7 @@ def evaluate(
     out
         New file for all completions, as JSON lines.
     """
-    from aha.cli.chosen_task import choose_task, print_notes
+    from aha.cli.chosen_task import choose_task, print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 
     chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))
@@ -69,7 +69,7 @@ def evaluate(
         temperature=temperature,
         max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
     )
-    row = evaluate_model(model, settings, out, print_notes)
+    row = evaluate_model(model, settings, out, print_finding)
     if as_json:
         print(json.dumps(row))
         return

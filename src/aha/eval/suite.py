@@ -199,21 +199,21 @@ def evaluate_model(
     name: str,
     settings: EvalSettings,
     out: Path | None,
-    on_notes: Callable[[list[Finding]], None] | None = None,
+    on_finding: Callable[[Finding], object] = bool,
 ) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
     `available` is how many problems the split has and `rows` how many the files have together, None
-    where the task makes its problems. `on_notes` gets what the task says about its problems.
-    Raises ConfigError if `out` exists or its folder does not.
+    where the task makes its problems. What the task says about its problems is handed to
+    `on_finding`. Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
     task = make_task(settings.task, settings.task_settings)
-    if on_notes:
-        on_notes(notes_of(task))
+    for note in notes_of(task):
+        on_finding(note)
     available, rows = num_problems(task, settings.split), num_problems(task, "all")
     n = settings.n
     if n is None:
