@@ -51,8 +51,9 @@ def test_every_layout_is_read(tmp_path, layout, kind):
     assert not task.grade(problem, "<answer>4</answer>").correct
 
 
-def test_what_the_task_writes_it_reads(tmp_path):
-    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_what_the_task_writes_it_reads(tmp_path, kind):
+    first, second = tmp_path / "first.jsonl", tmp_path / f"second.{kind}"
     rows = [{"question": f"{n}?", "answer": f"so\n#### {n}"} for n in range(20)]
     first.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     problems = list(make_task("math", {"data": str(first)}).problems("all", 0))
@@ -101,7 +102,7 @@ BAD_ROWS = {
     "no answer column": ('{"question": "?"}', "only question"),
     "no question": ('{"answer": "1"}', "no question"),
     "blank question": ('{"question": " ", "answer": "1"}', "no question"),
-    "null": ('{"question": "b", "answer": null}', "answer is 'None'"),
+    "null": ('{"question": "b", "answer": null}', "answer is null"),
     "nan": ('{"question": "b", "answer": NaN}', "answer is 'nan'"),
     "infinite": ('{"question": "b", "answer": Infinity}', "answer is 'inf'"),
     "nan as text": ('{"question": "b", "answer": "nan"}', "no answer to compare"),

@@ -80,7 +80,8 @@ def question_and_answer(row: object) -> Question | str:
     texts = {name: text for name, cell in answers.items() if (text := cell_text(cell))}
     if not texts:
         name, cell = next(iter(answers.items()))
-        return f"no answer: {name} is {str(cell)[:40]!r}"
+        shown = "null" if cell is None else repr(str(cell)[:40])
+        return f"no answer: {name} is {shown}"
     readable = (text for text in texts.values() if true_answer(text) is not None)
     answer = next(readable, None)
     if answer is None:
