@@ -36,7 +36,8 @@ def test_a_run_is_evaluated_on_its_own_task_from_any_folder(aha, data, tmp_path,
     row = json.loads(done.out)
     assert (row["task"], row["data"], row["max_new_tokens"]) == ("math", str(data), 12)
     assert (row["problems"], row["rows"]) == (3, 59) and "row 60" in done.err
-    other = json.loads(aha("eval", run, "--task", "countdown", "--n", 2, "--max-new-tokens", 8, "--json").out)
+    short = ("--n", 2, "--max-new-tokens", 8, "--json")
+    other = json.loads(aha("eval", run, "--task", "countdown", *short).out)
     assert other["task"] == "countdown" and other["rows"] is None
     asked = aha("ask", "--model", run, "--max-new-tokens", 4)
     assert asked.code == 0 and asked.out.startswith("What is ")
