@@ -6,7 +6,6 @@ fast as to draw every piece of a text.
 
 import json
 import time
-import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from random import Random
@@ -223,10 +222,8 @@ def test_countdown_agrees_with_python_on_expressions(seed):
         if write.rng.random() < 0.5:
             text = write.rng.choice("1+2+3 3*2*1 1+2*3 3/(2-1) (1+2)+3 3*(1*2) 2*3/1 6".split())
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                value = eval(text, {"__builtins__": {}})
-            numbers = sorted(read_expression(text).numbers)
+            numbers = sorted(read_expression(text).numbers)  # before Python: 12**4**12 never ends
+            value = eval(text, {"__builtins__": {}})
         except (Unreadable, SyntaxError, ArithmeticError, TypeError, ValueError):
             value, numbers = None, []
         right = numbers == [1, 2, 3] and value == 6
