@@ -1,6 +1,7 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from aha.cli.parameters import (
     Whole,
     task_settings,
 )
+from aha.core.findings import Finding, worst_level
 
 
 def evaluate(
@@ -39,6 +41,8 @@ def evaluate(
     out: Path | None = None,
 ) -> None:
     """Solve rate of a model or run on held-out problems, with a 95 % interval.
+
+    Exit code 1: too many grades failed, so that the solve rate says nothing.
 
     Parameters
     ----------
@@ -69,16 +73,24 @@ def evaluate(
         temperature=temperature,
         max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
     )
-    row = evaluate_model(model, settings, out, print_finding)
-    if as_json:
-        print(json.dumps(row))
-        return
-    low, high = row["interval"]
-    print(
-        f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
-        f"{tested(row)}, {row['mean_tokens']:.0f} tokens each, "
-        f"{row['truncated']:.1%} truncated"
+    findings: list[Finding] = []
+    row = evaluate_model(model, settings, out, findings.append)
+    for finding in findings:
+        print_finding(finding)
+    print(json.dumps(row) if as_json else solve_rate_line(model, row))
+    if worst_level(findings) == "fail":
+        sys.exit(1)
+
+
+def solve_rate_line(model: str, row: dict[str, Any]) -> str:
+    """The row for people."""
+    tail = (
+        f"on {tested(row)}, {row['mean_tokens']:.0f} tokens each, {row['truncated']:.1%} truncated"
     )
+    if row["solve_rate"] is None:
+        return f"{model}: no solve rate, because every grade failed, {tail}"
+    low, high = row["interval"]
+    return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
 
 
 def tested(row: dict[str, Any]) -> str:

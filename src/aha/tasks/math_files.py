@@ -17,7 +17,6 @@ from aha.core.errors import ConfigError, DataError, MissingExtra
 from aha.core.records import Graded, Problem
 from aha.tasks.answers import answer_of, compare, true_answer
 from aha.tasks.file_splits import ALL, FileSplits, check_test_data
-from aha.tasks.isolation import CallFailed, Worker
 from aha.tasks.question_rows import (
     EXPECTED,
     Question,
@@ -28,6 +27,7 @@ from aha.tasks.question_rows import (
 from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import answer_ending, check_template, framed
 from aha.tasks.units import counted_things
+from aha.tasks.worker import CallFailed, Worker
 
 HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each
 VERIFIERS = ("strict", "math-verify")
