@@ -1,6 +1,7 @@
 """What is no file of problems although it has the name of one."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,28 @@ def test_the_last_row_of_a_file_that_was_cut(tmp_path):
 )
 def test_cells(cell, text):
     assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize("cut", ['[\n {"a": 1},\n {"a"', "[", '{\n "a": 1'])
+def test_a_value_over_many_lines_that_was_cut(tmp_path, cut):
+    path = tmp_path / "rows.json"
+    path.write_text(cut)
+    with pytest.raises(DataError, match="is no JSON"):
+        rows_of(path)
+
+
+def test_an_object_with_one_list_in_it(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": 1, "data": [{"a": 1}, {"a": 2}]}, indent=1))
+    assert rows_of(path) == [(1, {"a": 1}), (2, {"a": 2})]
+    path.write_text(json.dumps({"question": "a", "answer": 1}, indent=1))
+    assert rows_of(path) == [(1, {"question": "a", "answer": 1})]
+
+
+def test_what_is_no_plain_file(tmp_path):
+    with pytest.raises(DataError, match="is a folder"):
+        rows_of(tmp_path)
+    with pytest.raises(DataError, match="is no file"):
+        rows_of(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is no plain file"):
+        rows_of(Path("/dev/zero"))

@@ -48,7 +48,8 @@ def read_rows(
     read.
     """
     if not path.is_file():
-        raise DataError(f"no file {path}", expected, "check the path that --task.data has")
+        kind = "a folder" if path.is_dir() else "no file" if not path.exists() else "no plain file"
+        raise DataError(f"{path} is {kind}", expected, "check the path that --task.data has")
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -57,8 +58,8 @@ def read_rows(
     refuse_impostor(path, head, expected)
     if head.startswith(PARQUET) or path.suffix == ".parquet":
         return read_parquet(path, expected, columns)
-    if head.removeprefix(BOM).lstrip()[:1] == b"[":
-        rows = read_json_list(path, expected)
+    if head.removeprefix(BOM).lstrip()[:1] in (b"[", b"{"):
+        rows = read_one_value(path, expected)
         if rows is not None:
             return iter(enumerate(rows, 1))
     return read_json_lines(path, expected)
@@ -74,15 +75,36 @@ def refuse_impostor(path: Path, head: bytes, expected: str) -> None:
         raise DataError(f"{path} is a table of text", expected, "write its rows as JSON lines")
 
 
-def read_json_list(path: Path, expected: str) -> list[object] | None:
-    """The items of a file that is one JSON list; None for one that is not."""
+def read_one_value(path: Path, expected: str) -> list[object] | None:
+    """The items of a file that is one JSON list, or one object with one list in it; None for JSON
+    lines. Raises `DataError` for a value over many lines that is neither, or that is cut."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
+        with path.open("rb") as file:
+            first = read_json(file.readline().removeprefix(BOM).strip(), True)
+        if not isinstance(first, list | UnreadableRow):
+            return None
+        value = json.loads(path.read_bytes().removeprefix(BOM).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(first, UnreadableRow) or begins_a_row(path):
+            return None
+        raise DataError(
+            f"{path} is no JSON: {error}",
+            expected,
+            "copy it again, if it was cut, or mend it there",
+        ) from None
     except OSError as error:
         raise unreadable(path, error, expected) from error
-    return rows if isinstance(rows, list) else None
+    if isinstance(value, dict):
+        lists = [member for member in value.values() if isinstance(member, list)]
+        value = lists[0] if len(lists) == 1 else [value]
+    return value if isinstance(value, list) else None
+
+
+def begins_a_row(path: Path) -> bool:
+    """Whether the first line is a row by its looks, {...}, and not the beginning of a value."""
+    with path.open("rb") as file:
+        line = file.readline().removeprefix(BOM).strip()
+        return line[:1] == b"{" and (len(line) > 1 or not file.read(1))
 
 
 def read_json_lines(path: Path, expected: str) -> Iterator[tuple[int, object]]:
