@@ -6,6 +6,7 @@ names the nearest known one.
 
 import difflib
 import re
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,6 +60,12 @@ class TaskSection(Section):
     data: str | None = Field(
         None, description="Problems as JSON lines or Parquet; none: the task generates them."
     )
+    test_data: str | None = Field(
+        None, description="File of test problems, all of them; none: data is parted by a hash."
+    )
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse", description="Rule for rows of data that cannot be used; drop counts them."
+    )
     verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
         "strict",
         description="Grades answers; tinyzero: TinyZero's reward; math-verify: its library.",
@@ -90,10 +97,18 @@ class TaskSection(Section):
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "verifier", "format_reward")
+        keys = ("numbers", "template", "data", "test_data", "bad_rows", "verifier", "format_reward")
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
+
+    def anywhere(self) -> "TaskSection":
+        """The same with absolute paths to its files, so that a run can be used from any folder."""
+        keys = ["data", "test_data", *(["name"] if self.name.endswith(".py") else [])]
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={key: str(Path(path).absolute()) for key, path in paths.items() if path}
+        )
 
 
 class RolloutSection(Section):
