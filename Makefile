@@ -19,8 +19,9 @@ BENCHMARKS := $(filter-out benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
 demo: .venv/.core
 	$(BIN)/aha demo
 
+# A file of tests to a process, one thread each: threads that wait for each other take longer.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 # Of the pure functions, every line and every branch, by their own tests alone.
 coverage: .venv/.dev
