@@ -7,9 +7,9 @@ names the nearest known one.
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aha.core.errors import ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -17,16 +17,6 @@ from aha.core.unknown_keys import unknown_key
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def none_is_not_set(cls, raw: Any) -> Any:
-        """`none` for a key that may be left out, as help and `aha config show` print it: so that an
-        option can take back what a recipe sets."""
-        if not isinstance(raw, dict):
-            return raw
-        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
-        return {k: None if v == "none" and k in optional else v for k, v in raw.items()}
 
 
 class ModelSection(Section):
