@@ -25,7 +25,7 @@ def test_the_overview_has_curves_tests_and_the_place_to_go_on_from(client, run):
     found = client.get("/api/runs/demo").json()
     assert found["steps"] == 5 and found["curves"]["solve_rate"]["value"][-1] == 0.5
     assert [row["step"] for row in found["evals"]] == [2, 4]
-    assert found["after"]["solve_rate"] == 0.9 and found["notes"] == []
+    assert found["card"]["after"]["solve_rate"] == 0.9 and found["notes"] == []
     sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
     assert found["offsets"] == ".".join(map(str, sizes))
 
@@ -73,7 +73,7 @@ def test_comparing_runs(client, run):
     make_run(run.parent / "other", right_after=10, seed=1)
     found = client.get("/api/compare?run=demo&run=other").json()
     assert [one["card"]["name"] for one in found["runs"]] == ["demo", "other"]
-    assert found["differences"] == [[["seed", 0, 1]]]
+    assert found["differences"] == [[["seed", "0", "1"]]]
     assert found["paired"][0]["verdict"] == "worse"
     assert client.get("/api/compare").json()["runs"] == []
 
