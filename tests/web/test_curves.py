@@ -77,7 +77,10 @@ def test_a_column_without_any_number_is_no_curve(run):
 
 
 def test_rows_without_a_step_and_too_many_columns_are_counted(run):
-    write_rows(run / "metrics.jsonl", [{"reward": 1.0}, metrics("6"), metrics(float("nan"))])
+    write_rows(
+        run / "metrics.jsonl",
+        [{"reward": 1.0}, {"step": "6"}, {"step": None}],
+    )
     write_rows(
         run / "metrics.jsonl", [{"step": 6, **{f"m{i}": 1.0 for i in range(2 * MAX_COLUMNS)}}]
     )

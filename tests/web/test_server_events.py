@@ -102,7 +102,7 @@ def test_the_end_is_behind_the_last_whole_line_of_each_file(run):
 
 def test_only_what_a_page_can_draw_is_sent(run):
     """Rows of a wrong shape would end the page's script."""
-    write_rows(run / "metrics.jsonl", [metrics("6"), metrics(7, reward=[], entropy=float("nan"))])
+    write_rows(run / "metrics.jsonl", [{"step": "6"}, metrics(7, reward=[], entropy=1e999)])
     write_rows(run / "evals.jsonl", [{"step": 1, "solve_rate": "x"}, {"interval": 3}])
     write_rows(run / "findings.jsonl", [{"level": [], "message": {"a": "\u202e"}}])
 

@@ -88,7 +88,8 @@ MEANS = (
 def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
     """Write the report of a run. Returns its size in bytes.
 
-    Raises RunError where the file cannot be written or is a link out of the run, DataError for a pin that names no completion.
+    Raises RunError where the file cannot be written or is a link, DataError for a pin that
+    names no completion.
     """
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise RunError(f"cannot write {out}", "a file in a folder that exists", "--out report.html")

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
