@@ -171,7 +171,7 @@ def test_damaged_json_has_a_reason_and_the_other_lines_are_read(tmp_path, reason
     (tmp_path / "x.jsonl").write_bytes(b'{"a": 1}\n' + DAMAGED[reason] + b'\n{"a": 2}\n')
     rows, faults = read_all_rows(tmp_path / "x.jsonl")
     assert rows == [{"a": 1}, {"a": 2}]
-    assert faults == [f"x.jsonl: 1 damaged lines (1 {reason})"]
+    assert faults == [f"x.jsonl: damaged lines: 1 {reason}"]
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 5_000, 100_000])
@@ -227,4 +227,4 @@ def test_parts_that_hold_no_row_do_not_end_the_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(guarded_files, "PART_BYTES", 100)
     (tmp_path / "x.jsonl").write_text("nonsense\n" * 100 + '{"a": 1}\n')
     rows, faults = read_all_rows(tmp_path / "x.jsonl")
-    assert rows == [{"a": 1}] and "100 damaged lines" in faults[0]
+    assert rows == [{"a": 1}] and "damaged lines: 100 no JSON" in faults[0]

@@ -1,6 +1,5 @@
 """Models that are loaded for serving, by name, and the config of the run that trained them."""
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine, open_engine
+from aha.store.guarded_files import GuardedFile
 
 MAX_OPEN = 4
 
@@ -102,7 +102,6 @@ def run_config(name: str) -> dict[str, Any]:
     if not (folder / "metrics.jsonl").is_file() and not (folder / "checkpoints").is_dir():
         return {}
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return GuardedFile(folder, "config.json").read_object()
+    except OSError:
         return {}
-    return config if isinstance(config, dict) else {}

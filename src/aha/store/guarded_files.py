@@ -360,7 +360,7 @@ class JsonLines(GrowingLines):
         faults = [self.refused] if self.refused else []
         if self.damage:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.damage.items())
-            faults.append(f"{self.file.name}: {self.damage.total()} damaged lines ({reasons})")
+            faults.append(f"{self.file.name}: damaged lines: {reasons}")
         return faults
 
 

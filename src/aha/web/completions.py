@@ -256,7 +256,8 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
                 "recorded": any(entry.has_tokens for entry in entries),
             }
         )
-    return {"groups": len(groups), "start": start, "page": count, "lines": lines}
+    page = {"groups": len(groups), "start": start, "page": count, "lines": lines}
+    return page | {"faults": index.faults()}
 
 
 # -- pins ----------------------------------------------------------------------------------------

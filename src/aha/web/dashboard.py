@@ -89,7 +89,6 @@ class Dashboard:
             Route("/api/runs", self.list_runs),
             Route(run, self.overview),
             Route(f"{run}/gain", self.gain),
-            Route(f"{run}/curves", self.curves),
             Route(f"{run}/behaviors", self.behaviors),
             Route(f"{run}/events", self.events),
             Route(f"{run}/files", self.files),
@@ -143,7 +142,7 @@ class Dashboard:
         findings = [finding_view(row) for row in files["findings"].read_all(MAX_FINDINGS)]
         config = run.read("config")
         faults = [fault for name in ("evals", "findings") for fault in files[name].faults]
-        grading = curves.grading_note()
+        notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
         offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
             {
@@ -151,12 +150,12 @@ class Dashboard:
                 "usd_per_hour": number(config.get("usd_per_hour")),
                 "max_new_tokens": number(section(config, "rollout").get("max_new_tokens")),
                 "details": {
-                    name: settings_of(run.read(name))
+                    name.capitalize(): settings_of(run.read(name))
                     for name in ("config", "environment", "summary")
                 },
-                "notes": [*run.notes(), *curves.faults(), *faults, *([grading] if grading else [])],
+                "notes": list(dict.fromkeys(note for note in notes if note)),
                 "findings": findings,
-                "evals": evals[-MAX_EVALS:],
+                "evals": held_out_points(run, curves, evals[-MAX_EVALS:]),
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
@@ -172,12 +171,6 @@ class Dashboard:
         faults: list[str] = []
         comparison = compare_before_after(self.run_of(request), faults)
         return Json(comparison and comparison_row(comparison, faults))
-
-    def curves(self, request: Request) -> Json:
-        """The columns of the metrics in the `name` fields, or those of the overview."""
-        curves = self.curves_of(self.run_of(request))
-        names = request.query_params.getlist("name") or OVERVIEW_COLUMNS
-        return Json({"steps": curves.rows, "curves": curves.thinned(names)})
 
     def behaviors(self, request: Request) -> Json:
         """The behaviours by step. Counts for a short time; for `waiting` steps the page asks
@@ -324,6 +317,21 @@ def cached(store: OrderedDict[str, Cached], key: str, make: Callable[[], Cached]
     while len(store) > KEPT_RUNS:
         store.popitem(last=False)
     return value
+
+
+def held_out_points(run: RunFolder, curves: Curves, evals: list[Row]) -> list[Row]:
+    """Every held-out measurement with its place on each axis; `test`: one before or after."""
+    last = curves.last().get("step") or 0
+    tests = ((0, run.read("before")), (last, run.read("after")))
+    before, after = (evaluation_view({**row, "step": step}) for step, row in tests)
+    rows = [*evals, *([after | {"test": True}] if after else [])]
+    axes = curves.axes_at([row["step"] for row in rows])
+    points = [
+        row | {axis: column[place] for axis, column in axes.items()}
+        for place, row in enumerate(rows)
+    ]
+    first = dict.fromkeys(("total_tokens", "elapsed_s"), 0) | {"test": True}
+    return [*([before | first] if before else []), *points]
 
 
 @overload

@@ -123,7 +123,7 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
         "model": clipped(section(config, "model").get("path", "?")),
         "steps": curves.rows,
         "seed": clipped(config.get("seed", "?")),
-        "notes": [visible(note) for note in notes if note],
+        "notes": list(dict.fromkeys(visible(note) for note in notes if note)),
         "findings": findings,
         "gain": comparison and gain_of(comparison),
         "card": card_of(run, comparison),

@@ -230,6 +230,7 @@ def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, st
         "family": family,
         "families": [name for name in FAMILIES if files_of(run, name)],
         "files": files,
+        "faults": [fault for index in indexes for fault in index.faults()],
         "problems": len(lines),
         "matching": len(matching),
         "start": start,

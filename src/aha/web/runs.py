@@ -168,7 +168,6 @@ class RunFolder:
         config, summary = self.read("config"), self.read("summary")
         last = last_row(self.metrics) or {}
         rows = spread_rows(self.metrics, SPARKLINE_POINTS)
-        levels = Counter(row["level"] for row in self.findings()[0])
         return {
             "name": self.name,
             "status": self.status(),
@@ -183,9 +182,7 @@ class RunFolder:
             "before": rate_of(summary.get("before") or self.read("before")),
             "after": rate_of(summary.get("after") or self.read("after")),
             "modified": self.modified(),
-            "failures": levels["fail"],
-            "warnings": levels["warn"],
-            "faults": self.faults(),
+            "marks": marks_of(self.findings()[0], self.faults()),
         }
 
     def modified(self) -> float:
@@ -215,6 +212,14 @@ def finding_view(row: Row) -> Row:
     return {"step": number(row.get("step")), "level": level, **texts}
 
 
+def marks_of(findings: list[Row], faults: list[str]) -> list[str]:
+    """What the list says of a run besides its status: faults, warnings, damaged files."""
+    levels = Counter(row["level"] for row in findings)
+    marks = [("✗", levels["fail"], "fault"), ("!", levels["warn"], "warning")]
+    told = [f"{sign} {n} {noun}{'s' * (n > 1)}" for sign, n, noun in marks if n]
+    return told + [f"damaged: {fault}" for fault in faults[:1]]
+
+
 def clipped(value: object) -> str:
     """A value from a run's files as text that can be seen, at most SHOWN_CHARS characters."""
     text = visible(value if isinstance(value, str) else str(value))
@@ -231,9 +236,7 @@ def damaged_card(name: str, reason: str) -> Row:
         "model": "?",
         "sparkline": [],
         "modified": 0.0,
-        "failures": 0,
-        "warnings": 0,
-        "faults": [visible(reason)[:SHOWN_CHARS]],
+        "marks": marks_of([], [clipped(reason)]),
         **dict.fromkeys(unknown),
     }
 

@@ -90,7 +90,8 @@ def evaluation_view(row: Row) -> Row | None:
     step, rate, ends = number(row.get("step")), number(row.get("solve_rate")), interval_of(row)
     if step is None or rate is None or ends is None:
         return None
-    return {"step": step, "solve_rate": rate, "interval": ends}
+    seconds = number(row.get("elapsed_s"))
+    return {"step": step, "elapsed_s": seconds, "solve_rate": rate, "interval": ends}
 
 
 VIEWS = {"metrics": metrics_view, "evals": evaluation_view, "findings": finding_view}
