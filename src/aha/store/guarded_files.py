@@ -24,6 +24,7 @@ MAX_OBJECT_BYTES = 8_000_000
 MAX_READ_BYTES = 1_000_000_000  # of one file of rows
 MAX_ROWS = 200_000  # of one file that is read as a whole
 MAX_DEPTH = 32
+MAX_NUMBER = 1e100
 PART_BYTES = 32_000_000  # of one read: a huge file takes several
 KEPT_BYTES = 128
 # Not to wait for the writer of a FIFO, and not to follow a link that has just been put there.
@@ -209,12 +210,12 @@ def is_deep(value: object) -> bool:
 def number(value: object) -> float | None:
     """A finite number, or None: JSON has no NaN, and a curve has a gap there.
 
-    Beyond 1e300 there is nothing that a run measures, and sums of such numbers overflow.
+    Beyond MAX_NUMBER there is nothing that a run measures, and squares of such numbers overflow.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return value if math.isfinite(value) and abs(value) <= 1e300 else None
+        return value if math.isfinite(value) and abs(value) <= MAX_NUMBER else None
     except OverflowError:  # an integer beyond the range of floats
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TypeVar
 
-from aha.store.guarded_files import JsonLines, number, read_all_rows
+from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
 from aha.web.event_spans import Row, mean_behaviours, visible
 from aha.web.runs import RunFolder
 
@@ -70,7 +70,10 @@ class Curves:
         for name, column in self.columns.items():
             values = [row.get(name) for row in kept]
             # Nearly all values are finite floats, and this test is much quicker than `number`.
-            numbers = [v if type(v) is float and -1e300 < v < 1e300 else number(v) for v in values]
+            numbers = [
+                v if type(v) is float and -MAX_NUMBER < v < MAX_NUMBER else number(v)
+                for v in values
+            ]
             if numbers.count(None) > values.count(None):
                 gaps = numbers.count(None) - values.count(None)
                 self._count(f"values of {name[:40]} that are no finite number", gaps)
