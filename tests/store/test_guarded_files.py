@@ -211,10 +211,19 @@ def test_two_gigabytes_without_a_newline_are_read_in_parts(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n')
     os.truncate(path, 2_000_000_000)  # a sparse file
-    lines = JsonLines(path, max_bytes=100_000_000)
+    lines = JsonLines(path)
     assert lines.read_all() == [{"a": 1}]
-    assert "larger than 100 MB: the rest is left out" in lines.faults[0]
+    assert lines.read_all() == []  # a page looks again and again
+    assert lines.offset < 150_000_000
+    assert "goes on without a newline: the rest is left out" in lines.faults[0]
     assert f"longer than {MAX_LINE_BYTES // 1_000_000} MB" in lines.faults[1]
+
+
+def test_a_file_larger_than_its_limit_says_so(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n' * 120_000)
+    lines = JsonLines(tmp_path / "x.jsonl", max_bytes=1_000_000)
+    assert len(lines.read_all(10**6)) == 1_000_000 // 9
+    assert lines.faults == ["x.jsonl is larger than 1 MB: the rest is left out"]
 
 
 def test_a_file_of_too_many_rows_ends_at_the_limit(tmp_path):

@@ -21,6 +21,7 @@ from aha.core.errors import RunError
 
 MAX_LINE_BYTES = 8_000_000  # a completion of 32,000 tokens, token by token, has about 3 MB
 MAX_OBJECT_BYTES = 8_000_000
+GIVE_UP_BYTES = 64_000_000  # of one line: what is no text is not read to its end
 MAX_READ_BYTES = 1_000_000_000  # of one file of rows
 MAX_ROWS = 200_000  # of one file that is read as a whole
 MAX_DEPTH = 32
@@ -257,10 +258,10 @@ class GrowingLines:
         self.refused = ""
         self.unfinished = False  # the last read met a line without an end
         self._last_bytes = LastBytes()
-        self._in_long_line = False
+        self._long_bytes = 0  # of a line that is too long, so far; its end has not come yet
 
     def _begin_again(self) -> None:
-        self.offset, self._last_bytes, self._in_long_line = 0, LastBytes(), False
+        self.offset, self._last_bytes, self._long_bytes = 0, LastBytes(), 0
         self.unfinished = False
         self.damage.clear()
 
@@ -278,7 +279,8 @@ class GrowingLines:
                 if rewritten:
                     self._begin_again()
                 source.seek(self.offset)
-                data = source.read(min(PART_BYTES, max(0, self.max_bytes - self.offset)))
+                left = 0 if self._long_bytes > GIVE_UP_BYTES else self.max_bytes - self.offset
+                data = source.read(min(PART_BYTES, max(0, left)))
         except OSError as error:
             rewritten = self.offset > 0
             self._begin_again()
@@ -286,7 +288,9 @@ class GrowingLines:
                 self.refused = str(error)
             return [], rewritten
         lines = self._lines_of(data)
-        if self.max_bytes < size:
+        if self._long_bytes > GIVE_UP_BYTES:
+            self.refused = f"{self.file.name} goes on without a newline: the rest is left out"
+        elif self.max_bytes < size:
             limit = f"{self.max_bytes // 1_000_000} MB"
             self.refused = f"{self.file.name} is larger than {limit}: the rest is left out"
         return lines, rewritten
@@ -295,12 +299,13 @@ class GrowingLines:
         start, end = self.offset, data.rfind(b"\n") + 1
         self.unfinished = end < len(data)
         begin = 0
-        if self._in_long_line:
+        if self._long_bytes:
             begin = data.find(b"\n") + 1
             if not begin:
+                self._long_bytes += len(data)
                 self._skip(data)
                 return []
-            self._in_long_line = False
+            self._long_bytes = 0
         lines: list[tuple[int, bytes]] = []
         while begin < end:
             stop = data.index(b"\n", begin)
@@ -311,7 +316,7 @@ class GrowingLines:
             begin = stop + 1
         self._skip(data[:end])
         if len(data) - end > MAX_LINE_BYTES:
-            self._in_long_line = True
+            self._long_bytes = len(data) - end
             self.damage[LONG] += 1
             self._skip(data[end:])
         return lines
