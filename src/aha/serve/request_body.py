@@ -46,7 +46,7 @@ def object_of_body(raw: bytes, content: str) -> dict[str, Any]:
 
     Raises RequestError for what is no JSON object, and for one that is ambiguous.
     """
-    wanted = f"a JSON object with model and {content}"
+    expected = f"a JSON object with model and {content}"
     try:
         body = json.loads(
             raw.decode("utf-8-sig"),
@@ -55,18 +55,18 @@ def object_of_body(raw: bytes, content: str) -> dict[str, Any]:
             parse_float=_finite_float,
         )
     except UnicodeDecodeError:
-        raise RequestError(f"{raw[:40]!r}, which is no UTF-8", wanted) from None
+        raise RequestError(f"{raw[:40]!r}, which is no UTF-8", expected) from None
     except RecursionError:
-        raise _too_deep(wanted) from None
+        raise _too_deep(expected) from None
     except json.JSONDecodeError as error:
         place = f"{error.msg}, line {error.lineno} column {error.colno}"
-        raise RequestError(f"no JSON ({place}): {raw[:40]!r}", wanted) from None
+        raise RequestError(f"no JSON ({place}): {raw[:40]!r}", expected) from None
     except ValueError:
-        raise RequestError("a number with thousands of digits", wanted) from None
+        raise RequestError("a number with thousands of digits", expected) from None
     if not isinstance(body, dict):
-        raise RequestError(f"{short(body)}", wanted)
+        raise RequestError(f"{short(body)}", expected)
     if is_deep(body):
-        raise _too_deep(wanted)
+        raise _too_deep(expected)
     for key, value in body.items():
         if not is_unicode({key: value}):
             raise RequestError(
@@ -87,8 +87,8 @@ def is_unicode(value: object) -> bool:
     return True
 
 
-def _too_deep(wanted: str) -> RequestError:
-    return RequestError(f"lists and objects nested deeper than {MAX_DEPTH}", wanted)
+def _too_deep(expected: str) -> RequestError:
+    return RequestError(f"lists and objects nested deeper than {MAX_DEPTH}", expected)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -152,8 +152,8 @@ class GuardedFile:
             kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "no file")
             self._refuse(f"is {kind}", "a regular file", "remove it")
 
-    def _refuse(self, problem: str, wanted: str, fix: str) -> NoReturn:
-        raise RunError(f"{self.name} {problem}", wanted, fix)
+    def _refuse(self, problem: str, expected: str, fix: str) -> NoReturn:
+        raise RunError(f"{self.name} {problem}", expected, fix)
 
 
 def is_guarded_folder(path: Path, parent: Path) -> bool:

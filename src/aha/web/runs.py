@@ -216,8 +216,8 @@ def marks_of(findings: list[Row], faults: list[str]) -> list[str]:
     """What the list says of a run besides its status: faults, warnings, damaged files."""
     levels = Counter(row["level"] for row in findings)
     marks = [("✗", levels["fail"], "fault"), ("!", levels["warn"], "warning")]
-    told = [f"{sign} {n} {noun}{'s' * (n > 1)}" for sign, n, noun in marks if n]
-    return told + [f"damaged: {fault}" for fault in faults[:1]]
+    counts = [f"{sign} {n} {noun}{'s' * (n > 1)}" for sign, n, noun in marks if n]
+    return counts + [f"damaged: {fault}" for fault in faults[:1]]
 
 
 def clipped(value: object) -> str:
