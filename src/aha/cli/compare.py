@@ -34,7 +34,7 @@ def compare(first: Path, second: Path) -> None:
     runs = open_run(first), open_run(second)
     names = [escape(visible(run.name)) for run in runs]
     if names[0] == names[1]:
-        names = [escape(str(first)), escape(str(second))]
+        names = [escape(visible(str(path))) for path in (first, second)]
     console.print(rates_table(runs, names))
     differences = config_differences(*(run.read("config") for run in runs))
     console.print(differences_table(differences, names))

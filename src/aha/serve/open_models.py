@@ -87,6 +87,7 @@ class ModelCache:
         key = (folder.resolve(), folder.stat().st_mtime_ns)
         model = self._open.pop(key, None)
         if model is None:
+            check_files(folder, Path(name))
             loaded = load_model(folder)
             engine = open_engine(loaded.policy, loaded.tokenizer, loop="torch")
             model = OpenModel(name, folder, engine)
@@ -94,6 +95,22 @@ class ModelCache:
         while len(self._open) > self.max_open:
             self._open.popitem(last=False)
         return model
+
+
+def check_files(folder: Path, named: Path) -> None:
+    """Raise ModelError where something in a model's folder is no file, and where the model of a run
+    has a file outside of the run: a run may come from somebody else.
+
+    A folder that the user has named itself may have links, as those in the cache of the hub.
+    """
+    of_a_run = folder != named and folder.is_relative_to(named)
+    for path in sorted(folder.iterdir()):
+        file = GuardedFile(named, str(path.relative_to(named))) if of_a_run else None
+        good = path.is_dir() or (file.stat() is not None if file else path.is_file())
+        if not good and path.exists():  # a training run may delete it at any time
+            raise ModelError(
+                f"{path} is a link out of its run or no file", "regular files", f"remove {path}"
+            )
 
 
 def run_config(name: str) -> dict[str, Any]:
