@@ -397,11 +397,11 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no run"):  # a model folder has a config.json too
         diagnose(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(RunError, match="no object"):
+    with pytest.raises(RunError, match="no JSON object"):
         diagnose(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text('7\nnonsense\n{"step": 1}\n{"step": ')
-    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite"]
+    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite", "files"]
 
 
 def test_the_first_step_is_judged_by_its_row_alone():

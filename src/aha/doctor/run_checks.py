@@ -12,6 +12,7 @@ from typing import Any
 
 from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
 from aha.doctor import number_checks
+from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
 
@@ -345,7 +346,7 @@ def unexplained(findings: list[Finding]) -> list[Finding]:
 def diagnose(path: Path) -> list[Finding]:
     """All findings about a finished or running run. Raises RunError where there is no run."""
     findings = all_findings(RunRecords.read(path))
-    return findings + unexplained(findings)
+    return findings + unexplained(findings) + damaged_files(path)
 
 
 def all_findings(run: RunRecords) -> list[Finding]:
