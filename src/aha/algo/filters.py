@@ -7,6 +7,7 @@ rewards are all equal (`algo.zero_variance`), and the curricula.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from aha.algo.advantages import informative
 from aha.algo.lazy_torch import torch
@@ -56,10 +57,31 @@ def mask_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 @overlong("soft", negative=True)
 def soft_overlong_rewards(
-    rewards_PG: torch.Tensor, lengths_PG: torch.Tensor, limit: int, buffer: int
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    limit: int,
+    buffer: int,
 ) -> torch.Tensor:
-    """Rewards with the penalty of `soft_overlong` added.  Source: DAPO (arXiv 2503.14476)."""
+    """Rewards with the penalty of `soft_overlong` added. [P, G] -> [P, G].
+
+    Source: DAPO (arXiv 2503.14476), where a right answer is paid 1 and a wrong one -1.
+    """
     return rewards_PG + soft_overlong(lengths_PG, limit, buffer)
+
+
+@overlong("soft_half", negative=True)
+def soft_half_overlong_rewards(
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    limit: int,
+    buffer: int,
+) -> torch.Tensor:
+    """Rewards with half of the penalty of `soft_overlong` added. [P, G] -> [P, G].
+
+    Source: DAPO (arXiv 2503.14476), where right and wrong are 2 apart and the penalty is at most 1.
+    In our tasks they are 1 apart: this is the same share of it.
+    """
+    return rewards_PG + 0.5 * soft_overlong(lengths_PG, limit, buffer)
 
 
 def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Tensor:
@@ -85,7 +107,7 @@ def overlong_rewards(
     before the limit may be the stop token.
     """
     tensors = {"lengths_PG": lengths_PG, "truncated_PG": truncated_PG}
-    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, limit=limit, buffer=buffer, **tensors)
+    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, **tensors, limit=limit, buffer=buffer)
     return paid_PG
 
 
@@ -97,10 +119,13 @@ class ZeroVarianceFacts:
     """What the rest of the program has to know of a rule for flat groups."""
 
     drops: bool = False  # a flat group leaves the loss and its denominators
-    resamples: bool = False  # prompts are drawn again until enough groups are not flat
+    resamples: bool = False  # prompts are drawn again until enough groups are mixed
+    mixed_by: Literal["correct", "reward"] = "correct"  # what differs within a mixed group
 
 
-ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry("zero_variance", ZeroVarianceFacts, inputs=())
+ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry(
+    "zero_variance", ZeroVarianceFacts, inputs=("mixed_P1",)
+)
 zero_variance = ZERO_VARIANCE  # @zero_variance("name")
 
 
@@ -121,31 +146,61 @@ def drop_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
 
 
 @zero_variance("resample", drops=True, resamples=True)
-def resample_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
-    """As "drop", after prompts were drawn again in place of flat groups.
+def resample_flat(
+    advantages_PG: torch.Tensor, mixed_P1: torch.Tensor | None = None
+) -> torch.Tensor:
+    """1 for the completions of mixed groups, after prompts were drawn again in place of the others:
+    [P, G] of 0 and 1.
 
-    Source: dynamic sampling of DAPO (arXiv 2503.14476).
+    `mixed_P1`: whether a group has right and wrong answers. It decides, not the advantages: a group
+    that is wrong throughout, but of different lengths, has advantages too where a penalty for
+    length is in the reward.
+    Source: dynamic sampling of DAPO (arXiv 2503.14476), 0 < number right < G.
     """
-    return drop_flat(advantages_PG)
+    if mixed_P1 is None:
+        return drop_flat(advantages_PG)
+    return torch.ones_like(advantages_PG) * mixed_P1
+
+
+@zero_variance("resample_by_reward", drops=True, resamples=True, mixed_by="reward")
+def resample_equal_rewards(
+    advantages_PG: torch.Tensor, mixed_P1: torch.Tensor | None = None
+) -> torch.Tensor:
+    """As "resample", with different rewards in place of right and wrong answers: for a task that
+    pays by degrees and calls nothing right. [P, G] of 0 and 1.
+
+    Source: as "resample"; veRL's `filter_groups.metric` chooses likewise.
+    """
+    return resample_flat(advantages_PG, mixed_P1)
 
 
 def counted(
-    advantages_PG: torch.Tensor, truncated_PG: torch.Tensor, overlong: str, zero_variance: str
+    advantages_PG: torch.Tensor,
+    truncated_PG: torch.Tensor,
+    overlong: str,
+    zero_variance: str,
+    compared_PG: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """[P, G] of 0 and 1: the completions in the loss, and in its denominators alike: a row that is
-    in one of them only would make the others count for less."""
-    counted_PG: torch.Tensor = ZERO_VARIANCE[zero_variance](advantages_PG)
+    in one of them only would make the others count for less.
+
+    `compared_PG`: as in `mixed_groups`.
+    """
+    mixed_P1 = None if compared_PG is None else informative(compared_PG)
+    counted_PG: torch.Tensor = ZERO_VARIANCE[zero_variance](advantages_PG, mixed_P1=mixed_P1)
     if OVERLONG[overlong].facts.leaves:
         counted_PG = counted_PG * (1 - truncated_PG)
     return counted_PG
 
 
-def mixed_groups(rewards_PG: torch.Tensor, groups: int) -> list[int]:
+def mixed_groups(compared_PG: torch.Tensor, groups: int) -> list[int]:
     """Places of the first `groups` mixed groups; flat ones fill up if there are too few.
 
-    For "resample": prompts are drawn again until enough groups are mixed or the rounds are over.
+    `compared_PG`: what has to differ within a group, by the rule: 1 for right and 0 for wrong, or
+    the rewards. For "resample": prompts are drawn again until enough groups are mixed or
+    the rounds are over.
     """
-    mixed = informative(rewards_PG).flatten().tolist()
+    mixed = informative(compared_PG).flatten().tolist()
     order = sorted(range(len(mixed)), key=lambda p: not mixed[p])
     return sorted(order[:groups])
 

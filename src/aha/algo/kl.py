@@ -7,6 +7,11 @@ kl/expected_gradient).
 
 An estimator maps (logprobs, ref_logprobs), both [B, T], to [B, T]; it may name `old_logprobs_BT`,
 under which the tokens were sampled.
+
+k3 of a token grows like e^d where the reference likes it e^d times better. DeepSeekMath and TRL do
+not limit it, nor is it limited here. veRL cuts it off at 10, which is `k3_clamped`: a token that is
+13 times rarer than in the reference is not pulled back any more. What is always bounded is the
+log-ratio, at 20 nats, so that no number is infinite.
 """
 
 from __future__ import annotations
@@ -27,11 +32,14 @@ class EstimatorFacts:
 
 
 ESTIMATORS: Registry[EstimatorFacts] = Registry(
-    "kl_estimator", EstimatorFacts, inputs=("old_logprobs_BT",), num_positional=2
+    "kl_estimator",
+    EstimatorFacts,
+    {},
+    inputs=("old_logprobs_BT",),
+    num_positional=2,
 )
 estimator = ESTIMATORS  # @estimator("name", in_loss=..., in_reward=...)
 IN_REWARD, IN_LOSS = "k1", "k3+"  # where the recipe leaves the estimator open
-MAX_KL = 10.0  # a single token's k3 explodes where the reference likes it far better
 
 
 @estimator("k1", in_loss=False, in_reward=True)
@@ -57,10 +65,19 @@ def k3(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor
     """e^d - d - 1 with d = ref - logp. Unbiased and >= 0, gradient of the other KL.
     [B, T] -> [B, T].
 
-    Source: as k1; the KL of GRPO (arXiv 2402.03300). Clamped as in veRL.
+    Source: as k1; the KL of GRPO (arXiv 2402.03300).
     """
     d_BT = bounded(ref_logprobs_BT - logprobs_BT)
-    return (d_BT.exp() - d_BT - 1).clamp(-MAX_KL, MAX_KL)
+    return d_BT.exp() - d_BT - 1
+
+
+@estimator("k3_clamped")
+def k3_clamped(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
+    """k3, at most 10 for a token; at that limit it has no gradient. [B, T] -> [B, T].
+
+    Source: veRL's `low_var_kl`. No paper has the limit.
+    """
+    return k3(logprobs_BT, ref_logprobs_BT).clamp(max=10.0)
 
 
 @estimator("k3+")
@@ -76,7 +93,9 @@ def k3_plus(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.T
 
 @estimator("k3_off_policy")
 def k3_off_policy(
-    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor
+    logprobs_BT: torch.Tensor,
+    ref_logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
 ) -> torch.Tensor:
     """k3 times the ratio, which carries gradient: unbiased for tokens sampled by an older policy,
     and its gradient is that of KL(policy || reference) for any. [B, T] -> [B, T].

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aha.cli.parameters import AsJson, Count
+from aha.cli.parameters import AsJson, Count, Whole
 from aha.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def behaviors(
     judge: str | None = None,
     judge_model: str | None = None,
     judge_n: Count = 100,
-    judge_seed: int = 0,
+    judge_seed: Whole = 0,
     judge_workers: Count = 4,
     judge_tokens: Count = 1_024,
     judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,

@@ -1,10 +1,13 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from aha.cli.parameters import (
     AsJson,
+    BadRowsRule,
     DataFile,
     ModelName,
     Numbers,
@@ -14,56 +17,89 @@ from aha.cli.parameters import (
     TaskName,
     TaskOptions,
     Temperature,
+    Whole,
     task_settings,
 )
+from aha.core.findings import Finding, worst_level
 
 
 def evaluate(
     model: ModelName,
     *,
-    task: TaskName = "countdown",
+    task: TaskName | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     split: Split = "test",
-    n: ProblemCount = 1000,
+    n: ProblemCount | None = None,
     seed: ProblemSeed = 0,
-    group_size: int = 1,
+    group_size: Whole = 1,
     temperature: Temperature = 1.0,
-    max_new_tokens: int | None = None,
+    max_new_tokens: Whole | None = None,
     data: DataFile = None,
+    bad_rows: BadRowsRule = None,
     as_json: AsJson = False,
     out: Path | None = None,
 ) -> None:
     """Solve rate of a model or run on held-out problems, with a 95 % interval.
 
+    Exit code 1: too many grades failed, so that the solve rate says nothing.
+
     Parameters
     ----------
+    task
+        countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task.
+        Default: that of the run, with its settings; of any other model, countdown.
+    n
+        How many problems. Default: 1000, or with --split all every row.
     group_size
         Completions of each problem; above 1, pass@k is reported too.
     max_new_tokens
-        Token limit of a completion; without it, 320 for Countdown with three numbers, else 1024.
+        Token limit of a completion. Default: that of the run; of any other model, 320 for
+        Countdown with three numbers and else 1024.
     out
         New file for all completions, as JSON lines.
     """
+    from aha.cli.chosen_task import choose_task, print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 
+    chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))
     settings = EvalSettings(
-        task=task,
-        task_settings=task_settings(options, numbers, data),
+        task=chosen.name,
+        task_settings=chosen.settings,
         split=split,
         n=n,
         seed=seed,
         group_size=group_size,
         temperature=temperature,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
     )
-    row = evaluate_model(model, settings, out)
-    if as_json:
-        print(json.dumps(row))
-        return
+    findings: list[Finding] = []
+    row = evaluate_model(model, settings, out, findings.append)
+    for finding in findings:
+        print_finding(finding)
+    print(json.dumps(row) if as_json else solve_rate_line(model, row))
+    if worst_level(findings) == "fail":
+        sys.exit(1)
+
+
+def solve_rate_line(model: str, row: dict[str, Any]) -> str:
+    """The row for people."""
+    tail = (
+        f"on {tested(row)}, {row['mean_tokens']:.0f} tokens each, {row['truncated']:.1%} truncated"
+    )
+    if row["solve_rate"] is None:
+        return f"{model}: no solve rate, because every grade failed, {tail}"
     low, high = row["interval"]
-    print(
-        f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
-        f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
-        f"{row['truncated']:.1%} truncated"
-    )
+    return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
+
+
+def tested(row: dict[str, Any]) -> str:
+    """How many problems were tested, of how many in the split, and in the file where it is one."""
+    text = f"{row['problems']:,} problems"
+    if row["available"] is None:
+        return text
+    if row["available"] > row["problems"]:
+        text = f"{row['problems']:,} of {row['available']:,} problems"
+    if row["split"] == "all":
+        return f"{text} of the file"
+    return f"{text} of the split {row['split']} (--split all takes all {row['rows']:,} of the file)"

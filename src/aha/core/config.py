@@ -6,9 +6,10 @@ names the nearest known one.
 
 import difflib
 import re
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aha.core.errors import ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -16,6 +17,16 @@ from aha.core.unknown_keys import unknown_key
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_is_not_set(cls, raw: Any) -> Any:
+        """`none` for a key that may be left out, as help and `aha config show` print it: so that an
+        option can take back what a recipe sets."""
+        if not isinstance(raw, dict):
+            return raw
+        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        return {k: None if v == "none" and k in optional else v for k, v in raw.items()}
 
 
 class ModelSection(Section):
@@ -49,6 +60,12 @@ class TaskSection(Section):
     data: str | None = Field(
         None, description="Problems as JSON lines or Parquet; none: the task generates them."
     )
+    test_data: str | None = Field(
+        None, description="File of test problems, all of them; none: data is parted by a hash."
+    )
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse", description="Rule for rows of data that cannot be used; drop counts them."
+    )
     verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
         "strict",
         description="Grades answers; tinyzero: TinyZero's reward; math-verify: its library.",
@@ -62,16 +79,36 @@ class TaskSection(Section):
     grade_seconds: float = Field(
         5.0, gt=0.0, description="Time limit in seconds to grade a completion of an outside task."
     )
+    grade_memory_gb: float = Field(
+        4.0,
+        gt=0.0,
+        description="Memory limit of the process that grades an outside task; on Linux.",
+    )
+    max_grade_errors: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of a step's grades that may fail; above it the run stops; 1 = "
+        "off.",
+    )
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of the task's constructor: changed keys and the options.
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "verifier", "format_reward")
+        keys = ("numbers", "template", "data", "test_data", "bad_rows", "verifier", "format_reward")
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
+
+    def anywhere(self) -> "TaskSection":
+        """The same with absolute paths to its files, so that a run can be used from any folder."""
+        keys = ["data", "test_data", *(["name"] if self.name.endswith(".py") else [])]
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={key: str(Path(path).absolute()) for key, path in paths.items() if path}
+        )
 
 
 class RolloutSection(Section):

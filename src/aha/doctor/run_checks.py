@@ -12,6 +12,7 @@ from typing import Any
 
 from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
 from aha.doctor import number_checks
+from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
 
 checks = Checklist()
@@ -85,6 +86,9 @@ def has_groups(run: RunRecords) -> bool:
     return bool(run.setting("rollout", "group_size", 16) > 1)
 
 
+checks(grading)
+
+
 def stopped_paying(run: RunRecords) -> int | None:
     """The first step from which on nothing was solved, where the steps right before it would let
     expect many and the policy kept its entropy; None where there is none.
@@ -113,8 +117,8 @@ def stopped_paying(run: RunRecords) -> int | None:
 def none_solved(run: RunRecords) -> Finding | None:
     """Groups in which no completion is right have no advantage."""
     share = run.end("groups_none_solved")
-    if math.isnan(share):
-        return None
+    if math.isnan(share) or failed_grades(run.metrics) > FAULTY:
+        return None  # what got no grade is not known to be unsolved: see `grading`
     if (step := stopped_paying(run)) is not None:
         return fail(
             f"from step {step} on nothing was solved, from one step to the next and with the same "

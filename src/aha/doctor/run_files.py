@@ -1,7 +1,7 @@
 """The records of a run for the doctor: its JSON files, and how its weights differ from the base's.
 
-Reads config.json, metrics.jsonl, evals.jsonl, before.json, after.json, and the weight files, the
-latter without torch.
+Reads config.json, metrics.jsonl, evals.jsonl, findings.jsonl, before.json, after.json, and the
+weight files, the latter without torch.
 """
 
 import json
@@ -136,9 +136,9 @@ class RunRecords:
         config = run.read("config.json")
         if not isinstance(config, dict):
             raise RunError(f"no object in {path / 'config.json'}", "a run's settings")
-        metrics, evals = (
+        metrics, evals, findings = (
             [row for row in read_rows(file) if isinstance(row, dict)]
-            for file in (run.metrics, path / "evals.jsonl")
+            for file in (run.metrics, path / "evals.jsonl", run.findings)
         )
         before, after = (
             run.read(f"{name}.json") if (path / f"{name}.json").exists() else None
@@ -154,7 +154,7 @@ class RunRecords:
             finished=(path / "summary.json").exists(),
             changed_share=share,
             distance=distance,
-            findings=[row for row in read_rows(run.findings) if is_finding(row)],
+            findings=[row for row in findings if is_finding(row)],
             prompts_by_step=read_prompts(run),
         )
 

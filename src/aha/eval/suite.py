@@ -6,22 +6,25 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
-from aha.core.errors import ConfigError, DataError
+from aha.core.config import TaskSection
+from aha.core.errors import ConfigError, DataError, RunStopped
+from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
+from aha.eval.grade_errors import GO_ON, GradeErrors
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
-from aha.tasks.catalog import make_task
+from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
 
@@ -36,7 +39,8 @@ class EvalNumbers(TypedDict):
     problems: int
     completions: int
     seconds: float
-    grade_errors: int  # failed grades, see `grade_errors`
+    grade_errors: int  # failed grades: error, time limit, no valid grade; the reward is then 0
+    grade_error_reasons: NotRequired[dict[str, int]]  # the most frequent ones, where grades failed
     behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
 
@@ -47,6 +51,10 @@ class EvalReport:
 
     numbers: EvalNumbers
     graded: list[list[Graded]]
+
+    def grade_errors(self) -> GradeErrors:
+        """The grades that failed."""
+        return GradeErrors.of(graded for group in self.graded for graded in group)
 
     def correct(self) -> list[bool]:
         """Whether the first completion of each problem is right, in problem order."""
@@ -64,7 +72,11 @@ def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) ->
         Prompt.of(problem, task, tokenizer) for problem in islice(task.problems(split, seed), n)
     ]
     if not prompts:
-        raise DataError(f"no problems in the split {split!r}", "at least one", "use more data")
+        raise DataError(
+            f"no problems in the split {split!r}",
+            "at least one",
+            "more rows in its file; `aha eval --split all` tests with all of them",
+        )
     return prompts
 
 
@@ -75,11 +87,13 @@ def evaluate(
     sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
     part: int = 512,
+    max_grade_errors: float = 1.0,
 ) -> EvalReport:
     """Generate `sampling.group_size` completions of every prompt and grade them.
 
     `progress(problems done, problems)` is called after every `part` prompts, which go to the engine
-    together.
+    together. Raises `RunStopped` after a part where a larger share of the grades than
+    `max_grade_errors` has failed.
     """
     started = time.perf_counter()
     graded: list[list[Graded]] = []
@@ -88,7 +102,11 @@ def evaluate(
         graded += [[Graded.of(completion, task) for completion in group] for group in groups]
         if progress:
             progress(len(graded), len(prompts))
-    flat = [row for group in graded for row in group]
+        flat = [row for group in graded for row in group]
+        errors = GradeErrors.of(flat)
+        finding = errors.finding(max_grade_errors, GO_ON)
+        if finding and errors.share > max_grade_errors:
+            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
     right = sum(row.correct for row in flat)
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {
@@ -99,9 +117,11 @@ def evaluate(
         "problems": len(prompts),
         "completions": len(flat),
         "seconds": time.perf_counter() - started,
-        "grade_errors": grade_errors(flat),
+        "grade_errors": errors.failed,
         "behaviors": behaviors_of(flat),
     }
+    if errors.failed:
+        numbers["grade_error_reasons"] = errors.reasons
     G = sampling.group_size
     if G > 1:
         numbers["pass_at_k"] = {
@@ -116,11 +136,6 @@ def completion_of(graded: Graded) -> Completion:
     """The completion that was graded."""
     assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
     return graded.completion
-
-
-def grade_errors(graded: list[Graded]) -> int:
-    """How many grades failed (error, time limit, no valid grade); the reward is then 0."""
-    return sum(row.parts.get("grade_error", 0.0) > 0 for row in graded)
 
 
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
@@ -159,6 +174,8 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+DEFAULT_PROBLEMS = 1000
+MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
@@ -166,14 +183,15 @@ SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for t
 class EvalSettings:
     """The problems and the sampling settings of an evaluation.
 
-    `task_settings` are the keyword arguments of the task's constructor. `max_new_tokens` None: a
-    limit that suits the size of the puzzles, see `token_limit`.
+    `task_settings` are the keyword arguments of the task's constructor. `n` None: DEFAULT_PROBLEMS,
+    or every row of the split "all". `max_new_tokens` None: a limit that suits the size of the
+    puzzles, see `token_limit`.
     """
 
     task: str
     task_settings: dict[str, Any]
     split: str
-    n: int
+    n: int | None
     seed: int
     group_size: int
     temperature: float
@@ -188,9 +206,17 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
-def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[str, Any]:
+def evaluate_model(
+    name: str,
+    settings: EvalSettings,
+    out: Path | None,
+    on_finding: Callable[[Finding], object] = bool,
+) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
+    `available` is how many problems the split has and `rows` how many the files have together, None
+    where the task makes its problems. What the task says about its problems and failed grades are
+    handed to `on_finding`; where all grades failed, the solve rate and its interval are None.
     Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
@@ -198,8 +224,14 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
     task = make_task(settings.task, settings.task_settings)
+    for note in notes_of(task):
+        on_finding(note)
+    available, rows = num_problems(task, settings.split), num_problems(task, "all")
+    n = settings.n
+    if n is None:
+        n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, settings.split, settings.n, settings.seed)
+    prompts = held_out(task, model.tokenizer, settings.split, n, settings.seed)
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
@@ -212,10 +244,26 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
     row |= settings.task_settings
     row |= {
         "split": settings.split,
-        "n": settings.n,
+        "n": n,
+        "available": available,
+        "rows": rows,
         "seed": settings.seed,
         "group_size": settings.group_size,
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    return row | report.numbers
+    row |= report.numbers
+    errors = report.grade_errors()
+    finding = errors.finding(MAX_GRADE_ERRORS)
+    if finding:
+        on_finding(replace(finding, check="grade_errors"))
+    if errors.failed == errors.graded:
+        row |= {"solve_rate": None, "interval": None}
+    return row
+
+
+def num_problems(task: Task, split: str) -> int | None:
+    """How many problems a split has; None for a task that makes them, or does not say."""
+    count = getattr(task, "num_problems", None)
+    number = count(split) if callable(count) else None
+    return number if type(number) is int else None

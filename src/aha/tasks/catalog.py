@@ -13,6 +13,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,38 +21,59 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
-from aha.core.records import Graded, Problem
-from aha.tasks.isolation import IsolatedTask, Worker, checked_grader, locate
+from aha.core.findings import Finding
+from aha.core.records import Problem
+from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
+from aha.tasks.worker import Worker
+from aha.tasks.worker_process import locate
 
 PACKAGED = {
     "countdown": "aha.tasks.countdown:Countdown",
     "multiply": "aha.tasks.multiply:Multiply",
     "math": "aha.tasks.math_files:MathFiles",
 }
+# Settings that others read as well: a task that does not name them is made without.
+READ_BY_OTHERS = ("bad_rows",)
 METHODS = ("problems", "ask", "grade")
+OPTIONAL_METHODS = ("solve",)
 EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
 
 Loaded = TypeVar("Loaded")
 Settings = dict[str, Any]
 
 
-def make_task(name: str, settings: Settings | None = None, seconds: float = 5.0) -> Task:
+def make_task(
+    name: str,
+    settings: Settings | None = None,
+    seconds: float = 5.0,
+    memory_gb: float | None = 4.0,
+) -> Task:
     """The task of that name, isolated unless it is packaged.
 
     `settings` are keywords for its constructor; `seconds` is the time limit for one grade of a task
-    from outside. Raises `ConfigError` for a name or a setting that does not exist.
+    from outside, `memory_gb` the memory limit of the process that grades it. Raises `ConfigError`
+    for a name or a setting that does not exist.
     """
     settings = dict(settings or {})
     task = build_task(name, settings)
     if name in PACKAGED:
         return task
-    return IsolatedTask(
-        task, name, Worker("aha.tasks.catalog:build_grader", (name, settings), seconds)
-    )
+    build = "aha.tasks.catalog:build_grader"
+    return IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
 
 
-def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], Graded]:
+def notes_of(task: Task) -> list[Finding]:
+    """What a task has to say about its own problems, such as the rows of a file that it left out.
+
+    Tasks may have a list `notes`; one from outside that has something else there says nothing."""
+    notes = getattr(task, "notes", None)
+    if not isinstance(notes, list):
+        return []
+    return [replace(n, check=n.check or "rows") for n in notes if isinstance(n, Finding)]
+
+
+def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], dict[str, Any]]:
     """In the worker's process: the checked `grade` of a task from outside."""
     return checked_grader(build_task(name, settings))
 
@@ -60,12 +82,13 @@ def build_task(name: str, settings: Settings) -> Task:
     """The task itself, not isolated. Raises `ConfigError` as `make_task` does."""
     build = constructor(name)
     known, takes_all = setting_names(build)
+    settings = {k: v for k, v in settings.items() if k in known or k not in READ_BY_OTHERS}
     for key in settings:
         if key not in known and not takes_all:
             raise ConfigError(
                 f"the task {name!r} with {key} {settings[key]!r}, which it does not read",
                 f"one of its settings: {', '.join(known) or 'it has none'}",
-                f"leave task.{key} out, or task.options.{key}",
+                f"leave {key} out of the task's settings",
             )
     try:
         return build(**settings)
@@ -114,7 +137,9 @@ def installed() -> dict[str, EntryPoint]:
 def load_file(path: Path) -> ModuleType:
     """A module from a file by its path; it can import modules that lie in the same folder."""
     if not path.is_file():
-        raise ConfigError(f"no file {path}", "a Python file with a task", "check task.name")
+        raise ConfigError(
+            f"no file {path}", "a Python file with a task", "check the path after --task"
+        )
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
@@ -141,7 +166,8 @@ def imported(name: str, load: Callable[[], Loaded]) -> Loaded:
 def task_in(module: ModuleType, name: str) -> Callable[..., Any]:
     """The task of a module: its three functions, or the one class of its own that has them."""
     if all(callable(getattr(module, method, None)) for method in METHODS):
-        functions = {method: getattr(module, method) for method in METHODS}
+        names = [*METHODS, *(name for name in OPTIONAL_METHODS if hasattr(module, name))]
+        functions = {method: getattr(module, method) for method in names}
         return lambda: SimpleNamespace(name=name, **functions)
     classes = [
         value
