@@ -39,7 +39,7 @@ def check_combinations(cfg: RunConfig, with_changes: Changed) -> None:
     """Raise a ConfigError for the first combination that cannot work. `with_changes` makes other
     recipes of this one, to find a fix that works."""
     for clash in clashes_of(cfg):
-        raise ConfigError(clash.got, clash.wanted, fix_of(clash, clashes_of, with_changes))
+        raise ConfigError(clash.got, clash.expected, fix_of(clash, clashes_of, with_changes))
 
 
 def clashes_of(cfg: RunConfig) -> Iterator[Clash]:

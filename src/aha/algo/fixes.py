@@ -29,7 +29,7 @@ class Clash:
     """
 
     got: str
-    wanted: str
+    expected: str
     ways: tuple[Changes, ...]
 
 
