@@ -32,7 +32,7 @@ REASONS = {
     "correction_low": "so without a correction that reads it",
     "correction_high": "so without a correction that reads it",
 }
-UNREAD_WITHOUT_KL = ("kl_estimator", "kl_clamp", "kl_coef", "reference_reset")
+UNREAD_WITHOUT_KL = ("kl_estimator", "kl_coef", "reference_reset")
 
 
 def check_combinations(cfg: RunConfig, with_changes: Changed) -> None:
@@ -86,7 +86,6 @@ def check_unread(cfg: RunConfig, chosen: Chosen) -> Iterator[Clash]:
     if not chosen.zero_variance.facts.resamples:
         resampling = names(ZERO_VARIANCE, lambda rule: rule.facts.resamples)
         yield from unread(algo, "resample_rounds", "zero_variance", resampling)
-        yield from unread(algo, "filter_metric", "zero_variance", resampling)
     if chosen.curriculum is None:
         yield from unread(algo, "pool", "curriculum", list(CURRICULA))
     if algo.kl == "none":
