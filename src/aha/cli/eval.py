@@ -1,6 +1,7 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
 import json
+import sys
 from pathlib import Path
 
 from aha.cli.parameters import (
@@ -16,6 +17,12 @@ from aha.cli.parameters import (
     Temperature,
     task_settings,
 )
+from aha.core.findings import Finding
+
+
+def print_finding(finding: Finding) -> None:
+    """On the error stream: the output may be JSON."""
+    print(f"aha: {finding.message}; fix: {finding.fix}", file=sys.stderr)
 
 
 def evaluate(
@@ -57,7 +64,7 @@ def evaluate(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
     )
-    row = evaluate_model(model, settings, out)
+    row = evaluate_model(model, settings, out, print_finding)
     if as_json:
         print(json.dumps(row))
         return

@@ -49,6 +49,10 @@ class TaskSection(Section):
     data: str | None = Field(
         None, description="Problems as JSON lines or Parquet; none: the task generates them."
     )
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="Rule for rows of data that cannot be used; drop: leave them out.",
+    )
     verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
         "strict",
         description="Grades answers; tinyzero: TinyZero's reward; math-verify: its library.",

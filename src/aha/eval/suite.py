@@ -14,11 +14,13 @@ from typing import Any, NotRequired, TypedDict
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.errors import ConfigError, DataError
+from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
+from aha.eval.prompt_check import PromptLimits, readable, skipped_problems
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
-from aha.model.weights import load_model
+from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
 from aha.tasks.catalog import make_task
@@ -188,21 +190,47 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
-def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[str, Any]:
+def limits_of(model: LoadedModel, max_new_tokens: int) -> PromptLimits:
+    """What prompts have to fit, with the options of `aha eval` for errors."""
+    return PromptLimits(
+        model.tokenizer,
+        model.policy.config.max_position_embeddings,
+        max_new_tokens,
+        model.path.name,
+        option="--max-new-tokens",
+        drop="--options 'bad_rows = \"drop\"'",
+    )
+
+
+def evaluate_model(
+    name: str,
+    settings: EvalSettings,
+    out: Path | None,
+    on_finding: Callable[[Finding], object] = bool,
+) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Raises ConfigError if `out` exists or its folder does not.
+    Problems that the model cannot read are handed to `on_finding` and counted: `dropped` rows of a
+    file, `skipped` problems of a generator. Raises ConfigError if `out` exists or its folder does
+    not, and as `readable` does.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
-    task = make_task(settings.task, settings.task_settings)
+    of_task = dict(settings.task_settings)
+    bad_rows = of_task.pop("bad_rows", "refuse")
+    task = make_task(settings.task, of_task)
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, settings.split, settings.n, settings.seed)
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
+    limits = limits_of(model, settings.token_limit)
+    readable_task, findings = readable(task, limits, of_task, (settings.split,), bad_rows)
+    readable_task.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
+    for finding in findings:
+        on_finding(finding)
+    prompts = held_out(readable_task, model.tokenizer, settings.split, settings.n, settings.seed)
     report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
     if out is not None:
         write_completions(out, report)
@@ -218,4 +246,6 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    return row | report.numbers
+    skipped = sum(readable_task.skipped.values())
+    left_out = {"dropped": len(readable_task.bad or ()), "skipped": skipped}
+    return row | {name: count for name, count in left_out.items() if count} | report.numbers
