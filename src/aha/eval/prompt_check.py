@@ -28,6 +28,7 @@ from aha.core.records import Graded, Problem, Prompt
 from aha.machine.c_build import cache_folder
 from aha.model.tokenizer import Tokenizer
 from aha.tasks.catalog import PACKAGED
+from aha.tasks.files import read_rows
 from aha.tasks.protocol import Task
 
 BadRows = Literal["refuse", "drop"]
@@ -36,6 +37,7 @@ DRAWN_BEFORE = 16  # problems of each split of a generator that are looked at be
 MAX_SKIPS = 1_000  # bad problems one after another, after which there is no next one to wait for
 CACHE_VERSION = 1  # raise it where a change here finds other faults
 NAMED = 3  # ids in a finding
+RECOGNISED = 200  # characters of a row's text: enough to recognise it
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class PromptLimits:
         try:
             tokens = len(Prompt.of(problem, task, self.tokenizer).tokens)
         except AhaError as error:
-            return PromptFault(problem.id, error.got, 0, error.wanted, error.fix)
+            faulty = (error.got, 0, error.wanted, error.fix, text_of(problem))
+            return PromptFault(problem.id, *faulty)
         if not tokens:
             return PromptFault(problem.id, "an empty prompt", 0, "at least one token", "mend `ask`")
         if tokens + self.max_new_tokens > self.positions:
             reason = f"{self.option[2:]} {self.max_new_tokens} after a prompt of {tokens} tokens"
             expected = f"at most the {self.positions} positions of {self.model} together"
-            return PromptFault(problem.id, reason, tokens, expected)
+            return PromptFault(problem.id, reason, tokens, expected, "", text_of(problem))
         return None
 
     def shorter(self, longest: int) -> str:
@@ -75,13 +78,21 @@ class PromptLimits:
 
 @dataclass(frozen=True)
 class PromptFault:
-    """A problem whose prompt cannot be read, and why. `tokens` is 0 unless it is too long."""
+    """A problem whose prompt cannot be read, and why. `tokens` is 0 unless it is too long; `text`
+    is the beginning of the problem's own text, by which its row can be recognised."""
 
     problem: str
     reason: str
     tokens: int = 0
     expected: str = "a prompt that the model can read"
     fix: str = ""
+    text: str = ""
+
+
+def text_of(problem: Problem) -> str:
+    """The beginning of the first text that a problem was given; empty where there is none."""
+    texts = (value for value in problem.given.values() if isinstance(value, str))
+    return next(texts, "")[:RECOGNISED]
 
 
 # -- problems that are drawn ----------------------------------------------------------------
@@ -322,7 +333,7 @@ def told_of_file(
     if len(faults) == check.total:
         fix = shorter or first.fix or "another model"
         raise ModelError(f"{data}, every row: {first.reason}", first.expected, fix)
-    named = ", ".join(fault.problem for fault in faults[:NAMED])
+    named = ", ".join(place_in_file(fault, data) for fault in faults[:NAMED])
     more = f" and {len(faults) - NAMED:,} more" if len(faults) > NAMED else ""
     count = f"{len(faults):,} of {check.total:,} rows"
     if bad_rows == "refuse":
@@ -341,6 +352,15 @@ def told_of_file(
             "dropped_rows",
         )
     ]
+
+
+def place_in_file(fault: PromptFault, data: str) -> str:
+    """The number of a bad row, where its text is in one; and its id."""
+    for number, row in read_rows(Path(data), "problems") if fault.text else ():
+        cells = row.values() if isinstance(row, dict) else ()
+        if any(fault.text in str(cell) for cell in cells):
+            return f"row {number}, {fault.problem}"
+    return fault.problem
 
 
 def told_of_draws(task: Task, limits: PromptLimits, splits: tuple[str, ...]) -> list[Finding]:
