@@ -1,12 +1,12 @@
 """The parameters that several commands share, with their types and help."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, shown
+from aha.core.recipe_layers import parse_toml
 
 AT_LEAST_0 = validators.Number(gte=0)
 AT_LEAST_1 = validators.Number(gte=1)
@@ -124,9 +124,9 @@ def task_settings(options: str, numbers: list[int] | None, data: str | None) -> 
     """The keyword arguments of a task's constructor. Raises ConfigError where `options` is no
     TOML."""
     try:
-        settings: dict[str, Any] = tomllib.loads(f"value = {{{options}}}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--options {options!r}: {error}", '"digits = [2, 3]"') from None
+        settings: dict[str, Any] = parse_toml(f"value = {{{options}}}")["value"]
+    except ValueError as error:
+        raise ConfigError(f"--options {shown(options)}: {error}", '"digits = [2, 3]"') from None
     if numbers is not None:
         settings["numbers"] = tuple(numbers)
     if data is not None:

@@ -35,6 +35,20 @@ class AhaError(Exception):
         return type(self), (self.got, self.wanted, self.fix)
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error shows it: one line of at most `limit` characters.
+
+    Works for what has no `repr` of its own to speak of: a number of thousands of digits, a list of
+    thousands of levels.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a value of type {type(value).__name__} that is too large to write"
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
+
+
 class ConfigError(AhaError, ValueError):
     """A recipe or a setting that makes no sense."""
 
