@@ -17,8 +17,9 @@ from aha.algo.filters import CURRICULA, OVERLONG, ZERO_VARIANCE
 from aha.algo.kl import ESTIMATORS, IN_LOSS, IN_REWARD
 from aha.algo.losses import LOSSES
 from aha.algo.registry import Algorithm, Registry
-from aha.core.config import AlgoSection, RunConfig, Section
+from aha.core.config import AlgoSection, RunConfig
 from aha.core.errors import ConfigError
+from aha.core.section import Section
 
 # In place of "which does not read it".
 REASONS = {

@@ -1,24 +1,22 @@
 """`aha behaviors`: counts behaviours in completions, exactly and, if wanted, with an LLM judge
 too."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.parameters import AsJson, Count
+from aha.cli.terminal_text import console, say_json
 from aha.core.errors import DataError
 
 if TYPE_CHECKING:
     from aha.web.runs import RunFolder
 
-console = Console(highlight=False)
 API_KEY_VARIABLE = "AHA_JUDGE_KEY"
 COLUMNS = {
     "attempts": "attempts",
@@ -86,7 +84,7 @@ def behaviors(
 
 def print_behaviors(path: Path, as_json: bool) -> None:
     """Print the tests and steps of a run, or every completion of a file and their means."""
-    from aha.web.event_spans import visible
+    from aha.core.control_characters import visible
     from aha.web.runs import is_run, open_run
 
     if is_run(path):
@@ -97,7 +95,7 @@ def print_behaviors(path: Path, as_json: bool) -> None:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     if as_json:
         for row in rows:
-            print(json.dumps(row))
+            say_json(row)
         return
     print_table(rows, visible)
 

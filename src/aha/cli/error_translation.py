@@ -7,9 +7,12 @@ to be seen.
 import errno
 import json
 import os
+import re
 import tomllib
 import traceback
 from pathlib import Path
+
+import cyclopts
 
 from aha.core.errors import AhaError
 from aha.machine.out_of_memory import is_out_of_memory
@@ -49,9 +52,11 @@ SYSTEM: dict[int, Words] = {
     errno.EMFILE: OPEN_FILES,
     errno.ENFILE: OPEN_FILES,
 }
-# Of libraries that write files by themselves: torch, safetensors.
-FULL_WORDS = ("no space left on device", "storagefull", "file write failed", "disk quota exceeded")
-PARSERS = tuple(str(Path(module.__file__).parent) for module in (json, tomllib))
+# Of libraries that write files by themselves. torch: "inline_container.cc:672] . unexpected pos 704
+# vs 598", "PytorchStreamWriter failed writing file"; in Rust, as safetensors: "(os error 28)".
+FULL_WORDS = ("no space left", "storagefull", "unexpected pos", "failed writing file")
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+PARSERS = tuple(str(Path(module.__file__).parent) for module in (json, tomllib, cyclopts))
 MEMORY = "memory for more than the weights"
 LESS_MEMORY = "half of --rollout.max_rows, and see `aha plan`"
 
@@ -71,6 +76,8 @@ def as_user_error(error: BaseException) -> AhaError | None:
         return AhaError("lists or tables nested too deeply", expected, "write it with fewer levels")
     if isinstance(error, ValueError) and "null byte" in str(error):
         return AhaError("a name with a NUL in it", "the name of a file", "take the NUL out")
+    if number := OS_ERROR.search(str(error)):
+        return of_system(OSError(int(number[1]), first_line(error)))
     if any(words in str(error).lower() for words in FULL_WORDS):
         return AhaError(f"{FULL[0]} ({first_line(error)})", *FULL[1:])
     return None
@@ -91,6 +98,8 @@ def of_system(error: OSError) -> AhaError | None:
             number, where = errno.ENOTDIR, blocking
     if number in SYSTEM:
         got, expected, fix = SYSTEM[number]
+        if not where and error.strerror and error.strerror != os.strerror(number):
+            where = error.strerror  # a library's words, with the name of the file in them
         return AhaError(f"{where}: {got}" if where else got, expected, fix)
     if number in (errno.EBADF, errno.EINVAL) and not where:
         return None  # nothing that a user has named

@@ -1,6 +1,5 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from aha.cli.parameters import (
     Temperature,
     task_settings,
 )
+from aha.cli.terminal_text import say_json, say_line
 from aha.core.findings import Finding
 
 
 def print_finding(finding: Finding) -> None:
     """On the error stream: the output may be JSON."""
-    print(f"aha: {finding.message}; fix: {finding.fix}", file=sys.stderr)
+    say_line(f"aha: {finding.message}; fix: {finding.fix}", sys.stderr)
 
 
 def evaluate(
@@ -66,10 +66,10 @@ def evaluate(
     )
     row = evaluate_model(model, settings, out, print_finding)
     if as_json:
-        print(json.dumps(row))
+        say_json(row)
         return
     low, high = row["interval"]
-    print(
+    say_line(
         f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
         f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
         f"{row['truncated']:.1%} truncated"

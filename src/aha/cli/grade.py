@@ -1,9 +1,9 @@
 """`aha grade`: rewards for completions of other programs."""
 
-import json
 import sys
 
 from aha.cli.parameters import DataFile, TaskName, TaskOptions, task_settings
+from aha.cli.terminal_text import say_json
 
 
 def grade(
@@ -24,4 +24,4 @@ def grade(
         verdicts = grade_task_lines(chosen, task, sys.stdin.buffer)
     for graded in verdicts:
         row = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
-        print(json.dumps(row), flush=True)
+        say_json(row)

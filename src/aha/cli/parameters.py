@@ -8,8 +8,17 @@ from cyclopts import Parameter, validators
 from aha.core.errors import ConfigError, shown
 from aha.core.recipe_layers import parse_toml
 
-AT_LEAST_0 = validators.Number(gte=0)
-AT_LEAST_1 = validators.Number(gte=1)
+# The upper limit is far above any use: without one a number may be infinite.
+AT_LEAST_0 = validators.Number(gte=0, lte=10**15)
+AT_LEAST_1 = validators.Number(gte=1, lte=10**15)
+
+
+def of_64_bits(unused_type: object, value: object) -> None:
+    """The validator of every number without one of its own: no NaN, and nothing overflows later."""
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
+            raise ValueError("Must be a number that 64 bits can hold.")
+
 
 # Without an explanation: a command's own docstring has it.
 Count = Annotated[int, Parameter(validator=AT_LEAST_1)]

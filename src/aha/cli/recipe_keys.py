@@ -180,6 +180,7 @@ def option_of(key: RecipeKey, group: Group) -> Any:
             help=key.meaning,
             metavar=key.kind,
             converter=read_value,
+            validator=(),  # `load_recipe` checks values, in the same words for files and options
             json_dict=False,
             allow_repeating=True,  # the last value counts: a script may add options to a user's
         ),

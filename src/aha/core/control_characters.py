@@ -1,8 +1,8 @@
 """Text of others made harmless for a screen: no character moves a cursor or turns a line around.
 
 A model's completion, a grader's reason and a file's name may hold any character. Some are commands
-to a terminal (ESC, BEL, backspace, carriage return, the C1 set), others change the direction of what
-follows.
+to a terminal (ESC, BEL, backspace, carriage return, the C1 set), others change the direction in
+which a line is read.
 """
 
 REPLACEMENTS = {

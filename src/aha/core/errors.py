@@ -13,6 +13,14 @@ never an error: it is a reward of 0 with a reason. A broken invariant between ou
 `assert`.
 """
 
+LONGEST = 1_000  # characters of what was there, in a message: a value may have millions
+
+
+def shorter(text: str, limit: int = LONGEST) -> str:
+    """The text, or its two ends where it is longer than `limit` characters."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
+
 
 class AhaError(Exception):
     """Base of all errors that a user can mend. The command line prints it and exits with 2.
@@ -22,7 +30,7 @@ class AhaError(Exception):
 
     def __init__(self, got: str, wanted: str = "", fix: str = ""):
         self.got, self.wanted, self.fix = got, wanted, fix
-        parts = [got]
+        parts = [shorter(got)]
         if wanted:
             parts.append(f"wanted {wanted}")
         if fix:
@@ -45,8 +53,7 @@ def shown(value: object, limit: int = 80) -> str:
         text = repr(value)
     except (ValueError, RecursionError):
         return f"a value of type {type(value).__name__} that is too large to write"
-    half = limit // 2
-    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
+    return shorter(text, limit)
 
 
 class ConfigError(AhaError, ValueError):

@@ -71,8 +71,10 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("lists or tables nested too deeply") from None
-    except ValueError as error:  # a TOMLDecodeError, or a number of thousands of digits
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except ValueError:  # of Python's int
+        raise ValueError("a whole number of thousands of digits") from None
 
 
 def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:

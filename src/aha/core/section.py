@@ -18,16 +18,19 @@ DEEPEST = 32  # levels of tables and lists within task.options
 
 
 class Section(BaseModel):
-    """A part of a recipe. A number of any key is finite and, if whole, one that fits 64 bits."""
+    """A part of a recipe. A number of any key is finite and, if whole, fits 64 bits; a text has no
+    NUL."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def of_moderate_size(cls, value: Any) -> Any:
-        """Refuse what no key can use and what later arithmetic would trip over."""
+    def usable(cls, value: Any) -> Any:
+        """Refuse what no key can use and what later arithmetic, or a file system, trips over."""
         if type(value) is int and abs(value) > LARGEST_SEED:
             raise PydanticCustomError("too_large", "a number of at most 64 bits")
+        if isinstance(value, str) and "\0" in value:
+            raise PydanticCustomError("nul", "text without a NUL")
         return value
 
 
@@ -61,6 +64,8 @@ def explain(error: ValidationError, where: str, known: list[str]) -> ConfigError
         return unknown_key(key, first["input"], known, where)
     expected = first["msg"].removeprefix("Input should be ")
     expected = expected[0].lower() + expected[1:].replace("valid tuple", "list such as [3, 4]")
+    if first["type"] == "model_type":
+        expected = f"a section, as in [{key}]"
     choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
     value = first["input"]
     near = difflib.get_close_matches(value[:80], choices, 1, 0.7) if isinstance(value, str) else []

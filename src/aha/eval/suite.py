@@ -161,6 +161,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+MOST_COMPLETIONS = 10_000_000  # they are all held in memory
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
@@ -218,6 +219,12 @@ def evaluate_model(
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+    if settings.n * settings.group_size > MOST_COMPLETIONS:
+        raise ConfigError(
+            f"{settings.n:,} problems with group_size {settings.group_size:,}",
+            f"at most {MOST_COMPLETIONS:,} completions",
+            "a smaller --n or --group-size",
+        )
     of_task = dict(settings.task_settings)
     bad_rows = of_task.pop("bad_rows", "refuse")
     task = make_task(settings.task, of_task)
