@@ -17,7 +17,8 @@ LONGEST = 1_000  # characters of what was there, in a message: a value may have 
 
 
 def shorter(text: str, limit: int = LONGEST) -> str:
-    """The text, or its two ends where it is longer than `limit` characters."""
+    """The text in one line, or its two ends where it is longer than `limit` characters."""
+    text = " ".join(text.splitlines())
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
@@ -35,7 +36,7 @@ class AhaError(Exception):
             parts.append(f"wanted {wanted}")
         if fix:
             parts.append(f"fix: {fix}")
-        super().__init__("; ".join(parts))
+        super().__init__(" ".join("; ".join(parts).splitlines()))
 
     # Exceptions are pickled by their `args`, which hold the joined message: without this, an error
     # that crosses a process boundary would come out with the message as its `got`.
