@@ -16,13 +16,13 @@ from aha.core.errors import DataError, ModelError, RunStopped
 from aha.core.records import Problem, Prompt
 from aha.eval import prompt_check
 from aha.eval.prompt_check import MAX_SKIPS, PromptLimits, ReadableTask, readable
-from aha.eval.suite import held_out
+from aha.eval.suite import EvalSettings, evaluate_model, held_out
 from aha.model.tokenizer import Tokenizer
 from aha.tasks.catalog import make_task
 from aha.tasks.countdown import Countdown
 from aha.tasks.math_files import split_of
 
-from ..tiny import TOKENIZER, StartsWith
+from ..tiny import TOKENIZER, StartsWith, tiny_folder
 
 NFD = ["He has a cafe\u0301 and 3 pens", "A wire of 5 \u2126 and 2 more", "Zoe\u0308 has 7"]
 SPLITS = ("train", "validation", "test")
@@ -252,3 +252,24 @@ def test_a_task_of_another_author_that_raises_for_one_problem_is_skipped_there(t
         f"train/{n}" for n in range(30) if n <= 20 or n % 4 == 0
     ]
     assert task.skipped == {"train": 7}
+
+
+# -- `aha eval` ---------------------------------------------------------------------------------
+
+
+def test_an_evaluation_counts_what_it_left_out(tmp_path):
+    path = math_file(tmp_path / "rows.jsonl", questions("word " * 60))
+    model = tiny_folder(tmp_path / "model")
+    sizes = {"split": "test", "n": 2, "seed": 0, "group_size": 1, "temperature": 1.0}
+    for rule in ("refuse", "drop"):
+        task_settings = {"data": str(path), "bad_rows": rule}
+        chosen = EvalSettings(task="math", task_settings=task_settings, max_new_tokens=9, **sizes)
+        if rule == "refuse":
+            with pytest.raises(DataError, match="1 of 41 rows") as error:
+                evaluate_model(str(model), chosen, None)
+            assert "bad_rows" in error.value.fix
+            continue
+        findings = []
+        row = evaluate_model(str(model), chosen, None, findings.append)
+        assert row["dropped"] == 1 and "skipped" not in row and row["problems"] == 2
+        assert len(findings) == 1 and "1 of 41 rows" in findings[0].message

@@ -9,6 +9,7 @@ import io
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pydantic
@@ -124,7 +125,8 @@ def output_is_closed() -> bool:
 
 
 def fail(error: AhaError) -> None:
-    say_line(f"aha: {error}", sys.stderr)
+    with suppress(OSError):  # a full disk takes no message either, and the code says it too
+        say_line(f"aha: {error}", sys.stderr)
     sys.exit(1 if isinstance(error, RunStopped) else 2)
 
 
