@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from aha.cli.parameters import (
     AsJson,
@@ -17,7 +18,7 @@ from aha.cli.parameters import (
     task_settings,
 )
 from aha.cli.terminal_text import say_json, say_line
-from aha.core.findings import Finding
+from aha.core.findings import Finding, worst_level
 
 
 def print_finding(finding: Finding) -> None:
@@ -43,6 +44,8 @@ def evaluate(
 ) -> None:
     """Solve rate of a model or run on held-out problems, with a 95 % interval.
 
+    Exit code 1: too many grades failed, so that the solve rate says nothing.
+
     Parameters
     ----------
     group_size
@@ -64,13 +67,25 @@ def evaluate(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
     )
-    row = evaluate_model(model, settings, out, print_finding)
+    findings: list[Finding] = []
+    row = evaluate_model(model, settings, out, findings.append)
+    for finding in findings:
+        print_finding(finding)
     if as_json:
         say_json(row)
-        return
-    low, high = row["interval"]
-    say_line(
-        f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
-        f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
+    else:
+        say_line(solve_rate_line(model, row))
+    if worst_level(findings) == "fail":
+        sys.exit(1)
+
+
+def solve_rate_line(model: str, row: dict[str, Any]) -> str:
+    """The row for people."""
+    tail = (
+        f"on {row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
         f"{row['truncated']:.1%} truncated"
     )
+    if row["solve_rate"] is None:
+        return f"{model}: no solve rate, because every grade failed, {tail}"
+    low, high = row["interval"]
+    return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"

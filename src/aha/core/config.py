@@ -76,6 +76,18 @@ class TaskSection(Section):
         le=86_400.0,
         description="Time limit in seconds to grade a completion of an outside task.",
     )
+    grade_memory_gb: float = Field(
+        4.0,
+        gt=0.0,
+        description="Memory limit of the process that grades an outside task; on Linux.",
+    )
+    max_grade_errors: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of a step's grades that may fail; above it the run stops; 1 = "
+        "off.",
+    )
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of the task's constructor: changed keys and the options.

@@ -6,16 +6,18 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
-from aha.core.errors import ConfigError, DataError
+from aha.core.config import TaskSection
+from aha.core.errors import ConfigError, DataError, RunStopped
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
+from aha.eval.grade_errors import GO_ON, GradeErrors
 from aha.eval.prompt_check import PromptLimits, readable, skipped_problems
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
@@ -38,7 +40,8 @@ class EvalNumbers(TypedDict):
     problems: int
     completions: int
     seconds: float
-    grade_errors: int  # failed grades, see `grade_errors`
+    grade_errors: int  # failed grades: error, time limit, no valid grade; the reward is then 0
+    grade_error_reasons: NotRequired[dict[str, int]]  # the most frequent ones, where grades failed
     behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
 
@@ -49,6 +52,10 @@ class EvalReport:
 
     numbers: EvalNumbers
     graded: list[list[Graded]]
+
+    def grade_errors(self) -> GradeErrors:
+        """The grades that failed."""
+        return GradeErrors.of(graded for group in self.graded for graded in group)
 
     def correct(self) -> list[bool]:
         """Whether the first completion of each problem is right, in problem order."""
@@ -77,11 +84,13 @@ def evaluate(
     sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
     part: int = 512,
+    max_grade_errors: float = 1.0,
 ) -> EvalReport:
     """Generate `sampling.group_size` completions of every prompt and grade them.
 
     `progress(problems done, problems)` is called after every `part` prompts, which go to the engine
-    together.
+    together. Raises `RunStopped` after a part where a larger share of the grades than
+    `max_grade_errors` has failed.
     """
     started = time.perf_counter()
     graded: list[list[Graded]] = []
@@ -90,7 +99,11 @@ def evaluate(
         graded += [[Graded.of(completion, task) for completion in group] for group in groups]
         if progress:
             progress(len(graded), len(prompts))
-    flat = [row for group in graded for row in group]
+        flat = [row for group in graded for row in group]
+        errors = GradeErrors.of(flat)
+        finding = errors.finding(max_grade_errors, GO_ON)
+        if finding and errors.share > max_grade_errors:
+            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
     right = sum(row.correct for row in flat)
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {
@@ -101,9 +114,11 @@ def evaluate(
         "problems": len(prompts),
         "completions": len(flat),
         "seconds": time.perf_counter() - started,
-        "grade_errors": grade_errors(flat),
+        "grade_errors": errors.failed,
         "behaviors": behaviors_of(flat),
     }
+    if errors.failed:
+        numbers["grade_error_reasons"] = errors.reasons
     G = sampling.group_size
     if G > 1:
         numbers["pass_at_k"] = {
@@ -118,11 +133,6 @@ def completion_of(graded: Graded) -> Completion:
     """The completion that was graded."""
     assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
     return graded.completion
-
-
-def grade_errors(graded: list[Graded]) -> int:
-    """How many grades failed (error, time limit, no valid grade); the reward is then 0."""
-    return sum(row.parts.get("grade_error", 0.0) > 0 for row in graded)
 
 
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
@@ -162,6 +172,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 # -- a model by its name -------------------------------------------------------------------------
 
 MOST_COMPLETIONS = 10_000_000  # they are all held in memory
+MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
@@ -191,16 +202,28 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
-def limits_of(model: LoadedModel, max_new_tokens: int) -> PromptLimits:
-    """What prompts have to fit, with the options of `aha eval` for errors."""
-    return PromptLimits(
+def readable_prompts(
+    task: Task, model: LoadedModel, settings: EvalSettings, on_finding: Callable[[Finding], object]
+) -> tuple[list[Prompt], dict[str, int]]:
+    """The problems of an evaluation, and how many were left out because the model cannot read them:
+    `dropped` rows of a file, `skipped` problems of a generator. Raises as `readable` does."""
+    limits = PromptLimits(
         model.tokenizer,
         model.policy.config.max_position_embeddings,
-        max_new_tokens,
+        settings.token_limit,
         model.path.name,
         option="--max-new-tokens",
         drop="--options 'bad_rows = \"drop\"'",
     )
+    rule = settings.task_settings.get("bad_rows", "refuse")
+    can_be_read, findings = readable(task, limits, settings.task_settings, (settings.split,), rule)
+    can_be_read.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
+    for finding in findings:
+        on_finding(finding)
+    prompts = held_out(can_be_read, model.tokenizer, settings.split, settings.n, settings.seed)
+    skipped = sum(can_be_read.skipped.values())
+    left_out = {"dropped": len(can_be_read.bad or ()), "skipped": skipped}
+    return prompts, {name: count for name, count in left_out.items() if count}
 
 
 def evaluate_model(
@@ -211,9 +234,9 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Problems that the model cannot read are handed to `on_finding` and counted: `dropped` rows of a
-    file, `skipped` problems of a generator. Raises ConfigError if `out` exists or its folder does
-    not, and as `readable` does.
+    Failed grades are handed to `on_finding`; where all of them failed, the solve rate and its
+    interval are None. Problems that the model cannot read are handed to it too, and counted. Raises
+    ConfigError if `out` exists or its folder does not, and as `readable_prompts` does.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
@@ -225,19 +248,13 @@ def evaluate_model(
             f"at most {MOST_COMPLETIONS:,} completions",
             "a smaller --n or --group-size",
         )
-    of_task = dict(settings.task_settings)
-    bad_rows = of_task.pop("bad_rows", "refuse")
+    of_task = {k: v for k, v in settings.task_settings.items() if k != "bad_rows"}
     task = make_task(settings.task, of_task)
     model = load_model(resolve_model(name))
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
-    limits = limits_of(model, settings.token_limit)
-    readable_task, findings = readable(task, limits, of_task, (settings.split,), bad_rows)
-    readable_task.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
-    for finding in findings:
-        on_finding(finding)
-    prompts = held_out(readable_task, model.tokenizer, settings.split, settings.n, settings.seed)
+    prompts, left_out = readable_prompts(task, model, settings, on_finding)
     report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
     if out is not None:
         write_completions(out, report)
@@ -253,6 +270,11 @@ def evaluate_model(
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    skipped = sum(readable_task.skipped.values())
-    left_out = {"dropped": len(readable_task.bad or ()), "skipped": skipped}
-    return row | {name: count for name, count in left_out.items() if count} | report.numbers
+    row |= left_out | report.numbers
+    errors = report.grade_errors()
+    finding = errors.finding(MAX_GRADE_ERRORS)
+    if finding:
+        on_finding(replace(finding, check="grade_errors"))
+    if errors.failed == errors.graded:
+        row |= {"solve_rate": None, "interval": None}
+    return row

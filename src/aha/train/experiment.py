@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def price_of_run(cfg: RunConfig) -> tuple[float, float]:
 
 
 def task_of(cfg: RunConfig) -> Task:
-    return make_task(cfg.task.name, cfg.task.settings(), cfg.task.grade_seconds)
+    limits = (cfg.task.grade_seconds, cfg.task.grade_memory_gb)
+    return make_task(cfg.task.name, cfg.task.settings(), *limits)
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
@@ -215,7 +216,17 @@ class Experiment:
         prompts = self.test_prompts
         self.listener.stage(f"{name} training: {len(prompts):,} held-out problems")
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
-        report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
+        limit, step = self.cfg.task.max_grade_errors, self.trainer.version
+        try:
+            report = evaluate(
+                engine, self.task, prompts, sampling, self.listener.progress, max_grade_errors=limit
+            )
+        except RunStopped as fault:
+            self.run.tell(step, failure_of(fault))
+            raise
+        if finding := report.grade_errors().finding(limit):
+            self.run.tell(step, replace(finding, check="grade_errors"))
+            self.listener.finding(finding)
         write_completions(self.run.completions / f"{name}.jsonl", report)
         self.run.write(f"{name}.json", report.numbers)
         return report
@@ -261,7 +272,7 @@ class Experiment:
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
         watchers: list[Callable[[StepReport], None]] = [
             Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
-            StepWatch(self.run, listener.finding),
+            StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
             Show(cfg.show_every, listener.completion),
             Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
