@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from aha.core.errors import ConfigError, shown
+from aha.core.combined_keys import check
 from aha.core.section import FEW, MANY, Section, explain, is_json, key_of
 
 
@@ -168,6 +168,11 @@ class AlgoSection(Section):
     kl_estimator: str | None = Field(
         None, description="Estimator of the KL; none: the right one for its place."
     )
+    kl_clamp: float | None = Field(
+        None,
+        gt=0.0,
+        description="Largest k3 of a token; none: no limit, as in the paper; veRL: 10.",
+    )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
@@ -194,14 +199,23 @@ class AlgoSection(Section):
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
+    overlong_penalty: float | None = Field(
+        None,
+        gt=0.0,
+        description="Largest penalty; none: 1, DAPO's with rewards of 1 and -1.",
+    )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
+    filter_metric: Literal["correct", "reward"] = Field(
+        "correct",
+        description="resample: what has to differ in a group; reward: for graded rewards.",
+    )
     resample_rounds: int = Field(
-        3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
+        3, ge=1, le=1_000, description="Most rollouts in one step, where prompts are drawn again."
     )
     curriculum: str = Field(
         "off", description="Draws problems from a pool again, by their solve rate."
     )
-    pool: int = Field(1024, ge=1, description="curriculum: problems in the pool.")
+    pool: int = Field(1024, ge=1, le=FEW, description="curriculum: problems in the pool.")
 
 
 class CriticSection(Section):
@@ -322,66 +336,3 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
         else:
             keys.append(f"{prefix}{name}")
     return keys
-
-
-def check(cfg: RunConfig) -> None:
-    """Refuse combinations that cannot work whatever the algorithms, with the reason."""
-    check_rollout(cfg)
-    check_task(cfg)
-    if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
-        raise ConfigError(
-            f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
-            "a rank for them",
-            "--model.lora_rank 16",
-        )
-    if cfg.optim.state == "cpu" and cfg.model.lora_rank:
-        raise ConfigError(
-            "optim.state 'cpu' with adapters, whose state is small",
-            "'device'",
-            "--optim.state device",
-        )
-
-
-def check_rollout(cfg: RunConfig) -> None:
-    rollout = cfg.rollout
-    expected, limit = rollout.expected_tokens, rollout.max_new_tokens
-    if expected > limit:
-        raise ConfigError(
-            f"rollout.expected_tokens {expected:g} of at most {limit}",
-            "the mean length of completions, or 0 where it is not known",
-            "--rollout.expected_tokens 0",
-        )
-    completions = rollout.prompts * rollout.group_size
-    if completions > FEW:
-        fits = FEW // rollout.prompts
-        raise ConfigError(
-            f"rollout.prompts {rollout.prompts:,} times rollout.group_size {rollout.group_size:,}",
-            f"at most {FEW:,} completions in a step",
-            f"--rollout.group_size {fits}" if fits > 1 else f"--rollout.prompts {FEW // 16}",
-        )
-    default = RolloutSection.model_fields["memory_share"].default
-    if rollout.engine == "native" and rollout.memory_share != default:
-        raise ConfigError(
-            f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
-            "not read it",
-            "the engine that does",
-            "--rollout.engine vllm",
-        )
-    if rollout.engine == "vllm" and rollout.loop != "auto":
-        raise ConfigError(
-            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
-            "'auto'",
-            "--rollout.loop auto",
-        )
-
-
-def check_task(cfg: RunConfig) -> None:
-    task = cfg.task
-    if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
-        raise ConfigError(f"task.numbers {shown(list(task.numbers))}", "sizes from 2 to 6")
-    if task.format_reward and task.verifier == "tinyzero":
-        raise ConfigError(
-            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
-            "one reward for the form",
-            "--task.verifier strict",
-        )

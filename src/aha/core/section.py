@@ -3,9 +3,9 @@
 import difflib
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from aha.core.errors import ConfigError, shown
@@ -22,6 +22,16 @@ class Section(BaseModel):
     NUL."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_is_not_set(cls, raw: Any) -> Any:
+        """`none` for a key that may be left out, as help and `aha config show` print it: so that an
+        option can take back what a recipe sets."""
+        if not isinstance(raw, dict):
+            return raw
+        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        return {k: None if v == "none" and k in optional else v for k, v in raw.items()}
 
     @field_validator("*", mode="before")
     @classmethod
