@@ -225,11 +225,9 @@ def check_rows(task: Task, limits: PromptLimits) -> FileCheck:
     return FileCheck(rows, faults)
 
 
-def remembered_rows(
-    task: Task, limits: PromptLimits, data: Path, settings: Mapping[str, Any]
-) -> FileCheck:
+def remembered_rows(task: Task, limits: PromptLimits, settings: Mapping[str, Any]) -> FileCheck:
     """`check_rows`, once for each file, tokenizer, form of the prompt and lengths."""
-    name = f"{key_of(task, limits, data, settings)}.json"
+    name = f"{key_of(task, limits, settings)}.json"
     if name not in _checked:
         path = cache_folder() / "prompts" / name
         check = read_check(path)
@@ -243,7 +241,12 @@ def remembered_rows(
 _checked: dict[str, FileCheck] = {}  # of this process, where the cache folder cannot be written
 
 
-def key_of(task: Task, limits: PromptLimits, data: Path, settings: Mapping[str, Any]) -> str:
+def files_of(settings: Mapping[str, Any]) -> list[Path]:
+    """The files of problems among a task's settings."""
+    return [Path(settings[key]) for key in ("data", "test_data") if settings.get(key)]
+
+
+def key_of(task: Task, limits: PromptLimits, settings: Mapping[str, Any]) -> str:
     """A hash of all that the faults of a file depend on. Some prompts are part of it: they change
     with the code that writes them."""
     tokenizer = limits.tokenizer
@@ -258,9 +261,9 @@ def key_of(task: Task, limits: PromptLimits, data: Path, settings: Mapping[str, 
     )
     digest = hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=16)
     digest.update(tokenizer.fast.to_str().encode())
-    with data.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    for path in files_of(settings):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
 
 
@@ -297,16 +300,16 @@ def readable(
 ) -> tuple[ReadableTask, list[Finding]]:
     """The task without what the model cannot read, and what there is to tell about it.
 
-    `settings` are the task's, with its file under "data" if it has one; `splits` those that will
-    be read: each must have a problem. Raises `DataError` or `ModelError` for a file with bad rows
-    under "refuse", for a split of which nothing can be read, and for a generator most of whose
+    `settings` are the task's, with its files under their keys if it has some; `splits` those that
+    will be read: each must have a problem. Raises `DataError` or `ModelError` for a file with bad
+    rows under "refuse", for a split of which nothing can be read, and for a generator most of whose
     prompts do not fit.
     """
-    data = settings.get("data")
-    if data is not None and task.name in PACKAGED:
-        check = remembered_rows(task, limits, Path(data), settings)
+    data = files_of(settings)
+    if data and task.name in PACKAGED:
+        check = remembered_rows(task, limits, settings)
         readable_task = ReadableTask(task, limits, frozenset(f.problem for f in check.faults))
-        findings = told_of_file(check, limits, str(data), bad_rows)
+        findings = told_of_file(check, limits, data, bad_rows)
     else:
         readable_task = ReadableTask(task, limits, None)
         findings = told_of_draws(task, limits, splits)
@@ -321,7 +324,7 @@ def readable(
 
 
 def told_of_file(
-    check: FileCheck, limits: PromptLimits, data: str, bad_rows: BadRows
+    check: FileCheck, limits: PromptLimits, data: list[Path], bad_rows: BadRows
 ) -> list[Finding]:
     """What there is to tell about a file's bad rows. Raises as `readable` does."""
     faults = check.faults
@@ -330,16 +333,17 @@ def told_of_file(
     first, longest = faults[0], max(fault.tokens for fault in faults)
     # Where all are too long, a shorter completion may be all that is missing.
     shorter = limits.shorter(longest) if all(fault.tokens for fault in faults) else ""
+    files = " and ".join(map(str, data))
     if len(faults) == check.total:
         fix = shorter or first.fix or "another model"
-        raise ModelError(f"{data}, every row: {first.reason}", first.expected, fix)
+        raise ModelError(f"{files}, every row: {first.reason}", first.expected, fix)
     named = ", ".join(place_in_file(fault, data) for fault in faults[:NAMED])
     more = f" and {len(faults) - NAMED:,} more" if len(faults) > NAMED else ""
     count = f"{len(faults):,} of {check.total:,} rows"
     if bad_rows == "refuse":
         fixes = (f"{limits.drop} (to leave them out)", shorter)
         raise DataError(
-            f"{data}: {count} with a prompt that {limits.model} cannot read ({named}{more}); "
+            f"{files}: {count} with a prompt that {limits.model} cannot read ({named}{more}); "
             f"the first: {first.reason}",
             first.expected,
             " or ".join(filter(None, fixes)),
@@ -347,19 +351,20 @@ def told_of_file(
     return [
         Finding(
             "warn",
-            f"{count} of {data} are dropped ({named}{more}); the first: {first.reason}",
+            f"{count} of {files} are dropped ({named}{more}); the first: {first.reason}",
             shorter or "mend them, or nothing, where they are few",
             "dropped_rows",
         )
     ]
 
 
-def place_in_file(fault: PromptFault, data: str) -> str:
+def place_in_file(fault: PromptFault, data: list[Path]) -> str:
     """The number of a bad row, where its text is in one; and its id."""
-    for number, row in read_rows(Path(data), "problems") if fault.text else ():
-        cells = row.values() if isinstance(row, dict) else ()
-        if any(fault.text in str(cell) for cell in cells):
-            return f"row {number}, {fault.problem}"
+    for path in data if fault.text else ():
+        for number, row in read_rows(path, "problems"):
+            cells = row.values() if isinstance(row, dict) else ()
+            if any(fault.text in str(cell) for cell in cells):
+                return f"row {number}, {fault.problem}"
     return fault.problem
 
 
