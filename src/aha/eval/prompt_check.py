@@ -283,9 +283,12 @@ def write_check(path: Path, check: FileCheck) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(content)
-        os.replace(partial, path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(content)
+            os.replace(partial, path)
+        except OSError:  # a full disk
+            os.unlink(partial)
 
 
 # -- both ------------------------------------------------------------------------------------
