@@ -241,7 +241,7 @@ def test_drift_names_the_step_where_it_was_first_seen():
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
     bare = RunRecords({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
-    assert [f.check for f in checks.run(bare)] == ["steps", "finite"]
+    assert [f.check for f in checks.run(bare)] == ["steps", "finite", "files"]
     odd = replace(healthy(), evals=[{"step": 1, "interval": [0, 1]}, {"interval": [0, 1]}])
     assert "could not look" in found(odd)["held_out"].message
 
@@ -314,11 +314,11 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no run"):  # a model folder has a config.json too
         diagnose(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(RunError, match="no object"):
+    with pytest.raises(RunError, match="no JSON object"):
         diagnose(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text('7\nnonsense\n{"step": 1}\n{"step": ')
-    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite"]
+    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite", "files"]
 
 
 def test_the_first_step_is_judged_by_its_row_alone():

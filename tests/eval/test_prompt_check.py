@@ -84,7 +84,6 @@ def test_a_file_without_a_fault_passes_as_it_is(tmp_path):
     [
         (["word " * 60], "rollout.max_new_tokens 16 after a prompt of 30"),
         (NFD, "characters this tokenizer cannot hold"),
-        (["half of \ud800 a character"], "half of a character, at place 8"),
     ],
 )
 @pytest.mark.parametrize("splits", [SPLITS, ("train",)])

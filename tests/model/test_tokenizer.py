@@ -61,6 +61,11 @@ def test_text_that_the_vocabulary_cannot_hold_is_an_error(text):
         TOKENIZER.encode(text)
 
 
+def test_half_of_a_character_is_an_error_with_its_place():
+    with pytest.raises(ModelError, match="half of a character, at place 3"):
+        TOKENIZER.encode("one\ud800")
+
+
 def test_a_prompt_may_hold_stop_tokens_of_its_own():
     """As a chat prompt does: the end of the user's turn is the token that stops generation."""
     text = f"question{END}answer"
@@ -121,7 +126,7 @@ def test_a_tokenizer_without_a_stop_token_is_an_error(tmp_path):
     with pytest.raises(ModelError, match=r"no token '<\|endoftext\|>'"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    with pytest.raises(ModelError, match="no token '</s>'"):
+    with pytest.raises(ModelError, match="eos_token '</s>', which tokenizer.json does not have"):
         Tokenizer.load(tmp_path)
 
 

@@ -36,6 +36,7 @@ from aha.cli.terminal_text import say, say_line
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError, RunStopped, shown
 from aha.core.unknown_keys import unknown_key
+from aha.model.model_warning import show_as_notes
 
 FAULT = "aha: this is a fault of the program: please report it, with the lines above"
 
@@ -80,6 +81,7 @@ app.command("aha.cli.eval:evaluate", name="eval")
 config_app = App(name="config", help="Recipes and their keys.")
 config_app.command("aha.cli.show_config:show", name="show")
 app.command(config_app)
+show_as_notes()
 
 
 def run() -> None:

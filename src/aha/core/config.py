@@ -4,6 +4,7 @@ Precedence: defaults here < recipe (TOML) < `--section.key value`. An unknown ke
 names the nearest known one.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -47,9 +48,11 @@ class TaskSection(Section):
     data: str | None = Field(
         None, description="Problems as JSON lines or Parquet; none: the task generates them."
     )
+    test_data: str | None = Field(
+        None, description="File of test problems, all of them; none: data is parted by a hash."
+    )
     bad_rows: Literal["refuse", "drop"] = Field(
-        "refuse",
-        description="Rule for rows of data that cannot be used; drop: leave them out.",
+        "refuse", description="Rule for rows of data that cannot be used; drop counts them."
     )
     verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
         "strict",
@@ -62,14 +65,6 @@ class TaskSection(Section):
         {}, description="Settings that only this task has, as in --task.options.digits '[2, 3]'."
     )
 
-    @field_validator("options")
-    @classmethod
-    def as_json_has_them(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """The run keeps its config as JSON, and a resumed one reads it from there."""
-        if not is_json(options):
-            raise PydanticCustomError("json", "texts, finite numbers, true, false, lists, tables")
-        return options
-
     grade_seconds: float = Field(
         5.0,
         gt=0.0,
@@ -79,6 +74,7 @@ class TaskSection(Section):
     grade_memory_gb: float = Field(
         4.0,
         gt=0.0,
+        le=FEW,
         description="Memory limit of the process that grades an outside task; on Linux.",
     )
     max_grade_errors: float = Field(
@@ -89,15 +85,31 @@ class TaskSection(Section):
         "off.",
     )
 
+    @field_validator("options")
+    @classmethod
+    def as_json_has_them(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The run keeps its config as JSON, and a resumed one reads it from there."""
+        if not is_json(options):
+            raise PydanticCustomError("json", "texts, finite numbers, true, false, lists, tables")
+        return options
+
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of the task's constructor: changed keys and the options.
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "verifier", "format_reward")
+        keys = ("numbers", "template", "data", "test_data", "bad_rows", "verifier", "format_reward")
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
+
+    def anywhere(self) -> "TaskSection":
+        """The same with absolute paths to its files, so that a run can be used from any folder."""
+        keys = ["data", "test_data", *(["name"] if self.name.endswith(".py") else [])]
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={key: str(Path(path).absolute()) for key, path in paths.items() if path}
+        )
 
 
 class RolloutSection(Section):
@@ -168,11 +180,6 @@ class AlgoSection(Section):
     kl_estimator: str | None = Field(
         None, description="Estimator of the KL; none: the right one for its place."
     )
-    kl_clamp: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest k3 of a token; none: no limit, as in the paper; veRL: 10.",
-    )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
@@ -199,16 +206,7 @@ class AlgoSection(Section):
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
-    overlong_penalty: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest penalty; none: 1, DAPO's with rewards of 1 and -1.",
-    )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
-    filter_metric: Literal["correct", "reward"] = Field(
-        "correct",
-        description="resample: what has to differ in a group; reward: for graded rewards.",
-    )
     resample_rounds: int = Field(
         3, ge=1, le=1_000, description="Most rollouts in one step, where prompts are drawn again."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
+from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import FEW, RunRecords, mean, median
 
@@ -370,7 +371,7 @@ def unexplained(findings: list[Finding]) -> list[Finding]:
 def diagnose(path: Path) -> list[Finding]:
     """All findings about a finished or running run. Raises RunError where there is no run."""
     findings = checks.run(RunRecords.read(path))
-    return findings + unexplained(findings)
+    return findings + unexplained(findings) + damaged_files(path)
 
 
 # -- the first step of every run ---------------------------------------------------------------

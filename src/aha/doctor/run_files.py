@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aha.core.errors import RunError
+from aha.store.guarded_files import GuardedFile
 from aha.store.run_folder import Run, read_rows
 
 NUM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -39,11 +40,13 @@ class FileDifference(NamedTuple):
 
 def weight_files(run: Path, config: dict[str, Any]) -> tuple[Path, Path] | None:
     """(the base model's weights, the run's newest); None where one is missing or in shards."""
-    name = str(config.get("model", {}).get("path", ""))
+    model = config.get("model")
+    name = str(model.get("path", "")) if isinstance(model, dict) else ""
     bases = [Path(str(files("aha"))) / "models" / name / NAME, Path(name) / NAME]
     checkpoints = sorted(run.glob(f"checkpoints/step_*/{NAME}"), reverse=True)
     base = next((path for path in bases if name and path.is_file()), None)
-    newest = next((path for path in (run / "model" / NAME, *checkpoints) if path.is_file()), None)
+    own = (GuardedFile(run, str(p.relative_to(run))) for p in (run / "model" / NAME, *checkpoints))
+    newest = next((file.path for file in own if file.stat()), None)
     return (base, newest) if base and newest else None
 
 
@@ -52,9 +55,14 @@ def compare_weight_files(pair: tuple[Path, Path] | None) -> FileDifference | Non
     if pair is None:
         return None
     try:
-        (old, old_data), (new, new_data) = map(read_header, pair)
-    except (OSError, ValueError, KeyError):
+        return difference_of(*pair)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def difference_of(first: Path, second: Path) -> FileDifference | None:
+    """As `compare_weight_files`; a damaged file raises any of many errors."""
+    (old, old_data), (new, new_data) = read_header(first), read_header(second)
     changed = total = 0
     difference = norm = 0.0
     for name, entry in old.items():

@@ -222,7 +222,7 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     model, task = None, task_of(cfg)
     try:
         model = load_model(resolve_model(cfg.model.path))
-        findings = checks.run(SetupFacts.of(cfg, model, task))
+        findings = checks.run(SetupFacts.of(cfg, model, task)) + model.findings
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise

@@ -166,6 +166,12 @@ class ReadableTask:
         self.on_first_skip: Callable[[str, PromptFault], object] = _ignore
         self.skipped: dict[str, int] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        """What a task may have besides, such as `notes` or `solve`."""
+        if name == "inner":  # of a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """Those of the task that can be read, in its order."""
         problems = self.inner.problems(split, seed)

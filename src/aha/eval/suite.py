@@ -25,7 +25,7 @@ from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
-from aha.tasks.catalog import make_task
+from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
 
@@ -73,7 +73,11 @@ def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) ->
         Prompt.of(problem, task, tokenizer) for problem in islice(task.problems(split, seed), n)
     ]
     if not prompts:
-        raise DataError(f"no problems in the split {split!r}", "at least one", "use more data")
+        raise DataError(
+            f"no problems in the split {split!r}",
+            "at least one",
+            "more rows in its file; `aha eval --split all` tests with all of them",
+        )
     return prompts
 
 
@@ -172,6 +176,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 # -- a model by its name -------------------------------------------------------------------------
 
 MOST_COMPLETIONS = 10_000_000  # they are all held in memory
+DEFAULT_PROBLEMS = 1000
 MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
@@ -180,14 +185,15 @@ SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for t
 class EvalSettings:
     """The problems and the sampling settings of an evaluation.
 
-    `task_settings` are the keyword arguments of the task's constructor. `max_new_tokens` None: a
-    limit that suits the size of the puzzles, see `token_limit`.
+    `task_settings` are the keyword arguments of the task's constructor. `n` None: DEFAULT_PROBLEMS,
+    or every row of the split "all". `max_new_tokens` None: a limit that suits the size of the
+    puzzles, see `token_limit`.
     """
 
     task: str
     task_settings: dict[str, Any]
     split: str
-    n: int
+    n: int | None
     seed: int
     group_size: int
     temperature: float
@@ -202,8 +208,22 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
+def check_count(n: int, group_size: int) -> None:
+    """Raises `ConfigError` for more completions than a memory holds."""
+    if n * group_size > MOST_COMPLETIONS:
+        raise ConfigError(
+            f"{n:,} problems with group_size {group_size:,}",
+            f"at most {MOST_COMPLETIONS:,} completions",
+            "a smaller --n or --group-size",
+        )
+
+
 def readable_prompts(
-    task: Task, model: LoadedModel, settings: EvalSettings, on_finding: Callable[[Finding], object]
+    task: Task,
+    model: LoadedModel,
+    settings: EvalSettings,
+    n: int,
+    on_finding: Callable[[Finding], object],
 ) -> tuple[list[Prompt], dict[str, int]]:
     """The problems of an evaluation, and how many were left out because the model cannot read them:
     `dropped` rows of a file, `skipped` problems of a generator. Raises as `readable` does."""
@@ -213,14 +233,13 @@ def readable_prompts(
         settings.token_limit,
         model.path.name,
         option="--max-new-tokens",
-        drop="--options 'bad_rows = \"drop\"'",
     )
     rule = settings.task_settings.get("bad_rows", "refuse")
     can_be_read, findings = readable(task, limits, settings.task_settings, (settings.split,), rule)
     can_be_read.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
     for finding in findings:
         on_finding(finding)
-    prompts = held_out(can_be_read, model.tokenizer, settings.split, settings.n, settings.seed)
+    prompts = held_out(can_be_read, model.tokenizer, settings.split, n, settings.seed)
     skipped = sum(can_be_read.skipped.values())
     left_out = {"dropped": len(can_be_read.bad or ()), "skipped": skipped}
     return prompts, {name: count for name, count in left_out.items() if count}
@@ -234,27 +253,29 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Failed grades are handed to `on_finding`; where all of them failed, the solve rate and its
-    interval are None. Problems that the model cannot read are handed to it too, and counted. Raises
-    ConfigError if `out` exists or its folder does not, and as `readable_prompts` does.
+    `available` is how many problems the split has and `rows` how many the files have together, None
+    where the task makes its problems. What the task says about its problems, those that the model
+    cannot read, and failed grades are handed to `on_finding`; where all grades failed, the solve
+    rate and its interval are None. Raises ConfigError if `out` exists or its folder does not, and
+    as `readable_prompts` does.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
-    if settings.n * settings.group_size > MOST_COMPLETIONS:
-        raise ConfigError(
-            f"{settings.n:,} problems with group_size {settings.group_size:,}",
-            f"at most {MOST_COMPLETIONS:,} completions",
-            "a smaller --n or --group-size",
-        )
-    of_task = {k: v for k, v in settings.task_settings.items() if k != "bad_rows"}
-    task = make_task(settings.task, of_task)
+    task = make_task(settings.task, settings.task_settings)
+    for note in notes_of(task):
+        on_finding(note)
+    available, rows = num_problems(task, settings.split), num_problems(task, "all")
+    n = settings.n
+    if n is None:
+        n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
+    check_count(n, settings.group_size)
     model = load_model(resolve_model(name))
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
-    prompts, left_out = readable_prompts(task, model, settings, on_finding)
+    prompts, left_out = readable_prompts(task, model, settings, n, on_finding)
     report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
     if out is not None:
         write_completions(out, report)
@@ -264,7 +285,9 @@ def evaluate_model(
     row |= settings.task_settings
     row |= {
         "split": settings.split,
-        "n": settings.n,
+        "n": n,
+        "available": available,
+        "rows": rows,
         "seed": settings.seed,
         "group_size": settings.group_size,
         "temperature": settings.temperature,
@@ -278,3 +301,10 @@ def evaluate_model(
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row
+
+
+def num_problems(task: Task, split: str) -> int | None:
+    """How many problems a split has; None for a task that makes them, or does not say."""
+    count = getattr(task, "num_problems", None)
+    number = count(split) if callable(count) else None
+    return number if type(number) is int else None

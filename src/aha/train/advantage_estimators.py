@@ -177,5 +177,5 @@ def counted_by(algo: AlgoSection, advantages_PG: torch.Tensor, scores: Scores) -
     """[P, G] of 0 and 1: which completions count, by the recipe's rules for truncated completions
     and for flat groups."""
     rules = (algo.overlong, algo.zero_variance)
-    compared_PG = scores.compared(algo.filter_metric)
+    compared_PG = scores.compared(algo.zero_variance)
     return counted(advantages_PG, scores.truncated_PG, *rules, compared_PG)

@@ -30,7 +30,7 @@ from aha.rollout.native import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.run_folder import Run, read_rows, truncate_after
-from aha.tasks.catalog import make_task
+from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.protocol import Task
 from aha.train.loop import Interrupt, drive
 from aha.train.preflight import (
@@ -146,6 +146,7 @@ class Experiment:
         its end; without one the table of machines is used. `budget`: see `budget_seconds`.
         """
         check_recipe(cfg)
+        cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
         resident, prediction = process_bytes(), None
         shape = shape_in_folder(resolve_model(cfg.model.path))
         if shape:
@@ -165,10 +166,16 @@ class Experiment:
             run.write("prediction.json", prediction)
         if calibration:
             calibration.write(path / "calibration.json")
+        for finding in model.findings:
+            run.tell(0, finding)
         experiment = cls(cfg, run, model, listener)
         experiment.budget_s = budget_s
         for finding in experiment.row_findings:
             experiment.tell(0, finding)
+        for note in notes_of(experiment.task):
+            if note.level != "ok":
+                run.tell(0, note)
+                listener.finding(note)
         return experiment
 
     @classmethod
