@@ -14,10 +14,10 @@ from typing import Any, NotRequired, TypedDict
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.config import TaskSection
-from aha.core.errors import ConfigError, DataError, RunStopped
+from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
-from aha.eval.grade_errors import GO_ON, GradeErrors
+from aha.eval.grade_errors import GradeErrors
 from aha.eval.prompt_check import PromptLimits, readable, skipped_problems
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
@@ -105,9 +105,7 @@ def evaluate(
             progress(len(graded), len(prompts))
         flat = [row for group in graded for row in group]
         errors = GradeErrors.of(flat)
-        finding = errors.finding(max_grade_errors, GO_ON)
-        if finding and errors.share > max_grade_errors:
-            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
+        errors.check(max_grade_errors)
     right = sum(row.correct for row in flat)
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {

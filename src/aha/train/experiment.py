@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
 from aha.algo.recipe import begun, check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError, RunStopped
@@ -32,6 +33,7 @@ from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.run_folder import Run, read_rows, truncate_after
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.protocol import Task
+from aha.train.failed_step import keep_failed_step
 from aha.train.loop import Interrupt, drive
 from aha.train.preflight import (
     check_memory,
@@ -293,6 +295,8 @@ class Experiment:
                     lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
                 )
             except RunStopped as fault:
+                if trainer.failed_step:
+                    keep_failed_step(self.run, trainer.failed_step, fault, trainer.tokenizer)
                 self.run.tell(fault.step, failure_of(fault))
                 listener.say(f"stopped by a fault in step {fault.step}: {self.run.findings}")
                 raise

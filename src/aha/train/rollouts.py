@@ -20,6 +20,7 @@ from aha.eval.prompt_check import ReadableProblems
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
 from aha.tasks.protocol import Task
+from aha.train.draw_statistics import draw_numbers
 
 Groups = list[list[Graded]]  # P lists of G graded completions
 
@@ -206,7 +207,7 @@ class Rollout:
             rounds += 1
         # Only after the last round: recording changes which problems a pool gives next.
         self.source.record(groups)
-        numbers = {"asked": float(rounds)} if self.resamples else {}
+        numbers = draw_numbers(groups) | ({"asked": float(rounds)} if self.resamples else {})
         tokens = sum(len(graded.completion.tokens) for group in groups for graded in group)
         # Without resampling this keeps all groups, flat ones too.
         kept = mixed_groups(self._compared(groups), len(problems))
