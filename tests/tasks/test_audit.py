@@ -161,7 +161,7 @@ class Isolated(Custom):
     """A custom task behind a worker that does what a function of the text does."""
 
     def __init__(self, call, solve=None):
-        self.call, self.seconds, self.restart_s = call, 1.0, 0.0
+        self.call, self.seconds, self.restart_s, self.starts_s = call, 1.0, 0.0, 0.0
         if solve is not None:
             self.solve = solve
 

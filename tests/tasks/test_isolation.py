@@ -15,7 +15,7 @@ from aha.core.errors import DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.catalog import make_task
 from aha.tasks.isolation import IsolatedTask, LostTime, checked
-from aha.tasks.worker import CallTimedOut, Worker
+from aha.tasks.worker import CallFailed, CallTimedOut, Worker
 from aha.tasks.worker_process import Nonsense
 
 OUTSIDE = str(Path(__file__).with_name("outside.py"))
@@ -151,7 +151,13 @@ class Stub:
     """In place of a worker: returns what its function does."""
 
     def __init__(self, call, seconds: float = 1.0):
-        self.call, self.seconds, self.calls, self.restart_s = call, seconds, 0, 0.0
+        self.call, self.seconds, self.calls, self.restart_s, self.starts_s = (
+            call,
+            seconds,
+            0,
+            0.0,
+            0.0,
+        )
 
     def __call__(self, problem, text):
         self.calls += 1
@@ -173,6 +179,21 @@ def test_a_grader_that_hangs_is_given_up(monkeypatch):
     assert late.parts == {"grade_error": 1.0, "grade_timeout": 1.0}
     assert untried.parts == {"grade_error": 1.0, "grade_untried": 1.0}
     assert "given up" in untried.reason and "took more than 5 s" in untried.reason
+
+
+def test_the_start_of_a_process_is_lost_to_the_fault_that_made_it_necessary(monkeypatch):
+    clock = iter(range(0, 10_000, 7))
+    monkeypatch.setattr("aha.tasks.isolation.time.monotonic", lambda: next(clock))
+    stub = Stub(lambda: None)
+    task = IsolatedTask(Shaky(""), "shaky", stub)
+
+    def crash():  # in a call whose process had to be started, which took all but a second
+        stub.starts_s, stub.restart_s = stub.starts_s + 6.0, 6.0
+        raise CallFailed("ended its process")
+
+    stub.call = crash
+    task.grade(SEVEN, "")
+    assert task.lost.in_a_row == 1.0 + 6.0
 
 
 @pytest.mark.parametrize(

@@ -142,11 +142,13 @@ class IsolatedTask:
                 f"the grader was given up after many like this: it {self.last_fault}",
                 "grade_untried",
             )
-        started = time.monotonic()
+        starts_s, began = self.worker.starts_s, time.monotonic()
         try:
             graded = graded_of(self.worker(problem, text))
         except CallFailed as fault:
-            self.lost.count(time.monotonic() - started + self.worker.restart_s)
+            # A start is lost to the fault that made it necessary, not to the next one.
+            lost_s = time.monotonic() - began - (self.worker.starts_s - starts_s)
+            self.lost.count(max(lost_s, 1e-6) + self.worker.restart_s)
             self.last_fault = str(fault)
             late = ("grade_timeout",) if isinstance(fault, CallTimedOut) else ()
             return failed(f"the grader {fault}", *late)

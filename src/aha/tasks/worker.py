@@ -60,7 +60,7 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
         self.calls = self.printed = 0  # by all processes of this worker
-        self.start_s = 0.0  # the last start
+        self.start_s = self.starts_s = 0.0  # the last start, and all of them together
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.build, self.args, self.seconds, self.memory_gb)
@@ -136,6 +136,7 @@ class Worker:
             self.close()
             raise
         self.start_s = time.monotonic() - begun
+        self.starts_s += self.start_s
 
     def close(self) -> None:
         """End the process and all that it has started, even in the middle of a call. The next call
@@ -265,7 +266,7 @@ class Worker:
         """How the process ended, in words; closes it."""
         assert self.process is not None, "a process that has ended"
         with suppress(subprocess.TimeoutExpired):  # it may have closed the pipe and live on
-            self.process.wait(1.0)
+            self.process.wait(END_SECONDS)
         code = self.process.poll()
         for _ in range(MAX_PARTS):
             if not self.read_output():
