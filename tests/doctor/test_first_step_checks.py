@@ -240,7 +240,7 @@ class TopP(OwnDraws):
 
 
 class LikesRepeats(OwnDraws):
-    bonus = 3.0
+    bonus = 2.0
 
     def rule(self, logits_BV, tokens_BT, start):
         used = torch.zeros_like(logits_BV).scatter(1, tokens_BT[:, start:], 1.0)
@@ -327,7 +327,7 @@ class ReferenceIsPolicy(RLTrainer):
 
 def undrawn(engine) -> dict:
     """With a policy that does not stop: a rule shows in the number of tokens."""
-    cfg = config(rollout={"max_new_tokens": 24})
+    cfg = config(rollout={"max_new_tokens": 32})
     return {"engine": engine, "policy": tiny_transformer, "cfg": cfg}
 
 
