@@ -92,7 +92,5 @@ def test_a_fifo_in_a_models_folder_is_no_hang(tmp_path):
     folder = tiny_folder(tmp_path / "mine")
     (folder / "generation_config.json").unlink(missing_ok=True)
     os.mkfifo(folder / "generation_config.json")
-    with pytest.raises(
-        ModelError, match="generation_config.json is a link out"
-    ):
+    with pytest.raises(ModelError, match="generation_config.json is a link out"):
         ModelCache().get(str(folder))
