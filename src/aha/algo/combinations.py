@@ -17,13 +17,14 @@ from aha.algo.algorithms import REGISTRIES, Chosen, chosen_of
 from aha.algo.correction import CORRECTIONS, DEFAULT
 from aha.algo.entropy import needs_entropies
 from aha.algo.filters import CURRICULA, OVERLONG, ZERO_VARIANCE
-from aha.algo.fixes import Changes, Clash, fix_of
+from aha.algo.fixes import Changed, Changes, Clash, fix_of
 from aha.algo.kl import ESTIMATORS, IN_LOSS, IN_REWARD
 from aha.algo.losses import LOSSES
 from aha.algo.registry import Algorithm, Registry
-from aha.core.config import AlgoSection, RunConfig, Section
+from aha.core.config import AlgoSection, RunConfig
 from aha.core.engines import ENGINES
 from aha.core.errors import ConfigError
+from aha.core.section import Section
 
 # In place of "which does not read it".
 REASONS = {
@@ -35,10 +36,11 @@ REASONS = {
 UNREAD_WITHOUT_KL = ("kl_estimator", "kl_coef", "reference_reset")
 
 
-def check_combinations(cfg: RunConfig) -> None:
-    """Raise a ConfigError for the first combination that cannot work."""
+def check_combinations(cfg: RunConfig, with_changes: Changed) -> None:
+    """Raise a ConfigError for the first combination that cannot work. `with_changes` makes other
+    recipes of this one, to find a fix that works."""
     for clash in clashes_of(cfg):
-        raise ConfigError(clash.got, clash.expected, fix_of(cfg, clash, clashes_of))
+        raise ConfigError(clash.got, clash.expected, fix_of(clash, clashes_of, with_changes))
 
 
 def clashes_of(cfg: RunConfig) -> Iterator[Clash]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from aha.cli.plan import calibration_of
+from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
 from aha.core.findings import Finding
@@ -30,8 +30,7 @@ from aha.plan.machines import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.train.experiment import Experiment, Listener, Outcome, task_of
-
-console = Console(highlight=False)
+from aha.train.step_watch import step_checks
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,11 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
     task_of(cfg)
-    print(cfg.model_dump_json(indent=2))
+    say_json(cfg.model_dump(mode="json"), indent=2)
     try:
-        print(*predicted_lines(cfg, budget), sep="\n", file=sys.stderr)
+        say("\n".join(predicted_lines(cfg, budget)), file=sys.stderr)
     except ModelError as error:
-        print(f"no plan: {error}", file=sys.stderr)
+        say_line(f"no plan: {error}", sys.stderr)
 
 
 def run_to_report_card(
@@ -152,7 +151,8 @@ class RunView:
     def print_first_findings(self, row: dict[str, Any]) -> None:
         """Print the faults that the first step shows, so that nobody waits an hour for them."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
-            if finding.level != "ok":
+            # Those of `step_checks` are told by the run itself.
+            if finding.level != "ok" and finding.check not in step_checks:
                 print_finding(finding)
 
     def step(self, row: dict[str, Any]) -> None:

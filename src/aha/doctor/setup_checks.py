@@ -1,58 +1,57 @@
-"""Checks of a recipe before its run: settings, weights, tokenizer, prompts and splits.
+"""Checks of a recipe before its run: settings, weights, tokenizer and prompts.
 
-`check_recipe`, at the end, runs these checks, the audit of the reward and the first-step checks.
+`check_recipe`, at the end, runs these checks, those of the problems and of the first step, and the
+audit of the reward.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 
 from aha.core.config import RunConfig
-from aha.core.errors import ModelError
+from aha.core.errors import ModelError, RunStopped
 from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn, worst_level
 from aha.core.records import Prompt
 from aha.corpus.bases import command_for
-from aha.doctor.first_step_checks import check_first_step
-from aha.doctor.first_step_trial import reduced_recipe, run_trial
+from aha.doctor.first_step_checks import try_first_step
+from aha.doctor.first_step_trial import reduced_recipe
+from aha.doctor.problem_checks import check_problems
+from aha.eval.prompt_check import ReadableTask
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
 from aha.tasks.protocol import Task
-from aha.train.experiment import check_lengths, make_trainer, task_of
+from aha.train.experiment import make_trainer, task_of
+from aha.train.preflight import prompt_limits, readable_task
 
 checks = Checklist()
 
-SPLIT_PROBLEMS = 200  # of each split that are compared
-SPLITS = ("train", "validation", "test")
 CHAT_STOP = "<|im_end|>"
 
 
 @dataclass(frozen=True)
 class SetupFacts:
-    """A recipe's settings, and the model, task, prompts and splits that they give."""
+    """A recipe's settings, and the model, task and prompts that they give."""
 
     cfg: RunConfig
     model: LoadedModel
     task: Task
     prompts: list[Prompt]  # of the first step
-    ids: dict[str, list[str]] = field(default_factory=dict)  # of the first problems of each split
 
     @classmethod
     def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "SetupFacts":
-        """Gather the facts. Raises ModelError where the model cannot read the task's prompts."""
-        first_step = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
+        """Gather the facts. Raises ModelError where the model can read none of the prompts."""
+        any_length = replace(prompt_limits(cfg, model), max_new_tokens=0)
+        stream = ReadableTask(task, any_length, None).problems("train", cfg.seed)
+        try:
+            first_step = list(islice(stream, cfg.rollout.prompts))
+        except RunStopped as error:
+            raise ModelError(error.got, error.wanted, error.fix) from None
         prompts = [Prompt.of(problem, task, model.tokenizer) for problem in first_step]
-        ids = {
-            split: [
-                problem.id
-                for problem in islice(task.problems(split, cfg.eval.seed), SPLIT_PROBLEMS)
-            ]
-            for split in SPLITS
-        }
-        return cls(cfg, model, task, prompts, ids)
+        return cls(cfg, model, task, prompts)
 
     def name_of(self, token: int) -> str:
         """A token's text in the vocabulary, or its id where it has none."""
@@ -76,8 +75,11 @@ def settings(start: SetupFacts) -> Finding:
 
 @checks
 def context_length(start: SetupFacts) -> Finding:
-    """A prompt and its completion fit in the model's positions."""
-    check_lengths(start.cfg, start.model, start.task)  # raises the error with its fix
+    """Every prompt of a file, and the first of a generator, can be read and leaves positions for
+    its completion."""
+    _, findings = readable_task(start.cfg, start.task, start.model)  # raises errors with their fix
+    if findings:
+        return findings[0]
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
     needed = longest + start.cfg.rollout.max_new_tokens
     return ok(f"prompt and completion need {needed} of {config.max_position_embeddings} positions")
@@ -160,43 +162,15 @@ def pad_token(start: SetupFacts) -> Finding:
 @checks
 def prompt_tokens(start: SetupFacts) -> Finding:
     """A prompt's tokens decode to its text."""
-    fast = start.model.tokenizer.fast
+    tokenizer = start.model.tokenizer
     for prompt in start.prompts:
         if not prompt.tokens:
             return fail(f"an empty prompt for {prompt.problem.id}", "mend the task's `ask`")
-        if fast.decode(list(prompt.tokens), skip_special_tokens=False) != prompt.text:
+        if not tokenizer.reads_back(prompt.tokens, prompt.text):
             message = f"the tokens of {prompt.problem.id} decode to another text"
             return fail(message, "encode a prompt once, without special tokens of your own")
     longest = max(len(prompt.tokens) for prompt in start.prompts)
     return ok(f"prompts of up to {longest} tokens, which decode to their text")
-
-
-@checks
-def problems(start: SetupFacts) -> Finding:
-    """A step has different problems: a problem that comes again and again is memorised."""
-    needed, different = start.cfg.rollout.prompts, len({p.problem.id for p in start.prompts})
-    if different < needed:
-        fix = f"more rows in task.data, or --rollout.prompts {max(1, different)}"
-        return warn(f"a step needs {needed} problems, the train split has {different}", fix)
-    return ok(f"{different} different problems in the first step")
-
-
-@checks
-def splits(start: SetupFacts) -> Finding:
-    """No problem is in the training split and in a held-out one."""
-    ids = {split: set(names) for split, names in start.ids.items()}
-    train = ids.get("train", set())
-    shared = {split: ids[split] & train for split in ids if split != "train"}
-    overlaps = [
-        f"{len(both)} of {len(ids[split])} in {split}" for split, both in shared.items() if both
-    ]
-    if overlaps:
-        message = f"training problems are held out too: {', '.join(overlaps)}"
-        return fail(message, "splits by problem")
-    empty = [split for split, names in ids.items() if not names]
-    if empty:
-        return warn(f"no problem in: {', '.join(empty)}", "more rows in task.data")
-    return ok("no problem in two splits")
 
 
 # -- all checks of a recipe ---------------------------------------------------------------------
@@ -218,6 +192,7 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
             raise
         findings = [replace(failure_of(error), check="base_model")]
     yield "before the run", findings
+    yield "its problems", check_problems(cfg, task)
     audited = audit.audit(task, cfg.seed)
     yield "the reward", audit.checks.run(audited)
     # Settings such as a learning rate of 0 do not keep the step from being made.
@@ -228,5 +203,5 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     ):
         reduced = reduced_recipe(cfg)
         size = f"{reduced.rollout.prompts} prompts x {reduced.rollout.group_size}"
-        trial = run_trial(make_trainer(reduced, model, task))
-        yield f"its first step, {size}", check_first_step(trial)
+        trainer = make_trainer(reduced, model, readable_task(cfg, task, model)[0])
+        yield f"its first step, {size}", try_first_step(trainer)

@@ -7,12 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
 from aha.algo.recipe import begun, check_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError, ModelError, RunError, RunStopped
+from aha.core.errors import ConfigError, RunError, RunStopped
 from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.eval.prompt_check import PromptFault, skipped_problems
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device, compute_dtype
 from aha.machine.host import process_bytes, trim_heap
@@ -31,10 +33,12 @@ from aha.store.checkpoint import latest_checkpoint, load_state
 from aha.store.run_folder import Run, read_rows, truncate_after
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.protocol import Task
+from aha.train.failed_step import keep_failed_step
 from aha.train.loop import Interrupt, drive
 from aha.train.preflight import (
     check_memory,
     predict_run,
+    readable_task,
     shape_in_folder,
     shape_of_config,
     with_machine_price,
@@ -121,7 +125,8 @@ class Experiment:
     def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
         self.cfg, self.run, self.listener = cfg, run, listener
         self.base = resolve_model(cfg.model.path)
-        self.task = task_of(cfg)
+        self.task, self.row_findings = readable_task(cfg, task_of(cfg), model)
+        self.task.on_first_skip = self.tell_skipped
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
         self.first_test_s, self.stop_reason = 0.0, ""
@@ -153,7 +158,7 @@ class Experiment:
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
         budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
-        check_lengths(cfg, model, task_of(cfg))
+        readable_task(cfg, task_of(cfg), model)
         # A model that only `transformers` can run has a shape that the plan cannot describe.
         if isinstance(model.policy.config, ModelConfig):
             shape, device = shape_of_config(model.policy.config), model.policy.device
@@ -167,6 +172,8 @@ class Experiment:
             run.tell(0, finding)
         experiment = cls(cfg, run, model, listener)
         experiment.budget_s = budget_s
+        for finding in experiment.row_findings:
+            experiment.tell(0, finding)
         for note in notes_of(experiment.task):
             if note.level != "ok":
                 run.tell(0, note)
@@ -193,6 +200,16 @@ class Experiment:
         for name in ("metrics.jsonl", "evals.jsonl", "findings.jsonl"):
             truncate_after(run.path / name, "step", experiment.trainer.version)
         return experiment
+
+    def tell(self, step: int, finding: Finding) -> None:
+        """Into findings.jsonl, and to the user."""
+        self.run.tell(step, finding)
+        self.listener.finding(finding)
+
+    def tell_skipped(self, split: str, fault: PromptFault) -> None:
+        """The first problem of a split that is skipped; more are counted in `skipped`."""
+        step = self.trainer.version + 1 if split == "train" else self.trainer.version
+        self.tell(step, skipped_problems(split, fault))
 
     @cached_property
     def test_prompts(self) -> list[Prompt]:
@@ -278,6 +295,8 @@ class Experiment:
                     lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
                 )
             except RunStopped as fault:
+                if trainer.failed_step:
+                    keep_failed_step(self.run, trainer.failed_step, fault, trainer.tokenizer)
                 self.run.tell(fault.step, failure_of(fault))
                 listener.say(f"stopped by a fault in step {fault.step}: {self.run.findings}")
                 raise
@@ -328,23 +347,3 @@ def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
         report = trainer.step(trainer.problems())
         trim_heap()
         yield report
-
-
-def check_lengths(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
-    """Refuse more new tokens than the model has positions, and a split without a problem, before
-    the run exists. Of each split a few prompts are looked at, not all."""
-    splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
-    prompts = [
-        prompt
-        for split, is_read in splits.items()
-        if is_read
-        for prompt in held_out(task, model.tokenizer, split, 16, cfg.seed)
-    ]
-    longest = max(len(prompt.tokens) for prompt in prompts)
-    left = model.policy.config.max_position_embeddings - longest
-    if cfg.rollout.max_new_tokens > left:
-        raise ModelError(
-            f"rollout.max_new_tokens {cfg.rollout.max_new_tokens} after prompts of {longest}",
-            f"at most the {left + longest} positions of {model.path.name} together",
-            f"--rollout.max_new_tokens {max(1, left)}",
-        )
