@@ -29,7 +29,8 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
-from aha.train.experiment import Experiment, Listener, Outcome, task_of
+from aha.train.experiment import Experiment, Listener, Outcome
+from aha.train.opening import task_of
 
 console = Console(highlight=False)
 

@@ -21,7 +21,8 @@ from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
 from aha.tasks.protocol import Task
-from aha.train.experiment import check_lengths, make_trainer, task_of
+from aha.train.experiment import check_lengths
+from aha.train.opening import make_trainer, task_of
 
 checks = Checklist()
 

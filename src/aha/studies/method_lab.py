@@ -24,7 +24,8 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import Run
-from aha.train.experiment import Experiment, Listener, make_engine, task_of
+from aha.train.experiment import Experiment, Listener
+from aha.train.opening import make_engine, task_of
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem

@@ -1,0 +1,62 @@
+"""The last whole step of a run that an error ends: saved where the trainer still is at it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+
+from aha.core.errors import RunStopped
+from aha.core.findings import failure_of
+from aha.core.records import StepReport
+from aha.machine.host import trim_heap
+from aha.store.run_folder import Run
+from aha.train.rl import RLTrainer
+from aha.train.watchers import Checkpoint, Record
+
+
+def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
+    """The steps that are left, one report each.
+
+    A step that fails before it has changed a weight leaves the trainer as it was before it, as far
+    as `state_dict` goes.
+    """
+    while not trainer.finished:
+        version, tokens, parts = trainer.version, trainer.tokens, light_states(trainer)
+        try:
+            report = trainer.step(trainer.problems())
+        except BaseException:
+            if not trainer.mid_step and trainer.version == version:
+                trainer.tokens = tokens
+                for name, state in parts.items():
+                    trainer.parts[name].load_state_dict(state)
+            raise
+        trim_heap()
+        yield report
+
+
+def light_states(trainer: RLTrainer) -> dict[str, Any]:
+    """Copies of the states that a step changes before it changes a weight."""
+    names = ("curriculum", "objective", "micro_batch")
+    return {name: deepcopy(trainer.parts[name].state_dict()) for name in names}
+
+
+def save_after(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
+    """Save the last whole step after an error, and say what came of it.
+
+    Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
+    the step is not written, which no resume could make again, nor where this checkpoint has failed
+    already. No older checkpoint is removed. A fault of the run goes to its findings.
+    """
+    trainer, step = checkpoint.trainer, checkpoint.trainer.version
+    place = ""
+    if isinstance(error, RunStopped):
+        place = f"stopped by a fault in step {error.step}: {run.findings}; "
+        with suppress(Exception):  # the disk may be the fault
+            run.tell(error.step, failure_of(error))
+    if trainer.mid_step or record.last_step != step or checkpoint.failed == step:
+        return f"{place}nothing is saved of the step that was not whole"
+    try:
+        checkpoint.save(keep_older=True)
+    except Exception as second:  # the first error is the one to raise
+        return f"{place}step {step} is not saved: {' '.join(str(second).split())}"
+    return f"{place}step {step} is saved"
