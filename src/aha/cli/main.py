@@ -33,6 +33,7 @@ from aha.core.unknown_keys import unknown_key
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "dash", "demo", "doctor", "export"),
     *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "train"),
+    "verify-resume",
 )
 
 
