@@ -17,9 +17,9 @@ from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.machines import Cost, load_cards
 from aha.pretrain.make_base import PretrainMachine, ProgressWatcher
-from aha.train.identity import flattened
 from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints
+from aha.train.identity import flattened
 
 from ..tiny import tiny_folder
 

@@ -20,7 +20,7 @@ KillSeed = Annotated[int, Parameter(help="Seed of the moments at which it is kil
 def verify_resume(
     recipe: RecipeName,
     *,
-    run_steps: Count = 6,
+    run_steps: Count = 12,
     kills: Kills = 4,
     kill_seed: KillSeed = 0,
     out: Path | None = None,

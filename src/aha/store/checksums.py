@@ -39,7 +39,7 @@ def write_checksums(folder: Path) -> None:
 def read_checksums(folder: Path) -> dict[str, str]:
     """The digests as they were written, by relative name; lines that are none are left out."""
     text = (folder / NAME).read_text(encoding="utf-8", errors="replace")
-    rows = (line.partition("  ") for line in text.splitlines())
+    rows = (line.partition("  ") for line in text.split("\n"))
     return {name: known for known, _, name in rows if name}
 
 

@@ -76,7 +76,8 @@ def try_resume(
     say(f"a run of {cfg.steps} steps without a stop: {seconds:.1f} s after its model was loaded")
     rng = random.Random(seed)
     for _ in range(kills):
-        after = rng.uniform(0, 0.6 * seconds)
+        # Each process goes on where the last one was, so that all of them together cover the run.
+        after = rng.uniform(0, 2 * seconds / (kills + 1))
         finished = Life(config, cut).killed_after(after)
         when = "after its end" if finished else f"{after:.2f} s after its model was loaded"
         report.kills.append(f"{when}, with {place_of(cut)}")
