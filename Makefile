@@ -11,15 +11,17 @@ GPU ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
+# The soak takes three hours: by its own command alone.
+BENCHMARKS := $(filter-out benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: demo test coverage lint docs bench gpu clean
 
 demo: .venv/.core
 	$(BIN)/aha demo
 
+# A file of tests to a process, one thread each: threads that wait for each other take longer.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 # Of the pure functions, every line and every branch, by their own tests alone.
 coverage: .venv/.dev

@@ -175,10 +175,11 @@ def busy(cpu_shares: list[float]) -> None:
         )
 
 
-def file_row(path: Path | None, row: dict) -> None:
+def file_row(path: Path | None, row: dict, quiet: bool = False) -> None:
     """Append the row to a file of JSON lines."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        print(f"filed in {path}")
+        if not quiet:
+            print(f"filed in {path}")

@@ -87,7 +87,7 @@ def main() -> None:
     row["ratio"] = spread([seconds(b) / seconds(a) for a, b in zip(old, new, strict=True)])
     print(f"old {show(row['old_s'], '.3f')} s, new {show(row['new_s'], '.3f')} s a step")
     print(f"new / old {show(row['ratio'], '.3f')}; the same numbers: {row['same_numbers']}")
-    file_row(options.json, row)
+    file_row(options.out, row)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from typing import Any
 
 # Set before any test imports transformers: a test that needs a download fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,6 +38,18 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     """Count the tests that -m left out, by the marker that did it."""
     for item in items:
         left_out.update([mark for mark in REASONS if item.get_closest_marker(mark)][:1])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """With several processes: each one collects all tests, so the counts of any one hold."""
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a process of several: hand the counts to the one that writes the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
