@@ -189,12 +189,14 @@ class Experiment:
         if base is None and saved is None:
             resolve_model(cfg.model.path)  # says what is missing
         model = open_policy(cfg, saved.path if base is None and saved else None)
+        cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
+        identity["recipe"] = cfg.model_dump(mode="json")
         experiment = cls(cfg, run, model, listener, identity, base)
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version
         reopen.cut_back(run, step, say)
-        run.write("config.json", cfg.model_dump(mode="json"))
+        run.write("config.json", identity["recipe"])
         run.write(FINGERPRINTS, identity)
         for finding in reopen.findings_of(saved, changed):
             run.tell(step, finding)
@@ -237,7 +239,9 @@ class Experiment:
         self.listener.stage(f"{name} training: {len(prompts):,} held-out problems")
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
         report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
-        write_completions(self.run.completions / f"{name}.jsonl", report)
+        path = self.run.completions / f"{name}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, report)
         self.run.write(f"{name}.json", report.numbers)
         return report
 

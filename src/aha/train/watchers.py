@@ -14,6 +14,7 @@ from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import save_checkpoint
+from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
 from aha.train.rl import RLTrainer
 
@@ -72,7 +73,8 @@ class Record:
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
-        path.unlink(missing_ok=True)
+        with disk_errors(f"write {path}"):
+            path.unlink(missing_ok=True)
         append(path, list(completion_rows(report, self.tokenizer, self.token_groups)))
         # Last: a reader that sees the step in the metrics can read its completions.
         append(self.run.metrics, [row])
@@ -160,7 +162,9 @@ class Evaluate:
             **result.numbers,
         }
         # The same problems every time, so that the dashboard can show one problem over the run.
-        write_completions(self.run.completions / f"eval_{step:06d}.jsonl", result)
+        path = self.run.completions / f"eval_{step:06d}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, result)
         append(self.run.path / "evals.jsonl", [row])
         self.on_row(row)
 
