@@ -45,7 +45,7 @@ def test_the_verdict_is_the_exit_code(recipe, monkeypatch, differences):
         return TrialReport(compared={"rows": 5}, differences=differences)
 
     monkeypatch.setattr("aha.studies.resume_trial.try_resume", trial)
-    words = ("--run-steps", "5", "--kills", "2", "--kill-seed", "9", "--eval.every", "1")
+    words = ("--steps", "5", "--kills", "2", "--kill-seed", "9", "--eval.every", "1")
     done = recipe("verify-resume", "mine.toml", *words)
     assert requests == [(5, 3, 2, 9, True)]
     if differences:
@@ -61,7 +61,7 @@ def test_a_folder_that_exists_is_left_alone(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_is_bit_equal(recipe):
-    words = ("--run-steps", "6", "--kills", "3", "--out", "trial")
+    words = ("--steps", "6", "--kills", "3", "--out", "trial")
     done = recipe("verify-resume", "mine.toml", *words)
     assert done.code == 0, done.err
     assert "bit-equal after 3 kills: 6 rows of metrics.jsonl, 2 rows of evals.jsonl" in done.out
@@ -82,7 +82,7 @@ def test_a_program_that_resumes_wrongly_is_told(recipe, monkeypatch):
 
     monkeypatch.setattr(Life, "__init__", planted)
     monkeypatch.setattr("random.Random.uniform", lambda self, low, high: 0.0)
-    done = recipe("verify-resume", "mine.toml", "--run-steps", "4", "--kills", "1")
+    done = recipe("verify-resume", "mine.toml", "--steps", "4", "--kills", "1")
     assert done.code == 1 and "differences after 1 kills" in done.out
     assert "metrics.jsonl: step " in done.out and "lr: " in done.out
 

@@ -1,6 +1,7 @@
 """The run folder: made once, written whole, and read back with clear complaints."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -43,6 +44,16 @@ def test_an_empty_folder_counts_as_taken(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="exists already"):
         Run.create(tmp_path / "empty", {})
+
+
+def test_what_a_dead_process_began_to_make_goes_with_the_next_run_of_its_name(tmp_path):
+    old, new = tmp_path / ".partial_mine_99999998", tmp_path / ".partial_mine_99999999"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    Run.create(tmp_path / "mine", {})
+    # Another process may be making the new one just now.
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", new.name}
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])

@@ -79,7 +79,7 @@ def test_equal_is_equal_to_the_bit():
 
 def test_the_short_run_has_all_parts_of_the_recipe():
     raw = {"algo": {"advantage": "gae", "loss": "ppo_clip", "kl": "reward", "reference_reset": 50}}
-    raw |= {"critic": {"warmup": 30}, "steps": 500, "tokens": 10**6}
-    cfg = short_run(RunConfig.model_validate(raw), 5)
+    raw |= {"critic": {"warmup": 30}, "steps": 5, "tokens": 10**6}
+    cfg = short_run(RunConfig.model_validate(raw))
     assert (cfg.steps, cfg.tokens, cfg.critic.warmup, cfg.algo.reference_reset) == (5, 0, 1, 2)
     assert cfg.algo.loss == "ppo_clip" and cfg.eval.every == 3 and cfg.rollout.prompts == 8

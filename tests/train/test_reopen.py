@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.errors import ModelError, RunError
+from aha.core.errors import ModelError, RunError, RunStopped
+from aha.core.findings import Finding, fail
 from aha.store.checkpoint import checkpoints, newest_whole
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.run_folder import append, read_rows
@@ -15,6 +16,7 @@ from aha.studies.resume_trial import differences_of
 from aha.train.experiment import Experiment, Listener
 from aha.train.objective import Objective
 from aha.train.rl import RLTrainer
+from aha.train.step_watch import step_checks
 from aha.train.watchers import Evaluate
 
 from ..tiny import answering_folder, tiny_folder
@@ -390,6 +392,24 @@ def test_a_step_whose_row_is_not_written_is_not_saved(models, tmp_path, monkeypa
     assert newest(path) == 0
     resume(path)
     same_runs(straight, path)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(models, tmp_path, monkeypatch):
+    """A fault that is noticed after its step: the checkpoint before it stays the newest."""
+    path, said = tmp_path / "run", []
+    experiment = Experiment.start(small(models / "tiny"), path, Listener(say=said.append))
+
+    def spoiled(report) -> Finding | None:
+        if report.version < 3:
+            return None
+        next(iter(experiment.trainer.policy.trainable())).data.fill_(float("nan"))
+        return fail("a loss that is no number", "a smaller rate")
+
+    monkeypatch.setitem(step_checks, "spoiled", spoiled)
+    with pytest.raises(RunStopped):
+        experiment.run_all()
+    assert newest(path) == 2 and "nothing is saved of step 3" in said[-1]
+    assert list(read_rows(path / "findings.jsonl"))[-1]["check"] == "spoiled"
 
 
 @pytest.mark.parametrize("after", [False, True])

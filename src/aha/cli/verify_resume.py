@@ -4,15 +4,19 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import AT_LEAST_1, Count, RecipeName
+from aha.cli.parameters import AT_LEAST_1, RecipeName
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 from aha.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from aha.core.config import RunConfig
+
+STEPS = 12  # of the short run
 Kills = Annotated[int, Parameter(validator=AT_LEAST_1, help="How often the second run is killed.")]
 KillSeed = Annotated[int, Parameter(help="Seed of the moments at which it is killed.")]
 
@@ -20,7 +24,6 @@ KillSeed = Annotated[int, Parameter(help="Seed of the moments at which it is kil
 def verify_resume(
     recipe: RecipeName,
     *,
-    run_steps: Count = 12,
     kills: Kills = 4,
     kill_seed: KillSeed = 0,
     out: Path | None = None,
@@ -28,27 +31,26 @@ def verify_resume(
 ) -> None:
     """Kill and resume a short run of a recipe on this machine, and compare all bits; minutes.
 
-    The run has few steps of few completions, and every part of the recipe. It is done once without
-    a stop and once with kills (SIGKILL) at random moments. Exit code 0: everything that the two
-    have written is bit-equal, but for times. 1: there are differences, which are printed.
+    The run has few completions and every part of the recipe, in 12 steps or --steps. It is done
+    once without a stop and once with kills (SIGKILL) at random moments. Exit code 0: everything
+    that the two have written is bit-equal, but for times. 1: there are differences, which are
+    printed.
 
     Parameters
     ----------
-    run_steps
-        Steps of the short run.
     out
         New folder for the two runs; without it a temporary one, which is removed.
     """
-    cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
+    cfg = short_run_of(recipe, overrides)
     if out is not None:
         if out.exists():
             raise ConfigError(f"{out} exists already", "a new folder", f"--out {out}-2")
         out.mkdir(parents=True)
-    from aha.studies.resume_trial import short_run, try_resume
+    from aha.studies.resume_trial import try_resume
 
     place = tempfile.TemporaryDirectory(prefix="aha-verify-") if out is None else nullcontext(out)
     with place as folder:
-        report = try_resume(short_run(cfg, run_steps), kills, kill_seed, Path(folder), print)
+        report = try_resume(cfg, kills, kill_seed, Path(folder), print)
     if not report.differences:
         counts = ", ".join(f"{count} {name}" for name, count in report.compared.items())
         print(f"bit-equal after {kills} kills: {counts}")
@@ -58,3 +60,10 @@ def verify_resume(
     if out is None:
         print("fix: run it again with --out FOLDER, and compare the two runs there")
     sys.exit(1)
+
+
+def short_run_of(recipe: str, overrides: Overrides) -> "RunConfig":
+    """The recipe's short run, with the user's overrides."""
+    from aha.studies.resume_trial import short_run
+
+    return short_run(load_recipe(find_recipe(recipe), {"steps": STEPS} | overrides_of(overrides)))

@@ -62,7 +62,8 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[Path]:
     """All checkpoints, oldest first; whether they are whole is not looked at."""
-    return sorted(path for path in folder.glob("step_*") if (path / STATE).is_file())
+    named = (path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal())
+    return sorted((path for path in named if (path / STATE).is_file()), key=step_of)
 
 
 def no_checkpoint(folder: Path) -> RunError:

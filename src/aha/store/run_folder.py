@@ -19,11 +19,13 @@ runs/NAME/
 """
 
 import errno
+import glob
 import json
 import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -63,6 +65,14 @@ def check_new(path: Path) -> None:
         )
 
 
+def remove_unfinished(path: Path, older_than_s: float = 60.0) -> None:
+    """Remove what processes left that died while they made a run of this name."""
+    for left in path.parent.glob(f"{PARTIAL}{glob.escape(path.name)}_*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > older_than_s:
+                shutil.rmtree(left)
+
+
 class Run:
     """A run folder and the paths in it."""
 
@@ -93,7 +103,7 @@ class Run:
         partial = cls(path.with_name(f"{PARTIAL}{path.name}_{os.getpid()}"))
         with disk_errors(f"make the run {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial.path, ignore_errors=True)
+            remove_unfinished(path)
             try:
                 partial.completions.mkdir(parents=True)
                 partial.checkpoints.mkdir()

@@ -31,11 +31,11 @@ PROMPTS, COMPLETIONS, TOKENS, PROBLEMS = 8, 8, 128, 8  # at most, in the short r
 CLOCKS = {"seconds", "elapsed_s", "peak_bytes", "cost_usd", "kwh", "time_to_aha_s", "plan"}
 
 
-def short_run(cfg: RunConfig, steps: int) -> RunConfig:
-    """The recipe with few steps of few completions, and all of its parts: checkpoints and
+def short_run(cfg: RunConfig) -> RunConfig:
+    """The recipe with few completions, and all of its parts: checkpoints and
     evaluations lie close together, a critic's warm-up and the resets of a reference come early."""
     raw = cfg.model_dump(mode="json")
-    raw |= {"steps": steps, "tokens": 0, "checkpoint_every": 2, "show_every": 0}
+    raw |= {"tokens": 0, "checkpoint_every": 2, "show_every": 0}
     rollout, evals = raw["rollout"], raw["eval"]
     rollout["prompts"] = max(cfg.algo.updates, min(rollout["prompts"], PROMPTS))
     rollout["group_size"] = min(rollout["group_size"], COMPLETIONS)
@@ -70,6 +70,11 @@ def try_resume(
     `RunError` where a process ends with an error of its own.
     """
     config, report = folder / "config.json", TrialReport()
+    rollout = cfg.rollout
+    say(
+        f"{cfg.steps} steps of {rollout.prompts} x {rollout.group_size} completions of at most "
+        f"{rollout.max_new_tokens} tokens, a checkpoint every {cfg.checkpoint_every} steps"
+    )
     config.write_text(cfg.model_dump_json(), encoding="utf-8")
     whole, cut = folder / "whole", folder / "killed"
     seconds = Life(config, whole).to_the_end()

@@ -45,7 +45,8 @@ def save_after(error: BaseException, run: Run, record: Record, checkpoint: Check
 
     Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
     the step is not written, which no resume could make again, nor where this checkpoint has failed
-    already. No older checkpoint is removed. A fault of the run goes to its findings.
+    already, nor weights that are no numbers. No older checkpoint is removed. A fault of the run
+    goes to its findings.
     """
     trainer, step = checkpoint.trainer, checkpoint.trainer.version
     place = ""
@@ -55,6 +56,8 @@ def save_after(error: BaseException, run: Run, record: Record, checkpoint: Check
             run.tell(error.step, failure_of(error))
     if trainer.mid_step or record.last_step != step or checkpoint.failed == step:
         return f"{place}nothing is saved of the step that was not whole"
+    if not all(weight.isfinite().all() for weight in trainer.policy.trainable()):
+        return f"{place}nothing is saved of step {step}, whose weights are no numbers"
     try:
         checkpoint.save(keep_older=True)
     except Exception as second:  # the first error is the one to raise
