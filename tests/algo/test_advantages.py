@@ -21,7 +21,8 @@ def found(name: str, *rewards: float) -> list[float]:
 
 
 def test_these_are_all():
-    others = {"batch_std", "reinforce", "reinforce_pp", "reinforce_pp_baseline", "opo"}
+    others = {"lite_ppo", "scale_rl", "reinforce", "reinforce_pp", "reinforce_pp_baseline"}
+    others |= {"opo"}
     assert set(ADVANTAGES) == {*ALONE, *others, "gae"}
 
 
@@ -113,6 +114,66 @@ def test_reinforce_compares_with_the_whole_step():
     advantages_PG = ADVANTAGES["reinforce"](torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
     assert advantages_PG.tolist() == [[0.25, -0.75], [0.25, 0.25]]
     assert found("reinforce", 1, 0, 1, 1) == [0.25, -0.75, 0.25, 0.25]
+
+
+def test_lite_ppo_divides_by_the_deviation_of_the_rewards_by_hand():
+    # centred 1/2 -1/2 and 0 0; rewards 1 0 1 1: mean 3/4, variance (3 * 1/16 + 9/16) / 3 = 1/4
+    advantages_PG = ADVANTAGES["lite_ppo"](torch.tensor([[1.0, 0], [1, 1]]), eps=0.0)
+    assert advantages_PG.tolist() == [[1.0, -1.0], [0.0, 0.0]]
+
+
+def test_scale_rl_divides_by_the_deviation_of_the_advantages_by_hand():
+    # centred 1/2 -1/2 and 0 0: variance over all (1/4 + 1/4) / 3 = 1/6, over the mixed group 1/2
+    rewards_PG = torch.tensor([[1.0, 0], [1, 1]])
+    whole = ADVANTAGES["scale_rl"](rewards_PG, eps=0.0)
+    assert whole[0].tolist() == pytest.approx([sqrt(6) / 2, -sqrt(6) / 2])
+    dropped = ADVANTAGES["scale_rl"](rewards_PG, eps=0.0, drops_flat=True)
+    assert dropped[0].tolist() == pytest.approx([sqrt(2) / 2, -sqrt(2) / 2])
+    assert not whole[1].any() and not dropped[1].any()
+
+
+def test_scale_rl_of_a_batch_without_a_mixed_group_is_0():
+    rewards_PG = torch.tensor([[1.0, 1], [0, 0]])
+    for drops_flat in (False, True):
+        assert not ADVANTAGES["scale_rl"](rewards_PG, drops_flat=drops_flat).any()
+    assert ADVANTAGES["scale_rl"](torch.ones(1, 1)).item() == 0.0
+
+
+def test_how_much_prompts_differ_moves_lite_ppo_alone():
+    """Two prompts, solved by half and by all but one: the rewards vary more than the advantages."""
+    near, far = torch.tensor([[1.0, 0, 1, 0]] * 2), torch.tensor([[1.0, 0, 1, 0], [5, 4, 5, 4]])
+    scaled = [ADVANTAGES["scale_rl"](rewards) for rewards in (near, far)]
+    torch.testing.assert_close(scaled[0], scaled[1])
+    lite = [ADVANTAGES["lite_ppo"](rewards) for rewards in (near, far)]
+    assert (lite[1].abs() < 0.5 * lite[0].abs()).all()
+
+
+# -- the KL in the reward, token by token -----------------------------------------------------
+
+KL_PGT = torch.tensor([[[0.1, 0.2, 0.3], [0.4, 0.0, 0.0]]], dtype=torch.float64)
+LENGTHS_PG = torch.tensor([[3.0, 1.0]], dtype=torch.float64)
+
+
+def test_each_token_pays_for_the_kl_from_there_on_by_hand():
+    # rewards 1 and 0: 1 - .6, 1 - .5, 1 - .3 and 0 - .4; whitened over these four tokens
+    own = torch.tensor([0.4, 0.5, 0.7, -0.4], dtype=torch.float64)
+    expected = (own - own.mean()) / (own.var() + 1e-8).sqrt()
+    advantages_PGT = ADVANTAGES["reinforce_pp"](
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64), lengths_PG=LENGTHS_PG, kl_PGT=KL_PGT
+    )
+    torch.testing.assert_close(advantages_PGT[0, 0], expected[:3])
+    torch.testing.assert_close(advantages_PGT[0, 1, 0], expected[3])
+    assert not advantages_PGT[0, 1, 1:].any()
+
+
+def test_without_a_kl_the_tokens_share_what_their_completion_has():
+    rewards_PG = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    whole_PG = ADVANTAGES["reinforce_pp"](rewards_PG, lengths_PG=LENGTHS_PG)
+    inputs = {"lengths_PG": LENGTHS_PG, "kl_PGT": torch.zeros_like(KL_PGT)}
+    by_token = ADVANTAGES["reinforce_pp"](rewards_PG, **inputs)
+    torch.testing.assert_close(by_token[0, 0], whole_PG[0, 0].expand(3))
+    torch.testing.assert_close(by_token[0, 1, 0], whole_PG[0, 1])
+    assert not ADVANTAGES["reinforce_pp"](torch.ones(1, 2), **inputs).any()
 
 
 def test_max_rl_of_a_group_without_success_is_0():

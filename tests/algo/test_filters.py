@@ -34,6 +34,30 @@ def test_what_counts():
     assert torch.equal(masked, 1 - CUT_PG)
 
 
+def test_dynamic_sampling_looks_at_right_and_wrong():
+    """All wrong, of different lengths: the penalty gives advantages, and DAPO drops the group."""
+    correct_PG = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    shaped_PG = torch.tensor([[0.0, -0.5], [0.5, 0.0], [1.0, 1.0]])
+    advantages_PG = shaped_PG - shaped_PG.mean(1, keepdim=True)
+    rules = (torch.zeros(3, 2), "keep", "resample")
+    counted_PG = filters.counted(advantages_PG, *rules, correct_PG)
+    assert counted_PG.tolist() == [[0, 0], [1, 1], [0, 0]]
+    by_reward_PG = filters.counted(advantages_PG, *rules, shaped_PG)
+    assert by_reward_PG.tolist() == [[1, 1], [1, 1], [0, 0]]
+    # "drop" leaves out what teaches nothing, whatever the metric.
+    dropped_PG = filters.counted(advantages_PG, torch.zeros(3, 2), "keep", "drop", correct_PG)
+    assert dropped_PG.tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
+def test_the_soft_penalty_has_a_size():
+    """Half of it where right and wrong are 1 apart is the paper's, where they are 2 apart: after
+    division by the group's deviation both are the same."""
+    sizes = (LENGTHS_PG, CUT_PG, "soft", 10, 4)
+    ours_PG = filters.overlong_rewards(REWARDS_PG, *sizes, 0.5)
+    papers_PG = filters.overlong_rewards(2 * REWARDS_PG - 1, *sizes)
+    assert torch.equal(2 * ours_PG - 1, papers_PG)
+
+
 def test_mixed_groups_come_first_and_flat_ones_fill_up():
     assert filters.mixed_groups(REWARDS_PG, 1) == [0]
     assert filters.mixed_groups(REWARDS_PG.flip(0), 1) == [2]

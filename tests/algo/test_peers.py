@@ -308,7 +308,7 @@ CHECKS = {
     "adv_singleton/rloo": check_singleton_trap,
     "adv_singleton/rloo_vectorized": check_singleton,
     "adv/trl_scale_rewards_group": adv("grpo", eps=1e-4),
-    "adv/trl_scale_rewards_batch": adv("batch_std"),
+    "adv/trl_scale_rewards_batch": adv("lite_ppo"),
     "adv/trl_scale_rewards_none": adv("dr_grpo"),
     "adv/openrlhf_rloo": adv("rloo"),
     "adv/openrlhf_dr_grpo": adv("dr_grpo"),

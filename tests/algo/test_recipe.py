@@ -195,6 +195,11 @@ SENSELESS = [
     ("fills a step", {"curriculum": "pools", "pool": 8}),
     ("without a correction", {"correction_high": 3}),
     ("of 16 completions", {"advantage": "pass_at_k", "pass_k": 16}),
+    ("does not read it", {"kl_clamp": 10}),
+    ("does not read it", {"kl": "loss", "kl_estimator": "k2", "kl_clamp": 10}),
+    ("does not read it", {"overlong_penalty": 0.5}),
+    ("does not read it", {"filter_metric": "reward"}),
+    ("above algo.correction_high 5", {"correction": "icepop", "correction_low": 6}),
     ("group baseline", {"advantage": "reinforce_pp", "zero_variance": "drop"}),
     ("counts its length", {"loss": "gspo"}),
     ("counts its length", {"loss": "gmpo", "aggregation": "sequence_sum"}),
@@ -225,6 +230,8 @@ def test_what_makes_no_sense_together_is_refused_with_the_fix(match, settings):
         {"entropy_control": "kl_cov", "updates": 2, "loss": "ratio"},
         {"entropy_control": "top_entropy", "entropy_limit": 1},
         {"curriculum": "no_positive", "pool": 32},
+        {"kl": "loss", "kl_clamp": 10},  # k3+ is the estimator where none is named
+        {"zero_variance": "resample", "filter_metric": "reward"},
     ],
 )
 def test_what_makes_sense_together_loads(settings):
@@ -259,7 +266,9 @@ def test_a_warm_up_that_never_ends_is_refused():
 
 def test_a_reward_for_the_form_is_paid_once_and_only_where_it_can_be_told():
     refused("pays 0.1 for a form", task__format_reward=0.1, task__verifier="tinyzero")
-    refused("above 0.5", task__format_reward=0.1, algo__advantage="pass_at_k")
+    for advantage in ("pass_at_k", "max_rl"):
+        text = refused("right answers alone", task__format_reward=0.1, algo__advantage=advantage)
+        assert "--task.format_reward 0" in text
     refused("task.format_reward", task__format_reward=1.5)
 
 
@@ -285,28 +294,29 @@ def test_raw_settings_of_the_wrong_kind_are_refused_as_such(raw):
         checked(raw, "run/config.json: ")
 
 
-@pytest.mark.parametrize("settings", [settings for _, settings in SENSELESS])
-def test_the_fix_works_when_it_is_obeyed(settings):
-    """One fix may lead to the next, but not in a circle."""
-    changes = {f"algo.{key}": value for key, value in settings.items()}
-    for _ in range(4):
-        fix = fix_of(changes).split()
-        if fix[:3] == ["leave", "it", "out"]:
-            del changes["algo.entropy_limit"]
-        elif fix:
-            changes |= {key[2:]: value for key, value in zip(fix[::2], fix[1::2], strict=True)}
-        else:
-            return
-    pytest.fail(f"still refused: {changes}")
+@pytest.mark.parametrize("recipe_name", ["top_entropy", "skywork"])
+def test_a_method_that_reads_entropies_is_refused_with_an_engine_that_records_none(recipe_name):
+    """Before the run, not after its first rollout."""
+    path = next(path for path in RECIPES if path.stem == recipe_name)
+    text = refused("records no entropies", path, rollout__engine="vllm")
+    assert "--rollout.engine native" in text
+    shared = {"rollout__engine": "vllm", "rollout__memory_share": 0.5}
+    assert "--rollout.memory_share 0.4" in refused("records no entropies", path, **shared)
 
 
-def fix_of(changes: dict) -> str:
-    """Of the error for these overrides; empty where they load."""
-    try:
-        load_recipe(None, changes)
-    except ConfigError as error:
-        return error.fix
-    return ""
+def test_a_k_that_the_group_cannot_fill_is_refused_by_default_too():
+    """Every advantage would be 0: k is 4 where the recipe leaves it out."""
+    text = refused("pass_k 4 of 4", algo__advantage="pass_at_k", rollout__group_size=4)
+    assert "--rollout.group_size 8" in text
+
+
+def test_none_takes_back_what_a_recipe_sets(recipe):
+    recipe.write_text('[algo]\nloss = "ppo_clip"\nclip_low = 0.1\nkl = "none"\n')
+    assert load_recipe(recipe).algo.clip_low == 0.1
+    cfg = load_recipe(recipe, {"algo.clip_low": "none", "task.data": "none"})
+    assert cfg.algo.clip_low is None and cfg.task.data is None
+    assert cfg.algo.kl == "none"  # a choice, where it is one
+    refused("steps = 'none'", steps="none")
 
 
 # -- what is packaged -----------------------------------------------------------------------

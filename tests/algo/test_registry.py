@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from aha.algo.advantages import ADVANTAGES
 from aha.algo.algorithms import REGISTRIES, chosen_of, method_of
 from aha.algo.correction import CORRECTIONS
 from aha.algo.losses import LOSSES, LossFacts
@@ -53,6 +54,18 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     assert not caught.value.fix
     with pytest.raises(AssertionError, match="no loss '0'"):
         LOSSES["0"]
+
+
+def test_a_name_of_an_earlier_version_leads_to_those_that_took_its_place():
+    with pytest.raises(ConfigError, match="did you mean 'lite_ppo' or 'scale_rl'"):
+        ADVANTAGES.pick("batch_std")
+    assert all(name in ADVANTAGES for names in ADVANTAGES.former.values() for name in names)
+
+
+def test_a_setting_comes_to_the_algorithms_default_where_the_recipe_leaves_it_out():
+    pass_at_k = ADVANTAGES["pass_at_k"]
+    assert pass_at_k.value_of("pass_k", AlgoSection()) == 4
+    assert pass_at_k.value_of("pass_k", AlgoSection(pass_k=2)) == 2
 
 
 def test_a_registry_may_have_a_name_for_none():

@@ -86,6 +86,7 @@ def test_a_run_outlives_a_grader_that_raises_and_counts_it(aha, moody, tmp_path)
     base = answering_folder(tmp_path / "base")
     words = ("--steps", 2, "--rollout.prompts", 4, "--rollout.group_size", 4)
     words += ("--rollout.max_new_tokens", 16, "--eval.every", 0, "--eval.final", 4)
+    words += ("--task.max_grade_errors", 0.9)
     done = aha("train", "demo", "--task", moody, "--model", base, *words, "--name", "moody")
     assert done.code == 0, done.err
     run = tmp_path / "runs" / "moody"
@@ -100,6 +101,46 @@ def test_a_run_outlives_a_grader_that_raises_and_counts_it(aha, moody, tmp_path)
     assert [row["grade_errors"] for row in metrics] == raised and 0 < sum(raised) < 32
     summary = json.loads((run / "summary.json").read_text())
     assert "grade_errors" in summary["before"]
+
+
+BROKEN = MOODY.replace("len(text) % 3 == 0", "len(text) >= 0")
+SMALL = ("--rollout.prompts", 2, "--rollout.group_size", 2, "--rollout.max_new_tokens", 8)
+
+
+def test_a_broken_grader_is_told_by_every_command(aha, model, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    words = ("--task", "broken.py", "--model.path", model, "--eval.every", 0, *SMALL)
+    done = aha("train", "demo", *words, "--eval.final", 0, "--name", "broken")
+    assert done.code == 1 and "4 of 4 grades failed (100%): the grader raised Runt" in done.err
+    assert "a bad day" in done.err and "easier problems" not in done.out + done.err
+    run = tmp_path / "runs" / "broken"
+    (row,) = [json.loads(line) for line in (run / "findings.jsonl").read_text().splitlines()]
+    assert (row["step"], row["level"], row["check"]) == (1, "fail", "grade_errors")
+    assert (run / "checkpoints" / "step_000001").is_dir()
+    looked = aha("doctor", "runs/broken")
+    assert looked.code == 1 and "a bad day" in looked.out and "easier problems" not in looked.out
+    tested = aha("train", "demo", *words, "--eval.final", 4, "--name", "tested")
+    assert tested.code == 1 and "a bad day" in tested.err
+    (row,) = (tmp_path / "runs/tested/findings.jsonl").read_text().splitlines()
+    assert json.loads(row)["step"] == 0
+    recipe = aha("doctor", "demo", *words)
+    assert recipe.code == 1 and "34 texts without a verdict" in recipe.out
+    assert "none of them paid" not in recipe.out and "its first step" not in recipe.out
+
+
+def test_an_evaluation_in_which_every_grade_failed_has_no_solve_rate(aha, model, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    words = ("eval", model, "--task", "broken.py", "--n", 4, "--max-new-tokens", 4)
+    done = aha(*words)
+    assert done.code == 1 and "no solve rate" in done.out and "a bad day" in done.err
+    done = aha(*words, "--json")
+    row = json.loads(done.out)
+    assert done.code == 1 and (row["solve_rate"], row["interval"], row["grade_errors"]) == (
+        None,
+        None,
+        4,
+    )
+    assert row["grade_error_reasons"] == {"the grader raised RuntimeError: a bad day": 4}
 
 
 def test_a_new_task_can_be_used_at_once(aha):

@@ -36,6 +36,8 @@ def row(step: int) -> dict:
         "groups_all_solved": 0.4 * done,
         "informative": 0.8 - 0.25 * done,
         "mean_tokens": 33 + 80 * done,
+        "tokens": 512 * (33 + 80 * done),
+        "grade_errors": 0,
         "truncated": 0.12 * done,
         "loss": -0.01,
         "grad_norm": 0.03 - 0.01 * done,
@@ -112,6 +114,17 @@ FAULTS = {
         "warn",
         lambda: replace(all_rows(solve_rate=0.2), before=None, after=None),
     ),
+    "some grades fail": ("grading", "warn", lambda: all_rows(grade_errors=5)),
+    "many grades fail": ("grading", "fail", lambda: all_rows(grade_errors=300)),
+    "the grader stopped it at once": (
+        "grading",
+        "fail",
+        lambda: replace(
+            healthy(),
+            metrics=[],
+            findings=[{"check": "grade_errors", "level": "fail", "message": "4 of 4 failed"}],
+        ),
+    ),
     "nothing solved": ("none_solved", "fail", lambda: all_rows(**UNSOLVED)),
     "all solved from the start": (
         "all_solved",
@@ -180,6 +193,18 @@ def test_a_planted_fault_is_found(fault):
 
 def test_every_check_has_a_planted_fault():
     assert set(checks) == {check for check, _, _ in FAULTS.values()}
+
+
+def test_a_broken_grader_is_told_with_its_reason_and_not_as_hard_problems():
+    reasons = {"the grader raised KeyError: 'solution'": 200}
+    run = all_rows(**UNSOLVED, grade_errors=512)
+    run = replace(run, after=look(40, 0.0) | {"grade_errors": 200, "grade_error_reasons": reasons})
+    assert (
+        "none_solved" not in found(run) and "KeyError: 'solution'" in found(run)["grading"].message
+    )
+    assert "100.0%" in found(run)["grading"].message
+    first = first_step_findings(run.metrics[0], run.config)
+    assert "none_solved" not in [finding.check for finding in first]
 
 
 def test_what_looks_like_a_fault_and_is_none():

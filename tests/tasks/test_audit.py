@@ -7,8 +7,11 @@ import pytest
 
 from aha.core.findings import worst_level
 from aha.core.records import Graded, Problem
-from aha.tasks.audit import GARBAGE, PUZZLES, Audit, audit, checks
+from aha.tasks.audit import Audit, audit, checks
+from aha.tasks.audit_cases import GARBAGE, PUZZLES
 from aha.tasks.countdown import Countdown
+from aha.tasks.isolation import IsolatedTask
+from aha.tasks.worker import CallFailed, CallTimedOut
 
 
 class Custom:
@@ -108,8 +111,8 @@ def test_our_verifier_passes(template):
 
 def test_a_strangers_strict_reward_passes():
     found = findings(Custom(strict))
-    assert worst_level(list(found.values())) == "ok", found
-    assert "reward_right" not in found  # nobody knows what is right there
+    assert found.pop("reward_solved").level == "warn"  # nobody knows what is right there
+    assert worst_level(list(found.values())) == "ok" and "reward_right" not in found
 
 
 def test_form_that_is_paid_on_purpose_is_told_and_no_alarm():
@@ -149,3 +152,92 @@ def test_a_grader_that_dies_is_told_and_one_that_always_hangs_is_left():
     stuck: Audit = audit(Custom(lambda t: time.sleep(600)), patience_s=0.2)
     assert sum(v.hangs for v in seen.all) == 0 and sum(v.hangs for v in stuck.all) == 3
     assert "not tried" in stuck.cheats[-1].fault
+
+
+# -- an isolated task ---------------------------------------------------------------------------
+
+
+class Isolated(Custom):
+    """A custom task behind a worker that does what a function of the text does."""
+
+    def __init__(self, call, solve=None):
+        self.call, self.seconds, self.restart_s = call, 1.0, 0.0
+        if solve is not None:
+            self.solve = solve
+
+    def __call__(self, problem, text):
+        return self.call(text)
+
+
+def row_of(graded: Graded) -> dict:
+    return {"reward": graded.reward, "correct": graded.correct, "reason": "", "parts": {}}
+
+
+def isolated(call, solve=None) -> IsolatedTask:
+    task = Isolated(call, solve)
+    return IsolatedTask(task, "custom", task)
+
+
+def failing(error):
+    def call(text):
+        raise error
+
+    return call
+
+
+def test_a_grader_that_always_fails_is_told_and_no_reward_is_called_fine():
+    found = findings(isolated(failing(CallFailed("raised KeyError: 'solution'"))))
+    assert set(found) == {"reward_valid", "reward_solved"}
+    assert found["reward_valid"].level == "fail"
+    assert "raised KeyError: 'solution'" in found["reward_valid"].message
+
+
+def test_a_grader_that_always_hangs_is_told_after_a_few():
+    report = audit(isolated(failing(CallTimedOut("took more than 1 s"))))
+    assert [text.hangs for text in report.all].count(True) == 3 and report.is_blind
+    found = {finding.check: finding for finding in checks.run(report)}
+    assert found["reward_quick"].level == "fail" and "reward_paid" not in found
+
+
+def test_a_failed_grade_is_a_fault_and_no_verdict():
+    def call(text):
+        if "**" in text:
+            raise CallFailed("ended its process with exit code 3")
+        return row_of(strict(text))
+
+    found = findings(isolated(call, lambda problem: "<answer>8128</answer>"))
+    assert "33 cheats, none of them paid" in found["reward_paid"].message
+    assert "exit code 3" in found["reward_valid"].message
+    assert found["reward_solved"].level == "ok"
+
+
+def test_waiting_counts_as_time(monkeypatch):
+    monkeypatch.setattr("aha.tasks.audit.SLOW_S", 0.02)
+
+    def call(text):
+        time.sleep(0.03 * (text == ""))
+        return row_of(strict(text))
+
+    found = findings(isolated(call))["reward_quick"]
+    assert found.level == "warn" and "nothing" in found.message
+
+
+# -- the task's own completion ------------------------------------------------------------------
+
+SOLVES = {
+    "right": ("ok", lambda problem: "<answer>8128</answer>", "1 right completions"),
+    "not paid": ("fail", lambda problem: "<answer>8,128</answer>", "one (0: "),
+    "raises": ("fail", lambda problem: problem.given["solution"], "KeyError: 'solution'"),
+    "knows none": ("warn", lambda problem: None, "knows none"),
+    "is not there": ("warn", None, "has no `solve`"),
+}
+
+
+@pytest.mark.parametrize("case", SOLVES)
+def test_what_the_task_itself_calls_right_must_be_paid(case):
+    level, solve, words = SOLVES[case]
+    task = Custom(strict)
+    if solve:
+        task.solve = solve
+    finding = findings(task)["reward_solved"]
+    assert finding.level == level and words in finding.message, finding

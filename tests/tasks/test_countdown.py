@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter
 from fractions import Fraction
+from itertools import islice
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aha.tasks.countdown import Countdown, as_problem, grade_countdown
+from aha.tasks.tags import well_formed
 
 NUMBERS, TARGET = (3, 7, 25), 82
 RIGHT = "(25*3)+7"
@@ -194,3 +196,28 @@ def test_the_task_grades_a_problem():
     problem = as_problem(NUMBERS, TARGET)
     graded = Countdown().grade(problem, tagged(RIGHT))
     assert (graded.reward, graded.correct) == (1.0, True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"numbers": (2, 3, 4, 5), "template": "r1"},
+        {"verifier": "tinyzero", "template": "instruct"},
+        {"format_reward": 0.1},
+    ],
+)
+def test_its_own_completion_is_right_and_in_the_requested_form(settings):
+    task = Countdown(**settings)
+    for problem in islice(task.problems("train", 0), 60):
+        text = task.solve(problem)
+        graded = task.grade(problem, text)
+        assert graded.correct and graded.reward >= 1.0 and well_formed(text), (problem, text)
+
+
+def test_it_knows_no_completion_of_a_puzzle_without_a_solution():
+    assert Countdown().solve(as_problem((1, 1), 50)) is None
+    # Twins, and a step whose result is one of the numbers.
+    for numbers, target in (((2, 2, 2), 6), ((4, 2, 2), 4), ((5,), 5)):
+        problem = as_problem(numbers, target)
+        assert Countdown().grade(problem, Countdown().solve(problem)).correct

@@ -62,6 +62,12 @@ def test_verdicts_come_from_its_scorer(fake):
         assert task.grade(problem, str(right)).reward == 0.0
 
 
+def test_its_own_completion_is_right(fake):
+    task = make_task("gym:sums")
+    for problem in islice(task.problems("train", 0), 5):
+        assert task.grade(problem, task.solve(problem)).correct
+
+
 def test_a_scorer_that_raises_costs_one_completion(fake):
     task = make_task("gym:sums")
     problem = next(task.problems("train", 0))

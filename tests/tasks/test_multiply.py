@@ -90,3 +90,9 @@ def test_digits_that_make_no_numbers_are_refused(settings):
         Multiply(template="poem")
     with pytest.raises(ConfigError, match="split"):
         next(TASK.problems("test_targets", 0))
+
+
+def test_its_own_completion_is_right():
+    task = Multiply((1, 2, 5))
+    for problem in islice(task.problems("train", 0), 50):
+        assert task.grade(problem, task.solve(problem)).correct

@@ -1,6 +1,7 @@
 """The terms a recipe may add to the step: KL, entropy, correction, overlong, flat groups."""
 
 import math
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from aha.algo.recipe import load_recipe
+from aha.batching.batch import pack_graded
 from aha.core.config import RunConfig
 from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
@@ -171,6 +173,84 @@ def test_resampling_asks_other_problems_until_enough_groups_teach():
     assert report.numbers["informative"] >= step(make(StartsWith("0"))).numbers["informative"]
     ids = [group[0].completion.prompt.problem.id for group in report.groups]
     assert len(set(ids)) == 4
+
+
+class ByLength:
+    """Wrong throughout, or right where the text begins with a digit; each with a penalty that
+    differs within a group, as one for length does."""
+
+    def __init__(self, characters: str):
+        self.task = StartsWith(characters)
+        self.name, self.problems, self.ask = self.task.name, self.task.problems, self.task.ask
+
+    def grade(self, problem, text):
+        graded = self.task.grade(problem, text)
+        return replace(graded, reward=graded.reward - len(text) / 100)
+
+
+def test_dynamic_sampling_draws_anew_what_is_wrong_throughout():
+    """Rewards differ in every group, and no answer is right: DAPO has nothing to learn there."""
+    trainer = make(ByLength(""), zero_variance="resample")
+    before = weights(trainer.policy)
+    report = step(trainer)
+    assert report.numbers["asked"] == 3.0 and torch.equal(weights(trainer.policy), before)
+    by_reward = make(ByLength(""), zero_variance="resample", filter_metric="reward")
+    report = step(by_reward)
+    assert report.numbers["asked"] == 1.0 and not torch.equal(weights(by_reward.policy), before)
+
+
+@pytest.mark.parametrize("advantage", ["max_rl", "pass_at_k"])
+def test_what_is_paid_for_the_form_is_no_success(advantage):
+    """TinyZero's verifier pays 0.1 for a form and 1 for a right answer; others pay by degrees."""
+    settings = {"advantage": advantage, **({"pass_k": 2} if advantage == "pass_at_k" else {})}
+    assert step(make(ByLength(""), **settings)).numbers["informative"] == 0.0
+    assert step(make(ByLength(""))).numbers["informative"] > 0
+    paid = [make(StartsWith(DIGITS, 1, wrong), **settings) for wrong in (0.0, 0.1)]
+    advantages = [step(trainer).advantages for trainer in paid]
+    assert advantages[0] == advantages[1] and any(map(any, advantages[0]))
+
+
+def test_a_truncated_success_is_none_where_the_rule_says_so():
+    kept = step(make()).groups
+    scores = make(advantage="max_rl", overlong="zero").rollout.scores(kept)
+    expected_PG = scores.correct_PG * (1 - scores.truncated_PG)
+    assert torch.equal(scores.rewards_PG, expected_PG) and 0 < expected_PG.sum()
+
+
+def test_reinforce_pp_charges_each_token_the_kl_from_there_on():
+    """Against a loop over the tokens, in plain Python."""
+    trainer = make(advantage="reinforce_pp", kl="reward", kl_coef=0.1)
+    collected = trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock())
+    with torch.no_grad():
+        for parameter in trainer.reference.policy.parameters():
+            parameter.mul_(0.9)
+    estimate = trainer.advantages.estimate(collected.groups, collected.scores)
+    rewards = collected.scores.rewards_PG.flatten().tolist()
+    expected = []
+    for graded, reward in zip(
+        (g for group in collected.groups for g in group), rewards, strict=True
+    ):
+        batch = pack_graded([graded], TOKENIZER.pad_id)
+        gaps = (batch.old_logprobs_BT - trainer.reference.logprobs(batch))[0].double()
+        own = gaps[batch.mask_BT[0] > 0].tolist()
+        expected.append([reward - 0.1 * sum(own[place:]) for place in range(len(own))])
+    tokens = torch.tensor([value for own in expected for value in own], dtype=torch.float64)
+    mean, deviation = tokens.mean(), (tokens.var() + 1e-8).sqrt()
+    advantages = [own for group in estimate.token_advantages() for own in group]
+    assert [len(own) for own in advantages] == [len(own) for own in expected]
+    for found, own in zip(advantages, expected, strict=True):
+        whitened = [(value - mean.item()) / deviation.item() for value in own]
+        assert list(found) == pytest.approx(whitened, rel=1e-4, abs=1e-5)
+    # The last token pays for itself alone, the first for the whole completion.
+    assert any(found[0] != found[-1] for found in advantages)
+    first = estimate.rows[0][0]
+    assert first.advantages_T.tolist() == list(advantages[0])
+
+
+def test_other_advantages_compare_the_kl_of_whole_completions():
+    trainer = make(advantage="rloo", kl="reward", kl_coef=0.1)
+    report = [step(trainer) for _ in range(2)][-1]
+    assert report.token_advantages == () and any(map(any, report.advantages))
 
 
 # -- the packaged recipes -------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding, fail, ok, warn
-from aha.core.records import StepReport
+from aha.core.records import Graded, StepReport
 from aha.store.checkpoint import latest_checkpoint
 from aha.store.run_folder import Run, read_rows
 from aha.train.experiment import Experiment, Listener
@@ -47,6 +47,27 @@ def test_a_failure_ends_the_run(run, monkeypatch):
     with pytest.raises(RunStopped, match="broken") as stopped:
         watch(run, monkeypatch, warn("odd", "look"), fail("broken", "mend it"))
     assert (stopped.value.step, stopped.value.check) == (2, "planted")
+
+
+def step_with(run, failed: int, limit: float) -> list[Finding]:
+    """What a watch tells of a step of four completions, some of whose grades failed."""
+    noticed: list[Finding] = []
+    rows = [Graded(0.0, False, "the grader raised KeyError", {"grade_error": 1.0})] * failed
+    rows += [Graded(1.0, True, "right")] * (4 - failed)
+    watcher = StepWatch(run, noticed.append, limit)
+    watcher(replace(REPORT, groups=(tuple(rows[:2]), tuple(rows[2:]))))
+    return noticed
+
+
+def test_failed_grades_are_told_and_too_many_end_the_run(run):
+    assert step_with(run, 0, 0.5) == []
+    (finding,) = step_with(run, 2, 0.5)
+    assert (finding.level, finding.check) == ("warn", "grade_errors")
+    assert "2 of 4 grades failed (50%): the grader raised KeyError (2)" in finding.message
+    with pytest.raises(RunStopped, match="3 of 4 grades failed") as stopped:
+        step_with(run, 3, 0.5)
+    assert stopped.value.check == "grade_errors" and "task.max_grade_errors" in stopped.value.fix
+    assert [finding.level for finding in step_with(run, 4, 1.0)] == ["warn"]
 
 
 def test_a_run_that_a_fault_ended_keeps_its_last_step(monkeypatch, tmp_path):

@@ -2,9 +2,13 @@
 
 An advantage of the group kind maps rewards [P, G] to advantages [P, G] in the rewards' precision.
 It may name `lengths_PG`, the tokens of each completion (without them all count as equally long),
-and `k`, the recipe's `algo.pass_k`. A group whose rewards are all equal gets exactly 0 from every
+`drops_flat`, whether the recipe's rule for flat groups takes them out of the batch, and `k`, the
+recipe's `algo.pass_k`. A group whose rewards are all equal gets exactly 0 from every
 advantage that compares a group: in float32 the mean of equal numbers can be one unit off, and a
 division by a tiny deviation would turn that into a real push. So does a group of one.
+
+A KL in the reward is that of the whole completion and is subtracted before this. An advantage that
+names `kl_PGT` gets it token by token instead, 0 after a completion's end, and returns [P, G, T].
 
 An advantage with a critic maps rewards [B, T], values [B, T] and a mask [B, T] to advantages and
 returns, both [B, T], token by token.
@@ -30,7 +34,9 @@ class AdvantageFacts:
 
     group: bool = True  # compares the completions of one prompt: alone, each gets 0
     critic: bool = False  # is computed token by token, from a value model
-    rewards: Literal["any", "non_negative", "binary"] = "any"  # those it is defined for
+    # "binary": counts successes. It gets 1 for right and 0 for wrong in place of the rewards: what
+    # is paid for the form, or for a part of the answer, is no success.
+    rewards: Literal["any", "binary"] = "any"
 
 
 ADVANTAGES: Registry[AdvantageFacts] = Registry(
@@ -38,8 +44,9 @@ ADVANTAGES: Registry[AdvantageFacts] = Registry(
     AdvantageFacts,
     {"pass_k": ("k",), "gamma": ("gamma",), "lam": ("lam",)},
     # rewards_PG by position; with a critic rewards_BT, values_BT and mask_BT.
-    inputs=("lengths_PG", "values_BT", "mask_BT"),
+    inputs=("lengths_PG", "drops_flat", "kl_PGT", "values_BT", "mask_BT"),
 )
+ADVANTAGES.former = {"batch_std": ("lite_ppo", "scale_rl")}
 advantage = ADVANTAGES  # @advantage("name", group=..., critic=..., rewards=...)
 
 
@@ -70,15 +77,33 @@ def grpo(rewards_PG: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     return centred_PG / (rewards_PG.std(1, keepdim=True) + eps) * informative(rewards_PG)
 
 
-@advantage("batch_std")
-def batch_std(rewards_PG: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
+@advantage("lite_ppo")
+def lite_ppo(rewards_PG: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     """(R - mean(group)) / (std(all rewards of the step) + eps). [P, G] -> [P, G].
 
-    Source: ScaleRL (arXiv 2510.13786); eps as in TRL.
+    Source: Lite PPO, in 'Tricks or traps?' (arXiv 2508.08221); eps as in TRL.
     """
     if rewards_PG.numel() == 1:
         return torch.zeros_like(rewards_PG)
     return dr_grpo(rewards_PG) / (rewards_PG.std() + eps)
+
+
+@advantage("scale_rl")
+def scale_rl(
+    rewards_PG: torch.Tensor, eps: float = 1e-6, *, drops_flat: bool = False
+) -> torch.Tensor:
+    """(R - mean(group)) / (std of that over the batch + eps). [P, G] -> [P, G].
+
+    The batch is what the rule for flat groups leaves: with `drops_flat` their zeros are not in the
+    deviation, as the paper's objective asks for prompts with 0 < mean(R) < 1 alone.
+    Source: ScaleRL (arXiv 2510.13786), section 4. The deviation is that of the advantages: that of
+    the rewards, as in `lite_ppo`, also counts how much prompts differ from each other.
+    """
+    centred_PG = dr_grpo(rewards_PG)
+    batch_N = centred_PG[informative(rewards_PG).squeeze(1)] if drops_flat else centred_PG
+    if batch_N.numel() < 2:
+        return torch.zeros_like(rewards_PG)
+    return centred_PG / (batch_N.std() + eps)
 
 
 @advantage("rloo")
@@ -105,22 +130,46 @@ def reinforce(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 
 @advantage("reinforce_pp", group=False)
-def reinforce_pp(rewards_PG: torch.Tensor, lengths_PG: torch.Tensor | None = None) -> torch.Tensor:
-    """(R - mean) / std over all tokens of the step: no group baseline. [P, G] -> [P, G].
+def reinforce_pp(
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor | None = None,
+    kl_PGT: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(A - mean) / std over all tokens of the step, A_t = R - the KL from token t on: no group.
+    [P, G] -> [P, G], with `kl_PGT` [P, G, T].
 
-    With one reward at the end and no discount each token's return is its completion's reward, so
-    whitening over tokens is whitening over completions weighted by length.
-    Source: REINFORCE++ (arXiv 2501.03262).
-    Differs: a step in which all rewards are equal gets exactly 0.
+    `kl_PGT`: beta * (log p - log p_ref) of each token, where the recipe pays the KL in the reward.
+    Without it each token's return is its completion's reward, so whitening over tokens is whitening
+    over completions weighted by length.
+    Source: REINFORCE++ (arXiv 2501.03262); the variance with N - 1 and 1e-8 as in veRL.
+    Differs: a step in which all returns are equal gets exactly 0.
     """
     if lengths_PG is None:
         lengths_PG = torch.ones_like(rewards_PG)
+    if kl_PGT is not None:
+        return whitened_returns(rewards_PG, lengths_PG, kl_PGT)
     if rewards_PG.amax() == rewards_PG.amin():
         return torch.zeros_like(rewards_PG)
     tokens = lengths_PG.sum()
     centred_PG = rewards_PG - (rewards_PG * lengths_PG).sum() / tokens
     variance = (centred_PG.square() * lengths_PG).sum() / (tokens - 1).clamp(min=1)
     return centred_PG * (variance + 1e-8).rsqrt()
+
+
+def whitened_returns(
+    rewards_PG: torch.Tensor, lengths_PG: torch.Tensor, kl_PGT: torch.Tensor
+) -> torch.Tensor:
+    """[P, G, T]: the reward at the last token less the KL from each token on, whitened over all
+    tokens of the step. Rewards and KL in float64, if the last digits matter."""
+    kl_NT, lengths_N1 = kl_PGT.flatten(0, 1), lengths_PG.reshape(-1, 1)
+    place_T = torch.arange(kl_NT.shape[1], device=kl_NT.device)
+    mask_NT = (place_T < lengths_N1).to(kl_NT.dtype)
+    end_NT = (place_T == lengths_N1 - 1).to(kl_NT.dtype)
+    returns_NT = returns_to_go(rewards_PG.reshape(-1, 1) * end_NT - kl_NT, mask_NT)
+    own_N = returns_NT[mask_NT > 0]
+    if own_N.amax() == own_N.amin():
+        return torch.zeros_like(kl_PGT)
+    return whiten(returns_NT, mask_NT).view_as(kl_PGT)
 
 
 @advantage("reinforce_pp_baseline")
@@ -136,12 +185,13 @@ def reinforce_pp_baseline(rewards_PG: torch.Tensor) -> torch.Tensor:
     return centred_PG * (variance + 1e-8).rsqrt()
 
 
-@advantage("max_rl", rewards="non_negative")
+@advantage("max_rl", rewards="binary")
 def max_rl(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """(R - mean) / mean for rewards >= 0: the rarer success is, the more it counts.
-    [P, G] -> [P, G].
+    """(R - mean) / mean with R = 1 for right and 0 for wrong: the rarer success is, the more it
+    counts. [P, G] -> [P, G].
 
-    Source: 'MaxRL' (arXiv 2602.02710). A group without any success gets 0.
+    Source: 'MaxRL' (arXiv 2602.02710), which maximises the log-likelihood of a right answer. A
+    group without any success gets 0.
     """
     mean_P1 = rewards_PG.mean(1, keepdim=True)
     divisor_P1 = torch.where(mean_P1 > 0, mean_P1, torch.ones_like(mean_P1))
@@ -151,14 +201,14 @@ def max_rl(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 @advantage("pass_at_k", rewards="binary")
 def pass_at_k(rewards_PG: torch.Tensor, k: int = 4) -> torch.Tensor:
-    """What a completion adds to the chance that one of k is right; rewards 0 or 1.
+    """What a completion adds to the chance that one of k is right; R = 1 for right, 0 for wrong.
     [P, G] -> [P, G].
 
     With c of n right, rho = 1 - C(n-c, k)/C(n, k) and s = sqrt(rho (1 - rho)):
       right  (1 - rho) / s
       wrong  (1 - rho - C(n-c-1, k-1)/C(n-1, k-1)) / s
     It is 0 for a group with more than n - k right: there is nothing to gain at this k.
-    Source: 'Pass@k training' (arXiv 2508.10751). A reward above 0.5 counts as right.
+    Source: 'Pass@k training' (arXiv 2508.10751), its analytic advantage.
     """
     right_PG = rewards_PG > 0.5
     n = rewards_PG.shape[1]

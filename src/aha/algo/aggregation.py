@@ -44,7 +44,11 @@ class Totals:
 
 @aggregation("token_mean")
 def token_mean(mask_BT: torch.Tensor, totals: Totals) -> torch.Tensor:
-    """1 / tokens of the update: every token counts alike.  Source: DAPO (arXiv 2503.14476)."""
+    """1 / tokens of the update: every token counts alike.
+
+    Source: DAPO (arXiv 2503.14476), as its code has it. Its formula, and that of CISPO, sums within
+    the group of a prompt, which is `prompt_mean`.
+    """
     return mask_BT / totals.tokens
 
 

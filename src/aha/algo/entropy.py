@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aha.algo.lazy_torch import torch
-from aha.algo.registry import Registry
+from aha.algo.registry import Algorithm, Registry
 
 
 def token_entropy(logits_BTV: torch.Tensor) -> torch.Tensor:
@@ -57,6 +57,13 @@ CONTROLS: Registry[ControlFacts] = Registry(
     num_positional=0,
 )
 control = CONTROLS  # @control("name", role=...)
+
+
+def needs_entropies(control: Algorithm[ControlFacts] | None) -> bool:
+    """Whether the engine has to record the entropy of each token's distribution."""
+    return control is not None and (
+        control.facts.role == "bonus" or "entropies_N" in control.parameters
+    )
 
 
 @control("top_entropy", role="keep")

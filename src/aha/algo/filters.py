@@ -27,7 +27,7 @@ class OverlongFacts:
 OVERLONG: Registry[OverlongFacts] = Registry(
     "overlong",
     OverlongFacts,
-    {"overlong_buffer": ("buffer",)},
+    {"overlong_buffer": ("buffer",), "overlong_penalty": ("penalty",)},
     inputs=("lengths_PG", "truncated_PG", "limit"),
 )
 overlong = OVERLONG  # @overlong("name")
@@ -56,10 +56,18 @@ def mask_overlong(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 @overlong("soft", negative=True)
 def soft_overlong_rewards(
-    rewards_PG: torch.Tensor, lengths_PG: torch.Tensor, limit: int, buffer: int
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    limit: int,
+    buffer: int,
+    penalty: float = 1.0,
 ) -> torch.Tensor:
-    """Rewards with the penalty of `soft_overlong` added.  Source: DAPO (arXiv 2503.14476)."""
-    return rewards_PG + soft_overlong(lengths_PG, limit, buffer)
+    """Rewards with `penalty` times that of `soft_overlong` added. [P, G] -> [P, G].
+
+    Source: DAPO (arXiv 2503.14476). There a right answer is paid 1 and a wrong one -1: where they
+    are 1 and 0 apart, as in our tasks, `penalty` 0.5 is the paper's.
+    """
+    return rewards_PG + penalty * soft_overlong(lengths_PG, limit, buffer)
 
 
 def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Tensor:
@@ -78,6 +86,7 @@ def overlong_rewards(
     rule: str,
     limit: int,
     buffer: int,
+    penalty: float | None = None,
 ) -> torch.Tensor:
     """Rewards after the rule for truncated completions.
 
@@ -85,7 +94,8 @@ def overlong_rewards(
     before the limit may be the stop token.
     """
     tensors = {"lengths_PG": lengths_PG, "truncated_PG": truncated_PG}
-    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, limit=limit, buffer=buffer, **tensors)
+    settings = {"limit": limit, "buffer": buffer, "penalty": penalty}
+    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, **tensors, **settings)
     return paid_PG
 
 
@@ -100,7 +110,9 @@ class ZeroVarianceFacts:
     resamples: bool = False  # prompts are drawn again until enough groups are not flat
 
 
-ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry("zero_variance", ZeroVarianceFacts, inputs=())
+ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry(
+    "zero_variance", ZeroVarianceFacts, inputs=("mixed_P1",)
+)
 zero_variance = ZERO_VARIANCE  # @zero_variance("name")
 
 
@@ -121,31 +133,50 @@ def drop_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
 
 
 @zero_variance("resample", drops=True, resamples=True)
-def resample_flat(advantages_PG: torch.Tensor) -> torch.Tensor:
-    """As "drop", after prompts were drawn again in place of flat groups.
+def resample_flat(
+    advantages_PG: torch.Tensor, mixed_P1: torch.Tensor | None = None
+) -> torch.Tensor:
+    """1 for the completions of mixed groups, after prompts were drawn again in place of the others:
+    [P, G] of 0 and 1.
 
-    Source: dynamic sampling of DAPO (arXiv 2503.14476).
+    `mixed_P1`: whether a group has right and wrong answers (`algo.filter_metric`). It decides, not
+    the advantages: a group that is wrong throughout, but of different lengths, has advantages too
+    where a penalty for length is in the reward.
+    Source: dynamic sampling of DAPO (arXiv 2503.14476), 0 < number right < G; the metric may be
+    another, as in veRL's filter_groups.
     """
-    return drop_flat(advantages_PG)
+    if mixed_P1 is None:
+        return drop_flat(advantages_PG)
+    return torch.ones_like(advantages_PG) * mixed_P1
 
 
 def counted(
-    advantages_PG: torch.Tensor, truncated_PG: torch.Tensor, overlong: str, zero_variance: str
+    advantages_PG: torch.Tensor,
+    truncated_PG: torch.Tensor,
+    overlong: str,
+    zero_variance: str,
+    compared_PG: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """[P, G] of 0 and 1: the completions in the loss, and in its denominators alike: a row that is
-    in one of them only would make the others count for less."""
-    counted_PG: torch.Tensor = ZERO_VARIANCE[zero_variance](advantages_PG)
+    in one of them only would make the others count for less.
+
+    `compared_PG`: as in `mixed_groups`.
+    """
+    mixed_P1 = None if compared_PG is None else informative(compared_PG)
+    counted_PG: torch.Tensor = ZERO_VARIANCE[zero_variance](advantages_PG, mixed_P1=mixed_P1)
     if OVERLONG[overlong].facts.leaves:
         counted_PG = counted_PG * (1 - truncated_PG)
     return counted_PG
 
 
-def mixed_groups(rewards_PG: torch.Tensor, groups: int) -> list[int]:
+def mixed_groups(compared_PG: torch.Tensor, groups: int) -> list[int]:
     """Places of the first `groups` mixed groups; flat ones fill up if there are too few.
 
-    For "resample": prompts are drawn again until enough groups are mixed or the rounds are over.
+    `compared_PG`: what has to differ within a group, by `algo.filter_metric`: 1 for right and 0 for
+    wrong, or the rewards. For "resample": prompts are drawn again until enough groups are mixed or
+    the rounds are over.
     """
-    mixed = informative(rewards_PG).flatten().tolist()
+    mixed = informative(compared_PG).flatten().tolist()
     order = sorted(range(len(mixed)), key=lambda p: not mixed[p])
     return sorted(order[:groups])
 

@@ -6,7 +6,12 @@ KL(policy || reference), and k3 follows KL(reference || policy), the other one (
 kl/expected_gradient).
 
 An estimator maps (logprobs, ref_logprobs), both [B, T], to [B, T]; it may name `old_logprobs_BT`,
-under which the tokens were sampled.
+under which the tokens were sampled, and `clamp`, the recipe's `algo.kl_clamp`.
+
+k3 of a token grows like e^d where the reference likes it e^d times better. DeepSeekMath and TRL do
+not limit it, nor is it limited here. veRL cuts it off at 10, which is `algo.kl_clamp = 10`: a token
+that is 13 times rarer than in the reference is not pulled back any more. What is always bounded is
+the log-ratio, at 20 nats, so that no number is infinite.
 """
 
 from __future__ import annotations
@@ -27,11 +32,14 @@ class EstimatorFacts:
 
 
 ESTIMATORS: Registry[EstimatorFacts] = Registry(
-    "kl_estimator", EstimatorFacts, inputs=("old_logprobs_BT",), num_positional=2
+    "kl_estimator",
+    EstimatorFacts,
+    {"kl_clamp": ("clamp",)},
+    inputs=("old_logprobs_BT",),
+    num_positional=2,
 )
 estimator = ESTIMATORS  # @estimator("name", in_loss=..., in_reward=...)
 IN_REWARD, IN_LOSS = "k1", "k3+"  # where the recipe leaves the estimator open
-MAX_KL = 10.0  # a single token's k3 explodes where the reference likes it far better
 
 
 @estimator("k1", in_loss=False, in_reward=True)
@@ -53,37 +61,45 @@ def k2(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor
 
 
 @estimator("k3")
-def k3(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
+def k3(
+    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, clamp: float | None = None
+) -> torch.Tensor:
     """e^d - d - 1 with d = ref - logp. Unbiased and >= 0, gradient of the other KL.
-    [B, T] -> [B, T].
+    [B, T] -> [B, T]; at most `clamp`, where it has no gradient.
 
-    Source: as k1; the KL of GRPO (arXiv 2402.03300). Clamped as in veRL.
+    Source: as k1; the KL of GRPO (arXiv 2402.03300).
     """
     d_BT = bounded(ref_logprobs_BT - logprobs_BT)
-    return (d_BT.exp() - d_BT - 1).clamp(-MAX_KL, MAX_KL)
+    kl_BT = d_BT.exp() - d_BT - 1
+    return kl_BT if clamp is None else kl_BT.clamp(max=clamp)
 
 
 @estimator("k3+")
-def k3_plus(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
+def k3_plus(
+    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, clamp: float | None = None
+) -> torch.Tensor:
     """The value of k3 with the gradient of k2, which is that of KL(policy || reference).
-    [B, T] -> [B, T].
+    [B, T] -> [B, T]; `clamp` bounds the value alone.
 
     Source: veRL's "k3+" (arXiv 2510.01555).
     """
     right_BT = k2(logprobs_BT, ref_logprobs_BT)
-    return right_BT - right_BT.detach() + k3(logprobs_BT, ref_logprobs_BT).detach()
+    return right_BT - right_BT.detach() + k3(logprobs_BT, ref_logprobs_BT, clamp).detach()
 
 
 @estimator("k3_off_policy")
 def k3_off_policy(
-    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, old_logprobs_BT: torch.Tensor
+    logprobs_BT: torch.Tensor,
+    ref_logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    clamp: float | None = None,
 ) -> torch.Tensor:
     """k3 times the ratio, which carries gradient: unbiased for tokens sampled by an older policy,
     and its gradient is that of KL(policy || reference) for any. [B, T] -> [B, T].
 
     Source: DeepSeek-V3.2 (arXiv 2512.02556).
     """
-    return ratio_of(logprobs_BT, old_logprobs_BT) * k3(logprobs_BT, ref_logprobs_BT)
+    return ratio_of(logprobs_BT, old_logprobs_BT) * k3(logprobs_BT, ref_logprobs_BT, clamp)
 
 
 @without_gradient

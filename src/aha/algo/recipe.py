@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aha.algo.algorithms import Chosen, chosen_of
+from aha.algo.algorithms import chosen_of
 from aha.algo.combinations import check_combinations
 from aha.algo.correction import DEFAULT
 from aha.algo.losses import LOSSES
 from aha.algo.registry import load_outside
 from aha.core.config import AlgoSection, RunConfig, validated
+from aha.core.engines import ENGINES
 from aha.core.errors import ConfigError
 from aha.core.recipe_layers import layered
 
@@ -32,7 +33,7 @@ def checked(
 ) -> RunConfig:
     """The config of raw settings; errors as in `load_recipe`."""
     load_outside()
-    correct_vllm(raw)
+    correct_engine(raw)
     cfg = validated(raw, where, overrides)
     check_recipe(cfg, where)
     return cfg
@@ -53,24 +54,26 @@ def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
 def check_recipe(cfg: RunConfig, where: str = "") -> None:
     """Raise a ConfigError for a name that nobody has registered, or algorithms that do not go
     together."""
-    check_combinations(cfg, check_names(cfg, where))
+    check_names(cfg, where)
+    check_combinations(cfg)
 
 
-def check_names(cfg: RunConfig, where: str = "") -> Chosen:
-    """The algorithms of a recipe. Raises ConfigError for a name that nobody has registered."""
+def check_names(cfg: RunConfig, where: str = "") -> None:
+    """Raise ConfigError for a name that nobody has registered."""
     try:
-        return chosen_of(cfg.algo)
+        chosen_of(cfg.algo)
     except ConfigError as error:
         raise ConfigError(f"{where}{error.got}", error.wanted, error.fix) from None
 
 
-def correct_vllm(raw: dict[str, Any]) -> None:
-    """vLLM's log-probs are not the trainer's: where a loss takes no ratio against them and the
-    recipe says nothing, they are corrected."""
+def correct_engine(raw: dict[str, Any]) -> None:
+    """The log-probs of some engines are not the trainer's: where a loss takes no ratio against them
+    and the recipe says nothing, they are corrected."""
     rollout, algo = raw.get("rollout"), raw.get("algo", {})
     if not isinstance(rollout, dict) or not isinstance(algo, dict):
         return
     name = algo.get("loss", AlgoSection.model_fields["loss"].default)
     loss = LOSSES.get(name) if isinstance(name, str) else None
-    if rollout.get("engine") == "vllm" and loss and not loss.facts.ratio:
+    engine = ENGINES.get(str(rollout.get("engine")))
+    if engine and not engine.exact and loss and not loss.facts.ratio:
         raw["algo"] = {"correction": DEFAULT} | algo

@@ -55,6 +55,13 @@ class Algorithm(Generic[Facts]):
         }
         return self.function(*tensors, **named)
 
+    def value_of(self, setting: str, section: AlgoSection | CriticSection) -> Any:
+        """What a setting that it reads comes to: the recipe's value, or else its own default."""
+        value = getattr(section, setting)
+        if value is None:
+            value = inspect.signature(self.function).parameters[self.reads[setting]].default
+        return value
+
     def settings(self, section: AlgoSection | CriticSection) -> dict[str, Any]:
         """The keywords that a recipe's section gives to this algorithm."""
         return {
@@ -73,6 +80,7 @@ class Registry(dict[str, Algorithm[Facts]]):
     `gradient`: False where results are weights or choices, through which no gradient may flow.
     `inputs`: the parameters that the trainer can fill, besides the settings; the first of them are
     passed by position, under any name. None: not known, so not checked.
+    `former`: names of earlier versions, each with those that took its place.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class Registry(dict[str, Algorithm[Facts]]):
         self.setting, self.facts, self.absent, self.gradient = setting, facts, absent, gradient
         self.keywords = keywords or {}
         self.inputs, self.num_positional = inputs, num_positional
+        self.former: Mapping[str, tuple[str, ...]] = {}
 
     def __call__(self, name: str, **facts: Any) -> Callable[[Function], Function]:
         """Decorate a function to register it as `name`, with its facts. A name is given once."""
@@ -135,11 +144,11 @@ class Registry(dict[str, Algorithm[Facts]]):
     def pick(self, name: str) -> Algorithm[Facts]:
         """The algorithm of this name. Raises ConfigError where there is none, with the nearest."""
         if name not in self:
-            near = difflib.get_close_matches(name, self.choices, 1, 0.5)
+            near = self.former.get(name) or difflib.get_close_matches(name, self.choices, 1, 0.5)
             raise ConfigError(
                 f"algo.{self.setting} = {name!r}",
                 f"one of {', '.join(self.choices)}",
-                f"did you mean {near[0]!r}?" if near else "",
+                f"did you mean {' or '.join(map(repr, near))}?" if near else "",
             )
         return self[name]
 

@@ -1,7 +1,9 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from aha.cli.parameters import (
     AsJson,
@@ -16,6 +18,12 @@ from aha.cli.parameters import (
     Temperature,
     task_settings,
 )
+from aha.core.findings import Finding, worst_level
+
+
+def print_finding(finding: Finding) -> None:
+    """On the error stream: the output may be JSON."""
+    print(f"aha: {finding.message}; fix: {finding.fix}", file=sys.stderr)
 
 
 def evaluate(
@@ -35,6 +43,8 @@ def evaluate(
     out: Path | None = None,
 ) -> None:
     """Solve rate of a model or run on held-out problems, with a 95 % interval.
+
+    Exit code 1: too many grades failed, so that the solve rate says nothing.
 
     Parameters
     ----------
@@ -57,13 +67,22 @@ def evaluate(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
     )
-    row = evaluate_model(model, settings, out)
-    if as_json:
-        print(json.dumps(row))
-        return
-    low, high = row["interval"]
-    print(
-        f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] on "
-        f"{row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
+    findings: list[Finding] = []
+    row = evaluate_model(model, settings, out, findings.append)
+    for finding in findings:
+        print_finding(finding)
+    print(json.dumps(row) if as_json else solve_rate_line(model, row))
+    if worst_level(findings) == "fail":
+        sys.exit(1)
+
+
+def solve_rate_line(model: str, row: dict[str, Any]) -> str:
+    """The row for people."""
+    tail = (
+        f"on {row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
         f"{row['truncated']:.1%} truncated"
     )
+    if row["solve_rate"] is None:
+        return f"{model}: no solve rate, because every grade failed, {tail}"
+    low, high = row["interval"]
+    return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"

@@ -6,9 +6,9 @@ names the nearest known one.
 
 import difflib
 import re
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aha.core.errors import ConfigError
 from aha.core.unknown_keys import unknown_key
@@ -16,6 +16,16 @@ from aha.core.unknown_keys import unknown_key
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_is_not_set(cls, raw: Any) -> Any:
+        """`none` for a key that may be left out, as help and `aha config show` print it: so that an
+        option can take back what a recipe sets."""
+        if not isinstance(raw, dict):
+            return raw
+        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        return {k: None if v == "none" and k in optional else v for k, v in raw.items()}
 
 
 class ModelSection(Section):
@@ -61,6 +71,18 @@ class TaskSection(Section):
     )
     grade_seconds: float = Field(
         5.0, gt=0.0, description="Time limit in seconds to grade a completion of an outside task."
+    )
+    grade_memory_gb: float = Field(
+        4.0,
+        gt=0.0,
+        description="Memory limit of the process that grades an outside task; on Linux.",
+    )
+    max_grade_errors: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of a step's grades that may fail; above it the run stops; 1 = "
+        "off.",
     )
 
     def settings(self) -> dict[str, Any]:
@@ -139,6 +161,11 @@ class AlgoSection(Section):
     kl_estimator: str | None = Field(
         None, description="Estimator of the KL; none: the right one for its place."
     )
+    kl_clamp: float | None = Field(
+        None,
+        gt=0.0,
+        description="Largest k3 of a token; none: no limit, as in the paper; veRL: 10.",
+    )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
@@ -165,7 +192,16 @@ class AlgoSection(Section):
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
+    overlong_penalty: float | None = Field(
+        None,
+        gt=0.0,
+        description="Largest penalty; none: 1, DAPO's with rewards of 1 and -1.",
+    )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
+    filter_metric: Literal["correct", "reward"] = Field(
+        "correct",
+        description="resample: what has to differ in a group; reward: for graded rewards.",
+    )
     resample_rounds: int = Field(
         3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
+from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import FEW, RunRecords, mean, median
 
 checks = Checklist()
@@ -75,12 +76,15 @@ def has_groups(run: RunRecords) -> bool:
     return bool(run.setting("rollout", "group_size", 16) > 1)
 
 
+checks(grading)
+
+
 @checks
 def none_solved(run: RunRecords) -> Finding | None:
     """Groups in which no completion is right have no advantage."""
     share = run.end("groups_none_solved")
-    if math.isnan(share):
-        return None
+    if math.isnan(share) or failed_grades(run.metrics) > FAULTY:
+        return None  # what got no grade is not known to be unsolved: see `grading`
     if share > 1 - FLAT and run.end("solve_rate") < 0.01:
         return fail(
             f"in {share:.0%} of the groups nothing was solved",

@@ -1,12 +1,12 @@
 """The records of a run for the doctor: its JSON files, and how its weights differ from the base's.
 
-Reads config.json, metrics.jsonl, evals.jsonl, before.json, after.json, and the weight files, the
-latter without torch.
+Reads config.json, metrics.jsonl, evals.jsonl, findings.jsonl, before.json, after.json, and the
+weight files, the latter without torch.
 """
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -119,6 +119,7 @@ class RunRecords:
     finished: bool = False
     changed_share: float | None = None  # of the weights, those that differ from the base model's
     distance: float | None = None  # norm of their difference against the norm of the base's weights
+    findings: list[dict[str, Any]] = field(default_factory=list)  # what the run itself noticed
 
     @classmethod
     def read(cls, path: Path) -> "RunRecords":
@@ -129,9 +130,9 @@ class RunRecords:
         config = run.read("config.json")
         if not isinstance(config, dict):
             raise RunError(f"no object in {path / 'config.json'}", "a run's settings")
-        metrics, evals = (
+        metrics, evals, findings = (
             [row for row in read_rows(file) if isinstance(row, dict)]
-            for file in (run.metrics, path / "evals.jsonl")
+            for file in (run.metrics, path / "evals.jsonl", run.findings)
         )
         before, after = (
             run.read(f"{name}.json") if (path / f"{name}.json").exists() else None
@@ -147,6 +148,7 @@ class RunRecords:
             finished=(path / "summary.json").exists(),
             changed_share=share,
             distance=distance,
+            findings=findings,
         )
 
     def setting(self, section: str, key: str, default: Any) -> Any:

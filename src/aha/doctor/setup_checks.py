@@ -206,8 +206,9 @@ def splits(start: SetupFacts) -> Finding:
 def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     """(heading, findings) of each part, as soon as it is done.
 
-    The first step is left out where the setup has failed, and where the base model is one that has
-    not been made on this machine yet. Raises ModelError for another base that cannot be loaded.
+    The first step is left out where the setup has failed, where no text could be graded, and where
+    the base model is one that has not been made on this machine yet. Raises ModelError for another
+    base that cannot be loaded.
     """
     model, task = None, task_of(cfg)
     try:
@@ -218,9 +219,14 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
             raise
         findings = [replace(failure_of(error), check="base_model")]
     yield "before the run", findings
-    yield "the reward", audit.checks.run(audit.audit(task, cfg.seed))
+    audited = audit.audit(task, cfg.seed)
+    yield "the reward", audit.checks.run(audited)
     # Settings such as a learning rate of 0 do not keep the step from being made.
-    if model and worst_level([f for f in findings if f.check != "settings"]) != "fail":
+    if (
+        model
+        and not audited.is_blind
+        and worst_level([f for f in findings if f.check != "settings"]) != "fail"
+    ):
         reduced = reduced_recipe(cfg)
         size = f"{reduced.rollout.prompts} prompts x {reduced.rollout.group_size}"
         trial = run_trial(make_trainer(reduced, model, task))

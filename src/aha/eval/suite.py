@@ -6,15 +6,18 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
-from aha.core.errors import ConfigError, DataError
+from aha.core.config import TaskSection
+from aha.core.errors import ConfigError, DataError, RunStopped
+from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
+from aha.eval.grade_errors import GO_ON, GradeErrors
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
@@ -36,7 +39,8 @@ class EvalNumbers(TypedDict):
     problems: int
     completions: int
     seconds: float
-    grade_errors: int  # failed grades, see `grade_errors`
+    grade_errors: int  # failed grades: error, time limit, no valid grade; the reward is then 0
+    grade_error_reasons: NotRequired[dict[str, int]]  # the most frequent ones, where grades failed
     behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
 
@@ -47,6 +51,10 @@ class EvalReport:
 
     numbers: EvalNumbers
     graded: list[list[Graded]]
+
+    def grade_errors(self) -> GradeErrors:
+        """The grades that failed."""
+        return GradeErrors.of(graded for group in self.graded for graded in group)
 
     def correct(self) -> list[bool]:
         """Whether the first completion of each problem is right, in problem order."""
@@ -75,11 +83,13 @@ def evaluate(
     sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
     part: int = 512,
+    max_grade_errors: float = 1.0,
 ) -> EvalReport:
     """Generate `sampling.group_size` completions of every prompt and grade them.
 
     `progress(problems done, problems)` is called after every `part` prompts, which go to the engine
-    together.
+    together. Raises `RunStopped` after a part where a larger share of the grades than
+    `max_grade_errors` has failed.
     """
     started = time.perf_counter()
     graded: list[list[Graded]] = []
@@ -88,7 +98,11 @@ def evaluate(
         graded += [[Graded.of(completion, task) for completion in group] for group in groups]
         if progress:
             progress(len(graded), len(prompts))
-    flat = [row for group in graded for row in group]
+        flat = [row for group in graded for row in group]
+        errors = GradeErrors.of(flat)
+        finding = errors.finding(max_grade_errors, GO_ON)
+        if finding and errors.share > max_grade_errors:
+            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
     right = sum(row.correct for row in flat)
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {
@@ -99,9 +113,11 @@ def evaluate(
         "problems": len(prompts),
         "completions": len(flat),
         "seconds": time.perf_counter() - started,
-        "grade_errors": grade_errors(flat),
+        "grade_errors": errors.failed,
         "behaviors": behaviors_of(flat),
     }
+    if errors.failed:
+        numbers["grade_error_reasons"] = errors.reasons
     G = sampling.group_size
     if G > 1:
         numbers["pass_at_k"] = {
@@ -116,11 +132,6 @@ def completion_of(graded: Graded) -> Completion:
     """The completion that was graded."""
     assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
     return graded.completion
-
-
-def grade_errors(graded: list[Graded]) -> int:
-    """How many grades failed (error, time limit, no valid grade); the reward is then 0."""
-    return sum(row.parts.get("grade_error", 0.0) > 0 for row in graded)
 
 
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
@@ -159,6 +170,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
 
@@ -188,10 +200,16 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
-def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[str, Any]:
+def evaluate_model(
+    name: str,
+    settings: EvalSettings,
+    out: Path | None,
+    on_finding: Callable[[Finding], object] = bool,
+) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Raises ConfigError if `out` exists or its folder does not.
+    Failed grades are handed to `on_finding`; where all of them failed, the solve rate and its
+    interval are None. Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
@@ -218,4 +236,11 @@ def evaluate_model(name: str, settings: EvalSettings, out: Path | None) -> dict[
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    return row | report.numbers
+    row |= report.numbers
+    errors = report.grade_errors()
+    finding = errors.finding(MAX_GRADE_ERRORS)
+    if finding:
+        on_finding(replace(finding, check="grade_errors"))
+    if errors.failed == errors.graded:
+        row |= {"solve_rate": None, "interval": None}
+    return row

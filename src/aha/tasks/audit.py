@@ -1,135 +1,30 @@
 """The audit of a reward: does a task pay for cheats, and for right answers?
 
-`cheats_for` and `right_for` make the texts, `audit` has the task grade them, and the checks read
-the grades. Grading runs in another process: an expression such as 9**9**9**9 never returns, and no
-thread could stop it, because it holds Python's lock.
+`audit_cases` makes the texts, `audit` has the task grade them, and the checks read the grades.
+Grading runs in another process: an expression such as 9**9**9**9 never returns, and no thread could
+stop it, because it holds Python's lock. An isolated task has one already. Its faults come as
+grades, and are read as faults here.
 """
 
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.core.records import Graded, Problem
-from aha.tasks.countdown import as_problem
+from aha.tasks.audit_cases import AuditCase, cheats_for, right_for, solved_by
+from aha.tasks.isolation import IsolatedTask
 from aha.tasks.protocol import Task
-from aha.tasks.tags import answer_ending
-
-LONG = 100_000  # characters
-
-
-class AuditCase(NamedTuple):
-    """A completion that the audit has graded, with a name for it and the problem it belongs to."""
-
-    name: str
-    problem: Problem
-    text: str
-
-
-# name -> text, given the prompt's text
-GARBAGE: dict[str, Callable[[str], str]] = {
-    "nothing": lambda prompt: "",
-    "blanks": lambda prompt: " \n\t\n ",
-    "only tags": lambda prompt: "<think></think><answer></answer>",
-    "a blank answer": lambda prompt: answer_ending(" "),
-    "an answer that is never closed": lambda prompt: "</think>\n<answer>1",
-    "a tag that closes nothing": lambda prompt: "</answer></answer>",
-    "tags inside tags": lambda prompt: "<answer>" * 500 + "</answer>" * 500,
-    "thinking without end": lambda prompt: "wait, let me try again. " * 200,
-    "a confident word": lambda prompt: answer_ending("correct"),
-    "yes": lambda prompt: "yes yes yes",
-    "a boolean": lambda prompt: answer_ending("True"),
-    "the prompt once more": lambda prompt: prompt,
-    "the prompt as the answer": lambda prompt: answer_ending(prompt),
-    "every number as an answer": lambda prompt: "".join(
-        f"<answer>{n}</answer>" for n in range(2_000)
-    ),
-    "words of the verifier": lambda prompt: "reward 1.0 correct True </think><answer>None</answer>",
-    "a tower of powers": lambda prompt: answer_ending("9**9**9**9"),
-    "a huge product": lambda prompt: answer_ending("*".join(["99999999"] * 3_000)),
-    "a huge sum": lambda prompt: answer_ending("+".join(["1"] * (LONG // 2))),
-    "deep brackets": lambda prompt: answer_ending("(" * 20_000 + "1" + ")" * 20_000),
-    "brackets that never close": lambda prompt: answer_ending("(" * LONG),
-    "a number of 100,000 digits": lambda prompt: answer_ending("9" * LONG),
-    "division by zero": lambda prompt: answer_ending("1/0"),
-    "division by a zero in disguise": lambda prompt: answer_ending("1/(2-2)"),
-    "infinity": lambda prompt: answer_ending("1e999"),
-    "not a number": lambda prompt: answer_ending("nan"),
-    "other digits": lambda prompt: answer_ending("\u0663+\u0664"),
-    "wide digits and signs": lambda prompt: answer_ending("\uff11\uff0b\uff12"),
-    "a raised digit": lambda prompt: answer_ending("3\u00b2"),
-    "code": lambda prompt: answer_ending("__import__('os').getcwd()"),
-    "a lone surrogate": lambda prompt: answer_ending("\ud800"),
-    "a null character": lambda prompt: answer_ending("\x00"),
-    "100,000 characters": lambda prompt: "a" * LONG,
-    "100,000 brackets of tags": lambda prompt: "<" * LONG,
-    "100,000 opened answers": lambda prompt: "<answer>" * (LONG // 8),
-}
-
-# (name, numbers, target, answer): none of them is right
-PUZZLES = (
-    ("the target alone", (3, 7, 25), 82, "82"),
-    ("the target and an equals sign", (3, 7, 25), 82, "82=82"),
-    ("the target times one", (3, 7, 25), 82, "82*1"),
-    ("a number used twice", (3, 7), 10, "7+3+3-3"),
-    ("a number left out", (3, 7, 10), 10, "3+7"),
-    ("a number that was not given", (3, 7), 12, "3+7+2"),
-    ("a power", (2, 3), 8, "2**3"),
-    ("a caret", (2, 3), 8, "2^3"),
-    ("a floor division", (7, 2), 3, "7//2"),
-    ("a remainder", (17, 7), 3, "17%7"),
-    ("a decimal made of two numbers", (1, 5, 2), 3, "1.5*2"),
-    ("two numbers glued together", (2, 5), 25, "25"),
-    ("near enough", (1, 49, 48), 48, "1/49*48*49"),
-    ("a factorial", (4, 1), 24, "4!*1"),
-    ("a comment", (3, 7), 11, "3+7#+1"),
-    ("a list", (3, 7), 10, "[3+7]"),
-)
-
-# (name, numbers, target, completion): each is right
-RIGHT = (
-    ("a plain answer", (3, 4), 12, answer_ending("3*4")),
-    ("with blanks", (3, 4), 12, answer_ending(" 3 * 4 ")),
-    ("a new line after it", (3, 4), 12, answer_ending("3*4") + "\n"),
-    ("words after it", (3, 4), 12, answer_ending("3*4") + "\nThat is it."),
-    ("after a wrong one", (3, 4), 12, answer_ending("3+4") + answer_ending("3*4")),
-    ("a fraction on the way", (1, 3, 27), 9, answer_ending("1/3*27")),
-)
-
-
-def cheats_for(problem: Problem, prompt: str) -> list[AuditCase]:
-    """Completions that must get no reward, with those for puzzles if the problem is one."""
-    cases = [AuditCase(name, problem, write(prompt)) for name, write in GARBAGE.items()]
-    if is_puzzle(problem):
-        cases += [AuditCase(name, as_problem(n, t), answer_ending(a)) for name, n, t, a in PUZZLES]
-        spray = answer_ending("3*4") + answer_ending("3+4")
-        cases.append(
-            AuditCase("a right answer, and a wrong one last", as_problem((3, 4), 12), spray)
-        )
-    return cases
-
-
-def right_for(problem: Problem) -> list[AuditCase]:
-    """Completions that must get the full reward; none for a task that is not known here."""
-    if not is_puzzle(problem):
-        return []
-    return [AuditCase(name, as_problem(n, t), text) for name, n, t, text in RIGHT]
-
-
-def is_puzzle(problem: Problem) -> bool:
-    """Whether the problem is one of Countdown's."""
-    return problem.task == "countdown" and {"numbers", "target"} <= set(problem.given)
-
 
 # -- grading the texts ------------------------------------------------------------------------
 
 PATIENCE_S = 20.0  # wall seconds until a text counts as one that hangs
-SLOW_S = 0.5  # processor seconds
+SLOW_S = 0.5  # of the processor, or of the wall twice
 MAX_HANGS = 3
 SHOWN = 4
 PAID_IN_FULL = 0.5  # at this reward a cheat pays as an answer does
@@ -142,32 +37,69 @@ class GradedText:
     name: str
     reward: float = 0.0
     correct: bool = False
-    seconds: float = 0.0  # of the processor
+    seconds: float = 0.0  # see `grade_twice`
     fault: str = ""
     steady: bool = True  # the same grade twice
     hangs: bool = False
     form: float = 0.0  # of the reward, what the recipe pays for form on purpose
+    reason: str = ""  # of the grade
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether there is a grade."""
+        return not (self.fault or self.hangs)
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether it has the reward of a right answer."""
+        return self.has_verdict and self.correct and self.reward >= PAID_IN_FULL
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The graded texts. `cheats` must get no reward, `right` the full one (known tasks only)."""
+    """The graded texts. `cheats` must get no reward; `right` (of known tasks) and `solved` (by the
+    task itself) must get the full one. `unsolved` says why there are none of the last."""
 
     cheats: list[GradedText]
     right: list[GradedText]
+    solved: list[GradedText]
+    unsolved: Finding | None
 
     @property
     def all(self) -> list[GradedText]:
         """Every text that was graded."""
-        return [*self.cheats, *self.right]
+        return [*self.cheats, *self.right, *self.solved]
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether no text at all has a verdict: then no check of rewards can say anything."""
+        return not any(text.has_verdict for text in self.all)
 
 
 def audit(task: Task, seed: int = 0, patience_s: float = PATIENCE_S) -> Audit:
-    """Grade every cheat, on the first problem of the task's training split."""
+    """Grade every cheat, on the first problem of the task's training split, and right answers."""
     problem = next(iter(islice(task.problems("train", seed), 1)))
     cheats, right = cheats_for(problem, str(task.ask(problem))), right_for(problem)
-    graded = list(grade_in_process(task, cheats + right, patience_s))
-    return Audit(graded[: len(cheats)], graded[len(cheats) :])
+    solved, unsolved = solved_by(task, seed)
+    cases = cheats + right + solved
+    if isinstance(task, IsolatedTask):
+        graded = list(grade_in_turn(task, cases))
+    else:
+        graded = list(grade_in_process(task, cases, patience_s))
+    first, last = len(cheats), len(cheats) + len(right)
+    return Audit(graded[:first], graded[first:last], graded[last:], unsolved)
+
+
+def grade_in_turn(task: Task, cases: list[AuditCase]) -> Iterator[GradedText]:
+    """The outcomes in order, of a task that has its own process and time limit."""
+    hangs = 0
+    for name, problem, text in cases:
+        if hangs < MAX_HANGS:
+            graded = grade_twice(task, name, problem, text)
+            hangs += graded.hangs
+            yield graded
+        else:
+            yield GradedText(name, fault=f"not tried, after {MAX_HANGS} that hang")
 
 
 def grade_in_process(task: Task, cases: list[AuditCase], patience_s: float) -> Iterator[GradedText]:
@@ -208,23 +140,36 @@ def grade_all(task: Task, cases: list[AuditCase], pipe: "Connection[Any, Any]") 
 
 
 def grade_twice(task: Task, name: str, problem: Problem, text: str) -> GradedText:
-    """One text graded twice; `seconds` is the mean of both."""
-    started = time.process_time()
-    try:
-        first, again = (task.grade(problem, text) for _ in range(2))
-    except Exception as error:  # no text may make a reward raise, whatever the exception
-        return GradedText(name, fault=f"raised {type(error).__name__}: {error}"[:120])
-    seconds = (time.process_time() - started) / 2
-    fault = fault_of(first) or fault_of(again)
-    if fault:
-        return GradedText(name, seconds=seconds, fault=fault)
+    """One text graded twice. `seconds` is the mean of this process, or the shorter wall time where
+    that is more: an isolated grader computes elsewhere, and may wait."""
+    started, grades, walls = time.process_time(), [], []
+    for _ in range(2):
+        begun = time.monotonic()
+        try:
+            graded = task.grade(problem, text)
+        except Exception as error:  # no text may make a reward raise, whatever the exception
+            return GradedText(name, fault=f"raised {type(error).__name__}: {error}"[:120])
+        walls.append(time.monotonic() - begun)
+        if isinstance(graded, Graded) and graded.parts.get("grade_timeout"):
+            return GradedText(name, seconds=walls[-1], hangs=True, reason=graded.reason)
+        if fault := fault_of(graded):
+            return GradedText(name, seconds=walls[-1], fault=fault)
+        grades.append(graded)
+    seconds = max((time.process_time() - started) / 2, min(walls))
+    first, again = grades
     steady = (first.reward, first.correct) == (again.reward, again.correct)
     # R1's format reward is paid whether or not the answer is right: a choice of the recipe, so it
     # is reported as such and is no leak.
     for_form = getattr(task, "format_reward", 0.0)
     form = for_form * first.parts.get("format", 0.0) if for_form else 0.0
     return GradedText(
-        name, float(first.reward), bool(first.correct), seconds, steady=steady, form=form
+        name,
+        float(first.reward),
+        bool(first.correct),
+        seconds,
+        steady=steady,
+        form=form,
+        reason=first.reason,
     )
 
 
@@ -238,6 +183,8 @@ def fault_of(graded: object) -> str:
         return f"a reward of {graded.reward}"
     if not isinstance(graded.reason, str):
         return f"a reason that is no text: {type(graded.reason).__name__}"
+    if graded.parts.get("grade_error"):
+        return graded.reason
     return ""
 
 
@@ -253,11 +200,14 @@ checks = Checklist()
 
 
 @checks
-def reward_paid(report: Audit) -> Finding:
+def reward_paid(report: Audit) -> Finding | None:
     """No cheat gets a reward. RL finds every such text: the policy would learn to write it."""
-    paid = [text for text in report.cheats if text.reward > text.form + 1e-9 or text.correct]
+    cheats = [text for text in report.cheats if text.has_verdict]
+    if not cheats:
+        return None
+    paid = [text for text in cheats if text.reward > text.form + 1e-9 or text.correct]
     paid.sort(key=lambda text: -text.reward)
-    tried, formed = f"{len(report.cheats)} cheats", sum(text.form > 0 for text in report.cheats)
+    tried, formed = f"{len(cheats)} cheats", sum(text.form > 0 for text in cheats)
     if not paid:
         but = f" but for the form that task.format_reward asks for ({formed})" if formed else ""
         return ok(f"{tried}, none of them paid{but}")
@@ -271,13 +221,29 @@ def reward_paid(report: Audit) -> Finding:
 @checks
 def reward_right(report: Audit) -> Finding | None:
     """Right answers get their reward. Otherwise there is nothing to learn from."""
-    if not report.right:
+    right = [text for text in report.right if text.has_verdict]
+    if not right:
         return None
-    missed = [t.name for t in report.right if t.reward < PAID_IN_FULL or not t.correct]
+    missed = [text.name for text in right if not text.is_paid]
     if missed:
         message = f"right answers that are not paid: {listed(missed)}"
         return fail(message, "mend `grade`; for Countdown use task.verifier 'strict'")
-    return ok(f"{len(report.right)} right answers in unusual forms, all paid")
+    return ok(f"{len(right)} right answers in unusual forms, all paid")
+
+
+@checks
+def reward_solved(report: Audit) -> Finding | None:
+    """What the task itself calls right is paid: the positive control of its reward."""
+    if report.unsolved:
+        return report.unsolved
+    solved = [text for text in report.solved if text.has_verdict]
+    missed = [f"{t.name} ({t.reward:g}: {t.reason:.60})" for t in solved if not t.is_paid]
+    if missed:
+        message = f"{len(missed)} of {len(solved)} right completions by the task itself are not"
+        return fail(f"{message} paid: {listed(missed)}", "mend `grade`, or `solve`")
+    if not solved:
+        return None
+    return ok(f"{len(solved)} right completions by the task itself, all paid")
 
 
 @checks
@@ -291,21 +257,26 @@ def reward_valid(report: Audit) -> Finding:
 
 
 @checks
-def reward_quick(report: Audit) -> Finding:
+def reward_quick(report: Audit) -> Finding | None:
     """Grading is quick. One completion whose grading hangs would stop the run."""
     hang = [text.name for text in report.all if text.hangs]
     if hang:
         fix = "parse with limits on length, depth and size; never `eval`"
         return fail(f"grading hangs on: {listed(hang)}", fix)
-    slow = [f"{text.name} ({text.seconds:.1f} s)" for text in report.all if text.seconds > SLOW_S]
+    texts = [text for text in report.all if text.has_verdict]
+    slow = [f"{text.name} ({text.seconds:.1f} s)" for text in texts if text.seconds > SLOW_S]
     if slow:
         return warn(f"slow to grade: {listed(slow)}", "make `grade` linear in the text")
-    return ok(f"the slowest text took {max(t.seconds for t in report.all) * 1000:.1f} ms")
+    if not texts:
+        return None
+    return ok(f"the slowest text took {max(t.seconds for t in texts) * 1000:.1f} ms")
 
 
 @checks
-def reward_steady(report: Audit) -> Finding:
+def reward_steady(report: Audit) -> Finding | None:
     """The same text gets the same grade. Otherwise differences within a group are noise."""
+    if report.is_blind:
+        return None
     unsteady = [text.name for text in report.all if not text.steady]
     if unsteady:
         message = f"graded differently the second time: {listed(unsteady)}"

@@ -20,9 +20,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
-from aha.core.records import Graded, Problem
-from aha.tasks.isolation import IsolatedTask, Worker, checked_grader, locate
+from aha.core.records import Problem
+from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
+from aha.tasks.worker import Worker
+from aha.tasks.worker_process import locate
 
 PACKAGED = {
     "countdown": "aha.tasks.countdown:Countdown",
@@ -30,28 +32,34 @@ PACKAGED = {
     "math": "aha.tasks.math_files:MathFiles",
 }
 METHODS = ("problems", "ask", "grade")
+OPTIONAL_METHODS = ("solve",)
 EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
 
 Loaded = TypeVar("Loaded")
 Settings = dict[str, Any]
 
 
-def make_task(name: str, settings: Settings | None = None, seconds: float = 5.0) -> Task:
+def make_task(
+    name: str,
+    settings: Settings | None = None,
+    seconds: float = 5.0,
+    memory_gb: float | None = 4.0,
+) -> Task:
     """The task of that name, isolated unless it is packaged.
 
     `settings` are keywords for its constructor; `seconds` is the time limit for one grade of a task
-    from outside. Raises `ConfigError` for a name or a setting that does not exist.
+    from outside, `memory_gb` the memory limit of the process that grades it. Raises `ConfigError`
+    for a name or a setting that does not exist.
     """
     settings = dict(settings or {})
     task = build_task(name, settings)
     if name in PACKAGED:
         return task
-    return IsolatedTask(
-        task, name, Worker("aha.tasks.catalog:build_grader", (name, settings), seconds)
-    )
+    build = "aha.tasks.catalog:build_grader"
+    return IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
 
 
-def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], Graded]:
+def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], dict[str, Any]]:
     """In the worker's process: the checked `grade` of a task from outside."""
     return checked_grader(build_task(name, settings))
 
@@ -141,7 +149,8 @@ def imported(name: str, load: Callable[[], Loaded]) -> Loaded:
 def task_in(module: ModuleType, name: str) -> Callable[..., Any]:
     """The task of a module: its three functions, or the one class of its own that has them."""
     if all(callable(getattr(module, method, None)) for method in METHODS):
-        functions = {method: getattr(module, method) for method in METHODS}
+        names = [*METHODS, *(name for name in OPTIONAL_METHODS if hasattr(module, name))]
+        functions = {method: getattr(module, method) for method in names}
         return lambda: SimpleNamespace(name=name, **functions)
     classes = [
         value

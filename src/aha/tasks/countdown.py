@@ -17,9 +17,9 @@ from aha.core.seeds import seed_for
 from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.files import read_rows
-from aha.tasks.solver import can_make, reachable
+from aha.tasks.solver import Step, can_make, reachable, solutions
 from aha.tasks.splits import hash_percent
-from aha.tasks.tags import check_template, framed, grade_answer, well_formed
+from aha.tasks.tags import answer_ending, check_template, framed, grade_answer, well_formed
 
 SMALLEST, LARGEST = 1, 99
 TARGETS = range(10, 101)
@@ -172,6 +172,32 @@ class Countdown:
             return tinyzero_compat.grade(text, numbers, target, self.template)
         graded = grade_countdown(text, numbers, target)
         return add_format_reward(graded, text, self.format_reward) if self.format_reward else graded
+
+    def solve(self, problem: Problem) -> str | None:
+        """The steps of a solution, then it; None for a puzzle that has none."""
+        numbers, target = problem.given["numbers"], problem.given["target"]
+        steps = next(iter(solutions(tuple(numbers), target, 1)), None)
+        return None if steps is None else written_out(steps, target)
+
+
+def written_out(steps: tuple[Step, ...], target: int) -> str:
+    """A solution as a completion: a line for each step, then one expression as the answer."""
+    made: list[tuple[int, str]] = []  # values of steps that no later step has used, as expressions
+    for a, op, b, result in steps:
+        left, right = (taken(made, value) for value in (a, b))
+        made.append((result, f"({left} {op} {right})"))
+    lines = [f"{a} {op} {b} = {result}" for a, op, b, result in steps]
+    expression = made[-1][1].removeprefix("(").removesuffix(")") if made else str(target)
+    return "\n".join(lines or [str(target)]) + f"\n{answer_ending(expression)}"
+
+
+def taken(made: list[tuple[int, str]], value: int) -> str:
+    """The expression that makes the value, taken out of the list; the number itself without one.
+
+    Two numbers of the same value can be exchanged, so any of them is right.
+    """
+    index = next((i for i, (result, _) in enumerate(made) if result == value), None)
+    return str(value) if index is None else made.pop(index)[1]
 
 
 def grade_countdown(text: object, numbers: tuple[int, ...], target: int) -> Graded:

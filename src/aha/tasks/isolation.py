@@ -1,153 +1,56 @@
-"""Runs the grading of a task from outside in another process, with a time limit for each call.
+"""The grading of a task from outside, in another process, with its faults as grades.
 
 If `grade` raises, exceeds the limit, crashes or returns an invalid grade, the reward is 0, `reason`
-says why, and `parts["grade_error"]` counts it. The other process has its own task object, so a
-grade must depend on the problem and the text alone. `problems` and `ask` run in this process; a
-fault in them is an error with the task's name. `Worker` is the process, `IsolatedTask` the task.
+says why, and `parts["grade_error"]` counts it; `grade_timeout` counts those over the time limit.
+Where faults have cost too much time, no other text is tried: `grade_untried` counts those. The
+other process has its own task object, so a grade must depend on the problem and the text alone.
+`problems`, `ask` and `solve` run in this process; a fault in them is an error with the task's name.
 """
 
 import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import reprlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 from aha.core.errors import AhaError, DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.protocol import Task
-
-START_SECONDS = 120.0  # heavy imports on a busy machine
-
-
-class CallFailed(Exception):
-    """A call raised, exceeded its time limit or crashed; the message says which, in one line."""
-
-
-class Worker:
-    """A function in another process; calling the worker calls it there.
-
-    `build` names a builder as "module:function"; called there with `args`, it returns the function.
-    Arguments and results travel as pickles. `seconds` is the time limit of one call.
-    """
-
-    def __init__(self, build: str, args: tuple[Any, ...], seconds: float):
-        self.build, self.args, self.seconds = build, args, seconds
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pipe: Connection[Any, Any] | None = None
-
-    def __call__(self, *args: Any) -> Any:
-        """The result. Raises `CallFailed`, and whatever `build` raised when the process started."""
-        if self.process is None:
-            self.start()
-        return self.exchange(args, self.seconds)
-
-    def start(self) -> None:
-        """Start the process and build in it; an error there is raised here, with its own type."""
-        self.pipe, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "aha.tasks.isolation", str(theirs.fileno())]
-        # Its own session: a Ctrl-C means "finish this step", and the step needs its graders.
-        self.process = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
-        )
-        theirs.close()
-        try:
-            self.exchange((self.build, self.args), START_SECONDS)
-        except BaseException:
-            self.close()
-            raise
-
-    def exchange(self, message: tuple[Any, ...], seconds: float) -> Any:
-        """Send a message and wait for its reply; raises as `__call__` does."""
-        assert self.process is not None and self.pipe is not None, "no process to talk to"
-        process = self.process
-        try:
-            self.pipe.send(message)
-            if not self.pipe.poll(seconds):
-                raise CallFailed(f"took more than {seconds:g} s")
-            kind, value = self.pipe.recv()
-        except (EOFError, OSError):
-            with suppress(subprocess.TimeoutExpired):  # it may have closed the pipe and live on
-                process.wait(1.0)
-            code = process.poll()
-            self.close()
-            raise CallFailed(f"its process ended with exit code {code}") from None
-        except BaseException:  # a Ctrl-C too: a late reply must not pass for the next one
-            self.close()
-            raise
-        if kind == "user error":
-            raise value
-        if kind == "raised":
-            raise CallFailed(value)
-        return value
-
-    def close(self) -> None:
-        """End the process, even in the middle of a call. The next call starts another one."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        if self.pipe is not None:
-            self.pipe.close()
-        self.process = self.pipe = None
-
-    def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the interpreter its modules may be gone
-            self.close()
-
-
-# -- in the other process -------------------------------------------------------------------
-
-
-def locate(name: str) -> Callable[..., Any]:
-    """The function of a name such as "module:function"."""
-    module, _, function = name.partition(":")
-    located: Callable[..., Any] = getattr(import_module(module), function)
-    return located
-
-
-def attempt(function: Callable[..., Any], *args: Any) -> tuple[str, Any]:
-    """The result or the error of a call as a message. Catches `exit()` in a grader as well."""
-    try:
-        return "done", function(*args)
-    except AhaError as error:
-        return "user error", error
-    except BaseException as error:
-        text = " ".join(str(error).split())[:200]
-        return "raised", f"raised {type(error).__name__}" + (f": {text}" if text else "")
-
-
-def serve(pipe: "Connection[Any, Any]") -> None:
-    """Build once, then answer calls until the other end is closed."""
-    build, args = pipe.recv()
-    built: list[Callable[..., Any]] = []
-    kind, value = attempt(lambda: built.append(locate(build)(*args)))
-    pipe.send((kind, value))
-    while built:
-        try:
-            message = pipe.recv()
-        except EOFError:
-            return
-        outcome = attempt(built[0], *message)
-        try:
-            pipe.send(outcome)
-        except OSError:
-            return
-        except Exception as error:  # the result cannot be pickled
-            pipe.send(("raised", f"returned what cannot be sent: {type(error).__name__}"))
-
+from aha.tasks.worker import CallFailed, CallTimedOut, Worker
+from aha.tasks.worker_process import Nonsense, plain_line
 
 HELD_OUT = ("test", "validation")
 MAX_REASON = 500  # characters
+MAX_PARTS = 50
+# Far below float32's largest number, so that sums and squares of rewards can be computed too.
+MAX_REWARD = 1e6
+
+
+class LostTime:
+    """The seconds that failed calls have taken: in a row, and of the last hundred.
+
+    A grader that hangs costs its time limit for every completion. `too_much` becomes and stays true
+    after `IN_A_ROW` limits without a verdict between, or `OF_THE_LAST` limits in `CALLS` calls.
+    """
+
+    IN_A_ROW, OF_THE_LAST, CALLS = 5, 20, 100
+
+    def __init__(self, limit_s: float):
+        self.limit_s = limit_s
+        self.in_a_row, self.too_much = 0.0, False
+        self.last: deque[float] = deque(maxlen=self.CALLS)
+
+    def count(self, lost_s: float) -> None:
+        """Count a call that has lost so many seconds; 0 for one with a verdict."""
+        self.in_a_row = self.in_a_row + lost_s if lost_s else 0.0
+        self.last.append(lost_s)
+        limits = max(self.in_a_row / self.IN_A_ROW, sum(self.last) / self.OF_THE_LAST)
+        self.too_much = self.too_much or limits >= self.limit_s
 
 
 @dataclass
@@ -161,6 +64,9 @@ class IsolatedTask:
     name: str
     worker: Worker
     held_out: dict[str, str] = field(default_factory=dict)  # problem id -> its split
+
+    def __post_init__(self) -> None:
+        self.lost, self.last_fault = LostTime(self.worker.seconds), ""
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """The problems of the task. Raises `DataError` for a value that is no problem, and for a
@@ -207,12 +113,43 @@ class IsolatedTask:
             raise DataError(f"the task {self.name!r} asks {text!r:.60}", "text")
         return text
 
+    @property
+    def solve(self) -> Callable[[Problem], str | None] | None:
+        """The task's right completion of a problem; None for a task without `solve`.
+
+        The function raises `DataError` where the task raises or returns no text.
+        """
+        inner = getattr(self.inner, "solve", None)
+        if inner is None:
+            return None
+
+        def solve(problem: Problem) -> str | None:
+            try:
+                text = inner(problem)
+            except Exception as error:
+                raise self.fault(f"solve({problem.id!r})", error) from error
+            if not isinstance(text, str | None):
+                raise DataError(f"the task {self.name!r} solves with {text!r:.60}", "text or None")
+            return text
+
+        return solve
+
     def grade(self, problem: Problem, text: str) -> Graded:
-        """The task's grade, or a reward of 0 with the fault as its reason."""
+        """The task's grade, or a reward of 0 with the fault as its reason. Never raises."""
+        if self.lost.too_much:
+            return failed(
+                f"the grader was given up after many like this: it {self.last_fault}",
+                "grade_untried",
+            )
+        started = time.monotonic()
         try:
-            graded: Graded = self.worker(problem, text)
+            graded = graded_of(self.worker(problem, text))
         except CallFailed as fault:
-            return Graded(0.0, False, f"the grader {fault}", {"grade_error": 1.0})
+            self.lost.count(time.monotonic() - started + self.worker.restart_s)
+            self.last_fault = str(fault)
+            late = ("grade_timeout",) if isinstance(fault, CallTimedOut) else ()
+            return failed(f"the grader {fault}", *late)
+        self.lost.count(0.0)
         return graded
 
     def fault(self, call: str, error: Exception) -> DataError:
@@ -221,14 +158,35 @@ class IsolatedTask:
         return DataError(f"the task {self.name!r}, {call}: {reason}", "a task without faults")
 
 
+def failed(reason: str, *parts: str) -> Graded:
+    """The grade of a text whose grading failed."""
+    return Graded(0.0, False, reason, dict.fromkeys(("grade_error", *parts), 1.0))
+
+
+def graded_of(row: Any) -> Graded:
+    """The grade that `checked_grader` has sent. Raises `CallFailed` for anything else, because
+    foreign code runs in the process that it comes from."""
+    try:
+        graded = Graded(row["reward"], row["correct"], row["reason"], row["parts"])
+        return checked(graded)
+    except (Nonsense, TypeError, KeyError) as error:
+        raise CallFailed(f"sent {plain_line(str(error), MAX_REASON)}") from None
+
+
 # -- in the worker's process ----------------------------------------------------------------
 
 
-def checked_grader(task: Task) -> Callable[[Problem, str], Graded]:
-    """The task's `grade` with its results checked, before they are sent to the run."""
+def checked_grader(task: Task) -> Callable[[Problem, str], dict[str, Any]]:
+    """The task's `grade` with its results checked, as rows for the run."""
 
-    def grade(problem: Problem, text: str) -> Graded:
-        return checked(task.grade(problem, text))
+    def grade(problem: Problem, text: str) -> dict[str, Any]:
+        graded = checked(task.grade(problem, text))
+        return {
+            "reward": graded.reward,
+            "correct": graded.correct,
+            "reason": graded.reason,
+            "parts": dict(graded.parts),
+        }
 
     return grade
 
@@ -236,27 +194,64 @@ def checked_grader(task: Task) -> Callable[[Problem, str], Graded]:
 def checked(result: object) -> Graded:
     """A grader's result as a valid grade; a plain number becomes the reward.
 
-    Raises `Nonsense` for any other type, a number that is not finite, or a reason that is no text.
+    A number is what `number_of` takes. The reason is cut, and loses what a terminal would obey.
+    Raises `Nonsense` for any other type, for a number that is not finite, for a reward beyond
+    `MAX_REWARD`, which float32 may not be able to add up, and for more than `MAX_PARTS` parts.
     """
-    if isinstance(result, Real):  # a bool is one too
-        result = Graded(float(result), float(result) >= 1.0, f"reward {float(result):g}")
     if not isinstance(result, Graded):
-        raise Nonsense(f"{type(result).__name__} in place of a Graded or a number")
-    numbers = {"reward": result.reward, **result.parts}
-    for key, value in numbers.items():
-        if not isinstance(key, str) or not isinstance(value, Real) or not math.isfinite(value):
-            raise Nonsense(f"{key} {value!r:.40} in place of a finite number")
+        reward = number_of(result)
+        if reward is None:
+            raise Nonsense(f"returned {shown(result)} in place of a Graded or a number")
+        result = Graded(reward, reward >= 1.0, f"reward {reward:g}")
+    reward = number_of(result.reward)
+    if reward is None or not math.isfinite(reward):
+        raise Nonsense(f"returned the reward {shown(result.reward)} in place of a finite number")
+    if abs(reward) > MAX_REWARD:
+        raise Nonsense(f"returned the reward {reward:g}, and at most {MAX_REWARD:g} can be learnt")
+    correct = number_of(result.correct)
+    if correct not in (0.0, 1.0):
+        raise Nonsense(f"returned correct {shown(result.correct)} in place of True or False")
     if not isinstance(result.reason, str):
-        raise Nonsense(f"the reason {result.reason!r:.40} in place of text")
-    parts = {key: float(value) for key, value in result.parts.items()}
-    return Graded(float(result.reward), bool(result.correct), result.reason[:MAX_REASON], parts)
+        raise Nonsense(f"returned the reason {shown(result.reason)} in place of text")
+    reason = plain_line(result.reason, MAX_REASON)
+    return Graded(reward, bool(correct), reason, checked_parts(result.parts))
 
 
-class Nonsense(Exception):
-    """A grader returned something that is not a grade."""
+def checked_parts(parts: object) -> dict[str, float]:
+    """The parts of a reward as plain numbers. Raises `Nonsense` as `checked` does."""
+    if not isinstance(parts, Mapping):
+        raise Nonsense(f"returned the parts {shown(parts)} in place of names with numbers")
+    if len(parts) > MAX_PARTS:
+        raise Nonsense(f"returned {len(parts)} parts, and at most {MAX_PARTS} are kept")
+    numbers = {}
+    for name, value in parts.items():
+        number = number_of(value)
+        if number is None or not math.isfinite(number):
+            raise Nonsense(f"returned the part {shown(name)} {shown(value)}, no finite number")
+        if not isinstance(name, str) or plain_line(name, MAX_REASON) != name:
+            raise Nonsense(f"returned the part {shown(name)} in place of a name")
+        numbers[name] = number
+    return numbers
 
 
-if __name__ == "__main__":
-    # What a grader prints goes to the terminal's error stream: standard output is for results.
-    os.dup2(2, 1)
-    serve(Connection(int(sys.argv[1])))
+def number_of(value: object) -> float | None:
+    """The value as a float where it clearly is one number, else None.
+
+    These are Python's real numbers, a bool, a Fraction or a Decimal too, and a NumPy scalar, a
+    tensor or an array without a dimension. An integer that no float holds becomes an infinity.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, Real | Decimal):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (ValueError, ArithmeticError):  # a signalling NaN of Decimal
+        return math.nan
+
+
+def shown(value: object) -> str:
+    """A value with its type in a few words, however large it is."""
+    return f"{reprlib.repr(value)} ({type(value).__name__})"

@@ -18,10 +18,10 @@ from aha.core.errors import ConfigError, DataError, MissingExtra
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.files import read_rows
-from aha.tasks.isolation import CallFailed, Worker
 from aha.tasks.numeric import after_hashes, last_boxed, plain, read_number
 from aha.tasks.splits import check_split, split_by_hash
 from aha.tasks.tags import check_template, framed, read_answer
+from aha.tasks.worker import CallFailed, Worker
 
 HELD_OUT_PERCENT = 10  # of the questions, in test and in validation each
 QUESTIONS, ANSWERS = ("question", "problem", "prompt"), ("answer", "solution", "target")

@@ -11,7 +11,7 @@ from aha.core.errors import ConfigError
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import check_template, framed, grade_answer
+from aha.tasks.tags import answer_ending, check_template, framed, grade_answer
 
 HELD_OUT_PERCENT = 5  # of the pairs, in test and in validation each
 MAX_DIGITS = 18
@@ -91,6 +91,11 @@ class Multiply:
         """1 for the product in the last answer block, else 0, with the reason."""
         product = problem.given["a"] * problem.given["b"]
         return grade_answer(text, lambda answer: check(answer, product))
+
+    def solve(self, problem: Problem) -> str:
+        """The product, as a completion."""
+        a, b = problem.given["a"], problem.given["b"]
+        return f"{a}*{b}={a * b}\n{answer_ending(str(a * b))}"
 
 
 def numbers_of(length: int) -> range:

@@ -1,4 +1,4 @@
-"""The Task protocol: three methods."""
+"""The Task protocol: three methods, and one that a task may have."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,7 +7,12 @@ from aha.core.records import Graded, Problem
 
 
 class Task(Protocol):
-    """Gives problems, writes the prompt of each, and grades its completions."""
+    """Gives problems, writes the prompt of each, and grades its completions.
+
+    A task may also have `solve(problem) -> str | None`: a completion of its own that is right and
+    deserves the full reward; None where it knows none for the problem. `aha doctor` grades it: a
+    reward that does not pay for a right answer teaches nothing.
+    """
 
     name: str
 

@@ -14,8 +14,15 @@ from typing import Any, Protocol, Self
 import torch
 
 from aha.algo.advantages import ADVANTAGES
-from aha.algo.filters import counted
-from aha.batching.batch import TrainingRow
+from aha.algo.filters import ZERO_VARIANCE, counted
+from aha.batching.batch import (
+    PlacedRow,
+    TrainingRow,
+    gather_rows,
+    num_own_tokens,
+    pack_graded,
+    split_rows,
+)
 from aha.core.config import AlgoSection
 from aha.machine.micro_batch import MicroBatchSize
 from aha.train.reference import Reference
@@ -73,11 +80,22 @@ class AdvantageEstimator(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+@dataclass(frozen=True)
+class TokenEstimate(Estimate):
+    """An estimate whose rows have one advantage for each token."""
+
+    def token_advantages(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        return tuple(
+            tuple(tuple(row.advantages_T.tolist()) for row in group) for group in self.rows
+        )
+
+
 class GroupEstimator:
     """One advantage for each completion, by the registered function `algo.advantage`.
 
     With `algo.kl = "reward"` the KL of each completion to the reference is subtracted from its
-    reward before rewards are compared.
+    reward before rewards are compared. An advantage that names `kl_PGT` gets the KL token by token,
+    and gives each token an advantage of its own.
     """
 
     phase = "grade"
@@ -88,29 +106,44 @@ class GroupEstimator:
         self.pad_id, self.micro_batch = pad_id, micro_batch
 
     def estimate(self, groups: Groups, scores: Scores) -> Estimate:
-        rewards_PG = scores.rewards_PG
-        if self.algo.kl == "reward":
-            rewards_PG = rewards_PG - self.algo.kl_coef * self._kl_of_completions(groups)
-        advantage = ADVANTAGES[self.algo.advantage]
-        settings = advantage.settings(self.algo)
-        advantages_PG = advantage(rewards_PG, lengths_PG=scores.lengths_PG, **settings)
-        return self.estimate_from(groups, scores, advantages_PG)
+        algo, rewards_PG = self.algo, scores.rewards_PG
+        advantage = ADVANTAGES[algo.advantage]
+        inputs = advantage.settings(algo)
+        inputs["lengths_PG"] = scores.lengths_PG
+        inputs["drops_flat"] = ZERO_VARIANCE[algo.zero_variance].facts.drops
+        if algo.kl == "reward" and "kl_PGT" in advantage.parameters:
+            inputs["kl_PGT"] = algo.kl_coef * self._measured(
+                partial(kl_of_tokens, self.reference), groups
+            )
+        elif algo.kl == "reward":
+            rewards_PG = rewards_PG - algo.kl_coef * self._measured(
+                self.reference.distances, groups
+            )
+        return self.estimate_from(groups, scores, advantage(rewards_PG, **inputs).float())
 
-    def estimate_from(
-        self, groups: Groups, scores: Scores, advantages_PG: torch.Tensor
-    ) -> Estimate:
-        """The estimate whose advantages are given."""
+    def estimate_from(self, groups: Groups, scores: Scores, advantages: torch.Tensor) -> Estimate:
+        """The estimate whose advantages are given: [P, G], or [P, G, T] with 0 after a completion's
+        end."""
+        if advantages.dim() == 2:
+            rows = [
+                [TrainingRow.of(*pair) for pair in zip(group, own, strict=True)]
+                for group, own in zip(groups, advantages.tolist(), strict=True)
+            ]
+            return Estimate(advantages, counted_by(self.algo, advantages, scores), rows)
         rows = [
-            [TrainingRow.of(*pair) for pair in zip(group, advantages, strict=True)]
-            for group, advantages in zip(groups, advantages_PG.tolist(), strict=True)
+            [
+                TrainingRow(graded, own_T[: num_own_tokens(graded)])
+                for graded, own_T in zip(*pair, strict=True)
+            ]
+            for pair in zip(groups, advantages, strict=True)
         ]
-        counted_PG = counted_by(self.algo, advantages_PG, scores)
-        return Estimate(advantages_PG, counted_PG, rows)
+        means_PG = advantages.sum(2) / scores.lengths_PG
+        return TokenEstimate(means_PG, counted_by(self.algo, means_PG, scores), rows)
 
-    def _kl_of_completions(self, groups: Groups) -> torch.Tensor:
+    def _measured(self, measure: Callable[..., torch.Tensor], groups: Groups) -> torch.Tensor:
+        """`measure(groups, pad_id, tokens)`, in micro-batches that fit."""
         assert isinstance(self.reference, Reference), "a KL in the reward without a reference"
-        measure = partial(self.reference.distances, groups, self.pad_id)
-        return self.micro_batch.fit(measure, clear=lambda: None)
+        return self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
 
     def learn(self, share: Estimate, learning_rate: Callable[[float], float]) -> dict[str, float]:
         """There is no critic, so nothing to update."""
@@ -123,7 +156,26 @@ class GroupEstimator:
         """Nothing to restore."""
 
 
+def kl_of_tokens(reference: Reference, groups: Groups, pad_id: int, tokens: int) -> torch.Tensor:
+    """[P, G, T] in float64: old - ref log-probs of each token, in nats, 0 after a completion's end:
+    the k1 estimate of the KL.
+
+    Computed in micro-batches of at most `tokens`.
+    """
+    rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
+    longest = max(num_own_tokens(row.graded) for row in rows)
+    gaps_NT = torch.zeros(len(rows), longest, dtype=torch.float64)
+    for dealt in split_rows(rows, tokens, reference.policy.supports_layout):
+        part = pack_graded([row.graded for row in dealt], pad_id).to(reference.policy.device)
+        gaps_BT = (part.old_logprobs_BT - reference.logprobs(part)).cpu()
+        for row, own_T in zip(dealt, gather_rows(gaps_BT, part.mask_BT.cpu()), strict=True):
+            gaps_NT[row.place, : len(own_T)] = own_T
+    return gaps_NT.view(len(groups), -1, longest)
+
+
 def counted_by(algo: AlgoSection, advantages_PG: torch.Tensor, scores: Scores) -> torch.Tensor:
     """[P, G] of 0 and 1: which completions count, by the recipe's rules for truncated completions
-    and for groups of equal rewards."""
-    return counted(advantages_PG, scores.truncated_PG, algo.overlong, algo.zero_variance)
+    and for flat groups."""
+    rules = (algo.overlong, algo.zero_variance)
+    compared_PG = scores.compared(algo.filter_metric)
+    return counted(advantages_PG, scores.truncated_PG, *rules, compared_PG)

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ModelError
-from aha.core.findings import Finding
+from aha.core.errors import ModelError, RunStopped
+from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
@@ -238,7 +238,17 @@ class Experiment:
         prompts = self.test_prompts
         self.listener.stage(f"{name} training: {len(prompts):,} held-out problems")
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
-        report = evaluate(engine, self.task, prompts, sampling, self.listener.progress)
+        limit, step = self.cfg.task.max_grade_errors, self.trainer.version
+        try:
+            report = evaluate(
+                engine, self.task, prompts, sampling, self.listener.progress, max_grade_errors=limit
+            )
+        except RunStopped as fault:
+            self.run.tell(step, failure_of(fault))
+            raise
+        if finding := report.grade_errors().finding(limit):
+            self.run.tell(step, replace(finding, check="grade_errors"))
+            self.listener.finding(finding)
         path = self.run.completions / f"{name}.jsonl"
         with disk_errors(f"write {path}"):
             write_completions(path, report)
@@ -308,7 +318,7 @@ class Experiment:
         # The checkpoint comes before the evaluation of its step: a fault there costs no step.
         watchers: list[Callable[[StepReport], None]] = [
             record,
-            StepWatch(self.run, listener.finding),
+            StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
             Show(cfg.show_every, listener.completion),
             checkpoint,
             look,

@@ -21,9 +21,11 @@ from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
 
 NAME = "fingerprints.json"
-# Keys that change what a run writes or costs, and nothing that it computes.
+# Keys that change what a run writes or costs, or when a broken grader ends it, and nothing that it
+# computes.
 FREE_KEYS = {"show_every", "token_groups", "checkpoint_every", "keep_last"}
-FREE_KEYS |= {"usd_per_hour", "watts"}
+FREE_KEYS |= {"usd_per_hour", "watts", "task.max_grade_errors"}
+FREE_KEYS |= {"task.grade_seconds", "task.grade_memory_gb"}
 BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 
 

@@ -107,12 +107,17 @@ class Correction(Term):
 class KlLoss(Term):
     """`algo.kl_coef` times an estimate of the KL to the reference is added to the loss."""
 
-    def __init__(self, estimator: Algorithm[EstimatorFacts], coef: float, reference: Reference):
-        self.estimator, self.coef, self.reference = estimator, coef, reference
+    def __init__(
+        self, estimator: Algorithm[EstimatorFacts], algo: AlgoSection, reference: Reference
+    ):
+        self.estimator, self.settings = estimator, estimator.settings(algo)
+        self.coef, self.reference = algo.kl_coef, reference
 
     def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
         ref_BT, old_BT = self.reference.logprobs(scored.batch), scored.batch.old_logprobs_BT
-        kl_BT: torch.Tensor = self.estimator(scored.logprobs_BT, ref_BT, old_logprobs_BT=old_BT)
+        kl_BT: torch.Tensor = self.estimator(
+            scored.logprobs_BT, ref_BT, old_logprobs_BT=old_BT, **self.settings
+        )
         scored.kl_sum = float((kl_BT.detach() * scored.batch.mask_BT).sum())
         return losses_BT + self.coef * kl_BT
 

@@ -46,7 +46,8 @@ def price_of_run(cfg: RunConfig) -> tuple[float, float]:
 
 
 def task_of(cfg: RunConfig) -> Task:
-    return make_task(cfg.task.name, cfg.task.settings(), cfg.task.grade_seconds)
+    limits = (cfg.task.grade_seconds, cfg.task.grade_memory_gb)
+    return make_task(cfg.task.name, cfg.task.settings(), *limits)
 
 
 def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:

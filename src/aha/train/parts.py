@@ -8,6 +8,7 @@ import torch
 
 from aha.algo.algorithms import chosen_of, method_of
 from aha.core.config import RunConfig
+from aha.core.engines import ENGINES
 from aha.core.seeds import seed_for
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.policy import Policy
@@ -61,7 +62,7 @@ def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]
     if chosen.control and chosen.control.facts.role != "bonus":
         terms.append(CONTROL_TERMS[chosen.control.facts.role](chosen.control, algo))
     if isinstance(reference, Reference) and chosen.kl_estimator and algo.kl == "loss":
-        terms.append(KlLoss(chosen.kl_estimator, algo.kl_coef, reference))
+        terms.append(KlLoss(chosen.kl_estimator, algo, reference))
     if chosen.control and chosen.control.facts.role == "bonus":
         terms.append(CONTROL_TERMS["bonus"](chosen.control, algo))
     elif algo.entropy_coef > 0:
@@ -72,7 +73,7 @@ def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]
 def make_objective(
     cfg: RunConfig, policy: Policy, dtype: torch.dtype, reference: Reference | NoReference
 ) -> Objective:
-    keeps_ratios = cfg.rollout.engine != "native" or cfg.algo.correction != "none"
+    keeps_ratios = not ENGINES[cfg.rollout.engine].exact or cfg.algo.correction != "none"
     return Objective(
         policy,
         make_terms(cfg, reference),

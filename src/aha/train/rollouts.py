@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from aha.algo.advantages import informative
+from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
 from aha.core.config import AlgoSection, RolloutSection
 from aha.core.records import Graded, Problem, Prompt
@@ -95,27 +95,37 @@ class FreshProblems:
 class Scores:
     """What the advantages are computed from: one number for each completion, [P, G].
 
-    `rewards_PG`: rewards after the rule `algo.overlong` was applied. `truncated_PG` is 1 where
-    the token limit ended the completion. It comes from the finish reason: the last token does not
-    tell, because a completion may end with a stop token exactly at the limit.
+    `rewards_PG`: rewards after the rule `algo.overlong` was applied; for an advantage that counts
+    successes, 1 and 0 in place of the rewards. `correct_PG`: 1 where the answer is right.
+    `truncated_PG` is 1 where the token limit ended the completion. It comes from the finish reason:
+    the last token does not tell, because a completion may end with a stop token exactly at the
+    limit.
     """
 
     rewards_PG: torch.Tensor
+    correct_PG: torch.Tensor
     lengths_PG: torch.Tensor
     truncated_PG: torch.Tensor
+
+    def compared(self, filter_metric: str) -> torch.Tensor:
+        """[P, G]: what has to differ within a group that is not flat, by `algo.filter_metric`."""
+        return self.correct_PG if filter_metric == "correct" else self.rewards_PG
 
     @classmethod
     def of(cls, groups: Groups, algo: AlgoSection, max_new_tokens: int) -> "Scores":
         rewards_PG = torch.tensor([[float(graded.reward) for graded in g] for g in groups])
+        correct_PG = torch.tensor([[float(graded.correct) for graded in g] for g in groups])
+        if ADVANTAGES[algo.advantage].facts.rewards == "binary":
+            rewards_PG = correct_PG
         lengths_PG = torch.tensor(
             [[float(len(graded.completion.tokens)) for graded in g] for g in groups]
         )
         truncated_PG = torch.tensor(
             [[float(graded.completion.finish == "length") for graded in g] for g in groups]
         )
-        limits = (algo.overlong, max_new_tokens, algo.overlong_buffer)
+        limits = (algo.overlong, max_new_tokens, algo.overlong_buffer, algo.overlong_penalty)
         shaped_PG = overlong_rewards(rewards_PG, lengths_PG, truncated_PG, *limits)
-        return cls(shaped_PG, lengths_PG, truncated_PG)
+        return cls(shaped_PG, correct_PG, lengths_PG, truncated_PG)
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,8 @@ class Rollout:
     """Generates completions of problems and grades them.
 
     With `algo.zero_variance = "resample"` further problems are drawn until as many groups as the
-    step wants have two different rewards, or `algo.resample_rounds` is reached.
+    step wants are mixed by `algo.filter_metric`: they hold right and wrong answers, or different
+    rewards. It ends at `algo.resample_rounds`.
     Source: dynamic sampling of DAPO (arXiv 2503.14476).
     """
 
@@ -173,7 +184,7 @@ class Rollout:
     def collect(self, problems: list[Problem], seeds: StepSeeds, clock: PhaseClock) -> Collected:
         """The graded groups of a step that starts with these problems."""
         groups, rounds = self.generate(problems, self.sampling(seeds), clock), 1
-        while rounds < self.max_rounds and self._num_informative(groups) < len(problems):
+        while rounds < self.max_rounds and self._num_mixed(groups) < len(problems):
             further = self.source.problems(seeds, rounds)
             groups += self.generate(further, self.sampling(seeds, rounds), clock)
             rounds += 1
@@ -182,9 +193,12 @@ class Rollout:
         numbers = {"asked": float(rounds)} if self.resamples else {}
         tokens = sum(len(graded.completion.tokens) for group in groups for graded in group)
         # Without resampling this keeps all groups, flat ones too.
-        kept = mixed_groups(self.scores(groups).rewards_PG, len(problems))
+        kept = mixed_groups(self._compared(groups), len(problems))
         groups = [groups[p] for p in kept]
         return Collected(groups, self.scores(groups), tokens, numbers | self.source.numbers())
 
-    def _num_informative(self, groups: Groups) -> int:
-        return int(informative(self.scores(groups).rewards_PG).sum())
+    def _compared(self, groups: Groups) -> torch.Tensor:
+        return self.scores(groups).compared(self.algo.filter_metric)
+
+    def _num_mixed(self, groups: Groups) -> int:
+        return int(informative(self._compared(groups)).sum())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from aha.core.errors import RunStopped
 from aha.core.findings import WORST_FIRST, Checklist, Finding, Level
 from aha.core.records import StepReport
+from aha.eval.grade_errors import GO_ON, GradeErrors
 from aha.store.run_folder import Run
 
 step_checks = Checklist()
@@ -23,15 +24,22 @@ class StepWatch:
 
     The finding of a check is told when it is not ok: written into the run and handed to
     `on_finding`. It is told again only where its level has become worse. Raises `RunStopped` for a
-    failure, which the run tells.
+    failure, which the run tells. `max_grade_errors`: the share of failed grades that is no failure.
     """
 
-    def __init__(self, run: Run, on_finding: Callable[[Finding], None]):
-        self.run, self.on_finding = run, on_finding
+    def __init__(
+        self, run: Run, on_finding: Callable[[Finding], None], max_grade_errors: float = 0.5
+    ):
+        self.run, self.on_finding, self.max_grade_errors = run, on_finding, max_grade_errors
         self.levels: dict[str, Level] = {}  # by check, the worst that was told
 
+    def grade_errors(self, report: StepReport) -> Finding | None:
+        """The grades of the step that failed."""
+        graded = (row for group in report.groups for row in group)
+        return GradeErrors.of(graded).finding(self.max_grade_errors, GO_ON)
+
     def __call__(self, report: StepReport) -> None:
-        for finding in step_checks.run(report):
+        for finding in Checklist(grade_errors=self.grade_errors, **step_checks).run(report):
             if finding.level == "fail":
                 raise RunStopped(
                     finding.message, fix=finding.fix, check=finding.check, step=report.version

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunError
+from aha.core.errors import RunError, RunStopped
 from aha.core.records import Graded, Prompt, StepReport
-from aha.eval.suite import EvalReport, completion_row, evaluate, grade_errors, write_completions
+from aha.eval.grade_errors import GradeErrors
+from aha.eval.suite import EvalReport, completion_row, evaluate, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -38,7 +39,7 @@ def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
         "mean_tokens": tokens / len(flat),
         "truncated": sum(graded.completion.finish == "length" for graded in flat) / len(flat),
         "tokens": tokens,
-        "grade_errors": grade_errors(flat),
+        "grade_errors": GradeErrors.of(flat).failed,
         "tokens_per_s": tokens / max(seconds, 1e-9),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
@@ -154,7 +155,18 @@ class Evaluate:
         """Evaluate the present version, which is that of `step`, and write its row last."""
         rollout = self.trainer.cfg.rollout
         sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, step)
-        result = evaluate(self.trainer.engine, self.trainer.task, self.prompts, sampling)
+        limit = self.trainer.cfg.task.max_grade_errors
+        try:
+            result = evaluate(
+                self.trainer.engine,
+                self.trainer.task,
+                self.prompts,
+                sampling,
+                max_grade_errors=limit,
+            )
+        except RunStopped as fault:
+            fault.step = step
+            raise
         row = {
             "step": step,
             "elapsed_s": round(self.elapsed(), 3),

@@ -1,0 +1,97 @@
+"""Fixes that work when they are obeyed word by word.
+
+A clash of settings has several ways out, and many of them run into the next clash: with another
+loss the updates no longer fit, with another engine its share of memory is not read. So the ways are
+followed before one is named. What is named is the shortest set of changes with which the recipe
+passes every check.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aha.core.config import RunConfig, validated
+from aha.core.errors import ConfigError
+
+Changes = Mapping[str, Any]  # dotted key of a recipe -> value
+MAX_TRIED = 200  # recipes; a fix takes two or three changes
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Settings that cannot work together, in the words of a ConfigError, and the ways out of it.
+
+    Each way is a set of changes that may resolve it, the most likely first. The last one takes a
+    setting back where there is one to take back.
+    """
+
+    got: str
+    wanted: str
+    ways: tuple[Changes, ...]
+
+
+Clashes = Callable[[RunConfig], Iterator[Clash]]
+
+
+def changed_recipe(cfg: RunConfig, changes: Changes) -> RunConfig:
+    """The recipe with these changes. Raises ConfigError where a value is out of its range, or where
+    it cannot work whatever the algorithms."""
+    raw = cfg.model_dump()
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        place = raw
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    return validated(raw)
+
+
+def fix_of(cfg: RunConfig, clash: Clash, clashes: Clashes) -> str:
+    """The fewest changes that make the recipe pass, as options of the command line.
+
+    `clashes` are all checks of a recipe. For one with too many clashes to find the fewest changes,
+    each clash is resolved by taking a setting back.
+    """
+    waiting = deque(dict(way) for way in clash.ways)
+    tried: list[Changes] = []
+    while waiting and len(tried) < MAX_TRIED:
+        changes = waiting.popleft()
+        if changes in tried:
+            continue
+        tried.append(changes)
+        following = following_clash(cfg, changes, clashes)
+        if following is None:
+            return as_options(changes)
+        waiting.extend(changes | dict(way) for way in following.ways)
+    return as_options(taken_back(cfg, clash, clashes))
+
+
+def following_clash(cfg: RunConfig, changes: Changes, clashes: Clashes) -> Clash | None:
+    """The first clash that is left with these changes. One without a way out stands for a recipe
+    that is refused whatever the algorithms."""
+    try:
+        return next(clashes(changed_recipe(cfg, changes)), None)
+    except ConfigError as error:
+        return Clash(error.got, error.wanted, ())
+
+
+def taken_back(cfg: RunConfig, clash: Clash, clashes: Clashes) -> Changes:
+    """The changes when each clash, one after the other, is resolved by its last way."""
+    changes: dict[str, Any] = {}
+    following: Clash | None = clash
+    while following and following.ways and not following.ways[-1].items() <= changes.items():
+        changes |= following.ways[-1]
+        following = following_clash(cfg, changes, clashes)
+    return changes
+
+
+def as_options(changes: Changes) -> str:
+    return " ".join(f"--{key} {as_typed(value)}" for key, value in changes.items())
+
+
+def as_typed(value: Any) -> str:
+    """A value as a user types it; `none` for a key that is not set."""
+    return "none" if value is None else str(value)

@@ -1,0 +1,121 @@
+"""Every fix works when it is obeyed: typed after the command that was refused, word for word."""
+
+import itertools
+import random
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from aha.algo.algorithms import REGISTRIES
+from aha.algo.fixes import as_options
+from aha.algo.recipe import load_recipe
+from aha.cli.recipe_keys import toml_value
+from aha.core.errors import ConfigError
+
+RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
+# Those of one method each: TinyZero's six differ in the model alone.
+METHODS = [path for path in RECIPES if not path.stem.startswith(("tinyzero", "laptop", "one-gpu"))]
+
+# Values of the keys that decide what is refused, each with some that are out of place somewhere.
+VALUES = {f"algo.{setting}": registry.choices for setting, registry in REGISTRIES.items()} | {
+    "algo.kl": ["none", "reward", "loss"],
+    "algo.updates": [1, 2, 40],
+    "algo.entropy_limit": ["none", 0.2, 1.5],
+    "algo.clip_low": ["none", 0.1],
+    "algo.dual_clip": ["none", 3.0],
+    "algo.tau": ["none", 0.2],
+    "algo.pass_k": ["none", 1, 4, 9],
+    "algo.kl_clamp": ["none", 10],
+    "algo.kl_coef": [0.001, 0.1],
+    "algo.reference_reset": [0, 5],
+    "algo.correction_low": ["none", 4.0],
+    "algo.correction_high": ["none", 3.0],
+    "algo.overlong_buffer": [0, 2, 999],
+    "algo.overlong_penalty": ["none", 0.5],
+    "algo.filter_metric": ["correct", "reward"],
+    "algo.resample_rounds": [3, 2],
+    "algo.pool": [1024, 2],
+    "rollout.engine": ["native", "vllm"],
+    "rollout.group_size": [1, 2, 4],
+    "rollout.prompts": [1, 32],
+    "critic.lr": [1e-5, 1e-3],
+    "critic.warmup": [0, 60],
+    "task.format_reward": [0, 0.5],
+}
+
+
+def options_of(fix: str) -> dict:
+    """The overrides of a fix such as `--algo.loss pg --algo.updates 1`."""
+    words = fix.split()
+    assert words and all(word.startswith("--") for word in words[::2]), fix
+    values = map(toml_value, words[1::2])
+    return dict(zip((word.removeprefix("--") for word in words[::2]), values, strict=True))
+
+
+def refusal(path: Path | None, changes: dict) -> ConfigError | None:
+    try:
+        load_recipe(path, changes)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def check_fix(path: Path | None, changes: dict) -> bool:
+    """Whether the settings are refused; the recipe with its fix then has to load at once."""
+    error = refusal(path, changes)
+    if error:
+        again = refusal(path, changes | options_of(error.fix))
+        assert again is None, f"{changes}: {error}; after it: {again}"
+    return error is not None
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_a_fix_passes_with_every_packaged_recipe(path):
+    """`grpo` with a correction: the loss that the fix once named refused the recipe's updates."""
+    draw = random.Random(path.stem)
+    changes = [{key: draw.choice(values)} for key, values in VALUES.items() for _ in range(2)]
+    assert sum(check_fix(path, change) for change in changes) > 5
+
+
+def test_a_fix_passes_whatever_two_settings_clash():
+    pairs = [
+        {one: first, other: second}
+        for (one, firsts), (other, seconds) in itertools.combinations(VALUES.items(), 2)
+        for first in firsts
+        for second in seconds
+    ]
+    refused = [check_fix(None, pair) for pair in random.Random(0).sample(pairs, 500)]
+    assert 150 < sum(refused) < 450
+
+
+def test_a_fix_passes_where_many_settings_clash():
+    """With more clashes than there is time to search through, settings are taken back."""
+    draw = random.Random(1)
+    for _ in range(40):
+        keys = draw.sample(list(VALUES), 8)
+        check_fix(None, {key: draw.choice(VALUES[key]) for key in keys})
+
+
+@pytest.mark.fuzz
+def test_a_fix_passes_for_any_settings():
+    draw = random.Random(2)
+    for _ in range(20_000):
+        keys = draw.sample(list(VALUES), draw.randint(1, 10))
+        check_fix(draw.choice([None, *RECIPES]), {key: draw.choice(VALUES[key]) for key in keys})
+
+
+def test_a_correction_beside_a_ratio_is_left_out_and_no_loss_is_exchanged():
+    grpo = next(path for path in RECIPES if path.stem == "grpo")
+    assert refusal(grpo, {"algo.correction": "token_tis"}).fix == "--algo.correction none"
+    assert refusal(grpo, {"algo.correction_high": 3}).fix == "--algo.correction_high none"
+
+
+def test_options_are_written_as_they_are_typed():
+    changes = {"algo.tau": None, "algo.loss": "pg", "algo.pool": 64}
+    assert as_options(changes) == "--algo.tau none --algo.loss pg --algo.pool 64"
+    assert options_of(as_options(changes)) == {
+        "algo.tau": "none",
+        "algo.loss": "pg",
+        "algo.pool": 64,
+    }
