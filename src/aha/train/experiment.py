@@ -20,9 +20,7 @@ from aha.machine.host import process_bytes
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.calibration import Calibration
-from aha.plan.machines import Budget, Cost, budget_seconds
-from aha.plan.prediction import compare
-from aha.plan.speed import Workload
+from aha.plan.machines import Budget, budget_seconds
 from aha.rollout.engine import Engine, Sampling
 from aha.store.checkpoint import SavedState
 from aha.store.durable import disk_errors, replace_folder
@@ -38,9 +36,9 @@ from aha.train.opening import make_trainer, open_policy, prediction_of, price_of
 from aha.train.preflight import (
     check_memory,
     shape_in_folder,
-    shape_of_config,
     with_machine_price,
 )
+from aha.train.run_cost import compare_with_prediction, cost_of
 from aha.train.step_watch import StepWatch
 from aha.train.watchers import (
     Checkpoint,
@@ -271,9 +269,12 @@ class Experiment:
             return Outcome(self.run, None, before, None, rows)
         self.save_model()
         after = self.test("after", self.trainer.engine)
-        cost = self.cost(rows, before, after)
+        cost = cost_of(self.cfg, rows, [before, after], self.identity["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
-        summary["plan"] = self.compare_with_prediction(summary, rows)
+        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
+        measured |= {"cost_usd": summary["cost_usd"]}
+        compared = (self.run, self.trainer, rows, measured, self.listener.say)
+        summary["plan"] = compare_with_prediction(*compared)
         self.run.write("summary.json", summary)
         return Outcome(self.run, summary, before, after, rows)
 
@@ -340,45 +341,6 @@ class Experiment:
             checkpoint.save()
             self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
-
-    def cost(
-        self,
-        rows: list[dict[str, Any]],
-        before: EvalReport | None,
-        after: EvalReport | None,
-    ) -> dict[str, float | None]:
-        """Of training and testing in this run, and under keys of their own those of its base."""
-        seconds = rows[-1]["elapsed_s"] if rows else 0.0
-        seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
-        own = Cost.of(seconds, *price_of_run(self.cfg))
-        base = self.identity["base_cost"]
-        return {
-            "cost_usd": own.usd,
-            "kwh": own.kwh,
-            "wall_s": seconds,
-            "base_cost_usd": base.get("cost_usd"),
-            "base_kwh": base.get("kwh"),
-        }
-
-    def compare_with_prediction(
-        self, summary: dict[str, Any], rows: list[dict[str, Any]]
-    ) -> dict[str, Any] | None:
-        """What was predicted and what was measured; None for a run without a prediction."""
-        prediction = reopen.read_or_none(self.run, "prediction.json")
-        if prediction is None:
-            if (self.run.path / "prediction.json").exists():
-                self.listener.say(f"{self.run.path / 'prediction.json'} is damaged: no comparison")
-            return None
-        mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
-        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
-        measured |= {"cost_usd": summary["cost_usd"]}
-        shape = shape_of_config(self.trainer.policy.config)
-        load = Workload(self.cfg, self.trainer.method, shape)
-        try:
-            return compare(prediction, load, mean, measured)
-        except (LookupError, TypeError, ValueError) as error:
-            self.listener.say(f"{self.run.path / 'prediction.json'}: no comparison ({error!r})")
-            return None
 
 
 def check_lengths(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
