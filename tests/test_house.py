@@ -237,7 +237,7 @@ ALLOWED_NAMES = {
     "train/critic.py": {"decoder"},  # the architecture
     "core/errors.py": {"wanted"},  # got / wanted / fix
     "plan/prediction.py": {"wanted"},  # got / wanted / fix
-    "serve/request_fields.py": {"wanted"},  # got / wanted / fix
+    "serve/request_body.py": {"wanted"},  # got / wanted / fix
     "corpus/bases.py": {"judged"},  # a key of a base's record
     "plan/calibration.py": {"asked"},  # a key of calibration files
 }

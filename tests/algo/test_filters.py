@@ -52,9 +52,8 @@ def test_dynamic_sampling_looks_at_right_and_wrong():
 def test_the_soft_penalty_has_a_size():
     """Half of it where right and wrong are 1 apart is the paper's, where they are 2 apart: after
     division by the group's deviation both are the same."""
-    sizes = (LENGTHS_PG, CUT_PG, "soft", 10, 4)
-    ours_PG = filters.overlong_rewards(REWARDS_PG, *sizes, 0.5)
-    papers_PG = filters.overlong_rewards(2 * REWARDS_PG - 1, *sizes)
+    ours_PG = filters.overlong_rewards(REWARDS_PG, LENGTHS_PG, CUT_PG, "soft_half", 10, 4)
+    papers_PG = filters.overlong_rewards(2 * REWARDS_PG - 1, LENGTHS_PG, CUT_PG, "soft", 10, 4)
     assert torch.equal(2 * ours_PG - 1, papers_PG)
 
 

@@ -18,9 +18,9 @@ from aha.cli.chat import Side, answer_side_by_side
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.serve.open_models import run_config
+from aha.store.guarded_files import GuardedFile
 from aha.tasks.countdown import Countdown
 from aha.tasks.problem_lines import parse_puzzle
-from aha.web.file_reader import read_object
 
 from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from ..web.conftest import make_run
@@ -33,7 +33,7 @@ HOW = {"seed": 0, "temperature": 1.0, "max_new_tokens": 9}
 def run(tmp_path, model):
     """A run of tiny models in the folder where commands are called."""
     run = make_run(tmp_path / "runs" / "demo")
-    config = read_object(run / "config.json")
+    config = GuardedFile(run, "config.json").read_object()
     config["model"]["path"] = str(model)
     (run / "config.json").write_text(json.dumps(config))
     tiny_folder(run / "model", seed=1)

@@ -112,7 +112,7 @@ def test_problems_are_json_lines_of_id_numbers_and_target(aha):
 
 
 def test_problems_of_a_file_are_those_of_the_split(aha, tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"nums": [3, 7, 25], "target": 82}\n' * 2)
+    (tmp_path / "rows.jsonl").write_text('{"nums": [3, 7, 25], "target": 82}\n')
     rows = rows_of(aha("problems", "--data", "rows.jsonl", "--split", "train"))
     assert rows == [{"id": "countdown/3-7-25=82", "numbers": [3, 7, 25], "target": 82}]
     assert rows_of(aha("problems", "--data", "rows.jsonl", "--split", "test")) == []
@@ -158,10 +158,21 @@ def test_grade_answers_each_line_in_order_whatever_it_holds(aha):
         assert row["correct"] is (row["reward"] == 1.0) and isinstance(row["reason"], str)
 
 
-def test_grade_without_a_completion_is_a_reward_of_0(aha):
+def test_grade_without_a_completion_is_an_error_with_the_line(aha):
+    """A reward of 0 would blame the model for what a script forgot."""
     line = {"numbers": [3, 7, 25], "target": 82}
-    (row,) = rows_of(aha("grade", stdin=json.dumps(line).encode()))
+    done = aha("grade", stdin=(json.dumps(RIGHT) + "\n" + json.dumps(line)).encode())
+    assert done.code == 2 and len(done.out.splitlines()) == 1
+    assert "line 2 without a completion" in done.err and "'completion'" in done.err
+
+
+def test_grade_reads_the_columns_of_tinyzero_and_the_settings_of_the_task(aha):
+    line = json.dumps({"nums": [3, 7, 25], "target": 82, "completion": "<answer>82</answer>"})
+    (row,) = rows_of(aha("grade", stdin=line.encode()))
     assert row["reward"] == 0.0
+    words = ("--options", 'verifier = "tinyzero"')
+    (row,) = rows_of(aha("grade", *words, stdin=line.encode()))
+    assert row["reward"] == 0.1
 
 
 def test_grade_takes_raw_bytes_that_are_no_text(aha):

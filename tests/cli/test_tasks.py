@@ -116,7 +116,10 @@ def test_a_broken_grader_is_told_by_every_command(aha, model, tmp_path):
     run = tmp_path / "runs" / "broken"
     (row,) = [json.loads(line) for line in (run / "findings.jsonl").read_text().splitlines()]
     assert (row["step"], row["level"], row["check"]) == (1, "fail", "grade_errors")
-    assert (run / "checkpoints" / "step_000001").is_dir()
+    # Before a weight has changed; the texts are kept for looking.
+    assert (run / "checkpoints" / "step_000000").is_dir()
+    rows = (run / "failed_step" / "step_000001.jsonl").read_text().splitlines()
+    assert ["a bad day" in json.loads(row)["reason"] for row in rows] == [True] * 4
     looked = aha("doctor", "runs/broken")
     assert looked.code == 1 and "a bad day" in looked.out and "easier problems" not in looked.out
     tested = aha("train", "demo", *words, "--eval.final", 4, "--name", "tested")

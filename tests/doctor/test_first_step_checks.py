@@ -10,7 +10,9 @@ from aha.algo.advantages import ADVANTAGES
 from aha.algo.losses import LOSSES
 from aha.core.config import RunConfig
 from aha.core.findings import worst_level
-from aha.doctor.first_step_checks import check_first_step, checks
+from aha.core.records import Completion
+from aha.doctor import first_step_checks, update_checks
+from aha.doctor.first_step_checks import check_first_step, try_first_step
 from aha.doctor.first_step_trial import Trial, reduced_recipe, run_trial
 from aha.model.tokenizer import END
 from aha.model.transformer import Transformer
@@ -20,6 +22,7 @@ from aha.train.rl import RLTrainer
 
 from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 
+CHECKS = first_step_checks.checks | update_checks.checks
 STOPS = 8.0  # weight of the stop token: most completions end, a few are cut off
 
 
@@ -95,7 +98,7 @@ def test_a_healthy_step_raises_no_alarm(name):
     ]
     silent = {"answers"} | (set() if trial.cfg.algo.kl != "none" else {"reference"})
     silent |= {"direction"} if trial.cfg.algo.advantage == "gae" else set()
-    assert set(checks) - set(findings) == silent
+    assert set(CHECKS) - set(findings) == silent
 
 
 def test_a_trial_leaves_the_trainer_as_a_step_does():
@@ -176,6 +179,84 @@ class Behind(Changed):
         return replace(one, version=one.version - 1)
 
 
+class OwnDraws(NativeEngine):
+    """Draws by a rule of its own, and records what the policy says."""
+
+    policy: Transformer
+
+    def load(self, policy, version):
+        super().load(policy, version)
+        self.policy = policy
+
+    def rule(self, logits_GV, tokens_GT, start):
+        """The logits that are drawn from; own tokens begin at `start`."""
+        return logits_GV
+
+    @torch.no_grad()
+    def generate(self, prompts, sampling):
+        return [
+            self.group(prompt, sampling, sampling.seed % 2**31 + place)
+            for place, prompt in enumerate(prompts)
+        ]
+
+    def group(self, prompt, sampling, seed):
+        generator = torch.Generator().manual_seed(seed)
+        start = len(prompt.tokens)
+        tokens_GT = torch.tensor([prompt.tokens] * sampling.group_size)
+        for _ in range(sampling.max_new_tokens):
+            padded_GT = F.pad(tokens_GT, (0, 1))
+            logits_GV = self.policy.logits(padded_GT, tokens_GT.shape[1])[:, 0]
+            logits_GV = self.rule(logits_GV / sampling.temperature, tokens_GT, start)
+            drawn_G1 = logits_GV.softmax(-1).multinomial(1, generator=generator)
+            tokens_GT = torch.cat([tokens_GT, drawn_G1], 1)
+        inputs = (tokens_GT, start, torch.float32, sampling.temperature)
+        scores = self.policy.logprobs_and_entropy(*inputs, entropy=True)
+        rows = zip(tokens_GT[:, start:].tolist(), *(each.tolist() for each in scores), strict=True)
+        return [self.completion(prompt, *row) for row in rows]
+
+    def completion(self, prompt, tokens, logprobs, entropies):
+        stop = TOKENIZER.stop_ids[0]
+        end = tokens.index(stop) + 1 if stop in tokens else len(tokens)
+        columns = (tuple(column[:end]) for column in (tokens, logprobs, entropies))
+        own, probs, uncertain = columns
+        finish = "stop" if stop in own else "length"
+        text = TOKENIZER.decode(own)
+        return Completion(prompt, own, probs, text, finish, self.version, uncertain)
+
+
+class Greedier(OwnDraws):
+    def rule(self, logits_GV, tokens_GT, start):
+        return logits_GV / 0.85
+
+
+class TopP(OwnDraws):
+    def rule(self, logits_GV, tokens_GT, start):
+        ordered, order = logits_GV.softmax(-1).sort(descending=True)
+        rest = ordered.cumsum(-1) - ordered > 0.9
+        return logits_GV.masked_fill(torch.zeros_like(rest).scatter(1, order, rest), -torch.inf)
+
+
+class LikesRepeats(OwnDraws):
+    bonus = 2.0
+
+    def rule(self, logits_GV, tokens_GT, start):
+        used = torch.zeros_like(logits_GV).scatter(1, tokens_GT[:, start:], 1.0)
+        return logits_GV + self.bonus * used
+
+
+class AvoidsRepeats(LikesRepeats):
+    bonus = -2.0
+
+
+class Twice(NativeEngine):
+    """The seeds of a group's second half are those of the first."""
+
+    def generate(self, prompts, sampling):
+        groups = super().generate(prompts, sampling)
+        half = sampling.group_size // 2
+        return [group[:half] + group[: sampling.group_size - half] for group in groups]
+
+
 class Moody(NativeEngine):
     calls = 0
 
@@ -217,14 +298,43 @@ class OtherReference(RLTrainer):
             self.reference.policy.model.norm.weight *= 1.01
 
 
+class ForgetsTemperature(RLTrainer):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.objective.temperature = 1.0
+
+
+class ShiftsTargets(RLTrainer):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        forward = self.objective.forward
+
+        def shifted(batch):
+            scored = forward(batch)
+            return replace(scored, logprobs_BT=scored.logprobs_BT.roll(1, dims=1))
+
+        self.objective.forward = shifted
+
+
+class ReferenceIsPolicy(RLTrainer):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.reference.policy = self.policy
+
+
+def undrawn(engine) -> dict:
+    """With a policy that does not stop: a rule shows in the number of tokens."""
+    return {"engine": engine, "policy": tiny_transformer}
+
+
 def algo(**values) -> dict:
     return {"cfg": config(algo=values)}
 
 
 FAULTS = {
     "old weights": ("stale", "fail", {"engine": Stale}),
-    "another temperature": ("mismatch", "fail", {"engine": OtherTemperature}),
-    "off by one": ("mismatch", "fail", {"engine": OffByOne}),
+    "another temperature": ("recomputed", "fail", {"engine": OtherTemperature}),
+    "off by one": ("recomputed", "fail", {"engine": OffByOne}),
     "a stop token nobody drew": ("stopping", "fail", {"engine": AddsStop}),
     "an end that is not told": ("stopping", "fail", {"engine": ForgetsStop}),
     "another text": ("text", "fail", {"engine": CleansText}),
@@ -237,8 +347,26 @@ FAULTS = {
     "moves by itself": ("lr_zero", "fail", {"kind": Drifts}),
     "the wrong sign": ("direction", "fail", algo(loss="wrong_sign")),
     "flat groups are paid": ("advantages", "fail", algo(advantage="pays_all")),
-    "no number": ("advantages", "fail", algo(advantage="no_number")),
-    "a gradient of NaN": ("gradient", "fail", algo(advantage="no_number")),
+    "another temperature in the trainer": (
+        "mismatch",
+        "fail",
+        {"cfg": config(rollout={"temperature": 1.3}), "kind": ForgetsTemperature},
+    ),
+    "targets off by one in the trainer": ("mismatch", "fail", {"kind": ShiftsTargets}),
+    "the reference is the policy": (
+        "reference",
+        "fail",
+        algo(kl="loss") | {"kind": ReferenceIsPolicy},
+    ),
+    "a lower temperature that is not recorded": ("drawing", "fail", undrawn(Greedier)),
+    "top-p that is not recorded": ("drawing", "fail", undrawn(TopP)),
+    "a bonus on repetition that is not recorded": ("drawing", "fail", undrawn(LikesRepeats)),
+    "a penalty on repetition that is not recorded": (
+        "drawing",
+        "fail",
+        undrawn(AvoidsRepeats),
+    ),
+    "each completion twice": ("duplicates", "fail", {"engine": Twice}),
     "a loss without gradient": ("gradient", "fail", algo(loss="detached")),
     "lost in rounding": ("moves", "fail", {"cfg": config(optim={"lr": 1e-10})}),
     "a leap": ("moves", "warn", {"cfg": config(optim={"lr": 1.0})}),
@@ -325,5 +453,26 @@ def test_a_mask_without_the_stop_token_is_found():
     assert found(trial)["mask"].level == "fail"
 
 
+def test_own_draws_by_the_policys_rule_are_no_fault():
+    """What the planted engines are compared with: the same loop without a rule."""
+    assert found(run_trial(make(engine=OwnDraws)))["drawing"].level == "ok"
+
+
+def test_a_step_that_a_number_ends_is_one_failure():
+    findings = try_first_step(make(config(algo={"advantage": "no_number"})))
+    assert [(f.check, f.level) for f in findings] == [("advantage", "fail")]
+
+
+def test_a_weak_gap_of_the_trainer_is_told_with_both_numbers():
+    trial = run_trial(make())
+    row = trial.row | {"mismatch": 0.5}
+    finding = found(replace(trial, row=row))["mismatch"]
+    assert "0.5" in finding.message and "computed again" in finding.message
+    del row["mismatch"]
+    assert "mismatch" not in found(replace(trial, row=row))
+
+
 def test_every_check_has_a_planted_fault():
-    assert set(checks) == {check for check, _, _ in FAULTS.values()} & set(checks) | {"mask"}
+    planted_here = {check for check, _, _ in FAULTS.values()} & set(CHECKS)
+    # Those of the update are planted in test_update_checks.
+    assert set(CHECKS) == planted_here | {"mask", "loss_tokens", "micro_batches"}

@@ -13,11 +13,13 @@ from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
 from aha.core.findings import worst_level
-from aha.doctor.run_checks import checks, diagnose, first_step_findings, unexplained
+from aha.doctor import number_checks, run_checks
+from aha.doctor.run_checks import all_findings, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
 from aha.store.run_folder import Run, append
 
 STEPS = 40
+CHECKS = run_checks.checks | number_checks.checks
 CONFIG = {
     "steps": STEPS,
     "rollout": {"group_size": 16, "max_new_tokens": 320},
@@ -44,7 +46,19 @@ def row(step: int) -> dict:
         "mismatch": 0.003 + 0.002 * done,
         "entropy": 0.25 - 0.08 * done,
         "lr": 3e-4,
+        "draw_gap": 0.001 * (-1) ** step,
+        "draw_z": 0.5 * (-1) ** step,
+        "duplicates": 3.0,
+        "duplicates_expected": 2.5,
+        "mismatch_ess": 0.99,
+        "kl": 1e-4 * step,
+        "explained": 0.5 * done,
     }
+
+
+def prompts(*steps: str) -> list[frozenset[str]]:
+    """Of each step eight prompts, named by it."""
+    return [frozenset(f"{step}{i}" for i in range(8)) for step in steps]
 
 
 def look(step: int, rate: float, **behaviors: float) -> dict:
@@ -57,6 +71,9 @@ def look(step: int, rate: float, **behaviors: float) -> dict:
     }
 
 
+NOTICED = {"step": 3, "level": "ok", "check": "grading", "message": "all graded", "fix": ""}
+
+
 def healthy() -> RunRecords:
     return RunRecords(
         CONFIG,
@@ -67,6 +84,8 @@ def healthy() -> RunRecords:
         finished=True,
         changed_share=1.0,
         distance=0.05,
+        findings=[NOTICED],
+        prompts_by_step=prompts(*"abcdef"),
     )
 
 
@@ -141,6 +160,36 @@ FAULTS = {
             healthy(), metrics=[old | {"solve_rate": 0.2} for old in healthy().metrics]
         ),
     ),
+    "the run noticed a fault": (
+        "noticed",
+        "warn",
+        lambda: replace(
+            healthy(), findings=[NOTICED, NOTICED | {"level": "warn", "fix": "mend it"}]
+        ),
+    ),
+    "the same problems for ever": (
+        "new_problems",
+        "fail",
+        lambda: replace(healthy(), prompts_by_step=prompts(*"aaaaaa")),
+    ),
+    "few problems": (
+        "new_problems",
+        "warn",
+        lambda: replace(healthy(), prompts_by_step=prompts(*"ababab")),
+    ),
+    "a grader that stops paying": (
+        "none_solved",
+        "fail",
+        lambda: rows_from(20, **UNSOLVED | {"grad_norm": 0.0}),
+    ),
+    "drawn more greedily": ("drawing", "fail", lambda: all_rows(draw_gap=-0.02, draw_z=-2.0)),
+    "drawn less greedily": ("drawing", "fail", lambda: all_rows(draw_gap=0.02, draw_z=2.0)),
+    "each completion twice": ("duplicates", "fail", lambda: all_rows(duplicates=64.0)),
+    "weights that forget most": ("mismatch_weights", "warn", lambda: all_rows(mismatch_ess=0.7)),
+    "weights that forget all": ("mismatch_weights", "fail", lambda: all_rows(mismatch_ess=0.1)),
+    "a reference that is the policy": ("kl", "fail", lambda: all_rows(kl=0.0)),
+    "a critic that is a constant": ("critic", "warn", lambda: all_rows(explained=0.0)),
+    "gradient vanishes": ("gradient", "warn", lambda: column("grad_norm", 0.03, 3e-3, 3e-4, 3e-5)),
     "entropy collapsed": ("entropy", "fail", lambda: column("entropy", 0.25, 0.1, 0.02, 0.01)),
     "entropy dissolves": ("entropy", "warn", lambda: column("entropy", 0.25, 0.5, 1.0, 2.0)),
     "often cut off": ("truncated", "warn", lambda: column("truncated", 0.0, 0.1, 0.2, 0.3)),
@@ -173,15 +222,23 @@ FAULTS = {
 }
 
 
+def rows_from(first: int, **values) -> RunRecords:
+    """The healthy run with other values from a step on."""
+    run = healthy()
+    return replace(
+        run, metrics=[old | (values if old["step"] >= first else {}) for old in run.metrics]
+    )
+
+
 def found(run: RunRecords) -> dict:
-    return {finding.check: finding for finding in checks.run(run)}
+    return {finding.check: finding for finding in all_findings(run)}
 
 
 def test_a_healthy_run_raises_no_alarm():
     findings = found(healthy())
     assert worst_level(list(findings.values())) == "ok", findings
     # Every check but the one about resampling has something to say about it.
-    assert set(findings) == set(checks) - {"resampling"}
+    assert set(findings) == set(CHECKS) - {"resampling"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -192,7 +249,7 @@ def test_a_planted_fault_is_found(fault):
 
 
 def test_every_check_has_a_planted_fault():
-    assert set(checks) == {check for check, _, _ in FAULTS.values()}
+    assert set(CHECKS) == {check for check, _, _ in FAULTS.values()}
 
 
 def test_a_broken_grader_is_told_with_its_reason_and_not_as_hard_problems():
@@ -235,13 +292,39 @@ def test_the_runs_that_learned_raise_no_alarm(file):
     assert "it learned" in findings["learned"].message
 
 
+def test_a_grader_that_stops_paying_is_no_collapse():
+    """The policy is as it was: nothing about its entropy, nothing about easier problems."""
+    findings = found(rows_from(20, **UNSOLVED | {"grad_norm": 0.0}))
+    message = findings["none_solved"].message
+    assert "from step 20 on" in message and "grader" in message and "informative" not in findings
+    assert findings["entropy"].level == "ok"
+    # A policy that forgets goes down over many steps; then it was not the grader.
+    run = column("solve_rate", 0.4, 0.3, 0.2, 0.1, 0.05, 0.01, 0.0, 0.0)
+    run = replace(run, metrics=[old | {"groups_none_solved": 1.0} for old in run.metrics])
+    assert "in 100% of the groups" in found(run)["none_solved"].message
+    # So it does where its entropy goes with it.
+    collapsed = found(rows_from(20, **UNSOLVED | {"entropy": 0.001}))
+    assert "grader" not in collapsed["none_solved"].message
+    assert collapsed["entropy"].level == "fail"
+
+
+def test_steps_without_a_measurement_are_no_fault():
+    """A step without a computed row has no mismatch; one without returns that differ no
+    `explained`."""
+    run = healthy()
+    for old in run.metrics[20:]:
+        for key in ("mismatch", "kl", "explained", "mismatch_ess"):
+            del old[key]
+    assert worst_level(list(found(run).values())) == "ok"
+
+
 def test_drift_names_the_step_where_it_was_first_seen():
     assert "step 40" in found(habits(line_accuracy=0.55))["arithmetic"].message
 
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():
     bare = RunRecords({"steps": 3}, [{"step": step} for step in (1, 2, 3)], [])
-    assert [f.check for f in checks.run(bare)] == ["steps", "finite"]
+    assert [f.check for f in all_findings(bare)] == ["steps", "finite"]
     odd = replace(healthy(), evals=[{"step": 1, "interval": [0, 1]}, {"interval": [0, 1]}])
     assert "could not look" in found(odd)["held_out"].message
 
@@ -300,11 +383,11 @@ def test_the_way_that_weights_went_is_told_for_every_type(tmp_path, dtype):
 
 
 def test_a_run_that_did_not_learn_with_nothing_else_off_had_too_little_training():
-    found = checks.run(replace(healthy(), after=look(40, 0.22)))
+    found = all_findings(replace(healthy(), after=look(40, 0.22)))
     assert [f.check for f in unexplained(found)] == ["why"]
-    assert unexplained(checks.run(healthy())) == []
+    assert unexplained(all_findings(healthy())) == []
     flat = replace(all_rows(informative=0.0), after=look(40, 0.22))
-    assert unexplained(checks.run(flat)) == []
+    assert unexplained(all_findings(flat)) == []
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
@@ -314,11 +397,11 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="no run"):  # a model folder has a config.json too
         diagnose(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(RunError, match="no object"):
+    with pytest.raises(RunError, match="no JSON object"):
         diagnose(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text('7\nnonsense\n{"step": 1}\n{"step": ')
-    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite"]
+    assert [f.check for f in diagnose(tmp_path)] == ["steps", "finite", "files"]
 
 
 def test_the_first_step_is_judged_by_its_row_alone():
@@ -329,10 +412,31 @@ def test_the_first_step_is_judged_by_its_row_alone():
     assert [f.check for f in odd if f.level != "ok"] == ["mismatch"]
 
 
+def test_the_first_row_is_enough_for_what_it_measures():
+    for values, check in (
+        ({"draw_gap": -0.02, "draw_z": -7.0}, "drawing"),
+        ({"duplicates": 64.0}, "duplicates"),
+        ({"mismatch_ess": 0.1}, "mismatch_weights"),
+    ):
+        odd = first_step_findings(row(1) | values, CONFIG)
+        assert [f.check for f in odd if f.level == "fail"] == [check]
+
+
+def test_the_prompts_of_some_steps_are_read(tmp_path):
+    run = Run.create(tmp_path / "run", {"steps": 13})
+    for step in range(1, 14):
+        rows = [{"step": step, "prompt": f"{step}/{i % 4}"} for i in range(8)]
+        append(run.completions / f"step_{step:06d}.jsonl", rows)
+    append(run.findings, [NOTICED | {"level": "odd"}, {"step": 1}, NOTICED])
+    records = RunRecords.read(run.path)
+    assert [len(step) for step in records.prompts_by_step] == [4] * 5
+    assert records.findings == [NOTICED]
+
+
 def test_a_run_is_read_without_torch():
     code = "import sys, aha.doctor.run_checks; assert not {'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_findings_of_a_run_are_plain_text():
-    assert json.dumps([finding.message for finding in checks.run(all_rows(loss=math.nan))])
+    assert json.dumps([finding.message for finding in all_findings(all_rows(loss=math.nan))])

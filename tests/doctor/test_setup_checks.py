@@ -46,23 +46,6 @@ def test_a_sound_recipe_raises_no_alarm(model):
     assert set(findings) == set(checks)
 
 
-class SameEverywhere(StartsWith):
-    """Forgets that there are splits."""
-
-    def problems(self, split, seed):
-        return super().problems("train", seed)
-
-
-class Few(StartsWith):
-    def problems(self, split, seed):
-        return islice(super().problems(split, seed), 3)
-
-
-class NoTest(StartsWith):
-    def problems(self, split, seed):
-        return iter(()) if split == "test" else super().problems(split, seed)
-
-
 class EndsWith(StartsWith):
     """Prompts that end with some token."""
 
@@ -121,13 +104,6 @@ FAULTS = {
     "a pad token beyond the table": ("pad_token", "fail", pad_outside),
     "a padded prompt": ("pad_token", "fail", lambda m: start(m, EndsWith(PAD))),
     "tokens of another text": ("prompt_tokens", "fail", other_tokens),
-    "three problems": ("problems", "warn", lambda m: start(m, Few("0"))),
-    "held-out problems are trained on": (
-        "splits",
-        "fail",
-        lambda m: start(m, SameEverywhere("0")),
-    ),
-    "an empty split": ("splits", "warn", lambda m: start(m, NoTest("0"))),
 }
 
 

@@ -209,16 +209,15 @@ def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"use_rslora": True}, "use_rslora"),
-        ({"bias": "all"}, "bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 9}}, "rank_pattern"),
+        ({"use_dora": True}, "lacks .*lora_magnitude_vector"),
+        ({"bias": "some"}, "bias"),
+        ({"rank_pattern": {"q_proj": 9}}, r"q_proj.lora_A.weight .* shape \[3, 32\]"),
+        ({"target_modules": ["q_proj"]}, "does not describe, such as"),
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"r": 0}, "r 0"),
         ({"lora_alpha": "16"}, "lora_alpha '16'"),
         ({"base_model_name_or_path": "/nowhere/base"}, "names the base"),
-        ({"base_model_name_or_path": None}, "names the base"),
+        ({"base_model_name_or_path": None}, "names no base"),
     ],
 )
 def test_an_adapter_of_another_kind_is_refused(tmp_path, change, words):

@@ -121,7 +121,7 @@ def test_a_tokenizer_without_a_stop_token_is_an_error(tmp_path):
     with pytest.raises(ModelError, match=r"no token '<\|endoftext\|>'"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    with pytest.raises(ModelError, match="no token '</s>'"):
+    with pytest.raises(ModelError, match="eos_token '</s>', which tokenizer.json does not have"):
         Tokenizer.load(tmp_path)
 
 

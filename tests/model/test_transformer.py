@@ -177,8 +177,8 @@ def test_shapes_that_do_not_fit_are_refused():
     [
         ({"model_type": "gpt2"}, "'gpt2'"),
         ({"model_type": None}, "None"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope scaling"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope scaling"),
+        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "rope scaling"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope scaling"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"hidden_act": "gelu"}, "gelu"),

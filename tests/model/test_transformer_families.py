@@ -13,9 +13,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
-from aha.model.architecture import Llama3Scaling, ModelConfig
+from aha.model.architecture import ModelConfig
 from aha.model.decode import InferenceWeights, decode_step, prefill
 from aha.model.ops import rope_tables
+from aha.model.rope_scaling import Llama3Scaling, YarnScaling
 from aha.model.weights import load_model, save_model
 from aha.rollout.c_loop import CompiledLoop, NotCompiled
 from aha.rollout.engine import Sampling
@@ -33,6 +34,13 @@ FAMILIES = {
         "num_attention_heads": 14,
         "num_key_value_heads": 2,
         "rope_theta": 1e6,
+    },
+    "Qwen2.5 with YaRN": {
+        "model_type": "qwen2",
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "rope_theta": 1e6,
+        "rope_scaling": YarnScaling(4.0, 24, 1.2),
     },
     "Qwen3-0.6B": {
         "model_type": "qwen3",
@@ -224,7 +232,7 @@ def test_a_key_left_out_means_what_transformers_takes_it_to_mean(kind):
     [
         ("llama", {"attention_bias": True}, "attention_bias"),
         ("llama", {"mlp_bias": True}, "mlp_bias"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, "rope scaling"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope scaling"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantised"),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window"),

@@ -160,7 +160,7 @@ def test_several_requests_at_once_get_what_each_gets_alone(client, opened):
     [
         ({"top_p": 0.9}, "top_p", "top_p 0.9, which this engine does not do"),
         ({"logprobs": True}, "logprobs", "logprobs True"),
-        ({"tools": [{"type": "function"}]}, "tools", "no such field or []"),
+        ({"tools": [{"type": "function"}]}, "tools", "which this engine does not do"),
         ({"response_format": {"type": "json_object"}}, "response_format", "json_object"),
         ({"grammar": "x"}, "grammar", "the field 'grammar'"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens 0; wanted a whole number from 1"),

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -71,3 +73,24 @@ def test_without_the_network_a_model_must_be_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="'nobody/nothing' is not on this disk"):
         ModelCache(network=False).get("nobody/nothing")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_the_model_of_a_run_is_read_from_the_run_alone(tmp_path, name):
+    folder = tiny_folder(tmp_path / "run" / "model")
+    secret = tmp_path / name
+    (folder / name).rename(secret)
+    (folder / name).symlink_to(secret)
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    with pytest.raises(ModelError, match=f"{name} is a link out of its run"):
+        ModelCache().get(str(tmp_path / "run"))
+    # A folder that the user names may have links: the cache of the hub consists of them.
+    assert ModelCache().get(str(folder)).origin == "trained to the end"
+
+
+def test_a_fifo_in_a_models_folder_is_no_hang(tmp_path):
+    folder = tiny_folder(tmp_path / "mine")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    os.mkfifo(folder / "generation_config.json")
+    with pytest.raises(ModelError, match="generation_config.json is a link out"):
+        ModelCache().get(str(folder))

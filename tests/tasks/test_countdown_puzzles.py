@@ -8,14 +8,13 @@ from itertools import combinations, islice
 
 import pytest
 
-from aha.core.errors import ConfigError, DataError
+from aha.core.errors import ConfigError
 from aha.tasks.countdown import (
     HELD_OUT_TARGETS,
     SPLITS,
     TARGETS,
     Countdown,
     as_problem,
-    load_puzzles,
     puzzles,
     split_of,
 )
@@ -261,10 +260,6 @@ def file(request, tmp_path):
     return path
 
 
-def test_a_file_is_read(file):
-    assert load_puzzles(file) == [(tuple(row["nums"]), row["target"]) for row in ROWS]
-
-
 def test_a_file_splits_like_the_draw(file):
     task = Countdown(data=file)
     counts = {split: len(list(task.problems(split, 0))) for split in SPLITS}
@@ -281,88 +276,19 @@ def test_a_file_is_shuffled_by_the_seed_and_gives_each_problem_once(file):
     assert sorted(first) == sorted(other) and len(set(first)) == 40
 
 
-def test_the_same_puzzle_twice_is_read_once(tmp_path):
-    path = tmp_path / "twice.jsonl"
-    path.write_text('{"nums": [3, 7], "target": 21}\n\n{"nums": [7, 3], "target": 21, "x": 1}\n')
-    assert load_puzzles(path) == [((3, 7), 21)]
+def test_a_whole_file_is_one_test_set(file):
+    task = Countdown(data=file)
+    assert len(list(task.problems("all", 0))) == task.num_problems("all") == len(ROWS)
+    assert Countdown().num_problems("test") is None
+    with pytest.raises(ConfigError, match="split 'all'"):
+        next(Countdown().problems("all", 0))
 
 
-BAD_LINES = {
-    "not json": "hello",
-    "cut off": '{"nums": [3, 7], "tar',
-    "nested": "[" * 100_000,
-    "a number": "3",
-    "a list": "[3, 7, 21]",
-    "no target": '{"nums": [3, 7]}',
-    "no numbers": '{"target": 21}',
-    "null": '{"nums": null, "target": 21}',
-    "text": '{"nums": "3 7", "target": 21}',
-    "a float": '{"nums": [3, 7.5], "target": 21}',
-    "a float target": '{"nums": [3, 7], "target": 21.0}',
-    "a bool": '{"nums": [true, 7], "target": 21}',
-    "negative": '{"nums": [-3, 7], "target": 21}',
-    "zero": '{"nums": [3, 7], "target": 0}',
-    "nan": '{"nums": [3, 7], "target": NaN}',
-    "one number": '{"nums": [21], "target": 21}',
-    "seven numbers": '{"nums": [1, 2, 3, 4, 5, 6, 7], "target": 21}',
-    "endless digits": '{"nums": [3, 7], "target": ' + "1" * 5000 + "}",
-}
-
-
-@pytest.mark.parametrize("name", BAD_LINES)
-def test_a_bad_row_is_named(tmp_path, name):
-    path = tmp_path / "bad.jsonl"
-    path.write_text(f'{{"nums": [3, 7], "target": 21}}\n{BAD_LINES[name]}\n')
-    with pytest.raises(DataError) as caught:
-        load_puzzles(path)
-    assert f"{path}, row 2" in caught.value.got
-    assert caught.value.wanted and caught.value.fix
-    assert len(str(caught.value)) < 500
-
-
-@pytest.mark.parametrize("name", ["empty.jsonl", "empty.parquet", "missing.jsonl", "folder.jsonl"])
-def test_no_rows(tmp_path, name):
-    path = tmp_path / name
-    if name.startswith("empty"):
-        path.touch()
-    elif name.startswith("folder"):
-        path.mkdir()
-    if path.suffix == ".parquet":
-        pytest.importorskip("pyarrow")
-    with pytest.raises(DataError) as caught:
-        Countdown(data=path)
-    assert str(path) in caught.value.got
-    assert caught.value.wanted and caught.value.fix
-
-
-def test_bytes_that_are_no_text(tmp_path):
-    path = tmp_path / "bytes.jsonl"
-    path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="row 1"):
-        load_puzzles(path)
-
-
-def test_damaged_parquet(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    path = tmp_path / "puzzles.parquet"
-    rows = [{"nums": [3, 7, n], "target": n} for n in range(1, 4000)]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:100] + bytes(4000) + whole[4100:], b"PAR1"):
-        path.write_bytes(damaged)
-        with pytest.raises(DataError) as caught:
-            load_puzzles(path)
-        assert str(path) in caught.value.got
-        assert caught.value.wanted and caught.value.fix
-
-
-def test_parquet_with_other_columns(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    path = tmp_path / "other.parquet"
-    parquet.write_table(pyarrow.Table.from_pylist([{"question": "?"}]), path)
-    with pytest.raises(DataError, match="'nums' and 'target'"):
-        load_puzzles(path)
+def test_a_file_of_tests_is_never_trained_on(file, tmp_path):
+    tests = tmp_path / "tests.jsonl"
+    rows = [{"nums": [1, 2, 3], "target": 6}, {**ROWS[0], "nums": ROWS[0]["nums"][::-1]}]
+    tests.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task = Countdown(data=file, test_data=tests)
+    counts = {split: task.num_problems(split) for split in (*SPLITS, "all")}
+    assert counts == {"train": 49, "validation": 0, "test": 2, "test_targets": 0, "all": 51}
+    assert "1 problems" in task.notes[-1].message

@@ -7,7 +7,7 @@ import pytest
 
 from aha.core.errors import ConfigError, DataError, MissingExtra
 from aha.core.records import Problem
-from aha.tasks.math_files import MathFiles, split_of, true_answer
+from aha.tasks.math_files import MathFiles, split_of
 
 ROWS = [
     {"question": f"What is {n} and {n}?", "answer": f"{n}+{n}={2 * n}\n#### {2 * n}"}
@@ -35,6 +35,8 @@ def problem(answer: str) -> Problem:
         ("#### 72", "<answer>\\boxed{72}</answer>", 1.0, "is 72"),
         ("#### 72", "so \\boxed{72}", 1.0, "is 72"),
         ("#### 72", "so #### 72", 1.0, "is 72"),
+        ("#### 72", "<answer>72 dozens</answer>", 0.0, "is not"),
+        ("#### 72 km", "<answer>72 m</answer>", 0.0, "another unit"),
         ("#### 72", "\\boxed{72} <answer>71</answer>", 0.0, "is 71, not 72"),
         ("#### 72", "<answer>71</answer> <answer>72</answer>", 1.0, "is 72"),
         ("#### 72", "<answer>72 or 73</answer>", 0.0, "'72 or 73' is not '72'"),
@@ -53,11 +55,6 @@ def test_the_verdict_says_why(data, answer, text, reward, reason):
     assert (found.reward, found.correct) == (reward, reward == 1.0) and reason in found.reason
 
 
-def test_the_true_answer_is_taken_out_of_the_solution():
-    assert true_answer("a #### 3") == "3" and true_answer(r"\boxed{4}") == "4"
-    assert true_answer(" 5 ") == "5"
-
-
 def test_every_question_is_in_one_split_and_comes_up_once(data):
     found = {}
     for split in ("train", "validation", "test"):
@@ -69,41 +66,48 @@ def test_every_question_is_in_one_split_and_comes_up_once(data):
     assert again != found["train"] and sorted(again) == sorted(found["train"])
 
 
-def test_a_question_with_other_spaces_is_the_same(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    rows = [{"problem": "What  is 2?", "solution": "2"}, {"question": "what is 2? ", "answer": 3}]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    task = MathFiles(path)
-    found = [p.given for split in ("train", "validation", "test") for p in task.problems(split, 0)]
-    assert found == [{"question": "What  is 2?", "answer": "2"}]
+def test_a_whole_file_is_one_test_set(data):
+    task = MathFiles(data)
+    found = [p.given["question"] for p in task.problems("all", 0)]
+    assert sorted(found) == sorted(row["question"] for row in ROWS)
+    assert task.num_problems("all") == 400 and 20 < task.num_problems("test") < 65
 
 
-def test_parquet_holds_the_same(tmp_path, data):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+def test_a_file_of_tests_is_never_trained_on(tmp_path, data):
+    tests = tmp_path / "tests.jsonl"
+    other = [{"question": f"And {n} less {n}?", "answer": 0} for n in range(30)]
+    tests.write_text("".join(json.dumps(row) + "\n" for row in [*other, *ROWS[:5]]))
+    task = MathFiles(data, test_data=tests)
+    counts = {split: task.num_problems(split) for split in ("train", "validation", "test", "all")}
+    assert counts["test"] == 35 and counts["train"] + counts["validation"] == 395
+    assert 20 < counts["validation"] < 65 and counts["all"] == 430
+    trained = {p.id for split in ("train", "validation") for p in task.problems(split, 0)}
+    assert not trained & {p.id for p in task.problems("test", 0)}
+    assert "5 problems of task.data are in task.test_data" in task.notes[-1].message
+    with pytest.raises(ConfigError, match="--task.data"):
+        MathFiles(test_data=tests)
+    with pytest.raises(DataError, match="every problem"):
+        MathFiles(data, test_data=data)
 
-    path = tmp_path / "rows.parquet"
-    parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    assert MathFiles(path).rows == MathFiles(data).rows
+
+def test_a_solution_is_right_and_another_number_wrong(data):
+    task = MathFiles(data)
+    for one in task.problems("all", 0):
+        assert task.grade(one, task.solve(one)).reward == 1.0
+        assert task.grade(one, "<answer>801</answer>").reward == 0.0
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "is empty"),
-        ('{"question": "?"}', "row 1"),
-        ('{"question": "", "answer": "1"}', "row 1"),
-        ('{"question": "a", "answer": "1"}\n{"question": "b", "answer": null}', "row 2"),
-        ('{"question": "a", "answer": true}', "row 1"),
-        ("[1]", "row 1"),
-        ("{", "row 1"),
-    ],
-)
-def test_a_file_that_holds_no_questions_is_refused_by_row(tmp_path, text, words):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(text)
-    with pytest.raises(DataError, match=words):
-        MathFiles(path)
+def test_a_problem_without_an_answer_is_an_error_and_no_grade(data):
+    for answer in (None, "", float("nan"), "It is about three. Or four."):
+        with pytest.raises(DataError, match="answer"):
+            MathFiles(data).grade(problem(answer), "<answer>3</answer>")
+
+
+def test_what_the_question_counts_may_stand_behind_the_number(data):
+    asked = Problem("math/1", "math", {"question": "How many gizmos?", "answer": "#### 7"})
+    assert MathFiles(data).grade(asked, "<answer>7 gizmos</answer>").correct
+    assert not MathFiles(data).grade(problem("#### 7"), "<answer>7 gizmos</answer>").correct
+    assert not MathFiles(data).grade(asked, "<answer>7 dozens</answer>").correct
 
 
 def test_settings_that_make_no_sense_are_refused(data):
@@ -111,6 +115,8 @@ def test_settings_that_make_no_sense_are_refused(data):
         MathFiles()
     with pytest.raises(ConfigError, match="verifier 'tinyzero'"):
         MathFiles(data, verifier="tinyzero")
+    with pytest.raises(ConfigError, match="bad_rows 'skip'"):
+        MathFiles(data, bad_rows="skip")
     with pytest.raises(DataError, match="no file"):
         MathFiles("nowhere.jsonl")
 

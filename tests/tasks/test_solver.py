@@ -7,7 +7,14 @@ from random import Random
 import pytest
 
 from aha.tasks.countdown import check
-from aha.tasks.solver import apply, can_make, reachable, solutions
+from aha.tasks.solver import (
+    apply,
+    can_make,
+    can_make_exactly,
+    reachable,
+    solutions,
+    unsolvable,
+)
 
 
 def make(op: str, a: Fraction, b: Fraction) -> Fraction | None:
@@ -160,3 +167,23 @@ def test_the_limit_holds():
 )
 def test_operations_stay_within_the_non_negative_integers(op, a, b, result):
     assert apply(op, a, b) == result
+
+
+def test_what_nobody_can_solve_is_found_among_many():
+    rng = Random(5)
+    puzzles = [
+        (tuple(rng.randint(1, 30) for _ in range(size)), rng.randint(1, 100))
+        for size in (2, 3, 4)
+        for _ in range(25)
+    ]
+    puzzles += [((3, 3, 8, 8), 24), ((1, 1, 1), 40), ((1, 5, 5, 5), 24)]  # two need fractions
+    expected = [i for i, puzzle in enumerate(puzzles) if not can_make_exactly(*puzzle)]
+    assert unsolvable(puzzles) == (expected, 0) and len(puzzles) - 2 in expected
+    assert 10 < len(expected) < len(puzzles) - 10
+    assert unsolvable([]) == ([], 0)
+
+
+def test_large_numbers_are_searched_one_by_one_and_at_most_so_many():
+    large = ((10**9, 10**9, 3), 4)  # 10^9 / 10^9 + 3
+    assert unsolvable([large, ((10**9, 10**9, 3), 9)]) == ([1], 0)
+    assert unsolvable([large] * 300) == ([], 100)

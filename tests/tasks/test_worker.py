@@ -245,3 +245,52 @@ def test_windows_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr(os, "name", "nt")
     with pytest.raises(AhaError, match="Windows"):
         Worker("doubler:build", (1,), 5.0)(1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"xxx\n",
+        b"null\n",
+        b"[]\n",
+        b'"done"\n',
+        b"\xff\xfe\n",
+        b"[" * 60_000 + b"\n",
+        b'{"call": 7, "pid": 5, "kind": "done"}\n',
+        b'{"call": 6, "pid": 5, "kind": "done", "value": 1}\n',
+        b'{"call": "7", "pid": 5, "kind": "done", "value": 1}\n',
+        b'{"call": 7, "pid": 4, "kind": "done", "value": 1}\n',
+        b'{"call": 7, "pid": [], "kind": "done", "value": 1}\n',
+        b'{"call": 7, "pid": 5, "kind": [], "value": 1}\n',
+        b'{"call": 7, "pid": 5, "kind": "raised", "value": 1}\n',
+        b'{"call": 7, "pid": 5, "kind": "refused", "value": {}}\n',
+        b'{"call": 7, "pid": 5, "kind": "done", "value": NaN}\n',
+        b'{"call": 7, "pid": 5, "kind": "done", "value": 1}\nx',
+        b'x\n{"call": 7, "pid": 5, "kind": "done", "value": 1}\n',
+    ],
+)
+def test_a_line_that_is_no_reply_to_the_call_is_refused(line):
+    worker = Worker("doubler:build", (1,), 5.0)
+    worker.calls, worker.pid = 7, 5
+    assert worker.outcome(b'{"call": 7, "pid": 5, "kind": "done", "value": 1}\n') == ("done", 1)
+    with pytest.raises(CallFailed, match="wrote into the pipe"):
+        worker.outcome(line)
+
+
+def test_no_descriptor_left_is_a_failed_call(monkeypatch):
+    worker = Worker("doubler:build", (1,), 5.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", lambda: os.open("/nowhere", os.O_RDONLY))
+        with pytest.raises(CallFailed, match="cannot be reached: .*No such file"):
+            worker(1)
+    assert worker(1) == 3
+    worker.close()
+
+
+def test_without_an_error_stream_printing_does_no_harm(monkeypatch):
+    task = make_task(str(Path(__file__).with_name("outside.py")))
+    monkeypatch.setattr(sys, "stderr", None)
+    seven = Problem("outside/7", "outside", {"number": 7})
+    assert task.grade(seven, "print").reason == "another number"
+    assert task.grade(seven, "7").correct

@@ -247,7 +247,7 @@ def test_an_engine_without_entropies_is_an_error():
         [replace(one, completion=replace(one.completion, entropies=())) for one in group]
         for group in graded
     ]
-    with pytest.raises(ConfigError, match="tells no entropies"):
+    with pytest.raises(ConfigError, match="records no entropies"):
         update(trainer, blind, advantages_of(trainer, blind))
 
 

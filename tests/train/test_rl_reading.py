@@ -37,13 +37,17 @@ FILES_OF_A_STEP = [
     "algo/aggregation.py",
 ]
 # Mechanism that a reader may take on trust: how a registered function gets its keywords, names of
-# seeds, the order of tokens inside the model, one predicate, and ratios kept finite.
+# seeds, the order of tokens inside the model, one predicate, ratios kept finite, and what watches a
+# step and changes nothing.
 MECHANISM = {
     "algo/registry.py",
     "core/seeds.py",
     "batching/layout.py",
     "core/method.py",
     "algo/ratios.py",
+    "train/draw_statistics.py",
+    "train/finite_checks.py",
+    "train/step_attempt.py",
 }
 
 

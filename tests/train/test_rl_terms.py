@@ -194,7 +194,7 @@ def test_dynamic_sampling_draws_anew_what_is_wrong_throughout():
     before = weights(trainer.policy)
     report = step(trainer)
     assert report.numbers["asked"] == 3.0 and torch.equal(weights(trainer.policy), before)
-    by_reward = make(ByLength(""), zero_variance="resample", filter_metric="reward")
+    by_reward = make(ByLength(""), zero_variance="resample_by_reward")
     report = step(by_reward)
     assert report.numbers["asked"] == 1.0 and not torch.equal(weights(by_reward.policy), before)
 

@@ -24,10 +24,12 @@ def test_the_list_of_runs_names_the_signs_of_the_events(client):
 def test_the_overview_has_curves_tests_and_the_place_to_go_on_from(client, run):
     found = client.get("/api/runs/demo").json()
     assert found["steps"] == 5 and found["curves"]["solve_rate"]["value"][-1] == 0.5
-    assert [row["step"] for row in found["evals"]] == [2, 4]
-    assert found["after"]["solve_rate"] == 0.9 and found["notes"] == []
+    assert [(row["step"], row["total_tokens"], row["elapsed_s"]) for row in found["evals"]] == [
+        *((0, 0, 0), (2, 2000, 4), (4, 4000, 8), (5, 5000, 10))
+    ]
+    assert found["card"]["after"]["solve_rate"] == 0.9 and found["notes"] == []
     sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
-    assert found["offsets"] == ".".join(map(str, sizes))
+    assert found["offsets"] == ".".join(map(str, [*sizes, 0]))
 
 
 def test_the_gain_is_paired(client):
@@ -73,7 +75,7 @@ def test_comparing_runs(client, run):
     make_run(run.parent / "other", right_after=10, seed=1)
     found = client.get("/api/compare?run=demo&run=other").json()
     assert [one["card"]["name"] for one in found["runs"]] == ["demo", "other"]
-    assert found["differences"] == [[["seed", 0, 1]]]
+    assert found["differences"] == [[["seed", "0", "1"]]]
     assert found["paired"][0]["verdict"] == "worse"
     assert client.get("/api/compare").json()["runs"] == []
 
@@ -108,7 +110,7 @@ def test_nonsense_in_an_address_is_harmless(client, field, value):
         assert answer.status_code in (200, 404)
 
 
-PAGES = ("", "/gain", "/curves", "/behaviors", "/files", "/history", "/report")
+PAGES = ("", "/gain", "/behaviors", "/files", "/history", "/report")
 
 
 def spoil(run, how: str) -> None:

@@ -75,7 +75,7 @@ def test_notes_say_what_is_missing_and_what_is_newer(run):
     (run / "config.json").write_text("{half")
     (run / "metrics.jsonl").unlink()
     notes = " | ".join(RunFolder(run).notes())
-    assert "config.json is missing or cannot be read" in notes
+    assert "config.json is damaged: no JSON" in notes
     assert "no step has been written" in notes and "aha 99.0, newer than this" in notes
 
 

@@ -3,6 +3,8 @@ import json
 
 import pytest
 
+from aha.core.findings import warn
+from aha.store.run_folder import Run
 from aha.web.runs import RunFolder
 from aha.web.server_events import ROWS_PER_EVENT, offsets_of, run_events, split_rows
 
@@ -12,7 +14,7 @@ from .conftest import held_out, metrics, write_rows
 class Listener:
     """Takes events off a stream, one at a time."""
 
-    def __init__(self, run, place=(0, 0)):
+    def __init__(self, run, place=(0, 0, 0)):
         self.stream = run_events(RunFolder(run), place)
 
     async def event(self, kind: str) -> tuple[str | None, object]:
@@ -28,17 +30,18 @@ class Listener:
 
 def test_a_stream_begins_where_the_page_stopped_and_follows_the_files(run):
     async def story():
-        sizes = tuple((run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals"))
-        listener = Listener(run, sizes)
+        sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
+        listener = Listener(run, [*sizes, 0])
         assert (await listener.event("status"))[1] == "done"
         write_rows(run / "metrics.jsonl", [metrics(6)])
         write_rows(run / "evals.jsonl", [{"step": 6, **held_out(3, 8)}])
-        seen = {"metrics": [], "evals": []}
-        while not all(seen.values()):  # the two files may be met at different looks
+        Run(run).tell(6, warn("slow", "wait"))
+        seen = {"metrics": [], "evals": [], "findings": []}
+        while not all(seen.values()):  # the files may be met at different looks
             place, data = await listener.event("rows")
             for name in seen:
                 seen[name] += [row["step"] for row in data[name]]
-        assert seen == {"metrics": [6], "evals": [6]}
+        assert seen == {"metrics": [6], "evals": [6], "findings": [6]}
         # A browser that comes back with the last id gets nothing twice.
         again = Listener(run, offsets_of(place, RunFolder(run)))
         write_rows(run / "metrics.jsonl", [metrics(7)])
@@ -73,9 +76,11 @@ def test_a_run_that_was_cut_back_says_so(run):
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("text", [None, "", "1", "a.b", "1.2.3", "-1.0", "9" * 40 + ".1", "١.٢"])
+@pytest.mark.parametrize(
+    "text", [None, "", "1", "a.b", "1.2", "1.2.3.4", "-1.0.0", "9" * 40 + ".1.1", "١.٢.٣"]
+)
 def test_a_place_that_makes_no_sense_is_the_beginning(run, text):
-    assert offsets_of(text, RunFolder(run)) == (0, 0)
+    assert offsets_of(text, RunFolder(run)) == [0, 0, 0]
 
 
 def test_many_rows_come_in_several_events():
@@ -85,11 +90,28 @@ def test_many_rows_come_in_several_events():
     assert [part["rewritten"] for part in parts] == [["metrics"], []]
 
 
-def test_the_end_is_behind_the_last_whole_line_of_both_files(run):
-    sizes = tuple((run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals"))
-    assert offsets_of("end", RunFolder(run)) == sizes
+def test_the_end_is_behind_the_last_whole_line_of_each_file(run):
+    sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
+    assert offsets_of("end", RunFolder(run)) == [*sizes, 0]
     with (run / "metrics.jsonl").open("a") as out:
         out.write('{"step": 6')  # being written: the news must bring it when it is whole
-    assert offsets_of("end", RunFolder(run)) == sizes
+    assert offsets_of("end", RunFolder(run)) == [*sizes, 0]
     (run / "evals.jsonl").unlink()
-    assert offsets_of("end", RunFolder(run)) == (sizes[0], 0)
+    assert offsets_of("end", RunFolder(run)) == [sizes[0], 0, 0]
+
+
+def test_only_what_a_page_can_draw_is_sent(run):
+    """Rows of a wrong shape would end the page's script."""
+    write_rows(run / "metrics.jsonl", [{"step": "6"}, metrics(7, reward=[], entropy=1e999)])
+    write_rows(run / "evals.jsonl", [{"step": 1, "solve_rate": "x"}, {"interval": 3}])
+    write_rows(run / "findings.jsonl", [{"level": [], "message": {"a": "\u202e"}}])
+
+    async def story():
+        data = (await Listener(run).event("rows"))[1]
+        assert [row["step"] for row in data["metrics"]] == [1, 2, 3, 4, 5, 7]
+        assert data["metrics"][-1]["reward"] is data["metrics"][-1]["entropy"] is None
+        assert [row["step"] for row in data["evals"]] == [2, 4]
+        (finding,) = data["findings"]
+        assert finding["level"] == "warn" and "\u202e" not in finding["message"]
+
+    asyncio.run(story())

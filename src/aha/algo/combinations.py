@@ -17,7 +17,7 @@ from aha.algo.algorithms import REGISTRIES, Chosen, chosen_of
 from aha.algo.correction import CORRECTIONS, DEFAULT
 from aha.algo.entropy import needs_entropies
 from aha.algo.filters import CURRICULA, OVERLONG, ZERO_VARIANCE
-from aha.algo.fixes import Changes, Clash, fix_of
+from aha.algo.fixes import Changed, Changes, Clash, fix_of
 from aha.algo.kl import ESTIMATORS, IN_LOSS, IN_REWARD
 from aha.algo.losses import LOSSES
 from aha.algo.registry import Algorithm, Registry
@@ -32,13 +32,14 @@ REASONS = {
     "correction_low": "so without a correction that reads it",
     "correction_high": "so without a correction that reads it",
 }
-UNREAD_WITHOUT_KL = ("kl_estimator", "kl_clamp", "kl_coef", "reference_reset")
+UNREAD_WITHOUT_KL = ("kl_estimator", "kl_coef", "reference_reset")
 
 
-def check_combinations(cfg: RunConfig) -> None:
-    """Raise a ConfigError for the first combination that cannot work."""
+def check_combinations(cfg: RunConfig, with_changes: Changed) -> None:
+    """Raise a ConfigError for the first combination that cannot work. `with_changes` makes other
+    recipes of this one, to find a fix that works."""
     for clash in clashes_of(cfg):
-        raise ConfigError(clash.got, clash.wanted, fix_of(cfg, clash, clashes_of))
+        raise ConfigError(clash.got, clash.expected, fix_of(clash, clashes_of, with_changes))
 
 
 def clashes_of(cfg: RunConfig) -> Iterator[Clash]:
@@ -85,7 +86,6 @@ def check_unread(cfg: RunConfig, chosen: Chosen) -> Iterator[Clash]:
     if not chosen.zero_variance.facts.resamples:
         resampling = names(ZERO_VARIANCE, lambda rule: rule.facts.resamples)
         yield from unread(algo, "resample_rounds", "zero_variance", resampling)
-        yield from unread(algo, "filter_metric", "zero_variance", resampling)
     if chosen.curriculum is None:
         yield from unread(algo, "pool", "curriculum", list(CURRICULA))
     if algo.kl == "none":

@@ -7,6 +7,7 @@ rewards are all equal (`algo.zero_variance`), and the curricula.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from aha.algo.advantages import informative
 from aha.algo.lazy_torch import torch
@@ -27,7 +28,7 @@ class OverlongFacts:
 OVERLONG: Registry[OverlongFacts] = Registry(
     "overlong",
     OverlongFacts,
-    {"overlong_buffer": ("buffer",), "overlong_penalty": ("penalty",)},
+    {"overlong_buffer": ("buffer",)},
     inputs=("lengths_PG", "truncated_PG", "limit"),
 )
 overlong = OVERLONG  # @overlong("name")
@@ -60,14 +61,27 @@ def soft_overlong_rewards(
     lengths_PG: torch.Tensor,
     limit: int,
     buffer: int,
-    penalty: float = 1.0,
 ) -> torch.Tensor:
-    """Rewards with `penalty` times that of `soft_overlong` added. [P, G] -> [P, G].
+    """Rewards with the penalty of `soft_overlong` added. [P, G] -> [P, G].
 
-    Source: DAPO (arXiv 2503.14476). There a right answer is paid 1 and a wrong one -1: where they
-    are 1 and 0 apart, as in our tasks, `penalty` 0.5 is the paper's.
+    Source: DAPO (arXiv 2503.14476), where a right answer is paid 1 and a wrong one -1.
     """
-    return rewards_PG + penalty * soft_overlong(lengths_PG, limit, buffer)
+    return rewards_PG + soft_overlong(lengths_PG, limit, buffer)
+
+
+@overlong("soft_half", negative=True)
+def soft_half_overlong_rewards(
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    limit: int,
+    buffer: int,
+) -> torch.Tensor:
+    """Rewards with half of the penalty of `soft_overlong` added. [P, G] -> [P, G].
+
+    Source: DAPO (arXiv 2503.14476), where right and wrong are 2 apart and the penalty is at most 1.
+    In our tasks they are 1 apart: this is the same share of it.
+    """
+    return rewards_PG + 0.5 * soft_overlong(lengths_PG, limit, buffer)
 
 
 def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Tensor:
@@ -86,7 +100,6 @@ def overlong_rewards(
     rule: str,
     limit: int,
     buffer: int,
-    penalty: float | None = None,
 ) -> torch.Tensor:
     """Rewards after the rule for truncated completions.
 
@@ -94,8 +107,7 @@ def overlong_rewards(
     before the limit may be the stop token.
     """
     tensors = {"lengths_PG": lengths_PG, "truncated_PG": truncated_PG}
-    settings = {"limit": limit, "buffer": buffer, "penalty": penalty}
-    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, **tensors, **settings)
+    paid_PG: torch.Tensor = OVERLONG[rule](rewards_PG, **tensors, limit=limit, buffer=buffer)
     return paid_PG
 
 
@@ -107,7 +119,8 @@ class ZeroVarianceFacts:
     """What the rest of the program has to know of a rule for flat groups."""
 
     drops: bool = False  # a flat group leaves the loss and its denominators
-    resamples: bool = False  # prompts are drawn again until enough groups are not flat
+    resamples: bool = False  # prompts are drawn again until enough groups are mixed
+    mixed_by: Literal["correct", "reward"] = "correct"  # what differs within a mixed group
 
 
 ZERO_VARIANCE: Registry[ZeroVarianceFacts] = Registry(
@@ -139,15 +152,26 @@ def resample_flat(
     """1 for the completions of mixed groups, after prompts were drawn again in place of the others:
     [P, G] of 0 and 1.
 
-    `mixed_P1`: whether a group has right and wrong answers (`algo.filter_metric`). It decides, not
-    the advantages: a group that is wrong throughout, but of different lengths, has advantages too
-    where a penalty for length is in the reward.
-    Source: dynamic sampling of DAPO (arXiv 2503.14476), 0 < number right < G; the metric may be
-    another, as in veRL's filter_groups.
+    `mixed_P1`: whether a group has right and wrong answers. It decides, not the advantages: a group
+    that is wrong throughout, but of different lengths, has advantages too where a penalty for
+    length is in the reward.
+    Source: dynamic sampling of DAPO (arXiv 2503.14476), 0 < number right < G.
     """
     if mixed_P1 is None:
         return drop_flat(advantages_PG)
     return torch.ones_like(advantages_PG) * mixed_P1
+
+
+@zero_variance("resample_by_reward", drops=True, resamples=True, mixed_by="reward")
+def resample_equal_rewards(
+    advantages_PG: torch.Tensor, mixed_P1: torch.Tensor | None = None
+) -> torch.Tensor:
+    """As "resample", with different rewards in place of right and wrong answers: for a task that
+    pays by degrees and calls nothing right. [P, G] of 0 and 1.
+
+    Source: as "resample"; veRL's `filter_groups.metric` chooses likewise.
+    """
+    return resample_flat(advantages_PG, mixed_P1)
 
 
 def counted(
@@ -172,8 +196,8 @@ def counted(
 def mixed_groups(compared_PG: torch.Tensor, groups: int) -> list[int]:
     """Places of the first `groups` mixed groups; flat ones fill up if there are too few.
 
-    `compared_PG`: what has to differ within a group, by `algo.filter_metric`: 1 for right and 0 for
-    wrong, or the rewards. For "resample": prompts are drawn again until enough groups are mixed or
+    `compared_PG`: what has to differ within a group, by the rule: 1 for right and 0 for wrong, or
+    the rewards. For "resample": prompts are drawn again until enough groups are mixed or
     the rounds are over.
     """
     mixed = informative(compared_PG).flatten().tolist()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aha.core.config import RunConfig, validated
+from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 
 Changes = Mapping[str, Any]  # dotted key of a recipe -> value
@@ -29,31 +29,21 @@ class Clash:
     """
 
     got: str
-    wanted: str
+    expected: str
     ways: tuple[Changes, ...]
 
 
 Clashes = Callable[[RunConfig], Iterator[Clash]]
+# The recipe with these changes. Raises ConfigError where a value is out of its range, or where it
+# cannot work whatever the algorithms.
+Changed = Callable[[Changes], RunConfig]
 
 
-def changed_recipe(cfg: RunConfig, changes: Changes) -> RunConfig:
-    """The recipe with these changes. Raises ConfigError where a value is out of its range, or where
-    it cannot work whatever the algorithms."""
-    raw = cfg.model_dump()
-    for key, value in changes.items():
-        *sections, name = key.split(".")
-        place = raw
-        for section in sections:
-            place = place[section]
-        place[name] = value
-    return validated(raw)
-
-
-def fix_of(cfg: RunConfig, clash: Clash, clashes: Clashes) -> str:
+def fix_of(clash: Clash, clashes: Clashes, changed: Changed) -> str:
     """The fewest changes that make the recipe pass, as options of the command line.
 
-    `clashes` are all checks of a recipe. For one with too many clashes to find the fewest changes,
-    each clash is resolved by taking a setting back.
+    `clashes` are all checks of a recipe, `changed` makes others of it. Where there are too many
+    clashes to find the fewest changes, each is resolved by taking a setting back.
     """
     waiting = deque(dict(way) for way in clash.ways)
     tried: list[Changes] = []
@@ -62,29 +52,29 @@ def fix_of(cfg: RunConfig, clash: Clash, clashes: Clashes) -> str:
         if changes in tried:
             continue
         tried.append(changes)
-        following = following_clash(cfg, changes, clashes)
+        following = following_clash(changes, clashes, changed)
         if following is None:
             return as_options(changes)
         waiting.extend(changes | dict(way) for way in following.ways)
-    return as_options(taken_back(cfg, clash, clashes))
+    return as_options(taken_back(clash, clashes, changed))
 
 
-def following_clash(cfg: RunConfig, changes: Changes, clashes: Clashes) -> Clash | None:
+def following_clash(changes: Changes, clashes: Clashes, changed: Changed) -> Clash | None:
     """The first clash that is left with these changes. One without a way out stands for a recipe
     that is refused whatever the algorithms."""
     try:
-        return next(clashes(changed_recipe(cfg, changes)), None)
+        return next(clashes(changed(changes)), None)
     except ConfigError as error:
         return Clash(error.got, error.wanted, ())
 
 
-def taken_back(cfg: RunConfig, clash: Clash, clashes: Clashes) -> Changes:
+def taken_back(clash: Clash, clashes: Clashes, changed: Changed) -> Changes:
     """The changes when each clash, one after the other, is resolved by its last way."""
     changes: dict[str, Any] = {}
     following: Clash | None = clash
     while following and following.ways and not following.ways[-1].items() <= changes.items():
         changes |= following.ways[-1]
-        following = following_clash(cfg, changes, clashes)
+        following = following_clash(changes, clashes, changed)
     return changes
 
 

@@ -6,12 +6,12 @@ KL(policy || reference), and k3 follows KL(reference || policy), the other one (
 kl/expected_gradient).
 
 An estimator maps (logprobs, ref_logprobs), both [B, T], to [B, T]; it may name `old_logprobs_BT`,
-under which the tokens were sampled, and `clamp`, the recipe's `algo.kl_clamp`.
+under which the tokens were sampled.
 
 k3 of a token grows like e^d where the reference likes it e^d times better. DeepSeekMath and TRL do
-not limit it, nor is it limited here. veRL cuts it off at 10, which is `algo.kl_clamp = 10`: a token
-that is 13 times rarer than in the reference is not pulled back any more. What is always bounded is
-the log-ratio, at 20 nats, so that no number is infinite.
+not limit it, nor is it limited here. veRL cuts it off at 10, which is `k3_clamped`: a token that is
+13 times rarer than in the reference is not pulled back any more. What is always bounded is the
+log-ratio, at 20 nats, so that no number is infinite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EstimatorFacts:
 ESTIMATORS: Registry[EstimatorFacts] = Registry(
     "kl_estimator",
     EstimatorFacts,
-    {"kl_clamp": ("clamp",)},
+    {},
     inputs=("old_logprobs_BT",),
     num_positional=2,
 )
@@ -61,30 +61,34 @@ def k2(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor
 
 
 @estimator("k3")
-def k3(
-    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, clamp: float | None = None
-) -> torch.Tensor:
+def k3(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
     """e^d - d - 1 with d = ref - logp. Unbiased and >= 0, gradient of the other KL.
-    [B, T] -> [B, T]; at most `clamp`, where it has no gradient.
+    [B, T] -> [B, T].
 
     Source: as k1; the KL of GRPO (arXiv 2402.03300).
     """
     d_BT = bounded(ref_logprobs_BT - logprobs_BT)
-    kl_BT = d_BT.exp() - d_BT - 1
-    return kl_BT if clamp is None else kl_BT.clamp(max=clamp)
+    return d_BT.exp() - d_BT - 1
+
+
+@estimator("k3_clamped")
+def k3_clamped(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
+    """k3, at most 10 for a token; at that limit it has no gradient. [B, T] -> [B, T].
+
+    Source: veRL's `low_var_kl`. No paper has the limit.
+    """
+    return k3(logprobs_BT, ref_logprobs_BT).clamp(max=10.0)
 
 
 @estimator("k3+")
-def k3_plus(
-    logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor, clamp: float | None = None
-) -> torch.Tensor:
+def k3_plus(logprobs_BT: torch.Tensor, ref_logprobs_BT: torch.Tensor) -> torch.Tensor:
     """The value of k3 with the gradient of k2, which is that of KL(policy || reference).
-    [B, T] -> [B, T]; `clamp` bounds the value alone.
+    [B, T] -> [B, T].
 
     Source: veRL's "k3+" (arXiv 2510.01555).
     """
     right_BT = k2(logprobs_BT, ref_logprobs_BT)
-    return right_BT - right_BT.detach() + k3(logprobs_BT, ref_logprobs_BT, clamp).detach()
+    return right_BT - right_BT.detach() + k3(logprobs_BT, ref_logprobs_BT).detach()
 
 
 @estimator("k3_off_policy")
@@ -92,14 +96,13 @@ def k3_off_policy(
     logprobs_BT: torch.Tensor,
     ref_logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
-    clamp: float | None = None,
 ) -> torch.Tensor:
     """k3 times the ratio, which carries gradient: unbiased for tokens sampled by an older policy,
     and its gradient is that of KL(policy || reference) for any. [B, T] -> [B, T].
 
     Source: DeepSeek-V3.2 (arXiv 2512.02556).
     """
-    return ratio_of(logprobs_BT, old_logprobs_BT) * k3(logprobs_BT, ref_logprobs_BT, clamp)
+    return ratio_of(logprobs_BT, old_logprobs_BT) * k3(logprobs_BT, ref_logprobs_BT)
 
 
 @without_gradient

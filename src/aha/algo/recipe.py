@@ -5,8 +5,11 @@ Precedence: defaults of `aha.core.config` < recipe (TOML) < `--section.key value
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+from pydantic import BaseModel
 
 from aha.algo.algorithms import chosen_of
 from aha.algo.combinations import check_combinations
@@ -16,7 +19,7 @@ from aha.algo.registry import load_outside
 from aha.core.config import AlgoSection, RunConfig, validated
 from aha.core.engines import ENGINES
 from aha.core.errors import ConfigError
-from aha.core.recipe_layers import layered
+from aha.core.recipe_layers import layered, set_dotted
 
 
 def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -33,10 +36,16 @@ def checked(
 ) -> RunConfig:
     """The config of raw settings; errors as in `load_recipe`."""
     load_outside()
-    correct_engine(raw)
-    cfg = validated(raw, where, overrides)
-    check_recipe(cfg, where)
+    cfg = resolved(raw, where, overrides)
+    check_recipe(cfg, where, raw)
     return cfg
+
+
+def resolved(
+    raw: dict[str, Any], where: str = "", overrides: dict[str, Any] | None = None
+) -> RunConfig:
+    """The config of raw settings, with what follows from them; the algorithms are not checked."""
+    return validated(corrected(without_unset(raw)), where, overrides)
 
 
 def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
@@ -51,11 +60,22 @@ def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
     return cfg
 
 
-def check_recipe(cfg: RunConfig, where: str = "") -> None:
+def check_recipe(cfg: RunConfig, where: str = "", raw: dict[str, Any] | None = None) -> None:
     """Raise a ConfigError for a name that nobody has registered, or algorithms that do not go
-    together."""
+    together.
+
+    `raw`: the settings that the recipe was resolved from, if a fix is to be one for them.
+    """
     check_names(cfg, where)
-    check_combinations(cfg)
+    settings = cfg.model_dump() if raw is None else raw
+
+    def with_changes(changes: Mapping[str, Any]) -> RunConfig:
+        copied = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
+        for key, value in changes.items():
+            set_dotted(copied, key, value)
+        return resolved(copied)
+
+    check_combinations(cfg, with_changes)
 
 
 def check_names(cfg: RunConfig, where: str = "") -> None:
@@ -66,14 +86,35 @@ def check_names(cfg: RunConfig, where: str = "") -> None:
         raise ConfigError(f"{where}{error.got}", error.wanted, error.fix) from None
 
 
-def correct_engine(raw: dict[str, Any]) -> None:
+def without_unset(raw: dict[str, Any]) -> dict[str, Any]:
+    """`none` is no value for a key that may be left out, as help and `aha config show` print it:
+    so an option can take back what a recipe sets."""
+    return unset_in(RunConfig, raw) | {
+        name: unset_in(field.annotation, raw[name])
+        for name, field in RunConfig.model_fields.items()
+        if is_section(field.annotation) and isinstance(raw.get(name), dict)
+    }
+
+
+def unset_in(section: type[BaseModel], raw: dict[str, Any]) -> dict[str, Any]:
+    fields = section.model_fields
+    unset = {k for k, v in raw.items() if v == "none" and k in fields and fields[k].default is None}
+    return {key: None if key in unset else value for key, value in raw.items()}
+
+
+def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def corrected(raw: dict[str, Any]) -> dict[str, Any]:
     """The log-probs of some engines are not the trainer's: where a loss takes no ratio against them
     and the recipe says nothing, they are corrected."""
     rollout, algo = raw.get("rollout"), raw.get("algo", {})
     if not isinstance(rollout, dict) or not isinstance(algo, dict):
-        return
+        return raw
     name = algo.get("loss", AlgoSection.model_fields["loss"].default)
     loss = LOSSES.get(name) if isinstance(name, str) else None
     engine = ENGINES.get(str(rollout.get("engine")))
     if engine and not engine.exact and loss and not loss.facts.ratio:
-        raw["algo"] = {"correction": DEFAULT} | algo
+        return raw | {"algo": {"correction": DEFAULT} | algo}
+    return raw

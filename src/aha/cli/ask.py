@@ -3,12 +3,15 @@
 from typing import Any
 
 from aha.cli.parameters import (
+    BadRowsRule,
+    Count,
     DataFile,
     ModelName,
     ProblemSeed,
     TaskName,
     TaskOptions,
     Temperature,
+    Whole,
     task_settings,
 )
 from aha.core.errors import ConfigError, DataError
@@ -17,16 +20,17 @@ from aha.tasks.protocol import Task
 
 
 def ask(
-    *numbers: int,
-    target: int | None = None,
-    task: TaskName = "countdown",
+    *numbers: Whole,
+    target: Whole | None = None,
+    task: TaskName | None = None,
     options: TaskOptions = "",
     data: DataFile = None,
+    bad_rows: BadRowsRule = None,
     given: str = "",
     model: ModelName = "aha-tiny",
     seed: ProblemSeed = 0,
     temperature: Temperature = 1.0,
-    max_new_tokens: int = 1024,
+    max_new_tokens: Count = 1024,
 ) -> None:
     """Give one problem to a model and watch its answer appear: `aha ask 3 7 25 --target 82`.
 
@@ -36,25 +40,38 @@ def ask(
         Countdown: the numbers of the puzzle.
     target
         Countdown: the number to reach.
+    task
+        countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task.
+        Default: that of the run, with its settings; of any other model, countdown.
     given
         Another task: the problem as `aha problems --task NAME` prints it, a JSON object. Without
         it, a test problem drawn by the seed.
     max_new_tokens
         Token limit of the completion; at most the positions that the model has left.
     """
-    if task == "countdown" and not given:
-        asked_task, problem = typed_countdown(numbers, target)
-    elif numbers or target is not None:
-        raise ConfigError(
-            f"numbers and target with the task {task!r}", "--given with a JSON object", ""
-        )
+    from aha.cli.chosen_task import choose_task
+
+    chosen = choose_task(model, task, task_settings(options, None, data, bad_rows))
+    if numbers or target is not None or (chosen.name == "countdown" and not (given or data)):
+        if given or task not in (None, "countdown"):
+            raise ConfigError(
+                f"numbers and target with {'--given' if given else f'the task {task!r}'}",
+                "one problem: numbers, or --given with a JSON object",
+                "leave the numbers and --target out",
+            )
+        settings = chosen.settings if chosen.name == "countdown" else {}
+        asked_task, problem = typed_countdown(numbers, target, settings)
     else:
-        asked_task, problem = task_problem(task, task_settings(options, None, data), given, seed)
+        asked_task, problem = task_problem(chosen.name, chosen.settings, given, seed)
     print_completion(model, asked_task, problem, seed, temperature, max_new_tokens)
 
 
-def typed_countdown(numbers: tuple[int, ...], target: int | None) -> tuple[Task, Problem]:
-    from aha.tasks.countdown import Countdown, as_problem
+def typed_countdown(
+    numbers: tuple[int, ...], target: int | None, settings: dict[str, Any]
+) -> tuple[Task, Problem]:
+    """The puzzle that was typed, in a game with these settings."""
+    from aha.tasks.catalog import make_task
+    from aha.tasks.countdown import as_problem
 
     if not 2 <= len(numbers) <= 6 or target is None or min((*numbers, target)) < 1:
         raise ConfigError(
@@ -62,22 +79,31 @@ def typed_countdown(numbers: tuple[int, ...], target: int | None) -> tuple[Task,
             "2 to 6 positive numbers and a target",
             "aha ask 3 7 25 --target 82",
         )
-    return Countdown((len(numbers),)), as_problem(tuple(numbers), target)
+    files = ("data", "test_data", "bad_rows")
+    settings = {name: value for name, value in settings.items() if name not in files}
+    task = make_task("countdown", {**settings, "numbers": (len(numbers),)})
+    return task, as_problem(tuple(numbers), target)
 
 
 def task_problem(
     name: str, settings: dict[str, Any], given: str, seed: int
 ) -> tuple[Task, Problem]:
     """The task, and the problem in `given` or else one of the test split."""
-    from aha.tasks.catalog import make_task
+    from aha.cli.chosen_task import print_notes
+    from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import read_problem
 
     task = make_task(name, settings)
+    print_notes(notes_of(task))
     if given:
-        return task, read_problem(given.encode(), name, "--given", 1)[0]
+        return task, read_problem(given.encode(errors="replace"), name, "--given", 1)[0]
     problem = next(iter(task.problems("test", seed)), None)
     if problem is None:
-        raise DataError(f"the task {name!r} without a test problem", "at least one", "use --given")
+        raise DataError(
+            f"the task {name!r} without a test problem",
+            "at least one",
+            f"--given with the JSON of a problem, as `aha problems --task {name}` prints it",
+        )
     return task, problem
 
 
@@ -111,5 +137,5 @@ def prompt_of(task: Task, problem: Problem, tokenizer: Any) -> Prompt:
         raise DataError(
             f"the problem {dict(problem.given)}: {fault}",
             "a problem of the task",
-            "see `aha problems --task NAME`",
+            f"see `aha problems --task {problem.task}`",
         ) from error

@@ -5,13 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from aha.cli.parameters import ProblemCount, ProblemSeed
+from aha.cli.parameters import Count, ProblemCount, ProblemSeed, whole
 
 
 def baseline(
     *,
-    numbers: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (3,),
-    tokens: int = 320,
+    numbers: Annotated[
+        tuple[int, ...], Parameter(converter=whole, consume_multiple=True, negative=())
+    ] = (3,),
+    tokens: Count = 320,
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
 ) -> None:

@@ -3,6 +3,7 @@ too."""
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aha.cli.parameters import AsJson, Count
+from aha.cli.parameters import AsJson, Count, Whole
 from aha.core.errors import DataError
+from aha.store.guarded_files import GuardedFile, read_all_rows
 
 if TYPE_CHECKING:
     from aha.web.runs import RunFolder
@@ -40,7 +42,7 @@ def behaviors(
     judge: str | None = None,
     judge_model: str | None = None,
     judge_n: Count = 100,
-    judge_seed: int = 0,
+    judge_seed: Whole = 0,
     judge_workers: Count = 4,
     judge_tokens: Count = 1_024,
     judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
@@ -92,7 +94,7 @@ def print_behaviors(path: Path, as_json: bool) -> None:
     if is_run(path):
         rows = run_rows(open_run(path))
     elif path.is_file():
-        rows = [{"part": path.name, **file_means(path)}]
+        rows = [{"part": path.name, **file_means(GuardedFile.named_by_user(path))}]
     else:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     if as_json:
@@ -115,6 +117,14 @@ def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> No
     console.print("means of a completion; `sums right` and `checks true` are shares", style="dim")
 
 
+def print_faults(faults: list[str]) -> None:
+    """What could not be read, on stderr: `--json` prints rows alone."""
+    from aha.web.event_spans import visible
+
+    for fault in faults:
+        print(f"not read: {visible(fault)}", file=sys.stderr)
+
+
 def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     """The test before, the steps, the test after. Steps are counted in a part of their
     completions."""
@@ -122,7 +132,11 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
 
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
-    counts = BehaviorCurves(run).count(24, 60.0)
+    curves = BehaviorCurves(run)
+    counts = curves.count(24, 60.0)
+    print_faults(
+        [*run.faults(), *(fault for faults in curves.damaged.values() for fault in faults)]
+    )
     steps = [
         {"part": f"step {step}", **{name: counts[name][i] for name in BEHAVIOURS}}
         for i, step in enumerate(counts["step"])
@@ -130,15 +144,16 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     return [*tests.get("before", []), *steps, *tests.get("after", [])]
 
 
-def file_means(path: Path) -> dict[str, float]:
+def file_means(file: GuardedFile) -> dict[str, float]:
     from aha.behaviors.trends import summarise
     from aha.web.event_spans import behaviours_of
-    from aha.web.file_reader import all_rows
 
-    counts = [count for count in map(behaviours_of, all_rows(path)) if count is not None]
+    rows, faults = read_all_rows(file)
+    print_faults(faults)
+    counts = [count for count in map(behaviours_of, rows) if count is not None]
     if not counts:
         raise DataError(
-            f"no completion of a puzzle in {path}",
+            f"no completion of a puzzle in {file.path}",
             '{"numbers": [3, 7, 25], "target": 82, "completion": "..."} on each line',
         )
     return summarise(counts)

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from aha.cli.parameters import Count, ModelName
+from aha.cli.parameters import Count, ModelName, Whole
 from aha.core.errors import AhaError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
@@ -29,7 +29,7 @@ def chat(
     model: ModelName = "aha-tiny",
     *,
     base: str | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     temperature: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=10))] = 1.0,
     max_new_tokens: Count = 1024,
 ) -> None:

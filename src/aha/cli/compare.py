@@ -34,11 +34,14 @@ def compare(first: Path, second: Path) -> None:
     runs = open_run(first), open_run(second)
     names = [escape(visible(run.name)) for run in runs]
     if names[0] == names[1]:
-        names = [escape(str(first)), escape(str(second))]
+        names = [escape(visible(str(path))) for path in (first, second)]
     console.print(rates_table(runs, names))
     differences = config_differences(*(run.read("config") for run in runs))
     console.print(differences_table(differences, names))
-    paired = compare_runs(*runs)
+    faults = [f"{run.name}: {fault}" for run in runs for fault in run.faults()]
+    paired = compare_runs(*runs, faults)
+    for fault in faults:
+        console.print(f"[yellow]not read: {escape(visible(fault))}[/yellow]", soft_wrap=True)
     if paired is None:
         console.print(
             "\nThe two share no held-out problem: both need a test after training "
@@ -83,7 +86,7 @@ def differences_table(differences: list[tuple[Any, ...]], names: list[str]) -> T
 
 
 def print_paired(paired: "PairedComparison", names: list[str]) -> None:
-    from aha.web.report_page import VERDICTS
+    from aha.web.run_comparison import VERDICTS
 
     low, high = paired.interval
     console.print(

@@ -12,7 +12,8 @@ from rich.markup import escape
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of, packaged_recipes
-from aha.core.errors import ConfigError
+from aha.core.config import RunConfig
+from aha.core.errors import AhaError, ConfigError
 from aha.core.findings import Finding, health_report, worst_level
 
 console = Console(highlight=False)
@@ -70,7 +71,21 @@ def examined_parts(
     else:
         from aha.doctor.setup_checks import check_recipe
 
-        yield from check_recipe(load_recipe(find_recipe(what), changes))
+        cfg = load_recipe(find_recipe(what), changes)
+        if notes := notes_on_rows(cfg):
+            yield "the rows of task.data", notes
+        yield from check_recipe(cfg)
+
+
+def notes_on_rows(cfg: RunConfig) -> list[Finding]:
+    """What the recipe's task says about its file; nothing where `check_recipe` will say why there
+    is no task."""
+    from aha.tasks.catalog import make_task, notes_of
+
+    try:
+        return notes_of(make_task(cfg.task.name, cfg.task.settings()))
+    except AhaError:
+        return []
 
 
 def is_run_folder(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from aha.cli.parameters import (
     AsJson,
+    BadRowsRule,
     DataFile,
     ModelName,
     Numbers,
@@ -16,29 +17,26 @@ from aha.cli.parameters import (
     TaskName,
     TaskOptions,
     Temperature,
+    Whole,
     task_settings,
 )
 from aha.core.findings import Finding, worst_level
 
 
-def print_finding(finding: Finding) -> None:
-    """On the error stream: the output may be JSON."""
-    print(f"aha: {finding.message}; fix: {finding.fix}", file=sys.stderr)
-
-
 def evaluate(
     model: ModelName,
     *,
-    task: TaskName = "countdown",
+    task: TaskName | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     split: Split = "test",
-    n: ProblemCount = 1000,
+    n: ProblemCount | None = None,
     seed: ProblemSeed = 0,
-    group_size: int = 1,
+    group_size: Whole = 1,
     temperature: Temperature = 1.0,
-    max_new_tokens: int | None = None,
+    max_new_tokens: Whole | None = None,
     data: DataFile = None,
+    bad_rows: BadRowsRule = None,
     as_json: AsJson = False,
     out: Path | None = None,
 ) -> None:
@@ -48,24 +46,32 @@ def evaluate(
 
     Parameters
     ----------
+    task
+        countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task.
+        Default: that of the run, with its settings; of any other model, countdown.
+    n
+        How many problems. Default: 1000, or with --split all every row.
     group_size
         Completions of each problem; above 1, pass@k is reported too.
     max_new_tokens
-        Token limit of a completion; without it, 320 for Countdown with three numbers, else 1024.
+        Token limit of a completion. Default: that of the run; of any other model, 320 for
+        Countdown with three numbers and else 1024.
     out
         New file for all completions, as JSON lines.
     """
+    from aha.cli.chosen_task import choose_task, print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 
+    chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))
     settings = EvalSettings(
-        task=task,
-        task_settings=task_settings(options, numbers, data),
+        task=chosen.name,
+        task_settings=chosen.settings,
         split=split,
         n=n,
         seed=seed,
         group_size=group_size,
         temperature=temperature,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
     )
     findings: list[Finding] = []
     row = evaluate_model(model, settings, out, findings.append)
@@ -79,10 +85,21 @@ def evaluate(
 def solve_rate_line(model: str, row: dict[str, Any]) -> str:
     """The row for people."""
     tail = (
-        f"on {row['problems']} problems, {row['mean_tokens']:.0f} tokens each, "
-        f"{row['truncated']:.1%} truncated"
+        f"on {tested(row)}, {row['mean_tokens']:.0f} tokens each, {row['truncated']:.1%} truncated"
     )
     if row["solve_rate"] is None:
         return f"{model}: no solve rate, because every grade failed, {tail}"
     low, high = row["interval"]
     return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
+
+
+def tested(row: dict[str, Any]) -> str:
+    """How many problems were tested, of how many in the split, and in the file where it is one."""
+    text = f"{row['problems']:,} problems"
+    if row["available"] is None:
+        return text
+    if row["available"] > row["problems"]:
+        text = f"{row['problems']:,} of {row['available']:,} problems"
+    if row["split"] == "all":
+        return f"{text} of the file"
+    return f"{text} of the split {row['split']} (--split all takes all {row['rows']:,} of the file)"

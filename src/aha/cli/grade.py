@@ -3,25 +3,27 @@
 import json
 import sys
 
-from aha.cli.parameters import DataFile, TaskName, TaskOptions, task_settings
+from aha.cli.parameters import BadRowsRule, DataFile, TaskName, TaskOptions, task_settings
 
 
 def grade(
-    *, task: TaskName = "countdown", options: TaskOptions = "", data: DataFile = None
+    *,
+    task: TaskName = "countdown",
+    options: TaskOptions = "",
+    data: DataFile = None,
+    bad_rows: BadRowsRule = None,
 ) -> None:
     """Grade completions: reads JSON lines {numbers, target, completion}, prints a grade for each.
 
     For another task than Countdown, a line has the fields that `aha problems --task NAME` prints,
-    and completion.
+    and completion. A line without one is an error.
     """
-    from aha.tasks.catalog import make_task
-    from aha.tasks.problem_lines import grade_countdown_lines, grade_task_lines
+    from aha.cli.chosen_task import print_notes
+    from aha.tasks.catalog import make_task, notes_of
+    from aha.tasks.problem_lines import grade_lines
 
-    if task == "countdown":
-        verdicts = grade_countdown_lines(sys.stdin.buffer)
-    else:
-        chosen = make_task(task, task_settings(options, None, data))
-        verdicts = grade_task_lines(chosen, task, sys.stdin.buffer)
-    for graded in verdicts:
+    chosen = make_task(task, task_settings(options, None, data, bad_rows))
+    print_notes(notes_of(chosen))
+    for graded in grade_lines(chosen, task, sys.stdin.buffer):
         row = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
         print(json.dumps(row), flush=True)

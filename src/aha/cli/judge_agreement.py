@@ -12,11 +12,12 @@ from rich.table import Table
 from aha.behaviors.agreement import Agreement, agreement
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge import MAX_WORKING_CHARS, QUESTIONS, Judge, Working, judge_all
+from aha.cli.behaviors import print_faults
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
+from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.web.event_spans import puzzle_of, text_of
-from aha.web.file_reader import all_rows
 from aha.web.runs import is_run, open_run
 
 console = Console(highlight=False)
@@ -70,10 +71,12 @@ def workings_of(path: Path) -> list[Working]:
         if not files:
             raise DataError(f"no test in {path}", "completions/before.jsonl or after.jsonl")
     elif path.is_file():
-        files = [path]
+        files = [GuardedFile.named_by_user(path)]
     else:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
-    rows = [(row, puzzle_of(row)) for file in files for row in all_rows(file)]
+    contents = [read_all_rows(file) for file in files]
+    print_faults([fault for _, faults in contents for fault in faults])
+    rows = [(row, puzzle_of(row)) for rows, _ in contents for row in rows]
     workings = [
         Working(text_of(row)[:MAX_WORKING_CHARS], *puzzle) for row, puzzle in rows if puzzle
     ]
@@ -93,8 +96,13 @@ def drawn(workings: list[Working], count: int, seed: int) -> list[Working]:
 
 
 def answers_file(path: Path) -> Path:
-    """The file for the judge's answers: in the run folder, or next to the file."""
-    return path / "judge.jsonl" if path.is_dir() else path.with_suffix(".judge.jsonl")
+    """The file for the judge's answers: in the run folder, or next to the file.
+
+    Raises RunError where a link or something else than a file has its name.
+    """
+    file = path / "judge.jsonl" if path.is_dir() else path.with_suffix(".judge.jsonl")
+    GuardedFile.of(file).check_writable()
+    return file
 
 
 def agreements_of(

@@ -28,6 +28,7 @@ from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError, RunStopped
 from aha.core.unknown_keys import unknown_key
+from aha.model.model_warning import show_as_notes
 
 # Named by module, and by function where that has another name.
 COMMANDS = (
@@ -69,6 +70,7 @@ app.command("aha.cli.eval:evaluate", name="eval")
 config_app = App(name="config", help="Recipes and their keys.")
 config_app.command("aha.cli.show_config:show", name="show")
 app.command(config_app)
+show_as_notes()
 
 
 def run() -> None:

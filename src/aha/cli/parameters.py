@@ -1,19 +1,29 @@
 """The parameters that several commands share, with their types and help."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter, Token, validators
 
 from aha.core.errors import ConfigError
 
 AT_LEAST_0 = validators.Number(gte=0)
 AT_LEAST_1 = validators.Number(gte=1)
 
+
+def whole(hint: Any, tokens: Sequence[Token]) -> Any:
+    """Whole numbers from what was typed. cyclopts itself would make 4 of 3.5."""
+    values = [int(token.value) for token in tokens]
+    kind = next((k for k in (list, tuple) if k in (hint, get_origin(hint))), None)
+    return values[0] if kind is None else kind(values)
+
+
 # Without an explanation: a command's own docstring has it.
-Count = Annotated[int, Parameter(validator=AT_LEAST_1)]
-Natural = Annotated[int, Parameter(validator=AT_LEAST_0)]
+Whole = Annotated[int, Parameter(converter=whole)]
+Count = Annotated[int, Parameter(converter=whole, validator=AT_LEAST_1)]
+Natural = Annotated[int, Parameter(converter=whole, validator=AT_LEAST_0)]
 Amount = Annotated[float, Parameter(validator=AT_LEAST_0)]
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -31,22 +41,42 @@ TaskOptions = Annotated[
 Numbers = Annotated[
     list[int] | None,
     Parameter(
+        converter=whole,
         consume_multiple=True,
         negative=(),
         help="Countdown: how many numbers a puzzle has, 2 to 6; several values are "
         "equally likely. Default: 3.",
     ),
 ]
+# Also under the names that they have in a recipe: messages about a file name those.
 DataFile = Annotated[
     str | None,
-    Parameter(help="File of problems (JSON lines or Parquet) for tasks that read one."),
+    Parameter(
+        name=("--data", "--task.data"),
+        help="File of problems (JSON lines or Parquet) for tasks that read one.",
+    ),
+]
+BadRowsRule = Annotated[
+    Literal["refuse", "drop"] | None,
+    Parameter(
+        name=("--bad-rows", "--task.bad_rows"),
+        help="Rule for rows of the file that cannot be used: refuse (the default), or drop and "
+        "count them.",
+    ),
 ]
 Split = Annotated[
-    Literal["train", "validation", "test", "test_targets"],
-    Parameter(help="Part of the task's problems; training uses only train."),
+    Literal["train", "validation", "test", "test_targets", "all"],
+    Parameter(
+        help="Part of the task's problems; training uses only train. all: every row of --data, "
+        "for a file that is a test set as a whole."
+    ),
 ]
-ProblemCount = Annotated[int, Parameter(validator=AT_LEAST_1, help="How many problems.")]
-ProblemSeed = Annotated[int, Parameter(help="Seed of the problems and of the completions.")]
+ProblemCount = Annotated[
+    int, Parameter(converter=whole, validator=AT_LEAST_1, help="How many problems.")
+]
+ProblemSeed = Annotated[
+    int, Parameter(converter=whole, help="Seed of the problems and of the completions.")
+]
 Temperature = Annotated[float, Parameter(help="Sampling temperature.")]
 ModelName = Annotated[
     str,
@@ -67,6 +97,7 @@ Host = Annotated[
 Port = Annotated[
     int,
     Parameter(
+        converter=whole,
         validator=validators.Number(gte=0, lte=65_535),
         help="Port to listen on; the next free one if it is taken, 0 for any.",
     ),
@@ -120,7 +151,9 @@ CalibrationFile = Annotated[
 ]
 
 
-def task_settings(options: str, numbers: list[int] | None, data: str | None) -> dict[str, Any]:
+def task_settings(
+    options: str, numbers: list[int] | None, data: str | None, bad_rows: str | None = None
+) -> dict[str, Any]:
     """The keyword arguments of a task's constructor. Raises ConfigError where `options` is no
     TOML."""
     try:
@@ -131,4 +164,6 @@ def task_settings(options: str, numbers: list[int] | None, data: str | None) -> 
         settings["numbers"] = tuple(numbers)
     if data is not None:
         settings["data"] = data
+    if bad_rows is not None:
+        settings["bad_rows"] = bad_rows
     return settings

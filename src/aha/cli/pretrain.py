@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts
+from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
 
-WeightSeed = Annotated[int, Parameter(help="Seed of the weights and of the documents.")]
-Layers = Annotated[int | None, Parameter(help="Layers of the model.")]
-Hidden = Annotated[int | None, Parameter(help="Width of the model.")]
+WeightSeed = Annotated[
+    int, Parameter(converter=whole, help="Seed of the weights and of the documents.")
+]
+Layers = Annotated[int | None, Parameter(converter=whole, help="Layers of the model.")]
+Hidden = Annotated[int | None, Parameter(converter=whole, help="Width of the model.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="auto: a CUDA GPU where there is one.")
 ]
-Mlp = Annotated[int | None, Parameter(help="Width inside the MLP.")]
+Mlp = Annotated[int | None, Parameter(converter=whole, help="Width inside the MLP.")]
 
 
 def pretrain(

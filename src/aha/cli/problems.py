@@ -4,6 +4,7 @@ import json
 from itertools import islice
 
 from aha.cli.parameters import (
+    BadRowsRule,
     DataFile,
     Numbers,
     ProblemCount,
@@ -24,12 +25,15 @@ def problems(
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
     data: DataFile = None,
+    bad_rows: BadRowsRule = None,
 ) -> None:
-    """Print problems as JSON lines: id and the fields of the problem (Countdown: numbers,
-    target)."""
-    from aha.tasks.catalog import make_task
+    """Print problems as JSON lines: id and the fields of the problem (Countdown: numbers, target;
+    math: question, answer). `--data` of the other commands reads such a file."""
+    from aha.cli.chosen_task import print_notes
+    from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import problem_row
 
-    chosen = make_task(task, task_settings(options, numbers, data))
+    chosen = make_task(task, task_settings(options, numbers, data, bad_rows))
+    print_notes(notes_of(chosen))
     for problem in islice(chosen.problems(split, seed), n):
         print(json.dumps(problem_row(problem)))

@@ -32,6 +32,7 @@ from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.train.experiment import Experiment, Listener, Outcome
 from aha.train.opening import task_of
+from aha.train.step_watch import step_checks
 
 console = Console(highlight=False)
 
@@ -164,7 +165,8 @@ class RunView:
     def print_first_findings(self, row: dict[str, Any]) -> None:
         """Print the faults that the first step shows, so that nobody waits an hour for them."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
-            if finding.level != "ok":
+            # Those of `step_checks` are told by the run itself.
+            if finding.level != "ok" and finding.check not in step_checks:
                 print_finding(finding)
 
     def step(self, row: dict[str, Any]) -> None:

@@ -6,26 +6,17 @@ names the nearest known one.
 
 import difflib
 import re
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aha.core.errors import ConfigError
 from aha.core.unknown_keys import unknown_key
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def none_is_not_set(cls, raw: Any) -> Any:
-        """`none` for a key that may be left out, as help and `aha config show` print it: so that an
-        option can take back what a recipe sets."""
-        if not isinstance(raw, dict):
-            return raw
-        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
-        return {k: None if v == "none" and k in optional else v for k, v in raw.items()}
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSection(Section):
@@ -59,6 +50,12 @@ class TaskSection(Section):
     data: str | None = Field(
         None, description="Problems as JSON lines or Parquet; none: the task generates them."
     )
+    test_data: str | None = Field(
+        None, description="File of test problems, all of them; none: data is parted by a hash."
+    )
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse", description="Rule for rows of data that cannot be used; drop counts them."
+    )
     verifier: Literal["strict", "tinyzero", "math-verify"] = Field(
         "strict",
         description="Grades answers; tinyzero: TinyZero's reward; math-verify: its library.",
@@ -90,10 +87,18 @@ class TaskSection(Section):
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "verifier", "format_reward")
+        keys = ("numbers", "template", "data", "test_data", "bad_rows", "verifier", "format_reward")
         fields = type(self).model_fields
         changed = {key: getattr(self, key) for key in keys}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
+
+    def anywhere(self) -> "TaskSection":
+        """The same with absolute paths to its files, so that a run can be used from any folder."""
+        keys = ["data", "test_data", *(["name"] if self.name.endswith(".py") else [])]
+        paths = {key: getattr(self, key) for key in keys}
+        return self.model_copy(
+            update={key: str(Path(path).absolute()) for key, path in paths.items() if path}
+        )
 
 
 class RolloutSection(Section):
@@ -161,11 +166,6 @@ class AlgoSection(Section):
     kl_estimator: str | None = Field(
         None, description="Estimator of the KL; none: the right one for its place."
     )
-    kl_clamp: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest k3 of a token; none: no limit, as in the paper; veRL: 10.",
-    )
     kl_coef: float = Field(0.001, ge=0.0, description="Weight of the KL.")
     reference_reset: int = Field(
         0, ge=0, description="Steps after which the reference becomes the policy; 0 = never."
@@ -192,16 +192,7 @@ class AlgoSection(Section):
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )
-    overlong_penalty: float | None = Field(
-        None,
-        gt=0.0,
-        description="Largest penalty; none: 1, DAPO's with rewards of 1 and -1.",
-    )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
-    filter_metric: Literal["correct", "reward"] = Field(
-        "correct",
-        description="resample: what has to differ in a group; reward: for graded rewards.",
-    )
     resample_rounds: int = Field(
         3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
     )

@@ -30,7 +30,7 @@ def drop_settings_of_other_task(raw: dict[str, Any], name: str | None) -> None:
     if name is None or not isinstance(section, dict):
         return
     if name != section.get("name", TaskSection.model_fields["name"].default):
-        shared = ("template", "grade_seconds")
+        shared = ("template", "grade_seconds", "bad_rows")
         raw["task"] = {key: section[key] for key in shared if key in section}
 
 

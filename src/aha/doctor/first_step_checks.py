@@ -1,19 +1,22 @@
-"""Checks of a recipe's first step: are log-probs, masks, advantages and the update right?
+"""Checks of a recipe's first step: are log-probs, draws, masks and texts right?
 
-With a fault of this kind every curve still looks plausible, so each is measured here.
+With a fault of this kind every curve still looks plausible, so each is measured here. The checks of
+advantages and of the update are in `update_checks`.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
 
-from aha.algo.algorithms import chosen_of, method_of
-from aha.core.findings import Checklist, Finding, fail, ok, warn
+from aha.core.errors import RunStopped
+from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn
 from aha.core.records import Completion
-from aha.doctor.first_step_trial import LogprobGap, Trial
+from aha.doctor import update_checks
+from aha.doctor.first_step_trial import LogprobGap, Trial, run_trial
 from aha.doctor.run_checks import first_step_findings
 from aha.tasks.tags import read_answer
+from aha.train.draw_checks import check_draws
+from aha.train.rl import RLTrainer
 
 checks = Checklist()
 
@@ -21,7 +24,6 @@ checks = Checklist()
 # bf16 keeps 8 bits, and its gaps reach .01.
 EXACT, ROUNDED = (1e-4, 1e-2), (0.05, 0.2)
 SAME = (1e-6, 1e-3)  # for two values of the same computation
-HUGE_STEP = 0.05  # of the weights' norm, in one step
 FEW_ANSWERS = 0.05  # share of the completions
 
 
@@ -48,11 +50,6 @@ def completions(trial: Trial) -> Iterator[Completion]:
     return (graded.completion for group in trial.report.groups for graded in group)
 
 
-def has_advantage(trial: Trial) -> bool:
-    """Whether any completion has an advantage that is not 0."""
-    return any(advantage != 0 for row in trial.report.advantages for advantage in row)
-
-
 # -- log-probs ---------------------------------------------------------------------------------
 
 
@@ -76,8 +73,8 @@ def packing(trial: Trial) -> Finding:
 
 
 @checks
-def mismatch(trial: Trial) -> Finding:
-    """The engine's recorded log-probs are those of the policy that is trained.
+def recomputed(trial: Trial) -> Finding:
+    """The engine's recorded log-probs are those of the policy that is trained, computed again.
 
     Causes of a gap: another temperature, top-k or top-p, another number type, old weights.
     """
@@ -85,16 +82,52 @@ def mismatch(trial: Trial) -> Finding:
         "one temperature for both, log-probs after it, no top-k or top-p; "
         "--rollout.dtype float32 --optim.dtype float32 or --algo.correction token_tis"
     )
-    return check_gap(trial.engine, bounds(trial), "engine against trainer", fix)
+    return check_gap(trial.engine, bounds(trial), "engine against the policy, computed again", fix)
+
+
+@checks
+def mismatch(trial: Trial) -> Finding | None:
+    """The trainer itself computes these log-probs too: the mismatch that its update has reported.
+
+    Where it is large although `recomputed` is not, the fault is in the trainer's forward pass.
+    """
+    gap = trial.row.get("mismatch")
+    if gap is None:
+        return None
+    message = f"engine against trainer, as the update measured it: {gap:.2g} nats a token"
+    low, high = bounds(trial)
+    if gap <= low:
+        return ok(message)
+    if not trial.engine.mean <= low:
+        return (warn if gap <= high else fail)(message, "see `recomputed`")
+    fix = (
+        "the trainer's own pass: the rollout's temperature, targets that are not shifted, "
+        "positions and masks as in `token_logprobs`"
+    )
+    return fail(f"{message}, computed again {trial.engine.mean:.2g}", fix)
+
+
+@checks
+def drawing(trial: Trial) -> Finding:
+    """Tokens are drawn from the policy: the mean of -log p is then its entropy, but for chance.
+
+    The sign says which way a rule that is not recorded has gone.
+    """
+    return check_draws(trial.draws.gap, trial.draws.z, trial.report.numbers["entropy"])
 
 
 @checks
 def reference(trial: Trial) -> Finding | None:
-    """The reference is the policy at version 0, so the KL to it is 0 there."""
+    """The reference is the policy at version 0: the KL to it is 0 there, and not at version 1."""
     if trial.reference is None:
         return None
     fix = "copy the reference from the policy; compute it in the same type and temperature"
-    return check_gap(trial.reference, SAME, "policy against reference", fix)
+    finding = check_gap(trial.reference, SAME, "policy against reference", fix)
+    stayed = trial.reference_after
+    if finding.level == "ok" and stayed is not None and not stayed.mean <= SAME[0]:
+        message = f"the reference moves with the policy: {stayed.mean:.2g} nats in one step"
+        return fail(message, "a copy of the weights, not the policy itself")
+    return finding
 
 
 @checks
@@ -208,111 +241,20 @@ def answers(trial: Trial) -> Finding | None:
     return ok(message)
 
 
-# -- advantages and update ---------------------------------------------------------------------
-
-
-@checks
-def advantages(trial: Trial) -> Finding:
-    """Advantages are finite, and 0 where all rewards of a group are equal.
-
-    The mean of equal floats can differ from them by rounding, and a division by a deviation of
-    almost 0 turns that into an advantage.
-    """
-    rows = trial.report.advantages
-    if not all(math.isfinite(advantage) for row in rows for advantage in row):
-        return fail("an advantage that is not finite", "see the advantage's division by deviation")
-    flat = [
-        row
-        for row, group in zip(rows, trial.report.groups, strict=True)
-        if len(group) > 1 and len({graded.reward for graded in group}) == 1
-    ]
-    # Without a group baseline, with a critic or with other terms in the reward, equal rewards may
-    # have advantages.
-    as_graded = not chosen_of(trial.cfg.algo).overlong.facts.changes_rewards
-    if method_of(trial.cfg).flat_is_zero and as_graded:
-        wrong = sum(any(advantage != 0 for advantage in row) for row in flat)
-        if wrong:
-            fix = "compare a group's smallest reward with its largest, and give exactly 0"
-            return fail(f"{wrong} groups of equal rewards have advantages", fix)
-    return ok(f"advantages are finite; {len(flat)} of {len(rows)} groups have equal rewards")
-
-
-@checks
-def gradient(trial: Trial) -> Finding | None:
-    """The gradient is finite and not 0."""
-    norm = trial.row.get("grad_norm")
-    if norm is None:
-        return None
-    if not math.isfinite(norm):
-        return fail(f"a gradient norm of {norm}", "a lower optim.lr, float32")
-    if norm == 0:
-        why = "although groups differ" if has_advantage(trial) else "all groups have equal rewards"
-        fix = "see `informative`" if not has_advantage(trial) else "see the loss and its mask"
-        return fail(f"the gradient is exactly 0: {why}", fix)
-    return ok(f"gradient norm {norm:.3g}")
-
-
-@checks
-def moves(trial: Trial) -> Finding | None:
-    """The step changes most weights, and not by too much.
-
-    An update that is too small for the precision of the stored type changes nothing.
-    """
-    change = trial.weight_change
-    if not trial.row.get("grad_norm") or not math.isfinite(trial.row["grad_norm"]):
-        return None
-    message = (
-        f"the step changes {change.share:.1%} of the weights by {change.size:.1g} of their norm"
-    )
-    if change.share < 0.5:
-        return (fail if change.share < 0.05 else warn)(
-            message,
-            "a higher optim.lr: steps this small are lost in rounding; or weights are frozen",
-        )
-    if not change.size <= HUGE_STEP:
-        return warn(f"{message}: a very large step", "a lower optim.lr, or a longer optim.warmup")
-    return ok(message)
-
-
-@checks
-def frozen(trial: Trial) -> Finding | None:
-    """The gradient reaches every tensor."""
-    unchanged = trial.weight_change.unchanged
-    if not trial.weight_change.share:
-        return None
-    if unchanged:
-        fix = "give every parameter to the optimiser, and detach no part of the graph"
-        return warn(f"{len(unchanged)} tensors do not change: {', '.join(unchanged[:3])}", fix)
-    return ok("every tensor changes")
-
-
-@checks
-def direction(trial: Trial) -> Finding | None:
-    """After the step, tokens with a positive advantage are more likely; a wrong sign shows here."""
-    if trial.advantage_gain is None or method_of(trial.cfg).critic:
-        return None
-    message = f"advantage x rise of the log-prob: {trial.advantage_gain:+.2g} a token"
-    if not trial.advantage_gain > 0:
-        fix = (
-            "tokens with an advantage become less likely: the sign of the loss; or a lower optim.lr"
-        )
-        return fail(message, fix)
-    return ok(message)
-
-
-@checks
-def lr_zero(trial: Trial) -> Finding:
-    """With a learning rate of 0 no weight changes, as only the gradient moves weights."""
-    if trial.idle_change.share:
-        fix = "weight decay that ignores the rate, or weights written outside the optimiser"
-        return fail(f"a step with lr 0 changes {trial.idle_change.share:.1%} of the weights", fix)
-    return ok("a step with lr 0 changes nothing")
+def try_first_step(trainer: RLTrainer) -> list[Finding]:
+    """Make the first step of a new trainer and look at it. A step that cannot be finished, because
+    a number is none, is one failure."""
+    try:
+        trial = run_trial(trainer)
+    except RunStopped as fault:
+        return [failure_of(fault)]
+    return check_first_step(trial)
 
 
 def check_first_step(trial: Trial) -> list[Finding]:
-    """The findings of these checks, and of the run's checks that one row of metrics is enough
-    for."""
-    findings = checks.run(trial)
+    """The findings of these checks, of those of the update, and of the run's checks that one row of
+    metrics is enough for."""
+    findings = checks.run(trial) + update_checks.checks.run(trial)
     names = {finding.check for finding in findings}
     config = trial.cfg.model_dump(mode="json")
     return findings + [f for f in first_step_findings(trial.row, config) if f.check not in names]

@@ -15,6 +15,8 @@ import torch
 from aha.batching.batch import MicroBatch, TrainingRow, pack, pack_graded
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
+from aha.doctor.loss_probe import LossProbe, probe_update
+from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 from aha.train.reference import Reference
@@ -47,6 +49,14 @@ class WeightChange:
 
 
 @dataclass(frozen=True)
+class DrawStatistics:
+    """-log p of the drawn tokens less the entropy, p by the trainer: 0 but for chance."""
+
+    gap: float  # its mean, in nats a token
+    z: float  # in standard errors
+
+
+@dataclass(frozen=True)
 class Trial:
     """The measurements. Weights before the step are version 0, those after it version 1."""
 
@@ -61,7 +71,10 @@ class Trial:
     engine: LogprobGap  # the engine's recorded log-probs against the trainer's at version 0
     repeat: LogprobGap  # the trainer's, computed twice
     packing: LogprobGap  # a completion in its group's batch against the same one alone
+    draws: DrawStatistics
     reference: LogprobGap | None  # the reference's at version 0; None without a reference
+    reference_after: LogprobGap | None  # the same after the step; None where it was to be reset
+    probe: LossProbe  # the loss of the first update, token by token
     weight_change: WeightChange  # version 1 against version 0
     idle_change: WeightChange  # of a step with a learning rate of 0
     # Mean of advantage x rise of the log-prob, a token; None where no weight or advantage changed.
@@ -100,6 +113,8 @@ def run_trial(trainer: RLTrainer) -> Trial:
     first = [logprobs_of(base, part, trainer) for part in parts]
     weight_change = compare_weights(base, trainer.policy)
     gain = gain_of(base, trainer.policy, parts, trainer) if weight_change.share else None
+    reset = trainer.cfg.algo.reference_reset == 1
+    after = None if reset else copy.deepcopy(trainer.reference)
     return Trial(
         cfg=trainer.cfg,
         task=trainer.task.name,
@@ -112,7 +127,10 @@ def run_trial(trainer: RLTrainer) -> Trial:
         engine=gap_of([part.old_logprobs_BT for part in parts], first, parts),
         repeat=gap_of([logprobs_of(base, part, trainer) for part in parts], first, parts),
         packing=gap_alone(base, rows, first, parts, trainer),
+        draws=draws_of(base, parts, trainer),
         reference=reference_gap(reference, first, parts),
+        reference_after=reference_gap(after, first, parts),
+        probe=probe_update(report, trainer),
         weight_change=weight_change,
         idle_change=idle_change,
         advantage_gain=gain,
@@ -156,6 +174,21 @@ def gap_of(
     gaps_N = torch.cat(gaps).float().cpu()
     low, high = (float(edge) for edge in gaps_N.clamp(-20, 20).exp().aminmax())
     return LogprobGap(float(gaps_N.abs().mean()), low, high)
+
+
+@torch.no_grad()
+def draws_of(policy: Policy, parts: list[MicroBatch], trainer: RLTrainer) -> DrawStatistics:
+    """Of all drawn tokens, by the policy that they should have been drawn from."""
+    gaps = []
+    for part in parts:
+        inputs = (part.tokens_BT, part.start, trainer.dtype, trainer.cfg.rollout.temperature)
+        scores = policy.logprobs_and_entropy(*inputs, entropy=True, layout=part.layout)
+        logprobs_BT, entropies_BT = scores
+        assert entropies_BT is not None, "entropies were asked for"
+        gaps.append((-logprobs_BT - entropies_BT)[part.mask_BT > 0])
+    gaps_N = torch.cat(gaps).double().cpu()
+    deviation = float(gaps_N.square().sum().sqrt())
+    return DrawStatistics(float(gaps_N.mean()), float(gaps_N.sum()) / max(deviation, 1e-12))
 
 
 def reference_gap(

@@ -10,9 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from aha.core.findings import Checklist, Finding, fail, ok, warn
+from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
+from aha.doctor import number_checks
+from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
-from aha.doctor.run_files import FEW, RunRecords, mean, median
+from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
 
 checks = Checklist()
 
@@ -20,16 +22,14 @@ checks = Checklist()
 FLAT = 0.05  # with fewer informative groups nothing is learned ...
 RARE = 0.2  # ... and with fewer than this share most of the work is wasted
 TRUNCATED = (0.2, 0.8)  # share of completions
-COLLAPSED = 0.2  # share of the entropy at the start
-EXPLODED = (10.0, 100.0)  # gradient norm against that of the start
-GAP = (0.05, 0.2)  # nats a token between engine and trainer
 LONGER = 2.0  # tokens of a completion, and tokens for a right answer, against the start
 ARITHMETIC = (0.85, 0.7)  # share of lines that are right
 LEGALITY = (0.7, 0.5)  # share of lines whose numbers are on the table
 VERDICTS = (0.95, 0.8)  # share of verdicts that are true
 REPEATED = 0.4  # share of attempts that were made before
-SOLVED = 0.9
-TINY_DISTANCE = 1e-4  # of the weights' norm; in the demo it is 0.026
+EXPECTED_SOLVED = 10  # completions; chance makes none of them once in 20,000 times
+SUDDEN = 0.3  # share of the solve rate before, that the last step with one still has
+NEW = 0.5  # share of the problems that a step has and no other step of those that were looked at
 
 
 # -- the run as a whole ------------------------------------------------------------------------
@@ -68,6 +68,17 @@ def learned(run: RunRecords) -> Finding | None:
     return warn(f"{message} in training: no gain so far", "the other findings may say why")
 
 
+@checks
+def noticed(run: RunRecords) -> Finding | None:
+    """The faults that the run itself has noticed, the worst of them in words."""
+    if not run.findings:
+        return None
+    worst = min(run.findings, key=lambda row: WORST_FIRST.index(row["level"]))
+    others = f" (and {len(run.findings) - 1} more in findings.jsonl)" if run.findings[1:] else ""
+    message = f"step {worst['step']}, {worst['check']}: {worst['message']}{others}"
+    return Finding(worst["level"], message, worst["fix"])
+
+
 # -- the signal --------------------------------------------------------------------------------
 
 
@@ -79,18 +90,64 @@ def has_groups(run: RunRecords) -> bool:
 checks(grading)
 
 
+def stopped_paying(run: RunRecords) -> int | None:
+    """The first step from which on nothing was solved, where the steps right before it would let
+    expect many and the policy kept its entropy; None where there is none.
+
+    A policy that forgets does so over many steps, or with its entropy: this one was right and got
+    nothing for it.
+    """
+    rates = run.column("solve_rate")
+    zeros = next((i for i, rate in enumerate(reversed(rates)) if rate > 0), len(rates))
+    first = len(rates) - zeros
+    if zeros < 3 or first < 1 or first >= len(rates) or len(rates) != len(run.metrics):
+        return None
+    before = rates[max(0, first - FEW) : first]
+    count = run.setting("rollout", "prompts", 32) * run.setting("rollout", "group_size", 16)
+    level = max(mean(before), mean(rates[:FEW]))
+    if min(before[-1], mean(before)) < SUDDEN * level:
+        return None  # it went down by steps
+    if mean(before) * count * zeros < EXPECTED_SOLVED:
+        return None
+    entropies = [row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first])]
+    kept = not all(entropies) or entropies[1] > COLLAPSED * entropies[0]
+    return int(run.metrics[first]["step"]) if kept else None
+
+
 @checks
 def none_solved(run: RunRecords) -> Finding | None:
     """Groups in which no completion is right have no advantage."""
     share = run.end("groups_none_solved")
     if math.isnan(share) or failed_grades(run.metrics) > FAULTY:
         return None  # what got no grade is not known to be unsolved: see `grading`
+    if (step := stopped_paying(run)) is not None:
+        return fail(
+            f"from step {step} on nothing was solved, from one step to the next and with the same "
+            "policy: its grader has changed, not the policy",
+            "a grader without a memory that gives the same grade twice, and without a limit that "
+            f"it may reach; compare the reasons in completions/ of step {step - 1} and {step}",
+        )
     if share > 1 - FLAT and run.end("solve_rate") < 0.01:
         return fail(
             f"in {share:.0%} of the groups nothing was solved",
             "easier problems (task.numbers), a better base, or more tries (rollout.group_size)",
         )
     return ok(f"{share:.0%} of the groups without a right answer")
+
+
+@checks
+def new_problems(run: RunRecords) -> Finding | None:
+    """Each step has new problems: one that comes again and again is memorised."""
+    steps = run.prompts_by_step
+    if len(steps) < 3 or run.setting("algo", "curriculum", "off") != "off":
+        return None
+    different = len(frozenset().union(*steps))
+    total = sum(map(len, steps))
+    message = f"{different} different problems in {len(steps)} steps of {max(map(len, steps))}"
+    if different / total > NEW:
+        return ok(message)
+    fix = "`problems` draws by its seed, and the train split has more problems than a step takes"
+    return (fail if different == max(map(len, steps)) else warn)(message, fix)
 
 
 @checks
@@ -111,7 +168,7 @@ def all_solved(run: RunRecords) -> Finding | None:
 def informative(run: RunRecords) -> Finding | None:
     """The share of groups whose completions differ in reward: only these have an advantage."""
     share = run.end("informative")
-    if math.isnan(share) or not has_groups(run):
+    if math.isnan(share) or not has_groups(run) or stopped_paying(run) is not None:
         return None
     if share > RARE or run.end("groups_all_solved") > SOLVED:
         return ok(f"{share:.0%} of the groups are informative")
@@ -254,87 +311,6 @@ def repeats(run: RunRecords) -> Finding | None:
     return ok(message)
 
 
-# -- the numbers of the training ---------------------------------------------------------------
-
-
-@checks
-def finite(run: RunRecords) -> Finding | None:
-    """All metrics are finite. After a NaN or an infinity nothing is learned."""
-    bad = [
-        (row.get("step"), key)
-        for row in run.metrics
-        for key, value in row.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    if bad:
-        step, key = bad[0]
-        fix = "go back to a checkpoint before it, with a lower optim.lr or float32"
-        return fail(f"{key} is not finite from step {step} on", fix)
-    return ok("every number is finite") if run.metrics else None
-
-
-@checks
-def gradient(run: RunRecords) -> Finding | None:
-    """A gradient of 0 teaches nothing; one that grows a hundredfold destroys the policy."""
-    norms = run.column("grad_norm")
-    if not norms or any(math.isnan(norm) for norm in norms):
-        return None
-    zero = mean([float(norm == 0) for norm in norms])
-    if zero > 0.5:
-        fix = "nothing was learned there: see whether groups are flat; `aha doctor RECIPE`"
-        return fail(f"the gradient is exactly 0 in {zero:.0%} of the steps", fix)
-    start, end = median(norms[:FEW]), median(norms[-max(FEW, len(norms) // 4) :])
-    message = f"gradient norm {start:.3g} -> {end:.3g}"
-    if end > EXPLODED[0] * start > 0:
-        fix = "a lower optim.lr, a smaller optim.grad_clip"
-        return (fail if end > EXPLODED[1] * start else warn)(f"{message}: it explodes", fix)
-    return ok(message)
-
-
-@checks
-def learning_rate(run: RunRecords) -> Finding | None:
-    """With a learning rate of 0 nothing is learned."""
-    rates = run.column("lr")
-    if not rates:
-        return None
-    if max(rates) == 0:
-        return fail("the learning rate is 0 at every step", "--optim.lr 3e-4")
-    return ok(f"learning rate up to {max(rates):.2g}")
-
-
-@checks
-def weights(run: RunRecords) -> Finding | None:
-    """The weights change. Too small an update is rounded to nothing in the stored type.
-
-    bf16 keeps 8 bits: near 0.02 its numbers are 1e-4 apart, and an update of 1e-6 is lost.
-    """
-    if run.changed_share is None or len(run.metrics) < FEW:
-        return None
-    message = f"{run.changed_share:.1%} of the weights differ from the base's"
-    if run.changed_share < 0.5 and max(run.column("grad_norm"), default=0) > 0:
-        fix = "the rate is too small for the type: a higher optim.lr, or weights stored in float32"
-        return (fail if run.changed_share < 0.05 else warn)(message, fix)
-    if run.distance is None:
-        return ok(message)
-    message = f"{message}, {run.distance:.2g} of their norm away"
-    if run.distance < TINY_DISTANCE and len(run.metrics) >= 2 * FEW:
-        return warn(f"{message}: they hardly changed", "a higher optim.lr, or more steps")
-    return ok(message)
-
-
-@checks
-def mismatch(run: RunRecords) -> Finding | None:
-    """The engine's log-probs against the trainer's, for the same tokens and weights."""
-    start, end = run.start("mismatch"), run.end("mismatch")
-    if math.isnan(end):
-        return None
-    message = f"gap of engine and trainer {start:.4f} -> {end:.4f} nats a token"
-    if end > GAP[0] or (end > 0.03 and end > 4 * start):
-        fix = "float32 in rollout.dtype and optim.dtype, or algo.correction token_tis"
-        return (fail if end > GAP[1] else warn)(message, fix)
-    return ok(message)
-
-
 @checks
 def held_out(run: RunRecords) -> Finding | None:
     """A reward that rises while held-out problems fall: memorised problems, or a cheat."""
@@ -369,23 +345,28 @@ def unexplained(findings: list[Finding]) -> list[Finding]:
 
 def diagnose(path: Path) -> list[Finding]:
     """All findings about a finished or running run. Raises RunError where there is no run."""
-    findings = checks.run(RunRecords.read(path))
-    return findings + unexplained(findings)
+    findings = all_findings(RunRecords.read(path))
+    return findings + unexplained(findings) + damaged_files(path)
+
+
+def all_findings(run: RunRecords) -> list[Finding]:
+    """The findings of these checks and of those of the training's numbers."""
+    return checks.run(run) + number_checks.checks.run(run)
 
 
 # -- the first step of every run ---------------------------------------------------------------
 
-FIRST_STEP = (
-    "none_solved",
-    "all_solved",
-    "informative",
-    "truncated",
-    "mismatch",
-    "finite",
-    "gradient",
-)
+FIRST_STEP = {
+    name: check
+    for name, check in (checks | number_checks.checks).items()
+    if name
+    in (
+        *("none_solved", "all_solved", "informative", "truncated", "mismatch"),
+        *("mismatch_weights", "drawing", "duplicates", "finite", "gradient"),
+    )
+}
 
 
 def first_step_findings(row: dict[str, Any], config: dict[str, Any]) -> list[Finding]:
     """The findings that one row of metrics is enough for; `config` is the run's config.json."""
-    return Checklist({name: checks[name] for name in FIRST_STEP}).run(RunRecords(config, [row], []))
+    return Checklist(FIRST_STEP).run(RunRecords(config, [row], []))

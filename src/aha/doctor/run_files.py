@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aha.core.errors import RunError
+from aha.core.findings import WORST_FIRST
+from aha.store.guarded_files import GuardedFile
 from aha.store.run_folder import Run, read_rows
 
 NUM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -39,11 +41,13 @@ class FileDifference(NamedTuple):
 
 def weight_files(run: Path, config: dict[str, Any]) -> tuple[Path, Path] | None:
     """(the base model's weights, the run's newest); None where one is missing or in shards."""
-    name = str(config.get("model", {}).get("path", ""))
+    model = config.get("model")
+    name = str(model.get("path", "")) if isinstance(model, dict) else ""
     bases = [Path(str(files("aha"))) / "models" / name / NAME, Path(name) / NAME]
     checkpoints = sorted(run.glob(f"checkpoints/step_*/{NAME}"), reverse=True)
     base = next((path for path in bases if name and path.is_file()), None)
-    newest = next((path for path in (run / "model" / NAME, *checkpoints) if path.is_file()), None)
+    own = (GuardedFile(run, str(p.relative_to(run))) for p in (run / "model" / NAME, *checkpoints))
+    newest = next((file.path for file in own if file.stat()), None)
     return (base, newest) if base and newest else None
 
 
@@ -52,9 +56,14 @@ def compare_weight_files(pair: tuple[Path, Path] | None) -> FileDifference | Non
     if pair is None:
         return None
     try:
-        (old, old_data), (new, new_data) = map(read_header, pair)
-    except (OSError, ValueError, KeyError):
+        return difference_of(*pair)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def difference_of(first: Path, second: Path) -> FileDifference | None:
+    """As `compare_weight_files`; a damaged file raises any of many errors."""
+    (old, old_data), (new, new_data) = read_header(first), read_header(second)
     changed = total = 0
     difference = norm = 0.0
     for name, entry in old.items():
@@ -105,6 +114,9 @@ def as_float64(bits: Array, dtype: str) -> Array:
 # -- records -------------------------------------------------------------------------------------
 
 FEW = 5  # steps that count as the start; a run with fewer than twice as many is too short
+COLLAPSED = 0.2  # share of the entropy at the start
+SOLVED = 0.9  # with so many groups or completions solved, a signal that fades means success
+LOOKED_AT = 6  # steps whose completions are read
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,9 @@ class RunRecords:
     finished: bool = False
     changed_share: float | None = None  # of the weights, those that differ from the base model's
     distance: float | None = None  # norm of their difference against the norm of the base's weights
-    findings: list[dict[str, Any]] = field(default_factory=list)  # what the run itself noticed
+    findings: list[dict[str, Any]] = field(default_factory=list)  # that the run told while it went
+    # The different prompts of some steps, spread over the run.
+    prompts_by_step: list[frozenset[str]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "RunRecords":
@@ -130,9 +144,9 @@ class RunRecords:
         config = run.read("config.json")
         if not isinstance(config, dict):
             raise RunError(f"no object in {path / 'config.json'}", "a run's settings")
-        metrics, evals, findings = (
+        metrics, evals = (
             [row for row in read_rows(file) if isinstance(row, dict)]
-            for file in (run.metrics, path / "evals.jsonl", run.findings)
+            for file in (run.metrics, path / "evals.jsonl")
         )
         before, after = (
             run.read(f"{name}.json") if (path / f"{name}.json").exists() else None
@@ -148,7 +162,8 @@ class RunRecords:
             finished=(path / "summary.json").exists(),
             changed_share=share,
             distance=distance,
-            findings=findings,
+            findings=[row for row in read_rows(run.findings) if is_finding(row)],
+            prompts_by_step=read_prompts(run),
         )
 
     def setting(self, section: str, key: str, default: Any) -> Any:
@@ -184,6 +199,24 @@ class RunRecords:
         if self.before and self.after:
             return self.before["solve_rate"], self.after["solve_rate"]
         return self.start("solve_rate"), self.end("solve_rate")
+
+
+def is_finding(row: Any) -> bool:
+    """Whether a row of findings.jsonl has all that is printed of it."""
+    keys = ("level", "check", "message", "fix", "step")
+    return isinstance(row, dict) and all(key in row for key in keys) and row["level"] in WORST_FIRST
+
+
+def read_prompts(run: Run) -> list[frozenset[str]]:
+    """The different prompts of at most LOOKED_AT steps, spread evenly over the run."""
+    paths = sorted(run.completions.glob("step_*.jsonl"))
+    places = range(0, len(paths), max(1, -(-len(paths) // LOOKED_AT)))
+    steps = []
+    for place in places:
+        rows = [row for row in read_rows(paths[place]) if isinstance(row, dict)]
+        prompts = frozenset(row["prompt"] for row in rows if isinstance(row.get("prompt"), str))
+        steps += [prompts] if prompts else []
+    return steps
 
 
 def mean(values: list[float]) -> float:

@@ -1,11 +1,12 @@
-"""Checks of a recipe before its run: settings, weights, tokenizer, prompts and splits.
+"""Checks of a recipe before its run: settings, weights, tokenizer and prompts.
 
-`check_recipe`, at the end, runs these checks, the audit of the reward and the first-step checks.
+`check_recipe`, at the end, runs these checks, those of the problems and of the first step, and the
+audit of the reward.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -15,8 +16,9 @@ from aha.core.errors import ModelError
 from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn, worst_level
 from aha.core.records import Prompt
 from aha.corpus.bases import command_for
-from aha.doctor.first_step_checks import check_first_step
-from aha.doctor.first_step_trial import reduced_recipe, run_trial
+from aha.doctor.first_step_checks import try_first_step
+from aha.doctor.first_step_trial import reduced_recipe
+from aha.doctor.problem_checks import check_problems
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
@@ -26,34 +28,24 @@ from aha.train.opening import make_trainer, task_of
 
 checks = Checklist()
 
-SPLIT_PROBLEMS = 200  # of each split that are compared
-SPLITS = ("train", "validation", "test")
 CHAT_STOP = "<|im_end|>"
 
 
 @dataclass(frozen=True)
 class SetupFacts:
-    """A recipe's settings, and the model, task, prompts and splits that they give."""
+    """A recipe's settings, and the model, task and prompts that they give."""
 
     cfg: RunConfig
     model: LoadedModel
     task: Task
     prompts: list[Prompt]  # of the first step
-    ids: dict[str, list[str]] = field(default_factory=dict)  # of the first problems of each split
 
     @classmethod
     def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "SetupFacts":
         """Gather the facts. Raises ModelError where the model cannot read the task's prompts."""
         first_step = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
         prompts = [Prompt.of(problem, task, model.tokenizer) for problem in first_step]
-        ids = {
-            split: [
-                problem.id
-                for problem in islice(task.problems(split, cfg.eval.seed), SPLIT_PROBLEMS)
-            ]
-            for split in SPLITS
-        }
-        return cls(cfg, model, task, prompts, ids)
+        return cls(cfg, model, task, prompts)
 
     def name_of(self, token: int) -> str:
         """A token's text in the vocabulary, or its id where it has none."""
@@ -172,34 +164,6 @@ def prompt_tokens(start: SetupFacts) -> Finding:
     return ok(f"prompts of up to {longest} tokens, which decode to their text")
 
 
-@checks
-def problems(start: SetupFacts) -> Finding:
-    """A step has different problems: a problem that comes again and again is memorised."""
-    needed, different = start.cfg.rollout.prompts, len({p.problem.id for p in start.prompts})
-    if different < needed:
-        fix = f"more rows in task.data, or --rollout.prompts {max(1, different)}"
-        return warn(f"a step needs {needed} problems, the train split has {different}", fix)
-    return ok(f"{different} different problems in the first step")
-
-
-@checks
-def splits(start: SetupFacts) -> Finding:
-    """No problem is in the training split and in a held-out one."""
-    ids = {split: set(names) for split, names in start.ids.items()}
-    train = ids.get("train", set())
-    shared = {split: ids[split] & train for split in ids if split != "train"}
-    overlaps = [
-        f"{len(both)} of {len(ids[split])} in {split}" for split, both in shared.items() if both
-    ]
-    if overlaps:
-        message = f"training problems are held out too: {', '.join(overlaps)}"
-        return fail(message, "splits by problem")
-    empty = [split for split, names in ids.items() if not names]
-    if empty:
-        return warn(f"no problem in: {', '.join(empty)}", "more rows in task.data")
-    return ok("no problem in two splits")
-
-
 # -- all checks of a recipe ---------------------------------------------------------------------
 
 
@@ -213,12 +177,13 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     model, task = None, task_of(cfg)
     try:
         model = load_model(resolve_model(cfg.model.path))
-        findings = checks.run(SetupFacts.of(cfg, model, task))
+        findings = checks.run(SetupFacts.of(cfg, model, task)) + model.findings
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise
         findings = [replace(failure_of(error), check="base_model")]
     yield "before the run", findings
+    yield "its problems", check_problems(cfg, task)
     audited = audit.audit(task, cfg.seed)
     yield "the reward", audit.checks.run(audited)
     # Settings such as a learning rate of 0 do not keep the step from being made.
@@ -229,5 +194,4 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     ):
         reduced = reduced_recipe(cfg)
         size = f"{reduced.rollout.prompts} prompts x {reduced.rollout.group_size}"
-        trial = run_trial(make_trainer(reduced, model, task))
-        yield f"its first step, {size}", check_first_step(trial)
+        yield f"its first step, {size}", try_first_step(make_trainer(reduced, model, task))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aha.core.errors import RunStopped
 from aha.core.findings import Finding, fail, warn
 from aha.core.records import Graded
 
@@ -54,6 +55,12 @@ class GradeErrors:
     def share(self) -> float:
         """Of the completions, those whose grade failed; 0 where there are none."""
         return self.failed / max(1, self.graded)
+
+    def check(self, limit: float) -> None:
+        """Raises `RunStopped` for a larger share than `limit`."""
+        finding = self.finding(limit, GO_ON)
+        if finding and self.share > limit:
+            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
 
     def finding(self, limit: float, go_on: str = "") -> Finding | None:
         """None without failed grades; a failure for a larger share than `limit`, and for a grader

@@ -14,17 +14,17 @@ from typing import Any, NotRequired, TypedDict
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.trends import summarise
 from aha.core.config import TaskSection
-from aha.core.errors import ConfigError, DataError, RunStopped
+from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
-from aha.eval.grade_errors import GO_ON, GradeErrors
+from aha.eval.grade_errors import GradeErrors
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
-from aha.tasks.catalog import make_task
+from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
 
@@ -72,7 +72,11 @@ def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) ->
         Prompt.of(problem, task, tokenizer) for problem in islice(task.problems(split, seed), n)
     ]
     if not prompts:
-        raise DataError(f"no problems in the split {split!r}", "at least one", "use more data")
+        raise DataError(
+            f"no problems in the split {split!r}",
+            "at least one",
+            "more rows in its file; `aha eval --split all` tests with all of them",
+        )
     return prompts
 
 
@@ -100,9 +104,7 @@ def evaluate(
             progress(len(graded), len(prompts))
         flat = [row for group in graded for row in group]
         errors = GradeErrors.of(flat)
-        finding = errors.finding(max_grade_errors, GO_ON)
-        if finding and errors.share > max_grade_errors:
-            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
+        errors.check(max_grade_errors)
     right = sum(row.correct for row in flat)
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {
@@ -170,6 +172,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+DEFAULT_PROBLEMS = 1000
 MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
 
@@ -178,14 +181,15 @@ SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for t
 class EvalSettings:
     """The problems and the sampling settings of an evaluation.
 
-    `task_settings` are the keyword arguments of the task's constructor. `max_new_tokens` None: a
-    limit that suits the size of the puzzles, see `token_limit`.
+    `task_settings` are the keyword arguments of the task's constructor. `n` None: DEFAULT_PROBLEMS,
+    or every row of the split "all". `max_new_tokens` None: a limit that suits the size of the
+    puzzles, see `token_limit`.
     """
 
     task: str
     task_settings: dict[str, Any]
     split: str
-    n: int
+    n: int | None
     seed: int
     group_size: int
     temperature: float
@@ -208,16 +212,24 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    Failed grades are handed to `on_finding`; where all of them failed, the solve rate and its
-    interval are None. Raises ConfigError if `out` exists or its folder does not.
+    `available` is how many problems the split has and `rows` how many the files have together, None
+    where the task makes its problems. What the task says about its problems and failed grades are
+    handed to `on_finding`; where all grades failed, the solve rate and its interval are None.
+    Raises ConfigError if `out` exists or its folder does not.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
     task = make_task(settings.task, settings.task_settings)
+    for note in notes_of(task):
+        on_finding(note)
+    available, rows = num_problems(task, settings.split), num_problems(task, "all")
+    n = settings.n
+    if n is None:
+        n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, settings.split, settings.n, settings.seed)
+    prompts = held_out(task, model.tokenizer, settings.split, n, settings.seed)
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
@@ -230,7 +242,9 @@ def evaluate_model(
     row |= settings.task_settings
     row |= {
         "split": settings.split,
-        "n": settings.n,
+        "n": n,
+        "available": available,
+        "rows": rows,
         "seed": settings.seed,
         "group_size": settings.group_size,
         "temperature": settings.temperature,
@@ -244,3 +258,10 @@ def evaluate_model(
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row
+
+
+def num_problems(task: Task, split: str) -> int | None:
+    """How many problems a split has; None for a task that makes them, or does not say."""
+    count = getattr(task, "num_problems", None)
+    number = count(split) if callable(count) else None
+    return number if type(number) is int else None

@@ -30,7 +30,7 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
     if out.exists():
         raise RunError(f"{out} exists already", "a new folder", "choose another --out")
     folder = resolve_model(name)
-    adapter = (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+    adapter = (folder / ADAPTER).is_file()
     if form == "adapter" and not adapter:
         raise ModelError(
             f"{name} has no adapter: all of its weights were trained",

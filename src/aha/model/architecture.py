@@ -11,25 +11,14 @@ from typing import Any
 
 from aha.core.errors import ConfigError, ModelError
 from aha.core.sizes import TINY_POSITIONS
-
-
-class UnsupportedModel(ModelError):
-    """A model that `Transformer` would compute wrongly. `transformers` may know it (see
-    aha.model.hf_policy)."""
-
-
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
+from aha.model.config_keys import (
+    SIZES,
+    UnsupportedModel,
+    check_numbers,
+    refuse_unsupported,
+    whole,
 )
-
-
-# Other numbers, which have defaults.
-NUMBERS = {"num_key_value_heads", "max_position_embeddings", "head_dim", "rope_theta"}
-NUMBERS |= {"rms_norm_eps"}
+from aha.model.rope_scaling import RopeScaling, read_scaling, rope_of, written_scaling
 
 
 @dataclass(frozen=True)
@@ -51,13 +40,17 @@ class Family:
 _NO_WINDOW = {"use_sliding_window": False}
 FAMILIES = {
     "qwen2": Family(
-        "Qwen2ForCausalLM", True, False, {"max_position_embeddings": 32_768}, _NO_WINDOW
+        "Qwen2ForCausalLM",
+        True,
+        False,
+        {"max_position_embeddings": 32_768, "num_key_value_heads": 32},
+        _NO_WINDOW,
     ),
     "qwen3": Family(
         "Qwen3ForCausalLM",
         False,
         True,
-        {"max_position_embeddings": 32_768, "head_dim": 128},
+        {"max_position_embeddings": 32_768, "num_key_value_heads": 32, "head_dim": 128},
         {**_NO_WINDOW, "attention_bias": False},
     ),
     "llama": Family(
@@ -78,16 +71,6 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Llama3Scaling:
-    """How Llama 3.1 and later stretch the slow rotary frequencies to longer contexts."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position_embeddings: int
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """The numbers of a Hugging Face `config.json`, under their names there."""
 
@@ -103,7 +86,7 @@ class ModelConfig:
     tie_word_embeddings: bool = True
     model_type: str = "qwen2"
     head_dim: int = 0  # 0: hidden_size / num_attention_heads
-    rope_scaling: Llama3Scaling | None = None
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         for name in (*SIZES, "num_key_value_heads", "max_position_embeddings"):
@@ -151,41 +134,35 @@ class ModelConfig:
                 f"a model folder of the family {', '.join(FAMILIES)}",
                 "Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral are of these",
             )
-        content = {**FAMILIES[name].defaults, **raw}
+        family, rope = FAMILIES[name], rope_of(raw)
+        content = {**family.defaults, **raw}
+        refuse_unsupported(content, rope)
+        theta = rope.get("rope_theta", raw.get("rope_theta", 10_000.0))
+        check_numbers({**content, "rope_theta": theta})
         content = {key: value for key, value in content.items() if value is not None}
-        refuse_unsupported(content)
-        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-        if not isinstance(rope, dict):
-            raise ModelError(f"config.json with rope scaling {rope!r}", "an object, or null")
-        content = {"rope_theta": rope.get("rope_theta"), "tie_word_embeddings": False, **content}
-        known = {f.name for f in fields(cls)}
-        values = {k: value for k, value in content.items() if k in known and value is not None}
-        missing = [key for key in SIZES if not isinstance(values.get(key), int)]
-        if missing:
-            raise ModelError(f"config.json without {', '.join(missing)}", "whole numbers for them")
-        for key in NUMBERS & values.keys():
-            if type(values[key]) not in (int, float) or values[key] <= 0:
-                raise ModelError(f"config.json with {key} {values[key]!r}", "a number above 0")
+        content = {"tie_word_embeddings": False, **content, "rope_theta": theta}
+        values = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         values.setdefault("num_key_value_heads", values["num_attention_heads"])
-        values["rope_scaling"] = read_scaling(rope, values["max_position_embeddings"])
+        values["rope_scaling"] = read_scaling(raw, values["max_position_embeddings"])
         if name == "mistral" and "sliding_window" in content:
             # Within one window, attention through a window and full attention are the same.
-            values["max_position_embeddings"] = min(
-                values["max_position_embeddings"], content["sliding_window"]
-            )
-        return cls(**values)
+            positions = min(values["max_position_embeddings"], whole(content, "sliding_window"))
+            values["max_position_embeddings"] = positions
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            fix = f"correct it{left_out(raw)}"
+            raise ModelError(f"config.json with {error.got}", error.wanted, fix) from error
 
     def to_hf(self) -> dict[str, Any]:
         """The content of `config.json`."""
         sizes = asdict(self)
-        name, head_dim, scaling = (
-            sizes.pop(key) for key in ("model_type", "head_dim", "rope_scaling")
-        )
+        name, head_dim, _ = (sizes.pop(key) for key in ("model_type", "head_dim", "rope_scaling"))
         derived = self.hidden_size // self.num_attention_heads == head_dim
         if name == "qwen3" or not derived:
             sizes["head_dim"] = head_dim
-        if scaling:
-            sizes["rope_scaling"] = {"rope_type": "llama3", **scaling}
+        if self.rope_scaling:
+            sizes["rope_scaling"] = written_scaling(self.rope_scaling)
         return {
             "architectures": [self.family.architecture],
             "model_type": name,
@@ -197,50 +174,44 @@ class ModelConfig:
         }
 
 
-def refuse_unsupported(content: Mapping[str, Any]) -> None:
-    """Raise `UnsupportedModel` for a switch of these families that `Transformer` does not have."""
-    rope = content.get("rope_parameters") or {}
-    supported = {
-        "hidden_act": "silu",
-        "use_sliding_window": False,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "partial_rotary_factor": 1.0,
+def left_out(raw: Mapping[str, Any]) -> str:
+    """The keys that a config.json leaves out, with what they mean then, as the end of a message."""
+    defaults = FAMILIES[raw["model_type"]].defaults
+    keys = sorted(defaults.keys() - raw.keys())
+    said = ", ".join(f"{key} (then {defaults[key]})" for key in keys)
+    return f"; it leaves out {said}" if keys else ""
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The tensors of a `Transformer` of this shape, under Hugging Face's names.
+
+    Known without the model: a config.json that does not fit its weights is refused before anything
+    of its sizes is allocated.
+    """
+    C, middle, D = config.hidden_size, config.intermediate_size, config.head_dim
+    queries, keys = config.num_attention_heads * D, config.num_key_value_heads * D
+    maps = {
+        "self_attn.q_proj": (queries, C),
+        "self_attn.k_proj": (keys, C),
+        "self_attn.v_proj": (keys, C),
+        "self_attn.o_proj": (C, queries),
+        "mlp.gate_proj": (middle, C),
+        "mlp.up_proj": (middle, C),
+        "mlp.down_proj": (C, middle),
     }
-    for key, only in supported.items():
-        value = content.get(key, rope.get(key, only))
-        if value != only:
-            raise UnsupportedModel(
-                f"{key} {value!r}", f"{only!r}, as in Qwen2.5, Qwen3 and Llama-3.2"
-            )
-    refuse_quantised(content)
-    mixed = set(content.get("layer_types") or ()) - {"full_attention"}
-    if mixed and content["model_type"] != "mistral":
-        raise UnsupportedModel(
-            f"layers of {', '.join(sorted(mixed))}", "full_attention in every layer"
-        )
-
-
-def refuse_quantised(content: Mapping[str, Any]) -> None:
-    """Raise `ModelError` for weights that cannot be trained."""
-    if content.get("quantization_config"):
-        raise ModelError(
-            "a model with quantised weights", "weights in float32, bfloat16 or float16"
-        )
-
-
-def read_scaling(rope: Mapping[str, Any], positions: int) -> Llama3Scaling | None:
-    """The rotary scaling of a config.json; None for plain positions."""
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    numbers = {
-        "original_max_position_embeddings": positions,
-        **{f.name: rope[f.name] for f in fields(Llama3Scaling) if f.name in rope},
+    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in maps.items()}
+    layer |= {"input_layernorm.weight": (C,), "post_attention_layernorm.weight": (C,)}
+    if config.family.qkv_bias:
+        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        layer |= {f"{name}.bias": maps[name][:1] for name in names}
+    if config.family.qk_norm:
+        layer |= {"self_attn.q_norm.weight": (D,), "self_attn.k_norm.weight": (D,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config.vocab_size, C),
+        "model.norm.weight": (C,),
     }
-    plain = all(type(value) in (int, float) and value > 0 for value in numbers.values())
-    if kind != "llama3" or len(numbers) < len(fields(Llama3Scaling)) or not plain:
-        raise UnsupportedModel(
-            f"rope scaling {dict(rope)}", "plain rotary positions, or 'llama3' with its factors"
-        )
-    return Llama3Scaling(**numbers)
+    for index in range(config.num_hidden_layers):
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, C)
+    return shapes

@@ -6,16 +6,23 @@ sandbox, where it can format text and nothing else.
 """
 
 import json
+import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from aha.core.errors import ModelError
+from aha.core.findings import warn
+from aha.model.model_warning import warn_of
 
 FILE = "chat_template.jinja"
 TURN, END = "<|im_start|>", "<|im_end|>"
@@ -27,6 +34,18 @@ CHATML = re.compile(
 ONE_TURN = re.compile(rf"{re.escape(TURN)}(\w+)\n(.*?){re.escape(END)}\n", re.DOTALL)
 
 
+OPENED, CLOSED = "<think>", "</think>"
+EMPTY_THOUGHT = re.compile(rf"{OPENED}\s*{CLOSED}\s*\Z")
+SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+
+
+class RenderedText(str):
+    """A prompt as a chat template wrote it. It begins as the template says: `Tokenizer.encode` puts
+    no begin-of-text token before it, as `apply_chat_template` of `transformers` puts none."""
+
+    __slots__ = ()
+
+
 def in_own_words(
     text: str,
     template: str | None,
@@ -34,15 +53,58 @@ def in_own_words(
     id_of: Callable[[str], int | None],
 ) -> str:
     """A text in ChatML rewritten by the model's template; any other text unchanged. The beginning
-    of the assistant's turn stays at the end. Raises `ModelError` for a conversation with a model
-    that has neither a template nor ChatML's tokens."""
+    of the assistant's turn stays at the end, but a thought is opened once (`with_thought`). Raises
+    `ModelError` for a conversation with a model that has neither a template nor ChatML's tokens.
+    """
     match = CHATML.fullmatch(text)
     if not match:
         return text
     messages = [
         {"role": role, "content": content} for role, content in ONE_TURN.findall(match["turns"])
     ]
-    return conversation(messages, template, settings, id_of) + match["begun"]
+    begun = match["begun"]
+    rendered = conversation(messages, template, settings, id_of, held_now)
+    if template is None:
+        return rendered + begun
+    if begun.rstrip().endswith(OPENED):
+        return RenderedText(with_thought(rendered, begun, template, messages, settings))
+    return RenderedText(rendered + begun)
+
+
+def with_thought(
+    rendered: str,
+    begun: str,
+    template: str,
+    messages: list[dict[str, str]],
+    settings: Mapping[str, Any],
+) -> str:
+    """A rendered conversation, followed by a task's `begun` turn that ends with `<think>`: one
+    thought, and it is open.
+
+    A template may open the thought itself (DeepSeek's distillates): then `begun` is left out. Or it
+    may end with an empty thought, which says that there is to be none (Qwen3 without thinking):
+    then it is asked to think, and if it cannot be asked, its empty thought is opened again.
+    """
+    if EMPTY_THOUGHT.search(rendered):
+        thinking = render(template, messages, settings, held_now, enable_thinking=True)
+        if EMPTY_THOUGHT.search(thinking):
+            rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
+            say_of_thought("ends with an empty thought: it is opened again, and")
+            return rendered
+        rendered = thinking
+        say_of_thought("ends with an empty thought: it is rendered with enable_thinking, and")
+    last = messages[-1]["content"].strip()
+    tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
+    if tail.rfind(OPENED) <= tail.rfind(CLOSED):
+        return rendered + begun
+    say_of_thought("opens the thought itself:")
+    return rendered
+
+
+def say_of_thought(what: str) -> None:
+    """Tell how template and task were brought together."""
+    message = f"the model's chat template {what} a task's own beginning of the answer is left out"
+    warn_of(warn(f"{message}, so that each prompt ends with one open {OPENED}", ""))
 
 
 def conversation(
@@ -50,11 +112,19 @@ def conversation(
     template: str | None,
     settings: Mapping[str, Any],
     id_of: Callable[[str], int | None],
+    now: Callable[[], datetime] = datetime.now,
 ) -> str:
     """The messages in the form of the model's template, or in ChatML if it has none but knows
-    ChatML's tokens, up to the start of the assistant's turn."""
+    ChatML's tokens, up to the start of the assistant's turn. `now` is what a template may ask."""
     if template is not None:
-        return render(template, messages, settings)
+        return RenderedText(render(template, messages, settings, now))
+    named = sorted(named_templates(settings))
+    if named:
+        raise ModelError(
+            f"chat templates called {', '.join(named)}",
+            "one that is called default",
+            f"write the one to use into {FILE}, beside tokenizer.json",
+        )
     if not knows_chatml(id_of):
         raise ModelError(
             "a conversation for a model without a chat template",
@@ -75,30 +145,37 @@ def find_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     path = folder / FILE
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # several, each with a name
-        entries = [entry for entry in template if isinstance(entry, dict)]
-        by_name = {entry.get("name"): entry.get("template") for entry in entries}
-        template = by_name.get("default")
+    template = named_templates(settings).get("default", settings.get("chat_template"))
     return template if isinstance(template, str) else None
 
 
-def render(template: str, messages: list[dict[str, str]], settings: Mapping[str, Any]) -> str:
-    """The text of a conversation, up to the start of the assistant's turn.
+def named_templates(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The templates of a tokenizer_config.json that has several, by their names."""
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        entries = [entry for entry in template if isinstance(entry, dict)]
+        template = {str(entry.get("name")): entry.get("template") for entry in entries}
+    return template if isinstance(template, dict) else {}
 
-    A template gets no date (`strftime_now`): the same problem would be another prompt tomorrow.
-    Llama-3.2's then writes the fixed date that it has for this case.
-    """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = raise_template_error
-    special = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+def render(
+    template: str,
+    messages: list[dict[str, str]],
+    settings: Mapping[str, Any],
+    now: Callable[[], datetime] = datetime.now,
+    **options: object,
+) -> str:
+    """The text of a conversation, up to the start of the assistant's turn, as `transformers`
+    renders it. `options` are variables of the template, such as enable_thinking."""
     try:
-        names = {key: text_of(settings[key]) for key in special if settings.get(key)}
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, **names
+        return compiled(template).render(
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            strftime_now=lambda form: now().strftime(form),
+            **special_tokens(settings),
+            **options,
         )
     except Exception as error:  # somebody else's program may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -109,14 +186,80 @@ def render(template: str, messages: list[dict[str, str]], settings: Mapping[str,
         ) from error
 
 
+@lru_cache(maxsize=16)
+def compiled(template: str) -> Template:
+    """The template, with the functions and the tags that `transformers` gives it."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = raise_template_error
+    return environment.from_string(template)
+
+
+class GenerationTag(Extension):
+    """`{% generation %}`, which marks the tokens of the assistant: its text is what is inside."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The block as a call of `inside`."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("inside"), [], [], body).set_lineno(line)
+
+    def inside(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of the special tokens that tokenizer_config.json names."""
+    extra = settings.get("extra_special_tokens")
+    named = {**(extra if isinstance(extra, dict) else {})}
+    named |= {key: settings[key] for key in SPECIAL if settings.get(key)}
+    return {key: text_of(token) for key, token in named.items()}
+
+
+@cache
+def held_now() -> datetime:
+    """The time in all prompts of a task: that of SOURCE_DATE_EPOCH, which other programs for
+    repeatable results read too, else that of the first prompt of this process. A problem that is
+    asked again after midnight is asked in the same words."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is None:
+        warn_of(
+            warn(
+                "the model's chat template writes today's date into each prompt: a run that is "
+                "resumed on another day asks other prompts",
+                f"export SOURCE_DATE_EPOCH={int(time.time())} before the run and before each "
+                "resume keeps the date",
+            )
+        )
+        return datetime.now()  # noqa: DTZ005
+    try:
+        return datetime.fromtimestamp(int(given), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ModelError(
+            f"SOURCE_DATE_EPOCH {given!r:.60}", "whole seconds since 1970", "unset it"
+        ) from error
+
+
 def text_of(token: Any) -> str:
     """A token's text: in JSON a string, or an object with `content`."""
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def to_json(value: object, indent: int | None = None, **unused: object) -> str:
+def to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """Without the escapes for HTML that Jinja's own filter adds."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def raise_template_error(message: str) -> None:

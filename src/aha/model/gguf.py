@@ -8,13 +8,14 @@ Source: the GGUF specification of ggml, and the names that llama.cpp gives tenso
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers.models import BPE
 
 from aha.core.errors import MissingExtra, ModelError
 from aha.model.architecture import ModelConfig
@@ -26,8 +27,19 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 ARCHITECTURES = {"qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama", "mistral": "llama"}
-# Llama 3 splits text as Qwen2 does, but keeps up to three digits together.
-SPLITS = {QWEN2_PATTERN: "qwen2", QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|"): "llama-bpe"}
+# Names of rules that split text before byte-level BPE, as llama.cpp spells them, by the regular
+# expression of tokenizer.json. Llama 3 splits as Qwen2 does, but keeps up to three digits together.
+LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+NEMO_PATTERN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|"
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPLITS = {QWEN2_PATTERN: "qwen2", LLAMA3_PATTERN: "llama-bpe", NEMO_PATTERN: "tekken"}
+# Rules without a regular expression of their own, by their steps: ByteLevel brings GPT-2's.
+STEPS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
+# llama.cpp takes a word that is in the vocabulary without its merges under these names.
+WHOLE_WORDS = {"llama-bpe", "tekken"}
 PARTS = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
@@ -74,7 +86,9 @@ def check(config: ModelConfig) -> None:
     """Raise `ModelError` for a shape that the format cannot describe."""
     if config.rope_scaling:
         raise ModelError(
-            "scaled rotary positions", "plain ones: GGUF keeps the scaling apart", "--form hf"
+            f"scaled rotary positions ({config.rope_scaling.kind})",
+            "plain ones: GGUF keeps the scaling apart",
+            "--form hf",
         )
     if config.model_type == "qwen2" and config.head_dim * config.num_attention_heads != (
         config.hidden_size
@@ -145,10 +159,12 @@ def read_vocabulary(tokenizer: Tokenizer, size: int) -> tuple[str, list[str], li
     content = json.loads(tokenizer.fast.to_str())
     model = content["model"]
     split = name_of_split(content.get("pre_tokenizer"))
-    if model["type"] != "BPE" or split is None or not model["merges"]:
+    fault = fault_of(content, split)
+    if fault or split is None:
         raise ModelError(
-            "a tokenizer that GGUF has no name for (aha-tiny's is one: it merges nothing)",
-            "byte-level BPE as in Qwen2.5, Qwen3 or Llama 3",
+            f"a tokenizer {fault}",
+            "byte-level BPE with a rule that llama.cpp has a name for, as in Qwen2.5, Qwen3, "
+            "Llama 3, SmolLM2, Mistral-Nemo and GPT-2",
             "--form hf",
         )
     tokens, kinds = [f"[PAD{i}]" for i in range(size)], [UNUSED] * size
@@ -161,12 +177,61 @@ def read_vocabulary(tokenizer: Tokenizer, size: int) -> tuple[str, list[str], li
     return split, tokens, kinds, merges
 
 
+def fault_of(content: Mapping[str, Any], split: str | None) -> str:
+    """Why GGUF cannot hold a tokenizer.json; "" where it can."""
+    model, normalizer = content["model"], content.get("normalizer")
+    if model["type"] != "BPE":
+        return f"of the kind {model['type']}"
+    if not model["merges"]:
+        return "that merges nothing (aha-tiny's is one)"
+    if model.get("byte_fallback"):
+        return "of sentencepiece (byte_fallback)"
+    if normalizer and normalizer["type"] != "NFC":
+        return f"with the normalizer {normalizer['type']}, which llama.cpp leaves out"
+    if split is None:
+        return f"whose rule of splitting llama.cpp has no name for: {splitting(content)}"
+    skips, expected = bool(model.get("ignore_merges")), split in WHOLE_WORDS
+    added = {token["content"] for token in content["added_tokens"]}
+    if skips != expected and not all_words_merge(model, added):
+        return f"with ignore_merges {skips}, and llama.cpp has {expected} for {split}"
+    return ""
+
+
+def all_words_merge(model: Mapping[str, Any], added: Collection[str]) -> bool:
+    """Whether the merges make every token of the vocabulary but those that were `added`: then
+    ignore_merges changes nothing."""
+    pairs = (pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"])
+    merges = [(left, right) for left, right in pairs]
+    bpe = BPE(vocab=model["vocab"], merges=merges)
+    return all(len(bpe.tokenize(token)) == 1 for token in model["vocab"] if token not in added)
+
+
+def splitting(content: Mapping[str, Any]) -> str:
+    """The steps of the pre-tokenizer, in short."""
+    return ", ".join(step["type"] for step in steps_of(content.get("pre_tokenizer"))) or "none"
+
+
+def steps_of(pre_tokenizer: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The steps of a pre-tokenizer, which is one step or a sequence of them."""
+    if not pre_tokenizer:
+        return []
+    steps: list[Mapping[str, Any]] = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return steps
+
+
 def name_of_split(pre_tokenizer: Mapping[str, Any] | None) -> str | None:
-    """GGUF's name for the pre-tokenisation; None where there is none."""
-    steps = (pre_tokenizer or {}).get("pretokenizers", [])
-    if [step["type"] for step in steps] != ["Split", "ByteLevel"]:
+    """llama.cpp's name for the pre-tokenisation; None where there is none."""
+    steps = steps_of(pre_tokenizer)
+    kinds = tuple(step["type"] for step in steps)
+    if not steps or kinds[-1] != "ByteLevel" or steps[-1].get("add_prefix_space"):
         return None
-    return SPLITS.get(steps[0]["pattern"].get("Regex"))
+    regex = steps[-1].get("use_regex", True)
+    if kinds == ("Split", "ByteLevel") and not regex:
+        isolated = steps[0].get("behavior") == "Isolated" and not steps[0].get("invert")
+        return SPLITS.get(steps[0]["pattern"].get("Regex")) if isolated else None
+    if kinds == ("Digits", "ByteLevel") and not steps[0].get("individual_digits"):
+        return None
+    return STEPS.get(kinds) if regex else None
 
 
 def write_vocabulary(

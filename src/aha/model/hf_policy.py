@@ -23,14 +23,17 @@ from torch import nn
 from aha.algo.entropy import token_entropy
 from aha.batching.layout import Layout
 from aha.core.errors import ModelError
+from aha.core.findings import Finding, warn
 from aha.model import ops
-from aha.model.architecture import UnsupportedModel, refuse_quantised
-from aha.model.tensors import weight_files
+from aha.model.config_keys import UnsupportedModel, refuse_quantised
+from aha.model.tensors import TensorFiles, read_object, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ENDLESS = 2**20  # positions of a model that names no limit
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+TIMES_LARGER = 4  # a head or an embedding may be tied, so written once for two
 PROBE_TOKENS = 6  # of the test that a model is causal
 MAX_CHANGE = 1e-3  # of a logit, over the logits' standard deviation: more is not rounding
 
@@ -57,8 +60,11 @@ class HfPolicy(nn.Module):
     adapter = None
     supports_layout = False
 
-    def __init__(self, net: "PreTrainedModel"):
+    def __init__(self, net: "PreTrainedModel", reason: str = "", supported: str = ""):
         super().__init__()
+        # Why it is not a `Transformer`, and what would be one.
+        self.reason, self.supported = reason, supported
+        self.findings: list[Finding] = []  # what is to be told about its weights
         # In eval mode for ever: dropout would draw another network for every pass, and the ratio of
         # a policy to itself would not be 1.
         self.net = net.eval()
@@ -170,7 +176,8 @@ class HfPolicy(nn.Module):
 
     def fill(self, folder: Path) -> None:
         """Load the weights that `save` wrote."""
-        self.net.load_state_dict(read_net(folder).state_dict())
+        raw = read_object(folder / "config.json")
+        self.net.load_state_dict(read_net(folder, raw)[0].state_dict())
 
 
 def load_hf(folder: Path, raw: Mapping[str, Any], reason: UnsupportedModel) -> HfPolicy:
@@ -189,21 +196,31 @@ def load_hf(folder: Path, raw: Mapping[str, Any], reason: UnsupportedModel) -> H
             "pip install 'aha[hf]'",
         ) from error
     refuse_quantised(raw)
-    policy = HfPolicy(read_net(folder))
+    net, unread = read_net(folder, raw)
+    policy = HfPolicy(net, reason.got, reason.wanted)
+    if unread:
+        policy.findings.append(
+            warn(
+                f"{folder} holds {len(unread)} tensors that {policy.config.architecture} of "
+                f"transformers does not read, such as {unread[0]}",
+                "check that config.json belongs to these weights",
+            )
+        )
     refuse_noncausal(policy, folder)
     return policy
 
 
-def read_net(folder: Path) -> "PreTrainedModel":
-    """The model as `transformers` reads it from this folder: nothing from the network, no code of
-    others, no pickle, and not one weight that the folder does not hold."""
+def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", list[str]]:
+    """The model as `transformers` reads it from this folder, and the names of tensors that it does
+    not read: nothing from the network, no code of others, no pickle, and not one weight that the
+    folder does not hold."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    weight_files(folder)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
+        refuse_oversize(folder, raw)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -214,10 +231,11 @@ def read_net(folder: Path) -> "PreTrainedModel":
         )
         net: PreTrainedModel = loaded[0]
         info = loaded[1]
+    except ModelError:
+        raise
     except Exception as error:  # a config may be wrong in as many ways as there are models
-        fault = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"transformers cannot read {folder}: {fault}",
+            f"transformers cannot read {folder}: {cause_of(error, raw)}",
             "a causal language model that transformers knows, with its weights",
         ) from error
     # Keys that do not match come with both shapes, keys that are missing alone.
@@ -230,7 +248,43 @@ def read_net(folder: Path) -> "PreTrainedModel":
             "every weight: transformers would draw those at random",
             "check that config.json belongs to these weights",
         )
-    return net
+    return net, sorted(info["unexpected_keys"])
+
+
+def cause_of(error: Exception, raw: Mapping[str, Any]) -> str:
+    """Why `transformers` could not read a model, in one line."""
+    text, kind = " ".join(str(error).split()), raw.get("model_type")
+    if "does not recognize this architecture" in text and raw.get("auto_map"):
+        return f"model_type {kind!r:.60} needs code from the folder (auto_map), which is not run"
+    if "Unrecognized configuration class" in text:
+        return f"it has no causal language model for model_type {kind!r:.60}"
+    return text[:200] or type(error).__name__
+
+
+def refuse_oversize(folder: Path, raw: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where config.json describes a far larger model than the files hold:
+    `transformers` would allocate it, and draw its weights at random."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    files = TensorFiles(weight_files(folder))
+    numbers, text = files.numbers(), raw.get("text_config")
+    contents = [raw, text if isinstance(text, dict) else {}]
+    layers = [content.get(key) for content in contents for key in LAYER_KEYS]
+    described = max((n for n in layers if type(n) is int), default=0)
+    if described <= len(files.place_of):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):  # shapes alone
+            net = AutoModelForCausalLM.from_config(config)
+        described = sum(parameter.numel() for parameter in net.parameters())
+        if described <= TIMES_LARGER * numbers:
+            return
+    raise ModelError(
+        f"{folder}: config.json describes {described:.3g} "
+        f"{'layers' if described in layers else 'numbers'}, and its files hold "
+        f"{len(files.place_of)} tensors with {numbers:.3g} numbers",
+        "the configuration of the model that is in the files",
+        "check that config.json belongs to these weights",
+    )
 
 
 @torch.no_grad()
@@ -252,8 +306,9 @@ def refuse_noncausal(policy: HfPolicy, folder: Path) -> None:
 def refuse_hf_policy(policy: object, feature: str, fix: str) -> None:
     """Raise `ModelError` for a model that `transformers` runs, where a feature needs our own."""
     if isinstance(policy, HfPolicy):
+        because = f" because of its {policy.reason}" if policy.reason else ""
         raise ModelError(
-            f"{feature} with {policy.config.architecture}, which runs in transformers",
-            "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",
+            f"{feature} with {policy.config.architecture}, which runs in transformers{because}",
+            policy.supported or "one of Qwen2.5, Qwen3, Llama-3.2, SmolLM2 and Mistral",
             fix,
         )

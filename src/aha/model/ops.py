@@ -12,7 +12,6 @@ bf16 has 8 bits: 256 + 1 is 256 in it.
 Shapes: B rows, P prompts, D head size, I intermediate size, C hidden size.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 
 from aha.machine.c_build import LANES
 from aha.model import fused
-from aha.model.architecture import Llama3Scaling, ModelConfig
+from aha.model.architecture import ModelConfig
 
 
 def at_least_float32(x: torch.Tensor) -> torch.dtype:
@@ -187,21 +186,12 @@ def rope_tables(
     half = config.head_dim // 2
     steps = torch.arange(half, dtype=torch.float32, device=device) / half
     frequencies = config.rope_theta**-steps
-    if config.rope_scaling:
-        frequencies = stretch(frequencies, config.rope_scaling)
+    scaling = config.rope_scaling
+    if scaling:
+        frequencies = scaling.stretch(frequencies, config.rope_theta)
     positions = torch.arange(config.max_position_embeddings, dtype=torch.float32, device=device)
     angles_SD = torch.outer(positions, frequencies)
-    return angles_SD.cos().to(dtype), angles_SD.sin().to(dtype)
-
-
-def stretch(frequencies: torch.Tensor, scaling: Llama3Scaling) -> torch.Tensor:
-    """Slow frequencies divided by `factor`, fast ones unchanged, linear interpolation between.
-
-    `turns` are the full rotations of a frequency within the context of pre-training: above
-    `high_freq_factor` it counts as fast, below `low_freq_factor` as slow.
-    Source: Llama 3 (arXiv 2407.21783) as its reference code computes it.
-    """
-    turns = frequencies * scaling.original_max_position_embeddings / (2 * math.pi)
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    fast = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-    return frequencies * (fast + (1 - fast) / scaling.factor)
+    cos, sin = angles_SD.cos(), angles_SD.sin()
+    if scaling and scaling.attention_factor != 1.0:
+        cos, sin = cos * scaling.attention_factor, sin * scaling.attention_factor
+    return cos.to(dtype), sin.to(dtype)

@@ -12,6 +12,7 @@ Source: Loshchilov & Hutter 2019 for AdamW; ZeRO-Offload (arXiv 2101.06840) for 
 al. 2022 (arXiv 2110.02861) for "8bit".
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from aha.core.config import OptimSection
-from aha.core.errors import MissingExtra
+from aha.core.errors import MissingExtra, RunStopped
 
 
 def make_optimizer(
@@ -33,11 +34,45 @@ def make_optimizer(
     return kinds[optim.state](list(parameters), optim, dtype)
 
 
+def clipped(parameters: list[nn.Parameter], limit: float) -> float:
+    """Clip the gradient; returns its norm before that.
+
+    Raises `RunStopped` where the norm is no number: every weight would become none.
+    """
+    norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+    if not math.isfinite(norm):
+        raise RunStopped(
+            f"a gradient whose norm is {norm}",
+            "a finite one",
+            "rewards of a usual size, a lower learning rate, or --optim.dtype float32",
+            check="gradient",
+        )
+    return norm
+
+
+@torch.no_grad()
+def check_weights(parameters: list[nn.Parameter], lr: float) -> None:
+    """Raises `RunStopped` where an update has left a weight that is no number."""
+    if not torch.isfinite(nn.utils.get_total_norm(parameters)):
+        raise RunStopped(
+            f"weights that are not finite after an update at the learning rate {lr:g}",
+            "finite ones",
+            "a lower learning rate: --optim.lr 3e-4 (of a critic: --critic.lr 1e-5)",
+            check="weights",
+        )
+
+
 class Optimizer:
-    """One update: clip the gradient, step, clear the gradient."""
+    """One update: clip the gradient, step, clear the gradient.
+
+    `num_updates` counts the changes of the weights since this object was made. `update` raises
+    `RunStopped` for a gradient that is no number, before any weight changes, and for new weights
+    that are none.
+    """
 
     def __init__(self, parameters: list[nn.Parameter], optim: OptimSection, dtype: torch.dtype):
         self.parameters, self.optim, self.dtype = parameters, optim, dtype
+        self.num_updates = 0
         self.adam = self.make_adam()
 
     @property
@@ -51,11 +86,13 @@ class Optimizer:
 
     def update(self, lr: float) -> float:
         """Step at this learning rate; returns the gradient's norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.optim.grad_clip)
+        norm = clipped(self.parameters, self.optim.grad_clip)
         self.adam.param_groups[0]["lr"] = lr
+        self.num_updates += 1
         self.adam.step()
+        check_weights(self.parameters, lr)
         self.clear()
-        return float(norm)
+        return norm
 
     def clear(self) -> None:
         """Drop the gradient, also an incomplete one of a backward pass that failed."""
@@ -122,13 +159,15 @@ class HostOptimizer(Optimizer):
         return self.buffer[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
     def update(self, lr: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.masters, self.optim.grad_clip)
+        norm = clipped(self.masters, self.optim.grad_clip)
         self.adam.param_groups[0]["lr"] = lr
         if self.has_gradient:  # a gradient of zeros would move parameters that have momentum
+            self.num_updates += 1
             self.adam.step()
             self.publish()
+            check_weights(self.parameters, lr)
         self.clear()
-        return float(norm)
+        return norm
 
     def clear(self) -> None:
         # Zeros, not None: the hooks add to them. A backward pass that failed may have left

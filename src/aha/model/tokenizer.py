@@ -18,7 +18,13 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Split
 
 from aha.core.errors import ModelError
-from aha.model.chat_template import conversation, find_template, in_own_words, knows_chatml
+from aha.model.chat_template import (
+    RenderedText,
+    conversation,
+    find_template,
+    in_own_words,
+    knows_chatml,
+)
 from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -55,7 +61,7 @@ class Tokenizer:
         pad_id = fast.token_to_id(pad)
         self.pad_id = self.stop_ids[0] if pad_id is None else pad_id
         # The tokens before every text of pre-training, such as <|begin_of_text|>; mostly none.
-        self.prefix = tuple(i for i in fast.encode("").ids if i not in self.stop_ids)
+        self.prefix = tokens_before_text(fast)
 
     @property
     def vocab_size(self) -> int:
@@ -80,7 +86,7 @@ class Tokenizer:
         """Token ids of `text`; text that the vocabulary cannot hold is an error, never dropped.
 
         The ids begin as the model's texts begin: with its begin-of-text token, if it has one and
-        the text does not bring it.
+        the text does not bring it. What a chat template rendered begins as the template says.
         """
         ids = self.fast.encode(text, add_special_tokens=False).ids
         # Not `self.decode`, which drops stop tokens: a chat prompt contains some.
@@ -93,7 +99,7 @@ class Tokenizer:
                 "text that comes back unchanged, in aha-tiny's case printable ASCII",
                 "take them out, or use a model with a larger vocabulary",
             )
-        has_prefix = tuple(ids[: len(self.prefix)]) == self.prefix
+        has_prefix = isinstance(text, RenderedText) or tuple(ids[: len(self.prefix)]) == self.prefix
         return ids if has_prefix else [*self.prefix, *ids]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -159,16 +165,33 @@ class Tokenizer:
         """Read tokenizer.json and the files that go with it. A token stops a completion if
         tokenizer_config.json, generation_config.json or config.json names it as eos token."""
         path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                f"{folder} has no tokenizer.json",
+                "the file of the tokenizers library",
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers "
+                "writes it",
+            )
         try:
             fast = FastTokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception for a bad file
             raise ModelError(f"{path}: {error}", "a readable tokenizer.json") from error
+        # The file may hold what its last user set: a limit would cut prompts without a word.
+        fast.no_truncation()
+        fast.no_padding()
         names = ("tokenizer_config.json", "generation_config.json", "config.json")
         settings, *others = (
             read_object(folder / name) if (folder / name).is_file() else {} for name in names
         )
         path = folder / names[0]
         first, pad = (_name(settings.get(key), key, path) for key in ("eos_token", "pad_token"))
+        if first and fast.token_to_id(first) is None:
+            raise ModelError(
+                f"{path}: eos_token {first!r}, which tokenizer.json does not have",
+                "the token that ends a text",
+                "write that one there, or null where generation_config.json names it",
+            )
+        fast.encode_special_tokens = settings.get("split_special_tokens") is True
         stop: list[str | int] = [first] if first else []
         for name, other in zip(names[1:], others, strict=True):
             stop += _stop_ids(other.get("eos_token_id"), fast, folder / name)
@@ -177,13 +200,24 @@ class Tokenizer:
         return cls(fast, tuple(stop), pad, settings or None, find_template(folder, settings))
 
 
+def tokens_before_text(fast: FastTokenizer) -> tuple[int, ...]:
+    """The ids that the tokenizer puts before a text. What it puts behind (an end, in BERT's way) is
+    left out: a prompt goes on."""
+    encoded = fast.encode("a")
+    added = encoded.special_tokens_mask
+    count = added.index(0) if 0 in added else len(added)
+    return tuple(encoded.ids[:count])
+
+
 def _stop_ids(value: object, fast: FastTokenizer, path: Path) -> list[int]:
     """The ids of an `eos_token_id`, which is a number, a list or null."""
     ids: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     for token in ids:
         if type(token) is not int or fast.id_to_token(token) is None:
             raise ModelError(
-                f"{path}: eos_token_id {token!r}", "ids that the tokenizer has", "correct it"
+                f"{path}: eos_token_id {token!r}",
+                "ids that the tokenizer has",
+                "write the id of the token that ends a text",
             )
     return ids
 

@@ -7,7 +7,7 @@ generation_config.json; or, for an adapter, adapter_config.json  adapter_model.s
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,23 @@ import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.model.architecture import ModelConfig, UnsupportedModel
+from aha.core.findings import Finding, warn
+from aha.model.architecture import ModelConfig, left_out, tensor_shapes
+from aha.model.config_keys import UnsupportedModel, unknown_keys
 from aha.model.folders import folder_of, name_of
 from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.lora import CONFIG as ADAPTER
-from aha.model.lora import (
-    add_lora,
-    load_adapter,
-    merge_lora,
-    read_adapter_config,
-    save_adapter,
-)
+from aha.model.lora import load_adapter, save_adapter
+from aha.model.model_warning import warn_of
+from aha.model.peft_adapter import merge_adapter
 from aha.model.policy import Policy
-from aha.model.tensors import TensorFiles, read_object, weight_files
+from aha.model.rope_scaling import rope_of
+from aha.model.tensor_names import base_model_name
+from aha.model.tensors import TensorFiles, read_object, unread_weights, weight_files
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 MODEL_FOLDER = "a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"
 
 
@@ -41,6 +42,7 @@ class LoadedModel:
     policy: Policy
     tokenizer: Tokenizer
     path: Path
+    findings: list[Finding] = field(default_factory=list)  # what was told when it was loaded
 
 
 def save_model(
@@ -90,14 +92,20 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def load_model(folder: str | Path) -> LoadedModel:
     """The model of a folder, whoever wrote it; an adapter is merged into its base. The weights
     become float32. Raises `ModelError` where config, weights and tokenizer do not fit each
-    other."""
+    other; what loads all the same but may surprise is a `ModelWarning` and a finding."""
     folder = Path(folder)
-    if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
-        return load_merged(folder)
-    if not (folder / "config.json").is_file():
+    has_config = (folder / "config.json").is_file()
+    if (folder / ADAPTER).is_file():
+        base = folder if has_config and unread_weights(folder, []) else named_base(folder)
+    elif has_config:
+        base = folder
+    else:
         raise ModelError(f"no model in {folder}", MODEL_FOLDER, "check the path")
-    policy = read_policy(folder)
-    tokenizer = Tokenizer.load(folder)
+    policy, findings = read_policy(base)
+    if (folder / ADAPTER).is_file():
+        policy, more = merge_adapter(policy, folder)
+        findings += more
+    tokenizer = Tokenizer.load(folder if (folder / "tokenizer.json").is_file() else base)
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
             f"{folder}: a tokenizer of {tokenizer.vocab_size} tokens for a model of "
@@ -105,53 +113,126 @@ def load_model(folder: str | Path) -> LoadedModel:
             "no token without a row in the embedding",
             "check that tokenizer.json belongs to these weights",
         )
-    return LoadedModel(policy, tokenizer, folder)
+    findings = [replace(finding, check="base_model") for finding in findings]
+    for finding in findings:
+        warn_of(finding)
+    return LoadedModel(policy, tokenizer, folder, findings)
 
 
-def read_policy(folder: Path) -> Policy:
-    """A `Transformer` if it supports what config.json describes, else an `HfPolicy`."""
-    raw = read_object(folder / "config.json")
-    try:
-        config = ModelConfig.from_hf(raw)
-    except UnsupportedModel as reason:
-        return load_hf(folder, raw, reason)
-    # On "meta" nothing is initialised: random weights of a 3B model take minutes, for nothing.
-    with torch.device("meta"):
-        policy = Transformer(config)
-    policy.to_empty(device="cpu")
-    load_weights(policy, folder)
-    return policy
-
-
-def load_merged(folder: Path) -> LoadedModel:
-    """The base that an adapter names, with the adapter in its weights."""
-    config = read_adapter_config(folder)
-    base = folder_of(str(config.get("base_model_name_or_path")))
+def named_base(folder: Path) -> Path:
+    """The folder of the base that an adapter names."""
+    name = read_object(folder / ADAPTER).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise ModelError(
+            f"{folder / ADAPTER} names no base",
+            "the folder or hub name of the model that the adapter was trained on",
+            "write it into base_model_name_or_path",
+        )
+    base = folder_of(name)
     if base == folder or not (base / "config.json").is_file():
         raise ModelError(
             f"{folder / ADAPTER} names the base {str(base)!r}, where no model is",
             "the folder or hub name of the model that the adapter was trained on",
             "put it there, or change base_model_name_or_path",
         )
-    model = load_model(base)
-    add_lora(model.policy, config["r"], 1.0, seed=0)
-    load_adapter(model.policy, folder)
-    merge_lora(model.policy)
-    return LoadedModel(model.policy, model.tokenizer, folder)
+    return base
+
+
+def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
+    """A `Transformer` if it supports what config.json describes, else an `HfPolicy`; and what is
+    to be told about it."""
+    raw = read_object(folder / "config.json")
+    try:
+        config = ModelConfig.from_hf(raw)
+    except UnsupportedModel as reason:
+        policy = load_hf(folder, raw, reason)
+        return policy, policy.findings + left_alone(folder)
+    findings = left_alone(folder)
+    unknown = unknown_keys(raw, rope_of(raw))
+    if unknown:
+        findings.append(
+            warn(
+                f"{folder / 'config.json'} has {', '.join(unknown[:5])}, which neither Aha nor "
+                f"{config.architecture} of transformers reads",
+                "nothing, unless the model was made by a program that computes something with it",
+            )
+        )
+    files, config, more = open_tensors(folder, config, left_out(raw))
+    # On "meta" nothing is initialised: random weights of a 3B model take minutes, for nothing.
+    with torch.device("meta"):
+        transformer = Transformer(config)
+    transformer.to_empty(device="cpu")
+    files.fill(transformer.weights(), folder)
+    return transformer, findings + more
+
+
+def left_alone(folder: Path) -> list[Finding]:
+    """What to tell about files of weights that are not read."""
+    read = weight_files(folder)
+    names = unread_weights(folder, read)
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [
+        warn(
+            f"{folder}: {read[0].name}{' and its shards' if len(read) > 1 else ''} is read, "
+            f"{', '.join(names[:3])}{more} is not",
+            "delete what an earlier save has left there",
+        )
+    ]
+
+
+def open_tensors(
+    folder: Path, config: ModelConfig, left_out: str = ""
+) -> tuple[TensorFiles, ModelConfig, list[Finding]]:
+    """The tensors of a folder under the names of `Transformer`, checked against its shape, before
+    anything of that size is allocated.
+
+    A head that differs from the embedding to which config.json ties it is kept, as `transformers`
+    keeps it: the returned config is untied then.
+    """
+    files, findings = TensorFiles(weight_files(folder)), []
+    if config.num_hidden_layers > len(files.place_of):
+        raise ModelError(
+            f"{folder}: {len(files.place_of)} tensors for {config.num_hidden_layers} layers",
+            "at least one for each layer",
+            "check that config.json belongs to these weights",
+        )
+    expected = {*tensor_shapes(config), HEAD}
+    for name in list(files.place_of):
+        # Old writers saved the rotary frequencies, which follow from the configuration.
+        if name.endswith("rotary_emb.inv_freq"):
+            del files.place_of[name]
+        else:
+            files.rename(name, base_model_name(name, expected))
+    if config.tie_word_embeddings and HEAD in files.place_of:
+        if EMBEDDING not in files.place_of:
+            files.rename(HEAD, EMBEDDING)
+        elif same_numbers(files.tensor(HEAD), files.tensor(EMBEDDING)):
+            del files.place_of[HEAD]
+        else:
+            config = replace(config, tie_word_embeddings=False)
+            findings.append(
+                warn(
+                    f"{folder}: config.json ties the head to the embedding, but the file has a "
+                    f"head of its own, {HEAD}: it is kept, as transformers keeps it",
+                    'write "tie_word_embeddings": false into config.json, or delete that tensor',
+                )
+            )
+    files.check(tensor_shapes(config), folder, left_out)
+    return files, config, findings
+
+
+def same_numbers(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.float(), other.float())
 
 
 def load_weights(policy: Policy, folder: Path) -> None:
-    """Fill the policy from every safetensors file of the folder; names and shapes must match."""
+    """Fill the policy from the safetensors files of the folder; names and shapes must match."""
     if isinstance(policy, HfPolicy):
         policy.fill(folder)
         return
-    files = TensorFiles(weight_files(folder))
-    for name in list(files.file_of):
-        tied_copy = name == "lm_head.weight" and policy.config.tie_word_embeddings
-        # Old writers saved the rotary frequencies, which follow from the configuration.
-        if tied_copy or name.endswith("rotary_emb.inv_freq"):
-            del files.file_of[name]
-    files.fill(policy.weights(), folder)
+    open_tensors(folder, policy.config)[0].fill(policy.weights(), folder)
 
 
 def load_policy(policy: Policy, folder: Path) -> None:

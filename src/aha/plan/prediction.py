@@ -222,7 +222,7 @@ def lines_of(compared: dict[str, Any]) -> list[tuple[str, str]]:
             lines.append(("tokens of a completion", line_of_lengths(**lengths)))
         speeds = "measured" if compared["speeds_measured"] else "assumed, not measured here"
         return [*lines, ("speeds", f"{compared['machine']}, {speeds}")]
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return []
 
 

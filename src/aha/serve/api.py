@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
 from aha.serve.open_models import OpenModel
 from aha.serve.openai_format import ApiResponse, error_body, error_response
 from aha.serve.prompts import TrainingTask, prompt_of_messages, prompts_of_text
-from aha.serve.request_fields import RequestError, RequestSettings, check_fields, read_settings
+from aha.serve.request_body import RequestError, object_of_body, short
+from aha.serve.request_fields import RequestSettings, check_fields, read_settings
 from aha.serve.scheduler import Event, Job, Piece, Scheduler
 from aha.web.access import AccessControl
 
@@ -39,8 +42,15 @@ class Api:
         return [
             Route("/v1/models", self.list_models),
             Route("/v1/models/{name:path}", self.describe_model),
-            Route("/v1/completions", self.text_completions, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            # With and without a slash: a client would have to send its body again elsewhere.
+            *(
+                Route(path + slash, endpoint, methods=["POST"])
+                for slash in ("", "/")
+                for path, endpoint in (
+                    ("/v1/completions", self.text_completions),
+                    ("/v1/chat/completions", self.chat_completions),
+                )
+            ),
         ]
 
     # -- models ------------------------------------------------------------------------------
@@ -59,10 +69,10 @@ class Api:
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "aha"}
 
     def check_name(self, name: object) -> None:
-        """Raise RequestError (404) where a request names another model."""
-        if name != self.name:
+        """Raise RequestError (404) where a request names another model; null names none."""
+        if name is not None and name != self.name:
             raise RequestError(
-                f"the model {name!r}",
+                f"the model {short(name)}",
                 f"{self.name!r}, the one that is served",
                 param="model",
                 status=404,
@@ -74,19 +84,22 @@ class Api:
     async def text_completions(self, request: Request) -> Response:
         """Completions of `prompt`, a text or a list of texts."""
         body = await self.read_body(request, "prompt")
-        prompts = prompts_of_text(body, self.model.tokenizer)
+        prompts = await run_in_threadpool(prompts_of_text, body, self.model.tokenizer)
         return await self.complete(request, prompts, body, chat=False)
 
     async def chat_completions(self, request: Request) -> Response:
         """Completions of `messages`."""
         body = await self.read_body(request, "messages")
-        prompt = prompt_of_messages(body, self.model.tokenizer, self.trained_on)
+        prompt = await run_in_threadpool(
+            prompt_of_messages, body, self.model.tokenizer, self.trained_on
+        )
         return await self.complete(request, [prompt], body, chat=True)
 
     async def read_body(self, request: Request, content: str) -> dict[str, Any]:
         """The request's JSON object. `content` is the field of the text: messages or prompt.
 
-        Raises RequestError for too many bytes, no object, unknown fields or another model's name.
+        Raises RequestError for too many bytes, no object, unknown fields or another model's name,
+        ClientDisconnect where the client goes before all of it has come.
         """
         raw = bytearray()
         async for part in request.stream():
@@ -95,12 +108,7 @@ class Api:
                 raise RequestError(
                     f"a request of more than {MAX_REQUEST_BYTES} bytes", "a shorter one", status=413
                 )
-        try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
-            raise RequestError(f"{bytes(raw[:60])!r}", f"a JSON object with model and {content}")
+        body = object_of_body(bytes(raw), content)
         check_fields(body, content)
         self.check_name(body.get("model"))
         return body
@@ -121,18 +129,39 @@ class Api:
         )
         response = ApiResponse(chat, self.name, prompts, settings.sampling.group_size)
         if settings.stream:
-            lines = event_stream(response, settings, read_pieces(queue), job)
-            return StreamingResponse(lines, media_type="text/event-stream")
+            return JobResponse(event_stream(response, settings, read_pieces(queue)), job)
         completions: dict[int, Completion] = {}
+        departure = asyncio.create_task(end_with_client(request, queue))
         try:
             async for piece in read_pieces(queue):
                 if piece.completion is not None:
                     completions[piece.index] = piece.completion
-                if await request.is_disconnected():
-                    break
         finally:
+            departure.cancel()
             job.stop()
         return JSONResponse(response.whole(completions))
+
+
+class JobResponse(StreamingResponse):
+    """A streamed response whose job ends with it, also where the client goes before the first
+    byte: the stream itself is then never begun."""
+
+    def __init__(self, lines: AsyncIterator[bytes], job: Job):
+        super().__init__(lines, media_type="text/event-stream")
+        self.job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.job.stop()
+
+
+async def end_with_client(request: Request, queue: asyncio.Queue[Event]) -> None:
+    """Wait until the client has gone, then end the pieces: nobody reads the rest."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    queue.put_nowait(None)
 
 
 async def read_pieces(queue: asyncio.Queue[Event]) -> AsyncIterator[Piece]:
@@ -144,7 +173,7 @@ async def read_pieces(queue: asyncio.Queue[Event]) -> AsyncIterator[Piece]:
 
 
 async def event_stream(
-    response: ApiResponse, settings: RequestSettings, pieces: AsyncIterator[Piece], job: Job
+    response: ApiResponse, settings: RequestSettings, pieces: AsyncIterator[Piece]
 ) -> AsyncIterator[bytes]:
     """Chunks as server-sent events; an error during generation is the last one."""
     completions: dict[int, Completion] = {}
@@ -161,8 +190,6 @@ async def event_stream(
         yield b"data: [DONE]\n\n"
     except Exception as error:  # the HTTP status has been sent already
         yield server_sent_event(error_response(error)[0])
-    finally:
-        job.stop()
 
 
 def server_sent_event(content: dict[str, Any]) -> bytes:
@@ -174,6 +201,8 @@ async def _handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         got = f"{request.method} {request.url.path}: {error.detail}"
         return http_error(got, error.status_code)
+    if isinstance(error, ClientDisconnect):  # nobody reads this, and it is no fault of ours
+        return http_error("the client has gone", 400)
     content, status = error_response(error)
     return JSONResponse(content, status)
 
@@ -196,5 +225,7 @@ def make_api(api: Api, host: str = "127.0.0.1", token: str | None = None) -> Sta
     return Starlette(
         routes=api.routes(),
         middleware=[access],
-        exception_handlers=dict.fromkeys((HTTPException, AhaError, Exception), _handle_error),
+        exception_handlers=dict.fromkeys(
+            (HTTPException, AhaError, ClientDisconnect, Exception), _handle_error
+        ),
     )

@@ -1,6 +1,5 @@
 """Models that are loaded for serving, by name, and the config of the run that trained them."""
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine, open_engine
+from aha.store.guarded_files import GuardedFile
 
 MAX_OPEN = 4
 
@@ -87,6 +87,7 @@ class ModelCache:
         key = (folder.resolve(), folder.stat().st_mtime_ns)
         model = self._open.pop(key, None)
         if model is None:
+            check_files(folder, Path(name))
             loaded = load_model(folder)
             engine = open_engine(loaded.policy, loaded.tokenizer, loop="torch")
             model = OpenModel(name, folder, engine)
@@ -96,13 +97,28 @@ class ModelCache:
         return model
 
 
+def check_files(folder: Path, named: Path) -> None:
+    """Raise ModelError where something in a model's folder is no file, and where the model of a run
+    has a file outside of the run: a run may come from somebody else.
+
+    A folder that the user has named itself may have links, as those in the cache of the hub.
+    """
+    of_a_run = folder != named and folder.is_relative_to(named)
+    for path in sorted(folder.iterdir()):
+        file = GuardedFile(named, str(path.relative_to(named))) if of_a_run else None
+        good = path.is_dir() or (file.stat() is not None if file else path.is_file())
+        if not good and path.exists():  # a training run may delete it at any time
+            raise ModelError(
+                f"{path} is a link out of its run or no file", "regular files", f"remove {path}"
+            )
+
+
 def run_config(name: str) -> dict[str, Any]:
     """config.json of the run folder `name`; empty if it is no run or the file is damaged."""
     folder = Path(name)
     if not (folder / "metrics.jsonl").is_file() and not (folder / "checkpoints").is_dir():
         return {}
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return GuardedFile(folder, "config.json").read_object()
+    except OSError:
         return {}
-    return config if isinstance(config, dict) else {}

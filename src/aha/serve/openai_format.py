@@ -7,7 +7,7 @@ from typing import Any
 import aha
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
-from aha.serve.request_fields import RequestError
+from aha.serve.request_body import RequestError
 from aha.serve.scheduler import Busy, Piece
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 from aha.core.errors import AhaError
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
-from aha.serve.request_fields import RequestError, short
+from aha.serve.request_body import RequestError, short
+from aha.serve.request_fields import asks_for_nothing, check_message
 from aha.tasks.countdown import Countdown
 from aha.tasks.problem_lines import parse_puzzle
 
@@ -118,7 +119,10 @@ def read_messages(given: object) -> list[dict[str, str]]:
                 f"a role of {', '.join(ROLES)}",
                 param="messages",
             )
-        text = text_of(message.get("content"), place)
+        check_message(message, place)
+        content = message.get("content")
+        # A turn of the assistant that called a tool, or was stopped at once, has no text.
+        text = "" if content is None and role == "assistant" else text_of(content, place)
         messages.append({"role": "system" if role == "developer" else role, "content": text})
     if messages[-1]["role"] != "user":
         raise RequestError(
@@ -132,13 +136,25 @@ def text_of(content: object, place: int) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
-    plain = [text for text in texts if isinstance(text, str)]
-    if not texts or set(kinds) != {"text"} or len(plain) < len(texts):
+    plain = [part["text"] for part in parts if is_text_part(part)]
+    if not parts or len(plain) < len(parts):
         raise RequestError(
             f"messages[{place}].content {short(content)}",
             f"text, or parts such as {json.dumps({'type': 'text', 'text': '...'})}",
             param="messages",
         )
     return "\n".join(plain)
+
+
+def is_text_part(part: object) -> bool:
+    """Whether a part of a message's content is text, with nothing else that has a meaning."""
+    return (
+        isinstance(part, dict)
+        and part.get("type") == "text"
+        and isinstance(part.get("text"), str)
+        # `cache_control` is how a server may work, not what the model reads.
+        and all(
+            key in ("type", "text", "cache_control") or asks_for_nothing(value)
+            for key, value in part.items()
+        )
+    )

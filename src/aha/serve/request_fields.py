@@ -8,10 +8,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from aha.core.errors import AhaError
 from aha.core.records import Prompt
 from aha.rollout.engine import Sampling
 from aha.serve.open_models import OpenModel
+from aha.serve.request_body import RequestError, short
 
 MAX_COMPLETIONS = 128  # of one request
 DEFAULT_TOKENS = 1024
@@ -19,48 +19,74 @@ MAX_STOPS, MAX_STOP_CHARS = 4, 256
 
 SUPPORTED = {"model", "stream", "stream_options", "stop", "temperature", "n", "seed"}
 SUPPORTED |= {"max_tokens", "max_completion_tokens"}
-# For the caller's own records; no result depends on them.
+# For the caller's own records, or how a server works; no result depends on them.
 IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-# Features that this engine lacks, with the values that switch them off; null always does.
+IGNORED |= {"prompt_cache_retention", "cache_prompt", "cache_salt", "id_slot", "slot_id"}
+IGNORED |= {"request_id", "priority", "keep_alive"}
+# Settings of features that NEUTRAL switches off: without the feature they have no effect.
+IGNORED |= {"xtc_threshold", "dry_base", "dry_allowed_length", "dry_penalty_last_n"}
+IGNORED |= {"dry_sequence_breakers", "dynatemp_exponent", "repeat_last_n"}
+IGNORED |= {"mirostat_tau", "mirostat_eta", "min_keep"}
+# Features that this engine lacks, with the values that switch them off. Null, [] and {} do too.
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "top_p": (1, 1.0),
-    "presence_penalty": (0, 0.0),
-    "frequency_penalty": (0, 0.0),
-    "logprobs": (False,),
-    "top_logprobs": (),
+    # which tokens may be drawn
+    "top_p": (1,),
+    "top_k": (-1, 0),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "tfs_z": (1,),
+    "xtc_probability": (0,),
+    "mirostat": (0,),
+    "dynatemp_range": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "repeat_penalty": (1,),
+    "length_penalty": (1,),
+    "dry_multiplier": (0,),
+    "logit_bias": (),
+    "bad_words": (),
+    "allowed_token_ids": (),
+    # where a completion ends
+    "stop_token_ids": (),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    # what is generated
     "best_of": (1,),
-    "echo": (False,),
-    "suffix": ("",),
-    "logit_bias": ({},),
-    "tools": ([],),
+    "use_beam_search": (False,),
+    "tools": (),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none",),
+    "functions": (),
+    "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "reasoning_effort": (),
+    "reasoning_effort": ("medium",),
+    "verbosity": ("medium",),
+    # what is in the answer
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (),
+    "echo": (False,),
+    "suffix": ("",),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "return_tokens_as_token_ids": (False,),
+    "return_token_ids": (False,),
+    "return_progress": (False,),
+    "timings_per_token": (False,),
+    "reasoning_format": ("none", "auto"),
+    # what the model reads
+    "chat_template": (),
+    "chat_template_kwargs": (),
+    "documents": (),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
 }
-
-
-class RequestError(AhaError):
-    """The request is invalid or cannot be answered.
-
-    `param` is the field that is wrong, `status` the HTTP status, `code` OpenAI's name of the error.
-    """
-
-    def __init__(
-        self,
-        got: str,
-        wanted: str = "",
-        fix: str = "",
-        *,
-        param: str | None = None,
-        status: int = 400,
-        code: str | None = None,
-    ):
-        super().__init__(got, wanted, fix)
-        self.param, self.status, self.code = param, status, code
+# Of one message, what is for the caller's own records.
+IGNORED_IN_MESSAGE = {"id", "timestamp", "created", "created_at", "metadata", "status"}
+MIN_TEMPERATURE = 1e-20  # below, logits divided by it are no float32 any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +99,50 @@ class RequestSettings:
     with_usage: bool  # a streamed response ends with a chunk about the usage
 
 
+def asks_for_nothing(value: object, neutral: tuple[object, ...] = ()) -> bool:
+    """Whether a value is null, an empty list or object, or one of `neutral`."""
+    if value is None or (isinstance(value, list | dict) and not value):
+        return True
+    if isinstance(value, dict):  # clients write out what is unset
+        value = {key: inner for key, inner in value.items() if inner is not None}
+    # True == 1 in Python, not in a request.
+    return any(value == off and isinstance(value, bool) == isinstance(off, bool) for off in neutral)
+
+
 def check_fields(body: dict[str, Any], content: str) -> None:
     """Raise RequestError for a field that is not supported. `content`: "messages" or "prompt"."""
     for key, value in body.items():
-        if key in SUPPORTED or key in IGNORED or key == content or value is None:
+        neutral = NEUTRAL.get(key, ())
+        if key == "best_of":
+            neutral = (body.get("n") or 1,)  # all that are generated are returned
+        if key in SUPPORTED or key in IGNORED or key == content or asks_for_nothing(value, neutral):
             continue
         if key not in NEUTRAL:
-            raise RequestError(
-                f"the field {key!r}", f"{content}, {', '.join(sorted(SUPPORTED))}", "", param=key
-            )
-        if not any(value == off and type(value) is type(off) for off in NEUTRAL[key]):
-            raise RequestError(
-                f"{key} {short(value)}, which this engine does not do",
-                " or ".join(["no such field", *map(short, NEUTRAL[key])]),
-                "leave it out",
-                param=key,
-            )
+            supported = ", ".join(sorted(SUPPORTED))
+            raise RequestError(f"the field {short(key)}", f"{content}, {supported}", param=key[:60])
+        raise RequestError(
+            f"{key} {short(value)}, which this engine does not do",
+            " or ".join(["no such field", *map(short, NEUTRAL[key])]),
+            "leave it out",
+            param=key,
+        )
+
+
+def check_message(message: dict[str, Any], place: int) -> None:
+    """Raise RequestError for a part of a message that the model would not get to read."""
+    for key, value in message.items():
+        if (
+            key in ("role", "content")
+            or key in IGNORED_IN_MESSAGE
+            or asks_for_nothing(value, ("",))
+        ):
+            continue
+        raise RequestError(
+            f"messages[{place}].{key[:40]} {short(value)}, for which the prompt has no place",
+            "role and content",
+            "leave it out",
+            param="messages",
+        )
 
 
 def read_settings(body: dict[str, Any], prompts: list[Prompt], model: OpenModel) -> RequestSettings:
@@ -101,27 +155,47 @@ def read_settings(body: dict[str, Any], prompts: list[Prompt], model: OpenModel)
             "ask in parts",
             param="n",
         )
-    temperature = body.get("temperature")
-    if temperature is not None and type(temperature) not in (int, float):
-        raise RequestError(
-            f"temperature {short(temperature)}", "a number from 0 to 10", param="temperature"
-        )
     random_seed = secrets.randbits(31)
     seed = whole_number(body, "seed", random_seed, -(2**63), 2**63 - 1)
     limit = token_limit(body, prompts, model.positions)
-    try:
-        sampling = Sampling(limit, n, 1.0 if temperature is None else float(temperature), seed)
-    except AhaError as error:
-        raise RequestError(error.got, error.wanted, error.fix, param="temperature") from error
+    sampling = Sampling(limit, n, temperature_of(body), seed)
     options = body.get("stream_options") or {}
-    if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
+    unknown = [
+        key
+        for key, value in (options.items() if isinstance(options, dict) else [("", options)])
+        if key not in ("include_usage", "include_obfuscation")
+        and not asks_for_nothing(value, (False,))
+    ]
+    if unknown:
         raise RequestError(
             f"stream_options {short(options)}", '{"include_usage": true}', param="stream_options"
         )
     stream = flag(body, "stream")
     return RequestSettings(
-        sampling, stop_texts(body.get("stop")), stream, flag(options, "include_usage")
+        sampling,
+        stop_texts(body.get("stop")),
+        stream,
+        flag(options, "include_usage", "stream_options"),
     )
+
+
+def temperature_of(body: dict[str, Any]) -> float:
+    """The temperature, 1 unless given. Raises RequestError."""
+    value = body.get("temperature")
+    if value is None:
+        return 1.0
+    if type(value) not in (int, float) or not 0 <= value <= 10:
+        raise RequestError(
+            f"temperature {short(value)}", "a number from 0 to 10", param="temperature"
+        )
+    if 0 < value < MIN_TEMPERATURE:
+        raise RequestError(
+            f"temperature {short(value)}, too small to divide by",
+            f"at least {MIN_TEMPERATURE}, or 0 for the most likely token",
+            "temperature 0",
+            param="temperature",
+        )
+    return float(value)
 
 
 def token_limit(body: dict[str, Any], prompts: list[Prompt], positions: int) -> int:
@@ -132,8 +206,20 @@ def token_limit(body: dict[str, Any], prompts: list[Prompt], positions: int) -> 
     """
     longest = max(len(prompt.tokens) for prompt in prompts)
     positions_left = positions - longest
-    param = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
-    limit = whole_number(body, param, max(1, min(positions_left, DEFAULT_TOKENS)), 1, 10**9)
+    # -1 is no limit for llama.cpp, LM Studio and their clients.
+    names = ("max_completion_tokens", "max_tokens")
+    given = [key for key in names if body.get(key) not in (None, -1)]
+    default = max(1, min(positions_left, DEFAULT_TOKENS))
+    limits = [whole_number(body, key, default, 1, 10**9) for key in given]
+    if len(set(limits)) > 1:
+        raise RequestError(
+            f"max_tokens {limits[1]} beside max_completion_tokens {limits[0]}",
+            "one of them, or the same value",
+            "leave out max_tokens, the older name",
+            param="max_tokens",
+        )
+    param = given[0] if given else "max_tokens"
+    limit = limits[0] if limits else default
     if limit > positions_left:
         raise RequestError(
             f"{param} {limit} after a prompt of {longest} tokens",
@@ -166,6 +252,8 @@ def whole_number(body: dict[str, Any], key: str, default: int, low: int, high: i
     value = body.get(key)
     if value is None:
         return default
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or not low <= value <= high:
         raise RequestError(
             f"{key} {short(value)}", f"a whole number from {low} to {high}", param=key
@@ -173,15 +261,12 @@ def whole_number(body: dict[str, Any], key: str, default: int, low: int, high: i
     return value
 
 
-def flag(body: dict[str, Any], key: str) -> bool:
-    """A field with true or false; false where it is missing. Raises RequestError."""
+def flag(body: dict[str, Any], key: str, param: str = "") -> bool:
+    """A field with true or false; false where it is missing. Raises RequestError.
+
+    `param` is the field of the request, where `key` is a part of it.
+    """
     value = body.get(key)
     if value is not None and type(value) is not bool:
-        raise RequestError(f"{key} {short(value)}", "true or false", param=key)
+        raise RequestError(f"{key} {short(value)}", "true or false", param=param or key)
     return bool(value)
-
-
-def short(value: object) -> str:
-    """A value for an error message, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

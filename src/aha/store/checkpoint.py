@@ -52,12 +52,18 @@ def save_checkpoint(
     fix = "free some space (`df -h .`); the older checkpoints are whole"
     with disk_errors(f"save the checkpoint of step {step} in {folder}", fix):
         replace_folder(final, write)
-        for old in checkpoints(folder)[:-keep_last] if keep_last else []:
-            remove_folder(old)
-        for damaged in folder.glob(f"{DAMAGED}*"):
-            remove_folder(damaged)
-        clear_leftovers(folder)
+        prune(folder, keep_last)
     return final
+
+
+def prune(folder: Path, keep_last: int) -> None:
+    """Remove all but the `keep_last` newest checkpoints (0 keeps all), damaged ones that were put
+    aside, and what processes left that died while they saved or removed one."""
+    for old in checkpoints(folder)[:-keep_last] if keep_last else []:
+        remove_folder(old)
+    for damaged in folder.glob(f"{DAMAGED}*"):
+        remove_folder(damaged)
+    clear_leftovers(folder)
 
 
 def checkpoints(folder: Path) -> list[Path]:

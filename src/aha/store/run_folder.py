@@ -36,6 +36,7 @@ from aha.core.errors import RunError
 from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
+from aha.store.guarded_files import GuardedFile, JsonLines
 from aha.store.run_lock import RunLock
 
 
@@ -160,11 +161,14 @@ class Run:
         append(self.findings, [{"step": step, **finding_row(finding)}])
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run. Raises `RunError` for one that is missing or damaged."""
+        """A JSON file of the run. Raises `RunError` for one that is missing, damaged or no file of
+        the folder."""
         try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-            return content
-        except (OSError, ValueError) as error:
+            return GuardedFile(self.path, name).read_object()
+        except RunError as error:
+            got = f"cannot read {self.path / name}: {error.got}"
+            raise RunError(got, error.wanted, error.fix) from error
+        except OSError as error:
             raise RunError(f"cannot read {self.path / name}: {error}", "a JSON file") from error
 
 
@@ -244,17 +248,21 @@ def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a file; none where it does not exist. A last line that is still being written and
-    lines that are no JSON are left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
+    """The rows of a file of a run; none where it does not exist. A last line that is still being
+    written and lines that are no JSON objects are left out; `JsonLines` counts those.
+
+    Raises `RunError` where the path leads out of the run, or to what is no file.
+    """
+    in_subfolder = path.parent.name == "completions"
+    folder = path.parent.parent if in_subfolder else path.parent
+    lines = JsonLines(GuardedFile(folder, str(path.relative_to(folder))))
+    while True:
+        before = lines.offset
+        yield from lines.read_new()[0]
+        if lines.refused and not lines.offset:
+            raise RunError(lines.refused)
+        if lines.offset == before:
+            return
 
 
 def drop_half_line(path: Path) -> None:

@@ -13,6 +13,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from aha.core.errors import AhaError, ConfigError
+from aha.core.findings import Finding
 from aha.core.records import Problem
 from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
@@ -31,6 +33,8 @@ PACKAGED = {
     "multiply": "aha.tasks.multiply:Multiply",
     "math": "aha.tasks.math_files:MathFiles",
 }
+# Settings that others read as well: a task that does not name them is made without.
+READ_BY_OTHERS = ("bad_rows",)
 METHODS = ("problems", "ask", "grade")
 OPTIONAL_METHODS = ("solve",)
 EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an installed task"
@@ -59,6 +63,16 @@ def make_task(
     return IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
 
 
+def notes_of(task: Task) -> list[Finding]:
+    """What a task has to say about its own problems, such as the rows of a file that it left out.
+
+    Tasks may have a list `notes`; one from outside that has something else there says nothing."""
+    notes = getattr(task, "notes", None)
+    if not isinstance(notes, list):
+        return []
+    return [replace(n, check=n.check or "rows") for n in notes if isinstance(n, Finding)]
+
+
 def build_grader(name: str, settings: Settings) -> Callable[[Problem, str], dict[str, Any]]:
     """In the worker's process: the checked `grade` of a task from outside."""
     return checked_grader(build_task(name, settings))
@@ -68,12 +82,13 @@ def build_task(name: str, settings: Settings) -> Task:
     """The task itself, not isolated. Raises `ConfigError` as `make_task` does."""
     build = constructor(name)
     known, takes_all = setting_names(build)
+    settings = {k: v for k, v in settings.items() if k in known or k not in READ_BY_OTHERS}
     for key in settings:
         if key not in known and not takes_all:
             raise ConfigError(
                 f"the task {name!r} with {key} {settings[key]!r}, which it does not read",
                 f"one of its settings: {', '.join(known) or 'it has none'}",
-                f"leave task.{key} out, or task.options.{key}",
+                f"leave {key} out of the task's settings",
             )
     try:
         return build(**settings)
@@ -122,7 +137,9 @@ def installed() -> dict[str, EntryPoint]:
 def load_file(path: Path) -> ModuleType:
     """A module from a file by its path; it can import modules that lie in the same folder."""
     if not path.is_file():
-        raise ConfigError(f"no file {path}", "a Python file with a task", "check task.name")
+        raise ConfigError(
+            f"no file {path}", "a Python file with a task", "check the path after --task"
+        )
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)

@@ -11,12 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from aha.core.errors import ConfigError, DataError
+from aha.core.errors import ConfigError
+from aha.core.findings import Finding
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
-from aha.tasks.files import read_rows
+from aha.tasks.file_splits import ALL, FileSplits, check_test_data
+from aha.tasks.puzzle_rows import load_puzzles, problem_key
 from aha.tasks.solver import Step, can_make, reachable, solutions
 from aha.tasks.splits import hash_percent
 from aha.tasks.tags import answer_ending, check_template, framed, grade_answer, well_formed
@@ -27,11 +29,6 @@ HELD_OUT_TARGETS = frozenset({17, 23, 31, 42, 58, 64, 75, 86, 97})
 SPLITS = ("train", "validation", "test", "test_targets")
 
 Puzzle = tuple[tuple[int, ...], int, int]  # numbers, target, ways
-
-
-def problem_key(numbers: tuple[int, ...], target: int) -> str:
-    """The same for two puzzles that are the same: the sorted numbers and the target."""
-    return f"{','.join(map(str, sorted(numbers)))}={target}"
 
 
 def split_of(numbers: tuple[int, ...], target: int) -> str:
@@ -121,7 +118,9 @@ class Countdown:
     """The game as a task. A reward of 1 for a right answer and 0 for anything else.
 
     `numbers` are the sizes of the puzzles, drawn evenly; `template` is the frame of the prompt;
-    `data` is a file of puzzles to use in place of drawn ones; `verifier="tinyzero"` grades as
+    `data` is a file of puzzles to use in place of drawn ones, and `test_data` one of other puzzles,
+    all of them tests; `bad_rows` says what becomes of rows that cannot be used, and `notes` what
+    became of them; `verifier="tinyzero"` grades as
     TinyZero does, faults included, for runs that are to be compared with it; `format_reward` is
     added for R1's form, whether or not the answer is right. Raises `ConfigError` for a setting out
     of its range, `DataError` for a file that cannot be read.
@@ -136,28 +135,42 @@ class Countdown:
         data: str | Path | None = None,
         verifier: str = "strict",
         format_reward: float = 0.0,
+        test_data: str | Path | None = None,
+        bad_rows: str = "refuse",
     ):
         if not numbers or not all(isinstance(n, int) and 2 <= n <= 6 for n in numbers):
-            raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "numbers = [3, 4]")
+            raise ConfigError(f"numbers {numbers}", "sizes from 2 to 6", "sizes such as 3 and 4")
         if verifier not in ("strict", "tinyzero"):
             raise ConfigError(f"verifier {verifier!r}", "'strict' or 'tinyzero'")
         self.numbers, self.verifier = tuple(numbers), verifier
         self.template = check_template(template)
         self.format_reward = format_reward
-        self.rows = load_puzzles(Path(data)) if data else None
+        self.splits: FileSplits[tuple[tuple[int, ...], int]] | None = None
+        self.notes: list[Finding] = []
+        check_test_data(data, test_data)
+        if data:
+            rows, self.notes = load_puzzles(Path(data), bad_rows)
+            tests, notes = load_puzzles(Path(test_data), bad_rows) if test_data else (None, [])
+            self.splits = FileSplits(
+                rows, tests, lambda row: problem_key(*row), lambda row: split_of(*row)
+            )
+            self.notes += [*notes, *self.splits.notes]
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """Different problems of one split. Endless when drawn; each once when read from a file."""
-        if split not in SPLITS:
-            raise ConfigError(f"split {split!r}", f"one of {', '.join(SPLITS)}")
-        if self.rows is None:
+        if split not in SPLITS and (split != ALL or self.splits is None):
+            file = "--data FILE, or --split test" if split == ALL else ""
+            raise ConfigError(f"split {split!r}", f"one of {', '.join(SPLITS)}", file)
+        if self.splits is None:
             for numbers, target, ways in puzzles(split, seed, self.numbers):
                 yield as_problem(numbers, target, ways)
             return
-        mine = [row for row in self.rows if split_of(*row) == split]
-        Random(seed_for("file", split, seed)).shuffle(mine)
-        for numbers, target in mine:
+        for numbers, target in self.splits.shuffled(split, seed, "file"):
             yield as_problem(numbers, target)
+
+    def num_problems(self, split: str) -> int | None:
+        """How many puzzles a split of the file has; None where they are drawn."""
+        return len(self.splits.of(split)) if self.splits else None
 
     def ask(self, problem: Problem) -> str:
         """The prompt, in the frame of the template."""
@@ -238,32 +251,3 @@ REQUEST = (
     "<think> </think> tags, then give the equation inside <answer> </answer> tags, as in "
     "<answer> (1 + 2) / 3 </answer>."
 )
-
-
-# -- puzzles from a file --------------------------------------------------------------------
-
-
-_ROW = '{"nums": [3, 7, 25], "target": 82}'
-_EXPECTED = f"JSON lines or Parquet with 'nums' and 'target', as in {_ROW}"
-
-
-def load_puzzles(path: Path) -> list[tuple[tuple[int, ...], int]]:
-    """Rows of the public 3-to-4 data: `nums` and `target`, JSON lines or Parquet, each once.
-
-    Raises `DataError` for a row that is no puzzle, with its number, and for an empty file.
-    """
-    rows: dict[str, tuple[tuple[int, ...], int]] = {}
-    for number, row in read_rows(path, _EXPECTED, ("nums", "target")):
-        nums, target = (row.get("nums"), row.get("target")) if isinstance(row, dict) else (0, 0)
-        cells = [*nums, target] if isinstance(nums, list) else []
-        if not 3 <= len(cells) <= 7 or not all(type(n) is int and n > 0 for n in cells):
-            raise DataError(
-                f"{path}, row {number}: {str(row)[:80]}",
-                f"2 to 6 positive integers and a target, as in {_ROW}",
-                f"mend or remove row {number}",
-            )
-        *numbers, target = cells
-        rows.setdefault(problem_key(tuple(numbers), target), (tuple(numbers), target))
-    if not rows:
-        raise DataError(f"{path} is empty", _EXPECTED, "add at least one row")
-    return list(rows.values())

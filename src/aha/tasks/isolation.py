@@ -35,13 +35,14 @@ class LostTime:
     """The seconds that failed calls have taken: in a row, and of the last hundred.
 
     A grader that hangs costs its time limit for every completion. `too_much` becomes and stays true
-    after `IN_A_ROW` limits without a verdict between, or `OF_THE_LAST` limits in `CALLS` calls.
+    after `IN_A_ROW` limits without a verdict between, or `OF_THE_LAST` limits in `CALLS` calls. A
+    limit counts as `LEAST_S` at least, which is what a start of the process may take.
     """
 
-    IN_A_ROW, OF_THE_LAST, CALLS = 5, 20, 100
+    IN_A_ROW, OF_THE_LAST, CALLS, LEAST_S = 5, 20, 100, 1.0
 
     def __init__(self, limit_s: float):
-        self.limit_s = limit_s
+        self.limit_s = max(limit_s, self.LEAST_S)
         self.in_a_row, self.too_much = 0.0, False
         self.last: deque[float] = deque(maxlen=self.CALLS)
 

@@ -5,65 +5,75 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aha.core.errors import ConfigError, DataError
+from aha.core.errors import AhaError, ConfigError, DataError
 from aha.core.records import Graded, Problem
-from aha.tasks.countdown import Countdown, as_problem, grade_countdown
+from aha.tasks.countdown import Countdown, as_problem
 from aha.tasks.protocol import Task
 
 COUNTDOWN_LINE = '{"numbers": [3, 7, 25], "target": 82, "completion": "..."}'
 
 
-def task_line(name: str) -> str:
+def expected_line(name: str) -> str:
+    """What a line should hold, for errors."""
+    if name == "countdown":
+        return COUNTDOWN_LINE
     return f"a line of `aha problems --task {name}` with a completion"
 
 
 def problem_row(problem: Problem) -> dict[str, Any]:
-    """A problem as an object for one line: its id, and the fields of `given`."""
+    """A problem as an object for one line: its id, and the fields of `given`.
+
+    A task that reads files reads these rows as well."""
     given = dict(problem.given)
     if problem.task == "countdown":
         given = {"numbers": list(given["numbers"]), "target": given["target"]}
     return {"id": problem.id, **given}
 
 
-def read_row(line: bytes) -> dict[str, Any]:
-    """A line as JSON; bytes that are no UTF-8 are replaced. Raises `ValueError` for no JSON."""
-    row: dict[str, Any] = json.loads(line.decode("utf-8", errors="replace"))
+def read_row(line: bytes, name: str, where: str) -> dict[str, Any]:
+    """A line as an object; bytes that are no UTF-8 are replaced. Raises `DataError` for a line that
+    is none."""
+    try:
+        row = json.loads(line.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: {line[:60]!r}", expected_line(name))
     return row
 
 
-def read_problem(line: bytes, task: str, where: str, number: int) -> tuple[Problem, Any]:
-    """A problem as `aha problems` prints it, and the completion where one was added."""
-    try:
-        row = read_row(line)
-        given = {key: row[key] for key in row if key not in ("id", "completion")}
-        return Problem(str(row.get("id", number)), task, given), row.get("completion")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DataError(f"{where}: {line[:60]!r}", task_line(task)) from None
+def read_problem(line: bytes, name: str, where: str, number: int) -> tuple[Problem, dict[str, Any]]:
+    """A problem as `aha problems` prints it, and the row that it is from. Raises `DataError`."""
+    row = read_row(line, name, where)
+    given = {key: row[key] for key in row if key not in ("id", "completion")}
+    if name == "countdown":
+        numbers, target = row.get("numbers", row.get("nums")), row.get("target")
+        cells = [*numbers, target] if isinstance(numbers, list) else [None]
+        if not all(type(cell) is int for cell in cells):
+            raise DataError(f"{where}: {line[:60]!r}", expected_line(name))
+        given = {"numbers": tuple(cells[:-1]), "target": cells[-1]}
+    return Problem(str(row.get("id", number)), name, given), row
 
 
-def grade_countdown_lines(lines: Iterable[bytes]) -> Iterator[Graded]:
+def grade_lines(task: Task, name: str, lines: Iterable[bytes]) -> Iterator[Graded]:
     """One verdict for every line that is not empty, in order, whatever the completion holds.
 
-    Raises DataError for the first line that names no puzzle.
+    Raises `DataError` for the first line that has no completion or names no problem of the task.
     """
     for number, line in numbered(lines):
+        problem, row = read_problem(line, name, f"line {number}", number)
+        if "completion" not in row:
+            raise DataError(
+                f"line {number} without a completion: {line[:60]!r}",
+                expected_line(name),
+                "give the line a field 'completion'",
+            )
         try:
-            row = read_row(line)
-            numbers, target = row["numbers"], row["target"]
-            assert all(type(n) is int for n in [*numbers, target])
-        except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
-            raise DataError(f"line {number}: {line[:60]!r}", COUNTDOWN_LINE) from None
-        yield grade_countdown(row.get("completion"), tuple(numbers), target)
-
-
-def grade_task_lines(task: Task, name: str, lines: Iterable[bytes]) -> Iterator[Graded]:
-    """The same for any task: all fields of a line but id and completion become `given`."""
-    for number, line in numbered(lines):
-        problem, completion = read_problem(line, name, f"line {number}", number)
-        try:
-            yield task.grade(problem, completion)
+            yield task.grade(problem, row["completion"])
+        except AhaError as error:
+            raise DataError(f"line {number}: {error.got}", error.wanted, error.fix) from None
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise DataError(f"line {number}: {line[:60]!r}", task_line(name)) from None
+            raise DataError(f"line {number}: {line[:60]!r}", expected_line(name)) from None
 
 
 def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -22,6 +22,7 @@ from aha.tasks.worker_process import MAX_ERROR, MAX_REPLY, SIGNALLED, plain_line
 START_SECONDS = 120.0  # heavy imports on a busy machine
 END_SECONDS = 3.0  # for the keeper to end what the worker has started
 POLL_SECONDS = 0.1  # between looks at a process that says nothing
+MAX_PARTS = 100  # of the output of a process that has ended
 MAX_PRINTED = 4_000  # characters that a worker's process may print in our terminal
 GIGABYTE = 10**9
 MAIN = "from aha.tasks.worker_process import main; main()"  # not -m: its classes exist once then
@@ -69,9 +70,16 @@ class Worker:
         with self.lock:
             if self.process is not None and not self.is_ours():
                 self.close()
-            if self.process is None:
-                self.start()
-            return self.exchange(args, self.seconds)
+            try:
+                if self.process is None:
+                    self.start()
+                return self.exchange(args, self.seconds)
+            except AhaError:
+                raise
+            except OSError as error:  # of this program: no process, no descriptor left
+                self.close()
+                reason = plain_line(str(error), MAX_ERROR)
+                raise CallFailed(f"cannot be reached: {reason}") from None
 
     @property
     def restart_s(self) -> float:
@@ -116,9 +124,9 @@ class Worker:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException:
             self.close_pipes()
-            raise CallFailed(f"has no process: {plain_line(str(error), MAX_ERROR)}") from None
+            raise
         finally:
             for descriptor in (requests, replies, output):
                 os.close(descriptor)
@@ -185,8 +193,9 @@ class Worker:
             self.close()
             raise
         if kind == "refused":
-            error_type = USER_ERRORS.get(value.pop("type"), AhaError)
-            raise error_type(**value)
+            raise USER_ERRORS.get(value["type"], AhaError)(
+                value["got"], value["wanted"], value["fix"]
+            )
         if kind == "raised":
             if value.startswith("raised MemoryError"):
                 self.close()  # what fills the memory may still be there
@@ -238,12 +247,18 @@ class Worker:
         worker to this call: the function may have written it, or a process that it has started."""
         try:
             reply = json.loads(line, parse_constant=refuse)
-            answers = (reply["call"], reply["pid"]) == (self.calls, self.pid or reply["pid"])
-            self.pid, kind, value = reply["pid"], reply["kind"], reply["value"]
+            call, pid, kind, value = (reply[key] for key in ("call", "pid", "kind", "value"))
         except (ValueError, KeyError, TypeError, RecursionError):
-            answers = False
-        if not answers:
+            call = pid = kind = value = None
+        # The first reply of a process tells its id, and may refuse what it was to build.
+        first = self.pid == 0
+        is_one = kind == "done" or (kind == "raised" and type(value) is str)
+        is_one = is_one or (first and kind == "refused")
+        if call != self.calls or type(pid) is not int or not (first or pid == self.pid):
+            is_one = False
+        if not is_one:
             raise CallFailed("wrote into the pipe of its grades")
+        self.pid = pid
         return kind, value
 
     def ending(self) -> str:
@@ -252,8 +267,9 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):  # it may have closed the pipe and live on
             self.process.wait(1.0)
         code = self.process.poll()
-        while self.read_output():
-            pass
+        for _ in range(MAX_PARTS):
+            if not self.read_output():
+                break
         self.close()
         if code is None:
             return "closed the pipe of its grades"
@@ -277,19 +293,15 @@ class Worker:
                 self.ready.unregister(self.output)
             return False
         self.tail = (self.tail + part)[-2 * MAX_ERROR :]
-        left = MAX_PRINTED - self.printed
-        self.printed += len(part)
+        left, self.printed = MAX_PRINTED - self.printed, self.printed + len(part)
         if left > 0:
-            text = "".join(
-                c if c.isprintable() or c == "\n" else " "
-                for c in part.decode(errors="replace")[:left]
-            )
-            more = (
-                ""
-                if self.printed < MAX_PRINTED
-                else "\n(what it prints from here on is left out)\n"
-            )
-            print(text + more, end="", file=sys.stderr, flush=True)
+            text = part.decode(errors="replace")[:left]
+            text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+            if self.printed >= MAX_PRINTED:
+                text += "\n(what it prints from here on is left out)\n"
+            with suppress(OSError, ValueError, AttributeError):  # nobody may read it
+                sys.stderr.write(text)
+                sys.stderr.flush()
         return True
 
 

@@ -13,12 +13,10 @@ both pipes: it cannot answer for the worker.
 """
 
 import ctypes
-import fcntl
 import json
 import os
 import pickle
 import re
-import resource
 import select
 import signal
 import sys
@@ -155,6 +153,8 @@ def raised(error: BaseException) -> str:
 
 def out_of_reach(descriptor: int) -> int:
     """The descriptor under a high number, closed at exec."""
+    import fcntl  # Windows, which reads this module too, has none
+
     try:
         moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
     except OSError:  # the process may have fewer
@@ -166,6 +166,8 @@ def out_of_reach(descriptor: int) -> int:
 
 def limit_memory(memory_bytes: int) -> None:
     """Refuse more memory to this process. Linux alone obeys; no other system has a limit for it."""
+    import resource  # Windows has none
+
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes:

@@ -25,6 +25,7 @@ from aha.batching.batch import (
 )
 from aha.core.config import AlgoSection
 from aha.machine.micro_batch import MicroBatchSize
+from aha.model.optimizer import Optimizer
 from aha.train.reference import Reference
 from aha.train.rollouts import Groups, Scores
 
@@ -66,6 +67,7 @@ class AdvantageEstimator(Protocol):
 
     phase: str  # the name under which `StepReport.seconds` counts the estimate
     first_version: int  # at which the policy is updated; before it only the critic learns
+    optimizers: list[Optimizer]  # the critic's, where there is one
 
     def estimate(self, groups: Groups, scores: Scores) -> Estimate: ...
 
@@ -104,6 +106,7 @@ class GroupEstimator:
     def __init__(self, algo: AlgoSection, reference: Any, pad_id: int, micro_batch: MicroBatchSize):
         self.algo, self.reference = algo, reference
         self.pad_id, self.micro_batch = pad_id, micro_batch
+        self.optimizers: list[Optimizer] = []
 
     def estimate(self, groups: Groups, scores: Scores) -> Estimate:
         algo, rewards_PG = self.algo, scores.rewards_PG
@@ -177,5 +180,5 @@ def counted_by(algo: AlgoSection, advantages_PG: torch.Tensor, scores: Scores) -
     """[P, G] of 0 and 1: which completions count, by the recipe's rules for truncated completions
     and for flat groups."""
     rules = (algo.overlong, algo.zero_variance)
-    compared_PG = scores.compared(algo.filter_metric)
+    compared_PG = scores.compared(algo.zero_variance)
     return counted(advantages_PG, scores.truncated_PG, *rules, compared_PG)

@@ -37,6 +37,7 @@ from aha.model.lora import as_transformer, copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
 from aha.train.advantage_estimators import Estimate, counted_by
+from aha.train.finite_checks import check_numbers
 from aha.train.rollouts import Groups, Scores
 
 
@@ -127,6 +128,7 @@ class CriticEstimator:
         self.first_version = cfg.critic.warmup
         self.model = ValueModel(policy)
         self.optimizer = make_optimizer(self.model.trainable(), cfg.optim, dtype)
+        self.optimizers = [self.optimizer]
 
     def values(self, batch: MicroBatch) -> torch.Tensor:
         """[B, T]: one value for each column of a batch."""
@@ -183,7 +185,8 @@ class CriticEstimator:
 
         The denominator is that of the whole update: one for each micro-batch would make the
         gradient as many times too large as there are micro-batches. `explained` is the share of
-        the returns' variance that the values predicted before this update; 0 is no knowledge.
+        the returns' variance that the values predicted before this update; 0 is no knowledge. It is
+        left out where all returns are equal.
         """
         flat = [row.graded for group in share.rows for row in group]
         values = share.by_completion(share.values_PGT)
@@ -191,14 +194,14 @@ class CriticEstimator:
         rows = list(map(ValueRow, flat, values, returns))
         gradient = partial(self.gradient, rows, share.mask_PGT.sum())
         loss = self.micro_batch.fit(gradient, self.optimizer.clear)
+        check_numbers({"value_loss": loss}, "critic.lr")
         norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
-        errors = (torch.cat(returns) - torch.cat(values)).var(correction=0)
-        variance = torch.cat(returns).var(correction=0).clamp(min=1e-12)
-        return {
-            "value_loss": loss,
-            "value_grad_norm": norm,
-            "explained": float(1 - errors / variance),
-        }
+        numbers = {"value_loss": loss, "value_grad_norm": norm}
+        variance = torch.cat(returns).var(correction=0)
+        if variance > 1e-12:
+            errors = (torch.cat(returns) - torch.cat(values)).var(correction=0)
+            numbers["explained"] = float(1 - errors / variance)
+        return numbers
 
     def gradient(self, rows: Sequence[ValueRow], total: torch.Tensor, tokens: int) -> float:
         """Of the whole update, in micro-batches of at most `tokens`; returns the loss."""

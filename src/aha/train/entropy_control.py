@@ -26,7 +26,7 @@ def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
     """
     if not all(row.completion.entropies for row in graded):
         raise ConfigError(
-            "an engine that tells no entropies", "one that does", "--algo.entropy_control none"
+            "an engine that records no entropies", "one that does", "--rollout.engine native"
         )
     return torch.tensor([entropy for row in graded for entropy in row.completion.entropies])
 

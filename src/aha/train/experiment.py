@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
 from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError, RunStopped
@@ -25,6 +26,7 @@ from aha.rollout.engine import Engine, Sampling
 from aha.store.checkpoint import SavedState
 from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, check_new, read_rows
+from aha.tasks.catalog import notes_of
 from aha.tasks.protocol import Task
 from aha.train import reopen
 from aha.train.first_test import stored_test
@@ -125,6 +127,7 @@ class Experiment:
         """
         check_new(path)
         check_recipe(cfg)
+        cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
         resident = process_bytes()
         base = resolve_model(cfg.model.path)
         shape = shape_in_folder(base)
@@ -146,7 +149,13 @@ class Experiment:
         run = Run.create(path, cfg.model_dump(mode="json"), records)
         with run.taken(listener.say):
             experiment = cls(cfg, run, model, listener, identity, base)
+        for finding in model.findings:
+            run.tell(0, finding)
         experiment.budget_s = budget_s
+        for note in notes_of(experiment.task):
+            if note.level != "ok":
+                run.tell(0, note)
+                listener.finding(note)
         return experiment
 
     @classmethod

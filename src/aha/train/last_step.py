@@ -2,42 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from copy import deepcopy
-from typing import Any
 
 from aha.core.errors import RunStopped
 from aha.core.findings import failure_of
 from aha.core.records import StepReport
 from aha.machine.host import trim_heap
 from aha.store.run_folder import Run
+from aha.train.failed_step import keep_failed_step
 from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Record
 
 
 def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
-    """The steps that are left, one report each.
-
-    A step that fails before it has changed a weight leaves the trainer as it was before it, as far
-    as `state_dict` goes.
-    """
+    """The steps that are left, one report each."""
     while not trainer.finished:
-        version, tokens, parts = trainer.version, trainer.tokens, light_states(trainer)
-        try:
-            report = trainer.step(trainer.problems())
-        except BaseException:
-            if not trainer.mid_step and trainer.version == version:
-                trainer.tokens = tokens
-                for name, state in parts.items():
-                    trainer.parts[name].load_state_dict(state)
-            raise
+        report = trainer.step(trainer.problems())
         trim_heap()
         yield report
-
-
-def light_states(trainer: RLTrainer) -> dict[str, Any]:
-    """Copies of the states that a step changes before it changes a weight."""
-    names = ("curriculum", "objective", "micro_batch")
-    return {name: deepcopy(trainer.parts[name].state_dict()) for name in names}
 
 
 def save_after(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
@@ -54,6 +35,8 @@ def save_after(error: BaseException, run: Run, record: Record, checkpoint: Check
         place = f"stopped by a fault in step {error.step}: {run.findings}; "
         with suppress(Exception):  # the disk may be the fault
             run.tell(error.step, failure_of(error))
+            if trainer.failed_step:
+                keep_failed_step(run, trainer.failed_step, error, trainer.tokenizer)
     if trainer.mid_step or record.last_step != step or checkpoint.failed == step:
         return f"{place}nothing is saved of the step that was not whole"
     if not all(weight.isfinite().all() for weight in trainer.policy.trainable()):

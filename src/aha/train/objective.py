@@ -122,7 +122,7 @@ class KlLoss(Term):
         return losses_BT + self.coef * kl_BT
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
-        return {"kl": sums["kl"] / max(sums["tokens"], 1.0)}
+        return {"kl": sums["kl"] / sums["tokens"]} if sums["tokens"] else {}
 
 
 @dataclass
@@ -145,8 +145,8 @@ class MismatchLog:
 class Objective:
     """Computes the gradient of an update, micro-batch by micro-batch."""
 
-    # Over an update's computed tokens: the loss, |logp - old|, -old, their count, the KL.
-    SUMS = ("loss", "logprob_difference", "negative_old_logprob", "tokens", "kl")
+    # Over an update's computed tokens: the loss, |logp - old|, their count, the KL.
+    SUMS = ("loss", "logprob_difference", "tokens", "kl")
 
     def __init__(
         self,
@@ -201,9 +201,8 @@ class Objective:
         loss.backward()
         self.mismatch.add(scored)
         difference = ((scored.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
-        negative = -(batch.old_logprobs_BT * mask_BT).sum()
         kl = loss.new_tensor(scored.kl_sum)
-        return torch.stack([loss.detach(), difference, negative, mask_BT.sum(), kl]).cpu()
+        return torch.stack([loss.detach(), difference, mask_BT.sum(), kl]).cpu()
 
     def accumulate_gradient(
         self, rows: Sequence[TrainingRow], totals: Totals | None, pad_id: int, tokens: int
@@ -222,14 +221,12 @@ class Objective:
         return sums
 
     def numbers(self, sums_of_update: torch.Tensor) -> dict[str, float]:
-        """An update for the step's report, from its `SUMS`."""
+        """An update for the step's report, from its `SUMS`. Where no token was computed, what is a
+        mean over tokens is left out: it was not measured."""
         sums = dict(zip(self.SUMS, sums_of_update.tolist(), strict=True))
-        tokens = max(sums["tokens"], 1.0)
-        report = {
-            "loss": sums["loss"],
-            "mismatch": sums["logprob_difference"] / tokens,
-            "entropy": sums["negative_old_logprob"] / tokens,
-        }
+        report = {"loss": sums["loss"]}
+        if sums["tokens"]:
+            report["mismatch"] = sums["logprob_difference"] / sums["tokens"]
         for numbers in (self.mismatch.numbers(), *(term.numbers(sums) for term in self.terms)):
             report |= numbers
         return report

@@ -13,6 +13,9 @@ from aha.model.policy import Policy
 class NoReference:
     """Of a recipe without a KL: nothing is kept, nothing is computed."""
 
+    def numbers(self) -> dict[str, float]:
+        return {}
+
     def follow(self, policy: Policy, version: int) -> None:
         """Nothing to reset."""
 
@@ -36,12 +39,26 @@ class Reference:
     ):
         self.policy = frozen_copy(policy)
         self.dtype, self.temperature, self.reset_every = dtype, temperature, reset_every
+        # Since the last `numbers`: sums of (old - reference) log-probs and of the mask.
+        self.sums: list[torch.Tensor] = []
 
     @torch.no_grad()
     def logprobs(self, part: MicroBatch) -> torch.Tensor:
         """[B, T], in nats."""
         inputs = (part.tokens_BT, part.start, self.dtype, self.temperature)
-        return self.policy.token_logprobs(*inputs, layout=part.layout)
+        logprobs_BT = self.policy.token_logprobs(*inputs, layout=part.layout)
+        gap = ((part.old_logprobs_BT - logprobs_BT) * part.mask_BT).sum()
+        self.sums.append(torch.stack([gap, part.mask_BT.sum()]))
+        return logprobs_BT
+
+    def numbers(self) -> dict[str, float]:
+        """For the step's report: the k1 estimate of the KL, in nats a token, over all tokens whose
+        log-probs were computed. A KL in the loss has a number of its own in its place."""
+        if not self.sums:
+            return {}
+        gap, tokens = torch.stack(self.sums).sum(0).tolist()
+        self.sums.clear()
+        return {"kl": gap / tokens}
 
     def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
         """[P, G]: the sum of old - ref log-probs over a completion's tokens, in nats: the k1

@@ -7,14 +7,17 @@ parts are built from the recipe in train.parts. Most optional features are chose
 is not chosen becomes a part that does nothing.
 """
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from aha.algo.algorithms import method_of
 from aha.batching.batch import totals_of
 from aha.core.config import RunConfig
+from aha.core.errors import RunStopped
 from aha.core.records import Problem, StepReport
 from aha.machine.device import compute_dtype
 from aha.machine.micro_batch import MicroBatchSize
@@ -24,8 +27,10 @@ from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine
 from aha.tasks.protocol import Task
 from aha.train.advantage_estimators import Estimate
+from aha.train.finite_checks import check_advantages, check_numbers, check_rollout
 from aha.train.parts import make_estimator, make_objective, make_reference, make_source
 from aha.train.rollouts import PhaseClock, Rollout, StepSeeds
+from aha.train.step_attempt import StepAttempt
 
 
 class RLTrainer:
@@ -45,9 +50,11 @@ class RLTrainer:
         shared = (cfg, policy, self.dtype, self.reference)
         self.advantages = make_estimator(*shared, tokenizer.pad_id, self.micro_batch)
         self.objective = make_objective(*shared)
+        self.optimizers = [self.optimizer, *self.advantages.optimizers]
         self.version = 0
-        self.mid_step = False  # between a step's first change of weights and its publication
         self.tokens = 0  # of all completions so far, discarded ones included
+        self.published_updates = 0  # of `num_updates`, those that the version contains
+        self.failed_step: StepAttempt | None = None  # where the last step ended in an exception
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -70,35 +77,71 @@ class RLTrainer:
         """The problems of the next step."""
         return self.source.problems(self.seeds)
 
+    @property
+    def num_updates(self) -> int:
+        """Changes of the weights by any optimiser."""
+        return sum(optimizer.num_updates for optimizer in self.optimizers)
+
+    @property
+    def mid_step(self) -> bool:
+        """Between a step's first change of weights and its publication: such weights are of no
+        version."""
+        return self.num_updates != self.published_updates
+
     def step(self, problems: list[Problem]) -> StepReport:
-        """One training step: generate, grade, update. Returns the report."""
+        """One training step: generate, grade, update. Returns the report.
+
+        Raises RunStopped for a number that is not finite, and for too many grades that failed,
+        before it changes a weight.
+        """
         clock = PhaseClock()
-        # Generate and grade completions.
-        collected = self.rollout.collect(problems, self.seeds, clock)
-        self.tokens += collected.tokens
-        # Compute advantages: against the group, or against the critic's predictions.
-        estimate = self.advantages.estimate(collected.groups, collected.scores)
-        clock.lap(self.advantages.phase)
-        # Update. The engine gives up its copy of the weights first: training needs the memory.
-        self.engine.release()
-        self.objective.begin_step([graded for group in collected.groups for graded in group])
-        self.mid_step = True
-        numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
-        clock.lap("train")
-        # Publish: the engine must never generate with old weights.
-        self.version += 1
-        self.engine.load(self.policy, self.version)
-        self.reference.follow(self.policy, self.version)
-        self.mid_step = False
-        clock.lap("publish")
-        return StepReport(
-            self.version,
-            tuple(map(tuple, collected.groups)),
-            tuple(map(tuple, estimate.advantages_PG.tolist())),
-            numbers,
-            clock.seconds,
-            estimate.token_advantages(),
-        )
+        with self.attempt(clock) as attempt:
+            # Generate and grade completions.
+            attempt.collected = collected = self.rollout.collect(problems, self.seeds, clock)
+            check_rollout(collected, self.cfg.task.max_grade_errors)
+            self.tokens += collected.tokens
+            # Compute advantages: against the group, or against the critic's predictions.
+            estimate = self.advantages.estimate(collected.groups, collected.scores)
+            attempt.estimate = estimate
+            check_advantages(estimate)
+            clock.lap(self.advantages.phase)
+            # Update. The engine gives up its copy of the weights first: training needs the memory.
+            self.engine.release()
+            self.objective.begin_step([graded for group in collected.groups for graded in group])
+            numbers = self.learn(estimate) | collected.numbers | {"generated": float(self.tokens)}
+            numbers = self.reference.numbers() | numbers
+            clock.lap("train")
+            # Publish: the engine must never generate with old weights.
+            self.version += 1
+            self.engine.load(self.policy, self.version)
+            self.reference.follow(self.policy, self.version)
+            self.published_updates = self.num_updates
+            clock.lap("publish")
+            return attempt.report(numbers)
+
+    @contextmanager
+    def attempt(self, clock: PhaseClock) -> Iterator[StepAttempt]:
+        """A step that fails before it changes a weight leaves the trainer at its last whole step.
+
+        `failed_step` then has what the step had computed.
+        """
+        attempt = StepAttempt(self.version + 1, clock)
+        names = ("curriculum", "objective", "micro_batch")
+        tokens, parts = self.tokens, [self.parts[name] for name in names]
+        states = [copy.deepcopy(part.state_dict()) for part in parts]
+        try:
+            yield attempt
+        except BaseException as error:  # an interrupt too
+            self.failed_step = attempt
+            if isinstance(error, RunStopped):
+                error.step = attempt.version
+            for optimizer in self.optimizers:
+                optimizer.clear()
+            if not self.mid_step:
+                self.tokens = tokens
+                for part, state in zip(parts, states, strict=True):
+                    part.load_state_dict(state)
+            raise
 
     def learn(self, estimate: Estimate) -> dict[str, float]:
         """All updates on one rollout: its groups are split into `algo.updates` equal shares."""
@@ -111,7 +154,9 @@ class RLTrainer:
                 report |= self.update(share, index)
             reports.append(report)
         informative = {"informative": estimate.informative_share()}
-        return means_of(reports) | informative | self.micro_batch.numbers()
+        numbers = means_of(reports) | engine_gap_of(reports)
+        check_numbers(numbers)
+        return numbers | informative | self.micro_batch.numbers()
 
     def update(self, share: Estimate, index: int = 0) -> dict[str, float]:
         """Forward, backward and one optimiser step, in micro-batches that fit memory.
@@ -128,9 +173,11 @@ class RLTrainer:
             self.objective.accumulate_gradient, computed, totals, self.tokenizer.pad_id
         )
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)
+        numbers = self.objective.numbers(sums)
+        check_numbers(numbers)
         rate = self.learning_rate(self.cfg.optim.lr)
         norm = self.optimizer.update(rate)
-        return self.objective.numbers(sums) | {"grad_norm": norm, "lr": rate}
+        return numbers | {"grad_norm": norm, "lr": rate}
 
     def learning_rate(self, peak: float) -> float:
         """The rate of the next step: linear warm-up times linear decay to `optim.final_lr` of the
@@ -182,6 +229,13 @@ def means_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
     keys = dict.fromkeys(key for report in reports for key in report)
     columns = {key: [report[key] for report in reports if key in report] for key in keys}
     return {key: sum(column) / len(column) for key, column in columns.items()}
+
+
+def engine_gap_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """How far the engine's log-probs are from the trainer's, of the first update that computed any:
+    before it no weight has moved. Later updates would add how far the policy has moved since."""
+    first = next((report for report in reports if "mismatch" in report), {})
+    return {key: value for key, value in first.items() if key.startswith("mismatch")}
 
 
 def upgraded(state: dict[str, Any]) -> dict[str, Any]:

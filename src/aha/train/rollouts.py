@@ -19,6 +19,7 @@ from aha.core.seeds import seed_for
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
 from aha.tasks.protocol import Task
+from aha.train.draw_statistics import draw_numbers
 
 Groups = list[list[Graded]]  # P lists of G graded completions
 
@@ -107,9 +108,10 @@ class Scores:
     lengths_PG: torch.Tensor
     truncated_PG: torch.Tensor
 
-    def compared(self, filter_metric: str) -> torch.Tensor:
-        """[P, G]: what has to differ within a group that is not flat, by `algo.filter_metric`."""
-        return self.correct_PG if filter_metric == "correct" else self.rewards_PG
+    def compared(self, zero_variance: str) -> torch.Tensor:
+        """[P, G]: what differs within a mixed group, by this rule for flat groups."""
+        mixed_by = ZERO_VARIANCE[zero_variance].facts.mixed_by
+        return self.correct_PG if mixed_by == "correct" else self.rewards_PG
 
     @classmethod
     def of(cls, groups: Groups, algo: AlgoSection, max_new_tokens: int) -> "Scores":
@@ -123,7 +125,7 @@ class Scores:
         truncated_PG = torch.tensor(
             [[float(graded.completion.finish == "length") for graded in g] for g in groups]
         )
-        limits = (algo.overlong, max_new_tokens, algo.overlong_buffer, algo.overlong_penalty)
+        limits = (algo.overlong, max_new_tokens, algo.overlong_buffer)
         shaped_PG = overlong_rewards(rewards_PG, lengths_PG, truncated_PG, *limits)
         return cls(shaped_PG, correct_PG, lengths_PG, truncated_PG)
 
@@ -141,9 +143,9 @@ class Collected:
 class Rollout:
     """Generates completions of problems and grades them.
 
-    With `algo.zero_variance = "resample"` further problems are drawn until as many groups as the
-    step wants are mixed by `algo.filter_metric`: they hold right and wrong answers, or different
-    rewards. It ends at `algo.resample_rounds`.
+    With an `algo.zero_variance` that resamples further problems are drawn until as many groups as
+    the step wants are mixed: they hold right and wrong answers, or different rewards. It ends at
+    `algo.resample_rounds`.
     Source: dynamic sampling of DAPO (arXiv 2503.14476).
     """
 
@@ -190,7 +192,7 @@ class Rollout:
             rounds += 1
         # Only after the last round: recording changes which problems a pool gives next.
         self.source.record(groups)
-        numbers = {"asked": float(rounds)} if self.resamples else {}
+        numbers = draw_numbers(groups) | ({"asked": float(rounds)} if self.resamples else {})
         tokens = sum(len(graded.completion.tokens) for group in groups for graded in group)
         # Without resampling this keeps all groups, flat ones too.
         kept = mixed_groups(self._compared(groups), len(problems))
@@ -198,7 +200,7 @@ class Rollout:
         return Collected(groups, self.scores(groups), tokens, numbers | self.source.numbers())
 
     def _compared(self, groups: Groups) -> torch.Tensor:
-        return self.scores(groups).compared(self.algo.filter_metric)
+        return self.scores(groups).compared(self.algo.zero_variance)
 
     def _num_mixed(self, groups: Groups) -> int:
         return int(informative(self._compared(groups)).sum())

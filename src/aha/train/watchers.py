@@ -14,7 +14,7 @@ from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
-from aha.store.checkpoint import save_checkpoint
+from aha.store.checkpoint import prune, save_checkpoint
 from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
 from aha.train.rl import RLTrainer
@@ -208,6 +208,9 @@ class Checkpoint:
         """Save the present version, once; `keep_older` removes no older checkpoint."""
         trainer = self.trainer
         if self.saved == trainer.version:
+            # A process that died in the end may have saved this version and removed nothing.
+            if not keep_older:
+                prune(self.run.checkpoints, trainer.cfg.keep_last)
             return
         clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
         self.failed = trainer.version

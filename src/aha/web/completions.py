@@ -7,12 +7,13 @@ text, and reads only the new lines when the file has grown.
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aha.core.errors import DataError
+from aha.store.guarded_files import GuardedFile, JsonLines, number
 from aha.web.event_spans import (
     Row,
     has_tokens,
@@ -22,13 +23,31 @@ from aha.web.event_spans import (
     text_pieces,
     visible,
 )
-from aha.web.file_reader import LastBytes, number, row_of
+from aha.web.file_reader import row_of
 from aha.web.runs import RunFolder
 
 SHOWN_CHARS = 12_000
 WHOLE_CHARS = 2_000_000
 PAGE_SIZE = 24
 KEPT_INDEXES = 24
+MAX_ENTRIES = 1_000_000  # of an index
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return number(value) is not None
+
+
+# Of what the pages read; a task of one's own may add other keys.
+ROW_TYPES: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("prompt", "completion", "finish", "reason"), _is_text),
+    **dict.fromkeys(("group", "reward", "advantage", "tokens"), _is_number),
+    "correct": lambda value: isinstance(value, bool),
+    "pieces": lambda value: isinstance(value, list),
+}
 VERDICTS = {"": None, "right": True, "wrong": False}  # the filter in an address
 
 
@@ -50,45 +69,51 @@ class IndexEntry:
     tokens: float | None
     finish: str
     has_tokens: bool  # its tokens were recorded one by one
+    damaged: bool  # some value has a type that no run writes
 
 
 class CompletionIndex:
     """All lines of one file of completions."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, file: Path | GuardedFile):
+        self.file = GuardedFile.of(file)
         self.entries: list[IndexEntry] = []
-        self.broken = 0  # lines that are no JSON object
-        self._end, self._last_bytes = 0, LastBytes()
+        self._lines = JsonLines(self.file)
 
     def refresh(self) -> None:
         """Index the new lines. Starts again if the file was rewritten.
 
         Raises OSError where the file cannot be read.
         """
-        with self.path.open("rb") as source:
-            if not self._last_bytes.precede(source, self._end):
-                self.entries, self.broken, self._end, self._last_bytes = [], 0, 0, LastBytes()
-            source.seek(self._end)
-            for line in source:
-                if not line.endswith(b"\n"):
-                    break
-                row = row_of(line)
-                if row is None:
-                    self.broken += 1
-                else:
-                    self.entries.append(entry_of(row, len(self.entries), self._end, len(line)))
-                self._end += len(line)
-                self._last_bytes.append(line)
+        self.file.open().close()
+        while len(self.entries) < MAX_ENTRIES:
+            before = self._lines.offset
+            rows, rewritten = self._lines.read_placed()
+            if rewritten:
+                self.entries = []
+            for offset, size, row in rows:
+                self.entries.append(entry_of(row, len(self.entries), offset, size))
+            if self._lines.offset == before:
+                return
+
+    def faults(self) -> list[str]:
+        """What could not be read or is of a wrong type, as sentences."""
+        faults = [*self._lines.faults]
+        odd = sum(entry.damaged for entry in self.entries)
+        if odd:
+            faults.append(f"{self.file.name}: {odd} rows with values of a wrong type")
+        if len(self.entries) >= MAX_ENTRIES:
+            faults.append(f"{self.file.name}: only the first {MAX_ENTRIES} rows are shown")
+        return faults
 
     def rows(self, entries: list[IndexEntry]) -> list[Row]:
         """The whole rows of some entries, read from the file."""
-        with self.path.open("rb") as source:
+        with self.file.open() as source:
             return [self._row(source, entry) for entry in entries]
 
     def _row(self, source: BinaryIO, entry: IndexEntry) -> Row:
         source.seek(entry.offset)
-        return row_of(source.read(entry.size)) or {}
+        return row_of(source.read(entry.size)) or {}  # {}: the file was rewritten a moment ago
 
     def matching(self, verdict: bool | None, group: int | None, text: str) -> list[IndexEntry]:
         """The entries that pass every filter; `text` is searched in prompt, completion and reason.
@@ -104,7 +129,7 @@ class CompletionIndex:
         if not text:
             return matches
         folded = text.casefold()
-        with self.path.open("rb") as source:
+        with self.file.open() as source:
             return [e for e in matches if folded in _searchable_text(self._row(source, e))]
 
 
@@ -119,30 +144,39 @@ def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
         place,
         offset,
         size,
-        str(row.get("id", "")),
+        str(row.get("id", ""))[:200],
         None if group is None else int(group),
         number(row.get("reward")),
         number(row.get("advantage")),
         row.get("correct") is True,
         number(row.get("tokens")),
-        str(row.get("finish", "")),
+        str(row.get("finish", ""))[:20],
         has_tokens(row),
+        bool(wrong_types(row)),
     )
+
+
+def wrong_types(row: Row) -> list[str]:
+    """The keys of a completion whose values have a type that no run writes."""
+    return [
+        key for key, fits in ROW_TYPES.items() if row.get(key) is not None and not fits(row[key])
+    ]
 
 
 class IndexCache:
     """The most recently used indexes, shared by all requests."""
 
     def __init__(self) -> None:
-        self._indexes: OrderedDict[Path, CompletionIndex] = OrderedDict()
+        self._indexes: OrderedDict[GuardedFile, CompletionIndex] = OrderedDict()
         self._lock = threading.Lock()
 
-    def index(self, path: Path) -> CompletionIndex:
-        """The index of a file, up to date. Raises OSError where the file is gone."""
+    def index(self, path: Path | GuardedFile) -> CompletionIndex:
+        """The index of a file, up to date. Raises OSError where it is gone or refused."""
+        file = GuardedFile.of(path)
         with self._lock:
-            index = self._indexes.pop(path, None) or CompletionIndex(path)
+            index = self._indexes.pop(file, None) or CompletionIndex(file)
             index.refresh()
-            self._indexes[path] = index
+            self._indexes[file] = index
             while len(self._indexes) > KEPT_INDEXES:
                 self._indexes.popitem(last=False)
             return index
@@ -164,7 +198,7 @@ def completions_page(
         "matching": len(entries),
         "start": start,
         "page": PAGE_SIZE,
-        "broken": index.broken,
+        "faults": index.faults(),
         "rows": [
             completion_view(row, entry.place, SHOWN_CHARS)
             for row, entry in zip(rows, on_page, strict=True)
@@ -178,7 +212,7 @@ def completion_view(row: Row, place: int, limit: int) -> Row:
     behaviours = mean_behaviours([row])
     return {
         "place": place,
-        "id": visible(str(row.get("id", ""))),
+        "id": visible(str(row.get("id", ""))[:200]),
         "group": number(row.get("group")),
         "puzzle": puzzle and {"numbers": puzzle[0], "target": puzzle[1]},
         "prompt": visible(str(row.get("prompt", ""))[:4000]),
@@ -186,12 +220,13 @@ def completion_view(row: Row, place: int, limit: int) -> Row:
         "chars": len(text),
         "hidden": max(0, len(text) - limit),
         "tokens": number(row.get("tokens")),
-        "finish": visible(str(row.get("finish", ""))),
+        "finish": visible(str(row.get("finish", ""))[:20]),
         "reward": number(row.get("reward")),
         "advantage": number(row.get("advantage")),
         "correct": row.get("correct") is True,
         "recorded": has_tokens(row),
         "reason": visible(str(row.get("reason", ""))[:2000]),
+        "damaged": wrong_types(row),
         "attempts": behaviours.get("attempts"),
         "checks": behaviours.get("checks"),
         "backtracks": behaviours.get("backtracks"),
@@ -221,7 +256,8 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
                 "recorded": any(entry.has_tokens for entry in entries),
             }
         )
-    return {"groups": len(groups), "start": start, "page": count, "lines": lines}
+    page = {"groups": len(groups), "start": start, "page": count, "lines": lines}
+    return page | {"faults": index.faults()}
 
 
 # -- pins ----------------------------------------------------------------------------------------
@@ -248,8 +284,8 @@ def pinned_rows(run: RunFolder, pins: Sequence[str]) -> list[PinnedRow]:
     cache, rows = IndexCache(), []
     for pin in dict.fromkeys(pins):
         match = _PIN.fullmatch(pin)
-        path = run.completion_file(match[1]) if match else None
-        index = cache.index(path) if path else None
+        file = run.completion_file(match[1]) if match else None
+        index = cache.index(file) if file else None
         place = int(match[2]) if match else 0
         if match is None or index is None or place >= len(index.entries):
             raise DataError(

@@ -6,19 +6,21 @@ so that no spike is lost. `BehaviorCurves` counts behaviours in the files of com
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from aha.web.event_spans import Row, mean_behaviours
-from aha.web.file_reader import JsonLines, all_rows, number
+from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
+from aha.web.event_spans import Row, mean_behaviours, visible
 from aha.web.runs import RunFolder
 
 MAX_POINTS = 600  # of one curve
+MAX_ROWS, MAX_COLUMNS, MAX_REASONS = 1_000_000, 200, 20
 AXES = ("step", "total_tokens", "elapsed_s")
 OVERVIEW_COLUMNS = (
     *("solve_rate", "reward", "groups_none_solved", "groups_all_solved", "mean_tokens"),
-    *("truncated", "entropy", "grad_norm", "tokens_per_s", "elapsed_s"),
+    *("truncated", "entropy", "grad_norm", "tokens_per_s", "elapsed_s", "grade_error_share"),
 )
 
 Column = list[float | None]
@@ -28,39 +30,78 @@ Column = list[float | None]
 
 
 class Curves:
-    """All rows of one run's metrics.jsonl, column by column."""
+    """All rows of one run's metrics.jsonl, column by column; None where a row has no number."""
 
     def __init__(self, run: RunFolder):
         self.run = run
         self.lines = JsonLines(run.metrics)
         self.columns: dict[str, Column] = {}
         self.rows = 0
+        self.damage: Counter[str] = Counter()
         self.lock = threading.Lock()
 
     def refresh(self) -> None:
         """Add the rows that were written since the last call."""
         with self.lock:
-            while True:
+            while self.rows < MAX_ROWS:
+                before = self.lines.offset
                 rows, rewritten = self.lines.read_new()
                 if rewritten:
                     self.columns, self.rows = {}, 0
-                if not rows:
-                    return
+                    self.damage.clear()
                 self._add(rows)
+                if self.lines.offset == before:
+                    return
+            self.lines.refused = f"metrics.jsonl: only the first {self.rows} rows are shown"
 
-    def _add(self, rows: list[dict[str, Any]]) -> None:
+    def _add(self, rows: list[Row]) -> None:
         """Column by column, which is faster: the first request reads up to ten thousand rows."""
         total = (self.columns.get("total_tokens") or [0.0])[-1] or 0.0
-        for row in rows:
+        kept = [row for row in rows if number(row.get("step")) is not None]
+        self._count("rows without a step", len(rows) - len(kept))
+        for row in kept:
             total = row["total_tokens"] = total + (number(row.get("tokens")) or 0.0)
-        for name in dict.fromkeys(chain.from_iterable(rows)):
-            self.columns.setdefault(name, [None] * self.rows)
+            add_derived(row)
+        for name in dict.fromkeys(chain.from_iterable(kept)):
+            if name in self.columns or len(self.columns) < MAX_COLUMNS:
+                self.columns.setdefault(name, [None] * self.rows)
+            else:
+                self._count(f"columns beyond the first {MAX_COLUMNS}", 1)
         for name, column in self.columns.items():
-            values = [row.get(name) for row in rows]
-            # For a finite float v - v is 0, for NaN and infinity it is not. Nearly all values are
-            # finite floats, and this test is much quicker than `number`.
-            column += [v if type(v) is float and v - v == 0.0 else number(v) for v in values]
-        self.rows += len(rows)
+            values = [row.get(name) for row in kept]
+            # Nearly all values are finite floats, and this test is much quicker than `number`.
+            numbers = [
+                v if type(v) is float and -MAX_NUMBER < v < MAX_NUMBER else number(v)
+                for v in values
+            ]
+            if numbers.count(None) > values.count(None):
+                gaps = numbers.count(None) - values.count(None)
+                self._count(f"values of {name[:40]} that are no finite number", gaps)
+            column += numbers
+        self.rows += len(kept)
+
+    def _count(self, reason: str, count: int) -> None:
+        if count and (reason in self.damage or len(self.damage) < MAX_REASONS):
+            self.damage[reason] += count
+
+    def faults(self) -> list[str]:
+        """What could not be read or is no number, as sentences."""
+        with self.lock:
+            odd = [f"metrics.jsonl: {n} {visible(reason)}" for reason, n in self.damage.items()]
+            return [*self.lines.faults, *odd]
+
+    def grading_note(self) -> str:
+        """How many completions of the run could not be graded; empty where all were."""
+        with self.lock:
+            failed = sum(value or 0.0 for value in self.columns.get("grade_errors", []))
+            shares = [v for v in self.columns.get("grade_error_share", []) if v is not None]
+        if failed <= 0:
+            return ""
+        of_all = f" ({sum(shares) / len(shares):.1%} of all)" if shares else ""
+        return (
+            f"the task's grader failed on {failed:.10g} completions{of_all}; "
+            "their reward of 0 says nothing about the model"
+        )
 
     def names(self) -> list[str]:
         """The columns that have a number in some row."""
@@ -77,8 +118,8 @@ class Curves:
             axes = [self.columns.get(axis, []) for axis in AXES]
             curves = {}
             for name in names:
-                column = self.columns.get(name)
-                if column is None:
+                column = self.columns.get(name, [])
+                if all(value is None for value in column):
                     continue
                 kept = thin(column, points)
                 curve = {
@@ -89,6 +130,16 @@ class Curves:
                 curves[name] = curve | {"value": [column[i] for i in kept]}
             return curves
 
+    def axes_at(self, steps: list[int]) -> dict[str, Column]:
+        """Tokens and seconds of training at each of the steps; None where the step has no row."""
+        with self.lock:
+            rows = {step: row for row, step in enumerate(self.columns.get("step", []))}
+            return {
+                axis: [column[rows[step]] if step in rows and column else None for step in steps]
+                for axis in ("total_tokens", "elapsed_s")
+                for column in [self.columns.get(axis, [])]
+            }
+
     def last(self) -> dict[str, float | None]:
         """The last row."""
         with self.lock:
@@ -96,10 +147,16 @@ class Curves:
 
 
 def thin(column: Column, points: int) -> list[int]:
-    """The rows to keep of a column: all that have a value, or the lowest and highest of each
-    stretch."""
+    """The rows to keep of a column: all, or the lowest and highest of each stretch.
+
+    After the first value, a row without one stays as a gap in the curve; of several in a row, one.
+    """
     if len(column) <= points:
-        return [row for row, value in enumerate(column) if value is not None]
+        return [
+            row
+            for row, value in enumerate(column)
+            if value is not None or (row and column[row - 1] is not None)
+        ]
     stretches = max(1, points // 2)
     kept: list[int] = []
     for part in range(stretches):
@@ -109,7 +166,19 @@ def thin(column: Column, points: int) -> list[int]:
             kept += sorted(
                 {min(values, key=values.__getitem__), max(values, key=values.__getitem__)}
             )
+        elif kept and column[kept[-1]] is not None:
+            kept.append(begin)
     return kept
+
+
+def add_derived(row: Row) -> None:
+    """Add what follows from other numbers of a row of metrics, in place.
+
+    `grade_error_share`: of the completions, those that could not be graded.
+    """
+    failed, tokens, mean = (number(row.get(k)) for k in ("grade_errors", "tokens", "mean_tokens"))
+    if failed is not None and tokens and mean:
+        row["grade_error_share"] = min(1.0, failed * mean / tokens)
 
 
 # -- behaviours -----------------------------------------------------------------------------------
@@ -128,13 +197,15 @@ class BehaviorCurves:
     def __init__(self, run: RunFolder):
         self.run = run
         self.means: dict[int, dict[str, float]] = {}  # by step
+        self.damaged: dict[int, list[str]] = {}  # by step, what could not be read
         self._sizes: dict[int, int] = {}
 
     def count(self, points: int, seconds: float) -> Row:
         """Count for at most `seconds`, in at most `points` steps.
 
         {"step": [...], one list for each of BEHAVIOURS, "waiting": steps that are still to be
-        counted, "per_step": completions of a step that were counted}.
+        counted, "per_step": completions of a step that were counted, "damaged": steps whose file
+        could not be read whole}.
         """
         steps = evenly_spaced(self.steps(), points)
         deadline, waiting = time.monotonic() + seconds, 0
@@ -145,7 +216,9 @@ class BehaviorCurves:
                 waiting += step not in self.means
         counted = [step for step in steps if self.means.get(step)]
         columns = {name: [self.means[step].get(name) for step in counted] for name in BEHAVIOURS}
-        return {"step": counted, **columns, "waiting": waiting, "per_step": PER_STEP}
+        damaged = sum(bool(self.damaged.get(step)) for step in steps)
+        more = {"waiting": waiting, "per_step": PER_STEP, "damaged": damaged}
+        return {"step": counted, **columns, **more}
 
     def steps(self) -> list[int]:
         """The steps that have a file of completions, in order."""
@@ -153,14 +226,12 @@ class BehaviorCurves:
         return sorted(int(name[5:]) for name in names if name.startswith("step_"))
 
     def _count_step(self, step: int) -> None:
-        path = self.run.completion_file(f"step_{step:06d}")
-        try:
-            size = path.stat().st_size if path else 0
-        except OSError:
-            return
-        if path and self._sizes.get(step) != size:
-            self._sizes[step] = size
-            self.means[step] = mean_behaviours(evenly_spaced(all_rows(path), PER_STEP))
+        file = self.run.completion_file(f"step_{step:06d}")
+        status = file.stat() if file else None
+        if file and status and self._sizes.get(step) != status.st_size:
+            self._sizes[step] = status.st_size
+            rows, self.damaged[step] = read_all_rows(file)
+            self.means[step] = mean_behaviours(evenly_spaced(rows, PER_STEP))
 
 
 def evenly_spaced(items: list[Item], count: int) -> list[Item]:

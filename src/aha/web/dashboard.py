@@ -8,13 +8,14 @@ from typing import TypeVar, overload
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import aha
-from aha.core.errors import DataError
+from aha.core.errors import AhaError, DataError
+from aha.store.guarded_files import number
 from aha.web.access import AccessControl
 from aha.web.chat_page import StreamCompletion, stream_answer
 from aha.web.completions import (
@@ -27,20 +28,28 @@ from aha.web.completions import (
     groups_page,
 )
 from aha.web.curves import OVERVIEW_COLUMNS, BehaviorCurves, Curves
-from aha.web.event_spans import EVENT_KINDS, Row, token_values
-from aha.web.file_reader import JsonLines, dumps
+from aha.web.event_spans import EVENT_KINDS, Row, token_values, visible
+from aha.web.file_reader import dumps
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
 from aha.web.run_comparison import (
     FAMILIES,
-    PairedComparison,
     compare_before_after,
-    compare_runs,
-    config_differences,
+    comparison_of,
+    comparison_row,
     history_page,
+    setting_differences,
+    settings_of,
 )
-from aha.web.runs import RunFolder, RunsFolder
-from aha.web.server_events import offsets_of, run_events
+from aha.web.runs import (
+    MAX_FINDINGS,
+    RunFolder,
+    RunsFolder,
+    damaged_card,
+    finding_view,
+    section,
+)
+from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
@@ -80,7 +89,6 @@ class Dashboard:
             Route("/api/runs", self.list_runs),
             Route(run, self.overview),
             Route(f"{run}/gain", self.gain),
-            Route(f"{run}/curves", self.curves),
             Route(f"{run}/behaviors", self.behaviors),
             Route(f"{run}/events", self.events),
             Route(f"{run}/files", self.files),
@@ -105,42 +113,52 @@ class Dashboard:
         """The newest runs, and what every page needs: version, event kinds, whether there is a
         chat."""
         names = self.runs.names()
-        runs = [run for run in map(self.runs.find, names[:LISTED_RUNS]) if run is not None]
         return Json(
             {
                 "version": aha.__version__,
                 "folder": self.runs.root.absolute().name,
                 "total": len(names),
                 "left_out": self.runs.left_out(),
-                "runs": [run.card() for run in runs],
+                "runs": [card for card in map(self.card_of, names[:LISTED_RUNS]) if card],
                 "chat": self.stream_completion is not None,
                 "kinds": {kind.key: [kind.sign, kind.label] for kind in EVENT_KINDS},
             }
         )
 
+    def card_of(self, name: str) -> Row | None:
+        """A run's row in the list. Nothing in one run's folder keeps the others from the list."""
+        try:
+            run = self.runs.find(name)
+            return run and run.card()
+        except Exception as error:
+            return damaged_card(name, f"{type(error).__name__}: {error}")
+
     def overview(self, request: Request) -> Json:
         """Everything about one run but its completions; `events` continues from `offsets`."""
         run = self.run_of(request)
         curves = self.curves_of(run)
-        evals_file = JsonLines(run.evals)
-        evals = evals_file.read_all()
-        notes = run.notes()
-        if curves.lines.broken:
-            notes.append(f"metrics.jsonl: {curves.lines.broken} lines cannot be read")
+        files = files_of_events(run)
+        evals = [view for row in files["evals"].read_all() if (view := evaluation_view(row))]
+        findings = [finding_view(row) for row in files["findings"].read_all(MAX_FINDINGS)]
+        config = run.read("config")
+        faults = [fault for name in ("evals", "findings") for fault in files[name].faults]
+        notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
+        offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
             {
                 "card": run.card(),
-                "config": run.read("config"),
-                "environment": run.read("environment"),
-                "summary": run.read("summary"),
-                "before": run.read("before"),
-                "after": run.read("after"),
-                "notes": notes,
-                "evals": evals[-MAX_EVALS:],
+                "usd_per_hour": number(config.get("usd_per_hour")),
+                "max_new_tokens": number(section(config, "rollout").get("max_new_tokens")),
+                "details": {
+                    name.capitalize(): settings_of(run.read(name))
+                    for name in ("config", "environment", "summary")
+                },
+                "notes": list(dict.fromkeys(note for note in notes if note)),
+                "findings": findings,
+                "evals": held_out_points(run, curves, evals[-MAX_EVALS:]),
                 "steps": curves.rows,
-                "names": curves.names(),
                 "last": curves.last(),
-                "offsets": f"{curves.lines.offset}.{evals_file.offset}",
+                "offsets": ".".join(map(str, offsets)),
                 "curves": curves.thinned(OVERVIEW_COLUMNS),
             }
         )
@@ -150,21 +168,17 @@ class Dashboard:
 
         Not part of the overview, because the two thousand draws of the bootstrap take too long.
         """
-        comparison = compare_before_after(self.run_of(request))
-        return Json(comparison and comparison_row(comparison))
-
-    def curves(self, request: Request) -> Json:
-        """The columns of the metrics in the `name` fields, or those of the overview."""
-        curves = self.curves_of(self.run_of(request))
-        names = request.query_params.getlist("name") or OVERVIEW_COLUMNS
-        return Json({"steps": curves.rows, "curves": curves.thinned(names)})
+        faults: list[str] = []
+        comparison = compare_before_after(self.run_of(request), faults)
+        return Json(comparison and comparison_row(comparison, faults))
 
     def behaviors(self, request: Request) -> Json:
         """The behaviours by step. Counts for a short time; for `waiting` steps the page asks
         again."""
         run = self.run_of(request)
         curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
-        return Json(curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS))
+        counts = curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
+        return Json(counts | self.curves_of(run).axes_at(counts["step"]))
 
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""
@@ -233,12 +247,12 @@ class Dashboard:
         names = request.query_params.getlist("run")[:4]
         runs = [self.find(name) for name in names]
         configs = [run.read("config") for run in runs]
-        comparisons = [compare_runs(runs[0], other) for other in runs[1:]]
+        paired = [comparison_of(runs[0], other) for other in runs[1:]]
         return Json(
             {
                 "runs": [self._card_and_curves(run) for run in runs],
-                "differences": [config_differences(configs[0], other) for other in configs[1:]],
-                "paired": [comparison and comparison_row(comparison) for comparison in comparisons],
+                "differences": [setting_differences(configs[0], other) for other in configs[1:]],
+                "paired": paired,
             }
         )
 
@@ -305,19 +319,19 @@ def cached(store: OrderedDict[str, Cached], key: str, make: Callable[[], Cached]
     return value
 
 
-def comparison_row(comparison: PairedComparison) -> Row:
-    """A comparison without its completions."""
-    return {
-        "problems": comparison.problems,
-        "rates": comparison.rates(),
-        "intervals": comparison.intervals(),
-        "gain": comparison.gain,
-        "interval": comparison.interval,
-        "verdict": comparison.verdict,
-        "won": len(comparison.won),
-        "lost": len(comparison.lost),
-        "unmatched": comparison.unmatched,
-    }
+def held_out_points(run: RunFolder, curves: Curves, evals: list[Row]) -> list[Row]:
+    """Every held-out measurement with its place on each axis; `test`: one before or after."""
+    last = curves.last().get("step") or 0
+    tests = ((0, run.read("before")), (last, run.read("after")))
+    before, after = (evaluation_view({**row, "step": step}) for step, row in tests)
+    rows = [*evals, *([after | {"test": True}] if after else [])]
+    axes = curves.axes_at([row["step"] for row in rows])
+    points = [
+        row | {axis: column[place] for axis, column in axes.items()}
+        for place, row in enumerate(rows)
+    ]
+    first = dict.fromkeys(("total_tokens", "elapsed_s"), 0) | {"test": True}
+    return [*([before | first] if before else []), *points]
 
 
 @overload
@@ -334,6 +348,10 @@ def whole_number(text: str | None, default: int | None) -> int | None:
 async def _error_response(request: Request, error: Exception) -> Json:
     if isinstance(error, HTTPException):
         return Json({"error": error.detail}, error.status_code)
+    if isinstance(error, ClientDisconnect):
+        return Json({"error": "the client has gone"}, 400)
+    if isinstance(error, AhaError):
+        return Json({"error": visible(str(error))}, 404)
     if isinstance(error, FileNotFoundError):
         return Json({"error": "that file is gone"}, 404)
     return Json({"error": f"{type(error).__name__}: {error}"}, 500)
@@ -353,5 +371,7 @@ def make_app(
     return Starlette(
         routes=Dashboard(RunsFolder(root), stream_completion).routes(),
         middleware=[Middleware(AccessControl, host=host, token=token)],
-        exception_handlers=dict.fromkeys((HTTPException, OSError, Exception), _error_response),
+        exception_handlers=dict.fromkeys(
+            (HTTPException, OSError, AhaError, ClientDisconnect, Exception), _error_response
+        ),
     )

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
-from aha.web.file_reader import number
+from aha.store.guarded_files import number
 
+MAX_CHARS = 200_000  # that the detector reads of a completion: about a tenth of a second
 MAX_NUMBERS = 12  # the detector's tables grow exponentially with the numbers of a puzzle
 
 Row = dict[str, Any]  # one line of a JSON-lines file, as it was read: any key may be missing
@@ -85,7 +86,7 @@ def text_of(row: Row) -> str:
 def behaviours_of(row: Row) -> Behaviours | None:
     """The detector's counts for one completion; None if it is not of a puzzle."""
     puzzle = puzzle_of(row)
-    return None if puzzle is None else count_behaviours(text_of(row), *puzzle)
+    return None if puzzle is None else count_behaviours(text_of(row)[:MAX_CHARS], *puzzle)
 
 
 def mean_behaviours(rows: list[Row]) -> dict[str, float]:
@@ -120,7 +121,7 @@ def text_pieces(row: Row, limit: int) -> list[list[Any]]:
 def _event_spans(text: str, row: Row) -> list[Mark]:
     """The detector's spans with our keys as their kinds, and the span of the answer."""
     puzzle = puzzle_of(row)
-    detected = annotate(text, *puzzle) if puzzle else ()
+    detected = annotate(text[:MAX_CHARS], *puzzle) if puzzle else ()
     spans = [
         Mark(span.start, span.end, _KEY_OF_LABEL[span.what])
         for span in detected

@@ -14,6 +14,7 @@ from aha.behaviors.detector import Behaviours
 from aha.core.errors import RunError
 from aha.plan.machines import money
 from aha.plan.prediction import lines_of
+from aha.store.guarded_files import GuardedFile, number, read_all_rows
 from aha.web.completions import PinnedRow, pinned_rows
 from aha.web.curves import BehaviorCurves, Curves, evenly_spaced
 from aha.web.event_spans import (
@@ -24,24 +25,36 @@ from aha.web.event_spans import (
     text_pieces,
     visible,
 )
-from aha.web.file_reader import all_rows, number
-from aha.web.run_comparison import PairedComparison, compare_before_after, flatten
-from aha.web.runs import RunFolder, describe_task, interval_of, rate_of, rate_text, section
+from aha.web.run_comparison import (
+    VERDICTS,
+    PairedComparison,
+    compare_before_after,
+    settings_of,
+)
+from aha.web.runs import (
+    RunFolder,
+    clipped,
+    describe_task,
+    interval_of,
+    rate_of,
+    rate_text,
+    section,
+)
 from aha.web.svg_curves import Figure, Line, Point, short
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
+ENDINGS = {
+    "done": "",
+    "stopped": "this run was ended by a fault (see what it noticed): there is nothing after it",
+    "running": "this run is not done: the measurements after training are missing",
+    "quiet": "this run is not done and writes nothing: it was interrupted, has crashed, or is slow",
+}
 CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
 SHOWN_LEARNT, SHOWN_LOST, SHOWN_CHARS = 4, 2, 3_000
 Z95 = 1.96  # standard errors to each side of a normal 95 % interval
-
-VERDICTS = {
-    "better": "Better: the whole interval is above 0.",
-    "worse": "Worse: the whole interval is below 0.",
-    "no evidence": "No evidence of a change: the interval contains 0.",
-}
 
 
 class Mean(NamedTuple):
@@ -75,10 +88,13 @@ MEANS = (
 def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
     """Write the report of a run. Returns its size in bytes.
 
-    Raises RunError where the file cannot be written, DataError for a pin that names no completion.
+    Raises RunError where the file cannot be written or is a link, DataError for a pin that
+    names no completion.
     """
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise RunError(f"cannot write {out}", "a file in a folder that exists", "--out report.html")
+    if out.absolute().parent == run.path:  # elsewhere, a link is the user's own
+        GuardedFile(run.path, out.name).check_writable()
     page = report_html(run, pins).encode("utf-8", "replace")
     out.write_bytes(page)
     return len(page)
@@ -92,29 +108,32 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
     curves = Curves(run)
     curves.refresh()
     config, summary = run.read("config"), run.read("summary")
-    comparison = compare_before_after(run)
-    notes = run.notes()
-    if run.status() != "done":
-        notes.append("this run is not done: the measurements after training are missing")
+    faults: list[str] = []
+    comparison = compare_before_after(run, faults)
+    findings, damaged_findings = run.findings()
+    figures = figures_of(run, curves, faults)
+    notes = [*run.notes(), *curves.faults(), *faults, *damaged_findings, curves.grading_note()]
+    notes.append(ENDINGS[run.status()])
     content = {
         # A page cannot set frame-ancestors: browsers take it from the HTTP header alone.
         "policy": POLICY.replace("; frame-ancestors 'self'", ""),
         "name": visible(run.name),
         "version": aha.__version__,
         "task": visible(describe_task(config)),
-        "model": visible(str(section(config, "model").get("path", "?"))),
+        "model": clipped(section(config, "model").get("path", "?")),
         "steps": curves.rows,
-        "seed": config.get("seed", "?"),
-        "notes": [visible(note) for note in notes],
+        "seed": clipped(config.get("seed", "?")),
+        "notes": list(dict.fromkeys(visible(note) for note in notes if note)),
+        "findings": findings,
         "gain": comparison and gain_of(comparison),
         "card": card_of(run, comparison),
-        "figures": [figure for figure in figures_of(run, curves) if not figure.empty],
+        "figures": [figure for figure in figures if not figure.empty],
         "pairs": pairs_of(comparison) if comparison else [],
         "pins": [pin_section(pin) for pin in pinned_rows(run, pins)],
         "kinds": {kind.key: kind for kind in EVENT_KINDS},
         "costs": costs_of(config, summary, curves),
-        "config": flat_rows(config),
-        "environment": flat_rows(run.read("environment")),
+        "config": settings_of(config),
+        "environment": settings_of(run.read("environment")),
     }
     return template().render(content)
 
@@ -205,11 +224,14 @@ def mean_line(
 # -- the curves --------------------------------------------------------------------------------
 
 
-def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
-    """All figures of the report, also those without a number."""
+def figures_of(run: RunFolder, curves: Curves, faults: list[str]) -> list[Figure]:
+    """All figures of the report, also those without a number; `faults` gets what could not be
+    read."""
     thinned = curves.thinned(curves.names(), CURVE_POINTS)
     behaviors = BehaviorCurves(run).count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
     note = f"counted in at most {behaviors['per_step']} completions of a step"
+    if behaviors["damaged"]:
+        faults.append(f"completions of {behaviors['damaged']} steps could not be read whole")
 
     def line(label: str, name: str) -> Line:
         curve = thinned.get(name, {})
@@ -223,7 +245,7 @@ def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
         Figure(
             "Solve rate",
             [line("training puzzles", "solve_rate")],
-            evaluation_points(run, curves),
+            evaluation_points(run, curves, faults),
             rate=True,
             note="diamonds: held-out, with 95 % intervals",
         ),
@@ -250,15 +272,24 @@ def figures_of(run: RunFolder, curves: Curves) -> list[Figure]:
             rate=True,
         ),
         Figure("Truncated at the limit", [line("share", "truncated")], rate=True),
+        *grading_errors(line("share of completions", "grade_error_share")),
         Figure("Entropy, nats a token", [line("entropy", "entropy")]),
         Figure("Gradient norm", [line("before clipping", "grad_norm")]),
         Figure("Tokens a second", [line("tokens a second", "tokens_per_s")]),
     ]
 
 
-def evaluation_points(run: RunFolder, curves: Curves) -> list[Point]:
+def grading_errors(line: Line) -> list[Figure]:
+    """The share of completions that could not be graded, where there were any."""
+    failed = any(value for value in line.ys)
+    return [Figure("Could not be graded", [line], rate=True)] if failed else []
+
+
+def evaluation_points(run: RunFolder, curves: Curves, faults: list[str]) -> list[Point]:
     """Every held-out measurement: before at step 0, the evaluations, after at the last step."""
-    rows = [(number(row.get("step")), row) for row in all_rows(run.evals)]
+    evals, damaged = read_all_rows(run.evals)
+    faults += damaged
+    rows = [(number(row.get("step")), row) for row in evals]
     rows = [(0.0, run.read("before")), *rows, (curves.last().get("step"), run.read("after"))]
     points = []
     for step, row in rows:
@@ -351,8 +382,3 @@ def _money(usd: float | None, kwh: float | None) -> str:
     parts = [] if usd is None else [money(usd)]
     parts += [] if kwh is None else [f"{1000 * kwh:.1f} Wh"]
     return ", ".join(parts) or "not known"
-
-
-def flat_rows(content: Row) -> list[tuple[str, str]]:
-    """(dotted key, value) of every setting."""
-    return [(visible(k), visible(str(v))) for k, v in flatten(content).items()]

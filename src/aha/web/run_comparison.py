@@ -3,18 +3,27 @@
 `PairedComparison` is for two files of completions, `history_page` for every evaluation of one run.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from aha.eval.statistics import paired_bootstrap, wilson
+from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.web.completions import CompletionIndex, IndexCache, IndexEntry
 from aha.web.curves import evenly_spaced
 from aha.web.event_spans import Row, puzzle_of, visible
-from aha.web.file_reader import all_rows
-from aha.web.runs import RunFolder
+from aha.web.runs import RunFolder, clipped
 
 # Settings that do not change the result; the price is that of the machine.
 IGNORED_KEYS = {"show_every", "checkpoint_every", "keep_last", "usd_per_hour", "watts"}
+
+MAX_SETTINGS = 1_000  # of a config that are shown
+
+VERDICTS = {
+    "better": "Better: the whole interval is above 0.",
+    "worse": "Worse: the whole interval is below 0.",
+    "no evidence": "No evidence of a change: the interval contains 0.",
+}
 
 Pair = tuple[Row, Row]  # one problem's completion by the first model and by the second
 
@@ -53,14 +62,21 @@ class PairedComparison:
         return wilson(self.first_right, self.problems), wilson(self.second_right, self.problems)
 
 
-def compare_files(first: Path | None, second: Path | None) -> PairedComparison | None:
+def compare_files(
+    first: Path | GuardedFile | None,
+    second: Path | GuardedFile | None,
+    faults: list[str] | None = None,
+) -> PairedComparison | None:
     """Compare two files of completions problem by problem; None where they share no problem.
 
-    Problems are the same when their ids are. The first completion of a problem counts.
+    Problems are the same when their ids are. The first completion of a problem counts. What could
+    not be read is appended to `faults`.
     """
     if first is None or second is None:
         return None
-    left, right = first_completions(first), first_completions(second)
+    (left, left_faults), (right, right_faults) = first_completions(first), first_completions(second)
+    if faults is not None:
+        faults += [*left_faults, *right_faults]
     shared = [problem for problem in left if problem in right]
     if not shared:
         return None
@@ -81,13 +97,17 @@ def compare_files(first: Path | None, second: Path | None) -> PairedComparison |
     )
 
 
-def first_completions(path: Path) -> dict[str, Row]:
-    """The first completion of each problem by the problem's id, in the file's order."""
-    rows: dict[str, Row] = {}
-    for row in all_rows(path):
+def first_completions(file: Path | GuardedFile) -> tuple[dict[str, Row], list[str]]:
+    """(the first completion of each problem by the problem's id, what could not be read)."""
+    first: dict[str, Row] = {}
+    rows, faults = read_all_rows(file)
+    for row in rows:
         if isinstance(row.get("id"), str):
-            rows.setdefault(row["id"], row)
-    return rows
+            first.setdefault(row["id"], row)
+    without = sum(not isinstance(row.get("id"), str) for row in rows)
+    if without:
+        faults.append(f"{GuardedFile.of(file).name}: {without} rows without a problem's id")
+    return first, faults
 
 
 def config_differences(first: Row, second: Row) -> list[tuple[str, object, object]]:
@@ -102,24 +122,73 @@ def config_differences(first: Row, second: Row) -> list[tuple[str, object, objec
 
 
 def flatten(config: Row, prefix: str = "") -> dict[str, object]:
-    """{"optim.lr": 3e-4} from {"optim": {"lr": 3e-4}}."""
+    """{"optim.lr": 3e-4} from {"optim": {"lr": 3e-4}}. An empty section is a value."""
     flat: dict[str, object] = {}
     for key, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
 
 
-def compare_runs(first: RunFolder, second: RunFolder) -> PairedComparison | None:
+def compare_runs(
+    first: RunFolder, second: RunFolder, faults: list[str] | None = None
+) -> PairedComparison | None:
     """The trained models of two runs on the held-out problems that both were tested on."""
-    return compare_files(first.completion_file("after"), second.completion_file("after"))
+    return compare_files(first.completion_file("after"), second.completion_file("after"), faults)
 
 
-def compare_before_after(run: RunFolder) -> PairedComparison | None:
+def compare_before_after(
+    run: RunFolder, faults: list[str] | None = None
+) -> PairedComparison | None:
     """One run's held-out problems before its training and after it."""
-    return compare_files(run.completion_file("before"), run.completion_file("after"))
+    return compare_files(run.completion_file("before"), run.completion_file("after"), faults)
+
+
+def comparison_of(first: RunFolder, second: RunFolder) -> Row | None:
+    """The second run against the first; None where they share no problem."""
+    faults: list[str] = []
+    comparison = compare_runs(first, second, faults)
+    return comparison and comparison_row(comparison, faults)
+
+
+def settings_of(content: Row) -> list[tuple[str, str]]:
+    """(dotted key, value as text) of a JSON file, at most MAX_SETTINGS of them."""
+    flat = list(flatten(content).items())
+    shown = [(clipped(key), setting_text(value)) for key, value in flat[:MAX_SETTINGS]]
+    more = len(flat) - len(shown)
+    return [*shown, ("...", f"{more} more")] if more else shown
+
+
+def comparison_row(comparison: PairedComparison, faults: list[str]) -> Row:
+    """A comparison without its completions; `faults` say what could not be read."""
+    return {
+        "faults": faults,
+        "words": VERDICTS[comparison.verdict],
+        "problems": comparison.problems,
+        "rates": comparison.rates(),
+        "intervals": comparison.intervals(),
+        "gain": comparison.gain,
+        "interval": comparison.interval,
+        "verdict": comparison.verdict,
+        "won": len(comparison.won),
+        "lost": len(comparison.lost),
+        "unmatched": comparison.unmatched,
+    }
+
+
+def setting_differences(first: Row, second: Row) -> list[tuple[str, str, str]]:
+    """What differs in two configs, as text for a page."""
+    differences = config_differences(first, second)[:MAX_SETTINGS]
+    return [(clipped(key), setting_text(a), setting_text(b)) for key, a, b in differences]
+
+
+def setting_text(value: object) -> str:
+    """A setting as JSON for a page; a dash where it is unset."""
+    if value is None:
+        return "–"
+    return clipped(json.dumps(value, ensure_ascii=False))
 
 
 # -- every evaluation of a run ------------------------------------------------------------------
@@ -161,6 +230,7 @@ def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, st
         "family": family,
         "families": [name for name in FAMILIES if files_of(run, name)],
         "files": files,
+        "faults": [fault for index in indexes for fault in index.faults()],
         "problems": len(lines),
         "matching": len(matching),
         "start": start,

@@ -4,78 +4,166 @@ followed."""
 import os
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import aha
 from aha.core.errors import RunError
-from aha.web.file_reader import last_row, number, read_object, spread_rows
+from aha.store.guarded_files import (
+    GuardedFile,
+    JsonLines,
+    Row,
+    is_guarded_folder,
+    number,
+)
+from aha.web.event_spans import visible
+from aha.web.file_reader import last_row, spread_rows
 
 QUIET_AFTER_S = 45.0  # a run that has written nothing for so long is displayed as quiet
 SPARKLINE_POINTS = 40
-COMPLETIONS = re.compile(r"(?:before|after|(?:step|eval)_(\d{1,12}))\.jsonl")
+COMPLETIONS = re.compile(r"before|after|(?:step|eval)_(?:[0-9]{6}|[1-9][0-9]{6,11})")
+NEEDED, OPTIONAL = ("config", "environment"), ("summary", "before", "after", "prediction")
+MAX_FINDINGS, MAX_FINDINGS_BYTES = 200, 1_000_000
+RUN_FILES = ("metrics.jsonl", "completions", "config.json", "environment.json")
+SHOWN_CHARS = 300  # of a text from a run's JSON files
 
 
 class RunFolder:
-    """One run, read from its files; every file may be missing."""
+    """One run, read from its files; every file may be missing, damaged or no file at all."""
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
-        self.metrics, self.evals = path / "metrics.jsonl", path / "evals.jsonl"
+        self.metrics, self.evals, self.findings_file = (
+            GuardedFile(path, f"{name}.jsonl") for name in ("metrics", "evals", "findings")
+        )
         self.completions = path / "completions"
+        self._objects: dict[str, tuple[object, Row, str]] = {}
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> Row:
         """A JSON file of the run by its name without suffix; {} where it cannot be read."""
-        return read_object(self.path / f"{name}.json") or {}
+        return self._read(name)[0]
+
+    def fault_of(self, name: str) -> str:
+        """Why a JSON file of the run cannot be read; empty for one that can be, or is missing."""
+        return self._read(name)[1]
+
+    def _read(self, name: str) -> tuple[Row, str]:
+        """(content, fault); read again when the file has changed."""
+        file = GuardedFile(self.path, f"{name}.json")
+        status = file.stat()
+        version = status and (status.st_mtime_ns, status.st_size, status.st_ino)
+        kept = self._objects.get(name)
+        if kept is None or kept[0] != version or version is None:
+            kept = (version, *self._read_object(file))
+            self._objects[name] = kept
+        return kept[1:]
+
+    @staticmethod
+    def _read_object(file: GuardedFile) -> tuple[Row, str]:
+        try:
+            return file.read_object(), ""
+        except FileNotFoundError:
+            return {}, ""
+        except OSError as error:
+            return {}, str(error)
 
     def completion_files(self) -> list[str]:
         """Names without suffix, sorted: after, before, eval_000010, step_000010."""
-        try:
-            names = os.listdir(self.completions)
-        except OSError:
-            return []
-        return sorted(name[:-6] for name in names if COMPLETIONS.fullmatch(name))
+        return self._listed[0]
 
-    def completion_file(self, name: str) -> Path | None:
-        """The path of a file of completions; None for another name and for a missing file."""
-        path = self.completions / f"{name}.jsonl"
-        if not COMPLETIONS.fullmatch(path.name) or not within(path, self.path):
+    def refused_completions(self) -> list[str]:
+        """Names of files of completions that are not read: links out of the run, FIFOs."""
+        return self._listed[1]
+
+    @property
+    def _listed(self) -> tuple[list[str], list[str]]:
+        usable: list[str] = []
+        refused: list[str] = []
+        if not is_guarded_folder(self.completions, self.path):
+            return usable, refused
+        try:
+            for entry in os.scandir(self.completions):
+                name, suffix = entry.name[:-6], entry.name[-6:]
+                if suffix == ".jsonl" and COMPLETIONS.fullmatch(name):
+                    regular = entry.is_file(follow_symlinks=False)
+                    file = GuardedFile(self.path, f"completions/{entry.name}")
+                    (usable if regular or file.stat() else refused).append(name)
+        except OSError:
+            pass
+        return sorted(usable), sorted(refused)
+
+    def completion_file(self, name: str) -> GuardedFile | None:
+        """A file of completions; None for another name, a missing file and one that is refused."""
+        if not COMPLETIONS.fullmatch(name):
             return None
-        return path if path.is_file() else None
+        file = GuardedFile(self.path, f"completions/{name}.jsonl")
+        return file if file.stat() else None
+
+    def findings(self) -> tuple[list[Row], list[str]]:
+        """(what the run noticed: {step, level, check, message, fix}, what could not be read)."""
+        lines = JsonLines(self.findings_file, max_bytes=MAX_FINDINGS_BYTES)
+        rows = lines.read_all(MAX_FINDINGS)
+        return [finding_view(row) for row in rows], lines.faults
 
     def status(self) -> str:
-        """done, running or quiet. A quiet run is stopped, crashed or slow; its files do not show
-        which."""
-        if (self.path / "summary.json").is_file():
+        """done, stopped, running or quiet.
+
+        A stopped run was ended by a fault. A quiet run is interrupted, crashed or slow; its files
+        do not show which.
+        """
+        if GuardedFile(self.path, "summary.json").exists():
             return "done"
+        failures = [row for row in self.findings()[0] if row["level"] == "fail"]
+        if failures:
+            last = number((last_row(self.metrics) or {}).get("step")) or 0
+            if (failures[-1]["step"] or 0) >= last:
+                return "stopped"
         newest = 0.0
-        for path in (self.metrics, self.evals, self.completions, self.path):
+        for path in (self.metrics.path, self.evals.path, self.completions, self.path):
             try:
-                newest = max(newest, path.stat().st_mtime)
+                newest = max(newest, os.lstat(path).st_mtime)
             except OSError:
                 continue
         return "running" if time.time() - newest < QUIET_AFTER_S else "quiet"
 
+    def faults(self) -> list[str]:
+        """The files of the run that are damaged or no files, with the reason; [] for a good run.
+
+        Rows are not read here: who reads them knows which are damaged.
+        """
+        faults = [fault for name in (*NEEDED, *OPTIONAL) if (fault := self.fault_of(name))]
+        for file in (self.metrics, self.evals, self.findings_file):
+            if file.exists() and file.stat() is None:
+                faults.append(reason_of(file))
+        if os.path.lexists(self.completions) and not is_guarded_folder(self.completions, self.path):
+            faults.append("completions/ leads out of the run folder or is no folder")
+        refused = self.refused_completions()
+        if refused:
+            shown = ", ".join(refused[:3]) + (" ..." if len(refused) > 3 else "")
+            faults.append(f"{len(refused)} files of completions are no files of this run: {shown}")
+        return [visible(fault)[: 2 * SHOWN_CHARS] for fault in faults]
+
     def notes(self) -> list[str]:
-        """What is missing or unusual, as sentences for the page."""
-        notes = []
-        for name in ("config.json", "environment.json"):
-            if read_object(self.path / name) is None:
-                notes.append(f"{name} is missing or cannot be read")
-        if not self.metrics.is_file():
+        """What is damaged, missing or unusual, as sentences for the page."""
+        notes = self.faults()
+        for name in NEEDED:
+            if not GuardedFile(self.path, f"{name}.json").exists():
+                notes.append(f"{name}.json is missing")
+        if not self.metrics.exists():
             notes.append("metrics.jsonl is missing: no step has been written yet")
-        if not self.completions.is_dir():
+        if not os.path.lexists(self.completions):
             notes.append("completions/ is missing: there is no text to display")
         packages = self.read("environment").get("packages")
         written_by = packages.get("aha") if isinstance(packages, dict) else None
         if isinstance(written_by, str) and _release(written_by) > _release(aha.__version__):
             notes.append(
-                f"written by aha {written_by}, newer than this {aha.__version__}: "
+                f"written by aha {clipped(written_by)}, newer than this {aha.__version__}: "
                 "what is not known here is left out"
             )
         return notes
 
-    def card(self) -> dict[str, Any]:
+    def card(self) -> Row:
         """The run's row in the list of runs, without reading all of its metrics."""
         config, summary = self.read("config"), self.read("summary")
         last = last_row(self.metrics) or {}
@@ -84,7 +172,7 @@ class RunFolder:
             "name": self.name,
             "status": self.status(),
             "task": describe_task(config),
-            "model": str(section(config, "model").get("path", "?")),
+            "model": clipped(section(config, "model").get("path", "?")),
             "step": number(last.get("step")),
             "steps": number(config.get("steps")),
             "solve_rate": number(last.get("solve_rate")),
@@ -94,14 +182,63 @@ class RunFolder:
             "before": rate_of(summary.get("before") or self.read("before")),
             "after": rate_of(summary.get("after") or self.read("after")),
             "modified": self.modified(),
+            "marks": marks_of(self.findings()[0], self.faults()),
         }
 
     def modified(self) -> float:
         """When the run was last written to, in seconds since 1970; 0 where that is not known."""
-        try:
-            return max(p.stat().st_mtime for p in (self.path, self.metrics) if p.exists())
-        except (OSError, ValueError):
-            return 0.0
+        newest = 0.0
+        for path in (self.path, self.metrics.path):
+            try:
+                newest = max(newest, os.lstat(path).st_mtime)
+            except (OSError, ValueError):
+                continue
+        return newest
+
+
+def reason_of(file: GuardedFile) -> str:
+    """Why a file cannot be opened; empty where it can."""
+    try:
+        file.open().close()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def finding_view(row: Row) -> Row:
+    """A row of findings.jsonl for a page: texts that can be seen, a step that is a number."""
+    texts = {key: clipped(row.get(key) or "") for key in ("check", "message", "fix")}
+    level = "fail" if row.get("level") == "fail" else "warn"
+    return {"step": number(row.get("step")), "level": level, **texts}
+
+
+def marks_of(findings: list[Row], faults: list[str]) -> list[str]:
+    """What the list says of a run besides its status: faults, warnings, damaged files."""
+    levels = Counter(row["level"] for row in findings)
+    marks = [("✗", levels["fail"], "fault"), ("!", levels["warn"], "warning")]
+    counts = [f"{sign} {n} {noun}{'s' * (n > 1)}" for sign, n, noun in marks if n]
+    return counts + [f"damaged: {fault}" for fault in faults[:1]]
+
+
+def clipped(value: object) -> str:
+    """A value from a run's files as text that can be seen, at most SHOWN_CHARS characters."""
+    text = visible(value if isinstance(value, str) else str(value))
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 4] + " ..."
+
+
+def damaged_card(name: str, reason: str) -> Row:
+    """The row of a run that cannot be described at all."""
+    unknown = ("step", "steps", "solve_rate", "elapsed_s", "cost_usd", "before", "after")
+    return {
+        "name": name,
+        "status": "damaged",
+        "task": "?",
+        "model": "?",
+        "sparkline": [],
+        "modified": 0.0,
+        "marks": marks_of([], [clipped(reason)]),
+        **dict.fromkeys(unknown),
+    }
 
 
 class RunsFolder:
@@ -128,13 +265,13 @@ class RunsFolder:
         return [
             name
             for name in sorted(self.folders())
-            if is_run(self.root / name) and not within(self.root / name, self.root)
+            if is_run(self.root / name) and not is_guarded_folder(self.root / name, self.root)
         ]
 
     def folders(self) -> list[str]:
         """The names of all folders in the folder."""
         try:
-            return [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
+            return [name for name in os.listdir(self.root) if os.path.isdir(self.root / name)]
         except OSError:
             return []
 
@@ -145,7 +282,7 @@ class RunsFolder:
         if self.only is not None and name != self.only:
             return None
         path = self.root / name
-        return RunFolder(path) if is_run(path) and within(path, self.root) else None
+        return RunFolder(path) if is_run(path) and is_guarded_folder(path, self.root) else None
 
 
 def open_run(path: Path) -> RunFolder:
@@ -158,20 +295,12 @@ def open_run(path: Path) -> RunFolder:
 def is_run(path: Path) -> bool:
     """Whether a folder has the files of a run."""
     try:
-        if (path / "metrics.jsonl").is_file() or (path / "completions").is_dir():
-            return True
-        # A model folder has a config.json too, but no environment.json.
-        return (path / "config.json").is_file() and (path / "environment.json").is_file()
+        there = {name: os.path.lexists(path / name) for name in RUN_FILES} if path.is_dir() else {}
     except (OSError, ValueError):
         return False
-
-
-def within(path: Path, folder: Path) -> bool:
-    """Whether a path stays inside a folder once every link is followed."""
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):
-        return False
+    # A model folder has a config.json too, but no environment.json.
+    both = there.get("config.json") and there.get("environment.json")
+    return bool(there.get("metrics.jsonl") or there.get("completions") or both)
 
 
 def section(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -184,10 +313,10 @@ def describe_task(config: dict[str, Any]) -> str:
     """The task's name, for Countdown with how many numbers a puzzle has; ? where unknown."""
     task = section(config, "task")
     if task.get("name") != "countdown":
-        return str(task.get("name", "?"))
+        return clipped(task.get("name", "?"))
     sizes = task.get("numbers")
-    text = " or ".join(map(str, sizes)) if isinstance(sizes, list) else "?"
-    return f"{task.get('name', '?')}, {text} numbers"
+    text = " or ".join(map(str, sizes[:9])) if isinstance(sizes, list) else "?"
+    return clipped(f"countdown, {text} numbers")
 
 
 def cost_of(
@@ -208,7 +337,8 @@ def rate_of(report: object) -> dict[str, Any] | None:
     rate = number(report.get("solve_rate"))
     if rate is None:
         return None
-    return {"solve_rate": rate, "interval": interval_of(report), "problems": report.get("problems")}
+    problems = number(report.get("problems"))
+    return {"solve_rate": rate, "interval": interval_of(report), "problems": problems}
 
 
 def rate_text(rate: dict[str, Any] | None, missing: str) -> str:
@@ -229,4 +359,4 @@ def interval_of(report: dict[str, Any]) -> list[float] | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return tuple(int(part) for part in re.findall(r"[0-9]{1,9}", version)[:3])

@@ -6,12 +6,13 @@ from html import escape
 from math import floor, log10
 
 WIDTH, HEIGHT = 360, 190
+DOT = "h0"  # a line without length: the round end of a stroke makes a dot of a lone point
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 24
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; a value of None is left out."""
+    """One curve; a value of None is a gap in it."""
 
     label: str
     xs: Sequence[float | None]
@@ -72,9 +73,12 @@ class Figure:
             across = position(x, 0)[0]
             parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
         for number, line in enumerate(self.lines):
-            path = " ".join(f"{x} {y}" for x, y in (position(*pair) for pair in _known(line)))
+            path = "".join(
+                "M" + " ".join(f"{x} {y}" for x, y in (position(*pair) for pair in part)) + DOT
+                for part in _parts(line)
+            )
             if path:
-                parts.append(f'<path class="curve s{number}" d="M{path}"/>')
+                parts.append(f'<path class="curve s{number}" d="{path}"/>')
         for p in self.points:
             x, y = position(p.x, p.y)
             low, high = (position(p.x, end)[1] for end in (p.low, p.high))
@@ -98,11 +102,22 @@ def _known(line: Line) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
+def _parts(line: Line) -> list[list[tuple[float, float]]]:
+    """The points of the line, a list for each part between two gaps."""
+    parts: list[list[tuple[float, float]]] = [[]]
+    for x, y in zip(line.xs, line.ys, strict=True):
+        if x is not None and y is not None:
+            parts[-1].append((x, y))
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers from at most `low` to at least `high`, about `count` of them."""
     if high <= low:
         high = low + (abs(low) or 1)
-    rough = (high - low) / max(1, count - 1)
+    rough = max((high - low) / max(1, count - 1), 1e-100)  # less underflows
     power = 10 ** floor(log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first = floor(low / step + 1e-9)

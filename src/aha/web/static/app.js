@@ -1,6 +1,6 @@
 // The frame around every page, and the page of an address.
 
-import { html, render, useAddress, useLoad, address, api } from "/static/shared.js";
+import { html, render, useAddress, useLoad, address, api, visible } from "/static/shared.js";
 import { Runs } from "/static/runs.js";
 import { Overview } from "/static/overview.js";
 import { Rollouts } from "/static/rollouts.js";
@@ -48,7 +48,7 @@ function App() {
       <a class="brand" href="#/">aha</a>
       <nav aria-label="all runs"><a href="#/" aria-current=${!parts.length ? "page" : null}>Runs</a>
         <a href="#/compare" aria-current=${parts[0] === "compare" ? "page" : null}>Compare</a></nav>
-      ${run && html`<span class="current-run">${run}</span>`}
+      ${run && html`<span class="current-run">${visible(run)}</span>`}
       ${run && html`<nav class="tabs" aria-label=${"pages of " + run}>${TABS.map(([key, name]) => html`
         <a key=${name} href=${address(key ? ["run", run, key] : ["run", run])}
           aria-current=${(parts[2] || "") === key ? "page" : null}>${name}</a>`)}</nav>`}

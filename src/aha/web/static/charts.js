@@ -8,11 +8,11 @@ const AXES = [["step", "step"], ["total_tokens", "tokens"], ["elapsed_s", "secon
 const HEIGHT = 190;
 const WHOLE_INCREMENTS = [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6].map((p) => n * 10 ** p)).sort((a, b) => a - b); // no half steps
 
-// Exponential moving average; gaps stay gaps.
+// Exponential moving average; gaps (null) and rows of other series (undefined) stay what they are.
 export function smoothed(values, weight) {
   let mean = null;
   return values.map((v) => {
-    if (v == null) return null;
+    if (v == null) return v;
     mean = mean === null ? v : weight * mean + (1 - weight) * v;
     return mean;
   });
@@ -28,7 +28,7 @@ function themeColours() {
 // series have different x, so they are joined. The points get an empty column, so that the axis
 // includes them.
 function joinSeries(series, axis, smooth, points) {
-  const tables = series.map((line) => [line.curve[axis], line.curve.value]);
+  const tables = series.map(({ curve }) => [curve[axis], curve.value].map((column) => column.filter((_, i) => curve[axis][i] != null)));
   const pointsX = [...new Set(points.map((p) => p.x))].sort((a, b) => a - b);
   if (pointsX.length) tables.push([pointsX, pointsX.map(() => null)]);
   const joined = tables.length === 1 ? tables[0].slice() : uPlot.join(tables);
@@ -37,6 +37,13 @@ function joinSeries(series, axis, smooth, points) {
   for (const line of series) line.curve[axis].forEach((x, i) => steps.set(x, line.curve.step[i]));
   if (!smooth) return { data: joined, steps };
   return { data: [joined[0], ...joined.slice(1), ...joined.slice(1).map((v) => smoothed(v, smooth))], steps };
+}
+
+// A value between two gaps has no line to either side: it is drawn as a point.
+function lonePoints(plot, n) {
+  const column = plot.data[n];
+  const rows = [...column.keys()].filter((row) => column[row] !== undefined);
+  return rows.filter((row, i) => column[row] !== null && column[rows[i - 1]] == null && column[rows[i + 1]] == null);
 }
 
 function drawIntervals(plot, points, theme) {
@@ -61,7 +68,7 @@ function plotOptions(props, theme, width, setIndex) {
   const { series, smooth, rate, format, points, open, axisName } = props;
   const lineOptions = (n, faint) => ({
     label: series[n].label, stroke: theme.series[series[n].colour ?? n], width: faint ? 1 : 2, alpha: faint ? 0.35 : 1,
-    dash: faint ? [] : DASHES[series[n].dash ?? n % DASHES.length], points: { show: false }, spanGaps: true,
+    dash: faint ? [] : DASHES[series[n].dash ?? n % DASHES.length], points: { show: false, filter: lonePoints },
   });
   const raw = series.map((_, n) => lineOptions(n, Boolean(smooth)));
   const smoothLines = smooth ? series.map((_, n) => lineOptions(n, false)) : [];
@@ -91,13 +98,13 @@ function paddedRange(low, high, points) {
   return [min >= 0 && min - padding < 0.15 * max ? 0 : min - padding, max + padding];
 }
 
-// The values under the cursor, or the last ones.
+// The values under the cursor, or the last ones; of a series without this row, those before it.
 function Readout({ series, data, index, format, rate }) {
   const asText = rate ? percent : format || short;
   return html`<ul class="readout">${series.map((line, n) => {
     const column = data[1 + n] || [];
     let row = index ?? column.length - 1;
-    while (row > 0 && (column[row] == null)) row -= 1;
+    while (row > 0 && column[row] === undefined) row -= 1;
     return html`<li key=${line.label}><i class=${`key k${line.colour ?? n} d${line.dash ?? n}`}></i>${line.label} <b>${asText(column[row] ?? null)}</b></li>`;
   })}</ul>`;
 }

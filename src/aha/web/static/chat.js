@@ -70,7 +70,7 @@ export function Chat({ run, kinds, list }) {
   const busy = answers.some((answer) => answer.busy);
   useEffect(() => { setRequest(null); setError(""); }, [run]);
   // The token limit of the run's training, until another one is typed.
-  const limit = content && content.config && content.config.rollout && Number(content.config.rollout.max_new_tokens);
+  const limit = content && content.max_new_tokens;
   const chosen = { ...options, max_new_tokens: options.max_new_tokens ?? String(limit || 1024) };
   if (list && !list.chat) return html`<section class="empty"><h1>No model to ask</h1><p>This server shows runs only. <code>aha dash</code> can also answer puzzles.</p></section>`;
   const submit = (event) => { event.preventDefault(); setError(""); setRequest({ fields: { puzzle: `numbers ${numbers} target ${target}`, ...chosen } }); };

@@ -1,6 +1,6 @@
 // Two to four runs: curves, config differences, paired results.
 
-import { html, useState, api, useLoad, openPage, address, loading, Status, failure } from "/static/shared.js";
+import { html, useState, api, useLoad, openPage, address, loading, Status, failure, visible } from "/static/shared.js";
 import { Chart, CurveSettings, useScheme } from "/static/charts.js";
 import { Gain } from "/static/overview.js";
 
@@ -9,7 +9,7 @@ const CURVES = [["solve_rate", "Solve rate", true], ["reward", "Reward"], ["mean
 function RunChoice({ list, names }) {
   const toggle = (name) => openPage(["compare"], { run: names.includes(name) ? names.filter((n) => n !== name) : [...names, name].slice(-4) });
   return html`<fieldset class="choice many"><legend>runs</legend>${list.runs.slice(0, 24).map((run) => html`<button type="button" key=${run.name}
-    aria-pressed=${names.includes(run.name)} onClick=${() => toggle(run.name)}>${run.name}</button>`)}</fieldset>`;
+    aria-pressed=${names.includes(run.name)} onClick=${() => toggle(run.name)}>${visible(run.name)}</button>`)}</fieldset>`;
 }
 
 function Differences({ names, differences }) {
@@ -17,12 +17,12 @@ function Differences({ names, differences }) {
   if (!keys.length) return html`<p class="nothing">Their configs are the same.</p>`;
   // Each entry is [key, value in the first run, value in the other run], only where the two differ.
   const value = (key, n) => {
-    if (n === 0) { for (const entries of differences) for (const [k, first] of entries) if (k === key) return first; return null; }
+    if (n === 0) { for (const entries of differences) for (const [k, first] of entries) if (k === key) return first; return "–"; }
     const entry = differences[n - 1].find(([k]) => k === key);
     return entry ? entry[2] : value(key, 0);
   };
-  return html`<div class="wide"><table><thead><tr><th>key</th>${names.map((name) => html`<th key=${name}>${name}</th>`)}</tr></thead>
-    <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${names.map((name, n) => html`<td key=${name}>${JSON.stringify(value(key, n))}</td>`)}</tr>`)}</tbody></table></div>`;
+  return html`<div class="wide"><table><thead><tr><th>key</th>${names.map((name) => html`<th key=${name}>${visible(name)}</th>`)}</tr></thead>
+    <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${names.map((name, n) => html`<td key=${name}>${value(key, n)}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
 export function Compare({ fields, list }) {
@@ -38,11 +38,11 @@ export function Compare({ fields, list }) {
     ${failure(error)}
     ${names.length < 2 && html`<p class="nothing">Choose two to four runs.</p>`}
     ${ready && html`
-      <ul class="cards">${content.runs.map(({ card }, n) => html`<li key=${card.name}><i class=${`key k${n} d${n}`}></i><a href=${address(["run", card.name])}>${card.name}</a> <${Status} status=${card.status} /></li>`)}</ul>
-      ${content.paired.map((gain, n) => (gain ? html`<${Gain} key=${n} gain=${gain} names=${[`in ${names[0]}`, `in ${names[n + 1]}`]} />`
-      : html`<p class="note" key=${n}>${names[0]} and ${names[n + 1]} share no held-out problem: no comparison.</p>`))}
+      <ul class="cards">${content.runs.map(({ card }, n) => html`<li key=${card.name}><i class=${`key k${n} d${n}`}></i><a href=${address(["run", card.name])}>${visible(card.name)}</a> <${Status} status=${card.status} /> <small class="amber">${card.marks.join("; ")}</small></li>`)}</ul>
+      ${content.paired.map((gain, n) => (gain ? html`<${Gain} key=${n} gain=${gain} names=${[names[0], names[n + 1]].map((name) => "in " + visible(name))} />`
+      : html`<p class="note" key=${n}>${visible(names[0])} and ${visible(names[n + 1])} share no held-out problem: no comparison.</p>`))}
       <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} /></div>
       <div class="charts">${CURVES.map(([key, title, rate]) => html`<${Chart} key=${key} title=${title} rate=${rate} axis=${axis} smooth=${smooth} scheme=${scheme}
-        series=${content.runs.map((run, n) => ({ label: run.card.name, curve: run.curves[key], colour: n, dash: n }))} />`)}</div>
+        series=${content.runs.map((run, n) => ({ label: visible(run.card.name), curve: run.curves[key], colour: n, dash: n }))} />`)}</div>
       <h2>What differs in their configs</h2><${Differences} names=${names} differences=${content.differences} />`}</section>`;
 }

@@ -40,6 +40,7 @@ export function Completion({ run, file, row, kinds, selected, label }) {
       <${Advantage} value=${shown.advantage} />
       <span class="dim">${shown.reward !== null && html`reward ${short(shown.reward)} · `}${shown.tokens !== null && html`${short(shown.tokens)} tokens`}${shown.finish === "length" && " · truncated"}</span>
       ${file && html`<${PinButton} run=${run} file=${file} place=${row.place} />`}</header>
+    ${shown.damaged.length > 0 && html`<p class="note">damaged row: ${shown.damaged.join(", ")} of a wrong type</p>`}
     <${Pieces} pieces=${shown.pieces} kinds=${kinds} />
     ${shown.hidden > 0 && html`<button type="button" onClick=${loadWhole}>Show all ${grouped(shown.chars)} characters</button>`}
     <${TokenValues} run=${run} file=${file} place=${row.place} recorded=${shown.recorded} />

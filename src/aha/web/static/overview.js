@@ -1,18 +1,17 @@
-// The overview of one run: a few tiles and twelve curves, kept up to date.
+// The overview of one run: what it noticed, a few tiles and twelve curves, kept up to date.
 
 import {
   html, useState, useEffect, useRef, useMemo, api, load, useLoad, openPage, percent, fixed, signed, short, duration, money,
-  stepFile, loading, Status, failure,
+  stepFile, loading, Status, failure, visible, Notes,
 } from "/static/shared.js";
 import { Chart, CurveSettings, useScheme } from "/static/charts.js";
-
-const MAX_POINTS = 2400; // a curve that has grown beyond this is loaded again, thinned
 
 // Adds a row of the metrics to the curves, in place.
 function addRow(curves, row, tokens) {
   const all = { ...row, total_tokens: tokens };
-  for (const [name, value] of Object.entries(all)) {
-    if (typeof value !== "number" || !Number.isFinite(value)) continue;
+  for (const name of new Set([...Object.keys(curves), ...Object.keys(all)])) {
+    const value = all[name] ?? null; // a number that was not measured is a gap
+    if (value === null && !curves[name]) continue;
     const curve = curves[name] || (curves[name] = { step: [], total_tokens: [], elapsed_s: [], value: [] });
     const first = curve.step.findIndex((step) => step >= row.step);
     // A resumed run writes steps again: those from there on are void.
@@ -52,24 +51,18 @@ function useLiveOverview(run) {
       setState((old) => {
         const content = { ...old.content, curves: old.content.curves };
         for (const row of rows.metrics) {
-          if (typeof row.step !== "number") continue;
           const tokens = (content.last.total_tokens || 0) + (row.tokens || 0);
           addRow(content.curves, row, tokens);
           content.last = { ...row, total_tokens: tokens };
-          content.steps += 1;
         }
-        content.evals = [...content.evals, ...rows.evals];
+        content.evals = [...content.evals, ...rows.evals.map((row) => ({ ...row, total_tokens: content.last.total_tokens }))];
+        content.findings = [...content.findings, ...rows.findings];
         return { ...old, content };
       });
     };
     start();
     return () => { unmounted = true; if (source) source.close(); };
   }, [run]);
-  const points = state.content && state.content.curves.solve_rate ? state.content.curves.solve_rate.value.length : 0;
-  useEffect(() => {
-    if (points < MAX_POINTS) return;
-    load(api(run, "curves")).then(({ curves }) => setState((old) => ({ ...old, content: { ...old.content, curves } }))).catch(() => {});
-  }, [points >= MAX_POINTS]);
   return state;
 }
 
@@ -96,21 +89,19 @@ function Tile({ name, value, note }) {
 }
 
 function Tiles({ content, status }) {
-  const { last, card, before, after, config } = content;
-  const steps = config.steps || null;
+  const { last, card, usd_per_hour: price } = content;
+  const { steps, before, after } = card;
   const leftS = steps && last.step && status === "running" ? (last.elapsed_s / last.step) * (steps - last.step) : null;
-  const rate = (report) => (report && report.solve_rate !== undefined ? percent(report.solve_rate) : "–");
-  const costSoFar = typeof config.usd_per_hour === "number" && last.elapsed_s ? (last.elapsed_s / 3600) * config.usd_per_hour : card.cost_usd;
+  const rate = (report) => percent(report && report.solve_rate);
+  const costSoFar = price !== null && last.elapsed_s ? (last.elapsed_s / 3600) * price : card.cost_usd;
   return html`<div class="tiles">
     <${Tile} name="solved, last step" value=${percent(last.solve_rate)} note="fresh training puzzles" />
     <${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />
-    <${Tile} name="step" value=${steps ? `${last.step ?? 0} / ${steps}` : String(last.step ?? "–")} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
+    <${Tile} name="step" value=${steps ? `${last.step ?? "–"} / ${steps}` : String(last.step ?? "–")} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
     <${Tile} name="length" value=${last.mean_tokens ? fixed(last.mean_tokens, 0) : "–"} note=${`tokens; ${percent(last.truncated)} truncated`} />
     <${Tile} name="speed" value=${short(last.tokens_per_s ?? null)} note="tokens a second" />
-    <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${config.usd_per_hour !== undefined ? `at $${config.usd_per_hour} an hour` : ""} /></div>`;
+    <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
 }
-
-const VERDICTS = { better: "better: the interval is above 0", worse: "worse: the interval is below 0", "no evidence": "no evidence of a change: the interval contains 0" };
 
 export function Gain({ gain, names = ["before", "after"] }) {
   if (!gain) return null;
@@ -118,50 +109,24 @@ export function Gain({ gain, names = ["before", "after"] }) {
   return html`<p class=${"gain " + gain.verdict.replace(" ", "-")}>
     <b>${signed(100 * gain.gain, 1)} points</b> [${signed(100 * gain.interval[0], 1)}, ${signed(100 * gain.interval[1], 1)}]
     from ${percent(gain.rates[0])} ${interval(gain.intervals[0])} ${names[0]} to ${percent(gain.rates[1])} ${interval(gain.intervals[1])} ${names[1]},
-    on the same ${gain.problems} held-out problems: ${gain.won} won, ${gain.lost} lost. <strong>${VERDICTS[gain.verdict]}.</strong></p>`;
+    on the same ${gain.problems} held-out problems: ${gain.won} won, ${gain.lost} lost. <strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
 }
 
-// The held-out measurements as points of the solve rate.
-function evaluationPoints(content, axis) {
-  const xOf = (step) => {
-    const curve = content.curves.solve_rate;
-    if (axis === "step" || !curve) return step;
-    if (step === 0) return 0;
-    const row = curve.step.findIndex((other) => other >= step);
-    return row < 0 ? null : curve[axis][row];
-  };
-  const point = (step, report, colour) => report && report.interval && typeof report.solve_rate === "number"
-    ? { step, x: xOf(step), y: report.solve_rate, low: report.interval[0], high: report.interval[1], colour } : null;
-  const last = content.last.step ?? 0;
-  return [
-    point(0, content.before, 2),
-    ...content.evals.map((row) => point(row.step, row, 1)),
-    point(last, content.after, 2),
-  ].filter(Boolean);
-}
-
-// A behaviour over the steps. Tokens and seconds come from `metric`, a curve of the metrics; thinning may have
-// left out a step there, and then the step has no point on these axes.
-function behaviorCurve(behaviors, name, metric, axis) {
-  if (!behaviors) return null;
-  const rows = new Map((metric ? metric.step : []).map((step, i) => [step, i]));
-  const kept = behaviors.step.map((step, i) => [step, i]).filter(([step]) => axis === "step" || rows.has(step));
-  const curve = { step: kept.map(([step]) => step), value: kept.map(([, i]) => behaviors[name][i]) };
-  for (const other of ["total_tokens", "elapsed_s"]) curve[other] = kept.map(([step]) => (rows.has(step) ? metric[other][rows.get(step)] : null));
-  return curve;
-}
+// The held-out measurements as points of the solve rate; the tests before and after in another colour.
+const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
+  { step: row.step, x: row[axis], y: row.solve_rate, low: interval[0], high: interval[1], colour: row.test ? 2 : 1 }));
 
 // [[heading, charts], ...]
 function charts(content, behaviors, axis) {
   const c = content.curves;
-  const cost = c.elapsed_s && typeof content.config.usd_per_hour === "number"
-    ? { ...c.elapsed_s, value: c.elapsed_s.value.map((s) => (s === null ? null : (s / 3600) * content.config.usd_per_hour)) } : null;
+  const price = content.usd_per_hour;
+  const cost = c.elapsed_s && price !== null ? { ...c.elapsed_s, value: c.elapsed_s.value.map((s) => (s === null ? null : (s / 3600) * price)) } : null;
   const line = (label, curve, style) => ({ label, curve, ...style });
-  const behavior = (label, name, style) => line(label, behaviorCurve(behaviors, name, c.solve_rate, axis), style);
-  const counted = behaviors ? `counted in ${behaviors.per_step} completions of a step${behaviors.waiting ? "; still counting …" : ""}` : "counting …";
+  const behavior = (label, name, style) => line(label, behaviors && { ...behaviors, value: behaviors[name] }, style);
+  const counted = behaviors ? `counted in ${behaviors.per_step} completions of a step${behaviors.waiting ? "; still counting …" : ""}${behaviors.damaged ? `; ${behaviors.damaged} files are damaged` : ""}` : "counting …";
   return [
     ["Learning", [
-      { title: "Solve rate", note: "◆ held-out, with 95 % intervals", rate: true, points: evaluationPoints(content, axis), series: [line("training puzzles", c.solve_rate)] },
+      { title: "Solve rate", note: "◆ held-out, with 95 % intervals", rate: true, points: evaluationPoints(content.evals, axis), series: [line("training puzzles", c.solve_rate)] },
       { title: "Reward", series: [line("mean reward", c.reward)] },
       { title: "Groups without an advantage", note: "all right or all wrong: these groups teach nothing", rate: true,
         series: [line("none solved", c.groups_none_solved, { colour: 3 }), line("all solved", c.groups_all_solved, { colour: 2 })] }]],
@@ -171,6 +136,8 @@ function charts(content, behaviors, axis) {
       { title: "Truth", note: counted, rate: true, series: [behavior("lines with right arithmetic", "line_accuracy"), behavior("checks that are true", "verdict_truth", { colour: 2 })] }]],
     ["Completions", [
       { title: "Length", series: [line("tokens of a completion", c.mean_tokens)] },
+      ...(c.grade_error_share && c.grade_error_share.value.some((v) => v > 0) ? [{ title: "Could not be graded", note: "the grader failed: a reward of 0 that says nothing", rate: true,
+        series: [line("share of completions", c.grade_error_share, { colour: 3 })] }] : []),
       { title: "Truncated at the limit", rate: true, series: [line("share of completions", c.truncated, { colour: 3 })] },
       { title: "Entropy", note: "of the policy, nats a token", series: [line("entropy", c.entropy, { colour: 4 })] }]],
     ["Training", [
@@ -180,29 +147,31 @@ function charts(content, behaviors, axis) {
   ];
 }
 
-function Details({ content }) {
-  const rows = (object, prefix = "") => Object.entries(object || {}).flatMap(([key, value]) => (
-    value && typeof value === "object" && !Array.isArray(value) ? rows(value, `${prefix}${key}.`) : [[prefix + key, value]]));
-  const section = (title, object) => html`<details><summary>${title}</summary><dl class="settings">
-    ${rows(object).map(([key, value]) => html`<div key=${key}><dt>${key}</dt><dd>${JSON.stringify(value)}</dd></div>`)}</dl></details>`;
-  return html`<div class="run-details">${section("Config", content.config)}${section("Environment", content.environment)}${section("Summary", content.summary)}</div>`;
+// What the run noticed of itself, the newest first.
+function Findings({ findings }) {
+  return html`<div class="findings">${[...findings].reverse().map(({ step, level, check, message, fix }, n) => html`<p key=${findings.length - n} class=${level === "fail" ? "failure" : "note"}>
+    <b>${level === "fail" ? "✗ fault" : "! warning"}</b> <span class="dim">step ${step ?? "–"}, ${check}</span> ${message}${fix && ". Fix: " + fix}</p>`)}</div>`;
 }
+
+const Details = ({ details }) => html`<div class="run-details">${Object.entries(details).map(([title, rows]) => html`
+  <details key=${title}><summary>${title}</summary><dl class="settings">${rows.map(([key, value]) => html`<div key=${key}><dt>${key}</dt><dd>${value}</dd></div>`)}</dl></details>`)}</div>`;
 
 export function Overview({ run }) {
   const { content, error, status, disconnected } = useLiveOverview(run);
   const [axis, setAxis] = useState("step");
   const [smooth, setSmooth] = useState(0);
   const scheme = useScheme();
-  const gain = useLoad(content && content.after && content.after.solve_rate !== undefined ? api(run, "gain") : null).content;
+  const gain = useLoad(content && content.card.after ? api(run, "gain") : null).content;
   const behaviors = useBehaviors(run, content ? content.last.step : null);
   const sections = useMemo(() => content && charts(content, behaviors, axis), [content, behaviors, axis]);
   if (error) return failure(error);
   if (!content) return loading();
   const currentStatus = status || content.card.status;
   return html`<section>
-    <div class="bar"><h1>${run}</h1><${Status} status=${currentStatus} /><span class="dim">${content.card.task} · ${content.card.model}</span></div>
+    <div class="bar"><h1>${visible(run)}</h1><${Status} status=${currentStatus} /><span class="dim">${content.card.task} · ${content.card.model}</span></div>
     ${disconnected && html`<p class="note">The connection was lost; trying again …</p>`}
-    ${content.notes.map((note) => html`<p class="note" key=${note}>${note}</p>`)}
+    <${Notes} notes=${content.notes} />
+    <${Findings} findings=${content.findings} />
     <${Tiles} content=${content} status=${currentStatus} />
     <${Gain} gain=${gain} />
     <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} />
@@ -210,5 +179,5 @@ export function Overview({ run }) {
     ${sections.map(([heading, list]) => html`<h2 key=${heading}>${heading}</h2><div class="charts">
       ${list.map((chart) => html`<${Chart} key=${chart.title} ...${chart} axis=${axis} smooth=${smooth} scheme=${scheme}
         open=${(step) => step !== undefined && openPage(["run", run, "rollouts"], { file: step ? stepFile(step) : "before" })} />`)}</div>`)}
-    <${Details} content=${content} /></section>`;
+    <${Details} details=${content.details} /></section>`;
 }

@@ -1,6 +1,6 @@
 // Held-out problems: one line for a problem, one cell for an evaluation.
 
-import { html, api, useLoad, replaceAddress, fileLabel, puzzleText, short, loading, Choice, Pager, failure } from "/static/shared.js";
+import { html, api, useLoad, replaceAddress, fileLabel, puzzleText, short, loading, Choice, Pager, failure, Notes } from "/static/shared.js";
 import { Completion, Legend } from "/static/completion.js";
 
 const CHANGES = [["learnt", "✗→✓ learnt"], ["lost", "✓→✗ lost"], ["always", "✓ always"], ["never", "✗ never"], ["", "all"]];
@@ -28,7 +28,7 @@ export function ProblemHistory({ run, fields, kinds }) {
     <div class="bar"><${Choice} label="problems" value=${family} options=${families.map((name) => [name, FAMILY_LABELS[name]])} choose=${(value) => setFields({ family: value, start: "", line: "" })} />
       <${Choice} label="change" value=${change === "all" ? "" : change} options=${CHANGES} choose=${(value) => setFields({ change: value || "all", start: "", line: "" })} />
       <span class="dim" role="status">${content.matching} of ${content.problems} problems</span></div>
-    <${Legend} kinds=${kinds} />
+    <${Legend} kinds=${kinds} /><${Notes} notes=${content.faults} />
     ${content.files.length < 2 && html`<p class="nothing">${content.files.length ? "Only one evaluation so far: there is no change to show yet." : "No evaluation has been written yet."}</p>`}
     <div class="groups">${content.lines.map((line, n) => {
       const isOpen = openLine === String(n);

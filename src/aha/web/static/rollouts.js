@@ -1,7 +1,7 @@
 // The completions of a step or a held-out test, by group or as a filtered list.
 
 import {
-  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, loading, Choice, Pager, useKeys, useRunVersion, failure, evalFile, grouped,
+  html, useState, useEffect, api, useLoad, replaceAddress, fileLabel, stepFile, puzzleText, signed, loading, Choice, Pager, useKeys, useRunVersion, failure, evalFile, grouped, Notes,
 } from "/static/shared.js";
 import { Completion, Legend } from "/static/completion.js";
 import { togglePin } from "/static/pins.js";
@@ -42,7 +42,7 @@ function Groups({ run, file, fields, setFields, kinds }) {
   if (!content) return loading();
   if (!content.groups) return html`<p class="nothing">No completion in this file yet.</p>`;
   const single = content.lines.every((line) => line.cells.length === 1);
-  return html`<div class=${single ? "groups single" : "groups"}>${content.lines.map((line) => {
+  return html`<${Notes} notes=${content.faults} /><div class=${single ? "groups single" : "groups"}>${content.lines.map((line) => {
     const right = line.cells.filter((cell) => cell[1]).length;
     const isOpen = group !== null && Number(group) === line.group;
     const choose = (place) => setFields({ group: isOpen && String(place) === fields.get("place") ? "" : line.group, place });
@@ -83,8 +83,8 @@ function List({ run, file, fields, setFields, kinds }) {
   useEffect(() => setSelected(0), [file, verdict, text, start]);
   if (error) return failure(error);
   if (!content) return loading();
-  return html`<p class="dim count" role="status">${grouped(content.matching)} of ${grouped(content.total)} completions; ${grouped(content.right)} right
-      ${content.broken > 0 && `; ${content.broken} lines cannot be read`}</p>
+  return html`<p class="dim count" role="status">${grouped(content.matching)} of ${grouped(content.total)} completions; ${grouped(content.right)} right</p>
+    <${Notes} notes=${content.faults} />
     ${content.rows.map((row, n) => html`<${Completion} key=${file + row.place} run=${run} file=${file} row=${row} kinds=${kinds} selected=${n === selected} />`)}
     <${Pager} start=${content.start} page=${content.page} total=${content.matching} move=${(first) => { setFields({ start: first }); scrollTo(0, 0); }} />`;
 }

@@ -1,6 +1,6 @@
 // The list of runs: task and model, progress, results.
 
-import { html, useState, address, openPage, percent, money, timeAgo, duration, loading, Status } from "/static/shared.js";
+import { html, useState, address, openPage, visible, percent, money, timeAgo, duration, loading, Status } from "/static/shared.js";
 
 const MAX_COMPARED = 4;
 
@@ -18,11 +18,11 @@ export function Sparkline({ values }) {
 const rateText = (rate) => (rate ? percent(rate.solve_rate) : "–");
 
 function RunRow({ run, chosen, choose }) {
-  const progress = run.steps ? `${run.step ?? 0} / ${run.steps}` : String(run.step ?? "–");
+  const progress = run.steps ? `${run.step ?? "–"} / ${run.steps}` : String(run.step ?? "–");
   return html`<tr>
     <td><input type="checkbox" checked=${chosen} aria-label=${"compare " + run.name} onChange=${choose} /></td>
-    <th scope="row"><a href=${address(["run", run.name])}>${run.name}</a><small>${run.task} · ${run.model}</small></th>
-    <td data-name="status"><${Status} status=${run.status} /></td>
+    <th scope="row"><a href=${address(["run", run.name])}>${visible(run.name)}</a><small>${run.task} · ${run.model}</small></th>
+    <td data-name="status"><${Status} status=${run.status} />${run.marks.map((mark) => html`<small class="amber" key=${mark}>${mark}</small>`)}</td>
     <td data-name="step" class="num">${progress}</td>
     <td data-name="solve rate"><${Sparkline} values=${run.sparkline} /></td>
     <td data-name="last step" class="num">${percent(run.solve_rate)}</td>
@@ -34,7 +34,7 @@ function RunRow({ run, chosen, choose }) {
 
 function LeftOut({ names }) {
   if (!names?.length) return null;
-  return html`<p class="dim">Left out, because a link leads out of the folder: ${names.join(", ")}.
+  return html`<p class="dim">Left out, because a link leads out of the folder: ${names.map(visible).join(", ")}.
     Give <code>aha dash</code> the folder that contains the runs.</p>`;
 }
 
@@ -48,7 +48,7 @@ export function Runs({ list }) {
       <pre>aha demo</pre><${LeftOut} names=${list.left_out} /></section>`;
   }
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status}`.toLowerCase().includes(word)));
+  const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status} ${run.marks}`.toLowerCase().includes(word)));
   const toggle = (name) => setChosen(chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name].slice(-MAX_COMPARED));
   return html`<section>
     <div class="bar"><h1>Runs</h1>

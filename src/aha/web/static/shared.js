@@ -1,10 +1,10 @@
 // Shared by all pages: the framework, addresses, loading, numbers as text, small components.
 
 import {
-  html, render, useState, useEffect, useRef, useMemo, useCallback,
+  html, render, useState, useEffect, useRef, useMemo,
 } from "/static/vendor/htm-preact-standalone.module.js";
 
-export { html, render, useState, useEffect, useRef, useMemo, useCallback };
+export { html, render, useState, useEffect, useRef, useMemo };
 
 // -- addresses: #/run/NAME/rollouts?file=step_000010 --
 
@@ -153,14 +153,19 @@ export function fileLabel(name) {
 export const stepFile = (step) => "step_" + String(step).padStart(6, "0");
 export const evalFile = (step) => "eval_" + String(step).padStart(6, "0");
 
+// A name of a folder may hold characters that cannot be seen, or that turn a line around.
+export const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "\ufffd");
+
 // -- components --
 
 export const loading = () => html`<p class="loading">Loading …</p>`;
 
+export const Notes = ({ notes }) => notes.map((note) => html`<p class="note" key=${note}>${note}</p>`);
+
 export const failure = (error) => error && html`<p class="failure" role="alert">${error}</p>`;
 
 export const Status = ({ status }) => {
-  const sign = { done: "✓", running: "●", quiet: "◌" }[status] || "?";
+  const sign = { done: "✓", running: "●", quiet: "◌", stopped: "✗" }[status] || "?";
   return html`<span class=${"status " + status}>${sign} ${status}</span>`;
 };
 

@@ -1,0 +1,66 @@
+"""The task that a command works on: the one that was typed, or that of the run that was named."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aha.core.errors import RunError
+from aha.core.findings import Finding
+
+DEFAULT_TASK = "countdown"
+
+
+@dataclass(frozen=True)
+class ChosenTask:
+    """A task by name, and the keyword arguments of its constructor.
+
+    `max_new_tokens` is the token limit of the run that the task is of, None where it is of none.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    max_new_tokens: int | None = None
+
+
+def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> ChosenTask:
+    """The task `name` with the settings that were typed. Without a name that of the run `model`,
+    with the run's settings under those that were typed; without a run, Countdown.
+
+    Raises `RunError` for a run whose config.json cannot be read.
+    """
+    if name is not None:
+        return ChosenTask(name, settings)
+    own = task_of_run(Path(model))
+    if own is None:
+        return ChosenTask(DEFAULT_TASK, settings)
+    return ChosenTask(own.name, own.settings | settings, own.max_new_tokens)
+
+
+def task_of_run(folder: Path) -> ChosenTask | None:
+    """The task that a run was trained on; None for a folder that holds no run."""
+    from aha.algo.recipe import begun
+    from aha.core.errors import ConfigError
+    from aha.store.run_folder import Run
+
+    if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
+        return None  # a model's folder has a config.json too, and its own
+    try:
+        cfg = begun(Run.open(folder).read("config.json"), f"{folder}/config.json: ")
+    except ConfigError as error:
+        raise RunError(
+            error.got, error.wanted, "choose a task: --task countdown, or the run's own"
+        ) from None
+    return ChosenTask(cfg.task.name, cfg.task.settings(), cfg.rollout.max_new_tokens)
+
+
+def print_notes(notes: list[Finding]) -> None:
+    """What a task has to say about its problems, one line each on the error stream."""
+    for note in notes:
+        print_finding(note)
+
+
+def print_finding(finding: Finding) -> None:
+    """On the error stream: the output may be JSON."""
+    fix = f"; fix: {finding.fix}" if finding.fix else ""
+    print(f"aha: {finding.level}: {finding.message}{fix}", file=sys.stderr)
