@@ -435,6 +435,7 @@ def test_a_checkpoint_that_fails_is_not_tried_twice(models, tmp_path, monkeypatc
         raise RunError("cannot save the checkpoint of step 2: no space left on device")
 
     monkeypatch.setattr("aha.train.watchers.save_checkpoint", refuse)
+    said = []
     with pytest.raises(RunError, match="no space left"):
-        go(small(models / "tiny"), tmp_path / "run")
-    assert len(tries) == 1
+        go(small(models / "tiny"), tmp_path / "run", say=said.append)
+    assert len(tries) == 1 and said[-1].startswith("step 2 is not saved; go on with")

@@ -37,7 +37,9 @@ def save_after(error: BaseException, run: Run, record: Record, checkpoint: Check
             run.tell(error.step, failure_of(error))
             if trainer.failed_step:
                 keep_failed_step(run, trainer.failed_step, error, trainer.tokenizer)
-    if trainer.mid_step or record.last_step != step or checkpoint.failed == step:
+    if checkpoint.failed == step:
+        return f"{place}step {step} is not saved"
+    if trainer.mid_step or record.last_step != step:
         return f"{place}nothing is saved of the step that was not whole"
     if not all(weight.isfinite().all() for weight in trainer.policy.trainable()):
         return f"{place}nothing is saved of step {step}, whose weights are no numbers"
