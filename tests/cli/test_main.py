@@ -262,7 +262,7 @@ def test_baseline_prints_a_rate_that_grows_with_its_budget(aha):
 def test_too_little_memory_is_one_line_and_another_fault_is_not_hidden(aha, monkeypatch):
     """What no setting was there to catch, as while completions are written."""
     from aha.cli import main
-    from aha.machine import micro_batch as memory
+    from aha.machine import out_of_memory as memory
 
     assert memory.is_out_of_memory(MemoryError())
 
@@ -277,8 +277,9 @@ def test_too_little_memory_is_one_line_and_another_fault_is_not_hidden(aha, monk
         done = aha("train", "demo")
         assert done.code == 2 and done.err.count("\n") == 1 and "--rollout.max_rows" in done.err
     monkeypatch.setattr(main, "app", failing(RuntimeError("shapes differ")))
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        aha("train", "demo")
+    done = aha("train", "demo")
+    assert done.code == 1 and "RuntimeError: shapes differ" in done.err, "with its traceback"
+    assert "a fault of the program: please report it" in done.err.splitlines()[-1]
 
 
 # -- training -------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ eval nowhere -> 'nowhere'
 eval notes -> no model in notes
 eval broken -> broken
 eval MODEL --n 0 -> --n
-eval MODEL --n 2 -> max_new_tokens = 1
+eval MODEL --n 2 -> fix: --max-new-tokens 14
 EVAL --split holdout -> --split
 EVAL --numbers 9 -> sizes from 2 to 6
 eval MODEL --n 2 --max-new-tokens 0 -> max_new_tokens 0

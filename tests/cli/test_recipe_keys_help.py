@@ -45,7 +45,7 @@ def test_the_keys_are_those_of_the_config_with_its_defaults():
     keys = {key.name: key for key in recipe_keys()}
     assert sorted(keys) == sorted(known_keys())
     assert all(key.value_in(RunConfig()) == key.default for key in keys.values())
-    assert keys["optim.lr"].bounds == "≥ 0" and keys["optim.lr"].kind == "FLOAT"
+    assert keys["optim.lr"].bounds == "≥ 0, ≤ 1000" and keys["optim.lr"].kind == "FLOAT"
     assert keys["task.template"].choices == ("plain", "r1", "instruct")
     assert "ppo_clip" in keys["algo.loss"].choices and keys["algo.tau"].readers == ("quadratic",)
 

@@ -6,7 +6,15 @@ import pickle
 import pytest
 
 from aha.core import errors
-from aha.core.errors import AhaError, ConfigError, DataError, MissingExtra, ModelError, RunError
+from aha.core.errors import (
+    AhaError,
+    ConfigError,
+    DataError,
+    MissingExtra,
+    ModelError,
+    RunError,
+    shown,
+)
 
 PLAIN = [AhaError, ConfigError, DataError, ModelError, RunError]
 
@@ -70,3 +78,18 @@ def test_the_tree_in_the_docstring_is_the_tree():
     for kind in kinds:
         assert kind.__name__ in errors.__doc__
         assert kind is AhaError or AhaError in kind.__bases__
+
+
+def test_a_message_is_one_line_of_a_readable_length():
+    error = ConfigError("x" * 5_000 + "\nend", "a\nb", "c\r\nd\u2028e")
+    assert len(str(error)) < 1_100 and len(str(error).splitlines()) == 1
+    assert "end; wanted a b; fix: c d e" in str(error) and len(error.got) == 5_004
+
+
+def test_any_value_can_be_shown():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (10**5_000, deep, "y" * 10**6, object(), "a\nb", b"\xff"):
+        assert len(shown(value)) < 120 and "\n" not in shown(value)
+    assert shown([3, 4]) == "[3, 4]"

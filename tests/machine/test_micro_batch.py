@@ -32,7 +32,14 @@ def short_of_memory(trainer: RLTrainer, most: int, error: Exception) -> list[int
     return parts
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError(CPU_WORDS)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError(CPU_WORDS),
+        RuntimeError("could not create a primitive"),  # oneDNN
+    ],
+)
 def test_parts_become_smaller_until_they_fit_and_the_update_stays(error):
     easy, hard = make(config()), make(config())
     easy.step(easy.problems())

@@ -61,6 +61,11 @@ def test_text_that_the_vocabulary_cannot_hold_is_an_error(text):
         TOKENIZER.encode(text)
 
 
+def test_half_of_a_character_is_an_error_with_its_place():
+    with pytest.raises(ModelError, match="half of a character, at place 3"):
+        TOKENIZER.encode("one\ud800")
+
+
 def test_a_prompt_may_hold_stop_tokens_of_its_own():
     """As a chat prompt does: the end of the user's turn is the token that stops generation."""
     text = f"question{END}answer"

@@ -78,7 +78,7 @@ class Writer:
 
     def text(self) -> str:
         if self.rng.random() < 0.02:
-            return self.piece() * self.rng.randint(1, 3000)
+            return (self.piece() * self.rng.randint(1, 3000))[:200_000]
         space = self.rng.choice(["", " "])
         return space.join(self.piece() for _ in range(self.rng.randint(0, 20)))
 

@@ -66,3 +66,16 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
     with_memory(monkeypatch, 0)  # a system that does not tell
     check_memory(cfg, shape, CPU, said.append)
     assert len(said) == 1
+
+
+def test_more_completions_than_memory_holds_are_refused_by_their_keys(cfg, tmp_path, monkeypatch):
+    shape = shape_in_folder(tmp_path / "base")
+    with_memory(monkeypatch, 2e9)
+    rollout = cfg.rollout.model_copy(update={"prompts": 1_000, "group_size": 1_000})
+    rollout = rollout.model_copy(update={"max_new_tokens": 100})
+    large = cfg.model_copy(update={"rollout": rollout})
+    with pytest.raises(ConfigError, match="rollout.group_size 1,000 completions of 50") as error:
+        check_memory(large, shape, CPU, print)
+    fits = int(error.value.fix.removeprefix("--rollout.group_size "))
+    smaller = large.rollout.model_copy(update={"group_size": fits})
+    preflight.check_completions(large.model_copy(update={"rollout": smaller}), 2e9)

@@ -21,9 +21,10 @@ from aha.algo.fixes import Changed, Changes, Clash, fix_of
 from aha.algo.kl import ESTIMATORS, IN_LOSS, IN_REWARD
 from aha.algo.losses import LOSSES
 from aha.algo.registry import Algorithm, Registry
-from aha.core.config import AlgoSection, RunConfig, Section
+from aha.core.config import AlgoSection, RunConfig
 from aha.core.engines import ENGINES
 from aha.core.errors import ConfigError
+from aha.core.section import Section
 
 # In place of "which does not read it".
 REASONS = {

@@ -14,6 +14,7 @@ from aha.cli.parameters import (
     Whole,
     task_settings,
 )
+from aha.cli.terminal_text import say, say_line
 from aha.core.errors import ConfigError, DataError
 from aha.core.records import Problem, Prompt
 from aha.tasks.protocol import Task
@@ -117,15 +118,16 @@ def print_completion(
 
     model = load_model(resolve_model(name))
     prompt = prompt_of(task, problem, model.tokenizer)
-    print(prompt.text, end="", flush=True)
+    say(prompt.text, end="")
     positions = model.policy.config.max_position_embeddings - len(prompt.tokens)
     sampling = Sampling(min(max_new_tokens, positions), 1, temperature, seed)
     pieces = []
     for piece in open_engine(model.policy, model.tokenizer).stream(prompt, sampling):
         pieces.append(piece)
-        print(piece, end="", flush=True)
+        say(piece, end="")
     graded = task.grade(prompt.problem, "".join(pieces))
-    print(f"\n{'right' if graded.correct else 'wrong'}: {graded.reason}")
+    say()
+    say_line(f"{'right' if graded.correct else 'wrong'}: {graded.reason}")
 
 
 def prompt_of(task: Task, problem: Problem, tokenizer: Any) -> Prompt:

@@ -1,11 +1,11 @@
 """`aha baseline`: the solve rate of random search."""
 
-import json
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from aha.cli.parameters import Count, ProblemCount, ProblemSeed, whole
+from aha.cli.terminal_text import say_json
 
 
 def baseline(
@@ -28,4 +28,4 @@ def baseline(
     """
     from aha.eval.random_search import random_baseline
 
-    print(json.dumps(random_baseline(numbers, tokens, n, seed)))
+    say_json(random_baseline(numbers, tokens, n, seed))

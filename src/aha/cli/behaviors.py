@@ -1,7 +1,6 @@
 """`aha behaviors`: counts behaviours in completions, exactly and, if wanted, with an LLM judge
 too."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -9,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.parameters import AsJson, Count, Whole
+from aha.cli.terminal_text import console, say_json, say_line
 from aha.core.errors import DataError
 from aha.store.guarded_files import GuardedFile, read_all_rows
 
 if TYPE_CHECKING:
     from aha.web.runs import RunFolder
 
-console = Console(highlight=False)
 API_KEY_VARIABLE = "AHA_JUDGE_KEY"
 COLUMNS = {
     "attempts": "attempts",
@@ -88,7 +86,7 @@ def behaviors(
 
 def print_behaviors(path: Path, as_json: bool) -> None:
     """Print the tests and steps of a run, or every completion of a file and their means."""
-    from aha.web.event_spans import visible
+    from aha.core.control_characters import visible
     from aha.web.runs import is_run, open_run
 
     if is_run(path):
@@ -99,7 +97,7 @@ def print_behaviors(path: Path, as_json: bool) -> None:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     if as_json:
         for row in rows:
-            print(json.dumps(row))
+            say_json(row)
         return
     print_table(rows, visible)
 
@@ -119,10 +117,9 @@ def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> No
 
 def print_faults(faults: list[str]) -> None:
     """What could not be read, on stderr: `--json` prints rows alone."""
-    from aha.web.event_spans import visible
 
     for fault in faults:
-        print(f"not read: {visible(fault)}", file=sys.stderr)
+        say_line(f"not read: {fault}", sys.stderr)
 
 
 def run_rows(run: "RunFolder") -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aha.cli.parameters import Count, ModelName, Whole
+from aha.cli.terminal_text import console
+from aha.core.control_characters import visible
 from aha.core.errors import AhaError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
@@ -58,7 +60,7 @@ def chat(
         base = config["model"].get("path")
     task = countdown_from_config(config.get("task")) or Countdown()
     names = [("before", base), ("after", model)] if base else [("", model)]
-    speaker, console = CompletionStreamer(), Console(highlight=False)
+    speaker = CompletionStreamer()
     for _, name in names:
         speaker.models.get(name)  # now, so that a wrong name is an error before the first puzzle
     sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
@@ -97,8 +99,6 @@ class Side:
 
     def panel(self, lines: int | None = None) -> Panel:
         """The answer; only its end if it is longer than the screen."""
-        from aha.web.event_spans import visible
-
         shown = visible(self.text).split("\n")
         body = Text("\n".join(shown if lines is None else shown[-lines:]))
         verdict = self.verdict or Text("...", style="dim")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aha.cli.terminal_text import say_line
 from aha.core.errors import RunError
 from aha.core.findings import Finding
 
@@ -63,4 +64,4 @@ def print_notes(notes: list[Finding]) -> None:
 def print_finding(finding: Finding) -> None:
     """On the error stream: the output may be JSON."""
     fix = f"; fix: {finding.fix}" if finding.fix else ""
-    print(f"aha: {finding.level}: {finding.message}{fix}", file=sys.stderr)
+    say_line(f"aha: {finding.level}: {finding.message}{fix}", sys.stderr)

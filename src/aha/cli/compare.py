@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from aha.cli.terminal_text import console
 
 if TYPE_CHECKING:
     from aha.web.run_comparison import PairedComparison
     from aha.web.runs import RunFolder
 
-console = Console(highlight=False)
 PROBLEMS_SHOWN = 6  # of those that only one run solves
 
 
@@ -27,7 +27,7 @@ def compare(first: Path, second: Path) -> None:
     second
         Run folder whose gain over the first is shown.
     """
-    from aha.web.event_spans import visible
+    from aha.core.control_characters import visible
     from aha.web.run_comparison import compare_runs, config_differences
     from aha.web.runs import open_run
 
@@ -72,7 +72,7 @@ def rates_table(runs: "tuple[RunFolder, RunFolder]", names: list[str]) -> Table:
 
 
 def differences_table(differences: list[tuple[Any, ...]], names: list[str]) -> Table | str:
-    from aha.web.event_spans import visible
+    from aha.core.control_characters import visible
 
     if not differences:
         return "\ntheir configs are the same"
@@ -117,6 +117,6 @@ def puzzle_line(row: dict[str, Any]) -> str:
 
 
 def reason_line(other: dict[str, Any]) -> str:
-    from aha.web.event_spans import visible
+    from aha.core.control_characters import visible
 
     return f"[dim]the other: {escape(visible(str(other.get('reason', '')))[:80])}[/dim]"

@@ -1,22 +1,19 @@
 """`aha doctor`: findings about a machine, a recipe or a run, as lines or as one JSON object."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of, packaged_recipes
+from aha.cli.terminal_text import console, say_json
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ConfigError
 from aha.core.findings import Finding, health_report, worst_level
-
-console = Console(highlight=False)
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 VERDICTS = {
@@ -45,7 +42,7 @@ def doctor(
         if not as_json:
             print_part(heading, part)
     if as_json:
-        print(json.dumps({"subject": what or "machine", **health_report(findings)}))
+        say_json({"subject": what or "machine", **health_report(findings)})
     else:
         print_verdict(findings)
     if worst_level(findings) == "fail":

@@ -1,6 +1,5 @@
 """`aha eval`: the solve rate of a model on held-out problems."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from aha.cli.parameters import (
     Whole,
     task_settings,
 )
+from aha.cli.terminal_text import say_json, say_line
 from aha.core.findings import Finding, worst_level
 
 
@@ -77,7 +77,10 @@ def evaluate(
     row = evaluate_model(model, settings, out, findings.append)
     for finding in findings:
         print_finding(finding)
-    print(json.dumps(row) if as_json else solve_rate_line(model, row))
+    if as_json:
+        say_json(row)
+    else:
+        say_line(solve_rate_line(model, row))
     if worst_level(findings) == "fail":
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from aha.cli.parameters import ModelName
+from aha.cli.terminal_text import say_line
 
 
 def export(
@@ -27,4 +28,4 @@ def export(
     """
     from aha.export.formats import export as write_model
 
-    print(f"{write_model(model, out, form, dtype)} has the model and its card, README.md")
+    say_line(f"{write_model(model, out, form, dtype)} has the model and its card, README.md")

@@ -1,9 +1,9 @@
 """`aha grade`: rewards for completions of other programs."""
 
-import json
 import sys
 
 from aha.cli.parameters import BadRowsRule, DataFile, TaskName, TaskOptions, task_settings
+from aha.cli.terminal_text import say_json
 
 
 def grade(
@@ -26,4 +26,4 @@ def grade(
     print_notes(notes_of(chosen))
     for graded in grade_lines(chosen, task, sys.stdin.buffer):
         row = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
-        print(json.dumps(row), flush=True)
+        say_json(row)

@@ -1,11 +1,9 @@
 """`aha behaviors --judge`: the agreement of an LLM judge with the exact detector."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -13,14 +11,13 @@ from aha.behaviors.agreement import Agreement, agreement
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge import MAX_WORKING_CHARS, QUESTIONS, Judge, Working, judge_all
 from aha.cli.behaviors import print_faults
+from aha.cli.terminal_text import VisibleConsole, console, say_json
 from aha.core.errors import ConfigError, DataError
 from aha.core.seeds import seed_for
 from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.web.event_spans import puzzle_of, text_of
 from aha.web.runs import is_run, open_run
-
-console = Console(highlight=False)
 
 
 def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
@@ -45,7 +42,7 @@ def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -
         for row in read_rows(answers)
         if isinstance(row.get("name"), str) and type(row.get("count")) is int
     }
-    screen = Console(stderr=True)
+    screen = VisibleConsole(stderr=True)
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task(f"{judge.model} reads {len(workings)} completions")
         judge_counts = judge_all(
@@ -58,7 +55,7 @@ def print_judge_agreement(path: Path, judge: Judge, count: int, as_json: bool) -
     agreements = agreements_of(workings, judge_counts, judge.seed)
     if as_json:
         for agreed in agreements:
-            print(json.dumps({"model": judge.model, "seed": judge.seed, **agreed.as_row()}))
+            say_json({"model": judge.model, "seed": judge.seed, **agreed.as_row()})
         return
     print_agreement(agreements, judge, answers)
 

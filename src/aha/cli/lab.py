@@ -3,18 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.parameters import DryRun, Natural
 from aha.cli.recipe_keys import LabOverrides, find_recipe, overrides_of
+from aha.cli.terminal_text import console
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from aha.studies.method_lab import PlannedRun
-
-console = Console(highlight=False)
 
 
 def lab(

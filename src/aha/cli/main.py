@@ -5,8 +5,11 @@ quick and needs no torch.
 """
 
 import difflib
+import io
 import sys
+import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pydantic
@@ -15,6 +18,7 @@ from cyclopts import (
     CoercionError,
     CycloptsError,
     MissingArgumentError,
+    Parameter,
     UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
@@ -24,11 +28,17 @@ from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
+from aha.cli.error_translation import as_user_error
+from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
+from aha.cli.terminal_text import console as terminal
+from aha.cli.terminal_text import say, say_line
 from aha.core.config import known_keys
-from aha.core.errors import AhaError, ConfigError, RunStopped
+from aha.core.errors import AhaError, ConfigError, RunStopped, shown
 from aha.core.unknown_keys import unknown_key
 from aha.model.model_warning import show_as_notes
+
+FAULT = "aha: this is a fault of the program: please report it, with the lines above"
 
 # Named by module, and by function where that has another name.
 COMMANDS = (
@@ -62,6 +72,8 @@ app = CommandLine(
     name="aha",
     help="Train a language model to reason with reinforcement learning, and watch it happen.",
     version=aha.__version__,
+    default_parameter=Parameter(validator=of_64_bits),
+    console=terminal,
 )
 for command in COMMANDS:
     module = command.replace("-", "_")
@@ -74,34 +86,50 @@ show_as_notes()
 
 
 def run() -> None:
-    """Entry point: errors that a user can mend are one line and exit code 2; a run that a fault
-    ended is exit code 1."""
+    """Entry point: an error that a user can mend is one line and exit code 2; a run that a fault
+    ended is exit code 1, and so is a fault of the program, with its traceback."""
+    never_fail_to_print()
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         fail(usage_error(error))
-    except AhaError as error:
-        fail(error)
-    except (MemoryError, RuntimeError) as error:
-        if "aha.machine.micro_batch" not in sys.modules:
-            raise
-        from aha.machine.micro_batch import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else "out of memory"
-        expected = "memory for more than the weights"
-        fail(AhaError(reason, expected, "half of --rollout.max_rows, and see `aha plan`"))
     except KeyboardInterrupt:
-        print("aha: stopped", file=sys.stderr)
+        say("aha: stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `aha problems | head` closes the pipe before we are done
-        sys.stderr.close()
-        sys.exit(0)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            sys.stderr.close()
+            sys.exit(0)
+        known = as_user_error(error)
+        if known is None:
+            say(traceback.format_exc() + FAULT, file=sys.stderr)
+            sys.exit(1)
+        fail(known)
+
+
+def never_fail_to_print() -> None:
+    """What a stream's encoding lacks is written as an escape, and read as U+FFFD."""
+    for stream, errors in (
+        (sys.stdin, "replace"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads the output any more, as after `aha problems | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def fail(error: AhaError) -> None:
-    print(f"aha: {error}", file=sys.stderr)
+    with suppress(OSError):  # a full disk takes no message either, and the code says it too
+        say_line(f"aha: {error}", sys.stderr)
     sys.exit(1 if isinstance(error, RunStopped) else 2)
 
 
@@ -181,11 +209,11 @@ def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> A
         reason = error.exception_message
         if isinstance(cause, pydantic.ValidationError):
             reason = cause.errors()[0]["msg"]
-        return ConfigError(f"{name} {value}: {reason}", fix=see_help(error))
+        return ConfigError(f"{name} {value[:80]}: {reason}", fix=see_help(error))
     near = difflib.get_close_matches(value, choices, 1)
     expected = f"one of {', '.join(choices)}" if choices else type_words(argument)
     hint = f"did you mean {name} {near[0]}?" if near else see_help(error)
-    return ConfigError(f"{name} {value!r}", expected, hint)
+    return ConfigError(f"{name} {shown(value)}", expected, hint)
 
 
 def type_words(argument: Argument) -> str:

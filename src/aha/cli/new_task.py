@@ -1,5 +1,7 @@
 """`aha new-task`: the files of a new task."""
 
+from aha.cli.terminal_text import say
+
 
 def new_task(name: str) -> None:
     """Write a small package for a task of your own, with tests, in a new folder NAME.
@@ -13,7 +15,7 @@ def new_task(name: str) -> None:
 
     folder = write_task(name)
     module = name.replace("-", "_")
-    print(
+    say(
         f"{folder}/ has a task, its tests and an entry point. Try:\n"
         f"  aha problems --task {folder}/{module}.py --n 3\n"
         f"  pytest {folder}\n"

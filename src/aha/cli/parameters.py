@@ -1,16 +1,24 @@
 """The parameters that several commands share, with their types and help."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 from cyclopts import Parameter, Token, validators
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, shown
+from aha.core.recipe_layers import parse_toml
 
-AT_LEAST_0 = validators.Number(gte=0)
-AT_LEAST_1 = validators.Number(gte=1)
+# The upper limit is far above any use: without one a number may be infinite.
+AT_LEAST_0 = validators.Number(gte=0, lte=10**15)
+AT_LEAST_1 = validators.Number(gte=1, lte=10**15)
+
+
+def of_64_bits(unused_type: object, value: object) -> None:
+    """The validator of every number without one of its own: no NaN, and nothing overflows later."""
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, int | float) and not -(2**63) <= number < 2**63:
+            raise ValueError("Must be a number that 64 bits can hold.")
 
 
 def whole(hint: Any, tokens: Sequence[Token]) -> Any:
@@ -157,9 +165,9 @@ def task_settings(
     """The keyword arguments of a task's constructor. Raises ConfigError where `options` is no
     TOML."""
     try:
-        settings: dict[str, Any] = tomllib.loads(f"value = {{{options}}}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--options {options!r}: {error}", '"digits = [2, 3]"') from None
+        settings: dict[str, Any] = parse_toml(f"value = {{{options}}}")["value"]
+    except ValueError as error:
+        raise ConfigError(f"--options {shown(options)}: {error}", '"digits = [2, 3]"') from None
     if numbers is not None:
         settings["numbers"] = tuple(numbers)
     if data is not None:

@@ -1,8 +1,8 @@
 """`aha plan`: memory, time, energy and cost of a recipe."""
 
-import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
+from aha.cli.terminal_text import say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.sizes import GB
@@ -50,9 +51,9 @@ def plan(
     measured = calibration_of(cfg, shape, probe, calibration)
     table = plan_table(Workload(cfg, method_of(cfg), shape), measured, mean_tokens, as_of, machines)
     if as_json:
-        print(json.dumps(table.health_report()))
+        say_json(table.health_report())
     else:
-        print(*table.lines(), sep="\n")
+        say("\n".join(table.lines()))
 
 
 def calibration_of(
@@ -63,10 +64,7 @@ def calibration_of(
         return read_calibration(file) if file else None
     from aha.measure.probe import measure_this_machine
 
-    def say(text: str) -> None:
-        print(text, flush=True, file=sys.stderr)
-
-    return measure_this_machine(cfg, shape, file, say)
+    return measure_this_machine(cfg, shape, file, partial(say_line, file=sys.stderr))
 
 
 @dataclass(frozen=True)

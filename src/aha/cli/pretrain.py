@@ -1,6 +1,5 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
+from aha.cli.terminal_text import say, say_json
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
@@ -94,24 +94,24 @@ def print_plan(
     from aha.plan.pretrain_estimate import WRITERS
     from aha.pretrain.settings import plans_on_table
 
-    print(json.dumps(job.settings | {"parameters": job.shape.parameters}, indent=2))
+    say_json(job.settings | {"parameters": job.shape.parameters}, indent=2)
     as_of, plans = plans_on_table(job, writers, usd_per_hour, watts)
     _, shown = next(iter(plans.values()))
-    print(
+    say(
         f"\n{job.shape.parameters / 1e6:,.1f} M parameters, {job.cfg.tokens / 1e6:,.0f} M "
         f"tokens in {shown.updates:,.0f} updates"
     )
     for part, size in [*shown.memory.items(), ("peak", shown.peak)]:
-        print(f"  {part:<20}{size / GB:>9.3f} GB")
-    print(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>11}{'hours':>9}{'kWh':>9}{'price':>13}")
+        say(f"  {part:<20}{size / GB:>9.3f} GB")
+    say(f"\n{'machine':<18}{'GB':>5}{'fits':>6}{'tok/s':>11}{'hours':>9}{'kWh':>9}{'price':>13}")
     for name, (card, plan) in plans.items():
         fits = "yes" if plan.fits(card) else "no"
-        print(
+        say(
             f"{name:<18}{card.memory:>5.0f}{fits:>6}{plan.tokens_per_s:>11,.0f}"
             f"{plan.cost.seconds / 3600:>9.3f}{plan.cost.kwh:>9.3f}{money(plan.cost.usd):>13}"
         )
     prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
-    print(
+    say(
         f"\nfrom shapes alone, {prices}; with a GPU {WRITERS if writers is None else writers} "
         "processes write documents (--writers); the GPU rows are not measured yet"
     )

@@ -1,6 +1,5 @@
 """`aha problems`: prints a task's problems as JSON lines."""
 
-import json
 from itertools import islice
 
 from aha.cli.parameters import (
@@ -14,6 +13,7 @@ from aha.cli.parameters import (
     TaskOptions,
     task_settings,
 )
+from aha.cli.terminal_text import say_json
 
 
 def problems(
@@ -36,4 +36,4 @@ def problems(
     chosen = make_task(task, task_settings(options, numbers, data, bad_rows))
     print_notes(notes_of(chosen))
     for problem in islice(chosen.problems(split, seed), n):
-        print(json.dumps(problem_row(problem)))
+        say_json(problem_row(problem))

@@ -5,7 +5,6 @@ agree. A value is read as TOML and checked by `load_recipe`: `--optim.lr 3e-4` a
 `[optim]` mean the same and raise the same errors.
 """
 
-import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from aha.algo.algorithms import REGISTRIES
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
+from aha.core.recipe_layers import parse_toml
 
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
@@ -140,8 +140,8 @@ def as_toml(value: Any) -> str:
 def toml_value(text: str) -> Any:
     """The value of a TOML text (number, list, true, table); any other text as it is."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -180,6 +180,7 @@ def option_of(key: RecipeKey, group: Group) -> Any:
             help=key.meaning,
             metavar=key.kind,
             converter=read_value,
+            validator=(),  # `load_recipe` checks values, in the same words for files and options
             json_dict=False,
             allow_repeating=True,  # the last value counts: a script may add options to a user's
         ),

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.markup import escape
+
+from aha.cli.terminal_text import console
 
 
 def report(
@@ -32,6 +33,4 @@ def report(
     folder = open_run(run)
     out = out or run / "report.html"
     size = write_report(folder, out, pin or [])
-    Console(highlight=False).print(
-        f"{escape(str(out))}: {size / 1000:.0f} kB, opens offline", soft_wrap=True
-    )
+    console.print(f"{escape(str(out))}: {size / 1000:.0f} kB, opens offline", soft_wrap=True)

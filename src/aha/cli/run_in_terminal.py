@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from aha.cli.plan import calibration_of
+from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
 from aha.core.findings import Finding
@@ -33,8 +33,6 @@ from aha.store.run_folder import check_new
 from aha.train.experiment import Experiment, Listener, Outcome
 from aha.train.opening import task_of
 from aha.train.step_watch import step_checks
-
-console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,11 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
     task_of(cfg)
-    print(cfg.model_dump_json(indent=2))
+    say_json(cfg.model_dump(mode="json"), indent=2)
     try:
-        print(*predicted_lines(cfg, budget), sep="\n", file=sys.stderr)
+        say("\n".join(predicted_lines(cfg, budget)), file=sys.stderr)
     except ModelError as error:
-        print(f"no plan: {error}", file=sys.stderr)
+        say_line(f"no plan: {error}", sys.stderr)
 
 
 def run_to_report_card(

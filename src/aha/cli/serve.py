@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from aha.cli.parameters import Host, ModelName, Port
+from aha.cli.terminal_text import say_line
 
 
 def serve(
@@ -37,6 +38,6 @@ def serve(
     token = None if is_loopback(host) else new_token()
     url = browser_url(host, listener.getsockname()[1], None) + "v1"
     key = "any text" if token is None else token
-    print(f"aha serve: {url}  model {name!r} ({opened.origin}), API key: {key}", flush=True)
+    say_line(f"aha serve: {url}  model {name!r} ({opened.origin}), API key: {key}")
     api = Api(opened, name, TrainingTask(task_name, countdown_from_config(task)), int(time.time()))
     run_server(make_api(api, host, token), listener)

@@ -4,19 +4,14 @@ Precedence: defaults here < recipe (TOML) < `--section.key value`. An unknown ke
 names the nearest known one.
 """
 
-import difflib
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
-from aha.core.errors import ConfigError
-from aha.core.unknown_keys import unknown_key
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from aha.core.combined_keys import check
+from aha.core.section import FEW, MANY, Section, explain, is_json, key_of
 
 
 class ModelSection(Section):
@@ -27,10 +22,13 @@ class ModelSection(Section):
         "auto", description="auto: a GPU, except for models below 5 million parameters."
     )
     lora_rank: int = Field(
-        0, ge=0, description="Rank of LoRA adapters that train instead of the weights; 0 = off."
+        0,
+        ge=0,
+        le=65_536,
+        description="Rank of LoRA adapters that train instead of the weights; 0 = off.",
     )
     lora_alpha: float | None = Field(
-        None, gt=0.0, description="LoRA scale is alpha / rank; none: twice the rank."
+        None, gt=0.0, le=FEW, description="LoRA scale is alpha / rank; none: twice the rank."
     )
 
 
@@ -66,12 +64,17 @@ class TaskSection(Section):
     options: dict[str, Any] = Field(
         {}, description="Settings that only this task has, as in --task.options.digits '[2, 3]'."
     )
+
     grade_seconds: float = Field(
-        5.0, gt=0.0, description="Time limit in seconds to grade a completion of an outside task."
+        5.0,
+        gt=0.0,
+        le=86_400.0,
+        description="Time limit in seconds to grade a completion of an outside task.",
     )
     grade_memory_gb: float = Field(
         4.0,
         gt=0.0,
+        le=FEW,
         description="Memory limit of the process that grades an outside task; on Linux.",
     )
     max_grade_errors: float = Field(
@@ -81,6 +84,14 @@ class TaskSection(Section):
         description="Largest share of a step's grades that may fail; above it the run stops; 1 = "
         "off.",
     )
+
+    @field_validator("options")
+    @classmethod
+    def as_json_has_them(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The run keeps its config as JSON, and a resumed one reads it from there."""
+        if not is_json(options):
+            raise PydanticCustomError("json", "texts, finite numbers, true, false, lists, tables")
+        return options
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of the task's constructor: changed keys and the options.
@@ -104,17 +115,20 @@ class TaskSection(Section):
 class RolloutSection(Section):
     """Generation of completions."""
 
-    prompts: int = Field(32, ge=1, description="Problems in one step (P).")
-    group_size: int = Field(16, ge=1, description="Completions of each problem (G).")
-    max_new_tokens: int = Field(320, ge=1, description="Token limit of a completion.")
+    prompts: int = Field(32, ge=1, le=FEW, description="Problems in one step (P).")
+    group_size: int = Field(16, ge=1, le=FEW, description="Completions of each problem (G).")
+    max_new_tokens: int = Field(320, ge=1, le=FEW, description="Token limit of a completion.")
     expected_tokens: float = Field(
         0.0, ge=0.0, description="Measured mean tokens of a completion, for the plan; 0 = unknown."
     )
     temperature: float = Field(
-        1.0, gt=0.0, le=10.0, description="Sampling temperature; training uses the same one."
+        1.0, ge=0.001, le=10.0, description="Sampling temperature; training uses the same one."
     )
     max_rows: int = Field(
-        512, ge=1, description="Completions generated at the same time; limits the KV cache."
+        512,
+        ge=1,
+        le=FEW,
+        description="Completions generated at the same time; limits the KV cache.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic; auto: bfloat16 where the hardware multiplies it."
@@ -194,19 +208,21 @@ class AlgoSection(Section):
     )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
     resample_rounds: int = Field(
-        3, ge=1, description="Most rollouts in one step, where prompts are drawn again."
+        3, ge=1, le=1_000, description="Most rollouts in one step, where prompts are drawn again."
     )
     curriculum: str = Field(
         "off", description="Draws problems from a pool again, by their solve rate."
     )
-    pool: int = Field(1024, ge=1, description="curriculum: problems in the pool.")
+    pool: int = Field(1024, ge=1, le=FEW, description="curriculum: problems in the pool.")
 
 
 class CriticSection(Section):
     """The value model of PPO; only an advantage with a critic reads it."""
 
-    lr: float = Field(1e-5, ge=0.0, description="Learning rate; same schedule as optim.lr.")
-    warmup: int = Field(0, ge=0, description="First steps, in which only the critic learns.")
+    lr: float = Field(1e-5, ge=0.0, le=1e3, description="Learning rate; same schedule as optim.lr.")
+    warmup: int = Field(
+        0, ge=0, le=MANY, description="First steps, in which only the critic learns."
+    )
     clip: float = Field(
         0.5, gt=0.0, description="Limit of a value's change from its value at the rollout."
     )
@@ -219,17 +235,20 @@ class CriticSection(Section):
 class OptimSection(Section):
     """The optimiser, AdamW, and the memory of training."""
 
-    lr: float = Field(3e-4, ge=0.0, description="Learning rate after the warm-up.")
+    lr: float = Field(3e-4, ge=0.0, le=1e3, description="Learning rate after the warm-up.")
     final_lr: float = Field(
         0.1, ge=0.0, le=1.0, description="Share of lr at the last step, linear; 1 = constant."
     )
-    warmup: int = Field(5, ge=0, description="Steps over which lr rises to its value.")
+    warmup: int = Field(5, ge=0, le=MANY, description="Steps over which lr rises to its value.")
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the mean of gradients.")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="Decay of the mean of their squares.")
-    weight_decay: float = Field(0.0, ge=0.0, description="Decoupled weight decay; 0 = off.")
+    weight_decay: float = Field(0.0, ge=0.0, le=1e3, description="Decoupled weight decay; 0 = off.")
     grad_clip: float = Field(1.0, gt=0.0, description="Largest norm of the gradient.")
     micro_batch_tokens: int = Field(
-        16_384, ge=1, description="Tokens computed at a time; a group's prompt counts once."
+        16_384,
+        ge=1,
+        le=MANY,
+        description="Tokens computed at a time; a group's prompt counts once.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic; the weights that train stay float32."
@@ -247,9 +266,11 @@ class OptimSection(Section):
 class EvalSection(Section):
     """Held-out evaluation, before, during and after training."""
 
-    every: int = Field(10, ge=0, description="Steps between validations; 0 = never.")
-    problems: int = Field(200, ge=1, description="Problems of each validation.")
-    final: int = Field(1000, ge=0, description="Test problems, before and after; 0 = no tests.")
+    every: int = Field(10, ge=0, le=MANY, description="Steps between validations; 0 = never.")
+    problems: int = Field(200, ge=1, le=FEW, description="Problems of each validation.")
+    final: int = Field(
+        1000, ge=0, le=FEW, description="Test problems, before and after; 0 = no tests."
+    )
     seed: int = Field(0, description="Seed of the problems; the same before and after.")
 
 
@@ -257,23 +278,25 @@ class RunConfig(Section):
     """Everything that decides a run's result."""
 
     seed: int = Field(0, description="Seed of every random draw of the run.")
-    steps: int = Field(60, ge=0, description="Training steps.")
+    steps: int = Field(60, ge=0, le=MANY, description="Training steps.")
     tokens: int = Field(
         0, ge=0, description="Stop after so many completion tokens; 0 = steps alone decide."
     )
     checkpoint_every: int = Field(
-        20, ge=0, description="Steps between checkpoints; 0 = only at the end."
+        20, ge=0, le=MANY, description="Steps between checkpoints; 0 = only at the end."
     )
-    keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
-    show_every: int = Field(10, ge=0, description="Steps between printed completions; 0 = never.")
+    keep_last: int = Field(2, ge=1, le=MANY, description="Checkpoints that are kept.")
+    show_every: int = Field(
+        10, ge=0, le=MANY, description="Steps between printed completions; 0 = never."
+    )
     token_groups: int = Field(
-        1, ge=0, description="Groups of a step recorded token by token; 0 = none."
+        1, ge=0, le=FEW, description="Groups of a step recorded token by token; 0 = none."
     )
     usd_per_hour: float | None = Field(
-        None, ge=0.0, description="Price of the machine; none: from plan/cards.toml."
+        None, ge=0.0, le=MANY, description="Price of the machine; none: from plan/cards.toml."
     )
     watts: float | None = Field(
-        None, ge=0.0, description="Its power under load; none: from plan/cards.toml."
+        None, ge=0.0, le=MANY, description="Its power under load; none: from plan/cards.toml."
     )
     model: ModelSection = ModelSection()
     task: TaskSection = TaskSection()
@@ -296,7 +319,7 @@ def validated(
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
         typed = {key.replace("-", "_") for key in overrides or {}}
-        raise explain(error, "" if key_of(error) in typed else where) from None
+        raise explain(error, "" if key_of(error) in typed else where, known_keys()) from None
     check(cfg)
     return cfg
 
@@ -311,77 +334,3 @@ def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str
         else:
             keys.append(f"{prefix}{name}")
     return keys
-
-
-def key_of(error: ValidationError) -> str:
-    """The dotted key of pydantic's first complaint. A wrong element of a list is reported as
-    key.0: the key is what the user wrote."""
-    return ".".join(str(part) for part in error.errors()[0]["loc"] if not isinstance(part, int))
-
-
-def explain(error: ValidationError, where: str) -> ConfigError:
-    """Pydantic's first complaint in our words: got / wanted / fix."""
-    first, key = error.errors()[0], key_of(error)
-    if first["type"] == "extra_forbidden":
-        return unknown_key(key, first["input"], known_keys(), where)
-    expected = first["msg"].removeprefix("Input should be ")
-    expected = expected[0].lower() + expected[1:].replace("valid tuple", "list such as [3, 4]")
-    choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
-    near = difflib.get_close_matches(str(first["input"]), choices, 1, 0.7)
-    hint = f"did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{where}{key} = {first['input']!r}", expected, hint)
-
-
-def check(cfg: RunConfig) -> None:
-    """Refuse combinations that cannot work whatever the algorithms, with the reason."""
-    check_rollout(cfg)
-    check_task(cfg)
-    if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
-        raise ConfigError(
-            f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
-            "a rank for them",
-            "--model.lora_rank 16",
-        )
-    if cfg.optim.state == "cpu" and cfg.model.lora_rank:
-        raise ConfigError(
-            "optim.state 'cpu' with adapters, whose state is small",
-            "'device'",
-            "--optim.state device",
-        )
-
-
-def check_rollout(cfg: RunConfig) -> None:
-    rollout = cfg.rollout
-    expected, limit = rollout.expected_tokens, rollout.max_new_tokens
-    if expected > limit:
-        raise ConfigError(
-            f"rollout.expected_tokens {expected:g} of at most {limit}",
-            "the mean length of completions, or 0 where it is not known",
-            "--rollout.expected_tokens 0",
-        )
-    default = RolloutSection.model_fields["memory_share"].default
-    if rollout.engine == "native" and rollout.memory_share != default:
-        raise ConfigError(
-            f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
-            "not read it",
-            "the engine that does",
-            "--rollout.engine vllm",
-        )
-    if rollout.engine == "vllm" and rollout.loop != "auto":
-        raise ConfigError(
-            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
-            "'auto'",
-            "--rollout.loop auto",
-        )
-
-
-def check_task(cfg: RunConfig) -> None:
-    task = cfg.task
-    if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
-        raise ConfigError(f"task.numbers {list(task.numbers)}", "sizes from 2 to 6")
-    if task.format_reward and task.verifier == "tinyzero":
-        raise ConfigError(
-            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
-            "one reward for the form",
-            "--task.verifier strict",
-        )

@@ -13,6 +13,15 @@ never an error: it is a reward of 0 with a reason. A broken invariant between ou
 `assert`.
 """
 
+LONGEST = 1_000  # characters of what was there, in a message: a value may have millions
+
+
+def shorter(text: str, limit: int = LONGEST) -> str:
+    """The text in one line, or its two ends where it is longer than `limit` characters."""
+    text = " ".join(text.splitlines())
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
+
 
 class AhaError(Exception):
     """Base of all errors that a user can mend. The command line prints it and exits with 2.
@@ -22,17 +31,30 @@ class AhaError(Exception):
 
     def __init__(self, got: str, wanted: str = "", fix: str = ""):
         self.got, self.wanted, self.fix = got, wanted, fix
-        parts = [got]
+        parts = [shorter(got)]
         if wanted:
             parts.append(f"wanted {wanted}")
         if fix:
             parts.append(f"fix: {fix}")
-        super().__init__("; ".join(parts))
+        super().__init__(" ".join("; ".join(parts).splitlines()))
 
     # Exceptions are pickled by their `args`, which hold the joined message: without this, an error
     # that crosses a process boundary would come out with the message as its `got`.
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.got, self.wanted, self.fix)
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error shows it: one line of at most `limit` characters.
+
+    Works for what has no `repr` of its own to speak of: a number of thousands of digits, a list of
+    thousands of levels.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a value of type {type(value).__name__} that is too large to write"
+    return shorter(text, limit)
 
 
 class ConfigError(AhaError, ValueError):

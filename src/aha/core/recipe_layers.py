@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.config import TaskSection
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, shown
+
+LARGEST_RECIPE = 1_000_000  # bytes
 
 
 def layered(recipe: Path | None, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -45,12 +47,34 @@ def drop_measured_length(raw: dict[str, Any], overrides: dict[str, Any]) -> None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises `ConfigError` for one that cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "a recipe file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # A pipe or a device may never end.
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no file", "a recipe file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_RECIPE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {path}: {reason}", "a recipe file") from None
+    if len(content) > LARGEST_RECIPE:
+        raise ConfigError(f"{path} has more than {LARGEST_RECIPE:,} bytes", "a recipe file")
+    try:
+        return parse_toml(content.decode("utf-8-sig"))  # Notepad begins a file with a BOM
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}", "a TOML file") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises `ValueError` with one line for every text that is none."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("lists or tables nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except ValueError:  # of Python's int
+        raise ValueError("a whole number of thousands of digits") from None
 
 
 def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -58,5 +82,5 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         raw = raw.setdefault(section, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"--{key}: {section!r} is a value", "a section")
+            raise ConfigError(f"--{key[:80]}: {shown(section)} is a value", "a section")
     raw[name] = value

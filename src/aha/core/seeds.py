@@ -10,5 +10,5 @@ def seed_for(*names: object) -> int:
     state would depend on what ran before.
     """
     text = "\x1f".join(str(name) for name in names)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

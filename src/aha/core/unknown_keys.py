@@ -3,7 +3,9 @@
 import difflib
 from typing import Any
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, shown
+
+LONGEST = 100  # characters of a key that are compared and shown
 
 # Settings of other programs, left out here on purpose: what is wanted instead, and the fix.
 NO_CUT_DISTRIBUTION = (
@@ -18,7 +20,8 @@ def unknown_key(key: str, value: Any, known: list[str], where: str = "") -> Conf
     left out on purpose."""
     name = key.split(".")[-1]
     if name in LEFT_OUT:
-        return ConfigError(f"{where}{key} {value!r}", *LEFT_OUT[name])
+        return ConfigError(f"{where}{key[:LONGEST]} {shown(value)}", *LEFT_OUT[name])
+    key = key[:LONGEST]
     near = " or ".join(map(repr, nearest_keys(key, known)))
     hint = f"did you mean {near}?" if near else "see `aha config show`"
     return ConfigError(f"{where}unknown key {key!r}", "a known key", hint)

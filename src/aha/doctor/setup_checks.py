@@ -12,19 +12,20 @@ from itertools import islice
 import torch
 
 from aha.core.config import RunConfig
-from aha.core.errors import ModelError
+from aha.core.errors import ModelError, RunStopped
 from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn, worst_level
 from aha.core.records import Prompt
 from aha.corpus.bases import command_for
 from aha.doctor.first_step_checks import try_first_step
 from aha.doctor.first_step_trial import reduced_recipe
 from aha.doctor.problem_checks import check_problems
+from aha.eval.prompt_check import ReadableTask
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
 from aha.tasks.protocol import Task
-from aha.train.experiment import check_lengths
 from aha.train.opening import make_trainer, task_of
+from aha.train.preflight import prompt_limits, readable_task
 
 checks = Checklist()
 
@@ -42,8 +43,13 @@ class SetupFacts:
 
     @classmethod
     def of(cls, cfg: RunConfig, model: LoadedModel, task: Task) -> "SetupFacts":
-        """Gather the facts. Raises ModelError where the model cannot read the task's prompts."""
-        first_step = islice(task.problems("train", cfg.seed), cfg.rollout.prompts)
+        """Gather the facts. Raises ModelError where the model can read none of the prompts."""
+        any_length = replace(prompt_limits(cfg, model), max_new_tokens=0)
+        stream = ReadableTask(task, any_length, None).problems("train", cfg.seed)
+        try:
+            first_step = list(islice(stream, cfg.rollout.prompts))
+        except RunStopped as error:
+            raise ModelError(error.got, error.wanted, error.fix) from None
         prompts = [Prompt.of(problem, task, model.tokenizer) for problem in first_step]
         return cls(cfg, model, task, prompts)
 
@@ -69,8 +75,11 @@ def settings(start: SetupFacts) -> Finding:
 
 @checks
 def context_length(start: SetupFacts) -> Finding:
-    """A prompt and its completion fit in the model's positions."""
-    check_lengths(start.cfg, start.model, start.task)  # raises the error with its fix
+    """Every prompt of a file, and the first of a generator, can be read and leaves positions for
+    its completion."""
+    _, findings = readable_task(start.cfg, start.task, start.model)  # raises errors with their fix
+    if findings:
+        return findings[0]
     config, longest = start.model.policy.config, max(len(p.tokens) for p in start.prompts)
     needed = longest + start.cfg.rollout.max_new_tokens
     return ok(f"prompt and completion need {needed} of {config.max_position_embeddings} positions")
@@ -153,11 +162,11 @@ def pad_token(start: SetupFacts) -> Finding:
 @checks
 def prompt_tokens(start: SetupFacts) -> Finding:
     """A prompt's tokens decode to its text."""
-    fast = start.model.tokenizer.fast
+    tokenizer = start.model.tokenizer
     for prompt in start.prompts:
         if not prompt.tokens:
             return fail(f"an empty prompt for {prompt.problem.id}", "mend the task's `ask`")
-        if fast.decode(list(prompt.tokens), skip_special_tokens=False) != prompt.text:
+        if not tokenizer.reads_back(prompt.tokens, prompt.text):
             message = f"the tokens of {prompt.problem.id} decode to another text"
             return fail(message, "encode a prompt once, without special tokens of your own")
     longest = max(len(prompt.tokens) for prompt in start.prompts)
@@ -194,4 +203,5 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     ):
         reduced = reduced_recipe(cfg)
         size = f"{reduced.rollout.prompts} prompts x {reduced.rollout.group_size}"
-        yield f"its first step, {size}", try_first_step(make_trainer(reduced, model, task))
+        trainer = make_trainer(reduced, model, readable_task(cfg, task, model)[0])
+        yield f"its first step, {size}", try_first_step(trainer)

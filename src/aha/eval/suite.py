@@ -18,10 +18,11 @@ from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
 from aha.eval.grade_errors import GradeErrors
+from aha.eval.prompt_check import PromptLimits, readable, skipped_problems
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
-from aha.model.weights import load_model
+from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
 from aha.tasks.catalog import make_task, notes_of
@@ -172,6 +173,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
 
 # -- a model by its name -------------------------------------------------------------------------
 
+MOST_COMPLETIONS = 10_000_000  # they are all held in memory
 DEFAULT_PROBLEMS = 1000
 MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
@@ -204,6 +206,43 @@ class EvalSettings:
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
+def check_count(n: int, group_size: int) -> None:
+    """Raises `ConfigError` for more completions than a memory holds."""
+    if n * group_size > MOST_COMPLETIONS:
+        raise ConfigError(
+            f"{n:,} problems with group_size {group_size:,}",
+            f"at most {MOST_COMPLETIONS:,} completions",
+            "a smaller --n or --group-size",
+        )
+
+
+def readable_prompts(
+    task: Task,
+    model: LoadedModel,
+    settings: EvalSettings,
+    n: int,
+    on_finding: Callable[[Finding], object],
+) -> tuple[list[Prompt], dict[str, int]]:
+    """The problems of an evaluation, and how many were left out because the model cannot read them:
+    `dropped` rows of a file, `skipped` problems of a generator. Raises as `readable` does."""
+    limits = PromptLimits(
+        model.tokenizer,
+        model.policy.config.max_position_embeddings,
+        settings.token_limit,
+        model.path.name,
+        option="--max-new-tokens",
+    )
+    rule = settings.task_settings.get("bad_rows", "refuse")
+    can_be_read, findings = readable(task, limits, settings.task_settings, (settings.split,), rule)
+    can_be_read.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
+    for finding in findings:
+        on_finding(finding)
+    prompts = held_out(can_be_read, model.tokenizer, settings.split, n, settings.seed)
+    skipped = sum(can_be_read.skipped.values())
+    left_out = {"dropped": len(can_be_read.bad or ()), "skipped": skipped}
+    return prompts, {name: count for name, count in left_out.items() if count}
+
+
 def evaluate_model(
     name: str,
     settings: EvalSettings,
@@ -213,9 +252,10 @@ def evaluate_model(
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
     `available` is how many problems the split has and `rows` how many the files have together, None
-    where the task makes its problems. What the task says about its problems and failed grades are
-    handed to `on_finding`; where all grades failed, the solve rate and its interval are None.
-    Raises ConfigError if `out` exists or its folder does not.
+    where the task makes its problems. What the task says about its problems, those that the model
+    cannot read, and failed grades are handed to `on_finding`; where all grades failed, the solve
+    rate and its interval are None. Raises ConfigError if `out` exists or its folder does not, and
+    as `readable_prompts` does.
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
@@ -228,11 +268,12 @@ def evaluate_model(
     n = settings.n
     if n is None:
         n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
+    check_count(n, settings.group_size)
     model = load_model(resolve_model(name))
-    prompts = held_out(task, model.tokenizer, settings.split, n, settings.seed)
     sampling = Sampling(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
+    prompts, left_out = readable_prompts(task, model, settings, n, on_finding)
     report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
     if out is not None:
         write_completions(out, report)
@@ -250,7 +291,7 @@ def evaluate_model(
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    row |= report.numbers
+    row |= left_out | report.numbers
     errors = report.grade_errors()
     finding = errors.finding(MAX_GRADE_ERRORS)
     if finding:

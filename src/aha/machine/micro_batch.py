@@ -10,17 +10,10 @@ from typing import TypeVar
 import torch
 
 from aha.core.errors import ConfigError
+from aha.machine.out_of_memory import is_out_of_memory
 
 SMALLEST = 16  # tokens: no row with a prompt is shorter, so smaller parts are no smaller
 Result = TypeVar("Result")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """On a GPU torch has a class of its own for it; on a CPU only the words of a RuntimeError."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 class MicroBatchSize:

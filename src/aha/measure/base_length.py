@@ -14,6 +14,7 @@ from aha.plan.calibration import BaseLength
 from aha.rollout.engine import Sampling
 from aha.rollout.native import open_engine
 from aha.train.opening import task_of
+from aha.train.preflight import readable_task
 
 MAX_COMPLETIONS, MIN_COMPLETIONS = 64, 16  # lengths have a long tail: fewer give no mean
 
@@ -45,7 +46,8 @@ def measure_base_length(cfg: RunConfig, folder: Path, count: int) -> BaseLength:
     model, rollout = load_model(folder), cfg.rollout
     model.policy.to(choose_device(cfg.model.device, model.policy.num_parameters()))
     seed = seed_for(cfg.seed, "base length")
-    prompts = held_out(task_of(cfg), model.tokenizer, "train", count, seed)
+    task, _ = readable_task(cfg, task_of(cfg), model)
+    prompts = held_out(task, model.tokenizer, "train", count, seed)
     engine = open_engine(
         model.policy, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop
     )

@@ -293,11 +293,20 @@ def refuse_noncausal(policy: HfPolicy, folder: Path) -> None:
     log-probs of a completion, so there is nothing to train."""
     tokens_BT = torch.arange(PROBE_TOKENS).repeat(2, 1) % policy.config.vocab_size
     tokens_BT[1, -1] = (tokens_BT[1, -1] + 1) % policy.config.vocab_size
-    logits_BTV = policy(tokens_BT.to(policy.device))
+    try:
+        logits_BTV = policy(tokens_BT.to(policy.device))
+    except Exception as error:  # settings that contradict each other show in the first product
+        raise ModelError(
+            f"{folder}: {policy.config.architecture} of transformers cannot compute: "
+            f"{' '.join(str(error).split())[:200]}",
+            "a configuration that it can compute",
+            f"see {policy.reason or 'config.json'}",
+        ) from error
     change = (logits_BTV[0, :-1] - logits_BTV[1, :-1]).abs().max()
     if not change <= MAX_CHANGE * logits_BTV.std():  # NaN as well
         raise ModelError(
-            f"{folder}: {policy.config.architecture} changes its logits when a later token changes",
+            f"{folder}: {policy.config.architecture} changes its logits when a later token changes"
+            + (f" ({policy.reason})" if policy.reason else ""),
             "a causal model",
             "use a causal language model: this one may be an encoder, or its weights hold NaN",
         )

@@ -88,19 +88,37 @@ class Tokenizer:
         The ids begin as the model's texts begin: with its begin-of-text token, if it has one and
         the text does not bring it. What a chat template rendered begins as the template says.
         """
-        ids = self.fast.encode(text, add_special_tokens=False).ids
-        # Not `self.decode`, which drops stop tokens: a chat prompt contains some.
-        decoded = self.fast.decode(ids, skip_special_tokens=False)
-        # Without spaces: sentencepiece puts one before a text and removes it again.
-        if decoded.replace(" ", "") != text.replace(" ", ""):
-            lost = sorted({char for char in text if char not in decoded})
-            raise ModelError(
-                f"text with characters this tokenizer cannot hold: {''.join(lost)!r}",
-                "text that comes back unchanged, in aha-tiny's case printable ASCII",
-                "take them out, or use a model with a larger vocabulary",
-            )
+        try:
+            ids = self.fast.encode(text, add_special_tokens=False).ids
+        except TypeError:  # the library's word for half of a surrogate pair, as in JSON's "\ud800"
+            raise cannot_hold(f"half of a character, at place {lone_surrogate(text)}") from None
+        if not self.reads_back(ids, text):
+            decoded = self.fast.decode(ids, skip_special_tokens=False)
+            lost = "".join(sorted({char for char in text if char not in decoded}))
+            what = f"characters this tokenizer cannot hold: {lost!r}"
+            raise cannot_hold(what if lost else "another order of characters than its tokens")
         has_prefix = isinstance(text, RenderedText) or tuple(ids[: len(self.prefix)]) == self.prefix
         return ids if has_prefix else [*self.prefix, *ids]
+
+    def reads_back(self, ids: Sequence[int], text: str) -> bool:
+        """Whether the model, which reads `ids`, is given all of `text`.
+
+        A vocabulary drops what it has no token for without a word; this is what notices it. What
+        the tokenizer's own normaliser rewrites is not lost: Qwen's writes e and a combining accent
+        as one character (NFC), and the model has never read it in another way.
+        """
+        # Not `self.decode`, which drops stop tokens: a chat prompt contains some.
+        decode = partial(self.fast.decode, skip_special_tokens=False)
+        decoded = decode(list(ids))
+        # Without spaces: sentencepiece puts one before a text and removes it again.
+        if decoded.replace(" ", "") == text.replace(" ", ""):
+            return True
+        # Both sides: the tokenizer normalises between special tokens, not over them.
+        normalise = self.fast.normalizer.normalize_str if self.fast.normalizer else str
+        if normalise(decoded).replace(" ", "") == normalise(text).replace(" ", ""):
+            return True
+        begun = self.prefix and tuple(ids[: len(self.prefix)]) == self.prefix
+        return bool(begun) and self.reads_back(ids[len(self.prefix) :], text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, tags included, without stop and pad tokens."""
@@ -198,6 +216,20 @@ class Tokenizer:
         stop = stop or [END]
         pad = pad or (stop[0] if isinstance(stop[0], str) else fast.id_to_token(stop[0])) or PAD
         return cls(fast, tuple(stop), pad, settings or None, find_template(folder, settings))
+
+
+def cannot_hold(what: str) -> ModelError:
+    """The error for a text that no tokens of this vocabulary make."""
+    return ModelError(
+        f"text with {what}",
+        "text that comes back unchanged, in aha-tiny's case printable ASCII",
+        "take them out, or use a model with a larger vocabulary",
+    )
+
+
+def lone_surrogate(text: str) -> int:
+    """The place of the first half of a surrogate pair in a text that has one."""
+    return next(place for place, char in enumerate(text) if "\ud800" <= char <= "\udfff")
 
 
 def tokens_before_text(fast: FastTokenizer) -> tuple[int, ...]:

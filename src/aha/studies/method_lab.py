@@ -24,6 +24,7 @@ from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
 from aha.train.experiment import Experiment, Listener
 from aha.train.opening import make_engine, task_of
+from aha.train.preflight import readable_task
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem
@@ -153,7 +154,8 @@ def measure_pass_at_k(cfg: RunConfig, model: Path, folder: Run, name: str) -> No
     """
     if (folder.path / name).is_file():
         return
-    loaded, task = load_model(model), task_of(cfg)
+    loaded = load_model(model)
+    task, _ = readable_task(cfg, task_of(cfg), loaded)
     problems = min(PASS_PROBLEMS, cfg.eval.final)
     prompts = held_out(task, loaded.tokenizer, "test", problems, cfg.eval.seed)
     seed = seed_for(cfg.eval.seed, "pass_at_k")

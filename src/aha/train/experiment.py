@@ -11,10 +11,11 @@ from typing import Any
 import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
 from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ModelError, RunStopped
+from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.eval.prompt_check import PromptFault, skipped_problems
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device
 from aha.machine.host import process_bytes
@@ -27,7 +28,6 @@ from aha.store.checkpoint import SavedState
 from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, check_new, read_rows
 from aha.tasks.catalog import notes_of
-from aha.tasks.protocol import Task
 from aha.train import reopen
 from aha.train.first_test import stored_test
 from aha.train.identity import NAME as FINGERPRINTS
@@ -37,6 +37,7 @@ from aha.train.loop import Interrupt, drive
 from aha.train.opening import make_trainer, open_policy, prediction_of, price_of_run, task_of
 from aha.train.preflight import (
     check_memory,
+    readable_task,
     shape_in_folder,
     with_machine_price,
 )
@@ -103,7 +104,8 @@ class Experiment:
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
         self.identity, self.base = identity, base  # base None: it has gone
-        self.task = task_of(cfg)
+        self.task, self.row_findings = readable_task(cfg, task_of(cfg), model)
+        self.task.on_first_skip = self.tell_skipped
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
         self.saved_step = -1  # the checkpoint that this process began from
@@ -139,7 +141,7 @@ class Experiment:
         cfg = with_machine_price(cfg, model.policy.device)
         budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
         task = task_of(cfg)
-        check_lengths(cfg, model, task)
+        readable_task(cfg, task, model)
         identity = identity_of(cfg, base, task)
         records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: identity}
         if prediction := prediction_of(cfg, model, calibration, resident):
@@ -152,6 +154,8 @@ class Experiment:
         for finding in model.findings:
             run.tell(0, finding)
         experiment.budget_s = budget_s
+        for finding in experiment.row_findings:
+            experiment.tell(0, finding)
         for note in notes_of(experiment.task):
             if note.level != "ok":
                 run.tell(0, note)
@@ -206,8 +210,7 @@ class Experiment:
         run.write("config.json", identity["recipe"])
         run.write(FINGERPRINTS, identity)
         for finding in reopen.findings_of(saved, changed):
-            run.tell(step, finding)
-            listener.finding(finding)
+            experiment.tell(step, finding)
         if not experiment.trainer.finished:
             reopen.set_result_aside(run, step)
         if reopen.is_longer(changed):
@@ -230,6 +233,16 @@ class Experiment:
     def close(self) -> None:
         """Give the run's folder to other processes."""
         self.run.release()
+
+    def tell(self, step: int, finding: Finding) -> None:
+        """Into findings.jsonl, and to the user."""
+        self.run.tell(step, finding)
+        self.listener.finding(finding)
+
+    def tell_skipped(self, split: str, fault: PromptFault) -> None:
+        """The first problem of a split that is skipped; more are counted in `skipped`."""
+        step = self.trainer.version + 1 if split == "train" else self.trainer.version
+        self.tell(step, skipped_problems(split, fault))
 
     @cached_property
     def test_prompts(self) -> list[Prompt]:
@@ -350,23 +363,3 @@ class Experiment:
             checkpoint.save()
             self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
-
-
-def check_lengths(cfg: RunConfig, model: LoadedModel, task: Task) -> None:
-    """Refuse more new tokens than the model has positions, and a split without a problem, before
-    the run exists. Of each split a few prompts are looked at, not all."""
-    splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
-    prompts = [
-        prompt
-        for split, is_read in splits.items()
-        if is_read
-        for prompt in held_out(task, model.tokenizer, split, 16, cfg.seed)
-    ]
-    longest = max(len(prompt.tokens) for prompt in prompts)
-    left = model.policy.config.max_position_embeddings - longest
-    if cfg.rollout.max_new_tokens > left:
-        raise ModelError(
-            f"rollout.max_new_tokens {cfg.rollout.max_new_tokens} after prompts of {longest}",
-            f"at most the {left + longest} positions of {model.path.name} together",
-            f"--rollout.max_new_tokens {max(1, left)}",
-        )

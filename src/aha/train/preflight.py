@@ -13,14 +13,22 @@ import torch
 from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
+from aha.core.findings import Finding
+from aha.core.sizes import GB
+from aha.eval.prompt_check import PromptLimits, ReadableTask, readable
 from aha.machine.device import device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
+from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import Shape, read_shape
-from aha.plan.speed import Card, Workload
+from aha.plan.speed import Card, Workload, expected_tokens
+from aha.tasks.protocol import Task
+
+# A token of a completion in Python: an id, a log-prob and an entropy, each with its pointer.
+TOKEN_BYTES = 80
 
 
 def shape_of_config(config: ModelConfig) -> Shape:
@@ -99,6 +107,7 @@ def check_memory(
     float32 = bool(row and row.float32)
     if not free:  # not known on this system
         return
+    check_completions(cfg, host)
     load = Workload(cfg, method_of(cfg), shape)
     missing = shortage(load, free, host if on_gpu else None, float32)
     if missing is None:
@@ -106,3 +115,36 @@ def check_memory(
     if missing.hopeless:
         raise ConfigError(missing.got, missing.wanted, missing.fix)
     say(f"{missing.got}, wanted {missing.wanted}; {missing.fix}")
+
+
+def prompt_limits(cfg: RunConfig, model: LoadedModel) -> PromptLimits:
+    """What the prompts of a run have to fit."""
+    positions = model.policy.config.max_position_embeddings
+    return PromptLimits(model.tokenizer, positions, cfg.rollout.max_new_tokens, model.path.name)
+
+
+def check_completions(cfg: RunConfig, free: float) -> None:
+    """Refuse more completions in a step than the machine's memory holds as Python objects."""
+    rollout, (tokens, _) = cfg.rollout, expected_tokens(cfg)
+    each = rollout.prompts * tokens * TOKEN_BYTES
+    if each * rollout.group_size > free:
+        fits = int(free / each)
+        raise ConfigError(
+            f"rollout.prompts {rollout.prompts:,} times rollout.group_size {rollout.group_size:,} "
+            f"completions of {tokens:.0f} tokens, {each * rollout.group_size / GB:.1f} GB",
+            f"no more than the {free / GB:.1f} GB of memory that are free",
+            f"--rollout.group_size {fits}" if fits > 1 else "fewer --rollout.prompts",
+        )
+
+
+def readable_task(
+    cfg: RunConfig, task: Task, model: LoadedModel
+) -> tuple[ReadableTask, list[Finding]]:
+    """The run's task without the problems that its model cannot read, and what to tell about them.
+
+    Raises as `aha.eval.prompt_check.readable` does, for every split that the run reads.
+    """
+    limits = prompt_limits(cfg, model)
+    splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
+    is_read = tuple(split for split, count in splits.items() if count)
+    return readable(task, limits, cfg.task.settings(), is_read, cfg.task.bad_rows)

@@ -12,7 +12,7 @@ from typing import Any
 
 from aha.algo.filters import draw_weight
 from aha.core.records import Problem
-from aha.train.rollouts import Groups, StepSeeds
+from aha.train.rollouts import Groups, StepSeeds, skipped_number, take_skipped
 
 
 class ProblemPool:
@@ -83,7 +83,7 @@ class ProblemPool:
                 self.rates[place] = sum(graded.correct for graded in group) / len(group)
 
     def numbers(self) -> dict[str, float]:
-        return {"pool_open": float(self.num_open)}
+        return {"pool_open": float(self.num_open)} | skipped_number(take_skipped(self.split))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rates": self.rates}
@@ -92,4 +92,5 @@ class ProblemPool:
         """Into a new pool: its problems are the first of the split, so the rates are enough."""
         while len(self.rates) < len(state["rates"]) and self.admit():
             pass
+        take_skipped(self.split)  # the steps before the checkpoint have counted them
         self.rates = list(state["rates"])

@@ -4,7 +4,7 @@ Shapes: P prompts, G completions of a prompt.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
 from aha.core.config import AlgoSection, RolloutSection
 from aha.core.records import Graded, Problem, Prompt
 from aha.core.seeds import seed_for
+from aha.eval.prompt_check import ReadableProblems
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
 from aha.tasks.protocol import Task
@@ -61,7 +62,7 @@ class ProblemSource(Protocol):
         """Called with every graded completion of a step, discarded ones too."""
 
     def numbers(self) -> dict[str, float]:
-        """For the step's report."""
+        """For the step's report, which calls this once."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; empty where problems follow from the seed alone."""
@@ -69,21 +70,35 @@ class ProblemSource(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+def take_skipped(stream: Iterator[Problem]) -> int:
+    """How many problems a stream has skipped since this was last called; 0 for one that skips
+    none."""
+    return stream.take_skipped() if isinstance(stream, ReadableProblems) else 0
+
+
+def skipped_number(count: int) -> dict[str, float]:
+    """For the step's report; a step that skipped none does not mention it."""
+    return {"skipped": float(count)} if count else {}
+
+
 class FreshProblems:
     """`count` new problems of the train split for every rollout. Keeps no state."""
 
     def __init__(self, task: Task, count: int):
-        self.task, self.count = task, count
+        self.task, self.count, self.skipped = task, count, 0
 
     def problems(self, seeds: StepSeeds, rollout_round: int = 0) -> list[Problem]:
-        seed = seeds.seed("problems", rollout_round)
-        return list(islice(self.task.problems("train", seed), self.count))
+        stream = self.task.problems("train", seeds.seed("problems", rollout_round))
+        problems = list(islice(stream, self.count))
+        self.skipped += take_skipped(stream)
+        return problems
 
     def record(self, groups: Groups) -> None:
         """This source has no state."""
 
     def numbers(self) -> dict[str, float]:
-        return {}
+        count, self.skipped = self.skipped, 0
+        return skipped_number(count)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

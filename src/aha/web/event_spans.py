@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
 from aha.behaviors.trends import summarise
+from aha.core.control_characters import visible
 from aha.store.guarded_files import number
 
 MAX_CHARS = 200_000  # that the detector reads of a completion: about a tenth of a second
@@ -50,19 +51,6 @@ EVENT_KINDS = (
     EventKind("wrong-answer", "□", "wrong answer", ""),
 )
 _KEY_OF_LABEL = {kind.detector_label: kind.key for kind in EVENT_KINDS if kind.detector_label}
-_REPLACEMENTS = {
-    **{code: 0x2400 + code for code in range(32) if code not in (9, 10)},
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    # Bidirectional controls can make a line read differently from what it contains.
-    **dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F)), 0xFFFD),
-    **dict.fromkeys((*range(0x2066, 0x206A), *range(0xD800, 0xE000)), 0xFFFD),
-}
-
-
-def visible(text: str) -> str:
-    """The text with each control character replaced by one visible character; same length."""
-    return text.translate(_REPLACEMENTS)
 
 
 def puzzle_of(row: Row) -> tuple[tuple[int, ...], int] | None:

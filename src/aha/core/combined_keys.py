@@ -1,0 +1,74 @@
+"""Keys of a recipe that cannot work together, whatever the algorithms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aha.core.errors import ConfigError, shown
+from aha.core.section import FEW
+
+if TYPE_CHECKING:
+    from aha.core.config import RunConfig
+
+
+def check(cfg: RunConfig) -> None:
+    """Refuse combinations that cannot work whatever the algorithms, with the reason."""
+    check_rollout(cfg)
+    check_task(cfg)
+    if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
+        raise ConfigError(
+            f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
+            "a rank for them",
+            "--model.lora_rank 16",
+        )
+    if cfg.optim.state == "cpu" and cfg.model.lora_rank:
+        raise ConfigError(
+            "optim.state 'cpu' with adapters, whose state is small",
+            "'device'",
+            "--optim.state device",
+        )
+
+
+def check_rollout(cfg: RunConfig) -> None:
+    rollout = cfg.rollout
+    expected, limit = rollout.expected_tokens, rollout.max_new_tokens
+    if expected > limit:
+        raise ConfigError(
+            f"rollout.expected_tokens {expected:g} of at most {limit}",
+            "the mean length of completions, or 0 where it is not known",
+            "--rollout.expected_tokens 0",
+        )
+    completions = rollout.prompts * rollout.group_size
+    if completions > FEW:
+        fits = FEW // rollout.prompts
+        raise ConfigError(
+            f"rollout.prompts {rollout.prompts:,} times rollout.group_size {rollout.group_size:,}",
+            f"at most {FEW:,} completions in a step",
+            f"--rollout.group_size {fits}" if fits > 1 else f"--rollout.prompts {FEW // 16}",
+        )
+    default = type(rollout).model_fields["memory_share"].default
+    if rollout.engine == "native" and rollout.memory_share != default:
+        raise ConfigError(
+            f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
+            "not read it",
+            "the engine that does",
+            "--rollout.engine vllm",
+        )
+    if rollout.engine == "vllm" and rollout.loop != "auto":
+        raise ConfigError(
+            f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
+            "'auto'",
+            "--rollout.loop auto",
+        )
+
+
+def check_task(cfg: RunConfig) -> None:
+    task = cfg.task
+    if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
+        raise ConfigError(f"task.numbers {shown(list(task.numbers))}", "sizes from 2 to 6")
+    if task.format_reward and task.verifier == "tinyzero":
+        raise ConfigError(
+            "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",
+            "one reward for the form",
+            "--task.verifier strict",
+        )
