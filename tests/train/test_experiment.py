@@ -378,7 +378,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_begun_again(model, tmp_path)
         ({"rollout": {"max_new_tokens": 500}}, ModelError, "160 positions"),
         ({"algo": {"advantage": "grop"}}, ConfigError, "dr_grpo, grpo"),
         ({"algo": {"loss": "ppo"}}, ConfigError, "pg, ratio, ppo_clip"),
-        ({"task": {"data": "nowhere.jsonl"}}, DataError, "no file nowhere.jsonl"),
+        ({"task": {"data": "nowhere.jsonl"}}, DataError, "nowhere.jsonl is no file"),
     ],
 )
 def test_a_run_that_cannot_work_makes_no_folder(model, tmp_path, changes, error, words):
