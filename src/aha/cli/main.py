@@ -44,6 +44,7 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "dash", "demo", "doctor", "export"),
     *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "train"),
+    "verify-resume",
 )
 
 
