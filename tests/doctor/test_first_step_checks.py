@@ -188,31 +188,34 @@ class OwnDraws(NativeEngine):
         super().load(policy, version)
         self.policy = policy
 
-    def rule(self, logits_GV, tokens_GT, start):
+    def rule(self, logits_BV, tokens_BT, start):
         """The logits that are drawn from; own tokens begin at `start`."""
-        return logits_GV
+        return logits_BV
 
     @torch.no_grad()
     def generate(self, prompts, sampling):
-        return [
-            self.group(prompt, sampling, sampling.seed % 2**31 + place)
-            for place, prompt in enumerate(prompts)
-        ]
+        groups: dict[int, list] = {}
+        for length in {len(prompt.tokens) for prompt in prompts}:
+            alike = [place for place, prompt in enumerate(prompts) if len(prompt.tokens) == length]
+            rows = self.draw([prompts[place] for place in alike], sampling)
+            groups |= dict(zip(alike, rows, strict=True))
+        return [groups[place] for place in range(len(prompts))]
 
-    def group(self, prompt, sampling, seed):
-        generator = torch.Generator().manual_seed(seed)
-        start = len(prompt.tokens)
-        tokens_GT = torch.tensor([prompt.tokens] * sampling.group_size)
+    def draw(self, prompts, sampling):
+        """Groups of prompts of one length."""
+        generator = torch.Generator().manual_seed(sampling.seed % 2**31)
+        G, start = sampling.group_size, len(prompts[0].tokens)
+        tokens_BT = torch.tensor([prompt.tokens for prompt in prompts for _ in range(G)])
         for _ in range(sampling.max_new_tokens):
-            padded_GT = F.pad(tokens_GT, (0, 1))
-            logits_GV = self.policy.logits(padded_GT, tokens_GT.shape[1])[:, 0]
-            logits_GV = self.rule(logits_GV / sampling.temperature, tokens_GT, start)
-            drawn_G1 = logits_GV.softmax(-1).multinomial(1, generator=generator)
-            tokens_GT = torch.cat([tokens_GT, drawn_G1], 1)
-        inputs = (tokens_GT, start, torch.float32, sampling.temperature)
+            padded_BT = F.pad(tokens_BT, (0, 1))
+            logits_BV = self.policy.logits(padded_BT, tokens_BT.shape[1])[:, 0]
+            logits_BV = self.rule(logits_BV / sampling.temperature, tokens_BT, start)
+            drawn_B1 = logits_BV.softmax(-1).multinomial(1, generator=generator)
+            tokens_BT = torch.cat([tokens_BT, drawn_B1], 1)
+        inputs = (tokens_BT, start, torch.float32, sampling.temperature)
         scores = self.policy.logprobs_and_entropy(*inputs, entropy=True)
-        rows = zip(tokens_GT[:, start:].tolist(), *(each.tolist() for each in scores), strict=True)
-        return [self.completion(prompt, *row) for row in rows]
+        rows = zip(tokens_BT[:, start:].tolist(), *(each.tolist() for each in scores), strict=True)
+        return [[self.completion(prompt, *next(rows)) for _ in range(G)] for prompt in prompts]
 
     def completion(self, prompt, tokens, logprobs, entropies):
         stop = TOKENIZER.stop_ids[0]
@@ -225,27 +228,27 @@ class OwnDraws(NativeEngine):
 
 
 class Greedier(OwnDraws):
-    def rule(self, logits_GV, tokens_GT, start):
-        return logits_GV / 0.85
+    def rule(self, logits_BV, tokens_BT, start):
+        return logits_BV / 0.85
 
 
 class TopP(OwnDraws):
-    def rule(self, logits_GV, tokens_GT, start):
-        ordered, order = logits_GV.softmax(-1).sort(descending=True)
+    def rule(self, logits_BV, tokens_BT, start):
+        ordered, order = logits_BV.softmax(-1).sort(descending=True)
         rest = ordered.cumsum(-1) - ordered > 0.9
-        return logits_GV.masked_fill(torch.zeros_like(rest).scatter(1, order, rest), -torch.inf)
+        return logits_BV.masked_fill(torch.zeros_like(rest).scatter(1, order, rest), -torch.inf)
 
 
 class LikesRepeats(OwnDraws):
     bonus = 2.0
 
-    def rule(self, logits_GV, tokens_GT, start):
-        used = torch.zeros_like(logits_GV).scatter(1, tokens_GT[:, start:], 1.0)
-        return logits_GV + self.bonus * used
+    def rule(self, logits_BV, tokens_BT, start):
+        used = torch.zeros_like(logits_BV).scatter(1, tokens_BT[:, start:], 1.0)
+        return logits_BV + self.bonus * used
 
 
 class AvoidsRepeats(LikesRepeats):
-    bonus = -2.0
+    bonus = -3.0
 
 
 class Twice(NativeEngine):
@@ -324,7 +327,8 @@ class ReferenceIsPolicy(RLTrainer):
 
 def undrawn(engine) -> dict:
     """With a policy that does not stop: a rule shows in the number of tokens."""
-    return {"engine": engine, "policy": tiny_transformer}
+    cfg = config(rollout={"max_new_tokens": 32})
+    return {"engine": engine, "policy": tiny_transformer, "cfg": cfg}
 
 
 def algo(**values) -> dict:
@@ -455,7 +459,7 @@ def test_a_mask_without_the_stop_token_is_found():
 
 def test_own_draws_by_the_policys_rule_are_no_fault():
     """What the planted engines are compared with: the same loop without a rule."""
-    assert found(run_trial(make(engine=OwnDraws)))["drawing"].level == "ok"
+    assert found(run_trial(planted(undrawn(OwnDraws))))["drawing"].level == "ok"
 
 
 def test_a_step_that_a_number_ends_is_one_failure():

@@ -427,6 +427,7 @@ def test_the_prompts_of_some_steps_are_read(tmp_path):
     for step in range(1, 14):
         rows = [{"step": step, "prompt": f"{step}/{i % 4}"} for i in range(8)]
         append(run.completions / f"step_{step:06d}.jsonl", rows)
+    (run.completions / "step_000014.jsonl").symlink_to("/dev/zero")
     append(run.findings, [NOTICED | {"level": "odd"}, {"step": 1}, NOTICED])
     records = RunRecords.read(run.path)
     assert [len(step) for step in records.prompts_by_step] == [4] * 5

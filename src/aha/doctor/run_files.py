@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aha.core.errors import RunError
 from aha.core.findings import WORST_FIRST
-from aha.store.guarded_files import GuardedFile
+from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.store.run_folder import Run, read_rows
 
 NUM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -213,7 +213,8 @@ def read_prompts(run: Run) -> list[frozenset[str]]:
     places = range(0, len(paths), max(1, -(-len(paths) // LOOKED_AT)))
     steps = []
     for place in places:
-        rows = [row for row in read_rows(paths[place]) if isinstance(row, dict)]
+        # What leads out of the run, or is no file, is told by `damaged_files`.
+        rows, _ = read_all_rows(GuardedFile(run.path, f"completions/{paths[place].name}"))
         prompts = frozenset(row["prompt"] for row in rows if isinstance(row.get("prompt"), str))
         steps += [prompts] if prompts else []
     return steps
