@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aha.algo.algorithms import REGISTRIES
-from aha.algo.fixes import as_options
+from aha.algo.fixes import as_options, options_in
 from aha.algo.recipe import load_recipe
 from aha.cli.recipe_keys import toml_value
 from aha.core.errors import ConfigError
@@ -71,8 +71,8 @@ def check_fix(path: Path | None, changes: dict) -> bool:
 def test_a_fix_passes_with_every_packaged_recipe(path):
     """`grpo` with a correction: the loss that the fix once named refused the recipe's updates."""
     draw = random.Random(path.stem)
-    changes = [{key: draw.choice(values)} for key, values in VALUES.items() for _ in range(2)]
-    assert sum(check_fix(path, change) for change in changes) > 5
+    changes = [{key: draw.choice(values)} for key, values in VALUES.items()]
+    assert sum(check_fix(path, change) for change in changes) > 2
 
 
 def test_a_fix_passes_whatever_two_settings_clash():
@@ -82,8 +82,8 @@ def test_a_fix_passes_whatever_two_settings_clash():
         for first in firsts
         for second in seconds
     ]
-    refused = [check_fix(None, pair) for pair in random.Random(0).sample(pairs, 500)]
-    assert 150 < sum(refused) < 450
+    refused = [check_fix(None, pair) for pair in random.Random(0).sample(pairs, 250)]
+    assert 80 < sum(refused) < 220
 
 
 def test_a_fix_passes_where_many_settings_clash():
@@ -97,7 +97,7 @@ def test_a_fix_passes_where_many_settings_clash():
 @pytest.mark.fuzz
 def test_a_fix_passes_for_any_settings():
     draw = random.Random(2)
-    for _ in range(20_000):
+    for _ in range(4_000):
         keys = draw.sample(list(VALUES), draw.randint(1, 10))
         check_fix(draw.choice([None, *RECIPES]), {key: draw.choice(VALUES[key]) for key in keys})
 
@@ -106,6 +106,20 @@ def test_a_correction_beside_a_ratio_is_left_out_and_no_loss_is_exchanged():
     grpo = next(path for path in RECIPES if path.stem == "grpo")
     assert refusal(grpo, {"algo.correction": "token_tis"}).fix == "--algo.correction none"
     assert refusal(grpo, {"algo.correction_high": 3}).fix == "--algo.correction_high none"
+
+
+def test_a_fix_of_one_fault_comes_with_those_of_the_others():
+    """The faults that do not depend on the algorithms are looked for first."""
+    shared = {"rollout.memory_share": 0.5}
+    both = {"algo.entropy_control": "top_entropy", **shared}
+    text = "--rollout.engine native --rollout.memory_share 0.4"
+    assert refusal(None, both).fix == text and refusal(None, shared).fix != text
+    assert check_fix(None, {"model.lora_alpha": 4.0, "algo.tau": 0.2, **shared})
+
+
+def test_a_fix_in_words_stays_as_it_is():
+    assert refusal(None, {"algo.loss": "ppo_clp"}).fix == "did you mean 'ppo_clip'?"
+    assert options_in("--optim.lr") == options_in("leave it out now") == {}
 
 
 def test_options_are_written_as_they_are_typed():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from safetensors.torch import load_file
 from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.machines import Cost, load_cards
-from aha.pretrain.make_base import PretrainMachine, ProgressWatcher, flattened
+from aha.pretrain.make_base import PretrainMachine, ProgressWatcher
 from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints
+from aha.store.run_lock import RunLock
+from aha.train.identity import flattened
 
 from ..tiny import tiny_folder
 
@@ -69,6 +72,26 @@ def test_weights_to_start_from(aha, tmp_path):
     # What the first has cost is part of what the second has.
     told = base_cost(tmp_path / "base" / "model")
     assert told == {"cost_usd": 1.5 + facts["cost_usd"], "kwh": 0.25 + facts["kwh"]}
+
+
+def test_a_base_has_one_writer_and_whole_checkpoints(aha, tmp_path):
+    shape = ("--layers", 1, "--hidden", 32, "--mlp", 48, "--shard-documents", 30)
+    words = ("pretrain", "base", *shape, "--tokens", 1)
+    assert aha(*words).code == 0
+    out = tmp_path / "base"
+    lock = RunLock(out)
+    refused = aha(*words)
+    assert refused.code == 2 and f"in use by process {os.getpid()}" in refused.err
+    lock.release()
+    (newest,) = checkpoints(out / "checkpoints")
+    shutil.copytree(newest, newest.with_name("step_000009"))
+    (newest.with_name("step_000009") / "trainer.pt").write_bytes(b"")
+    done = aha(*words)
+    assert done.code == 0 and "a damaged checkpoint" in done.out and newest.name in done.out
+    (newest / "trainer.pt").write_bytes(b"")
+    assert "trainer.pt is not what was written" in aha(*words).err
+    (out / "settings.json").write_text("{")
+    assert "settings.json is damaged" in aha(*words).err
 
 
 def test_a_start_that_is_not_there_leaves_no_folder(aha, tmp_path):

@@ -97,3 +97,20 @@ def test_a_state_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(RunError, match="trainer.pt") as caught:
         load_state(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reader_of_a_damaged_model_is_told_which_one_is_whole(tmp_path):
+    for step in (5, 10):
+        save(tmp_path, step)
+    (tmp_path / "step_000010" / "trainer.pt").write_bytes(b"")  # of no use to a reader
+    assert latest_checkpoint(tmp_path).name == "step_000010"
+    (tmp_path / "step_000010" / "model.txt").write_text("weights of step 1O")
+    with pytest.raises(RunError, match="model.txt is not what was written.*step_000005, which is"):
+        latest_checkpoint(tmp_path)
+
+
+def test_steps_are_numbers_and_not_words(tmp_path):
+    for step in (999_999, 1_000_000):
+        save(tmp_path, step, keep_last=5)
+    save(tmp_path, 7, keep_last=5).rename(tmp_path / "step_mine")
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_999999", "step_1000000"]

@@ -1,6 +1,7 @@
 """The run folder: made once, written whole, and read back with clear complaints."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -45,6 +46,16 @@ def test_an_empty_folder_counts_as_taken(tmp_path):
         Run.create(tmp_path / "empty", {})
 
 
+def test_what_a_dead_process_began_to_make_goes_with_the_next_run_of_its_name(tmp_path):
+    old, new = tmp_path / ".partial_mine_99999998", tmp_path / ".partial_mine_99999999"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    Run.create(tmp_path / "mine", {})
+    # Another process may be making the new one just now.
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", new.name}
+
+
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_open_refuses_what_is_no_run(tmp_path, name):
     with pytest.raises(RunError, match="no run in"):
@@ -65,8 +76,9 @@ def test_a_write_that_fails_leaves_the_old_file(run):
     assert run.read("summary.json") == {"good": 1}
 
 
-def test_a_reader_never_meets_half_a_file(run):
+def test_a_reader_never_meets_half_a_file(run, monkeypatch):
     """One thread writes without pause, the other only ever reads whole objects."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     run.write("state.json", {"rows": [0] * 2000})
     done = threading.Event()
 

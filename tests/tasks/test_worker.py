@@ -23,7 +23,8 @@ from .hostile import DEEDS, MARK, truth
 HOSTILE = str(Path(__file__).with_name("hostile.py"))
 GIVEN = {"target": [1]}
 PROBLEM = Problem("hostile/1", "hostile", GIVEN)
-LIMIT_S = 0.8
+LIMIT_S = 0.8  # of what hangs
+PATIENCE_S = 60.0  # of all else, on a busy machine
 
 LATE = f"took more than {LIMIT_S} s"
 FAULTS = {
@@ -52,7 +53,7 @@ def left_behind() -> list[psutil.Process]:
     return [process for process in processes if MARK in (process.info["cmdline"] or [])]
 
 
-def wait_until_gone(seconds: float = 5.0) -> None:
+def wait_until_gone(seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while left_behind() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -61,7 +62,7 @@ def wait_until_gone(seconds: float = 5.0) -> None:
 
 @pytest.fixture(scope="module")
 def task():
-    task = make_task(HOSTILE, {}, LIMIT_S, memory_gb=0.2)
+    task = make_task(HOSTILE, {}, PATIENCE_S, memory_gb=0.2)
     yield task
     task.worker.close()
     assert left_behind() == []
@@ -74,9 +75,12 @@ def grade_innocent(task, text: str) -> None:
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_costs_its_own_text_at_most(task, deed, capfd):
     grade_innocent(task, f"before {deed}")
+    hangs = FAULTS.get(deed) == LATE
+    task.worker.seconds = LIMIT_S if hangs else PATIENCE_S
     started = time.monotonic()
     graded = task.grade(PROBLEM, deed)
-    assert time.monotonic() - started < LIMIT_S + 3.0
+    task.worker.seconds = PATIENCE_S
+    assert time.monotonic() - started < (LIMIT_S + 10.0 if hangs else PATIENCE_S / 2)
     if graded.parts:
         assert (FAULTS[deed] or "") in graded.reason and graded.parts["grade_error"] == 1.0
         assert graded.reward == 0.0 and not graded.correct
@@ -93,7 +97,7 @@ def test_a_deed_costs_its_own_text_at_most(task, deed, capfd):
 def test_a_fork_that_comes_back_is_told(capfd):
     task = make_task(HOSTILE)  # the other one has printed all that it may
     deed = "forks, and the child comes back"
-    deadline, printed = time.monotonic() + 10, ""
+    deadline, printed = time.monotonic() + PATIENCE_S, ""
     while "came back" not in printed and time.monotonic() < deadline:
         task.grade(PROBLEM, deed)
         printed += capfd.readouterr().err
@@ -104,7 +108,7 @@ def test_a_process_that_is_lost_costs_the_start_of_the_next_one(task):
     grade_innocent(task, "now it runs")
     assert task.worker.restart_s == 0.0
     task.grade(PROBLEM, "crashes")
-    assert 0.0 < task.worker.restart_s == task.worker.start_s < 10.0
+    assert 0.0 < task.worker.restart_s == task.worker.start_s
 
 
 def test_what_a_call_that_hangs_has_started_ends_with_it():
@@ -131,19 +135,21 @@ def program(*texts: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_program_that_ends_leaves_nothing_that_holds_its_output_open():
-    out, err = program("starts a daemon", "starts a session of its own").communicate(timeout=30)
+    out, err = program("starts a daemon", "starts a session of its own").communicate(
+        timeout=PATIENCE_S
+    )
     assert out == b"begins\n" and err == b""
     wait_until_gone()
 
 
 def test_a_program_that_is_killed_in_a_call_leaves_nothing():
     done = program("waits for a session of its own")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not left_behind() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left_behind()
     done.kill()
-    done.communicate(timeout=30)
+    done.communicate(timeout=PATIENCE_S)
     wait_until_gone()
 
 
@@ -152,7 +158,7 @@ def test_a_program_that_is_killed_in_a_call_leaves_nothing():
 
 @pytest.fixture(scope="module")
 def worker(importable):
-    worker = Worker("doubler:build", (1,), 5.0)
+    worker = Worker("doubler:build", (1,), PATIENCE_S)
     yield worker
     worker.close()
 
@@ -218,18 +224,19 @@ def test_a_long_request_goes_through_a_pipe_that_is_shorter(worker):
 
 def test_an_error_that_a_user_can_mend_keeps_its_type_at_the_start():
     with pytest.raises(ConfigError, match="an offset of None; wanted a number; fix: give one"):
-        Worker("doubler:build", (None,), 5.0)(1)
+        Worker("doubler:build", (None,), PATIENCE_S)(1)
 
 
 def test_a_process_that_ends_at_the_start_is_a_failed_call():
     with pytest.raises(CallFailed, match="exit code 4"):
-        Worker("doubler:build", (-1,), 5.0)(1)
+        Worker("doubler:build", (-1,), PATIENCE_S)(1)
 
 
 def test_a_reply_after_the_limit_is_not_the_next_ones():
     worker = Worker("doubler:build", (1,), 0.1)
     with pytest.raises(CallTimedOut):
         worker("slow")
+    worker.seconds = PATIENCE_S
     assert worker(4) == 9
     worker.close()
 
@@ -244,7 +251,7 @@ def test_a_process_that_was_stopped_between_two_calls_is_started_again(worker):
 def test_windows_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr(os, "name", "nt")
     with pytest.raises(AhaError, match="Windows"):
-        Worker("doubler:build", (1,), 5.0)(1)
+        Worker("doubler:build", (1,), PATIENCE_S)(1)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +278,7 @@ def test_windows_is_told_before_anything_starts(monkeypatch):
     ],
 )
 def test_a_line_that_is_no_reply_to_the_call_is_refused(line):
-    worker = Worker("doubler:build", (1,), 5.0)
+    worker = Worker("doubler:build", (1,), PATIENCE_S)
     worker.calls, worker.pid = 7, 5
     assert worker.outcome(b'{"call": 7, "pid": 5, "kind": "done", "value": 1}\n') == ("done", 1)
     with pytest.raises(CallFailed, match="wrote into the pipe"):
@@ -279,7 +286,7 @@ def test_a_line_that_is_no_reply_to_the_call_is_refused(line):
 
 
 def test_no_descriptor_left_is_a_failed_call(monkeypatch):
-    worker = Worker("doubler:build", (1,), 5.0)
+    worker = Worker("doubler:build", (1,), PATIENCE_S)
     with monkeypatch.context() as patch:
         patch.setattr(os, "pipe", lambda: os.open("/nowhere", os.O_RDONLY))
         with pytest.raises(CallFailed, match="cannot be reached: .*No such file"):

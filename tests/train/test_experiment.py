@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -312,6 +313,7 @@ def test_the_peak_memory_is_the_largest_of_all_processes_of_a_run(model, tmp_pat
     experiment = Experiment.start(config(model, steps=2), path, Listener())
     experiment.memory.before = much
     experiment.train()
+    experiment.close()
     own = Experiment.start(config(model, steps=2), tmp_path / "other", Listener()).memory.bytes()
     assert 0 < own < much
     summary = Experiment.resume(path, Listener()).run_all().summary
@@ -341,8 +343,8 @@ def damage(path: Path, name: str, content: bytes) -> None:
     [
         ("trainer.pt", b"", RunError),
         ("trainer.pt", b"PK not a zip", RunError),
-        ("model.safetensors", b"\0" * 100, ModelError),
-        ("config.json", b"{", AhaError),
+        ("model.safetensors", b"\0" * 100, RunError),
+        ("SHA256SUMS", b"", RunError),
         ("config.json", b'{"steps": "many"}', AhaError),
     ],
 )
@@ -355,12 +357,14 @@ def test_resuming_from_damage_is_one_clear_error(model, tmp_path, name, content,
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
-def test_resuming_without_a_checkpoint_is_an_error(model, tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    cfg = config(model).model_dump(mode="json")
-    (tmp_path / "run" / "config.json").write_text(json.dumps(cfg))
+def test_a_finished_run_without_a_checkpoint_is_not_begun_again(model, tmp_path):
+    path = tmp_path / "run"
+    run = go(config(model, steps=1, eval={"every": 0, "final": 0}), path).run
+    shutil.rmtree(run.checkpoints)
+    rows = run.metrics.read_bytes()
     with pytest.raises(RunError, match="no checkpoint"):
-        Experiment.resume(tmp_path / "run", Listener())
+        Experiment.resume(path, Listener())
+    assert run.metrics.read_bytes() == rows
 
 
 # -- refused before anything is written -----------------------------------------------------
@@ -374,7 +378,7 @@ def test_resuming_without_a_checkpoint_is_an_error(model, tmp_path):
         ({"rollout": {"max_new_tokens": 500}}, ModelError, "160 positions"),
         ({"algo": {"advantage": "grop"}}, ConfigError, "dr_grpo, grpo"),
         ({"algo": {"loss": "ppo"}}, ConfigError, "pg, ratio, ppo_clip"),
-        ({"task": {"data": "nowhere.jsonl"}}, DataError, "no file nowhere.jsonl"),
+        ({"task": {"data": "nowhere.jsonl"}}, DataError, "nowhere.jsonl is no file"),
     ],
 )
 def test_a_run_that_cannot_work_makes_no_folder(model, tmp_path, changes, error, words):

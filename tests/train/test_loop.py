@@ -38,7 +38,7 @@ def test_no_steps_no_calls():
     drive([], [pytest.fail], pytest.fail)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_and_the_second_is_immediate(number, capfd):
     with Interrupt() as stop:
         assert not stop()
@@ -53,6 +53,17 @@ def test_the_handlers_of_before_are_put_back():
     with pytest.raises(RuntimeError), Interrupt():
         raise RuntimeError
     assert [signal.getsignal(number) for number in Interrupt.SIGNALS] == before
+
+
+def test_a_run_that_is_to_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with Interrupt() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_ends_the_loop_after_its_step():

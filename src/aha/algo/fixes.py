@@ -18,6 +18,7 @@ from aha.core.errors import ConfigError
 
 Changes = Mapping[str, Any]  # dotted key of a recipe -> value
 MAX_TRIED = 200  # recipes; a fix takes two or three changes
+MAX_FOLLOWED = 8  # errors, one after the other
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,32 @@ def taken_back(clash: Clash, clashes: Clashes, changed: Changed) -> Changes:
         changes |= following.ways[-1]
         following = following_clash(changes, clashes, changed)
     return changes
+
+
+def completed(error: ConfigError, check: Callable[[Changes], object]) -> ConfigError:
+    """The error with a fix that is enough: where its options lead to further errors of `check`,
+    those errors' options are added. A fix in words is left as it is."""
+    changes = options_in(error.fix)
+    for _ in range(MAX_FOLLOWED if changes else 0):
+        try:
+            check(changes)
+        except ConfigError as further:
+            following = options_in(further.fix)
+            if not following:
+                break
+            changes |= following
+        else:
+            return ConfigError(error.got, error.wanted, as_options(changes))
+    return error
+
+
+def options_in(fix: str) -> dict[str, Any]:
+    """{dotted key: text} of a fix such as `--algo.loss pg --algo.updates 1`; empty for words."""
+    words = fix.split()
+    keys, values = words[::2], words[1::2]
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys):
+        return {}
+    return {key.removeprefix("--"): value for key, value in zip(keys, values, strict=True)}
 
 
 def as_options(changes: Changes) -> str:

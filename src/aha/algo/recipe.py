@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from aha.algo.algorithms import chosen_of
 from aha.algo.combinations import check_combinations
 from aha.algo.correction import DEFAULT
+from aha.algo.fixes import completed
 from aha.algo.losses import LOSSES
 from aha.algo.registry import load_outside
 from aha.core.config import AlgoSection, RunConfig, validated
@@ -36,9 +37,24 @@ def checked(
 ) -> RunConfig:
     """The config of raw settings; errors as in `load_recipe`."""
     load_outside()
-    cfg = resolved(raw, where, overrides)
-    check_recipe(cfg, where, raw)
+    try:
+        cfg = resolved(raw, where, overrides)
+        check_recipe(cfg, where, raw)
+    except ConfigError as error:
+        raise completed(error, lambda changes: recheck(changed(raw, changes))) from None
     return cfg
+
+
+def recheck(raw: dict[str, Any]) -> None:
+    check_recipe(resolved(raw), raw=raw)
+
+
+def changed(raw: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with these changes by dotted keys."""
+    copied = {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}
+    for key, value in changes.items():
+        set_dotted(copied, key, value)
+    return copied
 
 
 def resolved(
@@ -69,13 +85,7 @@ def check_recipe(cfg: RunConfig, where: str = "", raw: dict[str, Any] | None = N
     check_names(cfg, where)
     settings = cfg.model_dump() if raw is None else raw
 
-    def with_changes(changes: Mapping[str, Any]) -> RunConfig:
-        copied = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
-        for key, value in changes.items():
-            set_dotted(copied, key, value)
-        return resolved(copied)
-
-    check_combinations(cfg, with_changes)
+    check_combinations(cfg, lambda changes: resolved(changed(settings, changes)))
 
 
 def check_names(cfg: RunConfig, where: str = "") -> None:

@@ -1,10 +1,9 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
-from pathlib import Path
-
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
-from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of
+from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
+from aha.cli.train import new_run_path
 
 
 def demo(
@@ -26,7 +25,7 @@ def demo(
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
     cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
-    run = Path("runs") / (name or free_name("demo"))
+    run = new_run_path(name, "demo")
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))

@@ -31,8 +31,8 @@ import aha
 from aha.cli.error_translation import as_user_error
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
+from aha.cli.terminal_text import OutputClosed, say, say_line
 from aha.cli.terminal_text import console as terminal
-from aha.cli.terminal_text import say, say_line
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError, RunStopped, shown
 from aha.core.unknown_keys import unknown_key
@@ -44,6 +44,7 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "dash", "demo", "doctor", "export"),
     *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "train"),
+    "verify-resume",
 )
 
 
@@ -95,10 +96,10 @@ def run() -> None:
     except KeyboardInterrupt:
         say("aha: stopped", file=sys.stderr)
         sys.exit(130)
+    except OutputClosed:
+        sys.stderr.close()  # Python would write there that it cannot flush
+        sys.exit(0)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and output_is_closed():
-            sys.stderr.close()
-            sys.exit(0)
         known = as_user_error(error)
         if known is None:
             say(traceback.format_exc() + FAULT, file=sys.stderr)
@@ -115,15 +116,6 @@ def never_fail_to_print() -> None:
     ):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
-
-
-def output_is_closed() -> bool:
-    """Whether nobody reads the output any more, as after `aha problems | head`."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
 
 
 def fail(error: AhaError) -> None:

@@ -29,7 +29,9 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
-from aha.train.experiment import Experiment, Listener, Outcome, task_of
+from aha.store.run_folder import check_new
+from aha.train.experiment import Experiment, Listener, Outcome
+from aha.train.opening import task_of
 from aha.train.step_watch import step_checks
 
 
@@ -53,6 +55,7 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     if options.dry_run:
         print_dry_run(cfg, options.budget)
         return
+    check_new(path)  # before the machine is measured
     calibration = None
     if options.probe or options.calibration:
         shape = shape_of(str(resolve_model(cfg.model.path)))
@@ -89,13 +92,22 @@ def run_to_report_card(
         print_outcome(experiment.run_all(), cfg)
 
 
-def resume_run(path: Path, budget: str | None, dash: bool | None) -> None:
-    """Go on with the run in `path` from its last checkpoint."""
+def resume_run(
+    path: Path, budget: str | None, dash: bool | None, changes: dict[str, Any], accept: bool
+) -> None:
+    """Go on with the run in `path` from its newest whole checkpoint.
+
+    `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
+    """
     view = RunView(RunConfig())
-    experiment = Experiment.resume(path, view.listener())
+    experiment = Experiment.resume(path, view.listener(), changes, accept)
     view.cfg = experiment.cfg
-    if budget:
-        experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
+    try:
+        if budget:
+            experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
+    except AhaError:
+        experiment.close()
+        raise
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
     with dashboard(path, dash):

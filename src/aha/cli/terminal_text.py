@@ -17,6 +17,10 @@ from rich.text import Text
 from aha.core.control_characters import visible
 
 
+class OutputClosed(BrokenPipeError):
+    """Nobody reads the output any more, as after `aha problems | head`."""
+
+
 class VisibleConsole(Console):
     """A console that shows control characters in place of sending them.
 
@@ -33,13 +37,17 @@ class VisibleConsole(Console):
         """Before its width is measured: a control character has none, and its picture has."""
         return super().render_str(visible(text), **settings)
 
+    def on_broken_pipe(self) -> None:
+        """Rich's hook, which would end the program with exit code 1."""
+        raise OutputClosed
+
 
 console = VisibleConsole(highlight=False)
 
 
 def say(text: object = "", end: str = "\n", file: TextIO | None = None) -> None:
     """Print a text, at once, to the output or to another stream."""
-    print(visible(str(text)), end=end, flush=True, file=file or sys.stdout)
+    write(visible(str(text)) + end, file or sys.stdout)
 
 
 def say_line(text: object, file: TextIO | None = None) -> None:
@@ -50,4 +58,12 @@ def say_line(text: object, file: TextIO | None = None) -> None:
 def say_json(content: object, indent: int | None = None) -> None:
     """Print JSON, whose escapes keep every character. JSON leaves DEL as it is; it is escaped
     too."""
-    print(json.dumps(content, indent=indent).replace("\x7f", "\\u007f"), flush=True)
+    write(json.dumps(content, indent=indent).replace("\x7f", "\\u007f") + "\n", sys.stdout)
+
+
+def write(text: str, file: TextIO) -> None:
+    """Raises `OutputClosed` where nobody reads it."""
+    try:
+        print(text, end="", flush=True, file=file)
+    except BrokenPipeError:
+        raise OutputClosed from None

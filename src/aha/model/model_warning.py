@@ -21,6 +21,7 @@ def warn_of(finding: Finding) -> None:
 def show_as_notes() -> None:
     """One line for each of them, without a place in the code, for who reads a terminal."""
     plain = warnings.formatwarning
+    shown: set[str] = set()  # Python forgets which it has shown when a library adds a filter
 
     def as_note(
         message: Warning | str,
@@ -33,6 +34,9 @@ def show_as_notes() -> None:
             return plain(message, category, filename, lineno, line)
         # Names come from files of others: what is no character of a line is spelled out.
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+        if text in shown:
+            return ""
+        shown.add(text)
         return f"note: {text}\n"
 
     warnings.formatwarning = as_note

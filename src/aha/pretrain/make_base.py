@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aha.core.errors import ConfigError, ModelError
+from aha.core.errors import ConfigError, ModelError, RunError
 from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name, has_cuda
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
@@ -22,8 +22,11 @@ from aha.plan.pretrain_estimate import WRITERS, BasePlan
 from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer, PretrainReport
-from aha.store.checkpoint import checkpoints, load_state, save_checkpoint
+from aha.store.checkpoint import SavedState, checkpoints, newest_whole, save_checkpoint
+from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
+from aha.store.run_lock import RunLock
+from aha.train.identity import flattened
 from aha.train.loop import Interrupt, drive
 from aha.train.preflight import machine_row
 
@@ -81,6 +84,7 @@ class ProgressWatcher:
         self.trainer, self.out, self.machine, self.spent = trainer, out, machine, spent
         self.say = say
         self.started = self.saved = time.perf_counter()
+        self.saved_step = -1
         self.losses: list[torch.Tensor] = []
 
     @property
@@ -106,6 +110,8 @@ class ProgressWatcher:
 
     def save(self) -> None:
         trainer = self.trainer
+        if self.saved_step == trainer.step_count:
+            return
         state = trainer.state_dict() | {"cost": dataclasses.asdict(self.cost)}
         save_checkpoint(
             self.out / "checkpoints",
@@ -114,7 +120,7 @@ class ProgressWatcher:
             lambda folder: save_model(folder, trainer.model, trainer.tokenizer),
             keep_last=2,
         )
-        self.saved = time.perf_counter()
+        self.saved, self.saved_step = time.perf_counter(), trainer.step_count
 
 
 def pretrain_base(
@@ -122,53 +128,81 @@ def pretrain_base(
 ) -> None:
     """Train until all tokens are read, or until interrupted; `out/model` is written at the end.
 
-    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings.
+    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings,
+    and RunError while another process trains there.
     """
+    if job.start and not checkpoints(job.out / "checkpoints"):
+        resolve_model(str(job.start))  # before there is a folder
+    with disk_errors(f"make {job.out}"):
+        job.out.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(job.out, say)
+    try:
+        pretrain_locked(job, machine, say)
+    finally:
+        lock.release()
+
+
+def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]) -> None:
+    """`pretrain_base` while the lock of its folder is held."""
     out = job.out
     model, tokenizer = Transformer(job.architecture), build_tokenizer()
     say(json.dumps(job.settings | {"parameters": model.num_parameters()}, indent=2))
     model.initialise(torch.Generator().manual_seed(job.cfg.seed))
-    saved = checkpoints(out / "checkpoints")
-    if job.start and not saved:
-        load_weights(model, resolve_model(str(job.start)))
     first_environment = keep_settings(out, job.settings)
+    saved = newest_whole(out / "checkpoints")
+    if saved:
+        for _, reason in saved.damaged:
+            say(
+                f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken in its place"
+            )
+        load_weights(model, saved.path)
+    elif job.start:
+        load_weights(model, resolve_model(str(job.start)))
     plan = job.plan(machine.card, machine.writers) if machine.card else None
     if plan:
         say(
             f"planned on {machine.name}: {plan.tokens_per_s:,.0f} tok/s, "
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
         )
-    if saved:
-        load_weights(model, saved[-1])
     memory = PeakMemory(machine.device)
     model.to(machine.device)
     trainer = Pretrainer(model, tokenizer, job.cfg, machine.writers)
     spent = Cost(0.0, 0.0, 0.0)
     if saved:
-        spent = resume(trainer, saved[-1])
-        say(f"going on from {saved[-1]}")
+        spent = resume(trainer, saved)
+        say(f"going on from {saved.path}")
     progress = ProgressWatcher(trainer, out, machine, spent, say)
+    progress.saved_step = trainer.step_count if saved else -1
     with closing(trainer), Interrupt() as stop:
         drive(trainer.steps(), [progress], stop)
-    progress.save()
+        progress.save()
     if trainer.done:
-        save_model(out / "model", model, tokenizer)
         # On a CPU the peak is that of the whole process, which the plan does not count.
         facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
         facts |= {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
-        path = out / "model" / "pretraining.json"
-        path.write_text(json.dumps(facts, indent=2) + "\n")
+        write_base(out / "model", trainer, facts)
         say(f"the model is in {out / 'model'}")
 
 
-def resume(trainer: Pretrainer, checkpoint: Path) -> Cost:
+def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None:
+    """The finished base with its facts; an older one stands until the new one is whole."""
+
+    def write(partial: Path) -> None:
+        save_model(partial, trainer.model, trainer.tokenizer)
+        write_text(partial / "pretraining.json", to_json(facts, indent=2) + "\n")
+
+    with disk_errors(f"write {folder}"):
+        replace_folder(folder, write)
+
+
+def resume(trainer: Pretrainer, saved: SavedState) -> Cost:
     """Load the checkpoint into the trainer; returns the cost up to then."""
-    state = load_state(checkpoint)
+    state = saved.state
     if "cost" not in state:
         raise ModelError(
-            f"{checkpoint}, of an older version, which kept no cost",
+            f"{saved.path}, of an older version, which kept no cost",
             "what was spent so far, for the model's card",
-            f"the same command with a new folder and --start {checkpoint}",
+            f"the same command with a new folder and --start {saved.path}",
         )
     spent = Cost(**state.pop("cost"))
     trainer.load_state_dict(state)
@@ -183,9 +217,9 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = out / "settings.json"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": settings, "environment": environment()}, indent=2)
-        path.write_text(text + "\n")
-    first: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        first_settings = {"settings": settings, "environment": environment()}
+        write_text(path, to_json(first_settings, indent=2) + "\n")
+    first = read_settings(path)
     now, then = flattened(json.loads(json.dumps(settings))), flattened(first["settings"])
     changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     if changed:
@@ -198,13 +232,18 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return first["environment"]
 
 
-def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"mix": {"search": 0.3}} as {"mix.search": 0.3}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        flat |= flattened(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings and the environment that a base was begun with."""
+    try:
+        first: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(first["settings"], dict) and isinstance(first["environment"], dict)
+        return first
+    except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
+        raise RunError(
+            f"{path} is damaged: {error!r}",
+            "the settings that the base was begun with",
+            f"rm {path}, if this command has the same ones",
+        ) from None
 
 
 def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[str, Any]:

@@ -1,68 +1,158 @@
 """Checkpoints: written whole or not at all, with everything that the next step depends on.
 
 A checkpoint is a folder `step_000020/` with the model in Hugging Face's layout (written by the
-caller's `save`) and `trainer.pt`. It is written under another name, flushed to disk, and renamed:
-a crash while it is written leaves the older checkpoints as they were. The rename itself is not
-flushed, and an old checkpoint is deleted file by file.
+caller's `save`), `trainer.pt`, and the checksums of all files in `SHA256SUMS`. It is written under
+another name, flushed and renamed (`store.durable`), so a crash leaves the older checkpoints as they
+were. Whoever loads one reads its checksums first; a damaged one is passed over for an older one,
+and that is told.
 """
 
 import os
-import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aha.core.errors import RunError
+from aha.store.checksums import NAME as CHECKSUMS
+from aha.store.checksums import damage_of, write_checksums
+from aha.store.durable import (
+    DAMAGED,
+    clear_leftovers,
+    disk_errors,
+    recover,
+    remove_folder,
+    replace_folder,
+)
+
+STATE = "trainer.pt"
+# In a state: its checkpoint has checksums, so that one without them is damaged and not old.
+HAS_CHECKSUMS = "has_checksums"
 
 
 def save_checkpoint(
     folder: Path, step: int, state: dict[str, Any], save: Callable[[Path], None], keep_last: int
 ) -> Path:
-    """Write the checkpoint of a step and remove all but the `keep_last` newest.
+    """Write the checkpoint of a step and remove all but the `keep_last` newest; 0 keeps all.
 
     `state` may hold tensors and plain values alone (see `load_state`). Returns the new folder.
+    Raises `RunError` where the disk does not take it: then the older ones are as they were.
     """
     final = folder / f"step_{step:06d}"
-    partial = folder / f".partial_{step:06d}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save(partial)
-    torch.save(state, partial / "trainer.pt")
-    for path in partial.iterdir():
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    for old in checkpoints(folder)[:-keep_last]:
-        shutil.rmtree(old, ignore_errors=True)
+
+    def write(partial: Path) -> None:
+        save(partial)
+        # Through a file of our own: torch hides what the system says when it opens the file itself.
+        with (partial / STATE).open("wb") as out:
+            torch.save(state | {HAS_CHECKSUMS: True}, out)
+        write_checksums(partial)
+
+    fix = "free some space (`df -h .`); the older checkpoints are whole"
+    with disk_errors(f"save the checkpoint of step {step} in {folder}", fix):
+        replace_folder(final, write)
+        prune(folder, keep_last)
     return final
 
 
+def prune(folder: Path, keep_last: int) -> None:
+    """Remove all but the `keep_last` newest checkpoints (0 keeps all), damaged ones that were put
+    aside, and what processes left that died while they saved or removed one."""
+    for old in checkpoints(folder)[:-keep_last] if keep_last else []:
+        remove_folder(old)
+    for damaged in folder.glob(f"{DAMAGED}*"):
+        remove_folder(damaged)
+    clear_leftovers(folder)
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """All complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / "trainer.pt").is_file())
+    """All checkpoints, oldest first; whether they are whole is not looked at."""
+    named = (path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal())
+    return sorted((path for path in named if (path / STATE).is_file()), key=step_of)
+
+
+def no_checkpoint(folder: Path) -> RunError:
+    return RunError(f"no checkpoint in {folder}", "a run that has saved one", "start it anew")
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """The newest complete checkpoint. Raises `RunError` where there is none."""
+    """The newest checkpoint, for readers of its model.
+
+    Raises `RunError` where there is none, and where a file of the newest is damaged: a reader must
+    not take an older model for it without a word.
+    """
     complete = checkpoints(folder)
     if not complete:
-        raise RunError(f"no checkpoint in {folder}", "a run that has saved one", "start it anew")
-    return complete[-1]
+        raise no_checkpoint(folder)
+    newest = complete[-1]
+    if (newest / CHECKSUMS).is_file() and (damage := damage_of(newest, skip=(STATE,))):
+        whole = [path for path in complete[:-1] if not damage_of(path, skip=(STATE,))]
+        fix = f"{whole[-1]}, which is whole" if whole else "start the run anew"
+        raise RunError(f"{newest}: {damage}", "a whole checkpoint", fix)
+    return newest
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A checkpoint that is whole: its folder and the trainer's state.
+
+    `damaged` are newer ones that were passed over, each with its fault in words.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    damaged: list[tuple[Path, str]]
+
+    @property
+    def step(self) -> int:
+        return step_of(self.path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def newest_whole(folder: Path) -> SavedState | None:
+    """The newest checkpoint that is whole; None where there is no checkpoint at all.
+
+    For the process that owns the run: damaged newer ones are put aside under another name, and
+    removed when the next checkpoint has been saved. Raises `RunError` where all are damaged.
+    """
+    if folder.is_dir():
+        recover(folder)
+    damaged: list[tuple[Path, str]] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            state = load_state(path)
+        except RunError as error:
+            damaged.append((path, error.got))
+            continue
+        for other, _ in damaged:
+            os.rename(other, other.with_name(f"{DAMAGED}{other.name}"))
+        return SavedState(path, state, damaged)
+    if damaged:
+        reasons = "; ".join(reason for _, reason in damaged)
+        raise RunError(reasons, "a whole checkpoint", "start the run anew under another name")
+    return None
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
     """The trainer's state: tensors and plain values alone, because other pickles could run code.
 
-    Raises `RunError` for a damaged file.
+    Raises `RunError` for a checkpoint with a damaged file, whichever it is. Those of older versions
+    have no checksums: of them only this file is looked at.
     """
+    has_checksums = (checkpoint / CHECKSUMS).is_file()
+    if has_checksums and (damage := damage_of(checkpoint)):
+        raise RunError(f"{checkpoint}: {damage}", "a whole checkpoint")
+    path = checkpoint / STATE
     try:
-        state: dict[str, Any] = torch.load(
-            checkpoint / "trainer.pt", map_location="cpu", weights_only=True
-        )
-        return state
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunError(f"{checkpoint / 'trainer.pt'}: {reason}", "a whole checkpoint") from error
+        raise RunError(f"{path}: {reason}", "a whole checkpoint") from error
+    if state.pop(HAS_CHECKSUMS, False) and not has_checksums:
+        raise RunError(f"{checkpoint}: {CHECKSUMS} is missing", "a whole checkpoint")
+    return state

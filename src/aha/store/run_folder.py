@@ -2,6 +2,7 @@
 
 runs/NAME/
   config.json        the resolved recipe
+  fingerprints.json  what the run depends on: recipe, and digests of base, data and task code
   environment.json   versions, machine, commit
   prediction.json    memory, time and cost as planned before the run began
   calibration.json   the machine as measured before, where that was asked for
@@ -9,18 +10,24 @@ runs/NAME/
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
-  checkpoints/       step_000020/ ... each a Hugging Face model folder and trainer.pt
+  checkpoints/       step_000020/ ... each a Hugging Face model folder, trainer.pt and SHA256SUMS
   model/             the trained model
   before.json        the test before training; after.json the test after it
   summary.json       before, after, cost: written when the run is done
   report.html        the report, where `aha report` was asked for it
+  owner.json         the process that writes to the run, while there is one
 """
 
+import errno
+import glob
 import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
@@ -28,7 +35,43 @@ from typing import Any, TypedDict
 from aha.core.errors import RunError
 from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
+from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
 from aha.store.guarded_files import GuardedFile, JsonLines
+from aha.store.run_lock import RunLock
+
+
+def exists(path: Path) -> RunError:
+    """The error for a new run whose path exists."""
+    return RunError(
+        f"{path} exists already",
+        "a new run name",
+        f"--name {path.name}-2, or `aha train --resume {path}` to go on with it",
+    )
+
+
+def check_new(path: Path) -> None:
+    """Raise `RunError` where no run can be made at this path, before anything is computed."""
+    if path.exists() or path.is_symlink():
+        raise exists(path)
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file", "a folder of runs", f"mv {folder} {folder}.old")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{folder.absolute()} cannot be written to",
+            "a folder that this user may write to",
+            "another folder (cd), or chmod u+w",
+        )
+
+
+def remove_unfinished(path: Path, older_than_s: float = 60.0) -> None:
+    """Remove what processes left that died while they made a run of this name."""
+    for left in path.parent.glob(f"{PARTIAL}{glob.escape(path.name)}_*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > older_than_s:
+                shutil.rmtree(left)
 
 
 class Run:
@@ -42,37 +85,76 @@ class Run:
         self.completions = path / "completions"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.lock: RunLock | None = None  # while this process writes to the run
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
-        """Make the folder of a new run and write its config and environment. Raises `RunError`
-        where the path exists."""
-        if path.exists():
-            raise RunError(
-                f"{path} exists already",
-                "a new run name",
-                f"--name {path.name}-2, or `aha train --resume {path}` to go on with it",
-            )
-        run = cls(path)
-        run.completions.mkdir(parents=True)
-        run.checkpoints.mkdir()
-        run.write("config.json", config)
-        run.write("environment.json", environment())
-        return run
+    def create(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        records: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> "Run":
+        """Make the folder of a new run with its config, its environment and further `records`, JSON
+        files by name. The folder appears with all of them or not at all.
+
+        Raises `RunError` where the path exists or cannot be made.
+        """
+        check_new(path)
+        # A name of its own: two processes may begin a run of one name, and one of them comes first.
+        partial = cls(path.with_name(f"{PARTIAL}{path.name}_{os.getpid()}"))
+        with disk_errors(f"make the run {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(path)
+            try:
+                partial.completions.mkdir(parents=True)
+                partial.checkpoints.mkdir()
+                files = {"config.json": config, "environment.json": environment()}
+                for name, content in (files | dict(records or {})).items():
+                    partial.write(name, content)
+                try:
+                    os.rename(partial.path, path)
+                except OSError as error:
+                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise exists(path) from None
+                    raise
+            finally:
+                shutil.rmtree(partial.path, ignore_errors=True)
+            flush(path.parent)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
         """An existing run. Raises `RunError` for a folder without a config."""
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file", "a run folder", "see `ls runs`")
         if not (path / "config.json").is_file():
-            raise RunError(f"no run in {path}", "a folder with config.json", "see `ls runs`")
+            named = Path("runs") / path
+            hint = f"--resume {named}" if (named / "config.json").is_file() else "see `ls runs`"
+            raise RunError(f"no run in {path}", "a folder with config.json", hint)
         return cls(path)
 
+    @contextmanager
+    def taken(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Take the run's lock. It is held afterwards, until `release`, unless an error comes.
+
+        Raises `RunError` while another process has it; see `RunLock` for `say`.
+        """
+        self.lock = RunLock(self.path, say)
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the run to other processes, where this one has it."""
+        if self.lock is not None:
+            self.lock.release()
+
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Replace a JSON file as a whole: a reader sees the old content or the new content."""
-        target = self.path / name
-        partial = target.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        """Replace a JSON file as a whole: a reader sees the old content or the new content, also
+        after a power cut. A number that JSON does not have becomes null."""
+        write_text(self.path / name, to_json(content, indent=2) + "\n")
 
     def tell(self, step: int, finding: Finding) -> None:
         """Add a fault to findings.jsonl, where pages, reports and the doctor read it."""
@@ -144,10 +226,25 @@ Row = dict[str, Any]
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows in one write, so that a reader sees whole lines."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8") as out:
-        out.write(text)
+    """Append rows in one write, so that a reader sees whole lines, and wait until they are on the
+    disk. Raises `RunError` where the disk does not take all of them; then none of them stays.
+    """
+    content = "".join(to_json(row) + "\n" for row in rows).encode()
+    with disk_errors(f"write {path}"):
+        is_new = not path.exists()
+        with path.open("ab", buffering=0) as out:
+            size = out.tell()
+            try:
+                written = out.write(content) or 0
+                if written < len(content):  # a disk that fills up takes a part, then none
+                    out.write(content[written:])
+                os.fsync(out.fileno())
+            except BaseException:
+                with suppress(OSError):
+                    out.truncate(size)
+                raise
+        if is_new:
+            flush(path.parent)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -177,12 +274,28 @@ def drop_half_line(path: Path) -> None:
         lines.truncate(content.rfind(b"\n") + 1)
 
 
-def truncate_after(path: Path, key: str, last: int) -> None:
+def truncate_after(path: Path, key: str, last: int, several: bool = False) -> None:
     """Remove the rows that a crashed run wrote after its checkpoint, whose `key` is larger than
-    `last`, and an unfinished last line, which the next row would become part of."""
+    `last`, and lines that are no rows, such as an unfinished last one. The others stay as they were
+    written. Of rows with the same `key` the last one stays, or with `several` all."""
     if not path.exists():
         return
-    kept = [row for row in read_rows(path) if row.get(key, 0) <= last]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    os.replace(partial, path)
+    with path.open(encoding="utf-8", errors="replace") as content:
+        lines = list(content)
+    kept: dict[Any, str] = {}
+    for number, line in enumerate(lines):
+        row = row_of(line) or {}
+        value = row.get(key, 0)
+        if row and isinstance(value, int | float) and value <= last:
+            kept[number if several else value] = line
+    if list(kept.values()) != lines:
+        write_text(path, "".join(kept.values()))
+
+
+def row_of(line: str) -> Row | None:
+    """The row of a whole line; None for any other line."""
+    try:
+        row = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

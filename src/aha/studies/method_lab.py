@@ -9,7 +9,6 @@ lab that was stopped has compared all recipes on the seeds it has finished. The 
 continues it: a finished run is not repeated.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from aha.eval.suite import evaluate, held_out
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
-from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import Run
-from aha.train.experiment import Experiment, Listener, make_engine, task_of
+from aha.train.experiment import Experiment, Listener
+from aha.train.opening import make_engine, task_of
 from aha.train.preflight import readable_task
 from aha.web.run_comparison import config_differences
 
@@ -135,13 +134,10 @@ def run_planned(planned: PlannedRun, listener: Listener) -> bool:
 
 
 def experiment_of(planned: PlannedRun, listener: Listener) -> Experiment:
-    """The experiment of a run, resumed from its newest checkpoint or new."""
+    """The experiment of a run, resumed or new. Raises `RunError` while another process has it."""
     path = planned.run.path
-    if checkpoints(planned.run.checkpoints):
+    if path.exists():
         return Experiment.resume(path, listener)
-    # Interrupted before its first checkpoint: it cannot be resumed.
-    shutil.rmtree(path, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     return Experiment.start(planned.cfg, path, listener)
 
 

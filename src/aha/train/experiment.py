@@ -1,51 +1,57 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import aha.train.draw_checks  # noqa: F401  adds its checks to `step_checks`
-from aha.algo.recipe import begun, check_recipe
+from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError, RunError, RunStopped
+from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.prompt_check import PromptFault, skipped_problems
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
-from aha.machine.device import PeakMemory, choose_device, compute_dtype
-from aha.machine.host import process_bytes, trim_heap
-from aha.model.architecture import ModelConfig
-from aha.model.folders import base_cost, resolve_model
-from aha.model.lora import add_lora
-from aha.model.weights import LoadedModel, load_model, load_policy, save_policy
+from aha.machine.device import PeakMemory, choose_device
+from aha.machine.host import process_bytes
+from aha.model.folders import resolve_model
+from aha.model.weights import LoadedModel, load_policy
 from aha.plan.calibration import Calibration
-from aha.plan.machines import Budget, Cost, budget_seconds
-from aha.plan.prediction import compare
-from aha.plan.speed import Workload
+from aha.plan.machines import Budget, budget_seconds
 from aha.rollout.engine import Engine, Sampling
-from aha.rollout.native import open_engine
-from aha.rollout.vllm import VllmEngine
-from aha.store.checkpoint import latest_checkpoint, load_state
-from aha.store.run_folder import Run, read_rows, truncate_after
-from aha.tasks.catalog import make_task, notes_of
-from aha.tasks.protocol import Task
-from aha.train.failed_step import keep_failed_step
+from aha.store.checkpoint import SavedState
+from aha.store.durable import disk_errors, replace_folder
+from aha.store.run_folder import Run, check_new, read_rows
+from aha.tasks.catalog import notes_of
+from aha.train import reopen
+from aha.train.first_test import stored_test
+from aha.train.identity import NAME as FINGERPRINTS
+from aha.train.identity import Identity, identity_of
+from aha.train.last_step import save_after, steps_of
 from aha.train.loop import Interrupt, drive
+from aha.train.opening import make_trainer, open_policy, prediction_of, price_of_run, task_of
 from aha.train.preflight import (
     check_memory,
-    predict_run,
     readable_task,
     shape_in_folder,
-    shape_of_config,
     with_machine_price,
 )
-from aha.train.rl import RLTrainer
+from aha.train.run_cost import compare_with_prediction, cost_of
 from aha.train.step_watch import StepWatch
-from aha.train.watchers import Checkpoint, Evaluate, Record, Show, Stopwatch, summary_of
+from aha.train.watchers import (
+    Checkpoint,
+    Evaluate,
+    Record,
+    Show,
+    Stopwatch,
+    save_trained,
+    summary_of,
+)
 
 
 def _ignore(*unused: object) -> None:
@@ -81,54 +87,28 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def open_policy(cfg: RunConfig) -> LoadedModel:
-    """The model that a run begins with, on its device, with adapters where the recipe has them."""
-    model = load_model(resolve_model(cfg.model.path))
-    device = choose_device(cfg.model.device, model.policy.num_parameters())
-    rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
-    if rank or cfg.optim.state == "cpu":
-        # Frozen weights need no more precision than the arithmetic has. The same holds for all
-        # weights where the optimiser keeps float32 copies elsewhere. This comes before the move to
-        # the device: a GPU may not have the memory for the float32 weights.
-        model.policy.to(compute_dtype(cfg.optim.dtype, device))
-    model.policy.to(device)
-    if rank:
-        add_lora(model.policy, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
-    return model
-
-
-def price_of_run(cfg: RunConfig) -> tuple[float, float]:
-    """(USD an hour, W) of a run, which `with_machine_price` has filled in."""
-    assert cfg.usd_per_hour is not None and cfg.watts is not None, "a run without its price"
-    return cfg.usd_per_hour, cfg.watts
-
-
-def task_of(cfg: RunConfig) -> Task:
-    limits = (cfg.task.grade_seconds, cfg.task.grade_memory_gb)
-    return make_task(cfg.task.name, cfg.task.settings(), *limits)
-
-
-def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
-    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg)
-
-
-def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
-    rollout = cfg.rollout
-    if rollout.engine == "vllm":
-        return VllmEngine(model.policy, model.tokenizer, model.path, rollout)
-    return open_engine(model.policy, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop)
-
-
 class Experiment:
-    """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one."""
+    """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one.
 
-    def __init__(self, cfg: RunConfig, run: Run, model: LoadedModel, listener: Listener):
+    It holds the lock of its folder until `close`; `run_all` closes it.
+    """
+
+    def __init__(
+        self,
+        cfg: RunConfig,
+        run: Run,
+        model: LoadedModel,
+        listener: Listener,
+        identity: Identity,
+        base: Path | None,
+    ):
         self.cfg, self.run, self.listener = cfg, run, listener
-        self.base = resolve_model(cfg.model.path)
+        self.identity, self.base = identity, base  # base None: it has gone
         self.task, self.row_findings = readable_task(cfg, task_of(cfg), model)
         self.task.on_first_skip = self.tell_skipped
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
+        self.saved_step = -1  # the checkpoint that this process began from
         self.first_test_s, self.stop_reason = 0.0, ""
         self.budget_s = math.inf  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
@@ -147,10 +127,12 @@ class Experiment:
         `calibration`: this machine as measured, for the prediction that the run is compared with at
         its end; without one the table of machines is used. `budget`: see `budget_seconds`.
         """
+        check_new(path)
         check_recipe(cfg)
         cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
-        resident, prediction = process_bytes(), None
-        shape = shape_in_folder(resolve_model(cfg.model.path))
+        resident = process_bytes()
+        base = resolve_model(cfg.model.path)
+        shape = shape_in_folder(base)
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)
             cfg = with_machine_price(cfg, device)
@@ -158,19 +140,19 @@ class Experiment:
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
         budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
-        readable_task(cfg, task_of(cfg), model)
-        # A model that only `transformers` can run has a shape that the plan cannot describe.
-        if isinstance(model.policy.config, ModelConfig):
-            shape, device = shape_of_config(model.policy.config), model.policy.device
-            prediction = predict_run(cfg, shape, device, calibration, resident)
-        run = Run.create(path, cfg.model_dump(mode="json"))
-        if prediction:
-            run.write("prediction.json", prediction)
+        task = task_of(cfg)
+        readable_task(cfg, task, model)
+        identity = identity_of(cfg, base, task)
+        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: identity}
+        if prediction := prediction_of(cfg, model, calibration, resident):
+            records["prediction.json"] = prediction
         if calibration:
-            calibration.write(path / "calibration.json")
+            records["calibration.json"] = asdict(calibration)
+        run = Run.create(path, cfg.model_dump(mode="json"), records)
+        with run.taken(listener.say):
+            experiment = cls(cfg, run, model, listener, identity, base)
         for finding in model.findings:
             run.tell(0, finding)
-        experiment = cls(cfg, run, model, listener)
         experiment.budget_s = budget_s
         for finding in experiment.row_findings:
             experiment.tell(0, finding)
@@ -181,25 +163,76 @@ class Experiment:
         return experiment
 
     @classmethod
-    def resume(cls, path: Path, listener: Listener) -> "Experiment":
-        """Go on from the last checkpoint; on a CPU bit-equal to a run that was never stopped."""
+    def resume(
+        cls,
+        path: Path,
+        listener: Listener,
+        changes: Mapping[str, Any] | None = None,
+        accept: bool = False,
+    ) -> "Experiment":
+        """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
+
+        `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
+        are refused, and so is a changed base, data or task, unless `accept`. Raises `RunError` for
+        that, and while another process has the run.
+        """
         run = Run.open(path)
-        try:
-            cfg = begun(run.read("config.json"), f"{path}/config.json: ")
-        except ConfigError as error:
-            raise RunError(error.got, error.wanted, error.fix) from None
-        model = open_policy(cfg)
-        experiment = cls(cfg, run, model, listener)
-        checkpoint = latest_checkpoint(run.checkpoints)
-        state = load_state(checkpoint)
-        load_policy(model.policy, checkpoint)
-        experiment.elapsed_before = state.pop("elapsed_s")
-        # Checkpoints of older versions keep no peak.
-        experiment.memory.before = state.pop("peak_bytes", 0)
-        experiment.trainer.load_state_dict(state)
-        for name in ("metrics.jsonl", "evals.jsonl", "findings.jsonl"):
-            truncate_after(run.path / name, "step", experiment.trainer.version)
+        with run.taken(listener.say):
+            return cls.reopened(run, listener, changes or {}, accept)
+
+    @classmethod
+    def reopened(
+        cls,
+        run: Run,
+        listener: Listener,
+        changes: Mapping[str, Any],
+        accept: bool,
+    ) -> "Experiment":
+        """`resume` while the lock is held."""
+        say, resident = listener.say, process_bytes()
+        reopen.mend_folder(run, say)
+        before = reopen.stored_identity(run, say)
+        cfg = reopen.config_of(run, before, changes, say)
+        base = reopen.base_of(cfg, say)
+        identity = identity_of(cfg, base, task_of(cfg), before)
+        changed = reopen.accepted_changes(run, before, identity, accept, say)
+        saved = reopen.saved_state(run, say)
+        if base is None and saved is None:
+            resolve_model(cfg.model.path)  # says what is missing
+        model = open_policy(cfg, saved.path if base is None and saved else None)
+        cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
+        identity["recipe"] = cfg.model_dump(mode="json")
+        experiment = cls(cfg, run, model, listener, identity, base)
+        if saved:
+            experiment.load(saved)
+        step = experiment.trainer.version
+        reopen.cut_back(run, step, say)
+        run.write("config.json", identity["recipe"])
+        run.write(FINGERPRINTS, identity)
+        for finding in reopen.findings_of(saved, changed):
+            experiment.tell(step, finding)
+        if not experiment.trainer.finished:
+            reopen.set_result_aside(run, step)
+        if reopen.is_longer(changed):
+            rate = experiment.trainer.learning_rate(cfg.optim.lr)
+            say(reopen.schedule_words(run, changed, rate))
+            if prediction := prediction_of(cfg, model, None, resident):
+                run.write("prediction.json", prediction)
         return experiment
+
+    def load(self, saved: SavedState) -> None:
+        """The state of a checkpoint."""
+        state, trainer = saved.state, self.trainer
+        load_policy(trainer.policy, saved.path)
+        self.elapsed_before = reopen.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
+        # Checkpoints of older versions keep no peak.
+        self.memory.before = state.pop("peak_bytes", 0)
+        trainer.load_state_dict(state)
+        self.saved_step = trainer.version
+
+    def close(self) -> None:
+        """Give the run's folder to other processes."""
+        self.run.release()
 
     def tell(self, step: int, finding: Finding) -> None:
         """Into findings.jsonl, and to the user."""
@@ -236,30 +269,52 @@ class Experiment:
         if finding := report.grade_errors().finding(limit):
             self.run.tell(step, replace(finding, check="grade_errors"))
             self.listener.finding(finding)
-        write_completions(self.run.completions / f"{name}.jsonl", report)
+        path = self.run.completions / f"{name}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, report)
         self.run.write(f"{name}.json", report.numbers)
         return report
 
     def run_all(self) -> Outcome:
+        """The test before, all steps that are left, the test after; then the run is closed."""
+        try:
+            return self.run_stages()
+        finally:
+            self.close()
+
+    def run_stages(self) -> Outcome:
         before = self.test_before()
         self.first_test_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:
             self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows)
-        save_policy(self.run.model, self.trainer.policy, self.trainer.tokenizer, self.base)
+        self.save_model()
         after = self.test("after", self.trainer.engine)
-        cost = self.cost(rows, before, after)
+        cost = cost_of(self.cfg, rows, [before, after], self.identity["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
-        summary["plan"] = self.compare_with_prediction(summary, rows)
+        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
+        measured |= {"cost_usd": summary["cost_usd"]}
+        compared = (self.run, self.trainer, rows, measured, self.listener.say)
+        summary["plan"] = compare_with_prediction(*compared)
         self.run.write("summary.json", summary)
         return Outcome(self.run, summary, before, after, rows)
 
+    def save_model(self) -> None:
+        """Write the trained model; an older one stands until the new one is whole."""
+        with disk_errors(f"write {self.run.model}"):
+            replace_folder(self.run.model, partial(save_trained, self.trainer, self.base))
+
     def test_before(self) -> EvalReport | None:
-        """The base model's test; on a resumed run it is made again from the base's weights."""
+        """The base model's test: made once, and read from the run when it is resumed."""
         trainer = self.trainer
+        if self.cfg.eval.final and (stored := stored_test(self.run, "before", self.test_prompts)):
+            return stored
         if trainer.version == 0:
             return self.test("before", trainer.engine)
+        if self.base is None:
+            self.listener.say("no test before training: its record and the base have gone")
+            return None
         # By the same engine: next to vLLM there is no memory for a second one.
         trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).policy, 0)
@@ -278,72 +333,33 @@ class Experiment:
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
         elapsed = Stopwatch(self.elapsed_before)
+        record = Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups)
+        record.last_step = trainer.version
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
+        checkpoint.saved = self.saved_step
+        look = Evaluate(trainer, validation, self.run, elapsed, listener.validation)
+        # The checkpoint comes before the evaluation of its step: a fault there costs no step.
         watchers: list[Callable[[StepReport], None]] = [
-            Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups),
+            record,
             StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
             Show(cfg.show_every, listener.completion),
-            Evaluate(trainer, validation, self.run, elapsed, listener.validation),
             checkpoint,
+            look,
         ]
         budget = Budget(self.budget_s - self.first_test_s, elapsed())
         with Interrupt() as interrupted:
             try:
+                look.make_up()
                 drive(
                     steps_of(trainer),
                     watchers,
                     lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
                 )
-            except RunStopped as fault:
-                if trainer.failed_step:
-                    keep_failed_step(self.run, trainer.failed_step, fault, trainer.tokenizer)
-                self.run.tell(fault.step, failure_of(fault))
-                listener.say(f"stopped by a fault in step {fault.step}: {self.run.findings}")
+            except BaseException as error:
+                words = save_after(error, self.run, record, checkpoint)
+                with suppress(Exception):  # the error may be that nothing can be written
+                    listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
                 raise
-            finally:
-                # Weights in the middle of a step are of no version: nothing could resume from them.
-                if not trainer.mid_step:
-                    checkpoint.save()
+            checkpoint.save()
             self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished
-
-    def cost(
-        self,
-        rows: list[dict[str, Any]],
-        before: EvalReport | None,
-        after: EvalReport | None,
-    ) -> dict[str, float | None]:
-        """Of training and testing in this run, and under keys of their own those of its base."""
-        seconds = rows[-1]["elapsed_s"] if rows else 0.0
-        seconds += sum(report.numbers["seconds"] for report in (before, after) if report)
-        own = Cost.of(seconds, *price_of_run(self.cfg))
-        base = base_cost(self.base)
-        return {
-            "cost_usd": own.usd,
-            "kwh": own.kwh,
-            "wall_s": seconds,
-            "base_cost_usd": base.get("cost_usd"),
-            "base_kwh": base.get("kwh"),
-        }
-
-    def compare_with_prediction(
-        self, summary: dict[str, Any], rows: list[dict[str, Any]]
-    ) -> dict[str, Any] | None:
-        """What was predicted and what was measured; None for a run without a prediction."""
-        if not (self.run.path / "prediction.json").is_file():
-            return None
-        mean = sum(row["mean_tokens"] for row in rows) / len(rows) if rows else None
-        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
-        measured |= {"cost_usd": summary["cost_usd"]}
-        prediction = self.run.read("prediction.json")
-        shape = shape_of_config(self.trainer.policy.config)
-        load = Workload(self.cfg, self.trainer.method, shape)
-        return compare(prediction, load, mean, measured)
-
-
-def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
-    """The steps that are left, one report each."""
-    while not trainer.finished:
-        report = trainer.step(trainer.problems())
-        trim_heap()
-        yield report

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -28,13 +29,17 @@ def drive(
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into "finish this step"; the second one is immediate.
 
+    The end of the terminal (SIGHUP) does so too, unless the process was started to outlive it, as
+    by `nohup`.
+
     A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. Its message is
     written with one system call: a signal handler may run in the middle of any print.
     """
 
     MESSAGE = b"\nstopping after this step; once more to stop at once\n"
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
     def __init__(self) -> None:
         self.requested = False
@@ -42,7 +47,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         for number in self.SIGNALS:
-            self.handlers[number] = signal.signal(number, self.handle)
+            if number != self.HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                self.handlers[number] = signal.signal(number, self.handle)
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -56,4 +62,5 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        os.write(2, self.MESSAGE)
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, self.MESSAGE)

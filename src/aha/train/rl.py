@@ -126,7 +126,8 @@ class RLTrainer:
         `failed_step` then has what the step had computed.
         """
         attempt = StepAttempt(self.version + 1, clock)
-        tokens, parts = self.tokens, [self.parts[name] for name in ("curriculum", "objective")]
+        names = ("curriculum", "objective", "micro_batch")
+        tokens, parts = self.tokens, [self.parts[name] for name in names]
         states = [copy.deepcopy(part.state_dict()) for part in parts]
         try:
             yield attempt

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunStopped
+from aha.core.errors import RunError, RunStopped
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import EvalReport, completion_row, evaluate, write_completions
@@ -13,8 +14,9 @@ from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
-from aha.store.checkpoint import save_checkpoint
-from aha.store.run_folder import Run, append
+from aha.store.checkpoint import prune, save_checkpoint
+from aha.store.durable import disk_errors
+from aha.store.run_folder import Run, append, read_rows
 from aha.train.rl import RLTrainer
 
 
@@ -67,14 +69,17 @@ class Record:
     ):
         self.run, self.elapsed, self.on_row = run, elapsed, on_row
         self.tokenizer, self.token_groups = tokenizer, token_groups
+        self.last_step = 0  # the last one whose row is written
 
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
-        path.unlink(missing_ok=True)
+        with disk_errors(f"write {path}"):
+            path.unlink(missing_ok=True)
         append(path, list(completion_rows(report, self.tokenizer, self.token_groups)))
         # Last: a reader that sees the step in the metrics can read its completions.
         append(self.run.metrics, [row])
+        self.last_step = report.version
         self.on_row(row)
 
 
@@ -131,11 +136,25 @@ class Evaluate:
         self.elapsed, self.on_row = elapsed, on_row
 
     def __call__(self, report: StepReport) -> None:
+        if self.is_due(report.version):
+            self.evaluate(report.version)
+
+    def is_due(self, step: int) -> bool:
         every = self.trainer.cfg.eval.every
-        if not every or report.version % every:
-            return
+        return bool(every) and step % every == 0
+
+    def make_up(self) -> None:
+        """Evaluate the present version where that is due and has no row: its process died between
+        the checkpoint and the row."""
+        step = self.trainer.version
+        rows = read_rows(self.run.path / "evals.jsonl")
+        if step and self.is_due(step) and all(row.get("step") != step for row in rows):
+            self.evaluate(step)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the present version, which is that of `step`, and write its row last."""
         rollout = self.trainer.cfg.rollout
-        sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, report.version)
+        sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, step)
         limit = self.trainer.cfg.task.max_grade_errors
         try:
             result = evaluate(
@@ -146,49 +165,69 @@ class Evaluate:
                 max_grade_errors=limit,
             )
         except RunStopped as fault:
-            fault.step = report.version
+            fault.step = step
             raise
         row = {
-            "step": report.version,
+            "step": step,
             "elapsed_s": round(self.elapsed(), 3),
             "split": "validation",
             **result.numbers,
         }
         # The same problems every time, so that the dashboard can show one problem over the run.
-        write_completions(self.run.completions / f"eval_{report.version:06d}.jsonl", result)
+        path = self.run.completions / f"eval_{step:06d}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, result)
         append(self.run.path / "evals.jsonl", [row])
         self.on_row(row)
 
 
 class Checkpoint:
-    """Saves all that the next step depends on, every `checkpoint_every` steps."""
+    """Saves all that the next step depends on, every `checkpoint_every` steps.
+
+    `base` names the base of an adapter; None where a base has gone that nothing needs.
+    """
 
     def __init__(
-        self, trainer: RLTrainer, run: Run, elapsed: Stopwatch, base: Path, memory: PeakMemory
+        self,
+        trainer: RLTrainer,
+        run: Run,
+        elapsed: Stopwatch,
+        base: Path | None,
+        memory: PeakMemory,
     ):
         self.trainer, self.run, self.elapsed, self.base = trainer, run, elapsed, base
         self.memory = memory
-        self.saved = -1
+        self.saved = self.failed = -1  # the last step that was saved, and that could not be
 
     def __call__(self, report: StepReport) -> None:
         every = self.trainer.cfg.checkpoint_every
         if every and report.version % every == 0:
             self.save()
 
-    def save(self) -> None:
+    def save(self, keep_older: bool = False) -> None:
+        """Save the present version, once; `keep_older` removes no older checkpoint."""
         trainer = self.trainer
         if self.saved == trainer.version:
+            # A process that died in the end may have saved this version and removed nothing.
+            if not keep_older:
+                prune(self.run.checkpoints, trainer.cfg.keep_last)
             return
         clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
-        state = trainer.state_dict() | clocks
+        self.failed = trainer.version
         save_checkpoint(
             self.run.checkpoints,
             trainer.version,
-            state,
-            lambda folder: save_policy(folder, trainer.policy, trainer.tokenizer, self.base),
-            trainer.cfg.keep_last,
+            trainer.state_dict() | clocks,
+            partial(save_trained, trainer, self.base),
+            0 if keep_older else trainer.cfg.keep_last,
         )
-        self.saved = trainer.version
+        self.saved, self.failed = trainer.version, -1
+
+
+def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
+    """What training has made: a model, or with LoRA the adapter, which names its base."""
+    assert base is not None or trainer.policy.adapter is None, "an adapter without its base"
+    save_policy(folder, trainer.policy, trainer.tokenizer, base or folder)
 
 
 class Show:
@@ -237,6 +276,10 @@ def summary_of(
 ) -> dict[str, Any]:
     """summary.json: the run in one object."""
     start = before.numbers["solve_rate"] if before else 0.0
+    try:
+        commit = run.read("environment.json").get("commit")
+    except (RunError, AttributeError):  # damaged since: of no use for what the run has learnt
+        commit = None
     return {
         "before": before and before.numbers,
         "after": after and after.numbers,
@@ -245,5 +288,5 @@ def summary_of(
         "time_to_aha_s": time_to_aha(rows, start),
         **cost,
         "seed": trainer.cfg.seed,
-        "commit": run.read("environment.json")["commit"],
+        "commit": commit,
     }

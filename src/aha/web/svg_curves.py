@@ -115,9 +115,9 @@ def _parts(line: Line) -> list[list[tuple[float, float]]]:
 
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers from at most `low` to at least `high`, about `count` of them."""
-    if high <= low:
-        high = low + (abs(low) or 1)
-    rough = max((high - low) / max(1, count - 1), 1e-100)  # less underflows
+    if high - low < 1e-300:  # a step between them would underflow
+        high = low + (abs(low) if abs(low) > 1e-299 else 1)
+    rough = (high - low) / max(1, count - 1)
     power = 10 ** floor(log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first = floor(low / step + 1e-9)

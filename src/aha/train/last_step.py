@@ -1,0 +1,50 @@
+"""The last whole step of a run that an error ends: saved where the trainer still is at it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from aha.core.errors import RunStopped
+from aha.core.findings import failure_of
+from aha.core.records import StepReport
+from aha.machine.host import trim_heap
+from aha.store.run_folder import Run
+from aha.train.failed_step import keep_failed_step
+from aha.train.rl import RLTrainer
+from aha.train.watchers import Checkpoint, Record
+
+
+def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
+    """The steps that are left, one report each."""
+    while not trainer.finished:
+        report = trainer.step(trainer.problems())
+        trim_heap()
+        yield report
+
+
+def save_after(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
+    """Save the last whole step after an error, and say what came of it.
+
+    Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
+    the step is not written, which no resume could make again, nor where this checkpoint has failed
+    already, nor weights that are no numbers. No older checkpoint is removed. A fault of the run
+    goes to its findings.
+    """
+    trainer, step = checkpoint.trainer, checkpoint.trainer.version
+    place = ""
+    if isinstance(error, RunStopped):
+        place = f"stopped by a fault in step {error.step}: {run.findings}; "
+        with suppress(Exception):  # the disk may be the fault
+            run.tell(error.step, failure_of(error))
+            if trainer.failed_step:
+                keep_failed_step(run, trainer.failed_step, error, trainer.tokenizer)
+    if checkpoint.failed == step:
+        return f"{place}step {step} is not saved"
+    if trainer.mid_step or record.last_step != step:
+        return f"{place}nothing is saved of the step that was not whole"
+    if not all(weight.isfinite().all() for weight in trainer.policy.trainable()):
+        return f"{place}nothing is saved of step {step}, whose weights are no numbers"
+    try:
+        checkpoint.save(keep_older=True)
+    except Exception as second:  # the first error is the one to raise
+        return f"{place}step {step} is not saved: {' '.join(str(second).split())}"
+    return f"{place}step {step} is saved"
