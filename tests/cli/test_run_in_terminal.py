@@ -112,7 +112,7 @@ def test_a_run_serves_its_dashboard_and_takes_it_along(folder):
     base = line.split("browser: ")[1].partition("#")[0]
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"{base}api/runs/seen", timeout=60) as answer:
-        assert json.load(answer)["config"]["steps"] == STEPS
+        assert json.load(answer)["card"]["steps"] == STEPS
     done.send_signal(signal.SIGINT)
     out, _ = done.communicate(timeout=200)
     assert done.returncode == 0, out
