@@ -139,11 +139,22 @@ def test_a_pipe_that_is_not_the_output_is_told(aha, monkeypatch):
 SMALL = ("train", "demo", "--steps", "0", "--eval.final", "0", "--eval.every", "0")
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    for action in (
+        lambda: (tmp_path / "runs" / "x").mkdir(parents=True),
+        lambda: (tmp_path / "runs" / "x" / "y").mkdir(parents=True),
+        lambda: open(tmp_path / "runs" / "x", "w"),
+    ):
+        error = as_user_error(raised(action))
+        assert error.got == f"{tmp_path / 'runs'}: a file in the place of a folder"
+
+
 def test_runs_that_is_a_file_is_told_as_such(aha, model, tmp_path):
     (tmp_path / "runs").write_text("")
     words = (*SMALL, "--model.path", model, "--rollout.max_new_tokens", "20", "--name", "x")
     done = aha(*words)
-    assert done.code == 2 and "runs: a file in the place of a folder" in done.err
+    assert done.code == 2 and "runs is a file; wanted a folder" in done.err
     assert done.err.count("\n") == 1
 
 

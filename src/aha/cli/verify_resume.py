@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AT_LEAST_1, RecipeName
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
+from aha.cli.terminal_text import say, say_line
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,12 +54,12 @@ def verify_resume(
         report = try_resume(cfg, kills, kill_seed, Path(folder), print)
     if not report.differences:
         counts = ", ".join(f"{count} {name}" for name, count in report.compared.items())
-        print(f"bit-equal after {kills} kills: {counts}")
+        say_line(f"bit-equal after {kills} kills: {counts}")
         return
-    print(f"{len(report.differences)} differences after {kills} kills:")
-    print(*(f"  {line}" for line in report.differences), sep="\n")
+    say_line(f"{len(report.differences)} differences after {kills} kills:")
+    say("\n".join(f"  {line}" for line in report.differences))
     if out is None:
-        print("fix: run it again with --out FOLDER, and compare the two runs there")
+        say_line("fix: run it again with --out FOLDER, and compare the two runs there")
     sys.exit(1)
 
 
