@@ -13,13 +13,13 @@ from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
 from aha.core.findings import worst_level
-from aha.doctor import number_checks, run_checks
+from aha.doctor import metric_checks, run_checks
 from aha.doctor.run_checks import all_findings, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
 from aha.store.run_folder import Run, append
 
 STEPS = 40
-CHECKS = run_checks.checks | number_checks.checks
+CHECKS = run_checks.checks | metric_checks.checks
 CONFIG = {
     "steps": STEPS,
     "rollout": {"group_size": 16, "max_new_tokens": 320},

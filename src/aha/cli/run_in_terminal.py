@@ -30,8 +30,8 @@ from aha.plan.machines import Cost, budget_seconds, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
+from aha.train.builders import task_of
 from aha.train.experiment import Experiment, Listener, Outcome
-from aha.train.opening import task_of
 from aha.train.step_watch import step_checks
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
-from aha.doctor import number_checks
+from aha.doctor import metric_checks
 from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
@@ -351,14 +351,14 @@ def diagnose(path: Path) -> list[Finding]:
 
 def all_findings(run: RunRecords) -> list[Finding]:
     """The findings of these checks and of those of the training's numbers."""
-    return checks.run(run) + number_checks.checks.run(run)
+    return checks.run(run) + metric_checks.checks.run(run)
 
 
 # -- the first step of every run ---------------------------------------------------------------
 
 FIRST_STEP = {
     name: check
-    for name, check in (checks | number_checks.checks).items()
+    for name, check in (checks | metric_checks.checks).items()
     if name
     in (
         *("none_solved", "all_solved", "informative", "truncated", "mismatch"),

@@ -1,4 +1,4 @@
-"""The run folder: how it is created and reopened, the names of its files, and its JSON lines.
+"""The run folder: how it is created and opened, the names of its files, and its JSON lines.
 
 runs/NAME/
   config.json        the resolved recipe
@@ -9,6 +9,7 @@ runs/NAME/
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
+  failed_step/       completions of a step that a fault has ended, and the fault
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder, trainer.pt and SHA256SUMS
   model/             the trained model
@@ -170,6 +171,13 @@ class Run:
             raise RunError(got, error.wanted, error.fix) from error
         except OSError as error:
             raise RunError(f"cannot read {self.path / name}: {error}", "a JSON file") from error
+
+    def read_or_none(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run; None for one that `read` refuses."""
+        try:
+            return self.read(name)
+        except RunError:
+            return None
 
 
 class Environment(TypedDict):

@@ -1,4 +1,4 @@
-"""What a run is opened with: model, task, engine, trainer, and the prediction of its cost."""
+"""Builds from a recipe what a run needs: model, task, engine, trainer, and the predicted cost."""
 
 from pathlib import Path
 from typing import Any
