@@ -51,7 +51,7 @@ def verify_resume(
 
     place = tempfile.TemporaryDirectory(prefix="aha-verify-") if out is None else nullcontext(out)
     with place as folder:
-        report = try_resume(cfg, kills, kill_seed, Path(folder), print)
+        report = try_resume(cfg, kills, kill_seed, Path(folder), say_line)
     if not report.differences:
         counts = ", ".join(f"{count} {name}" for name, count in report.compared.items())
         say_line(f"bit-equal after {kills} kills: {counts}")
