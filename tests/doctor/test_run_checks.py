@@ -95,7 +95,7 @@ def all_rows(**values) -> RunRecords:
     return replace(run, metrics=[old | values for old in run.metrics])
 
 
-def column(key: str, *values: float) -> RunRecords:
+def column(key: str, *values: float | None) -> RunRecords:
     """The healthy run with a column that goes through these values in equal parts."""
     run = healthy()
     part = math.ceil(STEPS / len(values))
@@ -201,6 +201,7 @@ FAULTS = {
     "false verdicts": ("verdicts", "warn", lambda: habits(verdict_truth=0.85)),
     "turns in circles": ("repeats", "warn", lambda: habits(repeat_share=0.6)),
     "NaN": ("finite", "fail", lambda: column("loss", -0.01, math.nan)),
+    "null, as a run writes NaN": ("finite", "fail", lambda: column("loss", -0.01, None)),
     "zero gradient": ("gradient", "fail", lambda: all_rows(grad_norm=0.0)),
     "gradient grows": ("gradient", "warn", lambda: column("grad_norm", 0.03, 0.1, 0.3, 0.6)),
     "gradient explodes": ("gradient", "fail", lambda: column("grad_norm", 0.03, 0.3, 3, 30)),

@@ -142,12 +142,7 @@ class RunRecords:
         if not run.metrics.exists() and not run.completions.is_dir():
             raise RunError(f"{path} is no run", "a folder with metrics.jsonl", "see `ls runs`")
         config = run.read("config.json")
-        if not isinstance(config, dict):
-            raise RunError(f"no object in {path / 'config.json'}", "a run's settings")
-        metrics, evals = (
-            [row for row in read_rows(file) if isinstance(row, dict)]
-            for file in (run.metrics, path / "evals.jsonl")
-        )
+        metrics, evals = (list(read_rows(file)) for file in (run.metrics, path / "evals.jsonl"))
         before, after = (
             run.read(f"{name}.json") if (path / f"{name}.json").exists() else None
             for name in ("before", "after")

@@ -21,8 +21,9 @@ from aha.eval.prompt_limits import PromptFault, PromptLimits
 from aha.machine.c_build import cache_folder
 from aha.store.checksums import digests
 from aha.tasks.protocol import Task
+from aha.tasks.splits import SPLITS
 
-SPLITS = ("train", "validation", "test", "test_targets")
+ALL_SPLITS = (*SPLITS, "test_targets")
 CACHE_VERSION = 1  # raise it where a change finds other faults
 
 
@@ -42,7 +43,7 @@ def check_rows(task: Task, limits: PromptLimits) -> FileCheck:
     """Look at the prompt of every problem that a task has in its file."""
     rows: dict[str, int] = {}
     faults = []
-    for split in SPLITS:
+    for split in ALL_SPLITS:
         with suppress(ConfigError):  # a task without that split
             for problem in task.problems(split, 0):
                 rows[split] = rows.get(split, 0) + 1
@@ -78,7 +79,7 @@ def key_of(task: Task, limits: PromptLimits, settings: Mapping[str, Any]) -> str
     with the code that writes them."""
     tokenizer = limits.tokenizer
     prompts = []
-    for split in SPLITS:
+    for split in ALL_SPLITS:
         with suppress(AhaError):
             prompts += [task.ask(problem) for problem in islice(task.problems(split, 0), 1)]
     parts = (

@@ -24,7 +24,7 @@ from aha.tasks.catalog import PACKAGED
 from aha.tasks.files import read_rows
 from aha.tasks.protocol import Task
 
-BadRows = Literal["refuse", "drop"]
+RowRule = Literal["refuse", "drop"]
 DRAWN_BEFORE = 16  # problems of each split of a generator that are looked at before anything begins
 MAX_SKIPS = 1_000  # bad problems one after another, after which there is no next one to wait for
 NAMED = 3  # ids in a finding
@@ -153,7 +153,7 @@ def readable(
     limits: PromptLimits,
     settings: Mapping[str, Any],
     splits: tuple[str, ...],
-    bad_rows: BadRows = "refuse",
+    bad_rows: RowRule = "refuse",
     on_first_skip: OnSkip = ignore_skip,
 ) -> tuple[ReadableTask, list[Finding]]:
     """The task without what the model cannot read, and what there is to tell about it now; see
@@ -183,7 +183,7 @@ def readable(
 
 
 def told_of_file(
-    check: FileCheck, limits: PromptLimits, data: list[Path], bad_rows: BadRows
+    check: FileCheck, limits: PromptLimits, data: list[Path], bad_rows: RowRule
 ) -> list[Finding]:
     """What there is to tell about a file's bad rows. Raises as `readable` does."""
     faults = check.faults

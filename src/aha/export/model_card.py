@@ -11,6 +11,7 @@ from typing import Any
 
 from aha.model.folders import looks_like_hub_name
 from aha.model.weights import LoadedModel
+from aha.store.run_folder import Run
 
 USE = {
     "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,7 +31,8 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
     `run` is a run folder or a model folder, `form` a key of USE, `base` the base model's name.
     """
     config, summary, environment = (
-        read_json(run / name) for name in ("config.json", "summary.json", "environment.json")
+        Run(run).read(name) if (run / name).is_file() else None
+        for name in ("config.json", "summary.json", "environment.json")
     )
     parts = [
         front_matter(form, base),
@@ -44,11 +46,6 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
         parts.append("No run with a finished test belongs to this model: nothing was measured.")
     parts.append(f"## Use\n```\n{USE[form]}\n```")
     return "\n\n".join(parts) + "\n"
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file as an object; None where it is missing."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def front_matter(form: str, base: str | None) -> str:

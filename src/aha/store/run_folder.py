@@ -15,8 +15,9 @@ runs/NAME/
   model/             the trained model
   before.json        the test before training; after.json the test after it
   summary.json       before, after, cost: written when the run is done
+  after_000020.json  and summary_000020.json: those of a finished run that went on for longer
   report.html        the report, where `aha report` was asked for it
-  owner.json         the process that writes to the run, while there is one
+  owner.json         the process that writes to the run, while there is one; .lock is its lock
 """
 
 import errno
@@ -202,11 +203,12 @@ def environment() -> Environment:
         "cores": num_cores(),
         "gpu": loaded_gpu_name(),
         "commit": commit(),
-        "packages": {name: _version(name) for name in names},
+        "packages": {name: version_of(name) for name in names},
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

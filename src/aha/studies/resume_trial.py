@@ -5,7 +5,6 @@ can catch, and resumed each time. In the end everything that the two have writte
 for bit, but for what a clock says.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -163,7 +162,7 @@ def differences_of(one: Path, other: Path, compared: dict[str, int]) -> Iterator
         if rows != others:
             yield f"{name}: {first_difference(rows, others)}"
     for name in ("before.json", "after.json", "summary.json"):
-        texts = [timeless(read_json(run / name)) for run in (one, other)]
+        texts = [timeless(Run(run).read_or_none(name)) for run in (one, other)]
         compared["results"] = compared.get("results", 0) + (texts[0] is not None)
         if texts[0] != texts[1]:
             yield f"{name} differs"
@@ -216,10 +215,6 @@ def timeless(value: Any) -> Any:
         kept = {k: v for k, v in value.items() if k not in CLOCKS and not str(k).endswith("_s")}
         return {key: timeless(inner) for key, inner in kept.items()}
     return value
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def first_difference(rows: list[Any], others: list[Any]) -> str:

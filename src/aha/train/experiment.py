@@ -97,6 +97,11 @@ def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
         yield report
 
 
+def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
+    """Seconds that a budget buys on this machine; infinite without one."""
+    return budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
+
+
 class Experiment:
     """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one.
 
@@ -111,6 +116,7 @@ class Experiment:
         listener: Listener,
         fingerprints: Fingerprints,
         base: Path | None,
+        budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
         self.fingerprints, self.base = fingerprints, base  # base None: it has gone
@@ -119,7 +125,7 @@ class Experiment:
         self.elapsed_before = 0.0
         self.saved_step = -1  # the checkpoint that this process began from
         self.first_test_s, self.stop_reason = 0.0, ""
-        self.budget_s = math.inf  # of training and the test before it
+        self.budget_s = budget_s  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
 
     @classmethod
@@ -148,7 +154,7 @@ class Experiment:
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
+        budget_s = seconds_of_budget(budget, cfg)
         task = task_of(cfg)
         readable_task(cfg, task, model)
         fingerprints = fingerprints_of(cfg, base, task)
@@ -159,10 +165,9 @@ class Experiment:
             records["calibration.json"] = asdict(calibration)
         run = Run.create(path, cfg.model_dump(mode="json"), records)
         with run.taken(listener.say):
-            experiment = cls(cfg, run, model, listener, fingerprints, base)
+            experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
         for finding in model.findings:
             run.tell(0, finding)
-        experiment.budget_s = budget_s
         for finding in experiment.row_findings:
             experiment.tell(0, finding)
         for note in notes_of(experiment.task):
@@ -177,16 +182,18 @@ class Experiment:
         listener: Listener,
         changes: Mapping[str, Any] | None = None,
         accept: bool = False,
+        budget: str | None = None,
     ) -> "Experiment":
         """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
 
         `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
-        are refused, and so is a changed base, data or task, unless `accept`. Raises `RunError` for
+        are refused, and so is a changed base, data or task, unless `accept`. `budget`: see
+        `budget_seconds`; it is that of this process. Raises `RunError` for
         that, and while another process has the run.
         """
         run = Run.open(path)
         with run.taken(listener.say):
-            return cls.resume_locked(run, listener, changes or {}, accept)
+            return cls.resume_locked(run, listener, changes or {}, accept, budget)
 
     @classmethod
     def resume_locked(
@@ -195,6 +202,7 @@ class Experiment:
         listener: Listener,
         changes: Mapping[str, Any],
         accept: bool,
+        budget: str | None,
     ) -> "Experiment":
         """`resume` while the lock is held."""
         say, resident = listener.say, process_bytes()
@@ -210,7 +218,8 @@ class Experiment:
         model = open_policy(cfg, saved.path if base is None and saved else None)
         cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
         fingerprints["recipe"] = cfg.model_dump(mode="json")
-        experiment = cls(cfg, run, model, listener, fingerprints, base)
+        budget_s = seconds_of_budget(budget, cfg)
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version

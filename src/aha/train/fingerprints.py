@@ -8,7 +8,6 @@ the user accepts it. More steps, tokens or money are no difference: the run goes
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,6 +17,7 @@ from aha.core.errors import RunError
 from aha.core.recipe_layers import flattened
 from aha.model.folders import base_cost
 from aha.store.checksums import digests
+from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
 
@@ -56,15 +56,8 @@ def fingerprints_of(
         "base_cost": base_cost(base) if base else then.get("base_cost", {}),
         "data": digests_by_name(data_files(cfg)),
         "task": digests_by_name(code_files(cfg, task)),
-        "versions": {"aha": aha.__version__, "torch": _version("torch")},
+        "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def digests_by_name(paths: list[Path]) -> dict[str, str]:
