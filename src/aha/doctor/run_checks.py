@@ -47,7 +47,8 @@ def steps(run: RunRecords) -> Finding:
         fix = "if nothing runs: aha train --resume RUN"
         return ok(f"{recorded[-1]} of {planned} steps so far", fix)
     if len(recorded) < 2 * FEW:
-        return warn(f"only {len(recorded)} steps", "too few to say why it did or did not learn")
+        message = f"only {len(recorded)} steps: too few to say why it did or did not learn"
+        return warn(message, f"aha train --resume RUN --steps {2 * FEW}, or more")
     return ok(f"all {recorded[-1]} steps are recorded")
 
 

@@ -22,7 +22,6 @@ runs/NAME/
 
 import errno
 import glob
-import json
 import os
 import platform
 import shutil
@@ -38,7 +37,7 @@ from aha.core.errors import RunError
 from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
-from aha.store.guarded_files import GuardedFile, JsonLines
+from aha.store.guarded_files import GuardedFile, JsonLines, Row, row_of
 from aha.store.run_lock import RunLock
 
 
@@ -232,9 +231,6 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-Row = dict[str, Any]
-
-
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append rows in one write, so that a reader sees whole lines, and wait until they are on the
     disk. Raises `RunError` where the disk does not take all of them; then none of them stays.
@@ -294,18 +290,9 @@ def truncate_after(path: Path, key: str, last: int, several: bool = False) -> No
         lines = list(content)
     kept: dict[Any, str] = {}
     for number, line in enumerate(lines):
-        row = row_of(line) or {}
+        row = (row_of(line.encode()) if line.endswith("\n") else None) or {}
         value = row.get(key, 0)
         if row and isinstance(value, int | float) and value <= last:
             kept[number if several else value] = line
     if list(kept.values()) != lines:
         write_text(path, "".join(kept.values()))
-
-
-def row_of(line: str) -> Row | None:
-    """The row of a whole line; None for any other line."""
-    try:
-        row = json.loads(line) if line.endswith("\n") else None
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
