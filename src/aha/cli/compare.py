@@ -108,6 +108,7 @@ def print_paired(paired: "PairedComparison", names: list[str]) -> None:
 
 
 def puzzle_line(row: dict[str, Any]) -> str:
+    from aha.core.control_characters import visible
     from aha.web.event_spans import puzzle_of
 
     puzzle = puzzle_of(row)
