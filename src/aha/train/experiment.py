@@ -163,16 +163,18 @@ class Experiment:
             records["prediction.json"] = prediction
         if calibration:
             records["calibration.json"] = asdict(calibration)
-        run = Run.create(path, cfg.model_dump(mode="json"), records)
+        run = Run(path)
+        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
+        Run.create(path, cfg.model_dump(mode="json"), records)
         with run.taken(listener.say):
-            experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
-        for finding in model.findings:
-            run.tell(0, finding)
-        for finding in experiment.row_findings:
-            experiment.tell(0, finding)
-        for note in notes_of(experiment.task):
-            if note.level != "ok":
-                experiment.tell(0, note)
+            for finding in model.findings:
+                run.tell(0, finding)
+            for finding in experiment.row_findings:
+                experiment.tell(0, finding)
+            for note in notes_of(experiment.task):
+                if note.level != "ok":
+                    experiment.tell(0, note)
         return experiment
 
     @classmethod
