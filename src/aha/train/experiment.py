@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import Budget, budget_seconds
 from aha.rollout.engine import Engine, Sampling
 from aha.store.checkpoint import SavedState
+from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, check_new, read_rows
 from aha.tasks.catalog import notes_of
@@ -320,8 +321,13 @@ class Experiment:
 
     def save_model(self) -> None:
         """Write the trained model; an older one stands until the new one is whole."""
+
+        def write(folder: Path) -> None:
+            save_trained(self.trainer, self.base, folder)
+            write_checksums(folder)
+
         with disk_errors(f"write {self.run.model}"):
-            replace_folder(self.run.model, partial(save_trained, self.trainer, self.base))
+            replace_folder(self.run.model, write)
 
     def test_before(self) -> EvalReport | None:
         """The base model's test: made once, and read from the run when it is resumed."""
