@@ -103,7 +103,7 @@ def resume_run(
     experiment = Experiment.resume(path, view.listener(), changes, accept)
     view.cfg = experiment.cfg
     try:
-        if budget:
+        if budget is not None:
             experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
     except AhaError:
         experiment.close()

@@ -139,7 +139,7 @@ class Experiment:
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
+        budget_s = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
         task = task_of(cfg)
         readable_task(cfg, task, model)
         identity = identity_of(cfg, base, task)
@@ -177,6 +177,7 @@ class Experiment:
         that, and while another process has the run.
         """
         run = Run.open(path)
+        run.refuse_links_out()
         with run.taken(listener.say):
             return cls.reopened(run, listener, changes or {}, accept)
 
