@@ -100,7 +100,7 @@ def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
 
 def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
     """Seconds that a budget buys on this machine; infinite without one."""
-    return budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
+    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
 
 
 class Experiment:
@@ -195,6 +195,7 @@ class Experiment:
         that, and while another process has the run.
         """
         run = Run.open(path)
+        run.refuse_links_out()
         with run.taken(listener.say):
             return cls.resume_locked(run, listener, changes or {}, accept, budget)
 
