@@ -368,5 +368,6 @@ def test_a_spent_budget_leaves_a_checkpoint_and_the_line_to_go_on(aha, recipe, t
     assert not (run / "summary.json").exists()
     again = aha("train", "--resume", "runs/mine", "--budget", "1h")
     assert again.code == 0 and json.loads((run / "summary.json").read_text())["steps"] == 2
-    bad = aha(*words, "--name", "other", "--budget", "much")
-    assert bad.code == 2 and bad.err.count("\n") == 1 and not (run.parent / "other").exists()
+    for text in ("much", ""):  # "": a variable of the shell that has no value
+        bad = aha(*words, "--name", "other", "--budget", text)
+        assert bad.code == 2 and bad.err.count("\n") == 1 and not (run.parent / "other").exists()

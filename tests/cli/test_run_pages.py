@@ -47,6 +47,14 @@ def test_behaviours_of_a_run_and_of_a_file(aha, runs, tmp_path):
     assert line["completions"] == 2 and line["attempts"] == 1.5 and line["backtracks_root"] == 0.5
 
 
+def test_behaviours_of_a_run_whose_completions_have_gone_is_no_empty_table(aha, runs):
+    for file in (runs / "good" / "completions").iterdir():
+        file.unlink()
+    done = aha("behaviors", "runs/good")
+    assert done.code == 2 and not done.out
+    assert "no completion of a puzzle in" in done.err and "completions anew" in done.err
+
+
 @pytest.mark.parametrize(
     "words",
     [

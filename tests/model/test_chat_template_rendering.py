@@ -126,9 +126,9 @@ FRAME = instruct_frame("Reach 72 with 25, 7, 4. Think in <think> </think>, then 
         (QWEN3, f"<assistant>\n{LEAD_IN}", ""),
         (OPENS, "<assistant>\n<think>\n", "opens the thought itself"),
         (BEGINS, "<assistant>\n<think>\nOkay, ", "opens the thought itself"),
-        (CLOSES, "<assistant>\n<think>\n", "empty thought: it is opened again"),
-        (ASKED, "<assistant>\n<think>\n", "rendered with enable_thinking"),
-        (ASKED_SILENT, f"<assistant>\n{LEAD_IN}", "rendered with enable_thinking"),
+        (CLOSES, "<assistant>\n<think>\n", "empty thought, which is opened again: a task's own"),
+        (ASKED, "<assistant>\n<think>\n", "enable_thinking and then opens it: a task's own"),
+        (ASKED_SILENT, f"<assistant>\n{LEAD_IN}", "rendered with enable_thinking; each"),
     ],
 )
 def test_a_prompt_ends_with_one_open_thought(tail, end, words):

@@ -58,6 +58,7 @@ def test_a_run_on_countdown_reads_a_puzzle_as_it_was_asked_there_and_else_the_co
     [
         (user("hello there"), "'hello there'; wanted a puzzle"),
         (user("3 7 25 82", "1 2 3"), "user, user for a model without a chat template"),
+        (user(*["1 2 3"] * 5000), "messages of user, user, user, user and 4,996 more for"),
         ({"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "1 2 3"}]},
          "messages of system, user for a model without a chat template; wanted one message"),
         ({"messages": []}, "messages []"),

@@ -284,6 +284,20 @@ def test_folders_that_git_or_zip_dropped_are_made_again(stopped):
     assert "completions was missing" in said[0]
 
 
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "metrics.jsonl", "checkpoints/step_000002/model.safetensors"]
+)
+def test_a_run_with_a_link_out_of_it_is_refused_and_what_it_leads_to_stays(stopped, tmp_path, name):
+    """An older checkpoint is removed after the next one: here it would be somebody else's."""
+    target = tmp_path / "elsewhere"
+    (stopped / name).rename(target)
+    (stopped / name).symlink_to(target)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match=f"{name} is a link that leads out of the run"):
+        resume(stopped)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_half_lines_and_rows_of_later_steps_go(stopped, straight):
     for name in ("metrics.jsonl", "evals.jsonl", "findings.jsonl"):
         with (stopped / name).open("a") as out:

@@ -86,3 +86,17 @@ def test_a_damaged_run_is_shown_with_its_reasons(visit, runs):
     page.locator(".note", has_text="1 rows with values of a wrong type").wait_for()
     visit.go("#/run/damaged/history")
     page.locator(".note", has_text="damaged lines: 1 no JSON").wait_for()
+
+
+def test_numbers_of_any_size_leave_the_list_readable(visit, runs):
+    run = make_run(runs / "wild")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"steps": 10**18, "usd_per_hour": 1e90}))
+    (run / "summary.json").unlink()
+    wild = metrics(10**17) | dict.fromkeys(("solve_rate", "elapsed_s", "tokens_per_s"), 1e99)
+    write_rows(run / "metrics.jsonl", [metrics(1), wild])
+    page = visit.go("#/")
+    page.locator("tr", has_text="wild").locator("td", has_text="1.0e+17 / 1.0e+18").wait_for()
+    assert page.evaluate("() => document.querySelector('table').scrollWidth <= innerWidth")
+    visit.go("#/run/wild").locator(".tile", has_text="speed").wait_for()
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

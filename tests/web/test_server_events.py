@@ -1,11 +1,13 @@
 import asyncio
 import json
+import logging
 
 import pytest
 
 from aha.core.findings import warn
 from aha.store.run_folder import Run
 from aha.web.runs import RunFolder
+from aha.web.server import make_server
 from aha.web.server_events import ROWS_PER_EVENT, offsets_of, run_events, split_rows
 
 from .conftest import held_out, metrics, write_rows
@@ -115,3 +117,11 @@ def test_only_what_a_page_can_draw_is_sent(run):
         assert finding["level"] == "warn" and "\u202e" not in finding["message"]
 
     asyncio.run(story())
+
+
+def test_writes_to_a_client_that_has_gone_are_no_news(caplog):
+    make_server(lambda scope, receive, send: None)
+    for line in ("socket.send() raised exception.", "an error of the loop"):
+        level = logging.WARNING if "socket" in line else logging.ERROR
+        logging.getLogger("asyncio").log(level, line)
+    assert caplog.messages == ["an error of the loop"]

@@ -138,7 +138,14 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
         {"part": f"step {step}", **{name: counts[name][i] for name in BEHAVIOURS}}
         for i, step in enumerate(counts["step"])
     ]
-    return [*tests.get("before", []), *steps, *tests.get("after", [])]
+    rows = [*tests.get("before", []), *steps, *tests.get("after", [])]
+    if not rows:
+        raise DataError(
+            f"no completion of a puzzle in {run.path}",
+            "a run on Countdown with its completions",
+            f"copy {run.path / 'completions'} anew from where the run was made",
+        )
+    return rows
 
 
 def file_means(file: GuardedFile) -> dict[str, float]:

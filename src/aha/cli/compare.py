@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.terminal_text import console
+from aha.core.control_characters import visible
 
 if TYPE_CHECKING:
     from aha.web.run_comparison import PairedComparison
@@ -27,7 +28,6 @@ def compare(first: Path, second: Path) -> None:
     second
         Run folder whose gain over the first is shown.
     """
-    from aha.core.control_characters import visible
     from aha.web.run_comparison import compare_runs, config_differences
     from aha.web.runs import open_run
 

@@ -355,7 +355,7 @@ def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
     shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
     device = choose_device(cfg.model.device, shape.parameters)
     cfg = with_machine_price(cfg, device)
-    seconds = budget_seconds(budget, cfg.usd_per_hour) if budget else math.inf
+    seconds = math.inf if budget is None else budget_seconds(budget, cfg.usd_per_hour)
     return list(
         lines_before(predict_run(cfg, shape, device, resident_bytes=process_bytes()), seconds)
     )

@@ -85,26 +85,29 @@ def with_thought(
     may end with an empty thought, which says that there is to be none (Qwen3 without thinking):
     then it is asked to think, and if it cannot be asked, its empty thought is opened again.
     """
+    asked = ""
     if EMPTY_THOUGHT.search(rendered):
         thinking = render(template, messages, settings, held_now, enable_thinking=True)
         if EMPTY_THOUGHT.search(thinking):
             rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
-            say_of_thought("ends with an empty thought: it is opened again, and")
+            say_of_thought("ends with an empty thought, which is opened again")
             return rendered
-        rendered = thinking
-        say_of_thought("ends with an empty thought: it is rendered with enable_thinking, and")
+        rendered, asked = thinking, "ends with an empty thought, is rendered with enable_thinking"
     last = messages[-1]["content"].strip()
     tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
     if tail.rfind(OPENED) <= tail.rfind(CLOSED):
+        if asked:
+            say_of_thought(asked, left_out=False)
         return rendered + begun
-    say_of_thought("opens the thought itself:")
+    say_of_thought(f"{asked} and then opens it" if asked else "opens the thought itself")
     return rendered
 
 
-def say_of_thought(what: str) -> None:
+def say_of_thought(what: str, left_out: bool = True) -> None:
     """Tell how template and task were brought together."""
-    message = f"the model's chat template {what} a task's own beginning of the answer is left out"
-    warn_of(warn(f"{message}, so that each prompt ends with one open {OPENED}", ""))
+    message = f"the model's chat template {what}"
+    message += ": a task's own beginning of the answer is left out" if left_out else ""
+    warn_of(warn(f"{message}; each prompt ends with one open {OPENED}", ""))
 
 
 def conversation(

@@ -24,6 +24,7 @@ from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer, PretrainReport
 from aha.store.checkpoint import SavedState, checkpoints, newest_whole, save_checkpoint
+from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
@@ -191,6 +192,7 @@ def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None
     def write(partial: Path) -> None:
         save_model(partial, trainer.model, trainer.tokenizer)
         write_text(partial / "pretraining.json", to_json(facts, indent=2) + "\n")
+        write_checksums(partial)
 
     with disk_errors(f"write {folder}"):
         replace_folder(folder, write)

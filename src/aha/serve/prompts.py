@@ -74,7 +74,8 @@ def prompt_of_messages(body: dict[str, Any], tokenizer: Tokenizer, trained: Trai
 def puzzle_in(messages: list[dict[str, str]]) -> Problem:
     """The puzzle of a single message. Raises RequestError for several and for other text."""
     if len(messages) != 1:
-        roles = ", ".join(message["role"] for message in messages)
+        roles = ", ".join(message["role"] for message in messages[:4])
+        roles += f" and {len(messages) - 4:,} more" if len(messages) > 4 else ""
         raise RequestError(
             f"messages of {roles} for a model without a chat template",
             "one message of the user, and in it a puzzle: the model has read nothing else",

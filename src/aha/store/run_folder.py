@@ -134,6 +134,20 @@ class Run:
             raise RunError(f"no run in {path}", "a folder with config.json", hint)
         return cls(path)
 
+    def refuse_links_out(self) -> None:
+        """Raises `RunError` for a link that leads out of the folder: who goes on with the run would
+        read and write there, and remove older checkpoints there."""
+        root = os.path.realpath(self.path)
+        for folder, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                path = os.path.join(folder, name)
+                if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
+                    raise RunError(
+                        f"{path} is a link that leads out of the run",
+                        "a run whose files are its own",
+                        "put what it links to in its place",
+                    )
+
     @contextmanager
     def taken(self, say: Callable[[str], None]) -> Iterator[None]:
         """Take the run's lock. It is held afterwards, until `release`, unless an error comes.

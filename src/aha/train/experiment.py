@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import Budget, budget_seconds
 from aha.rollout.engine import Engine, Sampling
 from aha.store.checkpoint import SavedState
+from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, check_new, read_rows
 from aha.tasks.catalog import notes_of
@@ -99,7 +100,7 @@ def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
 
 def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
     """Seconds that a budget buys on this machine; infinite without one."""
-    return budget_seconds(budget, price_of_run(cfg)[0]) if budget else math.inf
+    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
 
 
 class Experiment:
@@ -163,16 +164,18 @@ class Experiment:
             records["prediction.json"] = prediction
         if calibration:
             records["calibration.json"] = asdict(calibration)
-        run = Run.create(path, cfg.model_dump(mode="json"), records)
+        run = Run(path)
+        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
+        Run.create(path, cfg.model_dump(mode="json"), records)
         with run.taken(listener.say):
-            experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
-        for finding in model.findings:
-            run.tell(0, finding)
-        for finding in experiment.row_findings:
-            experiment.tell(0, finding)
-        for note in notes_of(experiment.task):
-            if note.level != "ok":
-                experiment.tell(0, note)
+            for finding in model.findings:
+                run.tell(0, finding)
+            for finding in experiment.row_findings:
+                experiment.tell(0, finding)
+            for note in notes_of(experiment.task):
+                if note.level != "ok":
+                    experiment.tell(0, note)
         return experiment
 
     @classmethod
@@ -192,6 +195,7 @@ class Experiment:
         that, and while another process has the run.
         """
         run = Run.open(path)
+        run.refuse_links_out()
         with run.taken(listener.say):
             return cls.resume_locked(run, listener, changes or {}, accept, budget)
 
@@ -318,8 +322,13 @@ class Experiment:
 
     def save_model(self) -> None:
         """Write the trained model; an older one stands until the new one is whole."""
+
+        def write(folder: Path) -> None:
+            save_trained(self.trainer, self.base, folder)
+            write_checksums(folder)
+
         with disk_errors(f"write {self.run.model}"):
-            replace_folder(self.run.model, partial(save_trained, self.trainer, self.base))
+            replace_folder(self.run.model, write)
 
     def test_before(self) -> EvalReport | None:
         """The base model's test: made once, and read from the run when it is resumed."""

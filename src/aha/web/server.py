@@ -50,6 +50,8 @@ def run_server(app: ASGIApp, listener: socket.socket) -> None:
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
     """The server of an application, with the settings that all our servers share."""
+    # A warning for each write to a client that has gone, until the server notices it.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     settings = uvicorn.Config(
         app,
         log_level="warning",

@@ -1,6 +1,6 @@
 // The list of runs: task and model, progress, results.
 
-import { html, useState, address, openPage, visible, percent, money, timeAgo, duration, loading, Status } from "/static/shared.js";
+import { html, useState, address, openPage, visible, percent, whole, money, timeAgo, duration, loading, Status } from "/static/shared.js";
 
 const MAX_COMPARED = 4;
 
@@ -18,7 +18,7 @@ export function Sparkline({ values }) {
 const rateText = (rate) => (rate ? percent(rate.solve_rate) : "–");
 
 function RunRow({ run, chosen, choose }) {
-  const progress = run.steps ? `${run.step ?? "–"} / ${run.steps}` : String(run.step ?? "–");
+  const progress = run.steps ? `${whole(run.step)} / ${whole(run.steps)}` : whole(run.step);
   return html`<tr>
     <td><input type="checkbox" checked=${chosen} aria-label=${"compare " + run.name} onChange=${choose} /></td>
     <th scope="row"><a href=${address(["run", run.name])}>${visible(run.name)}</a><small>${run.task} · ${run.model}</small></th>

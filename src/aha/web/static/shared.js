@@ -107,14 +107,18 @@ export function useRunVersion(run) {
 
 // -- numbers and names as text --
 
-export const percent = (x, digits = 1) => (x == null ? "–" : (100 * x).toFixed(digits) + " %");
-export const grouped = (n) => n.toLocaleString("en"); // 12,345
-export const fixed = (x, digits = 2) => (x == null ? "–" : x.toFixed(digits));
-export const signed = (x, digits = 2) => (x == null ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "±") + Math.abs(x).toFixed(digits));
+// A damaged run may hold any number: in full it would push the other columns out of the window.
+const decimal = (x, digits) => (Math.abs(x) < 1e9 ? x.toFixed(digits) : x.toExponential(1));
+export const percent = (x, digits = 1) => (x == null ? "–" : decimal(100 * x, digits) + " %");
+export const grouped = (n) => (Math.abs(n) < 1e12 ? n.toLocaleString("en") : n.toExponential(1)); // 12,345
+export const fixed = (x, digits = 2) => (x == null ? "–" : decimal(x, digits));
+export const signed = (x, digits = 2) => (x == null ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "±") + decimal(Math.abs(x), digits));
+export const whole = (n) => (n == null ? "–" : Math.abs(n) < 1e12 ? String(n) : n.toExponential(1));
 
 export function short(x) {
   if (x == null) return "–";
   const size = Math.abs(x);
+  if (size >= 1e12) return x.toExponential(1);
   if (size >= 1e6) return (x / 1e6).toFixed(1) + " M";
   if (size >= 1e4) return (x / 1e3).toFixed(0) + " k";
   if (size >= 100) return x.toFixed(0);
@@ -125,6 +129,7 @@ export function short(x) {
 
 export function duration(seconds) {
   if (seconds == null) return "–";
+  if (Math.abs(seconds) >= 1e9) return `${fixed(seconds / 3600)} h`;
   const s = Math.round(seconds);
   if (s >= 3600) return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
@@ -132,7 +137,7 @@ export function duration(seconds) {
 
 export function money(usd) {
   if (usd == null) return "–";
-  return usd >= 0.995 ? "$" + usd.toFixed(2) : (100 * usd).toFixed(2) + " ¢";
+  return usd >= 0.995 ? "$" + fixed(usd) : fixed(100 * usd) + " ¢";
 }
 
 export function timeAgo(unix) {
