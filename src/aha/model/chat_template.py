@@ -83,23 +83,23 @@ def with_thought(
 
     A template may open the thought itself (DeepSeek's distillates): then `begun` is left out. Or it
     may end with an empty thought, which says that there is to be none (Qwen3 without thinking):
-    then it is requested to think, and if it cannot be requested, its empty thought is opened again.
+    then it is asked to think, and if it cannot be asked, its empty thought is opened again.
     """
-    requested = ""
+    change = ""
     if EMPTY_THOUGHT.search(rendered):
         thinking = render(template, messages, settings, held_now, enable_thinking=True)
         if EMPTY_THOUGHT.search(thinking):
             rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
             say_of_thought("ends with an empty thought, which is opened again")
             return rendered
-        rendered, requested = thinking, "ends with an empty thought, is rendered with enable_thinking"
+        rendered, change = thinking, "ends with an empty thought, is rendered with enable_thinking"
     last = messages[-1]["content"].strip()
     tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
     if tail.rfind(OPENED) <= tail.rfind(CLOSED):
-        if requested:
-            say_of_thought(requested, left_out=False)
+        if change:
+            say_of_thought(change, left_out=False)
         return rendered + begun
-    say_of_thought(f"{asked} and then opens it" if asked else "opens the thought itself")
+    say_of_thought(f"{change} and then opens it" if change else "opens the thought itself")
     return rendered
 
 
