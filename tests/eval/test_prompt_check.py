@@ -275,3 +275,12 @@ def test_an_evaluation_counts_what_it_left_out(tmp_path):
         row = evaluate_model(str(model), chosen, None, findings.append)
         assert row["dropped"] == 1 and "skipped" not in row and row["problems"] == 2
         assert len(findings) == 1 and "1 of 41 rows" in findings[0].message
+
+
+def test_a_file_without_rows_of_a_split_names_the_options_that_take_all_rows(tmp_path):
+    only_train = [text for i in range(30) if split_of(text := f"{i}+1?") == "train"]
+    file = math_file(tmp_path / "train.jsonl", only_train)
+    settings = {"data": str(file)}
+    with pytest.raises(DataError, match="no problems in the split 'test'") as error:
+        readable(make_task("math", settings), limits(), settings, ("test",))
+    assert "--split all" in error.value.fix and "--task.test_data" in error.value.fix
