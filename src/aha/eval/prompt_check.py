@@ -176,18 +176,10 @@ def readable(
     for split in splits:
         if next(ReadableTask(task, limits, bad).problems(split, 0), None) is None:
             dropped = ", all of whose rows are dropped" if findings else ""
-<<<<<<< HEAD
-            raise DataError(
-                f"no problems in the split {split!r}{dropped}", "at least one", "use more data"
-            )
-    return ReadableTask(task, limits, bad, on_first_skip), findings
-=======
             got = f"no problems in the split {split!r}{dropped}"
             fix = "more rows (a hash parts a file); all for a test: `aha eval --split all`, or in "
             raise DataError(got, "at least one", fix + "training --task.test_data FILE")
-    readable_task.skipped.clear()
-    return readable_task, findings
->>>>>>> attack1
+    return ReadableTask(task, limits, bad, on_first_skip), findings
 
 
 def told_of_file(
