@@ -59,10 +59,12 @@ def summary_of(samples: list[dict]) -> dict:
     hours = [row["hours"] for row in samples]
     result: dict = {"hours": round(hours[-1], 3), "samples": len(samples)}
     for name in samples[-1]["processes"]:
-        rows = [row["processes"][name] for row in samples if name in row["processes"]]
-        clock = [row["hours"] for row in samples if name in row["processes"]]
-        for key in rows[0]:
-            values = [row[key] for row in rows]
+        rows = [
+            (row["hours"], row["processes"][name]) for row in samples if name in row["processes"]
+        ]
+        for key in {key: None for _, row in rows for key in row}:  # a quantity may come later
+            clock = [hours for hours, row in rows if key in row]
+            values = [row[key] for _, row in rows if key in row]
             edge = max(1, len(values) // 10)
             result.setdefault(name, {})[key] = {
                 "early": round(statistics.median(values[edge : 2 * edge]), 1),

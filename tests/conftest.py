@@ -19,7 +19,7 @@ settings.load_profile("house")
 REASONS = {
     "gpu": "they need a CUDA GPU",
     "slow": "they take long",
-    "fuzz": "they try 100,000 inputs each",
+    "fuzz": "they try 100,000 inputs each; FUZZ_SHARE=0.1 for a tenth",
     "bench": "they measure, or need the bench extra",
 }
 left_out: Counter[str] = Counter()

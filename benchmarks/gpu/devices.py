@@ -16,7 +16,7 @@ from aha.model.weights import LoadedModel
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS
 from aha.rollout.engine import Sampling
-from aha.train.opening import make_trainer, open_policy, task_of
+from aha.train.builders import make_trainer, open_policy, task_of
 from aha.train.rl import RLTrainer
 
 from .._common import Digits

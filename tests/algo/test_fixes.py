@@ -13,6 +13,8 @@ from aha.algo.recipe import load_recipe
 from aha.cli.recipe_keys import toml_value
 from aha.core.errors import ConfigError
 
+from ..fuzz import tries
+
 RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
 # Those of one method each: TinyZero's six differ in the model alone.
 METHODS = [path for path in RECIPES if not path.stem.startswith(("tinyzero", "laptop", "one-gpu"))]
@@ -97,7 +99,7 @@ def test_a_fix_passes_where_many_settings_clash():
 @pytest.mark.fuzz
 def test_a_fix_passes_for_any_settings():
     draw = random.Random(2)
-    for _ in range(4_000):
+    for _ in range(tries(4_000)):
         keys = draw.sample(list(VALUES), draw.randint(1, 10))
         check_fix(draw.choice([None, *RECIPES]), {key: draw.choice(VALUES[key]) for key in keys})
 

@@ -18,8 +18,10 @@ from aha.cli.recipe_keys import find_recipe, overrides_of, packaged_recipes
 from aha.core.config import known_keys
 from aha.core.errors import AhaError
 
+from ..fuzz import tries
+
 SECONDS = 5.0  # of one input, on a busy machine
-MANY = 100_000
+MANY = tries(100_000)
 FEW = 100
 
 # -- recipes --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aha.core.recipe_layers import flattened
 from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.machines import Cost, load_cards
@@ -21,7 +22,6 @@ from aha.pretrain.make_base import PretrainMachine, ProgressWatcher
 from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints
 from aha.store.run_lock import RunLock
-from aha.train.identity import flattened
 
 from ..tiny import tiny_folder
 

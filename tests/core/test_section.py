@@ -7,7 +7,7 @@ import pytest
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig, known_keys
 from aha.core.errors import ConfigError
-from aha.core.section import FEW, is_json
+from aha.core.section import MILLION, is_json
 
 NUMBERS = [float("nan"), math.inf, -math.inf, 10**400, -(10**400), 2**63]
 
@@ -42,7 +42,7 @@ def test_a_size_that_no_memory_holds_is_refused_by_its_key(key):
 
 def test_sizes_that_are_too_much_together_name_both_keys_and_a_value_that_fits():
     with pytest.raises(ConfigError, match="rollout.prompts 32 times rollout.group_size") as error:
-        load_recipe(None, {"rollout.group_size": FEW})
+        load_recipe(None, {"rollout.group_size": MILLION})
     option, value = error.value.fix.split(" ")
     assert load_recipe(None, {option.lstrip("-"): int(value)}).rollout.group_size == int(value)
 

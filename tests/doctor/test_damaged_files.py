@@ -53,7 +53,9 @@ def test_the_doctor_reads_nothing_outside_of_the_run(run, tmp_path, name, target
         RunRecords.read(run)
 
 
-@pytest.mark.parametrize("model", [[], "x", {"path": []}, {"path": 5}, None])
+@pytest.mark.parametrize(
+    "model", [[], "x", {"path": []}, {"path": 5}, {"path": 10**400}, {"path": "\0"}, None]
+)
 def test_a_config_of_wrong_types_is_no_traceback(run, model):
     (run / "config.json").write_text(json.dumps({"model": model, "task": 3, "optim": [1]}))
     assert diagnose(run)

@@ -13,13 +13,13 @@ from safetensors.numpy import save_file
 
 from aha.core.errors import RunError
 from aha.core.findings import worst_level
-from aha.doctor import number_checks, run_checks
+from aha.doctor import metric_checks, run_checks
 from aha.doctor.run_checks import all_findings, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
 from aha.store.run_folder import Run, append
 
 STEPS = 40
-CHECKS = run_checks.checks | number_checks.checks
+CHECKS = run_checks.checks | metric_checks.checks
 CONFIG = {
     "steps": STEPS,
     "rollout": {"group_size": 16, "max_new_tokens": 320},
@@ -95,7 +95,7 @@ def all_rows(**values) -> RunRecords:
     return replace(run, metrics=[old | values for old in run.metrics])
 
 
-def column(key: str, *values: float) -> RunRecords:
+def column(key: str, *values: float | None) -> RunRecords:
     """The healthy run with a column that goes through these values in equal parts."""
     run = healthy()
     part = math.ceil(STEPS / len(values))
@@ -201,6 +201,7 @@ FAULTS = {
     "false verdicts": ("verdicts", "warn", lambda: habits(verdict_truth=0.85)),
     "turns in circles": ("repeats", "warn", lambda: habits(repeat_share=0.6)),
     "NaN": ("finite", "fail", lambda: column("loss", -0.01, math.nan)),
+    "null, as a run writes NaN": ("finite", "fail", lambda: column("loss", -0.01, None)),
     "zero gradient": ("gradient", "fail", lambda: all_rows(grad_norm=0.0)),
     "gradient grows": ("gradient", "warn", lambda: column("grad_norm", 0.03, 0.1, 0.3, 0.6)),
     "gradient explodes": ("gradient", "fail", lambda: column("grad_norm", 0.03, 0.3, 3, 30)),

@@ -14,8 +14,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from aha.core.errors import DataError, ModelError, RunStopped
 from aha.core.records import Problem, Prompt
-from aha.eval import prompt_check
-from aha.eval.prompt_check import MAX_SKIPS, PromptLimits, ReadableTask, readable
+from aha.eval import file_check
+from aha.eval.prompt_check import MAX_SKIPS, ReadableTask, readable
+from aha.eval.prompt_limits import PromptLimits
 from aha.eval.suite import EvalSettings, evaluate_model, held_out
 from aha.model.tokenizer import Tokenizer
 from aha.tasks.catalog import make_task
@@ -31,7 +32,7 @@ SPLITS = ("train", "validation", "test")
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("AHA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(prompt_check, "_checked", {})
+    monkeypatch.setattr(file_check, "_checked", {})
     return tmp_path / "cache" / "prompts"
 
 
@@ -136,12 +137,12 @@ def test_what_a_check_has_seen_is_remembered_and_forgotten_when_anything_changes
     tmp_path, cache, monkeypatch
 ):
     calls = []
-    check = prompt_check.check_rows
-    monkeypatch.setattr(prompt_check, "check_rows", lambda *args: calls.append(1) or check(*args))
+    check = file_check.check_rows
+    monkeypatch.setattr(file_check, "check_rows", lambda *args: calls.append(1) or check(*args))
     path = math_file(tmp_path / "rows.jsonl", questions("caf\u00e9"))
 
     def fresh(**changes):
-        prompt_check._checked.clear()  # as another process
+        file_check._checked.clear()  # as another process
         return opened(path, "drop", **changes)
 
     first, again = fresh(), fresh()
@@ -199,8 +200,10 @@ class Drawn(StartsWith):
 def test_a_bad_problem_is_skipped_and_the_next_of_the_stream_takes_its_place():
     task = Drawn(every=5)
     first: list = []
-    checked = ReadableTask(task, limits(), None)
-    checked.on_first_skip = lambda split, fault: first.append((split, fault.problem, fault.reason))
+    checked = ReadableTask(
+        *(task, limits(), None),
+        on_first_skip=lambda split, fault: first.append((split, fault.problem, fault.reason)),
+    )
     stream = checked.problems("train", 1)
     given = list(islice(stream, 100))
     drawn = list(islice(task.problems("train", 1), 200))

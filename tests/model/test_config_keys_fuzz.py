@@ -18,6 +18,7 @@ from aha.model.config_keys import NO_LOGITS, READ, UnsupportedModel, unknown_key
 from aha.model.rope_scaling import rope_of
 from aha.model.weights import read_policy
 
+from ..fuzz import tries
 from ..tiny import tiny_folder
 
 ROPE_KINDS = ("default", "linear", "yarn", "llama3", "dynamic", "longrope", "mrope", "")
@@ -145,9 +146,9 @@ def test_any_config_is_a_model_or_one_line(tmp_path, monkeypatch, bounded):
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_configs_are_models_or_one_line(tmp_path, monkeypatch, bounded):
-    tried = try_contents(tiny_folder(tmp_path), 75_000, monkeypatch)
+    tried = try_contents(tiny_folder(tmp_path), tries(75_000), monkeypatch)
     print(f"{sum(tried.results.values())} tries: {dict(tried.results)}, {tried.slowest:.2f} s")
-    assert sum(tried.results.values()) >= 100_000
+    assert sum(tried.results.values()) >= tries(100_000)
 
 
 def read_all(folder: Path) -> None:
@@ -163,7 +164,7 @@ def test_configs_that_transformers_reads_are_models_or_one_line(tmp_path, bounde
     base = json.loads(path.read_text())
     ours = {"hidden_act": "gelu"}  # never by our decoder
 
-    @settings(max_examples=1500, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=tries(1_500), suppress_health_check=list(HealthCheck), database=None)
     @given(contents)
     def one_file(drawn) -> None:
         path.write_text(json.dumps(ours | content_of(drawn, base) | ours))

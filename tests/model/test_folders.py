@@ -10,10 +10,11 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from aha.core.errors import ModelError
+from aha.core.errors import ModelError, RunError
 from aha.model.folders import folder_of, looks_like_hub_name, name_of, resolve_model
 from aha.model.lora import add_lora
 from aha.model.weights import load_model, save_policy
+from aha.store.checksums import write_checksums
 
 from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
 
@@ -128,3 +129,22 @@ def test_an_adapter_names_its_base_by_the_hub_name(cache, tmp_path, monkeypatch)
     with torch.no_grad():
         found = load_model(tmp_path / "adapter").policy(tokens_BT)
         torch.testing.assert_close(found, policy(tokens_BT))
+
+
+def test_the_model_of_a_run_with_a_flipped_bit_is_refused_by_both_of_its_names(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    tiny_folder(run / "model")
+    write_checksums(run / "model")
+    (run / "model" / "README.md").write_text("a note of the user is no damage")
+    assert resolve_model(str(run)) == run / "model"
+    weights = run / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for name in (run, run / "model"):
+        with pytest.raises(RunError, match="model.safetensors is not what was written") as error:
+            resolve_model(str(name))
+        assert "resume the run" in error.value.fix
+    (run / "model" / "SHA256SUMS").unlink()  # runs of older versions, and the fix for own changes
+    assert resolve_model(str(run)) == run / "model"

@@ -19,9 +19,10 @@ from aha.serve.open_models import OpenModel
 from aha.serve.prompts import TrainingTask
 from aha.serve.request_fields import IGNORED, IGNORED_IN_MESSAGE, NEUTRAL, SUPPORTED
 
+from ..fuzz import tries
 from ..tiny import TOKENIZER, tiny_transformer
 
-SEEDS, EACH = 1_000, 100
+SEEDS, EACH = tries(1_000), 100
 LONGEST_S = 20.0
 ANSWERS = {200, 400, 404, 405, 413, 429}
 PATHS = ("/v1/chat/completions", "/v1/completions")
@@ -150,4 +151,4 @@ def test_every_request_has_an_answer(app, seed):
 
 
 def test_some_of_them_were_good():
-    assert not counts or (counts[200] > 1_000 and counts[400] > 1_000), counts
+    assert not counts or (min(counts[200], counts[400]) > SEEDS), counts

@@ -1,5 +1,6 @@
 """What the trial of resuming compares, and the short run that it makes of a recipe."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_a_difference_of_any_kind_is_noticed(whole, tmp_path, name, old, new):
     (other / name).write_bytes(content.replace(old, new, 1))
     (line,) = differences_of(whole, other, {})
     assert line.startswith(name)
+
+
+def test_another_commit_is_no_difference_and_another_result_is_named(whole, tmp_path):
+    other = Path(shutil.copytree(whole, tmp_path / "other"))
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | {"commit": "other"}))
+    assert list(differences_of(whole, other, {})) == []
+    summary["after"]["solve_rate"] = 2.0
+    (other / "summary.json").write_text(json.dumps(summary))
+    assert list(differences_of(whole, other, {})) == ["summary.json differs: after.solve_rate"]
 
 
 def test_a_difference_in_the_state_of_the_optimiser_is_noticed(whole, tmp_path):

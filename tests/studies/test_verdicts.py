@@ -81,6 +81,8 @@ def test_a_finding_is_the_mean_of_its_seeds(tmp_path):
     assert one.end.rates == [0.6, 0.8] and one.end.interval == over_seeds([0.6, 0.8], 1000)
     assert one.spent == [800.0, 1200.0] and one.seconds == 120.0
     assert one.pass_at_k == pytest.approx({"1": 0.7, "4": 0.8})
+    runs[1].write("pass_at_k.json", {"pass_at_k": {"1": 0.8, "8": 0.9}})
+    assert recipe_result("grpo", runs, [0, 7]).pass_at_k == pytest.approx({"1": 0.7})
 
 
 # -- verdicts -------------------------------------------------------------------------------

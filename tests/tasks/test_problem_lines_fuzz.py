@@ -24,7 +24,9 @@ from aha.tasks.problem_lines import grade_lines
 from aha.tasks.tags import read_answer
 from aha.tasks.units import read_unit
 
-SEEDS, EACH = 1_000, 100
+from ..fuzz import tries
+
+SEEDS, EACH = tries(1_000), 100
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(0)]
 many = settings(
     max_examples=SEEDS, deadline=None, database=None, suppress_health_check=list(HealthCheck)

@@ -390,6 +390,16 @@ def test_a_run_that_cannot_work_makes_no_folder(model, tmp_path, changes, error,
     assert not (tmp_path / "run").exists()
 
 
+def test_an_engine_that_cannot_be_made_leaves_no_folder(model, tmp_path, monkeypatch):
+    def refuse(*unused: object) -> None:
+        raise ModelError("an engine that does not load")
+
+    monkeypatch.setattr("aha.train.experiment.make_trainer", refuse)
+    with pytest.raises(ModelError, match="does not load"):
+        go(config(model), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def one_puzzle(tmp_path: Path) -> Path:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"nums": [3, 7, 25], "target": 82}\n')

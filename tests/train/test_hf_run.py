@@ -1,12 +1,18 @@
 """RL on a model that `transformers` runs: one step, a whole run, and the folder that comes out."""
 
 import json
+import tomllib
+from importlib.resources import files
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from aha.algo.fixes import options_in
+from aha.algo.recipe import changed, checked
 from aha.cli.main import run
+from aha.core.config import RunConfig
+from aha.core.errors import ModelError
 from aha.model.hf_policy import HfPolicy
 from aha.rollout.native import open_engine
 from aha.store.run_folder import read_rows
@@ -58,6 +64,31 @@ def test_with_no_rate_nothing_moves():
     before = {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
     trainer.step(trainer.problems())
     assert all(torch.equal(before[name], t) for name, t in trainer.policy.weights().items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"lora_rank": 2}},
+        {"model": {"lora_rank": 2, "lora_alpha": 3.0}},
+        {"algo": {"advantage": "gae"}, "model": {"lora_rank": 2, "lora_alpha": 3.0}},
+        "ppo",
+    ],
+)
+def test_a_recipe_for_our_decoder_is_refused_before_the_folder_and_its_fix_works(tmp_path, changes):
+    base = stranger_folder(tmp_path / "base", "gpt2")
+    raw = config(base).model_dump(mode="json")
+    if changes == "ppo":  # with one completion a problem, KL in the reward, a critic's own settings
+        recipe = tomllib.loads((files("aha") / "recipes" / "ppo.toml").read_text())
+        changes = {name: recipe[name] for name in ("algo", "critic")}
+        changes["rollout"] = {"prompts": 4, "group_size": recipe["rollout"]["group_size"]}
+    for name, section in changes.items():
+        raw[name] |= section
+    with pytest.raises(ModelError, match="runs in transformers") as refused:
+        Experiment.start(RunConfig.model_validate(raw), tmp_path / "run", Listener())
+    assert not (tmp_path / "run").exists()
+    mended = checked(changed(raw, options_in(refused.value.fix)))
+    Experiment.start(mended, tmp_path / "run", Listener()).close()
 
 
 def test_a_run_resumes_bit_for_bit_and_its_model_can_be_evaluated(tmp_path, monkeypatch, capsys):

@@ -11,8 +11,8 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
+from aha.train.builders import open_policy
 from aha.train.experiment import Experiment, Listener
-from aha.train.opening import open_policy
 
 from ..tiny import answering_folder
 from .test_experiment import STEPS, config, go, timeless

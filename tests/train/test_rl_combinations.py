@@ -20,6 +20,7 @@ from aha.rollout.native import NativeEngine
 from aha.rollout.vllm import VllmEngine
 from aha.train.rl import RLTrainer, means_of
 
+from ..fuzz import tries
 from ..rollout import fake_vllm
 from ..tiny import TOKENIZER, StartsWith, tiny_folder, tiny_transformer
 
@@ -104,7 +105,7 @@ def test_every_two_settings_are_refused_at_once_or_run():
 @pytest.mark.fuzz
 def test_any_settings_are_refused_at_once_or_run():
     draw = random.Random(1)
-    for _ in range(10_000):
+    for _ in range(tries(10_000)):
         keys = draw.sample(list(VALUES), draw.randint(3, 7))
         check_runs({key: draw.choice(VALUES[key]) for key in keys})
 

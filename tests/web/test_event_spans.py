@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aha.behaviors.detector import _Reader
-from aha.web.event_spans import EVENT_KINDS, mean_behaviours, puzzle_of, text_pieces, visible
+from aha.core.control_characters import visible
+from aha.web.event_spans import EVENT_KINDS, mean_behaviours, puzzle_of, text_pieces
 
 from .conftest import RIGHT, row
 

@@ -30,10 +30,11 @@ from aha.web.run_comparison import compare_before_after, comparison_row
 from aha.web.runs import RunFolder
 from aha.web.server_events import files_of_events, new_rows
 
+from ..fuzz import tries
 from .conftest import make_run
 
-ROW_SEEDS, ROWS = 1_000, 100
-FOLDER_SEEDS, CHANGES = 300, 30
+ROW_SEEDS, ROWS = tries(1_000), 100
+FOLDER_SEEDS, CHANGES = tries(300), 30
 LONGEST_S = 30.0
 SECRET = "SECRET-7f3a"
 

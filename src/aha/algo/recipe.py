@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -21,6 +21,7 @@ from aha.core.config import AlgoSection, RunConfig, validated
 from aha.core.engines import ENGINES
 from aha.core.errors import ConfigError
 from aha.core.recipe_layers import layered, set_dotted
+from aha.core.section import is_section
 
 
 def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -110,10 +111,6 @@ def unset_in(section: type[BaseModel], raw: dict[str, Any]) -> dict[str, Any]:
     fields = section.model_fields
     unset = {k for k, v in raw.items() if v == "none" and k in fields and fields[k].default is None}
     return {key: None if key in unset else value for key, value in raw.items()}
-
-
-def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def corrected(raw: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.terminal_text import console
+from aha.core.control_characters import visible
 
 if TYPE_CHECKING:
     from aha.web.run_comparison import PairedComparison
@@ -27,7 +28,6 @@ def compare(first: Path, second: Path) -> None:
     second
         Run folder whose gain over the first is shown.
     """
-    from aha.core.control_characters import visible
     from aha.web.run_comparison import compare_runs, config_differences
     from aha.web.runs import open_run
 
@@ -108,7 +108,7 @@ def print_paired(paired: "PairedComparison", names: list[str]) -> None:
 
 
 def puzzle_line(row: dict[str, Any]) -> str:
-    from aha.web.event_spans import puzzle_of, visible
+    from aha.web.event_spans import puzzle_of
 
     puzzle = puzzle_of(row)
     if puzzle is None:

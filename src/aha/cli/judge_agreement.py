@@ -19,6 +19,8 @@ from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.web.event_spans import puzzle_of, text_of
 from aha.web.runs import is_run, open_run
 
+WIDTH = 110  # columns of the terminal that the table needs
+
 
 def endpoint_and_model(url: str | None, model: str | None) -> tuple[str, str]:
     """Both, as text. Raises ConfigError if one of them is missing."""
@@ -121,7 +123,8 @@ def agreements_of(
 
 
 def print_agreement(agreements: list[Agreement], judge: Judge, answers: Path) -> None:
-    table = Table(box=None, padding=(0, 0, 0, 2))
+    # Wider than a narrow terminal, which then breaks lines: in less room names would be cut.
+    table = Table(box=None, padding=(0, 0, 0, 2), width=WIDTH)
     table.add_column("")
     titles = ("kappa", "95 %", "both", "detector", "judge", "neither", "same", "rank")
     for title in (*titles, "means", "with length"):

@@ -1,6 +1,5 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -82,7 +81,7 @@ def pretrain(
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts)
-    pretrain_base(job, machine, partial(print, flush=True))
+    pretrain_base(job, machine, say)
 
 
 def print_plan(

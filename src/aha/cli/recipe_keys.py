@@ -16,7 +16,6 @@ from typing import (
     Any,
     Literal,
     TypedDict,
-    TypeGuard,
     get_args,
     get_origin,
 )
@@ -32,6 +31,7 @@ from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.recipe_layers import parse_toml
+from aha.core.section import is_section
 
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
@@ -76,10 +76,6 @@ def recipe_keys() -> list[RecipeKey]:
             meaning = (model.__doc__ or "").splitlines()[0]
             keys += [key_of(name, section, meaning, own) for name, own in single_fields(model)]
     return keys
-
-
-def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def single_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

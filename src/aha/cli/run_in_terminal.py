@@ -26,12 +26,12 @@ from aha.eval.suite import EvalReport
 from aha.measure.probe import predicted_lines
 from aha.model.folders import resolve_model
 from aha.plan.calibration import Calibration
-from aha.plan.machines import Cost, budget_seconds, money
+from aha.plan.machines import Cost, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
+from aha.train.builders import task_of
 from aha.train.experiment import Experiment, Listener, Outcome
-from aha.train.opening import task_of
 from aha.train.step_watch import step_checks
 
 
@@ -100,14 +100,8 @@ def resume_run(
     `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
     """
     view = RunView(RunConfig())
-    experiment = Experiment.resume(path, view.listener(), changes, accept)
+    experiment = Experiment.resume(path, view.listener(), changes, accept, budget)
     view.cfg = experiment.cfg
-    try:
-        if budget is not None:
-            experiment.budget_s = budget_seconds(budget, experiment.cfg.usd_per_hour)
-    except AhaError:
-        experiment.close()
-        raise
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
     with dashboard(path, dash):
@@ -155,7 +149,7 @@ class RunView:
             step=self.step,
             validation=self.validation,
             completion=self.completion,
-            finding=print_finding,
+            finding=print_step_finding,
             # Soft: a command to copy must not be broken over lines.
             say=lambda text: console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
         )
@@ -165,7 +159,7 @@ class RunView:
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
             # Those of `step_checks` are told by the run itself.
             if finding.level != "ok" and finding.check not in step_checks:
-                print_finding(finding)
+                print_step_finding(finding)
 
     def step(self, row: dict[str, Any]) -> None:
         if self.header_due:
@@ -196,7 +190,7 @@ class RunView:
         self.header_due = True
 
 
-def print_finding(finding: Finding) -> None:
+def print_step_finding(finding: Finding) -> None:
     """A fault of a step, below the line of that step."""
     message, fix = escape(finding.message), escape(finding.fix)
     console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)

@@ -5,7 +5,6 @@ people. None of their characters reaches the terminal as a command. Two ways lea
 holds that no command uses another: `console` for text with markup, `say` and `say_json` for lines.
 """
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -15,6 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from aha.core.control_characters import visible
+from aha.store.durable import to_json
 
 
 class OutputClosed(BrokenPipeError):
@@ -57,8 +57,8 @@ def say_line(text: object, file: TextIO | None = None) -> None:
 
 def say_json(content: object, indent: int | None = None) -> None:
     """Print JSON, whose escapes keep every character. JSON leaves DEL as it is; it is escaped
-    too."""
-    write(json.dumps(content, indent=indent).replace("\x7f", "\\u007f") + "\n", sys.stdout)
+    too. A number that is none is null."""
+    write(to_json(content, indent).replace("\x7f", "\\u007f") + "\n", sys.stdout)
 
 
 def write(text: str, file: TextIO) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import AT_LEAST_1, RecipeName
+from aha.cli.parameters import AT_LEAST_1, RecipeName, whole
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 from aha.cli.terminal_text import say, say_line
 from aha.core.errors import ConfigError
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from aha.core.config import RunConfig
 
 STEPS = 12  # of the short run
-Kills = Annotated[int, Parameter(validator=AT_LEAST_1, help="How often the second run is killed.")]
-KillSeed = Annotated[int, Parameter(help="Seed of the moments at which it is killed.")]
+Kills = Annotated[
+    int,
+    Parameter(converter=whole, validator=AT_LEAST_1, help="How often the second run is killed."),
+]
+KillSeed = Annotated[
+    int, Parameter(converter=whole, help="Seed of the moments at which it is killed.")
+]
 
 
 def verify_resume(
@@ -51,7 +56,7 @@ def verify_resume(
 
     place = tempfile.TemporaryDirectory(prefix="aha-verify-") if out is None else nullcontext(out)
     with place as folder:
-        report = try_resume(cfg, kills, kill_seed, Path(folder), print)
+        report = try_resume(cfg, kills, kill_seed, Path(folder), say_line)
     if not report.differences:
         counts = ", ".join(f"{count} {name}" for name, count in report.compared.items())
         say_line(f"bit-equal after {kills} kills: {counts}")

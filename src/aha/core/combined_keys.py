@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aha.core.errors import ConfigError, shown
-from aha.core.section import FEW
+from aha.core.section import MILLION
 
 if TYPE_CHECKING:
     from aha.core.config import RunConfig
@@ -39,12 +39,12 @@ def check_rollout(cfg: RunConfig) -> None:
             "--rollout.expected_tokens 0",
         )
     completions = rollout.prompts * rollout.group_size
-    if completions > FEW:
-        fits = FEW // rollout.prompts
+    if completions > MILLION:
+        fits = MILLION // rollout.prompts
         raise ConfigError(
             f"rollout.prompts {rollout.prompts:,} times rollout.group_size {rollout.group_size:,}",
-            f"at most {FEW:,} completions in a step",
-            f"--rollout.group_size {fits}" if fits > 1 else f"--rollout.prompts {FEW // 16}",
+            f"at most {MILLION:,} completions in a step",
+            f"--rollout.group_size {fits}" if fits > 1 else f"--rollout.prompts {MILLION // 16}",
         )
     default = type(rollout).model_fields["memory_share"].default
     if rollout.engine == "native" and rollout.memory_share != default:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from aha.core.combined_keys import check
-from aha.core.section import FEW, MANY, Section, explain, is_json, key_of
+from aha.core.section import BILLION, MILLION, Section, explain, is_json, key_of
 
 
 class ModelSection(Section):
@@ -28,7 +28,7 @@ class ModelSection(Section):
         description="Rank of LoRA adapters that train instead of the weights; 0 = off.",
     )
     lora_alpha: float | None = Field(
-        None, gt=0.0, le=FEW, description="LoRA scale is alpha / rank; none: twice the rank."
+        None, gt=0.0, le=MILLION, description="LoRA scale is alpha / rank; none: twice the rank."
     )
 
 
@@ -74,7 +74,7 @@ class TaskSection(Section):
     grade_memory_gb: float = Field(
         4.0,
         gt=0.0,
-        le=FEW,
+        le=MILLION,
         description="Memory limit of the process that grades an outside task; on Linux.",
     )
     max_grade_errors: float = Field(
@@ -115,9 +115,9 @@ class TaskSection(Section):
 class RolloutSection(Section):
     """Generation of completions."""
 
-    prompts: int = Field(32, ge=1, le=FEW, description="Problems in one step (P).")
-    group_size: int = Field(16, ge=1, le=FEW, description="Completions of each problem (G).")
-    max_new_tokens: int = Field(320, ge=1, le=FEW, description="Token limit of a completion.")
+    prompts: int = Field(32, ge=1, le=MILLION, description="Problems in one step (P).")
+    group_size: int = Field(16, ge=1, le=MILLION, description="Completions of each problem (G).")
+    max_new_tokens: int = Field(320, ge=1, le=MILLION, description="Token limit of a completion.")
     expected_tokens: float = Field(
         0.0, ge=0.0, description="Measured mean tokens of a completion, for the plan; 0 = unknown."
     )
@@ -127,7 +127,7 @@ class RolloutSection(Section):
     max_rows: int = Field(
         512,
         ge=1,
-        le=FEW,
+        le=MILLION,
         description="Completions generated at the same time; limits the KV cache.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -213,7 +213,7 @@ class AlgoSection(Section):
     curriculum: str = Field(
         "off", description="Draws problems from a pool again, by their solve rate."
     )
-    pool: int = Field(1024, ge=1, le=FEW, description="curriculum: problems in the pool.")
+    pool: int = Field(1024, ge=1, le=MILLION, description="curriculum: problems in the pool.")
 
 
 class CriticSection(Section):
@@ -221,7 +221,7 @@ class CriticSection(Section):
 
     lr: float = Field(1e-5, ge=0.0, le=1e3, description="Learning rate; same schedule as optim.lr.")
     warmup: int = Field(
-        0, ge=0, le=MANY, description="First steps, in which only the critic learns."
+        0, ge=0, le=BILLION, description="First steps, in which only the critic learns."
     )
     clip: float = Field(
         0.5, gt=0.0, description="Limit of a value's change from its value at the rollout."
@@ -239,7 +239,7 @@ class OptimSection(Section):
     final_lr: float = Field(
         0.1, ge=0.0, le=1.0, description="Share of lr at the last step, linear; 1 = constant."
     )
-    warmup: int = Field(5, ge=0, le=MANY, description="Steps over which lr rises to its value.")
+    warmup: int = Field(5, ge=0, le=BILLION, description="Steps over which lr rises to its value.")
     beta1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the mean of gradients.")
     beta2: float = Field(0.95, ge=0.0, lt=1.0, description="Decay of the mean of their squares.")
     weight_decay: float = Field(0.0, ge=0.0, le=1e3, description="Decoupled weight decay; 0 = off.")
@@ -247,7 +247,7 @@ class OptimSection(Section):
     micro_batch_tokens: int = Field(
         16_384,
         ge=1,
-        le=MANY,
+        le=BILLION,
         description="Tokens computed at a time; a group's prompt counts once.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -266,10 +266,10 @@ class OptimSection(Section):
 class EvalSection(Section):
     """Held-out evaluation, before, during and after training."""
 
-    every: int = Field(10, ge=0, le=MANY, description="Steps between validations; 0 = never.")
-    problems: int = Field(200, ge=1, le=FEW, description="Problems of each validation.")
+    every: int = Field(10, ge=0, le=BILLION, description="Steps between validations; 0 = never.")
+    problems: int = Field(200, ge=1, le=MILLION, description="Problems of each validation.")
     final: int = Field(
-        1000, ge=0, le=FEW, description="Test problems, before and after; 0 = no tests."
+        1000, ge=0, le=MILLION, description="Test problems, before and after; 0 = no tests."
     )
     seed: int = Field(0, description="Seed of the problems; the same before and after.")
 
@@ -278,25 +278,25 @@ class RunConfig(Section):
     """Everything that decides a run's result."""
 
     seed: int = Field(0, description="Seed of every random draw of the run.")
-    steps: int = Field(60, ge=0, le=MANY, description="Training steps.")
+    steps: int = Field(60, ge=0, le=BILLION, description="Training steps.")
     tokens: int = Field(
         0, ge=0, description="Stop after so many completion tokens; 0 = steps alone decide."
     )
     checkpoint_every: int = Field(
-        20, ge=0, le=MANY, description="Steps between checkpoints; 0 = only at the end."
+        20, ge=0, le=BILLION, description="Steps between checkpoints; 0 = only at the end."
     )
-    keep_last: int = Field(2, ge=1, le=MANY, description="Checkpoints that are kept.")
+    keep_last: int = Field(2, ge=1, le=BILLION, description="Checkpoints that are kept.")
     show_every: int = Field(
-        10, ge=0, le=MANY, description="Steps between printed completions; 0 = never."
+        10, ge=0, le=BILLION, description="Steps between printed completions; 0 = never."
     )
     token_groups: int = Field(
-        1, ge=0, le=FEW, description="Groups of a step recorded token by token; 0 = none."
+        1, ge=0, le=MILLION, description="Groups of a step recorded token by token; 0 = none."
     )
     usd_per_hour: float | None = Field(
-        None, ge=0.0, le=MANY, description="Price of the machine; none: from plan/cards.toml."
+        None, ge=0.0, le=BILLION, description="Price of the machine; none: from plan/cards.toml."
     )
     watts: float | None = Field(
-        None, ge=0.0, le=MANY, description="Its power under load; none: from plan/cards.toml."
+        None, ge=0.0, le=BILLION, description="Its power under load; none: from plan/cards.toml."
     )
     model: ModelSection = ModelSection()
     task: TaskSection = TaskSection()

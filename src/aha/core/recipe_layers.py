@@ -4,6 +4,7 @@ Imports no algorithm and checks nothing: `aha.algo.recipe.load_recipe` is the wa
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,12 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(raw, dict):
             raise ConfigError(f"--{key[:80]}: {shown(section)} is a value", "a section")
     raw[name] = value
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted keys: {"mix": {"search": 0.3}} as {"mix.search": 0.3}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= flattened(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat

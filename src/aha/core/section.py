@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,7 +12,7 @@ from aha.core.errors import ConfigError, shown
 from aha.core.unknown_keys import unknown_key
 
 # Far above any use, and below what makes a table, a loop or a price overflow.
-MANY, FEW = 1_000_000_000, 1_000_000
+MILLION, BILLION = 1_000_000, 1_000_000_000
 LARGEST_SEED = 2**63 - 1
 DEEPEST = 32  # levels of tables and lists within task.options
 
@@ -42,6 +42,11 @@ class Section(BaseModel):
         if isinstance(value, str) and "\0" in value:
             raise PydanticCustomError("nul", "text without a NUL")
         return value
+
+
+def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether a key of this type is a section of its own, not a value."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def is_json(value: object, depth: int = 0) -> bool:

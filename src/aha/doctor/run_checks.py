@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
-from aha.doctor import number_checks
+from aha.doctor import metric_checks
 from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
@@ -47,7 +47,8 @@ def steps(run: RunRecords) -> Finding:
         fix = "if nothing runs: aha train --resume RUN"
         return ok(f"{recorded[-1]} of {planned} steps so far", fix)
     if len(recorded) < 2 * FEW:
-        return warn(f"only {len(recorded)} steps", "too few to say why it did or did not learn")
+        message = f"only {len(recorded)} steps: too few to say why it did or did not learn"
+        return warn(message, f"aha train --resume RUN --steps {2 * FEW}, or more")
     return ok(f"all {recorded[-1]} steps are recorded")
 
 
@@ -351,14 +352,14 @@ def diagnose(path: Path) -> list[Finding]:
 
 def all_findings(run: RunRecords) -> list[Finding]:
     """The findings of these checks and of those of the training's numbers."""
-    return checks.run(run) + number_checks.checks.run(run)
+    return checks.run(run) + metric_checks.checks.run(run)
 
 
 # -- the first step of every run ---------------------------------------------------------------
 
 FIRST_STEP = {
     name: check
-    for name, check in (checks | number_checks.checks).items()
+    for name, check in (checks | metric_checks.checks).items()
     if name
     in (
         *("none_solved", "all_solved", "informative", "truncated", "mismatch"),

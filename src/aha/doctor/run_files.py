@@ -6,6 +6,7 @@ weight files, the latter without torch.
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -45,7 +46,8 @@ def weight_files(run: Path, config: dict[str, Any]) -> tuple[Path, Path] | None:
     name = str(model.get("path", "")) if isinstance(model, dict) else ""
     bases = [Path(str(files("aha"))) / "models" / name / NAME, Path(name) / NAME]
     checkpoints = sorted(run.glob(f"checkpoints/step_*/{NAME}"), reverse=True)
-    base = next((path for path in bases if name and path.is_file()), None)
+    # os.path: a damaged config may hold a name that the file system refuses, and Path raises.
+    base = next((path for path in bases if name and os.path.isfile(path)), None)
     own = (GuardedFile(run, str(p.relative_to(run))) for p in (run / "model" / NAME, *checkpoints))
     newest = next((file.path for file in own if file.stat()), None)
     return (base, newest) if base and newest else None
@@ -142,12 +144,7 @@ class RunRecords:
         if not run.metrics.exists() and not run.completions.is_dir():
             raise RunError(f"{path} is no run", "a folder with metrics.jsonl", "see `ls runs`")
         config = run.read("config.json")
-        if not isinstance(config, dict):
-            raise RunError(f"no object in {path / 'config.json'}", "a run's settings")
-        metrics, evals = (
-            [row for row in read_rows(file) if isinstance(row, dict)]
-            for file in (run.metrics, path / "evals.jsonl")
-        )
+        metrics, evals = (list(read_rows(file)) for file in (run.metrics, path / "evals.jsonl"))
         before, after = (
             run.read(f"{name}.json") if (path / f"{name}.json").exists() else None
             for name in ("before", "after")

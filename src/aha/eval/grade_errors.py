@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aha.core.errors import RunStopped
-from aha.core.findings import Finding, fail, warn
+from aha.core.findings import Finding
 from aha.core.records import Graded
 
 SHOWN = 3  # reasons
 VARYING = re.compile(r"0x[0-9a-f]+|\d+")  # numbers, and where objects lie in memory
+CHECK = "grade_errors"  # the name of the check in a finding
 GO_ON = "--task.max_grade_errors 1"
 
 
@@ -60,7 +61,7 @@ class GradeErrors:
         """Raises `RunStopped` for a larger share than `limit`."""
         finding = self.finding(limit, GO_ON)
         if finding and self.share > limit:
-            raise RunStopped(finding.message, fix=finding.fix, check="grade_errors")
+            raise RunStopped(finding.message, fix=finding.fix, check=CHECK)
 
     def finding(self, limit: float, go_on: str = "") -> Finding | None:
         """None without failed grades; a failure for a larger share than `limit`, and for a grader
@@ -75,7 +76,9 @@ class GradeErrors:
         if self.late:
             mend = f"{mend}; if it needs more time: a higher task.grade_seconds"
         if self.untried:
-            return fail(message, mend)
+            return Finding("fail", message, mend, CHECK)
         if self.share > limit:
-            return fail(message, mend + (f"; to train all the same: {go_on}" if go_on else ""))
-        return warn(message, f"{mend}; these completions got a reward of 0, whatever they say")
+            fix = mend + (f"; to train all the same: {go_on}" if go_on else "")
+            return Finding("fail", message, fix, CHECK)
+        fix = f"{mend}; these completions got a reward of 0, whatever they say"
+        return Finding("warn", message, fix, CHECK)

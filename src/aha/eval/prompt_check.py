@@ -10,89 +10,24 @@ are checked when they are drawn, and a bad one is skipped: which one is a functi
 alone, so the next one of the same stream takes its place in a resumed run as well.
 """
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import aha
-from aha.core.errors import AhaError, ConfigError, DataError, ModelError, RunStopped
+from aha.core.errors import DataError, ModelError, RunStopped
 from aha.core.findings import Finding, warn
-from aha.core.records import Graded, Problem, Prompt
-from aha.machine.c_build import cache_folder
-from aha.model.tokenizer import Tokenizer
+from aha.core.records import Graded, Problem
+from aha.eval.file_check import FileCheck, files_of, remembered_rows
+from aha.eval.prompt_limits import PromptFault, PromptLimits
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.files import read_rows
 from aha.tasks.protocol import Task
 
-BadRows = Literal["refuse", "drop"]
-SPLITS = ("train", "validation", "test", "test_targets")
+RowRule = Literal["refuse", "drop"]
 DRAWN_BEFORE = 16  # problems of each split of a generator that are looked at before anything begins
 MAX_SKIPS = 1_000  # bad problems one after another, after which there is no next one to wait for
-CACHE_VERSION = 1  # raise it where a change here finds other faults
 NAMED = 3  # ids in a finding
-RECOGNISED = 200  # characters of a row's text: enough to recognise it
-
-
-@dataclass(frozen=True)
-class PromptLimits:
-    """What a prompt has to fit: a tokenizer, and `positions` less the tokens of a completion.
-
-    The others are for errors: the model's name, and how its user types the token limit and the rule
-    for bad rows.
-    """
-
-    tokenizer: Tokenizer
-    positions: int
-    max_new_tokens: int
-    model: str
-    option: str = "--rollout.max_new_tokens"
-    drop: str = "--task.bad_rows drop"
-
-    def fault(self, problem: Problem, task: Task) -> "PromptFault | None":
-        """What is wrong with a problem's prompt; None where the model can read it."""
-        try:
-            tokens = len(Prompt.of(problem, task, self.tokenizer).tokens)
-        except AhaError as error:
-            faulty = (error.got, 0, error.wanted, error.fix, text_of(problem))
-            return PromptFault(problem.id, *faulty)
-        if not tokens:
-            return PromptFault(problem.id, "an empty prompt", 0, "at least one token", "mend `ask`")
-        if tokens + self.max_new_tokens > self.positions:
-            reason = f"{self.option[2:]} {self.max_new_tokens} after a prompt of {tokens} tokens"
-            expected = f"at most the {self.positions} positions of {self.model} together"
-            return PromptFault(problem.id, reason, tokens, expected, "", text_of(problem))
-        return None
-
-    def shorter(self, longest: int) -> str:
-        """The option with which prompts of up to `longest` tokens fit; empty where none does."""
-        left = self.positions - longest
-        return f"{self.option} {left}" if left > 0 else ""
-
-
-@dataclass(frozen=True)
-class PromptFault:
-    """A problem whose prompt cannot be read, and why. `tokens` is 0 unless it is too long; `text`
-    is the beginning of the problem's own text, by which its row can be recognised."""
-
-    problem: str
-    reason: str
-    tokens: int = 0
-    expected: str = "a prompt that the model can read"
-    fix: str = ""
-    text: str = ""
-
-
-def text_of(problem: Problem) -> str:
-    """The beginning of the first text that a problem was given; empty where there is none."""
-    texts = (value for value in problem.given.values() if isinstance(value, str))
-    return next(texts, "")[:RECOGNISED]
 
 
 # -- problems that are drawn ----------------------------------------------------------------
@@ -148,7 +83,10 @@ def no_readable(fault: PromptFault | None, which: str) -> RunStopped:
     )
 
 
-def _ignore(*unused: object) -> None:
+OnSkip = Callable[[str, PromptFault], object]
+
+
+def ignore_skip(*unused: object) -> None:
     pass
 
 
@@ -160,10 +98,15 @@ class ReadableTask:
     that split is skipped for the first time; `skipped` counts them by split.
     """
 
-    def __init__(self, inner: Task, limits: PromptLimits, bad: frozenset[str] | None):
+    def __init__(
+        self,
+        inner: Task,
+        limits: PromptLimits,
+        bad: frozenset[str] | None,
+        on_first_skip: OnSkip = ignore_skip,
+    ):
         self.inner, self.limits, self.bad = inner, limits, bad
-        self.name = inner.name
-        self.on_first_skip: Callable[[str, PromptFault], object] = _ignore
+        self.name, self.on_first_skip = inner.name, on_first_skip
         self.skipped: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -202,102 +145,7 @@ def skipped_problems(split: str, fault: PromptFault) -> Finding:
     )
 
 
-# -- problems of a file ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """The rows of a file of problems: how many each split has, and which cannot be read."""
-
-    rows: Mapping[str, int]
-    faults: list[PromptFault]
-
-    @property
-    def total(self) -> int:
-        return sum(self.rows.values())
-
-
-def check_rows(task: Task, limits: PromptLimits) -> FileCheck:
-    """Look at the prompt of every problem that a task has in its file."""
-    rows: dict[str, int] = {}
-    faults = []
-    for split in SPLITS:
-        with suppress(ConfigError):  # a task without that split
-            for problem in task.problems(split, 0):
-                rows[split] = rows.get(split, 0) + 1
-                fault = limits.fault(problem, task)
-                if fault:
-                    faults.append(fault)
-    return FileCheck(rows, faults)
-
-
-def remembered_rows(task: Task, limits: PromptLimits, settings: Mapping[str, Any]) -> FileCheck:
-    """`check_rows`, once for each file, tokenizer, form of the prompt and lengths."""
-    name = f"{key_of(task, limits, settings)}.json"
-    if name not in _checked:
-        path = cache_folder() / "prompts" / name
-        check = read_check(path)
-        if check is None:
-            check = check_rows(task, limits)
-            write_check(path, check)
-        _checked[name] = check
-    return _checked[name]
-
-
-_checked: dict[str, FileCheck] = {}  # of this process, where the cache folder cannot be written
-
-
-def files_of(settings: Mapping[str, Any]) -> list[Path]:
-    """The files of problems among a task's settings."""
-    return [Path(settings[key]) for key in ("data", "test_data") if settings.get(key)]
-
-
-def key_of(task: Task, limits: PromptLimits, settings: Mapping[str, Any]) -> str:
-    """A hash of all that the faults of a file depend on. Some prompts are part of it: they change
-    with the code that writes them."""
-    tokenizer = limits.tokenizer
-    prompts = []
-    for split in SPLITS:
-        with suppress(AhaError):
-            prompts += [task.ask(problem) for problem in islice(task.problems(split, 0), 1)]
-    parts = (
-        *(CACHE_VERSION, aha.__version__, task.name, sorted(settings.items()), prompts),
-        *(limits.positions, limits.max_new_tokens, limits.model, limits.option),
-        *(tokenizer.template, tokenizer.settings, tokenizer.stop_ids),
-    )
-    digest = hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=16)
-    digest.update(tokenizer.fast.to_str().encode())
-    for path in files_of(settings):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
-
-
-def read_check(path: Path) -> FileCheck | None:
-    """What was remembered; None where nothing was, or where it is damaged."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        rows = {str(split): int(count) for split, count in raw["rows"].items()}
-        return FileCheck(rows, [PromptFault(**fault) for fault in raw["faults"]])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def write_check(path: Path, check: FileCheck) -> None:
-    """Remember it, complete or not at all; without a word where the folder cannot be written."""
-    content = json.dumps({"rows": check.rows, "faults": [asdict(f) for f in check.faults]})
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(content)
-            os.replace(partial, path)
-        except OSError:  # a full disk
-            os.unlink(partial)
-
-
-# -- both ------------------------------------------------------------------------------------
+# -- a task as a whole ----------------------------------------------------------------------
 
 
 def readable(
@@ -305,9 +153,11 @@ def readable(
     limits: PromptLimits,
     settings: Mapping[str, Any],
     splits: tuple[str, ...],
-    bad_rows: BadRows = "refuse",
+    bad_rows: RowRule = "refuse",
+    on_first_skip: OnSkip = ignore_skip,
 ) -> tuple[ReadableTask, list[Finding]]:
-    """The task without what the model cannot read, and what there is to tell about it.
+    """The task without what the model cannot read, and what there is to tell about it now; see
+    `ReadableTask` for `on_first_skip`.
 
     `settings` are the task's, with its files under their keys if it has some; `splits` those that
     will be read: each must have a problem. Raises `DataError` or `ModelError` for a file with bad
@@ -315,25 +165,25 @@ def readable(
     prompts do not fit.
     """
     data = files_of(settings)
+    bad: frozenset[str] | None
     if data and task.name in PACKAGED:
         check = remembered_rows(task, limits, settings)
-        readable_task = ReadableTask(task, limits, frozenset(f.problem for f in check.faults))
+        bad = frozenset(fault.problem for fault in check.faults)
         findings = told_of_file(check, limits, data, bad_rows)
     else:
-        readable_task = ReadableTask(task, limits, None)
+        bad = None
         findings = told_of_draws(task, limits, splits)
     for split in splits:
-        if next(iter(readable_task.problems(split, 0)), None) is None:
+        if next(ReadableTask(task, limits, bad).problems(split, 0), None) is None:
             dropped = ", all of whose rows are dropped" if findings else ""
             raise DataError(
                 f"no problems in the split {split!r}{dropped}", "at least one", "use more data"
             )
-    readable_task.skipped.clear()
-    return readable_task, findings
+    return ReadableTask(task, limits, bad, on_first_skip), findings
 
 
 def told_of_file(
-    check: FileCheck, limits: PromptLimits, data: list[Path], bad_rows: BadRows
+    check: FileCheck, limits: PromptLimits, data: list[Path], bad_rows: RowRule
 ) -> list[Finding]:
     """What there is to tell about a file's bad rows. Raises as `readable` does."""
     faults = check.faults

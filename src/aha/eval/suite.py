@@ -3,10 +3,9 @@
 `evaluate` is what training calls; `evaluate_model` also loads the model (`aha eval`, the lab).
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -18,13 +17,15 @@ from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
 from aha.eval.grade_errors import GradeErrors
-from aha.eval.prompt_check import PromptLimits, readable, skipped_problems
+from aha.eval.prompt_check import readable, skipped_problems
+from aha.eval.prompt_limits import PromptLimits
 from aha.eval.statistics import pass_at_k, wilson
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
+from aha.store.durable import to_json
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
@@ -168,7 +169,7 @@ def write_completions(path: Path, report: EvalReport) -> None:
     with path.open("w", encoding="utf-8") as out:
         for group in report.graded:
             for graded in group:
-                out.write(json.dumps(completion_row(graded)) + "\n")
+                out.write(to_json(completion_row(graded)) + "\n")
 
 
 # -- a model by its name -------------------------------------------------------------------------
@@ -233,8 +234,14 @@ def readable_prompts(
         option="--max-new-tokens",
     )
     rule = settings.task_settings.get("bad_rows", "refuse")
-    can_be_read, findings = readable(task, limits, settings.task_settings, (settings.split,), rule)
-    can_be_read.on_first_skip = lambda *skip: on_finding(skipped_problems(*skip))
+    can_be_read, findings = readable(
+        task,
+        limits,
+        settings.task_settings,
+        (settings.split,),
+        rule,
+        lambda *skip: on_finding(skipped_problems(*skip)),
+    )
     for finding in findings:
         on_finding(finding)
     prompts = held_out(can_be_read, model.tokenizer, settings.split, n, settings.seed)
@@ -295,7 +302,7 @@ def evaluate_model(
     errors = report.grade_errors()
     finding = errors.finding(MAX_GRADE_ERRORS)
     if finding:
-        on_finding(replace(finding, check="grade_errors"))
+        on_finding(finding)
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row

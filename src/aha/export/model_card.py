@@ -4,6 +4,7 @@ Every number comes from the run's files; a section without numbers is left out.
 """
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 from aha.core.errors import RunError
 from aha.model.folders import looks_like_hub_name
 from aha.model.weights import LoadedModel
-from aha.store.guarded_files import GuardedFile, number
+from aha.store.guarded_files import number
+from aha.store.run_folder import Run
 
 USE = {
     "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,8 +58,7 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
 def read_record(run: Path, name: str) -> dict[str, Any] | None:
     """A JSON file of the run; None where it is missing. Raises `RunError` for a damaged one, and
     for one that leads out of the run: the card goes to other people."""
-    file = GuardedFile(run, name)
-    return file.read_object() if file.exists() else None
+    return Run(run).read(name) if os.path.lexists(run / name) else None
 
 
 def measured(value: object) -> float:
@@ -132,8 +133,8 @@ def cost_section(summary: dict[str, Any]) -> str:
     """Time, money and energy of the run, and the base model's price."""
     text = (
         f"## Cost\n{measured(summary['wall_s']) / 60:.1f} minutes with both tests, "
-        f"${measured(summary['cost_usd']):.4f} and {1000 * measured(summary['kwh']):.1f} Wh at the price and the power "
-        "that the recipe names."
+        f"${measured(summary['cost_usd']):.4f} and {1000 * measured(summary['kwh']):.1f} Wh at the "
+        "price and the power that the recipe names."
     )
     if summary.get("base_cost_usd") is not None:
         text += f" The base model, once for everybody: ${measured(summary['base_cost_usd']):.2f}."

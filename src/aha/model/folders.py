@@ -8,10 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import MissingExtra, ModelError
+from aha.core.errors import MissingExtra, ModelError, RunError
 from aha.corpus.bases import command_for
 from aha.store.checkpoint import latest_checkpoint
+from aha.store.checksums import NAME as CHECKSUMS
+from aha.store.checksums import damage_of
 
+CHECKPOINTS = "checkpoints"
 FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
@@ -74,19 +77,42 @@ def name_of(folder: Path) -> str:
     return str(folder.resolve())
 
 
+def is_run(folder: Path) -> bool:
+    """Whether it is the folder of a run of training or pre-training."""
+    return (folder / "metrics.jsonl").is_file() or (folder / CHECKPOINTS).is_dir()
+
+
+def check_whole(trained: Path) -> Path:
+    """The model of a finished run, as its checksums say it was written.
+
+    Raises `RunError` for another one. Runs of older versions have no checksums of their model.
+    """
+    if (trained / CHECKSUMS).is_file() and (damage := damage_of(trained, added=True)):
+        raise RunError(
+            f"{trained}: {damage}",
+            "the model as training wrote it",
+            f"move {trained} away and resume the run, which writes it anew from its checkpoint; "
+            f"if you have changed it yourself: delete {trained / CHECKSUMS}",
+        )
+    return trained
+
+
 def resolve_model(name: str) -> Path:
     """The folder of a packaged model, a run, a model folder or a model on the hub.
 
-    Raises `ModelError` where there is no such model, `RunError` for a run without a checkpoint.
+    Raises `ModelError` where there is no such model, `RunError` for a run without a checkpoint and
+    for a run's model that has changed since it was written.
     """
     folder = Path(name)
     packaged = Path(str(files("aha"))) / "models" / name
     # A bare name only: joined to an absolute path, the left side is dropped.
     if folder.name == name and (packaged / "config.json").is_file():
         return packaged
-    if (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir():
+    if is_run(folder):
         trained = folder / "model"
-        return trained if trained.is_dir() else latest_checkpoint(folder / "checkpoints")
+        return check_whole(trained) if trained.is_dir() else latest_checkpoint(folder / CHECKPOINTS)
+    if folder.name == "model" and is_run(folder.parent):
+        return check_whole(folder)
     model = folder_of(name)
     if not model.is_dir():
         raise ModelError(

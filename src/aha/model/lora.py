@@ -30,6 +30,7 @@ from aha.model.transformer import Layer, Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of PEFT's names
+ADAPTERS = "adapters (model.lora_rank)"
 
 
 class LayerAdapter(nn.Module):
@@ -103,7 +104,7 @@ def add_lora(policy: Policy, rank: int, alpha: float, seed: int) -> None:
 
     Raises `ModelError` for a model that runs in `transformers`.
     """
-    refuse_hf_policy(policy, "adapters (model.lora_rank)", "--model.lora_rank 0")
+    refuse_hf_policy(policy, ADAPTERS, "--model.lora_rank 0 --model.lora_alpha none")
     policy = as_transformer(policy)
     assert policy.adapter is None, "an adapter on an adapter"
     generator = torch.Generator().manual_seed(seed)

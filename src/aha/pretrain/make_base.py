@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from aha.core.errors import ConfigError, ModelError, RunError
+from aha.core.recipe_layers import flattened
 from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name, has_cuda
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
@@ -23,10 +24,10 @@ from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer, PretrainReport
 from aha.store.checkpoint import SavedState, checkpoints, newest_whole, save_checkpoint
+from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
-from aha.train.identity import flattened
 from aha.train.loop import Interrupt, drive
 from aha.train.preflight import machine_row
 
@@ -80,11 +81,12 @@ class ProgressWatcher:
         machine: PretrainMachine,
         spent: Cost,
         say: Callable[[str], None] = print,
+        saved_step: int = -1,
     ):
         self.trainer, self.out, self.machine, self.spent = trainer, out, machine, spent
         self.say = say
         self.started = self.saved = time.perf_counter()
-        self.saved_step = -1
+        self.saved_step = saved_step  # the last one that has a checkpoint, -1 for none
         self.losses: list[torch.Tensor] = []
 
     @property
@@ -171,8 +173,8 @@ def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[s
     if saved:
         spent = resume(trainer, saved)
         say(f"going on from {saved.path}")
-    progress = ProgressWatcher(trainer, out, machine, spent, say)
-    progress.saved_step = trainer.step_count if saved else -1
+    saved_step = trainer.step_count if saved else -1
+    progress = ProgressWatcher(trainer, out, machine, spent, say, saved_step)
     with closing(trainer), Interrupt() as stop:
         drive(trainer.steps(), [progress], stop)
         progress.save()
@@ -190,6 +192,7 @@ def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None
     def write(partial: Path) -> None:
         save_model(partial, trainer.model, trainer.tokenizer)
         write_text(partial / "pretraining.json", to_json(facts, indent=2) + "\n")
+        write_checksums(partial)
 
     with disk_errors(f"write {folder}"):
         replace_folder(folder, write)

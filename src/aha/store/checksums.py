@@ -43,18 +43,20 @@ def read_checksums(folder: Path) -> dict[str, str]:
     return {name: known for known, _, name in rows if name}
 
 
-def damage_of(folder: Path, skip: tuple[str, ...] = ()) -> str:
+def damage_of(folder: Path, skip: tuple[str, ...] = (), added: bool = False) -> str:
     """The first fault of a folder with checksums, in words; empty for a whole one.
 
-    Files of the names in `skip` are not read.
+    Files of the names in `skip` are not read. With `added`, other files may lie beside its own.
     """
     files = files_below(folder)
     try:
         known = read_checksums(folder)
         if missing := sorted(known.keys() - files.keys()):
             return f"{missing[0]} is missing"
-        if unknown := sorted(files.keys() - known.keys()):
+        unknown = sorted(files.keys() - known.keys())
+        if unknown and not added:
             return f"{unknown[0]} is not in {NAME}"
+        files = {name: path for name, path in files.items() if name in known}
         now = digests(path for name, path in files.items() if name not in skip)
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"

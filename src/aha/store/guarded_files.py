@@ -193,6 +193,14 @@ def object_of(content: bytes) -> Row:
     return value
 
 
+def row_of(line: bytes) -> Row | None:
+    """One line as an object; None where it is none."""
+    try:
+        return object_of(line)
+    except ValueError:
+        return None
+
+
 def is_deep(value: object) -> bool:
     """Whether lists and objects are nested deeper than MAX_DEPTH. Uses no recursion."""
     level: list[Any] = [value]

@@ -1,4 +1,4 @@
-"""The run folder: how it is created and reopened, the names of its files, and its JSON lines.
+"""The run folder: how it is created and opened, the names of its files, and its JSON lines.
 
 runs/NAME/
   config.json        the resolved recipe
@@ -9,18 +9,19 @@ runs/NAME/
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
+  failed_step/       completions of a step that a fault has ended, and the fault
   completions/       step_000010.jsonl ..., eval_000010.jsonl ..., before.jsonl, after.jsonl
   checkpoints/       step_000020/ ... each a Hugging Face model folder, trainer.pt and SHA256SUMS
   model/             the trained model
   before.json        the test before training; after.json the test after it
   summary.json       before, after, cost: written when the run is done
+  after_000020.json  and summary_000020.json: those of a finished run that went on for longer
   report.html        the report, where `aha report` was asked for it
-  owner.json         the process that writes to the run, while there is one
+  owner.json         the process that writes to the run, while there is one; .lock is its lock
 """
 
 import errno
 import glob
-import json
 import os
 import platform
 import shutil
@@ -36,7 +37,7 @@ from aha.core.errors import RunError
 from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
-from aha.store.guarded_files import GuardedFile, JsonLines
+from aha.store.guarded_files import GuardedFile, JsonLines, Row, row_of
 from aha.store.run_lock import RunLock
 
 
@@ -185,6 +186,13 @@ class Run:
         except OSError as error:
             raise RunError(f"cannot read {self.path / name}: {error}", "a JSON file") from error
 
+    def read_or_none(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run; None for one that `read` refuses."""
+        try:
+            return self.read(name)
+        except RunError:
+            return None
+
 
 class Environment(TypedDict):
     """The versions, the machine and the commit that a result was made with."""
@@ -208,11 +216,12 @@ def environment() -> Environment:
         "cores": num_cores(),
         "gpu": loaded_gpu_name(),
         "commit": commit(),
-        "packages": {name: _version(name) for name in names},
+        "packages": {name: version_of(name) for name in names},
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -234,9 +243,6 @@ def git(*arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
-
-
-Row = dict[str, Any]
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -298,18 +304,9 @@ def truncate_after(path: Path, key: str, last: int, several: bool = False) -> No
         lines = list(content)
     kept: dict[Any, str] = {}
     for number, line in enumerate(lines):
-        row = row_of(line) or {}
+        row = (row_of(line.encode()) if line.endswith("\n") else None) or {}
         value = row.get(key, 0)
         if row and isinstance(value, int | float) and value <= last:
             kept[number if several else value] = line
     if list(kept.values()) != lines:
         write_text(path, "".join(kept.values()))
-
-
-def row_of(line: str) -> Row | None:
-    """The row of a whole line; None for any other line."""
-    try:
-        row = json.loads(line) if line.endswith("\n") else None
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None

@@ -9,6 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 import aha
+from aha.core.control_characters import visible
+from aha.store.durable import to_json, write_text
 from aha.store.run_folder import environment
 from aha.studies.method_lab import PlannedRun
 from aha.studies.verdicts import (
@@ -19,7 +21,6 @@ from aha.studies.verdicts import (
     results_by_recipe,
     verdicts,
 )
-from aha.web.event_spans import visible
 from aha.web.svg_curves import Figure, Line, Point, short
 
 # These six differ for readers who see few colours too; from the seventh line on, lines are dashed.
@@ -41,7 +42,7 @@ def write_results(planned: list[PlannedRun], out: Path) -> None:
         "task": cfg.task.model_dump(mode="json", exclude={"format_reward"}),
         "environment": machine,
     }
-    (out / "lab.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "lab.json", to_json(content, indent=1) + "\n")
     sizes, limit = " or ".join(map(str, cfg.task.numbers)), cfg.rollout.max_new_tokens
     passed = ", ".join(f"pass@{k} {rate:.3f}" for k, rate in base["pass_at_k"].items())
     about = [

@@ -22,8 +22,8 @@ from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
+from aha.train.builders import make_engine, task_of
 from aha.train.experiment import Experiment, Listener
-from aha.train.opening import make_engine, task_of
 from aha.train.preflight import readable_task
 from aha.web.run_comparison import config_differences
 

@@ -5,7 +5,6 @@ can catch, and resumed each time. In the end everything that the two have writte
 for bit, but for what a clock says.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -29,6 +28,7 @@ READY = "ready"  # what the other process prints when its model is loaded
 WAIT_SECONDS = 1800.0  # for one process, against a hang
 PROMPTS, COMPLETIONS, TOKENS, PROBLEMS = 8, 8, 128, 8  # at most, in the short run
 CLOCKS = {"seconds", "elapsed_s", "peak_bytes", "cost_usd", "kwh", "time_to_aha_s", "plan"}
+NO_RESULTS = CLOCKS | {"commit"}  # a commit may be made while the runs go on
 
 
 def short_run(cfg: RunConfig) -> RunConfig:
@@ -163,10 +163,12 @@ def differences_of(one: Path, other: Path, compared: dict[str, int]) -> Iterator
         if rows != others:
             yield f"{name}: {first_difference(rows, others)}"
     for name in ("before.json", "after.json", "summary.json"):
-        texts = [timeless(read_json(run / name)) for run in (one, other)]
+        texts = [timeless(Run(run).read_or_none(name)) for run in (one, other)]
         compared["results"] = compared.get("results", 0) + (texts[0] is not None)
         if texts[0] != texts[1]:
-            yield f"{name} differs"
+            old, new = (dict(leaves(text)) for text in texts)
+            keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            yield f"{name} differs: {', '.join(keys)}"
     for folder, kind in (("completions", "files of completions"), ("model", "files of the model")):
         names = {run: sorted(p.name for p in (run / folder).iterdir()) for run in (one, other)}
         compared[kind] = len(names[one])
@@ -211,15 +213,11 @@ def same(one: Any, other: Any) -> bool:
 
 
 def timeless(value: Any) -> Any:
-    """Without everything that a clock, a price or the memory says."""
+    """Without everything that a clock, a price, the memory or the source tree says."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in CLOCKS and not str(k).endswith("_s")}
+        kept = {k: v for k, v in value.items() if k not in NO_RESULTS and not str(k).endswith("_s")}
         return {key: timeless(inner) for key, inner in kept.items()}
     return value
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def first_difference(rows: list[Any], others: list[Any]) -> str:

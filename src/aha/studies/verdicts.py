@@ -79,7 +79,7 @@ def recipe_result(recipe: str, runs: list[Run], seeds: list[int]) -> RecipeResul
         spent=[row["generated"] for row in last],
         seconds=mean([row["elapsed_s"] for row in last]),
         truncated=mean([report["truncated"] for report in after]),
-        pass_at_k={k: mean([rates[k] for rates in passed]) for k in passed[0]},
+        pass_at_k={k: mean([rates[k] for rates in passed]) for k in shared_keys(passed)},
     )
 
 
@@ -95,6 +95,12 @@ def eval_point(reports: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Eva
         entropy=mean(entropies) if len(entropies) == len(rows) else None,
         rates=rates,
     )
+
+
+def shared_keys(rows: list[dict[str, Any]]) -> list[str]:
+    """The keys that every row has, in the order of the first: a mean over some of the seeds would
+    pass for one over all."""
+    return [key for key in rows[0] if all(key in row for row in rows)]
 
 
 def mean(values: list[float]) -> float:

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from aha.core.control_characters import visible
 from aha.core.errors import AhaError, ConfigError, DataError, ModelError, RunError
 from aha.tasks.worker_process import MAX_ERROR, MAX_REPLY, SIGNALLED, plain_line
 
@@ -297,7 +298,7 @@ class Worker:
         left, self.printed = MAX_PRINTED - self.printed, self.printed + len(part)
         if left > 0:
             text = part.decode(errors="replace")[:left]
-            text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+            text = visible(text)
             if self.printed >= MAX_PRINTED:
                 text += "\n(what it prints from here on is left out)\n"
             with suppress(OSError, ValueError, AttributeError):  # nobody may read it

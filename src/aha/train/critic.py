@@ -40,6 +40,8 @@ from aha.train.advantage_estimators import Estimate, counted_by
 from aha.train.finite_checks import check_numbers
 from aha.train.rollouts import Groups, Scores
 
+CRITIC = "algo.advantage 'gae'"
+
 
 class ValueModel(nn.Module):
     """The policy's architecture with one number in place of the logits.
@@ -50,7 +52,7 @@ class ValueModel(nn.Module):
 
     def __init__(self, policy: Policy):
         super().__init__()
-        refuse_hf_policy(policy, "algo.advantage 'gae'", "--algo.advantage dr_grpo")
+        refuse_hf_policy(policy, CRITIC, "--algo.advantage dr_grpo")
         # Checkpoints name these weights `decoder.*`; with LoRA the copy has adapters of its own on
         # the same frozen weights.
         self.decoder = copy_sharing_frozen(as_transformer(policy))

@@ -1,10 +1,10 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,36 @@ from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.seeds import seed_for
-from aha.eval.prompt_check import PromptFault, skipped_problems
+from aha.eval.prompt_check import skipped_problems
+from aha.eval.prompt_limits import PromptFault
 from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
 from aha.machine.device import PeakMemory, choose_device
-from aha.machine.host import process_bytes
+from aha.machine.host import process_bytes, trim_heap
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.calibration import Calibration
 from aha.plan.machines import Budget, budget_seconds
 from aha.rollout.engine import Engine, Sampling
 from aha.store.checkpoint import SavedState
+from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, check_new, read_rows
 from aha.tasks.catalog import notes_of
-from aha.train import reopen
+from aha.train import resume
+from aha.train.builders import make_trainer, open_policy, prediction_of, price_of_run, task_of
+from aha.train.fingerprints import NAME as FINGERPRINTS
+from aha.train.fingerprints import Fingerprints, fingerprints_of
 from aha.train.first_test import stored_test
-from aha.train.identity import NAME as FINGERPRINTS
-from aha.train.identity import Identity, identity_of
-from aha.train.last_step import save_after, steps_of
 from aha.train.loop import Interrupt, drive
-from aha.train.opening import make_trainer, open_policy, prediction_of, price_of_run, task_of
 from aha.train.preflight import (
     check_memory,
     readable_task,
     shape_in_folder,
     with_machine_price,
 )
+from aha.train.rl import RLTrainer
 from aha.train.run_cost import compare_with_prediction, cost_of
+from aha.train.save_on_error import save_on_error
 from aha.train.step_watch import StepWatch
 from aha.train.watchers import (
     Checkpoint,
@@ -87,6 +90,19 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
+def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
+    """The steps that are left, one report each."""
+    while not trainer.finished:
+        report = trainer.step(trainer.problems())
+        trim_heap()
+        yield report
+
+
+def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
+    """Seconds that a budget buys on this machine; infinite without one."""
+    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
+
+
 class Experiment:
     """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one.
 
@@ -99,18 +115,18 @@ class Experiment:
         run: Run,
         model: LoadedModel,
         listener: Listener,
-        identity: Identity,
+        fingerprints: Fingerprints,
         base: Path | None,
+        budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
-        self.identity, self.base = identity, base  # base None: it has gone
-        self.task, self.row_findings = readable_task(cfg, task_of(cfg), model)
-        self.task.on_first_skip = self.tell_skipped
+        self.fingerprints, self.base = fingerprints, base  # base None: it has gone
+        self.task, self.row_findings = readable_task(cfg, task_of(cfg), model, self.tell_skipped)
         self.trainer = make_trainer(cfg, model, self.task)
         self.elapsed_before = 0.0
         self.saved_step = -1  # the checkpoint that this process began from
         self.first_test_s, self.stop_reason = 0.0, ""
-        self.budget_s = math.inf  # of training and the test before it
+        self.budget_s = budget_s  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
 
     @classmethod
@@ -139,27 +155,27 @@ class Experiment:
             check_memory(cfg, shape, device, listener.say)
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
+        budget_s = seconds_of_budget(budget, cfg)
         task = task_of(cfg)
         readable_task(cfg, task, model)
-        identity = identity_of(cfg, base, task)
-        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: identity}
+        fingerprints = fingerprints_of(cfg, base, task)
+        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
         if prediction := prediction_of(cfg, model, calibration, resident):
             records["prediction.json"] = prediction
         if calibration:
             records["calibration.json"] = asdict(calibration)
-        run = Run.create(path, cfg.model_dump(mode="json"), records)
+        run = Run(path)
+        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
+        Run.create(path, cfg.model_dump(mode="json"), records)
         with run.taken(listener.say):
-            experiment = cls(cfg, run, model, listener, identity, base)
-        for finding in model.findings:
-            run.tell(0, finding)
-        experiment.budget_s = budget_s
-        for finding in experiment.row_findings:
-            experiment.tell(0, finding)
-        for note in notes_of(experiment.task):
-            if note.level != "ok":
-                run.tell(0, note)
-                listener.finding(note)
+            for finding in model.findings:
+                run.tell(0, finding)
+            for finding in experiment.row_findings:
+                experiment.tell(0, finding)
+            for note in notes_of(experiment.task):
+                if note.level != "ok":
+                    experiment.tell(0, note)
         return experiment
 
     @classmethod
@@ -169,54 +185,58 @@ class Experiment:
         listener: Listener,
         changes: Mapping[str, Any] | None = None,
         accept: bool = False,
+        budget: str | None = None,
     ) -> "Experiment":
         """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
 
         `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
-        are refused, and so is a changed base, data or task, unless `accept`. Raises `RunError` for
+        are refused, and so is a changed base, data or task, unless `accept`. `budget`: see
+        `budget_seconds`; it is that of this process. Raises `RunError` for
         that, and while another process has the run.
         """
         run = Run.open(path)
         run.refuse_links_out()
         with run.taken(listener.say):
-            return cls.reopened(run, listener, changes or {}, accept)
+            return cls.resume_locked(run, listener, changes or {}, accept, budget)
 
     @classmethod
-    def reopened(
+    def resume_locked(
         cls,
         run: Run,
         listener: Listener,
         changes: Mapping[str, Any],
         accept: bool,
+        budget: str | None,
     ) -> "Experiment":
         """`resume` while the lock is held."""
         say, resident = listener.say, process_bytes()
-        reopen.mend_folder(run, say)
-        before = reopen.stored_identity(run, say)
-        cfg = reopen.config_of(run, before, changes, say)
-        base = reopen.base_of(cfg, say)
-        identity = identity_of(cfg, base, task_of(cfg), before)
-        changed = reopen.accepted_changes(run, before, identity, accept, say)
-        saved = reopen.saved_state(run, say)
+        resume.mend_folder(run, say)
+        before = resume.stored_fingerprints(run, say)
+        cfg = resume.config_of(run, before, changes, say)
+        base = resume.base_of(cfg, say)
+        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before)
+        changed = resume.accepted_changes(run, before, fingerprints, accept, say)
+        saved = resume.saved_state(run, say)
         if base is None and saved is None:
             resolve_model(cfg.model.path)  # says what is missing
         model = open_policy(cfg, saved.path if base is None and saved else None)
         cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
-        identity["recipe"] = cfg.model_dump(mode="json")
-        experiment = cls(cfg, run, model, listener, identity, base)
+        fingerprints["recipe"] = cfg.model_dump(mode="json")
+        budget_s = seconds_of_budget(budget, cfg)
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version
-        reopen.cut_back(run, step, say)
-        run.write("config.json", identity["recipe"])
-        run.write(FINGERPRINTS, identity)
-        for finding in reopen.findings_of(saved, changed):
+        resume.cut_back(run, step, say)
+        run.write("config.json", fingerprints["recipe"])
+        run.write(FINGERPRINTS, fingerprints)
+        for finding in resume.findings_of(saved, changed):
             experiment.tell(step, finding)
         if not experiment.trainer.finished:
-            reopen.set_result_aside(run, step)
-        if reopen.is_longer(changed):
+            resume.set_result_aside(run, step)
+        if resume.is_longer(changed):
             rate = experiment.trainer.learning_rate(cfg.optim.lr)
-            say(reopen.schedule_words(run, changed, rate))
+            say(resume.schedule_words(run, changed, rate))
             if prediction := prediction_of(cfg, model, None, resident):
                 run.write("prediction.json", prediction)
         return experiment
@@ -225,7 +245,7 @@ class Experiment:
         """The state of a checkpoint."""
         state, trainer = saved.state, self.trainer
         load_policy(trainer.policy, saved.path)
-        self.elapsed_before = reopen.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
+        self.elapsed_before = resume.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
         # Checkpoints of older versions keep no peak.
         self.memory.before = state.pop("peak_bytes", 0)
         trainer.load_state_dict(state)
@@ -268,8 +288,7 @@ class Experiment:
             self.run.tell(step, failure_of(fault))
             raise
         if finding := report.grade_errors().finding(limit):
-            self.run.tell(step, replace(finding, check="grade_errors"))
-            self.listener.finding(finding)
+            self.tell(step, finding)
         path = self.run.completions / f"{name}.jsonl"
         with disk_errors(f"write {path}"):
             write_completions(path, report)
@@ -292,7 +311,7 @@ class Experiment:
             return Outcome(self.run, None, before, None, rows)
         self.save_model()
         after = self.test("after", self.trainer.engine)
-        cost = cost_of(self.cfg, rows, [before, after], self.identity["base_cost"])
+        cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
         measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
         measured |= {"cost_usd": summary["cost_usd"]}
@@ -303,8 +322,13 @@ class Experiment:
 
     def save_model(self) -> None:
         """Write the trained model; an older one stands until the new one is whole."""
+
+        def write(folder: Path) -> None:
+            save_trained(self.trainer, self.base, folder)
+            write_checksums(folder)
+
         with disk_errors(f"write {self.run.model}"):
-            replace_folder(self.run.model, partial(save_trained, self.trainer, self.base))
+            replace_folder(self.run.model, write)
 
     def test_before(self) -> EvalReport | None:
         """The base model's test: made once, and read from the run when it is resumed."""
@@ -334,10 +358,10 @@ class Experiment:
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
         elapsed = Stopwatch(self.elapsed_before)
-        record = Record(self.run, elapsed, listener.step, trainer.tokenizer, cfg.token_groups)
-        record.last_step = trainer.version
-        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, self.memory)
-        checkpoint.saved = self.saved_step
+        shown_tokens = (trainer.tokenizer, cfg.token_groups)
+        record = Record(self.run, elapsed, listener.step, *shown_tokens, trainer.version)
+        memory = self.memory
+        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, memory, self.saved_step)
         look = Evaluate(trainer, validation, self.run, elapsed, listener.validation)
         # The checkpoint comes before the evaluation of its step: a fault there costs no step.
         watchers: list[Callable[[StepReport], None]] = [
@@ -357,7 +381,7 @@ class Experiment:
                     lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
                 )
             except BaseException as error:
-                words = save_after(error, self.run, record, checkpoint)
+                words = save_on_error(error, self.run, record, checkpoint)
                 with suppress(Exception):  # the error may be that nothing can be written
                     listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
                 raise

@@ -16,6 +16,7 @@ from typing import Any
 from aha.core.errors import RunStopped
 from aha.core.findings import failure_of, finding_row
 from aha.model.tokenizer import Tokenizer
+from aha.store.durable import write_text
 from aha.store.run_folder import Run
 from aha.train.step_attempt import StepAttempt
 from aha.train.watchers import completion_rows
@@ -35,7 +36,7 @@ def keep_failed_step(run: Run, attempt: StepAttempt, fault: RunStopped, tok: Tok
         (folder / f"{name}.jsonl", attempt_rows(attempt, tok)),
     ):
         text = "".join(json.dumps(as_json(row), allow_nan=False) + "\n" for row in rows)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def attempt_rows(attempt: StepAttempt, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:

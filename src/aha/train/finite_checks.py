@@ -1,4 +1,4 @@
-"""Numbers of a step that are no number (NaN or infinite): noticed before a weight changes.
+"""Numbers of a step that are NaN or infinite: noticed before a weight changes.
 
 Every check raises `RunStopped`, which names what is not finite and where it came from. They look at
 numbers that lie in the processor's memory already, so they cost nothing that can be measured. The

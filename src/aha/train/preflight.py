@@ -15,7 +15,8 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.core.findings import Finding
 from aha.core.sizes import GB
-from aha.eval.prompt_check import PromptLimits, ReadableTask, readable
+from aha.eval.prompt_check import OnSkip, ReadableTask, ignore_skip, readable
+from aha.eval.prompt_limits import PromptLimits
 from aha.machine.device import device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
@@ -138,7 +139,7 @@ def check_completions(cfg: RunConfig, free: float) -> None:
 
 
 def readable_task(
-    cfg: RunConfig, task: Task, model: LoadedModel
+    cfg: RunConfig, task: Task, model: LoadedModel, on_first_skip: OnSkip = ignore_skip
 ) -> tuple[ReadableTask, list[Finding]]:
     """The run's task without the problems that its model cannot read, and what to tell about them.
 
@@ -147,4 +148,4 @@ def readable_task(
     limits = prompt_limits(cfg, model)
     splits = {"train": cfg.rollout.prompts, "validation": cfg.eval.every, "test": cfg.eval.final}
     is_read = tuple(split for split, count in splits.items() if count)
-    return readable(task, limits, cfg.task.settings(), is_read, cfg.task.bad_rows)
+    return readable(task, limits, cfg.task.settings(), is_read, cfg.task.bad_rows, on_first_skip)

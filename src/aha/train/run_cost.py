@@ -9,9 +9,8 @@ from aha.plan.machines import Cost
 from aha.plan.prediction import compare
 from aha.plan.speed import Workload
 from aha.store.run_folder import Run
-from aha.train.opening import price_of_run
+from aha.train.builders import price_of_run
 from aha.train.preflight import shape_of_config
-from aha.train.reopen import read_or_none
 from aha.train.rl import RLTrainer
 
 
@@ -44,7 +43,7 @@ def compare_with_prediction(
     """What was predicted and what was measured; None for a run without a prediction, and for one
     whose prediction is damaged, which is said."""
     path = run.path / "prediction.json"
-    prediction = read_or_none(run, path.name)
+    prediction = run.read_or_none(path.name)
     if prediction is None:
         if path.exists():
             say(f"{path} is damaged: no comparison")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunError, RunStopped
+from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import EvalReport, completion_row, evaluate, write_completions
@@ -57,7 +57,10 @@ class Stopwatch:
 
 
 class Record:
-    """Writes completions/step_*.jsonl and metrics.jsonl, and calls `on_row` with the row."""
+    """Writes completions/step_*.jsonl and metrics.jsonl, and calls `on_row` with the row.
+
+    `last_step` is the last step whose row is written.
+    """
 
     def __init__(
         self,
@@ -66,10 +69,11 @@ class Record:
         on_row: Callable[[dict[str, Any]], None],
         tokenizer: Tokenizer,
         token_groups: int,
+        last_step: int = 0,
     ):
         self.run, self.elapsed, self.on_row = run, elapsed, on_row
         self.tokenizer, self.token_groups = tokenizer, token_groups
-        self.last_step = 0  # the last one whose row is written
+        self.last_step = last_step
 
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
@@ -184,7 +188,8 @@ class Evaluate:
 class Checkpoint:
     """Saves all that the next step depends on, every `checkpoint_every` steps.
 
-    `base` names the base of an adapter; None where a base has gone that nothing needs.
+    `base` names the base of an adapter; None where a base has gone that nothing needs. `saved` is
+    the last step that has a checkpoint, -1 for none.
     """
 
     def __init__(
@@ -194,10 +199,11 @@ class Checkpoint:
         elapsed: Stopwatch,
         base: Path | None,
         memory: PeakMemory,
+        saved: int = -1,
     ):
         self.trainer, self.run, self.elapsed, self.base = trainer, run, elapsed, base
-        self.memory = memory
-        self.saved = self.failed = -1  # the last step that was saved, and that could not be
+        self.memory, self.saved = memory, saved
+        self.failed = -1  # the last step that could not be saved
 
     def __call__(self, report: StepReport) -> None:
         every = self.trainer.cfg.checkpoint_every
@@ -276,10 +282,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """summary.json: the run in one object."""
     start = before.numbers["solve_rate"] if before else 0.0
-    try:
-        commit = run.read("environment.json").get("commit")
-    except (RunError, AttributeError):  # damaged since: of no use for what the run has learnt
-        commit = None
+    environment = run.read_or_none("environment.json") or {}  # {}: damaged since
     return {
         "before": before and before.numbers,
         "after": after and after.numbers,
@@ -288,5 +291,5 @@ def summary_of(
         "time_to_aha_s": time_to_aha(rows, start),
         **cost,
         "seed": trainer.cfg.seed,
-        "commit": commit,
+        "commit": environment.get("commit"),
     }

@@ -8,12 +8,12 @@ from typing import Any
 
 from starlette.concurrency import iterate_in_threadpool
 
+from aha.core.control_characters import visible
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 from aha.tasks.protocol import Task
 from aha.web.completions import WHOLE_CHARS, completion_view
-from aha.web.event_spans import visible
 from aha.web.file_reader import dumps
 from aha.web.runs import RunFolder, section
 

@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from aha.core.control_characters import visible
 from aha.core.errors import DataError
-from aha.store.guarded_files import GuardedFile, JsonLines, number
-from aha.web.event_spans import (
-    Row,
-    has_tokens,
-    mean_behaviours,
-    puzzle_of,
-    text_of,
-    text_pieces,
-    visible,
-)
-from aha.web.file_reader import row_of
+from aha.store.guarded_files import GuardedFile, JsonLines, number, row_of
+from aha.web.event_spans import Row, has_tokens, mean_behaviours, puzzle_of, text_of, text_pieces
 from aha.web.runs import RunFolder
 
 SHOWN_CHARS = 12_000

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TypeVar
 
+from aha.core.control_characters import visible
 from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
-from aha.web.event_spans import Row, mean_behaviours, visible
+from aha.web.event_spans import Row, mean_behaviours
 from aha.web.runs import RunFolder
 
 MAX_POINTS = 600  # of one curve

@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import aha
+from aha.core.control_characters import visible
 from aha.core.errors import AhaError, DataError
 from aha.store.guarded_files import number
 from aha.web.access import AccessControl
@@ -28,7 +29,7 @@ from aha.web.completions import (
     groups_page,
 )
 from aha.web.curves import OVERVIEW_COLUMNS, BehaviorCurves, Curves
-from aha.web.event_spans import EVENT_KINDS, Row, token_values, visible
+from aha.web.event_spans import EVENT_KINDS, Row, token_values
 from aha.web.file_reader import dumps
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html

@@ -9,17 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aha.store.guarded_files import MAX_DEPTH, GuardedFile, number, object_of
+from aha.store.guarded_files import MAX_DEPTH, GuardedFile, number, row_of
 
 TAIL_BYTES = 65_536
-
-
-def row_of(line: bytes) -> dict[str, Any] | None:
-    """One line as an object; None where it is none."""
-    try:
-        return object_of(line)
-    except ValueError:
-        return None
 
 
 def tail_of(file: Path | GuardedFile, tail: int) -> tuple[int, bytes]:

@@ -11,20 +11,14 @@ from jinja2 import Environment, StrictUndefined, Template
 
 import aha
 from aha.behaviors.detector import Behaviours
+from aha.core.control_characters import visible
 from aha.core.errors import RunError
 from aha.plan.machines import money
 from aha.plan.prediction import lines_of
 from aha.store.guarded_files import GuardedFile, number, read_all_rows
 from aha.web.completions import PinnedRow, pinned_rows
 from aha.web.curves import BehaviorCurves, Curves, evenly_spaced
-from aha.web.event_spans import (
-    EVENT_KINDS,
-    Row,
-    behaviours_of,
-    puzzle_of,
-    text_pieces,
-    visible,
-)
+from aha.web.event_spans import EVENT_KINDS, Row, behaviours_of, puzzle_of, text_pieces
 from aha.web.run_comparison import (
     VERDICTS,
     PairedComparison,

@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from aha.core.control_characters import visible
 from aha.eval.statistics import paired_bootstrap, wilson
 from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.web.completions import CompletionIndex, IndexCache, IndexEntry
 from aha.web.curves import evenly_spaced
-from aha.web.event_spans import Row, puzzle_of, visible
+from aha.web.event_spans import Row, puzzle_of
 from aha.web.runs import RunFolder, clipped
 
 # Settings that do not change the result; the price is that of the machine.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aha
+from aha.core.control_characters import visible
 from aha.core.errors import RunError
 from aha.store.guarded_files import (
     GuardedFile,
@@ -17,7 +18,6 @@ from aha.store.guarded_files import (
     is_guarded_folder,
     number,
 )
-from aha.web.event_spans import visible
 from aha.web.file_reader import last_row, spread_rows
 
 QUIET_AFTER_S = 45.0  # a run that has written nothing for so long is displayed as quiet

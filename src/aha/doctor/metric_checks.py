@@ -54,12 +54,15 @@ def duplicates(run: RunRecords) -> Finding | None:
 
 @checks
 def finite(run: RunRecords) -> Finding | None:
-    """All metrics are finite. After a NaN or an infinity nothing is learned."""
+    """All metrics are finite. After a NaN or an infinity nothing is learned.
+
+    A run writes null for them; older ones wrote NaN.
+    """
     bad = [
         (row.get("step"), key)
         for row in run.metrics
         for key, value in row.items()
-        if isinstance(value, float) and not math.isfinite(value)
+        if value is None or (isinstance(value, float) and not math.isfinite(value))
     ]
     if bad:
         step, key = bad[0]

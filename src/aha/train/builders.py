@@ -1,14 +1,22 @@
-"""What a run is opened with: model, task, engine, trainer, and the prediction of its cost."""
+"""Builds from a recipe what a run needs: model, task, engine, trainer, and the predicted cost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aha.algo.algorithms import method_of
+from aha.algo.combinations import clashes_of
+from aha.algo.fixes import Changes, Clash, fix_of
+from aha.algo.recipe import changed, resolved
 from aha.core.config import RunConfig
+from aha.core.errors import ModelError
 from aha.core.seeds import seed_for
 from aha.machine.device import choose_device, compute_dtype
 from aha.model.architecture import ModelConfig
 from aha.model.folders import resolve_model
-from aha.model.lora import add_lora
+from aha.model.hf_policy import refuse_hf_policy
+from aha.model.lora import ADAPTERS, add_lora
+from aha.model.policy import Policy
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.calibration import Calibration
 from aha.rollout.engine import Engine
@@ -16,6 +24,7 @@ from aha.rollout.native import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.tasks.catalog import make_task
 from aha.tasks.protocol import Task
+from aha.train.critic import CRITIC
 from aha.train.preflight import predict_run, shape_of_config
 from aha.train.rl import RLTrainer
 
@@ -26,6 +35,7 @@ def open_policy(cfg: RunConfig, folder: Path | None = None) -> LoadedModel:
     `folder` is read in place of the base, where that has gone.
     """
     model = load_model(folder or resolve_model(cfg.model.path))
+    check_policy(cfg, model.policy)
     device = choose_device(cfg.model.device, model.policy.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
     if rank or cfg.optim.state == "cpu":
@@ -37,6 +47,35 @@ def open_policy(cfg: RunConfig, folder: Path | None = None) -> LoadedModel:
     if rank:
         add_lora(model.policy, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
     return model
+
+
+def check_policy(cfg: RunConfig, policy: Policy) -> None:
+    """Raise `ModelError` where `transformers` runs the model and the recipe needs our own decoder.
+
+    The fix is enough for the whole recipe: without a critic, other settings have to go as well.
+    """
+    settings = cfg.model_dump()
+
+    def clashes(other: RunConfig) -> Iterator[Clash]:
+        yield from needs_decoder(other, policy)
+        yield from clashes_of(other)
+
+    for clash in needs_decoder(cfg, policy):
+        fix = fix_of(clash, clashes, lambda changes: resolved(changed(settings, changes)))
+        raise ModelError(clash.got, clash.expected, fix)
+
+
+def needs_decoder(cfg: RunConfig, policy: Policy) -> Iterator[Clash]:
+    features: list[tuple[object, str, Changes]] = [
+        (cfg.model.lora_rank, ADAPTERS, {"model.lora_rank": 0, "model.lora_alpha": None}),
+        (method_of(cfg).critic, CRITIC, {"algo.advantage": "dr_grpo"}),
+    ]
+    for used, feature, way in features:
+        try:
+            if used:
+                refuse_hf_policy(policy, feature, "")
+        except ModelError as error:
+            yield Clash(error.got, error.wanted, (way,))
 
 
 def price_of_run(cfg: RunConfig) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Reopening a run that was stopped: what is missing in its folder, what has changed, what is kept.
+"""Resuming a run that was stopped: what is missing in its folder, what has changed, what is kept.
 
 `Experiment.resume` calls these in turn. The lock of the run is held meanwhile.
 """
@@ -17,8 +17,8 @@ from aha.core.recipe_layers import set_dotted
 from aha.model.folders import resolve_model
 from aha.store.checkpoint import SavedState, newest_whole, no_checkpoint
 from aha.store.run_folder import Run, environment, read_rows, truncate_after
-from aha.train.identity import NAME as FINGERPRINTS
-from aha.train.identity import Difference, Identity, check_differences, differences
+from aha.train.fingerprints import NAME as FINGERPRINTS
+from aha.train.fingerprints import Difference, Fingerprints, check_differences, differences
 
 Say = Callable[[str], None]
 OF_A_STEP = re.compile(r"(?:step|eval)_(\d+)\.jsonl")
@@ -30,41 +30,32 @@ def mend_folder(run: Run, say: Say) -> None:
         if not folder.is_dir():
             folder.mkdir()
             say(f"{folder} was missing and is made again")
-    if read_or_none(run, "environment.json") is None:
+    if run.read_or_none("environment.json") is None:
         say(f"{run.path / 'environment.json'} was missing or damaged: it has today's machine now")
         run.write("environment.json", environment())
 
 
-def read_or_none(run: Run, name: str) -> dict[str, Any] | None:
-    """A JSON object of the run; None for one that is missing or damaged."""
-    try:
-        content = run.read(name)
-    except RunError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def stored_identity(run: Run, say: Say) -> dict[str, Any]:
-    """The identity that the run has kept; {} where it has none, which is said."""
-    identity = read_or_none(run, FINGERPRINTS)
-    if identity is None:
+def stored_fingerprints(run: Run, say: Say) -> dict[str, Any]:
+    """The fingerprints that the run has kept; {} where it has none, which is said."""
+    stored = run.read_or_none(FINGERPRINTS)
+    if stored is None:
         state = "is damaged" if (run.path / FINGERPRINTS).exists() else "is not there"
         say(
             f"{run.path / FINGERPRINTS} {state}: nothing tells whether base, data or recipe have "
             "changed since the run began; from now on it is kept"
         )
-    return identity or {}
+    return stored or {}
 
 
 def config_of(
-    run: Run, identity: Mapping[str, Any], changes: Mapping[str, Any], say: Say
+    run: Run, stored: Mapping[str, Any], changes: Mapping[str, Any], say: Say
 ) -> RunConfig:
     """The run's config with the user's changes over it. Raises `RunError` for a damaged one."""
     path = run.path / "config.json"
     try:
         raw = run.read("config.json")
     except RunError:
-        raw = identity.get("recipe") or {}
+        raw = stored.get("recipe") or {}
         if not raw:
             raise
         say(f"{path} was damaged: it is written again from {FINGERPRINTS}")
@@ -98,7 +89,7 @@ def base_of(cfg: RunConfig, say: Say) -> Path | None:
 
 
 def accepted_changes(
-    run: Run, before: Mapping[str, Any], now: Identity, accept: bool, say: Say
+    run: Run, before: Mapping[str, Any], now: Fingerprints, accept: bool, say: Say
 ) -> list[Difference]:
     """All changes since the run began, each told. Raises `RunError` for one that the user has to
     accept and has not."""

@@ -1,6 +1,6 @@
-"""What a run depends on: its recipe, its base, its data, its task's code, the program's version.
+"""Fingerprints of a run: all that it depends on (recipe, base, data, task's code, versions).
 
-`fingerprints.json` keeps it, with a digest for every file. A resumed run is bit-equal to one that
+`fingerprints.json` keeps them, with a digest for every file. A resumed run is bit-equal to one that
 was never stopped only if nothing of it has changed, so a difference is told and refused, unless
 the user accepts it. More steps, tokens or money are no difference: the run goes on for longer.
 """
@@ -8,15 +8,16 @@ the user accepts it. More steps, tokens or money are no difference: the run goes
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
 
 import aha
 from aha.core.config import RunConfig
 from aha.core.errors import RunError
+from aha.core.recipe_layers import flattened
 from aha.model.folders import base_cost
 from aha.store.checksums import digests
+from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
 
@@ -29,7 +30,7 @@ FREE_KEYS |= {"task.grade_seconds", "task.grade_memory_gb"}
 BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 
 
-class Identity(TypedDict):
+class Fingerprints(TypedDict):
     """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config."""
 
     recipe: dict[str, Any]
@@ -40,10 +41,10 @@ class Identity(TypedDict):
     versions: dict[str, str]
 
 
-def identity_of(
+def fingerprints_of(
     cfg: RunConfig, base: Path | None, task: Task, before: Mapping[str, Any] | None = None
-) -> Identity:
-    """The identity of a run as everything is now. Reads every file of the base.
+) -> Fingerprints:
+    """The fingerprints of a run as everything is now. Reads every file of the base.
 
     `base` None: it has gone, and what `before`, the run's own record, says of it stays.
     """
@@ -51,22 +52,15 @@ def identity_of(
     files = [path for form in BASE_FILES for path in base.glob(form)] if base else []
     return {
         "recipe": cfg.model_dump(mode="json"),
-        "base": fingerprints(sorted(files)) if base else then.get("base", {}),
+        "base": digests_by_name(sorted(files)) if base else then.get("base", {}),
         "base_cost": base_cost(base) if base else then.get("base_cost", {}),
-        "data": fingerprints(data_files(cfg)),
-        "task": fingerprints(code_files(cfg, task)),
-        "versions": {"aha": aha.__version__, "torch": _version("torch")},
+        "data": digests_by_name(data_files(cfg)),
+        "task": digests_by_name(code_files(cfg, task)),
+        "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
     }
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def fingerprints(paths: list[Path]) -> dict[str, str]:
+def digests_by_name(paths: list[Path]) -> dict[str, str]:
     return {path.name: digest for path, digest in digests(paths).items()}
 
 
@@ -106,10 +100,10 @@ class Difference:
     free: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} {shown(self.before)} -> {shown(self.now)}"
+        return f"{self.name} {in_words(self.before)} -> {in_words(self.now)}"
 
 
-def shown(value: Any) -> str:
+def in_words(value: Any) -> str:
     """A value in a message; a digest by its first digits."""
     if value is None:
         return "none"
@@ -117,7 +111,7 @@ def shown(value: Any) -> str:
     return f"sha256 {value[:12]}" if is_digest else str(value)
 
 
-def differences(before: Mapping[str, Any], now: Identity) -> list[Difference]:
+def differences(before: Mapping[str, Any], now: Fingerprints) -> list[Difference]:
     """What has changed since the run began, recipe first."""
     changes = [
         Difference(name, old, new, is_free(name, old, new))
@@ -147,15 +141,6 @@ def unequal(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
     names = dict.fromkeys([*then, *later])
     pairs = ((name, then.get(name), later.get(name)) for name in names)
     return [(name, old, new) for name, old, new in pairs if old != new]
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"mix": {"search": 0.3}} as {"mix.search": 0.3}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        flat |= flattened(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def is_free(key: str, before: Any, now: Any) -> bool:

@@ -1,27 +1,15 @@
-"""The last whole step of a run that an error ends: saved where the trainer still is at it."""
+"""The checkpoint that is saved when an error ends a run: its last whole step."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from aha.core.errors import RunStopped
 from aha.core.findings import failure_of
-from aha.core.records import StepReport
-from aha.machine.host import trim_heap
 from aha.store.run_folder import Run
 from aha.train.failed_step import keep_failed_step
-from aha.train.rl import RLTrainer
 from aha.train.watchers import Checkpoint, Record
 
 
-def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
-    """The steps that are left, one report each."""
-    while not trainer.finished:
-        report = trainer.step(trainer.problems())
-        trim_heap()
-        yield report
-
-
-def save_after(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
+def save_on_error(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
     """Save the last whole step after an error, and say what came of it.
 
     Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
