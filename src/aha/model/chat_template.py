@@ -85,21 +85,26 @@ def with_thought(
     may end with an empty thought, which says that there is to be none (Qwen3 without thinking):
     then it is asked to think, and if it cannot be asked, its empty thought is opened again.
     """
-    asked = ""
+    thinking_words = ""
     if EMPTY_THOUGHT.search(rendered):
         thinking = render(template, messages, settings, held_now, enable_thinking=True)
         if EMPTY_THOUGHT.search(thinking):
             rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
             say_of_thought("ends with an empty thought, which is opened again")
             return rendered
-        rendered, asked = thinking, "ends with an empty thought, is rendered with enable_thinking"
+        rendered, thinking_words = (
+            thinking,
+            "ends with an empty thought, is rendered with enable_thinking",
+        )
     last = messages[-1]["content"].strip()
     tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
     if tail.rfind(OPENED) <= tail.rfind(CLOSED):
-        if asked:
-            say_of_thought(asked, left_out=False)
+        if thinking_words:
+            say_of_thought(thinking_words, left_out=False)
         return rendered + begun
-    say_of_thought(f"{asked} and then opens it" if asked else "opens the thought itself")
+    say_of_thought(
+        f"{thinking_words} and then opens it" if thinking_words else "opens the thought itself"
+    )
     return rendered
 
 
