@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -113,3 +114,24 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(runs, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(ModelError, match="no model called"):
         export(str(tmp_path / "nothing"), tmp_path / "out", "hf", "float32")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{half", "5", '{"before": {"interval": null}, "after": [1]}', "nan", "strings", "link"],
+)
+def test_a_damaged_summary_is_refused_in_one_line_and_leaves_nothing(runs, tmp_path, content):
+    """The card goes to other people: no nan, and nothing that lies outside of the run."""
+    run = shutil.copytree(runs / "whole", tmp_path / "run")
+    path = run / "summary.json"
+    text = path.read_text()
+    if content == "link":
+        path.rename(tmp_path / "elsewhere.json")
+        path.symlink_to(tmp_path / "elsewhere.json")
+    else:
+        number = re.compile(r"-?\d[\d.e-]*")
+        odd = {"nan": number.sub("NaN", text), "strings": number.sub('"x"', text)}
+        path.write_text(odd.get(content, content))
+    with pytest.raises(RunError, match="summary.json"):
+        export(str(run), tmp_path / "out", "hf", "float32")
+    assert not (tmp_path / "out").exists()

@@ -177,7 +177,7 @@ def test_every_end_that_the_folder_names_ends_a_completion(tmp_path):
     assert tokenizer.decode([60, 3, 61, 5]) == tokenizer.decode([60, 61])
 
 
-@pytest.mark.parametrize("eos", [[0, 999], "<|endoftext|>", True])
+@pytest.mark.parametrize("eos", [[0, 999], "<|endoftext|>", True, -1, 2**70])
 def test_an_end_that_the_tokenizer_does_not_have_is_refused(tmp_path, eos):
     TOKENIZER.save(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))

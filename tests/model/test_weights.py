@@ -100,6 +100,18 @@ def test_a_config_that_is_no_json_object(folder, text):
     refused(folder, "config.json")
 
 
+def test_a_json_file_of_any_length_is_not_read_into_memory(folder):
+    with (folder / "tokenizer_config.json").open("wb") as sparse:
+        sparse.truncate(2**31)
+    assert "2,147,483,648 bytes" in refused(folder, "tokenizer_config.json")
+
+
+def test_a_folder_in_the_place_of_the_weights(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    refused(folder, "model.safetensors is no file")
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
 def test_a_pickle_is_never_opened(folder, name):
     (folder / "model.safetensors").rename(folder / name)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from aha.core.errors import ModelError, RunError
+from aha.core.errors import AhaError, ModelError, RunError
 from aha.export.model_card import model_card
 from aha.model.folders import resolve_model
 from aha.model.gguf import save_gguf
@@ -46,7 +46,7 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
         (out / "README.md").write_text(card, encoding="utf-8")
     except BaseException as error:  # do not leave a partial model
         shutil.rmtree(out, ignore_errors=True)
-        if not isinstance(error, OSError):
+        if isinstance(error, AhaError) or not isinstance(error, OSError):
             raise
         raise RunError(
             f"cannot write {out}: {error.strerror}", "a folder with space left"

@@ -4,13 +4,16 @@ Every number comes from the run's files; a section without numbers is left out.
 """
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aha.core.errors import RunError
 from aha.model.folders import looks_like_hub_name
 from aha.model.weights import LoadedModel
+from aha.store.guarded_files import number
 from aha.store.run_folder import Run
 
 USE = {
@@ -30,22 +33,40 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
 
     `run` is a run folder or a model folder, `form` a key of USE, `base` the base model's name.
     """
-    config, summary, environment = (
-        Run(run).read(name) if (run / name).is_file() else None
-        for name in ("config.json", "summary.json", "environment.json")
-    )
-    parts = [
-        front_matter(form, base),
-        f"# {run.name}",
-        introduction(model, form, base, config if summary is not None else None),
-    ]
+    summary = read_record(run, "summary.json")
+    config = None if summary is None else read_record(run, "config.json")
+    parts = [front_matter(form, base), f"# {run.name}"]
     if summary:
-        parts += [evidence_section(summary), cost_section(summary)]
-        parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
+        environment = read_record(run, "environment.json")
+        try:
+            parts += [introduction(model, form, base, config)]
+            parts += [evidence_section(summary), cost_section(summary)]
+            parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise RunError(
+                f"the records of {run} are damaged: {error!r:.200}",
+                "summary.json, config.json and environment.json as the run wrote them",
+                "copy them anew from where the run was made, or export its model folder alone",
+            ) from error
     else:
+        parts.append(introduction(model, form, base, config))
         parts.append("No run with a finished test belongs to this model: nothing was measured.")
     parts.append(f"## Use\n```\n{USE[form]}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def read_record(run: Path, name: str) -> dict[str, Any] | None:
+    """A JSON file of the run; None where it is missing. Raises `RunError` for a damaged one, and
+    for one that leads out of the run: the card goes to other people."""
+    return Run(run).read(name) if os.path.lexists(run / name) else None
+
+
+def measured(value: object) -> float:
+    """A number. Raises ValueError for what is none: a card has no nan."""
+    known = number(value)
+    if known is None:
+        raise ValueError(f"{value!r:.60} in place of a number")
+    return known
 
 
 def front_matter(form: str, base: str | None) -> str:
@@ -84,10 +105,10 @@ def evidence_section(summary: dict[str, Any]) -> str:
         rows.append(f"| {name} | {as_text(before)} | {as_text(after)} |")
 
     add_row("solve rate, 95 % interval", rate_with_interval)
-    add_row("tokens of a completion", lambda report: f"{report['mean_tokens']:.0f}")
-    add_row("truncated at the limit", lambda report: f"{report['truncated']:.1%}")
+    add_row("tokens of a completion", lambda report: f"{measured(report['mean_tokens']):.0f}")
+    add_row("truncated at the limit", lambda report: f"{measured(report['truncated']):.1%}")
     for key, name in (("line_accuracy", "lines right"), ("verdict_truth", "checks that are true")):
-        if key in before["behaviors"] and key in after["behaviors"]:
+        if all(number(report["behaviors"].get(key)) is not None for report in (before, after)):
             add_row(name, partial(behavior_text, key))
     problems = before["problems"]
     return (
@@ -99,8 +120,8 @@ def evidence_section(summary: dict[str, Any]) -> str:
 
 def rate_with_interval(report: dict[str, Any]) -> str:
     """`0.842 [0.818, 0.863]`."""
-    low, high = report["interval"]
-    return f"{report['solve_rate']:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = map(measured, report["interval"])
+    return f"{measured(report['solve_rate']):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def behavior_text(key: str, report: dict[str, Any]) -> str:
@@ -111,12 +132,12 @@ def behavior_text(key: str, report: dict[str, Any]) -> str:
 def cost_section(summary: dict[str, Any]) -> str:
     """Time, money and energy of the run, and the base model's price."""
     text = (
-        f"## Cost\n{summary['wall_s'] / 60:.1f} minutes with both tests, "
-        f"${summary['cost_usd']:.4f} and {1000 * summary['kwh']:.1f} Wh at the price and the power "
-        "that the recipe names."
+        f"## Cost\n{measured(summary['wall_s']) / 60:.1f} minutes with both tests, "
+        f"${measured(summary['cost_usd']):.4f} and {1000 * measured(summary['kwh']):.1f} Wh at the "
+        "price and the power that the recipe names."
     )
     if summary.get("base_cost_usd") is not None:
-        text += f" The base model, once for everybody: ${summary['base_cost_usd']:.2f}."
+        text += f" The base model, once for everybody: ${measured(summary['base_cost_usd']):.2f}."
     return text
 
 

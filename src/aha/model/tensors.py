@@ -22,11 +22,14 @@ INDEX, ADAPTER_FILE = "model.safetensors.index.json", "adapter_model.safetensors
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors$")
 WEIGHTS = ("*.safetensors", INDEX, "pytorch_model*.bin", "consolidated*.pth")
 LFS = b"version https://git-lfs"
+MAX_JSON_BYTES = 100_000_000  # a few MB hold the index of the largest models
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path} has {path.stat().st_size:,} bytes", "a JSON object")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}", "a readable file") from error
@@ -57,6 +60,8 @@ def weight_files(folder: Path) -> list[Path]:
                 "download the folder again, to the end",
             )
         return shards
+    if whole.exists():
+        raise ModelError(f"{whole} is no file", "model.safetensors, a file", f"rm -r {whole}")
     others = [path for path in sorted(folder.glob("*.safetensors")) if path.name != ADAPTER_FILE]
     if others:
         raise ModelError(

@@ -245,7 +245,8 @@ def _stop_ids(value: object, fast: FastTokenizer, path: Path) -> list[int]:
     """The ids of an `eos_token_id`, which is a number, a list or null."""
     ids: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     for token in ids:
-        if type(token) is not int or fast.id_to_token(token) is None:
+        known = type(token) is int and 0 <= token < 2**32  # ids of the Rust library
+        if not known or fast.id_to_token(token) is None:
             raise ModelError(
                 f"{path}: eos_token_id {token!r}",
                 "ids that the tokenizer has",
