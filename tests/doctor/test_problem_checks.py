@@ -122,6 +122,14 @@ class SameForEver(Questions):
         return super().problems(split, 0)
 
 
+class RepeatsWithinAStep(Questions):
+    """Gives every problem four times, under other ids."""
+
+    def problems(self, split, seed):
+        for problem in super().problems(split, seed):
+            yield from (replace(problem, id=f"{problem.id}/{copy}") for copy in range(4))
+
+
 class NoTest(Questions):
     def problems(self, split, seed):
         return iter(()) if split == "test" else super().problems(split, seed)
@@ -133,6 +141,7 @@ FAULTS = {
     "prompts without one number": ("prompt_given", "fail", ForgetsANumber((3,))),
     "prompts for another question": ("prompt_given", "fail", Questions("Question 1{i}?")),
     "the same eight problems for ever": ("problems", "fail", SameForEver()),
+    "the same problems within a step": ("problems", "fail", RepeatsWithinAStep()),
     "eight problems": ("problems", "warn", Questions(size=8)),
     "three problems": ("problems", "warn", Questions(size=3)),
     "no splits": ("splits", "fail", SameEverywhere()),

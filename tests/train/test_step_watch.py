@@ -8,7 +8,7 @@ import pytest
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding, fail, ok, warn
-from aha.core.records import Graded, StepReport
+from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.store.checkpoint import latest_checkpoint
 from aha.store.run_folder import Run, read_rows
 from aha.train.experiment import Experiment, Listener
@@ -49,14 +49,31 @@ def test_a_failure_ends_the_run(run, monkeypatch):
     assert (stopped.value.step, stopped.value.check) == (2, "planted")
 
 
+def completion(prompt: str) -> Completion:
+    problem = Problem(prompt, "planted", {})
+    return Completion(Prompt(problem, prompt, (1,)), (1,), (0.0,), "text", "stop")
+
+
 def step_with(run, failed: int, limit: float) -> list[Finding]:
     """What a watch tells of a step of four completions, some of whose grades failed."""
     noticed: list[Finding] = []
     rows = [Graded(0.0, False, "the grader raised KeyError", {"grade_error": 1.0})] * failed
     rows += [Graded(1.0, True, "right")] * (4 - failed)
     watcher = StepWatch(run, noticed.append, limit)
+    rows = [replace(row, completion=completion(f"prompt {i // 2}")) for i, row in enumerate(rows)]
     watcher(replace(REPORT, groups=(tuple(rows[:2]), tuple(rows[2:]))))
     return noticed
+
+
+def test_the_same_problems_in_every_step_are_told_once(run):
+    """A task whose `problems` ignores its seed gives every step the same ones."""
+    noticed: list[Finding] = []
+    watcher = StepWatch(run, noticed.append)
+    for step, prompts in enumerate(("ab", "cd", "dc", "cd"), 1):
+        groups = tuple((Graded(0.0, False, "", completion=completion(p)),) for p in prompts)
+        watcher(replace(REPORT, version=step, groups=groups))
+    assert [finding.check for finding in noticed] == ["new_problems"]
+    assert next(read_rows(run.findings))["step"] == 3
 
 
 def test_failed_grades_are_told_and_too_many_end_the_run(run):

@@ -114,8 +114,11 @@ def problems(facts: ProblemFacts) -> Finding | None:
     needed, first = facts.cfg.rollout.prompts, facts.steps[0]
     prompts = iter(facts.prompts)
     keys = [{key_of(problem, next(prompts)) for problem in step} for step in facts.steps]
-    if len(keys[0]) < needed:
-        fix = f"more rows in task.data, or --rollout.prompts {max(1, len(keys[0]))}"
+    if 2 * len(keys[0]) < len(first):
+        fix = "`problems` has to give different problems; see whether rows of task.data are equal"
+        return fail(f"{len(keys[0])} different problems among the {len(first)} of a step", fix)
+    if len(first) < needed:
+        fix = f"more rows in task.data, or --rollout.prompts {max(1, len(first))}"
         return warn(f"a step needs {needed} problems, the train split has {len(first)}", fix)
     if facts.cfg.algo.curriculum != "off":
         return ok(f"{len(keys[0])} different problems in the first step, then by the curriculum")

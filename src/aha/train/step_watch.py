@@ -11,7 +11,7 @@ A check takes a `StepReport`. Code from outside adds its checks in the same way.
 from collections.abc import Callable
 
 from aha.core.errors import RunStopped
-from aha.core.findings import WORST_FIRST, Checklist, Finding, Level
+from aha.core.findings import WORST_FIRST, Checklist, Finding, Level, warn
 from aha.core.records import StepReport
 from aha.eval.grade_errors import GO_ON, GradeErrors
 from aha.store.run_folder import Run
@@ -32,14 +32,27 @@ class StepWatch:
     ):
         self.run, self.on_finding, self.max_grade_errors = run, on_finding, max_grade_errors
         self.levels: dict[str, Level] = {}  # by check, the worst that was told
+        self.prompts: frozenset[str] = frozenset()  # of the step before
 
     def grade_errors(self, report: StepReport) -> Finding | None:
         """The grades of the step that failed."""
         graded = (row for group in report.groups for row in group)
         return GradeErrors.of(graded).finding(self.max_grade_errors, GO_ON)
 
+    def new_problems(self, report: StepReport) -> Finding | None:
+        """Whether a step has other problems than the one before it: a task may ignore its seed."""
+        prompts = frozenset(group[0].completion.prompt.text for group in report.groups)
+        before, self.prompts = self.prompts, prompts
+        if not prompts or prompts != before:
+            return None
+        return warn(
+            f"the {len(prompts)} problems of the step before once more: they are learnt by heart",
+            "`problems` has to draw by its seed, which every step has its own of; or more data",
+        )
+
     def __call__(self, report: StepReport) -> None:
-        for finding in Checklist(grade_errors=self.grade_errors, **step_checks).run(report):
+        own = {"grade_errors": self.grade_errors, "new_problems": self.new_problems}
+        for finding in Checklist(**own, **step_checks).run(report):
             if finding.level == "fail":
                 raise RunStopped(
                     finding.message, fix=finding.fix, check=finding.check, step=report.version
