@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 from rich.console import Console
 
+from aha.cli import terminal_text
 from aha.cli.chat import Side, answer_side_by_side
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
@@ -48,7 +49,7 @@ def written(seed: int, most: int) -> str:
 
 
 def test_chat_puts_the_runs_base_beside_it(aha, run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(terminal_text.console, "width", 160)
     done = aha("chat", "runs/demo", "--max-new-tokens", 8, stdin=b"3 7 25 -> 82\n\n3 7 25 83\n")
     assert done.code == 0 and not done.err
     assert "before: " in done.out and "after: runs/demo, trained to the end" in done.out

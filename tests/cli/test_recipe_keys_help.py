@@ -7,6 +7,7 @@ import pytest
 
 from aha.cli.main import app
 from aha.cli.recipe_keys import as_toml, recipe_keys
+from aha.cli.terminal_text import console
 from aha.core.config import RunConfig, known_keys
 
 NAMES = [name for name in app if not name.startswith("-")]
@@ -15,7 +16,7 @@ NAMES = [name for name in app if not name.startswith("-")]
 @pytest.fixture
 def help_of(aha, monkeypatch):
     """The help of a command as one line of words."""
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "width", 300)
 
     def call(*words: str) -> str:
         done = aha(*words, "--help")

@@ -1,7 +1,7 @@
 // The overview of one run: what it noticed, a few tiles and twelve curves, kept up to date.
 
 import {
-  html, useState, useEffect, useRef, useMemo, api, load, useLoad, openPage, percent, fixed, signed, short, whole, duration, money,
+  html, useState, useEffect, useRef, useMemo, api, load, useLoad, openPage, percent, fixed, signed, short, progress, duration, money,
   stepFile, loading, Status, failure, visible, Notes,
 } from "/static/shared.js";
 import { Chart, CurveSettings, useScheme } from "/static/charts.js";
@@ -97,7 +97,7 @@ function Tiles({ content, status }) {
   return html`<div class="tiles">
     <${Tile} name="solved, last step" value=${percent(last.solve_rate)} note="fresh training puzzles" />
     <${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />
-    <${Tile} name="step" value=${steps ? `${whole(last.step)} / ${whole(steps)}` : whole(last.step)} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
+    <${Tile} name="step" value=${progress(last.step, steps)} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
     <${Tile} name="length" value=${last.mean_tokens ? fixed(last.mean_tokens, 0) : "–"} note=${`tokens; ${percent(last.truncated)} truncated`} />
     <${Tile} name="speed" value=${short(last.tokens_per_s ?? null)} note="tokens a second" />
     <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
@@ -112,7 +112,7 @@ export function Gain({ gain, names = ["before", "after"] }) {
     on the same ${gain.problems} held-out problems: ${gain.won} won, ${gain.lost} lost. <strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
 }
 
-// The held-out measurements as points of the solve rate; the tests before and after in another colour.
+// Held-out measurements as points of the solve rate; both tests in another colour.
 const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
   { step: row.step, x: row[axis], y: row.solve_rate, low: interval[0], high: interval[1], colour: row.test ? 2 : 1 }));
 

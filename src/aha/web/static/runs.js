@@ -1,6 +1,6 @@
 // The list of runs: task and model, progress, results.
 
-import { html, useState, address, openPage, visible, percent, whole, money, timeAgo, duration, loading, Status } from "/static/shared.js";
+import { html, useState, address, openPage, visible, percent, progress, money, timeAgo, duration, loading, Status } from "/static/shared.js";
 
 const MAX_COMPARED = 4;
 
@@ -18,12 +18,11 @@ export function Sparkline({ values }) {
 const rateText = (rate) => (rate ? percent(rate.solve_rate) : "–");
 
 function RunRow({ run, chosen, choose }) {
-  const progress = run.steps ? `${whole(run.step)} / ${whole(run.steps)}` : whole(run.step);
   return html`<tr>
     <td><input type="checkbox" checked=${chosen} aria-label=${"compare " + run.name} onChange=${choose} /></td>
     <th scope="row"><a href=${address(["run", run.name])}>${visible(run.name)}</a><small>${run.task} · ${run.model}</small></th>
     <td data-name="status"><${Status} status=${run.status} />${run.marks.map((mark) => html`<small class="amber" key=${mark}>${mark}</small>`)}</td>
-    <td data-name="step" class="num">${progress}</td>
+    <td data-name="step" class="num">${progress(run.step, run.steps)}</td>
     <td data-name="solve rate"><${Sparkline} values=${run.sparkline} /></td>
     <td data-name="last step" class="num">${percent(run.solve_rate)}</td>
     <td data-name="held-out" class="num">${rateText(run.before)} → ${rateText(run.after)}</td>

@@ -105,21 +105,20 @@ export function useRunVersion(run) {
   return version;
 }
 
-// -- numbers and names as text --
+// -- numbers as text --
 
-// A damaged run may hold any number: in full it would push the other columns out of the window.
+// A damaged run may hold any number.
 const decimal = (x, digits) => (Math.abs(x) < 1e9 ? x.toFixed(digits) : x.toExponential(1));
 export const percent = (x, digits = 1) => (x == null ? "–" : decimal(100 * x, digits) + " %");
-export const grouped = (n) => (Math.abs(n) < 1e12 ? n.toLocaleString("en") : n.toExponential(1)); // 12,345
+export const grouped = (n) => n.toLocaleString("en"); // 12,345
 export const fixed = (x, digits = 2) => (x == null ? "–" : decimal(x, digits));
 export const signed = (x, digits = 2) => (x == null ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "±") + decimal(Math.abs(x), digits));
-export const whole = (n) => (n == null ? "–" : Math.abs(n) < 1e12 ? String(n) : n.toExponential(1));
+export const progress = (step, steps) => fixed(step, 0) + (steps ? " / " + fixed(steps, 0) : "");
 
 export function short(x) {
   if (x == null) return "–";
   const size = Math.abs(x);
-  if (size >= 1e12) return x.toExponential(1);
-  if (size >= 1e6) return (x / 1e6).toFixed(1) + " M";
+  if (size >= 1e6) return fixed(x / 1e6, 1) + " M";
   if (size >= 1e4) return (x / 1e3).toFixed(0) + " k";
   if (size >= 100) return x.toFixed(0);
   if (size >= 1) return x.toFixed(2).replace(/\.?0+$/, "");
@@ -129,9 +128,8 @@ export function short(x) {
 
 export function duration(seconds) {
   if (seconds == null) return "–";
-  if (Math.abs(seconds) >= 1e9) return `${fixed(seconds / 3600)} h`;
   const s = Math.round(seconds);
-  if (s >= 3600) return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
+  if (s >= 3600) return `${fixed(Math.floor(s / 3600), 0)} h ${String(Math.floor(s / 60) % 60).padStart(2, "0")} min`;
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 }
 
