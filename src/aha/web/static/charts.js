@@ -1,4 +1,4 @@
-// Curves by uPlot: raw values stay visible under the smoothed line; a click or Enter opens a step.
+// Curves by uPlot: raw values stay under the smoothed line; a click or Enter opens a step.
 
 import { html, useEffect, useRef, useState, short, percent, Choice } from "/static/shared.js";
 
