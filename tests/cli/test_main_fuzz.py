@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aha.algo.recipe import load_recipe
+from aha.cli.error_translation import as_user_error
 from aha.cli.main import COMMANDS, app, usage_error
 from aha.cli.recipe_keys import find_recipe, overrides_of, packaged_recipes
 from aha.core.config import known_keys
@@ -195,8 +196,11 @@ def command_line_is_parsed_or_refused(line: tuple[str, list[str]]) -> None:
             load_recipe(path, overrides_of(bound.arguments["overrides"]))
     except CycloptsError as error:
         short_line(usage_error(error))
-    except AhaError as error:
-        short_line(error)
+    except Exception as error:  # as `run` does
+        known = as_user_error(error)
+        if known is None:
+            raise
+        short_line(known)
     assert time.monotonic() - began < SECONDS
 
 
