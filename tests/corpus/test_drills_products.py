@@ -85,7 +85,7 @@ def test_a_slip_changes_one_digit_and_makes_no_leading_zero():
 
 def test_the_corpus_has_them_where_the_dial_says_so_and_is_untouched_where_not():
     def prompts(mix: TraceMix) -> list[str]:
-        return [prompt for prompt, _ in islice(documents(mix, 1, lambda *unused: True), 2_000)]
+        return [d.prompt for d in islice(documents(mix, 1, lambda *unused: True), 2_000)]
 
     none = prompts(TraceMix())
     assert not any(prompt.startswith("multiply") for prompt in none)

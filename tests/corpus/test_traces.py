@@ -16,8 +16,8 @@ from aha.tasks.expression import read_expression
 from aha.tasks.solver import apply
 from aha.tasks.tags import plain_frame
 
-LEFT = re.compile(r"(\d+)([-/])(\d+)")  # left: there is no result
-LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need)?")
+LEFT = re.compile(r"(\d+)([-+*/])(\d+)")  # left: it leads nowhere
+LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need|(?: \d+)*)")
 THREE = (3,)
 SEARCHES = (3, 4)  # puzzles in which there is something to search
 
@@ -27,7 +27,8 @@ def any_puzzle(numbers, target) -> bool:
 
 
 def written(count: int, seed: int = 0, keep=any_puzzle, **mix) -> list[tuple[str, str]]:
-    return list(islice(documents(TraceMix(**mix), seed, keep), count))
+    drawn = islice(documents(TraceMix(**mix), seed, keep), count)
+    return [(document.prompt, document.completion) for document in drawn]
 
 
 def worked(count: int, **mix) -> list[tuple[tuple[int, ...], int, str]]:
@@ -58,7 +59,7 @@ def test_the_shape_of_a_document():
         assert tag and answer.endswith("</answer>") and "\n" not in answer
         assert working == "" or working.endswith("\n")
         assert all(
-            LINE.fullmatch(text) or LEFT.fullmatch(text) or re.fullmatch(r"aim \d+", text)
+            LINE.fullmatch(text) or LEFT.fullmatch(text) or re.fullmatch(r"aim \d+|check", text)
             for text in lines_of(working)
         )
 
@@ -79,8 +80,9 @@ def test_every_line_is_true():
     left = [LEFT.fullmatch(text) for text in lines]
     divisions = [found for found in left if found and found[2] == "/"]
     differences = [found for found in left if found and found[2] == "-"]
-    assert len(divisions) > 200 and all(int(found[1]) % int(found[3]) for found in divisions)
-    assert len(differences) > 150 and all(int(f[1]) < int(f[3]) for f in differences)
+    assert len(divisions) > 200
+    assert all(int(f[1]) % int(f[3]) or int(f[3]) == 1 for f in divisions)
+    assert len(differences) > 100 and all(int(f[1]) <= int(f[3]) for f in differences)
     calculations = [LINE.fullmatch(text) for text in lines if "=" in text]
     assert len(calculations) > 5000
     for found in calculations:
@@ -104,9 +106,11 @@ def test_every_verdict_is_true(numbers):
         goal = target
         for text in lines_of(completion):
             found = LINE.fullmatch(text)
-            if found and found[5] == " need":
+            if text == "check":
+                goal = target
+            elif found and found[5] == " need":
                 goal = int(found[4])
-            elif found and found[5]:
+            elif found and found[5] in (" yes", " no"):
                 assert (int(found[4]) == goal) == (found[5] == " yes"), (goal, completion)
                 goal, verdicts = target, verdicts + 1
     assert verdicts > 1500
@@ -258,42 +262,6 @@ def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
     assert join(a, "+", b).key == join(b, "+", a).key
     assert join(c, "*", join(a, "+", b)).key == join(join(b, "+", a), "*", c).key
     assert join(c, "-", b).key != TableNumber.made(0, b, "-", c).key
-
-
-def orderly(size: int, glance: bool, count: int = 150):
-    """Puzzles searched in order from the first line to the last: (trace, found)."""
-    writer = TraceWriter(TraceMix(), Random(8))
-    for _ in range(count):
-        trace = played_puzzle(writer, size, range(10, 101))
-        found = writer.orderly(trace, trace.start, glance)
-        yield trace, found
-
-
-@pytest.mark.parametrize("glance", [True, False])
-@pytest.mark.parametrize("size", [3, 4])
-def test_an_orderly_search_tells_the_truth_and_answers_what_it_came_nearest_to(size, glance):
-    ends = Counter()
-    for trace, solved in orderly(size, glance):
-        results = []
-        for text in trace.lines:
-            if found := LEFT.fullmatch(text):
-                assert found[2] == "/" and int(found[1]) % int(found[3])
-                continue
-            a, op, b, result, word = LINE.fullmatch(text).group(1, 2, 3, 4, 5)
-            assert apply(op, int(a), int(b)) == int(result), text
-            if word:
-                assert (word == " yes") == (int(result) == trace.target), text
-                results.append(int(result))
-        value = read_expression(trace.answer).value
-        nearest = min(abs(result - trace.target) for result in results)
-        assert abs(value - trace.target) == nearest and solved == (nearest == 0) == trace.solved
-        ends[solved] += 1
-    assert ends[True] > 60 and (size == 3 or ends[False])
-
-
-def test_an_orderly_search_of_three_numbers_rarely_misses():
-    """Nothing is left out but idle operations and large results, and giving up."""
-    assert sum(found for _, found in orderly(3, glance=False, count=400)) > 340
 
 
 def test_in_order_means_plus_minus_times_divided_by():

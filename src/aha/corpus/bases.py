@@ -20,9 +20,9 @@ class TraceMix:
 
     # How many numbers a puzzle has, drawn evenly. With two there is no search, only verdicts.
     numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 3, 4, 4)
-    drill: float = 0.35  # a page of arithmetic before each puzzle
+    drill: float = 0.3  # a page of arithmetic before each puzzle
     judged: float = 0.65  # share of those pages with verdicts: each result is compared with a goal
-    search: float = 0.32  # share of puzzles with tries and checks; the others are guesses
+    search: float = 0.22  # share of puzzles with tries and checks; the others are guesses
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
     abandon: float = 0.35  # an operation without a whole result >= 0: written without a result
@@ -32,8 +32,13 @@ class TraceMix:
     backward: float = 0.12  # an attempt that works back from the target
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
-    orderly: float = 0.35  # searches that try operations in order, see `TraceWriter.orderly`
-    glance: float = 0.3  # of those: tries one operation on the last two numbers, the nearest
+    orderly: float = 0.8  # searches that try operations in order, see `corpus.orderly`
+    glance: float = 0.9  # of those: writes one operation on the last two numbers, the nearest ...
+    look: float = 0.5  # ... and of those: writes it only where it is near the target
+    sloppy: float = 0.3  # of those with a glance or look: pass some operations by
+    again: float = 0.7  # after one of those without a solution: another pass, other eyes
+    work_back: float = 0.15  # orderly searches that work back from the target
+    skips: float = 0.4  # orderly searches that leave out operations that lead nowhere
     patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     max_lines: int = 90  # of an orderly search
@@ -56,7 +61,7 @@ class PretrainConfig:
     lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
-    result_weight: float = 3.0  # weight in the loss of results, see `token_weights`
+    result_weight: float = 3.0  # weight in the loss of what follows from the text before it
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "auto"  # bf16 where the machine multiplies it, else float32

@@ -10,8 +10,9 @@ Shapes: B rows, T tokens.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from aha.core.seeds import seed_for
 from aha.corpus.bases import PretrainConfig, TraceMix
 from aha.corpus.drills import page, product_documents
+from aha.corpus.orderly import OrderlySearch
 from aha.corpus.terms import Move, TableNumber, without
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 from aha.tasks.countdown import LARGEST, SMALLEST, TARGETS, puzzle_line, split_of
@@ -27,6 +29,21 @@ from aha.tasks.solver import can_make
 from aha.tasks.tags import plain_frame
 
 # -- documents -----------------------------------------------------------------------------------
+
+OPEN_LINES = 2  # of an orderly search: they show its way, the others follow from them
+
+
+class Document(NamedTuple):
+    """What a base reads at a time; drills have an empty prompt.
+
+    `free`: so many characters of the completion are chance for a reader who does not know how the
+    search goes on. What comes behind them follows from the text before it. None: all of it is
+    chance, but for results and verdicts.
+    """
+
+    prompt: str
+    completion: str
+    free: int | None = None
 
 
 def played_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
@@ -60,8 +77,8 @@ def drawn_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
 
 def documents(
     mix: TraceMix, seed: int, keep: Callable[[tuple[int, ...], int], bool]
-) -> Iterator[tuple[str, str]]:
-    """Endless `(prompt, completion)` pairs; drills have an empty prompt.
+) -> Iterator[Document]:
+    """Endless documents.
 
     Only puzzles for which `keep(numbers, target)` is true are written. Pre-training keeps those of
     the training split, so that no held-out problem and no held-out target is ever read. Products
@@ -73,7 +90,7 @@ def documents(
     orderly = mix.orderly if mix.verify and mix.backtrack else 0.0
     while True:
         if mix.multiply:
-            yield from product_documents(rng, mix)
+            yield from (Document(*texts) for texts in product_documents(rng, mix))
         size = rng.choice(mix.numbers)
         searches = size == 2 or rng.random() < mix.search
         in_order = size > 2 and searches and rng.random() < orderly
@@ -82,20 +99,32 @@ def documents(
             continue
         if rng.random() < mix.drill:
             # The puzzle's own target: a drawn one could be a held-out target.
-            yield "", page(rng, mix, trace.target)
+            yield Document("", page(rng, mix, trace.target))
+        free = None
         if in_order:
-            writer.orderly(trace, trace.start, glance=rng.random() < mix.glance)
+            OrderlySearch(trace, mix, rng).write()
+            trace.answer = trace.answer or writer.any_answer(trace)
+            free = sum(len(text) + 1 for text in trace.lines[:OPEN_LINES])
         elif searches:
             writer.search(trace)
         else:
             writer.guess(trace)
-        yield plain_frame(puzzle_line(trace.numbers, trace.target)), completion_text(trace)
+        prompt = plain_frame(puzzle_line(trace.numbers, trace.target))
+        yield Document(prompt, completion_text(trace), free)
 
 
 # -- shards --------------------------------------------------------------------------------------
 
 MARKS = ("=", "/", "\n")
-Row = tuple[list[int], int]  # tokens, and the number of tokens of the prompt
+
+
+class Row(NamedTuple):
+    """The tokens of a document, how many of them are the prompt, and the place from which on they
+    all follow from the text before them."""
+
+    tokens: list[int]
+    start: int
+    follows: int
 
 
 class ModelTokenizer(Protocol):
@@ -149,20 +178,24 @@ def write_shard(
 
     stream = documents(cfg.mix, seed_for(cfg.seed, number), keep)
     texts = [next(stream) for _ in range(cfg.shard_documents)]
-    prompts = tokenizer.fast.encode_batch([p for p, _ in texts], add_special_tokens=False)
-    endings = tokenizer.fast.encode_batch([c for _, c in texts], add_special_tokens=False)
+    encode = partial(tokenizer.fast.encode_batch, add_special_tokens=False)
+    prompts = encode([document.prompt for document in texts])
+    endings = encode([document.completion for document in texts])
     rows: list[Row] = []
-    for prompt, ending in zip(prompts, endings, strict=True):
-        tokens = [*prompt.ids, *ending.ids, tokenizer.end]
+    for prompt, ending, document in zip(prompts, endings, texts, strict=True):
+        tokens, start = [*prompt.ids, *ending.ids, tokenizer.end], len(prompt.ids)
+        follows = len(tokens)
+        if document.free is not None:
+            follows = start + sum(end <= document.free for _, end in ending.offsets)
         if len(tokens) <= max_tokens:
-            rows.append((tokens, len(prompt.ids)))
+            rows.append(Row(tokens, start, follows))
     rng = Random(seed_for("batches", cfg.seed, number))
     rng.shuffle(rows)  # ties in length are broken by chance
-    rows.sort(key=lambda row: len(row[0]))
+    rows.sort(key=lambda row: len(row.tokens))
     batches: list[DocumentBatch] = []
     part: list[Row] = []
     for row in rows:
-        if part and (len(part) + 1) * len(row[0]) > cfg.batch_tokens:
+        if part and (len(part) + 1) * len(row.tokens) > cfg.batch_tokens:
             batches.append(collate(part, tokenizer, cfg.result_weight))
             part = []
         part.append(row)
@@ -173,14 +206,16 @@ def write_shard(
 
 def collate(rows: list[Row], tokenizer: CorpusTokenizer, result_weight: float) -> DocumentBatch:
     """One batch of the rows, padded to the longest of them."""
-    width = max(len(tokens) for tokens, _ in rows)
+    width = max(len(row.tokens) for row in rows)
     tokens_BT = np.full((len(rows), width), tokenizer.pad, np.int32)
-    mask_BT = np.zeros((len(rows), width), np.float32)
-    for index, (tokens, start) in enumerate(rows):
-        tokens_BT[index, : len(tokens)] = tokens
-        mask_BT[index, start : len(tokens)] = 1.0
-    weights_BT = mask_BT * token_weights(tokens_BT, tokenizer.marks, result_weight)
-    return DocumentBatch(tokens_BT, weights_BT, sum(len(tokens) for tokens, _ in rows))
+    for index, row in enumerate(rows):
+        tokens_BT[index, : len(row.tokens)] = row.tokens
+    weights_BT = token_weights(tokens_BT, tokenizer.marks, result_weight)
+    for index, row in enumerate(rows):
+        weights_BT[index, row.follows :] = result_weight
+        weights_BT[index, : row.start] = 0.0
+        weights_BT[index, len(row.tokens) :] = 0.0
+    return DocumentBatch(tokens_BT, weights_BT, sum(len(row.tokens) for row in rows))
 
 
 def token_weights(
@@ -191,7 +226,9 @@ def token_weights(
 
     Results, verdicts and whether a division is whole follow from the text before them. Which
     numbers are combined is mostly chance, and the noise of those tokens would dominate the loss.
-    The weights do not change the optimum: they depend on the text before a token, not on the token.
+    These weights do not change the optimum: they depend on the text before a token, not on the
+    token. (Those of `Row.follows` do, a little: where the same lines begin a search in order and
+    one by chance, they favour the order.)
     """
     place = np.arange(tokens_BT.shape[1], dtype=np.int32)
     last_equals, last_slash, last_newline = (

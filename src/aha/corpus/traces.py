@@ -1,9 +1,10 @@
-"""Writes puzzles of Countdown with their working, in five styles, with a rate for each behaviour.
+"""Writes puzzles of Countdown with their working by chance, with a rate for each behaviour.
 
 RL can only amplify what a base model has read. So the corpus has every behaviour at a low rate:
 direct guesses (most), trying and checking, going back to an intermediate result, working backwards
 from the target, and naming a subgoal first. Many searches fail or end with a wrong answer. The text
-is made by rules and random numbers, without a model.
+is made by rules and random numbers, without a model. Searches in a fixed order are in
+`aha.corpus.orderly`.
 
     numbers 3 7 25 target 82      the prompt
     <think>
@@ -25,13 +26,12 @@ from random import Random
 from typing import NamedTuple
 
 from aha.corpus.bases import TraceMix
-from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, moves_in_order, without
+from aha.corpus.terms import Move, Table, TableNumber, join, line, without
 from aha.tasks.solver import OPERATORS, apply
 from aha.tasks.tags import answer_ending
 
 # Operations as they are tried: quotients often, because most of them are not whole.
 TRIED = "+-*//"
-GIVE_UP_ORDER = 0.02  # chance that an orderly search ends after a branch without a solution
 REDRAWS = 12  # draws of an attempt before one that was made already is written again
 
 
@@ -286,35 +286,11 @@ class TraceWriter:
                 break
         trace.answer = closest[1]
 
-    def orderly(self, trace: Trace, terms: Table, glance: bool) -> bool:
-        """Try the pairs of numbers with + - * / in order, depth first; True if solved.
-
-        Of the last two numbers it tries every operation, or with `glance` only the one that comes
-        nearest. No memory of earlier tries is needed: each line determines the next one.
-        """
-        moves = moves_in_order(terms, self.mix.max_result)
-        if len(terms) == 2 and glance:
-            moves = nearest(moves, trace.target)
-        for a, op, b, result in moves:
-            if result is None:
-                trace.lines.append(f"{a.value}/{b.value}")
-                continue
-            trace.lines.append(line(a, op, b, result))
-            if len(terms) > 2:
-                if self.orderly(trace, (*without(terms, a, b), result), glance):
-                    return True
-                if len(trace.lines) > self.mix.max_lines or self.rng.random() < GIVE_UP_ORDER:
-                    return False
-                continue
-            right = result.value == trace.target
-            trace.lines[-1] += " yes" if right else " no"
-            distance = abs(result.value - trace.target)
-            if distance < trace.distance:
-                trace.answer, trace.distance = result.text, distance
-            if right:
-                trace.solved = True
-                return True
-        return False
+    def any_answer(self, trace: Trace) -> str:
+        """An answer at random, for a working that has none."""
+        aside = Trace(trace.numbers, trace.target)
+        end, _ = self.forward(aside, trace.start, trace.target, None, insight=0.0)
+        return end.text
 
     def guess(self, trace: Trace) -> None:
         """Answer at once: no working at all, or one unchecked attempt."""
@@ -325,12 +301,6 @@ class TraceWriter:
         trace.answer, trace.solved = end.text, end.value == trace.target
         if self.rng.random() < 0.5:
             trace.lines.clear()
-
-
-def nearest(moves: list[OpenMove], target: int) -> list[OpenMove]:
-    """The first of the moves whose result is nearest to the target, as a list of at most one."""
-    distances = [(abs(result.value - target), i) for i, (*_, result) in enumerate(moves) if result]
-    return [moves[min(distances)[1]]] if distances else []
 
 
 def completion_text(trace: Trace) -> str:

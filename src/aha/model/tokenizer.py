@@ -30,6 +30,7 @@ from aha.model.tensors import read_object
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 PIECE_TOKENS = 8  # more than the tokens of one character: four at most, one for each byte
+PAIRS = tuple(f"{pair:02d}" for pair in range(100))
 WORDS = ("numbers", " target", " yes", " no", " need", "aim", "multiply", " times", "check", "back")
 
 # The split pattern of Qwen2's tokenizer: one digit a piece, words with their leading space.
@@ -280,5 +281,5 @@ def build_tokenizer() -> Tokenizer:
     fast.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     # Added tokens, not entries of the BPE model: `transformers` rebuilds a Qwen2 tokenizer from
     # vocabulary and merges alone, and would spell out a word that no merge makes.
-    fast.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    fast.add_tokens([AddedToken(word, normalized=False) for word in (*WORDS, *PAIRS)])
     return Tokenizer(fast)
