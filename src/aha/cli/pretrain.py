@@ -1,15 +1,25 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
 from aha.cli.terminal_text import say, say_json
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
+
+
+def number_or_auto(unused_hint: Any, tokens: Sequence[Token]) -> int | str:
+    """A whole number from 1 on, or the word auto."""
+    (word,) = (token.value for token in tokens)
+    if word != "auto" and int(word) < 1:
+        raise ValueError("Must be >= 1.")
+    return word if word == "auto" else int(word)
+
 
 WeightSeed = Annotated[
     int, Parameter(converter=whole, help="Seed of the weights and of the documents.")
@@ -18,6 +28,14 @@ Layers = Annotated[int | None, Parameter(converter=whole, help="Layers of the mo
 Hidden = Annotated[int | None, Parameter(converter=whole, help="Width of the model.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="auto: a CUDA GPU where there is one.")
+]
+Ranks = Annotated[
+    int | Literal["auto"],
+    Parameter(
+        converter=number_or_auto,
+        help="Processes that share the rows of each update. auto: on a CPU one for each core, with "
+        "one thread, where model and updates are of a size for it; else 1.",
+    ),
 ]
 Mlp = Annotated[int | None, Parameter(converter=whole, help="Width inside the MLP.")]
 
@@ -37,6 +55,7 @@ def pretrain(
     lr: Amount | None = None,
     start: Path | None = None,
     device: Device = "auto",
+    ranks: Ranks = "auto",
     writers: Natural | None = None,
     usd_per_hour: UsdPerHour = None,
     watts: Watts = None,
@@ -80,7 +99,8 @@ def pretrain(
         return
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
-    machine = PretrainMachine.of(device, writers, usd_per_hour, watts)
+    number = None if ranks == "auto" else ranks
+    machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
     pretrain_base(job, machine, say)
 
 
