@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
@@ -25,6 +25,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
@@ -40,8 +41,8 @@ Work = Callable[[World], None]
 # Parameters: below, most products are too small to be worth the meeting of two threads.
 ONE_THREAD_MODEL = 20_000_000
 RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
-LATE_S = 90.0  # how long the ranks wait for one that does not come
-START_S = 120.0  # how long a rank may take to load torch
+LATE_S = 90.0  # how long the ranks wait for one that does nothing
+START_S = 120.0  # the same for one that loads torch; and how long they may take to connect
 REPORT_S = 10.0  # how long rank 0 waits for the reason when another rank is gone
 MOST_PER_CORE, ALWAYS_ALLOWED = 4, 16
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
@@ -98,6 +99,9 @@ class Rank:
             return
         self.ended, self.error = report != READY, report if report != READY else None
 
+    def __str__(self) -> str:
+        return f"rank {self.number} (process {self.process.pid})"
+
     def killed(self) -> RunStopped:
         """The error for a process that ended without a report."""
         code = self.process.exitcode or 0
@@ -106,11 +110,35 @@ class Rank:
             with suppress(ValueError):
                 how = f"by {signal.Signals(-code).name}"
         memory = "; the system does this when memory runs out" if code == -signal.SIGKILL else ""
-        got = f"rank {self.number} (process {self.process.pid}) was ended {how}{memory}"
+        got = f"{self} was ended {how}{memory}"
         return RunStopped(got, "ranks that work to the end", AGAIN)
 
 
 READY = "ready"
+
+
+class Patience:
+    """Counts the seconds in which processes did nothing: `over` is called once in `tick` seconds.
+
+    A process that works, or would if a busy machine let it, is slow and not stuck. Neither the
+    clock counts nor the time in which the whole run is stopped.
+    """
+
+    def __init__(self, limit_s: float):
+        self.limit_s, self.tick = limit_s, min(1.0, limit_s / 4)
+        self.idle_s, self.used_s = 0.0, 0.0
+
+    def over(self, ranks: Sequence[Rank]) -> bool:
+        """Whether none of these ranks has worked for `limit_s` seconds."""
+        used, running = 0.0, False
+        for rank in ranks:
+            with suppress(psutil.Error):
+                process = psutil.Process(rank.process.pid)
+                used += sum(process.cpu_times()[:2])
+                running |= process.status() == psutil.STATUS_RUNNING
+        self.idle_s = 0.0 if running or used != self.used_s else self.idle_s + self.tick
+        self.used_s = used
+        return self.idle_s >= self.limit_s
 
 
 class LocalRanks:
@@ -119,14 +147,15 @@ class LocalRanks:
     `with LocalRanks(...) as world:` the body is the work of rank 0, and must make the same calls of
     `world`. `work` must be picklable. At the end the other ranks are waited for. Where a rank ends
     too early, the body's next call fails, all are ended, and the rank's own error is raised: that
-    which ended it, or RunStopped with its number where it was killed or does not come within
-    `late_s` seconds. With `size` 1 nothing is started.
+    which ended it, or RunStopped with its number where it was killed, or keeps the others waiting
+    and does nothing for `late_s` seconds. With `size` 1 nothing is started.
     """
 
     def __init__(self, size: int, work: Work, late_s: float = LATE_S):
         self.size, self.work, self.late_s = size, work, late_s
         self.ranks: list[Rank] = []
         self.late: list[Rank] = []
+        self.world: GlooWorld | None = None
         self.over = Event()
 
     def __enter__(self) -> World:
@@ -145,7 +174,7 @@ class LocalRanks:
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
-        Thread(target=self.watch, daemon=True).start()
+        Thread(target=self.watch, args=(self.world,), daemon=True).start()
         return self.world
 
     def start(self, threads: int) -> None:
@@ -165,28 +194,26 @@ class LocalRanks:
                 self.ranks.append(Rank(number, process, ours))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        deadline = time.monotonic() + START_S
         for rank in self.ranks:
-            if not rank.pipe.poll(max(0.0, deadline - time.monotonic())):
-                got = f"rank {rank.number} has not started within {START_S:.0f} s"
-                raise RunStopped(got, "a machine that starts a process", AGAIN)
+            patience = Patience(START_S)
+            while not rank.pipe.poll(patience.tick):
+                if patience.over([rank]):
+                    got = f"{rank} does not start, and has done nothing for {START_S:.0f} s"
+                    raise RunStopped(got, "a machine that starts a process", AGAIN)
             rank.read()
             if rank.ended:
                 raise RankLost("the start", "it ended")
 
-    def watch(self) -> None:
-        """End the ranks if one of them keeps rank 0 waiting for `late_s` seconds. Then their
-        sockets close, and rank 0 gets an error.
-
-        Counts its own ticks: a run that was stopped as a whole is not late.
-        """
-        waited, meeting = 0.0, 0
-        tick = min(1.0, self.late_s / 4)
-        while not self.over.wait(tick):
-            same = self.world.place and self.seats[0] == meeting
-            waited, meeting = waited + tick if same else 0.0, self.seats[0]
-            if waited >= self.late_s:
-                missing = [rank for rank in self.ranks if self.seats[rank.number] < meeting]
+    def watch(self, world: "GlooWorld") -> None:
+        """End the ranks if one that does nothing keeps rank 0 waiting for `late_s` seconds. Then
+        their sockets close, and rank 0 gets an error."""
+        patience, meeting = Patience(self.late_s), 0
+        while not self.over.wait(patience.tick):
+            if not world.place or self.seats[0] != meeting:
+                patience, meeting = Patience(self.late_s), self.seats[0]
+                continue
+            missing = [rank for rank in self.ranks if self.seats[rank.number] < meeting]
+            if patience.over(missing or self.ranks):
                 self.late = missing or self.ranks
                 self.kill()
                 return
@@ -210,7 +237,7 @@ class LocalRanks:
             for rank in self.ranks:
                 rank.process.join()
                 rank.pipe.close()
-            if hasattr(self, "world"):
+            if self.world:
                 self.world.close()
             torch.set_num_threads(self.threads)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -226,7 +253,7 @@ class LocalRanks:
             if rank.error:
                 raise rank.error
             if not rank.ended:
-                got = f"rank {rank.number} does not end {self.late_s:.0f} s after rank 0"
+                got = f"{rank} does not end {self.late_s:.0f} s after rank 0"
                 raise RunStopped(got, "ranks that end together", AGAIN)
 
     def reason(self, lost: RankLost) -> BaseException:
@@ -238,7 +265,7 @@ class LocalRanks:
             names = ", ".join(
                 f"rank {rank.number} (process {rank.process.pid})" for rank in self.late
             )
-            got = f"{names} did not come to {lost.place} within {self.late_s:.0f} s"
+            got = f"{names} did not come to {lost.place}, and did nothing for {self.late_s:.0f} s"
             return RunStopped(got, "ranks that work to the end", AGAIN)
         self.listen(REPORT_S, lambda: bool(self.own_errors()))
         for error in self.own_errors():
@@ -286,11 +313,11 @@ def work_as_rank(
 ) -> None:
     """The life of a rank other than 0: its work, then a report."""
     Thread(target=end_with_rank_0, daemon=True).start()
+    from aha.dist.gloo_world import GlooWorld
+
     world: GlooWorld | None = None
     report: BaseException | None = None
     try:
-        from aha.dist.gloo_world import GlooWorld
-
         torch.set_num_threads(threads)
         pipe.send(READY)
         world = GlooWorld(number, seats, store_of(Path(folder), len(seats)), START_S)
