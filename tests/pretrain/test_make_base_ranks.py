@@ -103,27 +103,34 @@ def group_of(number: int) -> list[psutil.Process]:
     return members
 
 
-@pytest.mark.parametrize("whom", ["all, as Ctrl-C does", "rank 1, with SIGTERM"])
-def test_a_stop_is_after_the_same_update_and_the_rest_is_bit_equal(tmp_path, whom):
-    tokens = 300_000
-    command = Command(tmp_path, "stopped", "--ranks", "2", "--tokens", str(tokens))
-    (rank,) = command.until_it_trains()
-    if whom.startswith("all"):
-        os.killpg(command.process.pid, signal.SIGINT)
-    else:
-        rank.send_signal(signal.SIGTERM)
+def test_ctrl_c_stops_all_after_the_same_update_and_the_rest_is_bit_equal(tmp_path):
+    command = Command(tmp_path, "stopped", "--ranks", "2", "--tokens", "300000")
+    command.until_it_trains()
+    os.killpg(command.process.pid, signal.SIGINT)
     code, said, _ = command.end()
     assert code == 0, said
-    assert "Traceback" not in said and said.count("stopping after") == whom.startswith("all")
+    assert "Traceback" not in said and said.count("stopping after this step") == 1
     (saved,) = checkpoints(tmp_path / "stopped" / "checkpoints")
     assert int(saved.name.removeprefix("step_")) >= 50
     assert not (tmp_path / "stopped" / "model").exists()  # there was more to do
-    card, ours = make(tmp_path / "stopped", 2, tokens)
-    _, theirs = make(tmp_path / "straight", 2, tokens)
+    card, ours = make(tmp_path / "stopped", 2, 300_000)
+    _, theirs = make(tmp_path / "straight", 2, 300_000)
     assert card["ranks"] == [2] and equal(ours, theirs)
 
 
-def test_a_rank_that_is_killed_ends_the_command_and_another_number_goes_on(tmp_path):
+def test_sigterm_to_any_rank_stops_all_and_another_number_goes_on(tmp_path):
+    command = Command(tmp_path, "base", "--ranks", "2", "--tokens", "300000")
+    (rank,) = command.until_it_trains()
+    rank.terminate()
+    code, said, _ = command.end()
+    assert (code, said) == (0, "")
+    assert len(checkpoints(tmp_path / "base" / "checkpoints")) == 1
+    assert not (tmp_path / "base" / "model").exists()
+    card, _ = make(tmp_path / "base", 1, 300_000)
+    assert card["ranks"] == [2, 1] and card["tokens"] >= 300_000
+
+
+def test_a_rank_that_is_killed_ends_the_command(tmp_path):
     command = Command(tmp_path, "base", "--ranks", "3", "--tokens", "100000000")
     ranks = command.until_it_trains()
     assert len(ranks) == 2
@@ -133,18 +140,6 @@ def test_a_rank_that_is_killed_ends_the_command_and_another_number_goes_on(tmp_p
     assert f"(process {ranks[1].pid}) was ended by SIGKILL" in said and "fix: " in said
     assert "Traceback" not in said and len(said.splitlines()) == 1
     assert not (tmp_path / "base" / "owner.json").exists()
-
-
-def test_a_base_goes_on_with_another_number_of_ranks(tmp_path):
-    job = make_job("tiny", tmp_path / "base", SIZES, CHANGES | {"tokens": 300_000})
-    command = Command(tmp_path, "base", "--ranks", "2", "--tokens", "300000")
-    command.until_it_trains()
-    os.kill(command.process.pid, signal.SIGTERM)
-    code, said, _ = command.end()
-    assert code == 0 and "stopping after" in said
-    pretrain_base(job, PretrainMachine.of("cpu", 0, 0.0, 0.0, 1), lambda line: None)
-    card = json.loads((tmp_path / "base" / "model" / "pretraining.json").read_text())
-    assert card["ranks"] == [2, 1] and card["tokens"] >= 300_000
 
 
 def test_numbers_that_cannot_work_leave_no_folder(tmp_path):
