@@ -1,25 +1,16 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter, Token
+from cyclopts import Parameter
 
 from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
 from aha.cli.terminal_text import say, say_json
+from aha.core.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
-
-
-def number_or_auto(unused_hint: Any, tokens: Sequence[Token]) -> int | str:
-    """A whole number from 1 on, or the word auto."""
-    (word,) = (token.value for token in tokens)
-    if word != "auto" and int(word) < 1:
-        raise ValueError("Must be >= 1.")
-    return word if word == "auto" else int(word)
-
 
 WeightSeed = Annotated[
     int, Parameter(converter=whole, help="Seed of the weights and of the documents.")
@@ -30,11 +21,10 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="auto: a CUDA GPU where there is one.")
 ]
 Ranks = Annotated[
-    int | Literal["auto"],
+    str,
     Parameter(
-        converter=number_or_auto,
-        help="Processes that share the rows of each update. auto: on a CPU one for each core, with "
-        "one thread, where model and updates are of a size for it; else 1.",
+        help="Number of processes that share the rows of each update, or auto: on a CPU one for "
+        "each core, with one thread, where model and updates are of a size for it; else 1."
     ),
 ]
 Mlp = Annotated[int | None, Parameter(converter=whole, help="Width inside the MLP.")]
@@ -93,15 +83,24 @@ def pretrain(
     sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
     changes = {"tokens": tokens, "seed": seed, "lr": lr}
     changes |= {"batch_tokens": batch_tokens, "shard_documents": shard_documents}
-    job = make_job(shape, out, sizes, changes, mix, start)
+    job, number = make_job(shape, out, sizes, changes, mix, start), number_of_ranks(ranks)
     if dry_run:
         print_plan(job, writers, usd_per_hour, watts)
         return
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
-    number = None if ranks == "auto" else ranks
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
     pretrain_base(job, machine, say)
+
+
+def number_of_ranks(text: str) -> int | None:
+    """The number, or None for auto. Raises ConfigError for anything else."""
+    if text == "auto":
+        return None
+    # More digits than any machine has cores; int() itself refuses thousands of them.
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) == 0:
+        raise ConfigError(f"--ranks {shown(text)}", "auto, or a number from 1 on", "--ranks auto")
+    return int(text)
 
 
 def print_plan(
