@@ -130,6 +130,6 @@ def print_plan(
         )
     prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
     say(
-        f"\nfrom shapes alone, {prices}; with a GPU {WRITERS if writers is None else writers} "
+        f"\nfrom shapes alone, for one rank, {prices}; with a GPU {WRITERS if writers is None else writers} "
         "processes write documents (--writers); the GPU rows are not measured yet"
     )
