@@ -74,6 +74,8 @@ pretrain out --layers 0 --dry-run -> num_hidden_layers 0
 pretrain out --shape 11m --dry-run -> one of tiny, 10m
 pretrain out --tokens 0 -> Must be >= 1
 pretrain out --writers -1 -> Must be >= 0
+pretrain out --ranks many --dry-run -> auto, or a number from 1 on
+pretrain out --ranks 0 --dry-run -> --ranks '0'
 pretrain out --watts lots -> lots
 pretrain out --lr -1 -> Must be >= 0
 pretrain out --usd-per-hour -1 -> Must be >= 0

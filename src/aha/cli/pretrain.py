@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
 from aha.cli.terminal_text import say, say_json
+from aha.core.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
@@ -18,6 +19,13 @@ Layers = Annotated[int | None, Parameter(converter=whole, help="Layers of the mo
 Hidden = Annotated[int | None, Parameter(converter=whole, help="Width of the model.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="auto: a CUDA GPU where there is one.")
+]
+Ranks = Annotated[
+    str,
+    Parameter(
+        help="Number of processes that share the rows of each update, or auto: on a CPU one for "
+        "each core, with one thread, where model and updates are of a size for it; else 1."
+    ),
 ]
 Mlp = Annotated[int | None, Parameter(converter=whole, help="Width inside the MLP.")]
 
@@ -37,6 +45,7 @@ def pretrain(
     lr: Amount | None = None,
     start: Path | None = None,
     device: Device = "auto",
+    ranks: Ranks = "auto",
     writers: Natural | None = None,
     usd_per_hour: UsdPerHour = None,
     watts: Watts = None,
@@ -74,14 +83,24 @@ def pretrain(
     sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
     changes = {"tokens": tokens, "seed": seed, "lr": lr}
     changes |= {"batch_tokens": batch_tokens, "shard_documents": shard_documents}
-    job = make_job(shape, out, sizes, changes, mix, start)
+    job, number = make_job(shape, out, sizes, changes, mix, start), number_of_ranks(ranks)
     if dry_run:
         print_plan(job, writers, usd_per_hour, watts)
         return
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
-    machine = PretrainMachine.of(device, writers, usd_per_hour, watts)
+    machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
     pretrain_base(job, machine, say)
+
+
+def number_of_ranks(text: str) -> int | None:
+    """The number, or None for auto. Raises ConfigError for anything else."""
+    if text == "auto":
+        return None
+    # More digits than any machine has cores; int() itself refuses thousands of them.
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) == 0:
+        raise ConfigError(f"--ranks {shown(text)}", "auto, or a number from 1 on", "--ranks auto")
+    return int(text)
 
 
 def print_plan(
@@ -111,6 +130,6 @@ def print_plan(
         )
     prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
     say(
-        f"\nfrom shapes alone, {prices}; with a GPU {WRITERS if writers is None else writers} "
+        f"\nfrom shapes alone, for one rank, {prices}; with a GPU {WRITERS if writers is None else writers} "
         "processes write documents (--writers); the GPU rows are not measured yet"
     )

@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ import torch
 
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.recipe_layers import flattened
-from aha.machine.device import PeakMemory, choose_device, device_name, gpu_name, has_cuda
+from aha.dist.local_ranks import LocalRanks, choose_ranks
+from aha.dist.world import World
+from aha.machine.device import (
+    PeakMemory,
+    choose_device,
+    device_name,
+    gpu_name,
+    has_cuda,
+    num_threads,
+)
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.tokenizer import build_tokenizer
@@ -23,7 +33,7 @@ from aha.plan.pretrain_estimate import WRITERS, BasePlan
 from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer, PretrainReport
-from aha.store.checkpoint import SavedState, checkpoints, newest_whole, save_checkpoint
+from aha.store.checkpoint import checkpoints, load_state, newest_whole, save_checkpoint
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
@@ -38,7 +48,8 @@ PRINT_EVERY = 50  # updates
 @dataclasses.dataclass(frozen=True)
 class PretrainMachine:
     """The machine that trains a base: device, number of processes that write documents, price and
-    power. `card` is its row of cards.toml, or None without one."""
+    power. `card` is its row of cards.toml, or None without one. `ranks` is the number of processes
+    that train, None for as many as suit the model."""
 
     device: torch.device
     name: str
@@ -46,10 +57,16 @@ class PretrainMachine:
     usd_per_hour: float
     watts: float
     card: Card | None
+    ranks: int | None = 1
 
     @classmethod
     def of(
-        cls, device: str, writers: int | None, usd_per_hour: float | None, watts: float | None
+        cls,
+        device: str,
+        writers: int | None,
+        usd_per_hour: float | None,
+        watts: float | None,
+        ranks: int | None = 1,
     ) -> "PretrainMachine":
         """The machine with this `device`; "auto" is a CUDA GPU if there is one, whatever the size
         of the model, because nothing is generated. Apple's GPU has not been tested with bf16 and
@@ -65,13 +82,15 @@ class PretrainMachine:
         _, row = machine_row(chosen)
         price, power = price_of(gpu, usd_per_hour, watts)
         card = row and with_price(row, price, power)
-        return cls(chosen, device_name(chosen), writers, price, power, card)
+        return cls(chosen, device_name(chosen), writers, price, power, card, ranks)
 
 
 class ProgressWatcher:
     """Prints a line every `PRINT_EVERY` updates and saves every `SAVE_EVERY_S` seconds.
 
-    `spent` is the cost before this process, perhaps on another machine; `cost` includes it.
+    `spent` is the cost before this process, perhaps on another machine; `cost` includes it. `ranks`
+    are the numbers of ranks that have trained, in their order, this one last. All ranks save
+    together, when rank 0 says so, and compare their weights; rank 0 writes.
     """
 
     def __init__(
@@ -82,9 +101,10 @@ class ProgressWatcher:
         spent: Cost,
         say: Callable[[str], None] = print,
         saved_step: int = -1,
+        ranks: Sequence[int] = (1,),
     ):
         self.trainer, self.out, self.machine, self.spent = trainer, out, machine, spent
-        self.say = say
+        self.say, self.ranks = say, list(ranks)
         self.started = self.saved = time.perf_counter()
         self.saved_step = saved_step  # the last one that has a checkpoint, -1 for none
         self.losses: list[torch.Tensor] = []
@@ -107,22 +127,39 @@ class ProgressWatcher:
                 f"{speed:6.0f} tok/s  left {left / 60:.1f} min"
             )
             self.losses = []
-        if time.perf_counter() - self.saved > SAVE_EVERY_S:
+        if self.trainer.world.should("save"):
             self.save()
+
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint, by the clock of rank 0."""
+        return self.trainer.world.rank == 0 and time.perf_counter() - self.saved > SAVE_EVERY_S
 
     def save(self) -> None:
         trainer = self.trainer
         if self.saved_step == trainer.step_count:
             return
-        state = trainer.state_dict() | {"cost": dataclasses.asdict(self.cost)}
-        save_checkpoint(
-            self.out / "checkpoints",
-            trainer.step_count,
-            state,
-            lambda folder: save_model(folder, trainer.model, trainer.tokenizer),
-            keep_last=2,
-        )
+        place = f"the checkpoint after update {trainer.step_count}"
+        trainer.world.check_equal(trainer.parameters, place)
+        if trainer.world.rank == 0:
+            progress = {"cost": dataclasses.asdict(self.cost), "ranks": self.ranks}
+            save_checkpoint(
+                self.out / "checkpoints",
+                trainer.step_count,
+                trainer.state_dict() | progress,
+                lambda folder: save_model(folder, trainer.model, trainer.tokenizer),
+                keep_last=2,
+            )
         self.saved, self.saved_step = time.perf_counter(), trainer.step_count
+
+
+class QuietInterrupt(Interrupt):
+    """Of a rank other than 0: its message would be one too many."""
+
+    MESSAGE = b""
+
+
+def no_line(line: str) -> None:
+    """In place of `print` in a rank other than 0."""
 
 
 def pretrain_base(
@@ -130,60 +167,86 @@ def pretrain_base(
 ) -> None:
     """Train until all tokens are read, or until interrupted; `out/model` is written at the end.
 
-    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings,
-    and RunError while another process trains there.
+    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings
+    and for a number of ranks that cannot work, RunError while another process trains there, and
+    RunStopped where a rank is lost.
     """
+    parameters, batch_tokens = job.shape.parameters, job.cfg.batch_tokens
+    ranks = choose_ranks(machine.ranks, machine.device, parameters, batch_tokens)
     if job.start and not checkpoints(job.out / "checkpoints"):
         resolve_model(str(job.start))  # before there is a folder
     with disk_errors(f"make {job.out}"):
         job.out.mkdir(parents=True, exist_ok=True)
     lock = RunLock(job.out, say)
     try:
-        pretrain_locked(job, machine, say)
+        pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say)
     finally:
         lock.release()
 
 
 def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]) -> None:
     """`pretrain_base` while the lock of its folder is held."""
-    out = job.out
-    model, tokenizer = Transformer(job.architecture), build_tokenizer()
-    say(json.dumps(job.settings | {"parameters": model.num_parameters()}, indent=2))
-    model.initialise(torch.Generator().manual_seed(job.cfg.seed))
-    first_environment = keep_settings(out, job.settings)
-    saved = newest_whole(out / "checkpoints")
-    if saved:
-        for _, reason in saved.damaged:
-            say(
-                f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken in its place"
-            )
-        load_weights(model, saved.path)
-    elif job.start:
-        load_weights(model, resolve_model(str(job.start)))
+    ranks = machine.ranks or 1
+    say(json.dumps(job.settings | {"parameters": job.shape.parameters}, indent=2))
+    first_environment = keep_settings(job.out, job.settings)
+    saved = newest_whole(job.out / "checkpoints")
+    for _, reason in saved.damaged if saved else ():
+        say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken in its place")
     plan = job.plan(machine.card, machine.writers) if machine.card else None
     if plan:
+        one = " in one process" if ranks > 1 else ""
         say(
-            f"planned on {machine.name}: {plan.tokens_per_s:,.0f} tok/s, "
+            f"planned on {machine.name}{one}: {plan.tokens_per_s:,.0f} tok/s, "
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
         )
+    if ranks > 1:
+        say(f"{ranks} ranks share the rows of each update")
+    facts = {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
+    shared = (job, machine, saved.path if saved else None, facts)
+    with LocalRanks(ranks, partial(train_rank, *shared, no_line)) as world:
+        train_rank(*shared, say, world)
+
+
+def train_rank(
+    job: PretrainJob,
+    machine: PretrainMachine,
+    checkpoint: Path | None,
+    facts: dict[str, Any],
+    say: Callable[[str], None],
+    world: World,
+) -> None:
+    """The training as one rank sees it, from a checkpoint if there is one. All ranks do this; rank
+    0 alone writes: checkpoints, and at the end the base, with `facts` on its card."""
+    model = Transformer(job.architecture)
+    model.initialise(torch.Generator().manual_seed(job.cfg.seed))
+    if checkpoint:
+        load_weights(model, checkpoint)
+    elif job.start:
+        load_weights(model, resolve_model(str(job.start)))
     memory = PeakMemory(machine.device)
     model.to(machine.device)
-    trainer = Pretrainer(model, tokenizer, job.cfg, machine.writers)
-    spent = Cost(0.0, 0.0, 0.0)
-    if saved:
-        spent = resume(trainer, saved)
-        say(f"going on from {saved.path}")
-    saved_step = trainer.step_count if saved else -1
-    progress = ProgressWatcher(trainer, out, machine, spent, say, saved_step)
-    with closing(trainer), Interrupt() as stop:
-        drive(trainer.steps(), [progress], stop)
+    trainer = Pretrainer(model, build_tokenizer(), job.cfg, machine.writers, world)
+    spent, ranks = Cost(0.0, 0.0, 0.0), []
+    if checkpoint:
+        spent, ranks = resume(trainer, checkpoint)
+        say(f"going on from {checkpoint}")
+    if not trainer.done and ranks[-1:] != [world.size]:
+        ranks = [*ranks, world.size]
+    saved_step = trainer.step_count if checkpoint else -1
+    progress = ProgressWatcher(trainer, job.out, machine, spent, say, saved_step, ranks)
+    world.check_equal(trainer.parameters, "the start")
+    with closing(trainer), Interrupt() if world.rank == 0 else QuietInterrupt() as stop:
+        world.requests = {"stop": stop, "save": progress.is_due}
+        drive(trainer.steps(), [progress], lambda: world.should("stop"))
         progress.save()
     if trainer.done:
-        # On a CPU the peak is that of the whole process, which the plan does not count.
-        facts = facts_of(trainer, progress.cost, machine) | {"peak_bytes": memory.bytes()}
-        facts |= {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
-        write_base(out / "model", trainer, facts)
-        say(f"the model is in {out / 'model'}")
+        # On a CPU the peak is that of whole processes, which the plan does not count.
+        peak = sum(world.gather(memory.bytes(), "the end"))
+        if world.rank == 0:
+            write_base(
+                job.out / "model", trainer, facts_of(progress) | {"peak_bytes": peak} | facts
+            )
+            say(f"the model is in {job.out / 'model'}")
 
 
 def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None:
@@ -198,18 +261,19 @@ def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None
         replace_folder(folder, write)
 
 
-def resume(trainer: Pretrainer, saved: SavedState) -> Cost:
-    """Load the checkpoint into the trainer; returns the cost up to then."""
-    state = saved.state
+def resume(trainer: Pretrainer, checkpoint: Path) -> tuple[Cost, list[int]]:
+    """Load the checkpoint into the trainer; returns the cost up to then, and the numbers of ranks
+    that have trained."""
+    state = load_state(checkpoint)
     if "cost" not in state:
         raise ModelError(
-            f"{saved.path}, of an older version, which kept no cost",
+            f"{checkpoint}, of an older version, which kept no cost",
             "what was spent so far, for the model's card",
-            f"the same command with a new folder and --start {saved.path}",
+            f"the same command with a new folder and --start {checkpoint}",
         )
-    spent = Cost(**state.pop("cost"))
+    spent, ranks = Cost(**state.pop("cost")), state.pop("ranks", [1])
     trainer.load_state_dict(state)
-    return spent
+    return spent, ranks
 
 
 def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -249,8 +313,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[str, Any]:
+def facts_of(progress: ProgressWatcher) -> dict[str, Any]:
     """Facts for the model card and for every run that starts from this base."""
+    trainer, cost, machine = progress.trainer, progress.cost, progress.machine
     return {
         "tokens": trainer.tokens_seen,
         "steps": trainer.step_count,
@@ -259,6 +324,9 @@ def facts_of(trainer: Pretrainer, cost: Cost, machine: PretrainMachine) -> dict[
         "kwh": cost.kwh,
         "device": machine.name,
         "writers": machine.writers,
+        # The order of sums, and with it the last bits, depends on both.
+        "ranks": progress.ranks,
+        "threads": num_threads(),
         "computed_in": str(trainer.dtype).removeprefix("torch."),
     }
 

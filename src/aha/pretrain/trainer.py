@@ -4,10 +4,14 @@
 during an update: the next batch is copied while the last one is computed, and the numbers of a
 report stay on the GPU until someone reads them.
 
+Ranks share the rows of each batch. The loss is divided by the weights of all its rows, so the sum
+of their gradients is that of the batch, whatever the number of ranks.
+
 Shapes: B rows, T tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +21,7 @@ import torch
 from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import CorpusTokenizer, DocumentBatch, write_shard
 from aha.corpus.writers import in_order
+from aha.dist.world import World
 from aha.machine.device import compute_dtype
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
@@ -59,6 +64,30 @@ def make_optimizers(
     return [muon, adamw]
 
 
+def shared_shards(
+    write: Callable[[int], list[DocumentBatch]], first: int, writers: int, world: World
+) -> Generator[list[DocumentBatch], None, None]:
+    """`in_order(write, first, writers)`, each shard written by one rank and sent to the others.
+
+    The ranks write at the same time, each the next shard that is its own, so that none waits while
+    another writes. `writers` are the processes of all ranks together.
+    """
+    own_writers = len(range(world.rank, writers, world.size))
+    own_shard = partial(shard_of_rank, write, first + world.rank, world.size)
+    with closing(in_order(own_shard, 0, own_writers)) as own:
+        for place, batches in enumerate(own):
+            for source in range(world.size):
+                number = first + place * world.size + source
+                yield world.broadcast(batches, source, f"shard {number}")
+
+
+def shard_of_rank(
+    write: Callable[[int], list[DocumentBatch]], first: int, stride: int, place: int
+) -> list[DocumentBatch]:
+    """The shard of this rank in round `place`."""
+    return write(first + place * stride)
+
+
 @dataclass(frozen=True)
 class PretrainReport:
     """One update, for the watchers.
@@ -83,14 +112,21 @@ class Pretrainer:
     """Next-token training on the model's device; `step` makes one update.
 
     `writers` is the number of processes that write documents ahead of the training; with 0 they are
-    written between the updates. The batches are the same. `close` ends the processes.
+    written between the updates. The batches are the same. `close` ends the processes. Without a
+    `world` it is the only rank.
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, cfg: PretrainConfig, writers: int = 0
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        cfg: PretrainConfig,
+        writers: int = 0,
+        world: World | None = None,
     ):
         self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
-        self.writers = writers
+        self.writers, self.world = writers, world or World()
+        self.parameters = list(model.parameters())
         self.dtype = compute_dtype(cfg.dtype, model.device)
         self.optimizers = make_optimizers(model, cfg, self.dtype)
         self.step_count = self.tokens_seen = 0
@@ -108,12 +144,12 @@ class Pretrainer:
         while not self.done:
             yield self.step()
 
-    def open_shards(self) -> Iterator[list[DocumentBatch]]:
+    def open_shards(self) -> Generator[list[DocumentBatch], None, None]:
         """The shards from `shard_number` on; writing begins when the first one is requested."""
         tokenizer = CorpusTokenizer.of(self.tokenizer)
         longest = self.model.config.max_position_embeddings
         write = partial(write_shard, tokenizer, self.cfg, max_tokens=longest)
-        return in_order(write, self.shard_number, self.writers)
+        return shared_shards(write, self.shard_number, self.writers, self.world)
 
     def next_document_batch(self) -> DocumentBatch:
         """The next batch; reads the next shard where the last one is used up."""
@@ -130,18 +166,33 @@ class Pretrainer:
         batch = self.next_document_batch()
         tokens_BT, weights_BT = to_device(batch, self.model.device)
         factor = lr_factor(self.cfg, self.step_count, self.tokens_seen)
-        logprobs_BT = self.model.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
-        weights_BT = weights_BT[:, 1:]
-        loss = -(logprobs_BT * weights_BT).sum() / weights_BT.sum()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.grad_clip)
+        own_loss = self.backward(tokens_BT, weights_BT[:, 1:])
+        place = f"update {self.step_count + 1}"
+        loss = self.world.sum_gradients(self.parameters, own_loss, place)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.cfg.grad_clip)
         for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
             optimizer.param_groups[0]["lr"] = lr * factor
             optimizer.step()
             optimizer.zero_grad()
         self.step_count += 1
         self.tokens_seen += batch.num_tokens
-        return PretrainReport(self.step_count, self.tokens_seen, loss.detach(), norm, factor)
+        return PretrainReport(self.step_count, self.tokens_seen, loss, norm, factor)
+
+    def backward(self, tokens_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
+        """Gradients of this rank's rows, and their part of the loss of the whole batch.
+
+        `weights_BT` begins with the weights of the second tokens, the first that are predicted.
+        """
+        total = weights_BT.sum()
+        tokens_BT, weights_BT = self.world.share(tokens_BT), self.world.share(weights_BT)
+        if not len(tokens_BT):  # fewer rows than ranks
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            return torch.zeros_like(total)
+        logprobs_BT = self.model.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
+        loss = -(logprobs_BT * weights_BT).sum() / total
+        loss.backward()
+        return loss.detach()
 
     def close(self) -> None:
         """End the processes that write documents."""

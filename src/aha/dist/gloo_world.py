@@ -1,0 +1,124 @@
+"""Ranks that meet through gloo, on CPUs."""
+
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from aha.core.errors import RunStopped
+from aha.dist.world import RankLost, Value, World
+
+# Who waits too long is decided by the launcher, which does not count the time in which the whole
+# run is stopped (Ctrl-Z, a closed laptop). The clock of a process group does.
+FOREVER = timedelta(days=20)
+
+
+class GlooWorld(World):
+    """One of several ranks. Raises `RankLost` where another rank is gone.
+
+    `seats` is memory that all ranks share: the number of meetings that each has come to. By it the
+    launcher sees who is missing. `limit_s` is how long the ranks may take to find each other.
+    """
+
+    def __init__(
+        self, rank: int, seats: MutableSequence[int], store: distributed.Store, limit_s: float
+    ):
+        super().__init__()
+        self.rank, self.size, self.seats = rank, len(seats), seats
+        self.place, self.agreed = "the start", frozenset[str]()
+        limit = timedelta(seconds=limit_s)
+        store.set_timeout(limit)
+        self.meet(
+            self.place,
+            lambda: distributed.init_process_group(
+                "gloo", store=store, rank=rank, world_size=self.size, timeout=limit
+            ),
+        )
+
+    def close(self) -> None:
+        """Leave the process group. The other ranks' calls then fail."""
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    def should(self, name: str) -> bool:
+        return name in self.agreed
+
+    def sum_gradients(
+        self, parameters: Sequence[torch.Tensor], loss: torch.Tensor, place: str
+    ) -> torch.Tensor:
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        assert len(grads) == len(parameters), "a parameter has no gradient"
+        answers = torch.tensor([float(answer()) for answer in self.requests.values()])
+        # One buffer: a meeting costs more than the copies.
+        flat = torch.cat([*(grad.flatten() for grad in grads), loss.flatten(), answers])
+        self.add_up(flat, place)
+        sizes = [*(grad.numel() for grad in grads), 1, len(answers)]
+        *sums, loss_sum, yes = flat.split(sizes)
+        for grad, total in zip(grads, sums, strict=True):
+            grad.copy_(total.view_as(grad))
+        names = zip(self.requests, yes.tolist(), strict=True)
+        self.agreed = frozenset(name for name, count in names if count)
+        return loss_sum.view_as(loss)
+
+    def add_up(self, flat: torch.Tensor, place: str) -> None:
+        """The sum over all ranks, in place."""
+        options = distributed.AllreduceOptions()
+        options.timeout = FOREVER
+        self.meet(place, lambda: group().allreduce([flat], options).wait())
+
+    def gather(self, value: Value, place: str) -> list[Value]:
+        return [self.broadcast(value, source, place) for source in range(self.size)]
+
+    def broadcast(self, value: Value, source: int, place: str) -> Value:
+        own = self.rank == source
+        content = bytearray(pickle.dumps(value)) if own else bytearray()
+        length = torch.tensor([len(content)])
+        self.send(length, source, place)
+        if not own:
+            content = bytearray(int(length))
+        self.send(torch.frombuffer(content, dtype=torch.uint8), source, place)
+        if own:
+            return value
+        received: Value = pickle.loads(content)
+        return received
+
+    def check_equal(self, tensors: Iterable[torch.Tensor], place: str) -> None:
+        digest = hashlib.sha256()
+        for tensor in tensors:
+            digest.update(tensor.detach().flatten().view(torch.uint8).numpy())
+        digests = self.gather(digest.hexdigest(), place)
+        others = [rank for rank, other in enumerate(digests) if other != digests[0]]
+        if others:
+            raise RunStopped(
+                f"other weights in rank {others[0]} than in rank 0 at {place}",
+                "the same bits in all ranks",
+                "start it again from its last checkpoint, with --ranks 1 if this comes back",
+            )
+
+    def send(self, buffer: torch.Tensor, source: int, place: str) -> None:
+        """Fill the buffer of every rank with that of rank `source`."""
+        options = distributed.BroadcastOptions()
+        options.rootRank, options.rootTensor, options.timeout = source, 0, FOREVER
+        self.meet(place, lambda: group().broadcast([buffer], options).wait())
+
+    def meet(self, place: str, exchange: Callable[[], Any]) -> None:
+        """Count the meeting, and turn the errors of gloo into `RankLost`."""
+        self.place = place
+        self.seats[self.rank] += 1
+        try:
+            exchange()
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RankLost(place, reason) from None
+        self.place = ""
+
+
+def group() -> distributed.ProcessGroup:
+    """The process group of this process."""
+    own = distributed.group.WORLD
+    assert own is not None, "the group is made with the world"
+    return own

@@ -1,0 +1,72 @@
+"""The ranks of a run as one of them sees them: what they add up, and what they tell each other.
+
+A rank is a process that computes the gradient of its share of the rows. Every rank has all weights
+and makes the same update, so only gradients travel. The code of a step calls a `World` and does not
+know how many ranks there are: in a `World` of one each call returns at once, and no process group
+exists.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import torch
+
+Value = TypeVar("Value")
+
+
+class RankLost(Exception):
+    """The ranks cannot meet at `place`: one of them has ended or does not come.
+
+    Says where, not why. The launcher knows why, and raises the error for the user.
+    """
+
+    def __init__(self, place: str, reason: str):
+        self.place, self.reason = place, reason
+        super().__init__(place, reason)
+
+
+class World:
+    """A world of one rank, and the interface of all others.
+
+    Every rank must make the same calls in the same order. `place` names the call in an error.
+
+    `requests` are questions that any rank may answer with yes: `should(name)` is then true in all
+    ranks after the same update. They travel with the gradients.
+    """
+
+    rank, size = 0, 1
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Callable[[], bool]] = {}
+
+    def should(self, name: str) -> bool:
+        """Whether a rank said yes to the request `name` by the last `sum_gradients`."""
+        return self.requests[name]()
+
+    def share(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of this rank: every `size`-th. None where there are fewer rows than ranks."""
+        return rows[self.rank :: self.size]
+
+    def sum_gradients(
+        self, parameters: Sequence[torch.Tensor], loss: torch.Tensor, place: str
+    ) -> torch.Tensor:
+        """Replace each parameter's gradient by the sum over all ranks, bit-equal in all of them.
+
+        Every parameter needs a gradient. Returns the sum of `loss`, a tensor of one number.
+        """
+        return loss
+
+    def gather(self, value: Value, place: str) -> list[Value]:
+        """The value of each rank, by rank. For small values, which are pickled."""
+        return [value]
+
+    def broadcast(self, value: Value, source: int, place: str) -> Value:
+        """The value of rank `source`; the others' is not read. It is pickled."""
+        return value
+
+    def check_equal(self, tensors: Iterable[torch.Tensor], place: str) -> None:
+        """Raise RunStopped in all ranks unless all have the same bits in these tensors."""
+
+    def barrier(self, place: str) -> None:
+        """Wait until every rank has come here."""
+        self.gather(None, place)

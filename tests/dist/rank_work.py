@@ -1,0 +1,78 @@
+"""What the ranks of the tests of this room do: functions that a started process can import."""
+
+import os
+import signal
+from typing import Any
+
+import torch
+
+from aha.core.errors import ConfigError
+from aha.dist.world import World
+
+
+def exchange(world: World) -> dict[str, Any]:
+    """Every call of a world once, on values that differ from rank to rank."""
+    weights = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4))]
+    for place, weight in enumerate(weights):
+        weight.grad = torch.full_like(weight, 10.0 ** (world.rank + place))
+    world.requests = {"stop": lambda: world.rank == world.size - 1, "save": lambda: False}
+    loss = world.sum_gradients(weights, torch.tensor(world.rank + 0.5), "update 1")
+    world.check_equal([weight.grad for weight in weights], "the gradients")
+    world.barrier("a barrier")
+    return {
+        "grads": [weight.grad for weight in weights],
+        "loss": loss.item(),
+        "requests": (world.should("stop"), world.should("save")),
+        "gathered": world.gather({"rank": world.rank}, "names"),
+        "broadcast": world.broadcast(b"r" * (world.rank + 1), world.size - 1, "a value"),
+        "rows": world.gather(world.share(torch.arange(5)).tolist(), "rows"),
+        "threads": world.gather(torch.get_num_threads(), "threads"),
+    }
+
+
+def refuse(world: World) -> None:
+    """Rank 1 has an error for the user."""
+    if world.rank == 1:
+        raise ConfigError("a fork", "a spoon", "look in the drawer")
+    world.barrier("the table")
+
+
+def stumble(world: World) -> None:
+    """Rank 1 has a fault of the program, the others miss it."""
+    if world.rank == 1:
+        raise ZeroDivisionError("a half of nothing")
+    world.barrier("the table")
+
+
+def disappear(world: World) -> None:
+    """Rank 1 is killed, as by a system without memory."""
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    world.barrier("the table")
+
+
+def fall_asleep(world: World) -> None:
+    """Rank 1 stops for good."""
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    world.barrier("the table")
+
+
+def wait(world: World) -> None:
+    """Come once, and then wait for rank 0 for ever."""
+    world.barrier("the beginning")
+    world.barrier("what never comes")
+
+
+def differ(world: World) -> None:
+    """Rank 1 has one weight that the others do not have."""
+    weights = torch.zeros(1_000)
+    weights[500] = 1e-30 * (world.rank == 1)
+    world.check_equal([torch.ones(3), weights], "the start")
+
+
+def fail_after_rank_0(world: World) -> None:
+    """Rank 1 has an error when rank 0 has no more calls."""
+    world.barrier("the last")
+    if world.rank == 1:
+        raise ConfigError("crumbs", "a clean table", "wipe it")
