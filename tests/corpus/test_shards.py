@@ -9,7 +9,7 @@ import pytest
 
 from aha.core.seeds import seed_for
 from aha.corpus.bases import BASES, PretrainConfig, TraceMix
-from aha.corpus.shards import CorpusTokenizer, documents, token_weights, write_shard
+from aha.corpus.shards import CorpusTokenizer, documents, follows_line, write_shard
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 
@@ -123,8 +123,7 @@ def marked(text: str) -> str:
     """The characters of `text` that weigh more, the others as dots; tokens here are characters
     but for the words and tags."""
     ids = TOKENIZER.encode(text)
-    weights = token_weights(np.array([ids]), CORPUS_TOKENIZER.marks, 3.0)[0].tolist()
-    assert set(weights) <= {1.0, 3.0}
+    weights = follows_line(np.array([ids]), CORPUS_TOKENIZER.marks)[0].tolist()
     pieces = zip(ids, weights, strict=True)
     shown = [TOKENIZER.decode([token]).replace("\n", "$") for token in ids]
     return "".join(
@@ -167,11 +166,9 @@ def test_the_rows_of_a_batch_do_not_touch_one_another():
     """A line that ends one row must not mark the beginning of the next."""
     rows = ["1+2=3\n4+5=9 ", "\n4+5=9\n1+2=3", "aim 42\n31-1=30\n1+"]
     ids = [TOKENIZER.encode(row) for row in rows]
-    together = token_weights(np.array(ids), CORPUS_TOKENIZER.marks, 2.0)
+    together = follows_line(np.array(ids), CORPUS_TOKENIZER.marks)
     for row, weights in zip(ids, together, strict=True):
-        assert np.array_equal(
-            token_weights(np.array([row]), CORPUS_TOKENIZER.marks, 2.0)[0], weights
-        )
+        assert np.array_equal(follows_line(np.array([row]), CORPUS_TOKENIZER.marks)[0], weights)
 
 
 def test_a_prompt_is_given_and_not_learnt():
@@ -179,13 +176,13 @@ def test_a_prompt_is_given_and_not_learnt():
         match = PROMPT.match(TOKENIZER.decode(tokens))
         start = len(TOKENIZER.encode(match[0])) if match else 0
         assert not any(weights[:start]) and all(weights[start:])
-        assert set(weights[start:]) <= {1.0, SMALL.result_weight}
+        assert set(weights[start:]) <= {1.0, SMALL.result_weight, SMALL.choice_weight}
         assert weights[-1] >= 1.0, "the stop token is not learnt"
 
 
 def test_an_orderly_search_weighs_more_after_its_first_lines():
     mix = TraceMix(search=1.0, orderly=1.0, numbers=(3,), drill=0.0)
-    cfg = replace(SMALL, mix=mix, result_weight=5.0)
+    cfg = replace(SMALL, mix=mix, result_weight=5.0, choice_weight=7.0)
     free = {
         d.prompt + d.completion: d
         for d in islice(documents(mix, seed_for(0, 0), lambda n, t: split_of(n, t) == "train"), 40)
@@ -193,12 +190,12 @@ def test_an_orderly_search_weighs_more_after_its_first_lines():
     for tokens, weights in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280)):
         document = free[TOKENIZER.decode(tokens)]
         place = len(TOKENIZER.encode(document.prompt + document.completion[: document.free]))
-        assert set(weights[place:]) == {5.0}
-        assert 1.0 in weights[:place]
+        assert set(weights[place:]) == {5.0, 7.0}
+        assert 1.0 in weights[:place] and 7.0 not in weights[:place]
 
 
 def test_a_weight_of_one_is_no_weight():
-    plain = replace(SMALL, result_weight=1.0)
+    plain = replace(SMALL, result_weight=1.0, choice_weight=1.0)
     for batch in write_shard(CORPUS_TOKENIZER, plain, 0, LONGEST):
         assert set(np.unique(batch.weights_BT).tolist()) <= {0.0, 1.0}
 

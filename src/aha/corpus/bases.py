@@ -61,7 +61,8 @@ class PretrainConfig:
     lr_rest: float = 4e-3  # of AdamW, for embeddings, norms and biases
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
-    result_weight: float = 3.0  # weight in the loss of what follows from the text before it
+    result_weight: float = 3.0  # weight in the loss of results, see `follows_line`
+    choice_weight: float = 6.0  # of the operations that a search in order must choose
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "auto"  # bf16 where the machine multiplies it, else float32

@@ -24,7 +24,7 @@ from random import Random
 from typing import NamedTuple
 
 from aha.corpus.bases import TraceMix
-from aha.corpus.terms import Table, TableNumber, join, line, without
+from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, without
 from aha.corpus.traces import Trace
 from aha.tasks.solver import OPERATORS
 
@@ -34,7 +34,6 @@ ANY = 10**9  # near enough for a glance
 MOST_BLIND = 0.4  # share of the operations that a sloppy search passes by, at most
 WRITTEN_FROM = 3  # numbers left, from which on they are written behind the result
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
-Operation = tuple[TableNumber, str, TableNumber, TableNumber]  # a, operator, b, result
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class OrderlySearch:
         self, terms: Table, eyes: Eyes, goal: TableNumber, step: StepBack | None = None
     ) -> bool:
         """Try two numbers by eye."""
-        tries: Iterable[Operation] = self.operations(*terms, by_one=True)
+        tries: Iterable[Move] = self.operations(*terms, by_one=True)
         if eyes.near is not None:
             tries = self.in_sight(terms, goal, eyes)
         for first, op, second, result in tries:
@@ -154,22 +153,20 @@ class OrderlySearch:
                 return True
         return False
 
-    def operations(
-        self, a: TableNumber, b: TableNumber, by_one: bool = False
-    ) -> Iterator[Operation]:
-        """The operations on two numbers that lead somewhere, in order, the larger number first.
+    def operations(self, a: TableNumber, b: TableNumber, by_one: bool = False) -> Iterator[Move]:
+        """The operations on two numbers that lead somewhere, in order.
 
-        Not whole, 0, too large, and divided by 1 (or times 1, except with `by_one`) lead nowhere:
+        Not whole, 0, too large, and divided by 1 (or times 1, except for `by_one`) lead nowhere:
         those are written without a result, or skipped.
         """
         for first, op, second, result in all_four(a, b):
-            idle = second.value == 1 and (op == "/" or (op == "*" and not by_one))
+            idle = op in "*/" and 1 in (first.value, second.value) and not (by_one and op == "*")
             if result and not idle and 0 < result.value <= self.mix.max_result:
                 yield first, op, second, result
             elif not self.skips:
                 self.trace.lines.append(f"{first.value}{op}{second.value}")
 
-    def in_sight(self, terms: Table, goal: TableNumber, eyes: Eyes) -> list[Operation]:
+    def in_sight(self, terms: Table, goal: TableNumber, eyes: Eyes) -> list[Move]:
         """The operation that comes nearest to the goal, if it is in sight."""
         assert eyes.near is not None
         found = [
@@ -199,10 +196,14 @@ class OrderlySearch:
         return self.ended
 
 
-def all_four(
-    a: TableNumber, b: TableNumber
-) -> Iterator[tuple[TableNumber, str, TableNumber, TableNumber | None]]:
-    """+ - * / on two numbers, the larger one first; no result where it is not whole."""
-    first, second = (a, b) if a.value >= b.value else (b, a)
+def all_four(a: TableNumber, b: TableNumber) -> Iterator[OpenMove]:
+    """+ - * / on two numbers; no result where it is not whole.
+
+    Sums and products are written in the order in which the numbers stand: so the number behind the
+    second one, where it was read, is the next to be tried. Differences and quotients begin with the
+    larger one.
+    """
     for op in OPERATORS:
+        turned = op in "-/" and a.value < b.value
+        first, second = (b, a) if turned else (a, b)
         yield first, op, second, join(first, op, second)

@@ -196,39 +196,40 @@ def write_shard(
     part: list[Row] = []
     for row in rows:
         if part and (len(part) + 1) * len(row.tokens) > cfg.batch_tokens:
-            batches.append(collate(part, tokenizer, cfg.result_weight))
+            batches.append(collate(part, tokenizer, cfg))
             part = []
         part.append(row)
-    batches.append(collate(part, tokenizer, cfg.result_weight))
+    batches.append(collate(part, tokenizer, cfg))
     rng.shuffle(batches)
     return batches
 
 
-def collate(rows: list[Row], tokenizer: CorpusTokenizer, result_weight: float) -> DocumentBatch:
+def collate(rows: list[Row], tokenizer: CorpusTokenizer, cfg: PretrainConfig) -> DocumentBatch:
     """One batch of the rows, padded to the longest of them."""
     width = max(len(row.tokens) for row in rows)
     tokens_BT = np.full((len(rows), width), tokenizer.pad, np.int32)
     for index, row in enumerate(rows):
         tokens_BT[index, : len(row.tokens)] = row.tokens
-    weights_BT = token_weights(tokens_BT, tokenizer.marks, result_weight)
+    follows_BT = follows_line(tokens_BT, tokenizer.marks)
+    weights_BT = np.where(follows_BT, np.float32(cfg.result_weight), np.float32(1.0))
     for index, row in enumerate(rows):
-        weights_BT[index, row.follows :] = result_weight
+        choices_T = ~follows_BT[index]
+        choices_T[: row.follows] = False
+        weights_BT[index, choices_T] = cfg.choice_weight
         weights_BT[index, : row.start] = 0.0
         weights_BT[index, len(row.tokens) :] = 0.0
     return DocumentBatch(tokens_BT, weights_BT, sum(len(row.tokens) for row in rows))
 
 
-def token_weights(
-    tokens_BT: NDArray[np.int32], marks: tuple[int, ...], result_weight: float
-) -> NDArray[np.float32]:
-    """The weight of each token in the loss: `result_weight` after an "=" or a "/" up to the end of
-    the line, 1 elsewhere. `marks` are the ids of "=", "/" and the newline.
+def follows_line(tokens_BT: NDArray[np.int32], marks: tuple[int, ...]) -> NDArray[np.bool_]:
+    """True for tokens that follow from their own line: those after an "=" or a "/" up to the end
+    of the line. `marks` are the ids of "=", "/" and the newline.
 
-    Results, verdicts and whether a division is whole follow from the text before them. Which
-    numbers are combined is mostly chance, and the noise of those tokens would dominate the loss.
-    These weights do not change the optimum: they depend on the text before a token, not on the
-    token. (Those of `Row.follows` do, a little: where the same lines begin a search in order and
-    one by chance, they favour the order.)
+    These are results, verdicts, and whether a division is whole. Which numbers are combined is
+    mostly chance, and the noise of those tokens would dominate the loss. More weight for these does
+    not change the optimum: it depends on the text before a token, not on the token. (The weight of
+    `Row.follows` does, a little: where the same lines begin a search in order and one by chance, it
+    favours the order.)
     """
     place = np.arange(tokens_BT.shape[1], dtype=np.int32)
     last_equals, last_slash, last_newline = (
@@ -239,4 +240,4 @@ def token_weights(
     inside = np.zeros(tokens_BT.shape, bool)
     for last in (last_equals, last_slash):
         inside |= (last > before) & (last < place)
-    return np.where(inside, np.float32(result_weight), np.float32(1.0))
+    return inside
