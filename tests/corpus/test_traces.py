@@ -1,7 +1,6 @@
 """The corpus writer: every line true, every verdict true, every dial turns its behaviour off."""
 
 import re
-from collections import Counter
 from itertools import islice
 from random import Random
 
@@ -13,7 +12,6 @@ from aha.corpus.terms import TableNumber, join, line, moves_in_order
 from aha.corpus.traces import TraceWriter
 from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
-from aha.tasks.solver import apply
 from aha.tasks.tags import plain_frame
 
 LEFT = re.compile(r"(\d+)([-+*/])(\d+)")  # left: it leads nowhere
