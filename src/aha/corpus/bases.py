@@ -54,7 +54,7 @@ class TraceMix:
 class PretrainConfig:
     """Everything that decides the weights of a base; written to its `pretraining.json`."""
 
-    tokens: int = 44_000_000  # tokens of documents to read, padding not counted
+    tokens: int = 85_000_000  # tokens of documents to read, padding not counted
     batch_tokens: int = 5_120  # per update, padding counted
     shard_documents: int = 20_000
     lr: float = 6e-3  # of Muon, for the matrices
