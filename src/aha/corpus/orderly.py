@@ -141,7 +141,8 @@ class OrderlySearch:
         self, terms: Table, eyes: Eyes, goal: TableNumber, step: StepBack | None = None
     ) -> bool:
         """Try two numbers by eye."""
-        tries: Iterable[Move] = self.operations(*terms, by_one=True)
+        a, b = terms
+        tries: Iterable[Move] = self.operations(a, b, by_one=True)
         if eyes.near is not None:
             tries = self.in_sight(terms, goal, eyes)
         for first, op, second, result in tries:
@@ -169,9 +170,10 @@ class OrderlySearch:
     def in_sight(self, terms: Table, goal: TableNumber, eyes: Eyes) -> list[Move]:
         """The operation that comes nearest to the goal, if it is in sight."""
         assert eyes.near is not None
+        a, b = terms
         found = [
             (first, op, second, result)
-            for first, op, second, result in all_four(*terms)
+            for first, op, second, result in all_four(a, b)
             if result and 0 < result.value <= self.mix.max_result
         ]
         nearest = min(found, key=lambda made: abs(made[3].value - goal.value))  # a + b, at least
