@@ -71,6 +71,7 @@ function useBehaviors(run, step) {
   const [behaviors, setBehaviors] = useState(null);
   const nextTimer = useRef(0);
   useEffect(() => {
+    if (step === null) return undefined; // to count would take the server's time from the overview
     let unmounted = false;
     const request = async () => {
       const content = await load(api(run, "behaviors")).catch(() => null);
