@@ -13,7 +13,6 @@ import sys
 import time
 from typing import NamedTuple
 
-import psutil
 import pytest
 from starlette.requests import Request
 
@@ -24,7 +23,7 @@ from aha.web.runs import RunsFolder
 from aha.web.server_events import offsets_of, run_events
 
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
-from .conftest import make_run, metrics, row, write_rows
+from .conftest import bytes_read, make_run, metrics, row, write_rows
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 STEPS, EACH = 10_000, 20
@@ -95,13 +94,12 @@ sys.addaudithook(lambda event, found: OPENED.append(str(found[0])) if event == "
 
 def work_of(do) -> Work:
     """The work of a call that returns the answer."""
-    process = psutil.Process()
-    if not hasattr(process.io_counters(), "read_chars"):
-        pytest.skip("only Linux counts the bytes that a process reads")
+    if not bytes_read():
+        pytest.skip("this system does not count the bytes that a process reads")
     OPENED.clear()
-    before = process.io_counters().read_chars
+    before = bytes_read()
     answer = do()
-    read = process.io_counters().read_chars - before
+    read = bytes_read() - before
     opened = [path for path in OPENED if os.path.isabs(path) and not path.startswith("/proc")]
     return Work(read, opened, answer)
 
