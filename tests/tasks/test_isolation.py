@@ -230,8 +230,18 @@ def test_printing_does_no_harm(task, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_verdicts_are_of_one_process(task):
+    """To start one takes a hundred times as long as a verdict."""
+    good(task)
+    process = task.worker.process
+    for _ in range(20):
+        good(task)
+    assert task.worker.process is process
+
+
+@pytest.mark.bench
 def test_a_verdict_takes_less_than_a_millisecond(task):
-    """The fastest of ten rounds: what a busy machine adds is not counted."""
+    """The fastest of ten rounds. Alone on a machine."""
     good(task)
     rounds = repeat(lambda: task.grade(SEVEN, "7"), repeat=10, number=20)
     assert min(rounds) / 20 < 0.001
