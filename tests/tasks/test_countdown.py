@@ -201,7 +201,7 @@ def test_grading_takes_less_than_a_millisecond():
 def test_ten_megabytes_are_graded_too(name):
     piece = HOSTILE[name]
     text = piece * math.ceil(1e7 / len(piece))
-    assert best_of(lambda: grade(text), repeats=3) < 1.0
+    assert best_of(lambda: grade(text), repeats=3) < 20.0  # quadratic: hours
     assert grade(text).reward == 0.0
 
 
