@@ -23,6 +23,8 @@ def verdict(text: str) -> int:
 class FakeJudge:
     """`misbehave(times asked before, text)` names a fault, or None for an honest answer."""
 
+    late_s = 30.0  # of an answer that is "slow"
+
     def __init__(self, misbehave=lambda before, text: None, count=verdict, slow_s: float = 0.0):
         self.misbehave, self.count, self.slow_s = misbehave, count, slow_s
         self.asked: Counter = Counter()
@@ -76,7 +78,7 @@ class FakeJudge:
             handler.close_connection = True
             return
         if fault == "slow":
-            time.sleep(0.6)
+            time.sleep(self.late_s)
         elif fault == "no count":
             content = {
                 "choices": [{"message": {"content": "Three, I think. <count>three</count>"}}]

@@ -393,17 +393,29 @@ def test_long_text_is_read_in_linear_time():
     text = "".join(f"{a}+{b}={a + b}\n" for a in range(1, 99) for b in range(1, 60))
     start = time.thread_time()
     count_behaviours(text[:MAX_CHARS], tuple(range(1, 7)), TARGET)
-    assert time.thread_time() - start < 2.0
+    assert time.thread_time() - start < 20.0
 
 
+ATTEMPT = "25+7=32\n32*3=96 no\n25*3=75\n75-7=68 no\n82-7=75 need\n25+3=28 no\n"
+
+
+def seconds_to_read(text: str) -> float:
+    start = time.thread_time()
+    count_behaviours(text, NUMBERS, TARGET)
+    return time.thread_time() - start
+
+
+def test_twenty_times_the_text_takes_about_twenty_times_as_long():
+    # By turns, so that a busy moment meets both; what is quadratic takes four hundred times.
+    pairs = [(seconds_to_read(ATTEMPT * 5), seconds_to_read(ATTEMPT * 100)) for _ in range(30)]
+    short, long = (min(column) for column in zip(*pairs, strict=True))
+    assert long < 80 * short
+
+
+@pytest.mark.bench
 def test_reading_is_quick():
-    """About 0.2 ms for 300 tokens on an idle core; four times that, for a busy machine."""
-    attempt = "25+7=32\n32*3=96 no\n25*3=75\n75-7=68 no\n82-7=75 need\n25+3=28 no\n"
-    text = attempt * 5 + "25*3=75\n75+7=82 yes\n</think>\n<answer>(25*3)+7</answer>"
+    """About 0.2 ms for 300 tokens on an idle core, so to be run alone; benchmarks/detector.py
+    measures it."""
+    text = ATTEMPT * 5 + "25*3=75\n75+7=82 yes\n</think>\n<answer>(25*3)+7</answer>"
     assert 300 < len(text) < 400
-    seconds = []
-    for _ in range(200):
-        start = time.perf_counter()
-        count_behaviours(text, NUMBERS, TARGET)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.0008
+    assert min(seconds_to_read(text) for _ in range(200)) < 0.0008

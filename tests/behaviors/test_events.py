@@ -273,7 +273,7 @@ def test_hostile_text_is_read_in_linear_time(name):
     """A quadratic pattern would need minutes for any of these; they take 1 to 70 ms."""
     start = time.thread_time()
     parse(HOSTILE[name])
-    assert time.thread_time() - start < 2.0
+    assert time.thread_time() - start < 20.0
 
 
 def test_a_chain_through_a_decimal():

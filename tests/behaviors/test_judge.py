@@ -75,8 +75,10 @@ FAULTS = ["429", "500", "503", "slow", "no JSON", "no count", "no choices", "han
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_costs_a_second_question_and_no_count(serve, fault):
     fake = serve(lambda before, text: fault if before == 0 else None)
-    found = judge_all(WORKINGS, quick(fake, timeout_s=0.3), {}, lambda row: None)
-    assert found == HONEST
+    # The shorter one is waited for; an honest answer must come within it on a busy machine.
+    timeout_s = 4.0 if fault == "slow" else 60.0
+    judge = quick(fake, timeout_s=timeout_s, workers=16)
+    assert judge_all(WORKINGS, judge, {}, lambda row: None) == HONEST
     assert set(fake.asked.values()) == {2}
     # The same seed would have brought the same nonsense.
     assert {body["seed"] for body in fake.bodies} == {0, 1}
@@ -134,7 +136,7 @@ def test_nobody_there_is_told_after_the_first_question(serve):
 
 
 def test_as_many_at_a_time_as_there_are_workers(serve):
-    fake = serve(slow_s=0.05)
+    fake = serve(slow_s=0.2)
     judge_all(WORKINGS, quick(fake, workers=3), {}, lambda row: None)
     assert fake.most == 3
 

@@ -165,7 +165,7 @@ def served():
     yield start
     for process in started:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def models_at(url: str, key: str | None) -> list[str]:

@@ -45,7 +45,7 @@ def test_an_odd_recipe_is_one_short_line_at_once(tmp_path, kind):
     with pytest.raises(ConfigError) as error:
         load_recipe(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1_500
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert "odd.toml" in error.value.got or "task.numbers" in error.value.got
 
 

@@ -84,7 +84,7 @@ def test_a_slow_machine_is_not_measured_for_long(monkeypatch):
     began = clock()
     found = probe(config(rollout={"prompts": 64, "max_new_tokens": 64}), TINY, "a tiny model")
     rows = found.writings[1][0].prompt_tokens / 24 * 16
-    assert rows < 64 * 16 and clock() - began < LIMIT_S
+    assert rows < 64 * 16 and clock() - began < 5 * LIMIT_S  # its own clock is a hundred times that
 
 
 class Jump:

@@ -148,7 +148,7 @@ def test_a_fifo_does_not_wait_for_its_writer(folder):
     os.mkfifo(folder / "metrics.jsonl")
     reading = threading.Thread(target=read_all_rows, args=(folder / "metrics.jsonl",), daemon=True)
     reading.start()
-    reading.join(10)
+    reading.join(60)
     assert not reading.is_alive()
 
 

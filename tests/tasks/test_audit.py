@@ -96,7 +96,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_leaking_reward_is_found(fault):
     check, level, judge, word = FAULTS[fault]
-    patience_s = 2.0 if fault == "hangs" else 60.0
+    patience_s = 6.0 if fault == "hangs" else 60.0
     finding = findings(Custom(judge), patience_s=patience_s)[check]
     assert finding.level == level and word in finding.message and finding.fix, finding
 
@@ -134,7 +134,7 @@ def test_tinyzeros_holes_are_found():
 
 
 def test_after_a_hang_the_others_are_still_graded():
-    seen = audit(Custom(hang), patience_s=4.0)
+    seen = audit(Custom(hang), patience_s=6.0)
     assert [v.name for v in seen.all if v.hangs] == ["a tower of powers"]
     assert not any(v.fault for v in seen.all)
 

@@ -101,7 +101,7 @@ def test_answered_at_once(answer):
     gc.collect()  # of a long test session it takes half a second, which is not the grader's
     start = time.thread_time()
     graded = grade(tagged(answer), tuple(map(int, re.findall(r"\d+", answer))), 10)
-    assert time.thread_time() - start < 0.5
+    assert time.thread_time() - start < 5.0  # of a millisecond or two
     assert graded.reward == 0.1
 
 
@@ -117,7 +117,7 @@ def test_the_answer_is_what_the_pattern_finds(line):
 def test_tags_that_are_never_closed_are_read_in_linear_time():
     start = time.thread_time()
     assert last_answer("<answer>" * 1_000_000, "r1") is None
-    assert time.thread_time() - start < 2.0  # the pattern above would need hours
+    assert time.thread_time() - start < 20.0  # the pattern above would need hours
 
 
 @given(st.text(max_size=200) | st.text(alphabet="0123456789+-*/(). ", max_size=60).map(tagged))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -61,6 +62,13 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as out:
         out.writelines(json.dumps(one) + "\n" for one in rows)
+
+
+def bytes_read() -> int:
+    """Bytes that this process has read of files; 0 on a system that does not count them."""
+    process = psutil.Process()
+    counters = process.io_counters() if hasattr(process, "io_counters") else None
+    return getattr(counters, "read_chars", 0)
 
 
 def held_out(right: int, of: int) -> dict:

@@ -4,7 +4,6 @@ Needs a Chromium of the system, which `apt-get install -y chromium` brings on De
 """
 
 import json
-import time
 
 import pytest
 from playwright.sync_api import expect
@@ -52,23 +51,15 @@ def test_the_list_leads_to_a_run_and_to_a_comparison(visit):
     page.locator(".tile").first.wait_for()
 
 
-def test_a_new_step_appears_by_itself_within_a_second(visit, runs):
+def test_a_new_step_appears_by_itself(visit, runs):
     run = make_run(runs / "live", steps=3)
     (run / "summary.json").unlink()
     page = visit.go("#/run/live")
     page.locator("canvas").first.wait_for()
     assert "3 / 3" in page.locator(".tiles").inner_text()
-    page.evaluate(
-        """() => { const tiles = document.querySelector('.tiles');
-        window.seen = new Promise((done) => new MutationObserver(() => {
-          if (tiles.innerText.includes('4 / 3')) done(Date.now()); })
-          .observe(tiles, {subtree: true, childList: true, characterData: true})); }"""
-    )
     write_step(run, 4)
-    written = time.time()
     write_rows(run / "metrics.jsonl", [metrics(4)])
-    late = page.evaluate("() => window.seen") / 1000 - written
-    assert late < 1.0, f"{late:.2f} s"
+    page.locator(".tiles", has_text="4 / 3").wait_for()  # within a second: test_large.py, alone
 
 
 def test_curves_grow_and_a_click_opens_the_completions_of_the_step(visit, runs):

@@ -22,7 +22,7 @@ class Listener:
     async def event(self, kind: str) -> tuple[str | None, object]:
         """(id, data) of the next event of a kind."""
         while True:
-            raw = (await asyncio.wait_for(anext(self.stream), 20)).decode()
+            raw = (await asyncio.wait_for(anext(self.stream), 60)).decode()
             fields = dict(
                 line.split(": ", 1) for line in raw.strip().splitlines() if line[0] != ":"
             )

@@ -4,12 +4,13 @@
 so that no spike is lost. `BehaviorCurves` counts behaviours in the files of completions.
 """
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aha.core.control_characters import visible
 from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
@@ -63,23 +64,28 @@ class Curves:
         for row in kept:
             total = row["total_tokens"] = total + (number(row.get("tokens")) or 0.0)
             add_derived(row)
-        for name in dict.fromkeys(chain.from_iterable(kept)):
+        shapes = dict.fromkeys(map(tuple, kept))  # in a run's own file nearly always one
+        for name in dict.fromkeys(chain.from_iterable(shapes)):
             if name in self.columns or len(self.columns) < MAX_COLUMNS:
                 self.columns.setdefault(name, [None] * self.rows)
             else:
                 self._count(f"columns beyond the first {MAX_COLUMNS}", 1)
+        turned: dict[str, Sequence[Any]] = {}
+        if len(shapes) == 1:
+            turned = dict(zip(*shapes, zip(*map(dict.values, kept), strict=True), strict=True))
         for name, column in self.columns.items():
-            values = [row.get(name) for row in kept]
-            # Nearly all values are finite floats, and this test is much quicker than `number`.
-            numbers = [
-                v if type(v) is float and -MAX_NUMBER < v < MAX_NUMBER else number(v)
-                for v in values
-            ]
-            if numbers.count(None) > values.count(None):
-                gaps = numbers.count(None) - values.count(None)
-                self._count(f"values of {name[:40]} that are no finite number", gaps)
-            column += numbers
+            values = turned.get(name) or [row.get(name) for row in kept]
+            column += values if are_finite_floats(values) else self._numbers(name, values)
         self.rows += len(kept)
+
+    def _numbers(self, name: str, values: Sequence[Any]) -> Column:
+        """A column's new values, None for those that are no number; these are counted."""
+        numbers = [
+            v if type(v) is float and -MAX_NUMBER < v < MAX_NUMBER else number(v) for v in values
+        ]
+        gaps = numbers.count(None) - values.count(None)
+        self._count(f"values of {name[:40]} that are no finite number", gaps)
+        return numbers
 
     def _count(self, reason: str, count: int) -> None:
         if count and (reason in self.damage or len(self.damage) < MAX_REASONS):
@@ -147,6 +153,12 @@ class Curves:
             return {name: column[-1] for name, column in self.columns.items() if column}
 
 
+def are_finite_floats(values: Sequence[Any]) -> bool:
+    """Whether all values are floats that `number` returns as they are, which this finds sooner."""
+    # The root of the sum of squares is no number where one value is none, and bounds them all.
+    return set(map(type, values)) == {float} and math.hypot(*values) <= MAX_NUMBER
+
+
 def thin(column: Column, points: int) -> list[int]:
     """The rows to keep of a column: all, or the lowest and highest of each stretch.
 
@@ -162,11 +174,10 @@ def thin(column: Column, points: int) -> list[int]:
     kept: list[int] = []
     for part in range(stretches):
         begin, end = (len(column) * (part + more) // stretches for more in (0, 1))
-        values = {row: v for row in range(begin, end) if (v := column[row]) is not None}
-        if values:
-            kept += sorted(
-                {min(values, key=values.__getitem__), max(values, key=values.__getitem__)}
-            )
+        values = column[begin:end]
+        known = [value for value in values if value is not None]
+        if known:
+            kept += sorted({begin + values.index(one) for one in (min(known), max(known))})
         elif kept and column[kept[-1]] is not None:
             kept.append(begin)
     return kept
@@ -177,8 +188,11 @@ def add_derived(row: Row) -> None:
 
     `grade_error_share`: of the completions, those that could not be graded.
     """
-    failed, tokens, mean = (number(row.get(k)) for k in ("grade_errors", "tokens", "mean_tokens"))
-    if failed is not None and tokens and mean:
+    failed = number(row.get("grade_errors"))
+    if failed is None:
+        return
+    tokens, mean = number(row.get("tokens")), number(row.get("mean_tokens"))
+    if tokens and mean:
         row["grade_error_share"] = min(1.0, failed * mean / tokens)
 
 
@@ -210,8 +224,10 @@ class BehaviorCurves:
         """
         steps = evenly_spaced(self.steps(), points)
         deadline, waiting = time.monotonic() + seconds, 0
+        # One that waits is counted always: on a busy machine the time may be over at once.
+        first = next((step for step in steps if step not in self.means), None)
         for step in steps:
-            if time.monotonic() < deadline:
+            if step == first or time.monotonic() < deadline:
                 self._count_step(step)
             else:
                 waiting += step not in self.means

@@ -87,8 +87,11 @@ class RunFolder:
                 name, suffix = entry.name[:-6], entry.name[-6:]
                 if suffix == ".jsonl" and COMPLETIONS.fullmatch(name):
                     regular = entry.is_file(follow_symlinks=False)
-                    file = GuardedFile(self.path, f"completions/{entry.name}")
-                    (usable if regular or file.stat() else refused).append(name)
+                    # Named only where it is needed: a run of 10,000 steps has as many files.
+                    if regular or GuardedFile(self.path, f"completions/{entry.name}").stat():
+                        usable.append(name)
+                    else:
+                        refused.append(name)
         except OSError:
             pass
         return sorted(usable), sorted(refused)

@@ -66,11 +66,12 @@ function useLiveOverview(run) {
   return state;
 }
 
-// The server counts behaviours in parts: request until no step is waiting, and again after a new step.
+// After the overview; in parts, until no step is waiting.
 function useBehaviors(run, step) {
   const [behaviors, setBehaviors] = useState(null);
   const nextTimer = useRef(0);
   useEffect(() => {
+    if (step === null) return undefined;
     let unmounted = false;
     const request = async () => {
       const content = await load(api(run, "behaviors")).catch(() => null);
