@@ -55,7 +55,7 @@ def test_its_card_says_what_it_cost(tiny):
 def test_its_tokenizer_is_the_one_we_build_and_the_one_transformers_reads(tiny):
     theirs = AutoTokenizer.from_pretrained(FOLDER)
     drawn = islice(documents(TraceMix(), 1, lambda numbers, target: True), 50)
-    for text in (prompt + completion for prompt, completion in drawn):
+    for text in (document.prompt + document.completion for document in drawn):
         ids = TOKENIZER.encode(text)
         assert tiny.tokenizer.encode(text) == ids
         assert theirs.encode(text, add_special_tokens=False) == ids

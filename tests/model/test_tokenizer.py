@@ -24,23 +24,25 @@ TRACE = "numbers 3 7 25 target 82\n<think>\n25*3=75 no\n82-7=75 need\n</think>\n
 def traces(count: int) -> list[str]:
     """Prompts and completions of the corpus, with every style in it."""
     drawn = islice(documents(TraceMix(), 3, lambda numbers, target: True), count)
-    return [prompt + completion for prompt, completion in drawn]
+    return [document.prompt + document.completion for document in drawn]
 
 
-def test_each_digit_and_each_tag_is_one_token():
-    for digit in "0123456789":
-        assert len(TOKENIZER.encode(digit)) == 1
-    assert len(TOKENIZER.encode("1234567890")) == 10
+def test_each_number_below_a_hundred_and_each_tag_is_one_token():
+    for number in range(100):
+        assert len(TOKENIZER.encode(str(number))) == 1
+    pieces = [TOKENIZER.decode([token]) for token in TOKENIZER.encode("144+1000-7")]
+    assert pieces == ["14", "4", "+", "10", "00", "-", "7"]
     for token in (*TAGS, *WORDS):
         assert len(TOKENIZER.encode(token)) == 1, token
 
 
 def test_the_ids_never_change():
     """They are baked into every checkpoint: a new entry may only go to the end."""
-    assert TOKENIZER.vocab_size == 112
+    assert TOKENIZER.vocab_size == 212
     assert (TOKENIZER.id_of(END), TOKENIZER.id_of(PAD)) == (0, 1)
-    assert TOKENIZER.encode("".join(TAGS) + "\n 09~") == [2, 3, 4, 5, 6, 7, 23, 32, 101]
+    assert TOKENIZER.encode("".join(TAGS) + "\n 0 9~") == [2, 3, 4, 5, 6, 7, 23, 7, 32, 101]
     assert TOKENIZER.encode("".join(WORDS)) == list(range(102, 112))
+    assert TOKENIZER.encode("00 99") == [112, 7, 211]
     assert TOKENIZER.stop_ids == (0,) and TOKENIZER.pad_id == 1
 
 

@@ -1,8 +1,9 @@
 """Text to token ids and back, through a Hugging Face `tokenizer.json`.
 
-aha-tiny's own tokenizer has Qwen2's pre-tokenisation, so every digit is a token of its own, and
-112 entries: printable ASCII, a newline, the words of the traces, and the R1 tags as special
-tokens. Text is encoded once, when a prompt is made, and decoded once, when a completion has ended.
+aha-tiny's own tokenizer has Qwen2's pre-tokenisation and 212 entries: printable ASCII, a newline,
+the words of the traces, the R1 tags as special tokens, and the pairs of digits from 00 to 99. A
+number below 100 is so one token, and a longer one is cut into pairs from its beginning (144 is 14
+and 4). Text is encoded once, when a prompt is made, and decoded once, when a completion has ended.
 """
 
 import json
