@@ -129,7 +129,8 @@ def print_plan(
             f"{plan.cost.seconds / 3600:>9.3f}{plan.cost.kwh:>9.3f}{money(plan.cost.usd):>13}"
         )
     prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
+    processes = WRITERS if writers is None else writers
     say(
-        f"\nfrom shapes alone, for one rank, {prices}; with a GPU {WRITERS if writers is None else writers} "
+        f"\nfrom shapes alone, for one rank, {prices}; with a GPU {processes} "
         "processes write documents (--writers); the GPU rows are not measured yet"
     )
