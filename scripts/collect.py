@@ -45,11 +45,13 @@ def countdown(run: Path, config: dict, summary: dict) -> dict:
     held_out = aha("eval", str(run), *numbers, *split)
     # The folder that it was in belongs to one machine.
     held_out["model"] = f"runs/{run.name}"
-    budget = str(round(summary["after"]["mean_tokens"]))
+    mean = str(summary["after"]["mean_tokens"])
+    blind = aha("baseline", *numbers, "--tokens", limit, "--mean-tokens", mean)
     return {
         "held_out_targets": held_out,
-        "blind_search_same_mean_tokens": aha("baseline", *numbers, "--tokens", budget),
-        "blind_search_same_limit": aha("baseline", *numbers, "--tokens", limit),
+        # Files from before 28 November 2026 have under this key a search whose limit was the mean.
+        "blind_search_same_mean_tokens": blind.pop("at_mean"),
+        "blind_search_same_limit": blind,
     }
 
 

@@ -332,6 +332,7 @@ def test_train_from_a_recipe_to_a_report_card(aha, recipe, tmp_path):
         "step",
         "held-out: solved",
         "solve rate",
+        "at 24 tokens at most: ",
     ):
         assert words in done.out, done.out
     assert "this run:" in done.out and "runs/mine" in done.out

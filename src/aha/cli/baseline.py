@@ -1,8 +1,8 @@
-"""`aha baseline`: the solve rate of random search."""
+"""`aha baseline`: the solve rates of searches without a model."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from aha.cli.parameters import Count, ProblemCount, ProblemSeed, whole
 from aha.cli.terminal_text import say_json
@@ -10,22 +10,40 @@ from aha.cli.terminal_text import say_json
 
 def baseline(
     *,
+    search: Literal["blind", "in-order", "glance", "clairvoyant", "all"] = "blind",
     numbers: Annotated[
         tuple[int, ...], Parameter(converter=whole, consume_multiple=True, negative=())
     ] = (3,),
     tokens: Count = 320,
+    mean_tokens: Annotated[
+        float | None, Parameter(validator=validators.Number(gte=1, lte=10**6))
+    ] = None,
+    split: Literal["train", "validation", "test", "test_targets"] = "test",
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
 ) -> None:
-    """Solve rate of random search within a budget of tokens, written in aha-tiny's grammar.
+    """Solve rates of searches without a model, in the tokens of aha-tiny's grammar.
 
     Parameters
     ----------
+    search
+        blind: attempts by chance. in-order: pair by pair with + - * /, every last operation
+        written. glance: of the last operations only the nearest. clairvoyant: the last operation
+        only where it hits. all: one row for each.
     numbers
         How many numbers a puzzle has, 2 to 6; several values are equally likely.
     tokens
         Token limit of each search.
+    mean_tokens
+        A model's mean number of tokens. The row then has under at_mean what the search solves with
+        this mean: under the largest limit with which it uses no more.
+    split
+        Part of the puzzles that is searched.
     """
-    from aha.eval.random_search import random_baseline
+    from aha.eval.opponents import OPPONENTS
+    from aha.eval.yardstick import held_out_puzzles, opponent_row
 
-    say_json(random_baseline(numbers, tokens, n, seed))
+    puzzles = held_out_puzzles(numbers, split, n, seed)
+    for name in OPPONENTS if search == "all" else [search]:
+        row = opponent_row(name, puzzles, seed, tokens, mean_tokens)
+        say_json({"numbers": list(numbers), "split": split, "seed": seed} | row)

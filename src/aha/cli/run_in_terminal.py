@@ -23,6 +23,7 @@ from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
+from aha.eval.yardstick import place_lines
 from aha.measure.probe import predicted_lines
 from aha.model.folders import resolve_model
 from aha.plan.calibration import Calibration
@@ -268,6 +269,9 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
             f"\n  gain {after['solve_rate'] - before['solve_rate']:+.3f} "
             f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
         )
+    if opponents := summary.get("opponents"):
+        place = "\n  ".join(place_lines(opponents, after))
+        console.print(f"  {escape(place)}", soft_wrap=True)
     console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
     console.print(f"  all files are in {escape(str(outcome.run.path))}", soft_wrap=True)
 

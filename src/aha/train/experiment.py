@@ -36,6 +36,7 @@ from aha.train.fingerprints import NAME as FINGERPRINTS
 from aha.train.fingerprints import Fingerprints, fingerprints_of
 from aha.train.first_test import stored_test
 from aha.train.loop import Interrupt, drive
+from aha.train.opponents_in_summary import opponents_in_summary
 from aha.train.preflight import (
     check_memory,
     readable_task,
@@ -317,6 +318,8 @@ class Experiment:
         measured |= {"cost_usd": summary["cost_usd"]}
         compared = (self.run, self.trainer, rows, measured, self.listener.say)
         summary["plan"] = compare_with_prediction(*compared)
+        tokenizer = self.trainer.tokenizer
+        summary |= opponents_in_summary(self.cfg, after, tokenizer, self.listener.say)
         self.run.write("summary.json", summary)
         return Outcome(self.run, summary, before, after, rows)
 

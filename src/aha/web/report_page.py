@@ -19,6 +19,7 @@ from aha.store.guarded_files import GuardedFile, number, read_all_rows
 from aha.web.completions import PinnedRow, pinned_rows
 from aha.web.curves import BehaviorCurves, Curves, evenly_spaced
 from aha.web.event_spans import EVENT_KINDS, Row, behaviours_of, puzzle_of, text_pieces
+from aha.web.opponents_table import opponents_table
 from aha.web.run_comparison import (
     VERDICTS,
     PairedComparison,
@@ -121,6 +122,7 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
         "findings": findings,
         "gain": comparison and gain_of(comparison),
         "card": card_of(run, comparison),
+        "opponents": opponents_table(summary),
         "figures": [figure for figure in figures if not figure.empty],
         "pairs": pairs_of(comparison) if comparison else [],
         "pins": [pin_section(pin) for pin in pinned_rows(run, pins)],
