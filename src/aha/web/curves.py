@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
+from aha.behaviors.way_shares import COLUMNS
 from aha.core.control_characters import visible
 from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
 from aha.web.event_spans import Row, mean_behaviours
@@ -202,6 +203,7 @@ PER_STEP = 48  # completions, evenly spaced over a step's file
 BEHAVIOURS = (
     *("attempts", "checks", "backtracks", "backtracks_root", "backtracks_intermediate"),
     *("subgoals", "backward_chains", "line_accuracy", "verdict_truth", "repeats"),
+    *COLUMNS,
 )
 Item = TypeVar("Item")
 
