@@ -31,6 +31,11 @@ COLUMNS = {
     "line_accuracy": "sums right",
     "verdict_truth": "checks true",
 }
+RESULT_COLUMNS = {
+    "first_attempt_rate": "first right",
+    "attempts_per_solve": "attempts a solve",
+    "tokens_per_solve": "tokens a solve",
+}
 
 
 def behaviors(
@@ -45,7 +50,8 @@ def behaviors(
     judge_tokens: Count = 1_024,
     judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
 ) -> None:
-    """Count behaviours (attempts, checks, backtracks ...) in completions of a file or a run.
+    """Count behaviours (attempts, checks, backtracks, ways of search) in completions of a file or a
+    run; of a run, also the step at which its way of search turns.
 
     Parameters
     ----------
@@ -89,30 +95,52 @@ def print_behaviors(path: Path, as_json: bool) -> None:
     from aha.core.control_characters import visible
     from aha.web.runs import is_run, open_run
 
+    turn: dict[str, Any] = {}
     if is_run(path):
-        rows = run_rows(open_run(path))
+        run = open_run(path)
+        rows, turn = run_rows(run), run_turn(run)
     elif path.is_file():
         rows = [{"part": path.name, **file_means(GuardedFile.named_by_user(path))}]
     else:
         raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
     if as_json:
-        for row in rows:
+        for row in [*rows, *([turn] if turn else [])]:
             say_json(row)
         return
-    print_table(rows, visible)
+    print_table(rows, COLUMNS, visible)
+    console.print("means of a completion; `sums right` and `checks true` are shares", style="dim")
+    print_ways(rows, turn, visible)
 
 
-def print_table(rows: list[dict[str, Any]], visible: Callable[[str], str]) -> None:
+def print_table(
+    rows: list[dict[str, Any]], columns: dict[str, str], visible: Callable[[str], str]
+) -> None:
     table = Table(box=None, padding=(0, 0, 0, 1))
     table.add_column("", no_wrap=True)
-    for title in COLUMNS.values():
+    for title in columns.values():
         table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for row in rows:
-        cells = [row.get(name) for name in COLUMNS]
+        cells = [row.get(name) for name in columns]
         shown = ["-" if cell is None else f"{cell:.2f}" for cell in cells]
         table.add_row(escape(visible(str(row["part"]))), *shown)
     console.print(table)
-    console.print("means of a completion; `sums right` and `checks true` are shares", style="dim")
+
+
+def print_ways(
+    rows: list[dict[str, Any]], turn: dict[str, Any], visible: Callable[[str], str]
+) -> None:
+    """The shares of the ways of search, and the turn's sentence; nothing where none was
+    measured."""
+    from aha.web.turn_view import WAY_COLUMNS
+
+    columns = WAY_COLUMNS | RESULT_COLUMNS
+    if any(row.get(name) is not None for row in rows for name in columns):
+        console.print()
+        print_table(rows, columns, visible)
+        note = "shares of the completions by way of search, and of those right at the first attempt"
+        console.print(note, style="dim")
+    if turn:
+        console.print(f"\n{escape(turn['sentence'])}", soft_wrap=True)
 
 
 def print_faults(faults: list[str]) -> None:
@@ -126,6 +154,8 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     """The test before, the steps, the test after. Steps are counted in a part of their
     completions."""
     from aha.web.curves import BEHAVIOURS, BehaviorCurves
+    from aha.web.turn_view import SEARCH_COLUMNS
+    from aha.web.ways_of_run import way_rows
 
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
@@ -134,8 +164,15 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     print_faults(
         [*run.faults(), *(fault for faults in curves.damaged.values() for fault in faults)]
     )
+    measured = {row["step"]: row for row in way_rows(run)}  # over all completions of a step
     steps = [
-        {"part": f"step {step}", **{name: counts[name][i] for name in BEHAVIOURS}}
+        {
+            "part": f"step {step}",
+            **{name: counts[name][i] for name in BEHAVIOURS},
+            **{
+                key: value for key, value in measured.get(step, {}).items() if key in SEARCH_COLUMNS
+            },
+        }
         for i, step in enumerate(counts["step"])
     ]
     rows = [*tests.get("before", []), *steps, *tests.get("after", [])]
@@ -146,6 +183,22 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
             f"copy {run.path / 'completions'} anew from where the run was made",
         )
     return rows
+
+
+def run_turn(run: "RunFolder") -> dict[str, Any]:
+    """The turn of the way of search as the last row; {} where no way was measured."""
+    from aha.behaviors.turn import Turn
+    from aha.web.turn_view import turn_words
+    from aha.web.ways_of_run import turn_of_run
+
+    turn = turn_of_run(run)
+    if turn is None:
+        return {}
+    return {
+        "part": "turn",
+        "step": turn.step if isinstance(turn, Turn) else None,
+        "sentence": turn_words(turn),
+    }
 
 
 def file_means(file: GuardedFile) -> dict[str, float]:

@@ -51,6 +51,8 @@ from aha.web.runs import (
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
+from aha.web.turn_view import SEARCH_COLUMNS, WAY_COLUMNS, turn_place
+from aha.web.ways_of_run import turn_of_run
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
@@ -81,6 +83,7 @@ class Dashboard:
         self.indexes = IndexCache()
         self._curves: OrderedDict[str, Curves] = OrderedDict()
         self._behaviors: OrderedDict[str, BehaviorCurves] = OrderedDict()
+        self._turns: OrderedDict[str, Row] = OrderedDict()  # by name, rows and state
 
     def routes(self) -> list[Route | Mount]:
         """Every address of the server."""
@@ -91,6 +94,7 @@ class Dashboard:
             Route(run, self.overview),
             Route(f"{run}/gain", self.gain),
             Route(f"{run}/behaviors", self.behaviors),
+            Route(f"{run}/turn", self.turn),
             Route(f"{run}/events", self.events),
             Route(f"{run}/files", self.files),
             Route(f"{run}/completions", self.completions),
@@ -160,7 +164,8 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "curves": curves.thinned(OVERVIEW_COLUMNS),
+                "ways": list(WAY_COLUMNS.items()),
+                "curves": curves.thinned((*OVERVIEW_COLUMNS, *SEARCH_COLUMNS)),
             }
         )
 
@@ -180,6 +185,18 @@ class Dashboard:
         curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
         counts = curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
         return Json(counts | self.curves_of(run).axes_at(counts["step"]))
+
+    def turn(self, request: Request) -> Json:
+        """The turn of the way of search: its words, its step, and where that lies on the axes.
+
+        {"words": ""} where no way of search was measured, and while a running run has none yet.
+        """
+        run = self.run_of(request)
+        curves, running = self.curves_of(run), run.status() == "running"
+        version = f"{run.name} {curves.rows} {running}"
+        return Json(
+            cached(self._turns, version, lambda: turn_place(turn_of_run(run), curves, running))
+        )
 
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""

@@ -67,15 +67,16 @@ function drawIntervals(plot, points, theme) {
 // An upright line where the way of search turns, with its words above.
 function drawTurn({ ctx, bbox, valToPos }, step, at, theme) {
   if (at == null) return;
-  const x = Math.round(valToPos(at, "x", true));
-  const share = (x - bbox.left) / bbox.width;
   const pixel = devicePixelRatio;
+  const x = valToPos(at, "x", true);
+  const share = (x - bbox.left) / bbox.width;
   ctx.save();
   ctx.strokeStyle = ctx.fillStyle = theme.ink;
   ctx.lineWidth = pixel;
   ctx.font = `${11 * pixel}px system-ui, sans-serif`;
   ctx.textAlign = share < 0.2 ? "left" : share > 0.8 ? "right" : "center";
-  ctx.fillText(`turn, step ${step}`, x, bbox.top - 4 * pixel);
+  ctx.textBaseline = "bottom";
+  ctx.fillText("turn, step " + step, x, bbox.top);
   ctx.setLineDash([3 * pixel, 3 * pixel]);
   ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
   ctx.restore();
@@ -122,7 +123,7 @@ function Readout({ series, data, index, format, rate }) {
     const column = data[1 + n] || [];
     let row = index ?? column.length - 1;
     while (row > 0 && column[row] === undefined) row -= 1;
-    return html`<li key=${line.label}><i class=${`key k${line.colour ?? n} d${line.dash ?? n}`}></i>${line.label} <b>${asText(column[row] ?? null)}</b></li>`;
+    return html`<li key=${line.label}><i class=${`key k${line.colour ?? n} d${line.dash ?? n % DASHES.length}`}></i>${line.label} <b>${asText(column[row] ?? null)}</b></li>`;
   })}</ul>`;
 }
 
