@@ -38,7 +38,7 @@ def searched(problem: int, share: float, rng: random.Random, **more) -> dict:
 def ways_of(rows: list[dict]) -> dict[str, float]:
     """The columns of a step's metrics about its search."""
     means = mean_behaviours(rows)
-    return {name: means[name] for name in SEARCH_COLUMNS if name in means} | {"way_groups": 8}
+    return {name: means[name] for name in SEARCH_COLUMNS if name in means} | {"groups": 8}
 
 
 def share_at(step: int, turn: int) -> float:

@@ -131,9 +131,9 @@ def print_ways(
 ) -> None:
     """The shares of the ways of search, and the turn's sentence; nothing where none was
     measured."""
-    from aha.web.turn_view import WAY_COLUMNS
+    from aha.web.turn_view import WAY_WORDS
 
-    columns = WAY_COLUMNS | RESULT_COLUMNS
+    columns = WAY_WORDS | RESULT_COLUMNS
     if any(row.get(name) is not None for row in rows for name in columns):
         console.print()
         print_table(rows, columns, visible)

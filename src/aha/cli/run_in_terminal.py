@@ -35,7 +35,7 @@ from aha.train.builders import task_of
 from aha.train.experiment import Experiment, Listener, Outcome
 from aha.train.step_watch import step_checks
 from aha.web.runs import RunFolder
-from aha.web.turn_view import WAY_COLUMNS, turn_words, way_of
+from aha.web.turn_view import WAY_WORDS, turn_words, way_of
 from aha.web.ways_of_run import turn_of_run
 
 
@@ -146,7 +146,7 @@ class RunView:
     def __init__(self, cfg: RunConfig):
         self.cfg = cfg
         self.header_due = True
-        self.leading_way = ""  # a key of WAY_COLUMNS
+        self.leading_way = ""  # a key of WAY_WORDS
 
     def listener(self) -> Listener:
         return Listener(
@@ -187,7 +187,7 @@ class RunView:
     def print_leading_way(self, row: dict[str, Any]) -> None:
         """A line where more than half of the completions search in another way than they did
         before."""
-        for key, label in WAY_COLUMNS.items():
+        for key, label in WAY_WORDS.items():
             share = row.get(key, 0.0)
             if share > 0.5 and key != self.leading_way:
                 self.leading_way = key
@@ -335,7 +335,7 @@ def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[s
         cells = both(behavior(key, form))
         if cells != ["-", "-"]:
             yield name, cells
-    for key, label in WAY_COLUMNS.items():
+    for key, label in WAY_WORDS.items():
         if before["behaviors"].get(key) or after["behaviors"].get(key):
             yield f"search: {label}", both(behavior(key, ".1%"))
 

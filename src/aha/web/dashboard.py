@@ -51,8 +51,7 @@ from aha.web.runs import (
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
-from aha.web.turn_view import SEARCH_COLUMNS, WAY_COLUMNS, turn_place
-from aha.web.ways_of_run import turn_of_run
+from aha.web.turn_view import SEARCH_COLUMNS, WAY_WORDS, turn_of_curves
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
@@ -83,7 +82,6 @@ class Dashboard:
         self.indexes = IndexCache()
         self._curves: OrderedDict[str, Curves] = OrderedDict()
         self._behaviors: OrderedDict[str, BehaviorCurves] = OrderedDict()
-        self._turns: OrderedDict[str, Row] = OrderedDict()  # by name, rows and state
 
     def routes(self) -> list[Route | Mount]:
         """Every address of the server."""
@@ -94,7 +92,6 @@ class Dashboard:
             Route(run, self.overview),
             Route(f"{run}/gain", self.gain),
             Route(f"{run}/behaviors", self.behaviors),
-            Route(f"{run}/turn", self.turn),
             Route(f"{run}/events", self.events),
             Route(f"{run}/files", self.files),
             Route(f"{run}/completions", self.completions),
@@ -164,7 +161,7 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "ways": list(WAY_COLUMNS.items()),
+                "ways": list(WAY_WORDS.items()),
                 "curves": curves.thinned((*OVERVIEW_COLUMNS, *SEARCH_COLUMNS)),
             }
         )
@@ -179,24 +176,14 @@ class Dashboard:
         return Json(comparison and comparison_row(comparison, faults))
 
     def behaviors(self, request: Request) -> Json:
-        """The behaviours by step. Counts for a short time; for `waiting` steps the page asks
-        again."""
+        """The behaviours by step, and the turn of the way of search. Counts for a short time; for
+        `waiting` steps the page asks again."""
         run = self.run_of(request)
-        curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
-        counts = curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
-        return Json(counts | self.curves_of(run).axes_at(counts["step"]))
-
-    def turn(self, request: Request) -> Json:
-        """The turn of the way of search: its words, its step, and where that lies on the axes.
-
-        {"words": ""} where no way of search was measured, and while a running run has none yet.
-        """
-        run = self.run_of(request)
-        curves, running = self.curves_of(run), run.status() == "running"
-        version = f"{run.name} {curves.rows} {running}"
-        return Json(
-            cached(self._turns, version, lambda: turn_place(turn_of_run(run), curves, running))
-        )
+        behaviors = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
+        counts = behaviors.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
+        curves = self.curves_of(run)
+        counts["turn"] = turn_of_curves(curves, running=run.status() == "running")
+        return Json(counts | curves.axes_at(counts["step"]))
 
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""

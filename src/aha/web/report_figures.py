@@ -6,7 +6,7 @@ from aha.store.guarded_files import number, read_all_rows
 from aha.web.curves import BehaviorCurves, Curves
 from aha.web.runs import RunFolder, interval_of
 from aha.web.svg_curves import Figure, Line, Point
-from aha.web.turn_view import WAY_COLUMNS
+from aha.web.turn_view import WAY_WORDS
 
 CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
 
@@ -79,7 +79,7 @@ def search_figures(line: Callable[[str, str], Line], turn: int | None) -> list[F
 
     `line` makes a curve of a label and a column's name. Ways that no completion goes are left out.
     """
-    ways = [line(label, name) for name, label in WAY_COLUMNS.items()]
+    ways = [line(label, name) for name, label in WAY_WORDS.items()]
     first = line("of all completions", "first_attempt_rate")
     attempts = line("attempts", "attempts_per_solve")
     tokens = line("tokens", "tokens_per_solve")

@@ -5,32 +5,34 @@ Terminal, dashboard, report and `aha behaviors` take all three from here, so tha
 
 from typing import NamedTuple
 
-from aha.behaviors.search_ways import LABELS, read_search
-from aha.behaviors.turn import NoTurn, Turn
+from aha.behaviors.search_ways import LABELS
+from aha.behaviors.turn import NoTurn, Turn, find_turn
+from aha.behaviors.way_shares import PREFIX
 from aha.store.guarded_files import number
 from aha.web.curves import Curves
-from aha.web.event_spans import MAX_CHARS, Row, puzzle_of, text_of
+from aha.web.event_spans import Row, reading_of
 from aha.web.run_comparison import Pair, PairedComparison
 
-WAY_COLUMNS = {f"way_{way}": label for way, label in LABELS.items()}  # name in the records: words
+WAY_WORDS = {PREFIX + way: words for way, words in LABELS.items()}  # by the name of the column
 SEARCH_COLUMNS = (
-    *WAY_COLUMNS,
+    *WAY_WORDS,
     *("first_attempt_rate", "attempts_per_solve", "tokens_per_solve"),
 )
 
 
 def turn_words(turn: Turn | NoTurn | None) -> str:
     """The one sentence about the turn; empty where no way of search was measured."""
-    if turn is None:
-        return ""
-    return turn.sentence() if isinstance(turn, Turn) else f"no turn: {turn.reason}"
+    return "" if turn is None else turn.sentence()
 
 
-def turn_place(turn: Turn | NoTurn | None, curves: Curves, running: bool) -> Row:
+def turn_of_curves(curves: Curves, running: bool) -> Row:
     """The turn for the dashboard: {"words", "step", tokens and seconds of training at the step}.
 
-    Only the words where there is no turn, and no words while the run may still turn.
+    Only the words where there is no turn, and no words while the run may still turn. From the
+    metrics alone: of an older run, whose metrics have no ways of search, a page would have to read
+    all completions.
     """
+    turn = find_turn(curves.rows_of(("step", "groups", *WAY_WORDS)))
     if not isinstance(turn, Turn):
         return {"words": "" if running else turn_words(turn)}
     axes = {axis: column[0] for axis, column in curves.axes_at([turn.step]).items()}
@@ -39,8 +41,8 @@ def turn_place(turn: Turn | NoTurn | None, curves: Curves, running: bool) -> Row
 
 def way_of(row: Row) -> str | None:
     """The way in which a completion searches, as a key of LABELS; None without a puzzle."""
-    puzzle = puzzle_of(row)
-    return None if puzzle is None else read_search(text_of(row)[:MAX_CHARS], *puzzle).way
+    reading = reading_of(row)
+    return None if reading is None else reading.search.way
 
 
 class TellingPair(NamedTuple):
@@ -61,7 +63,8 @@ def telling_pair(paired: PairedComparison, turn: Turn) -> TellingPair:
         (old, new)
         for old, new in paired.pairs
         if "length" not in (old.get("finish"), new.get("finish"))
-        and (way_of(old), way_of(new)) == (turn.before, turn.way)
+        and way_of(old) == turn.before
+        and way_of(new) == turn.way
     ]
     ways = f"“{LABELS[turn.before]}” before to “{LABELS[turn.way]}” after"
     if not changed:

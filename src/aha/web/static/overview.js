@@ -117,7 +117,7 @@ const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
   { step: row.step, x: row[axis], y: row.solve_rate, low: interval[0], high: interval[1], colour: row.test ? 2 : 1 }));
 
 // [[heading, charts], ...]
-function charts(content, behaviors, axis, turn) {
+function charts(content, behaviors, axis) {
   const c = content.curves;
   const price = content.usd_per_hour;
   const cost = c.elapsed_s && price !== null ? { ...c.elapsed_s, value: c.elapsed_s.value.map((s) => (s === null ? null : (s / 3600) * price)) } : null;
@@ -126,6 +126,7 @@ function charts(content, behaviors, axis, turn) {
   // A run from before its metrics had these: as counted in its completions.
   const search = (label, name, colour) => (c[name] ? line(label, c[name], colour) : behavior(label, name, colour));
   const ways = content.ways.map(([name, label], n) => ({ ...search(label, name, n % 6), dash: n % 4 }));
+  const turn = behaviors?.turn.step && behaviors.turn;
   const shown = ({ curve }) => curve?.value?.some((v) => v > 0);
   const searches = [
     { title: "Ways of search", note: "shares of a step's completions", rate: true, series: ways.filter(shown) },
@@ -173,13 +174,11 @@ export function Overview({ run }) {
   const [smooth, setSmooth] = useState(0);
   const scheme = useScheme();
   const gain = useLoad(content && content.card.after ? api(run, "gain") : null).content;
-  const behaviors = useBehaviors(run, content ? content.last.step : null);
-  const currentStatus = status || (content && content.card.status);
-  // While a run trains, every few seconds.
-  const { content: turn } = useLoad(content && api(run, "turn"), 0, currentStatus === "running" ? Math.floor(content.last.elapsed_s / 5) : currentStatus);
-  const sections = useMemo(() => content && charts(content, behaviors, axis, turn?.step && turn), [content, behaviors, axis, turn]);
+  const behaviors = useBehaviors(run, content && content.last.step + content.card.status);
+  const sections = useMemo(() => content && charts(content, behaviors, axis), [content, behaviors, axis]);
   if (error) return failure(error);
   if (!content) return loading();
+  const currentStatus = status || content.card.status;
   return html`<section>
     <div class="bar"><h1>${visible(run)}</h1><${Status} status=${currentStatus} /><span class="dim">${content.card.task} · ${content.card.model}</span></div>
     ${disconnected && html`<p class="note">The connection was lost; trying again …</p>`}
@@ -187,7 +186,7 @@ export function Overview({ run }) {
     <${Findings} findings=${content.findings} />
     <${Tiles} content=${content} status=${currentStatus} />
     <${Gain} gain=${gain} />
-    ${turn?.words && html`<p class="gain"><b>Way of search</b> ${turn.words}</p>`}
+    ${behaviors?.turn.words && html`<p class="gain"><b>Way of search</b> ${behaviors.turn.words}</p>`}
     <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} />
       <span class="dim">A click on a curve opens the completions of that step.</span></div>
     ${sections.map(([heading, list]) => html`<h2 key=${heading}>${heading}</h2><div class="charts">
