@@ -4,14 +4,16 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from aha.behaviors.detector import count_behaviours
+from aha.behaviors.search_ways import read_search
 from aha.behaviors.trends import summarise
+from aha.behaviors.way_shares import Reading, way_shares
 from aha.core.config import TaskSection
 from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
@@ -43,7 +45,7 @@ class EvalNumbers(TypedDict):
     seconds: float
     grade_errors: int  # failed grades: error, time limit, no valid grade; the reward is then 0
     grade_error_reasons: NotRequired[dict[str, int]]  # the most frequent ones, where grades failed
-    behaviors: dict[str, float]  # `behaviors.trends.summarise`; empty for tasks without arithmetic
+    behaviors: dict[str, float]  # `behaviors_of`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
 
 
@@ -139,13 +141,26 @@ def completion_of(graded: Graded) -> Completion:
 
 
 def behaviors_of(graded: list[Graded]) -> dict[str, float]:
-    """The behaviours in the completions, as means; empty where the task has no arithmetic."""
+    """The behaviours in the completions, as means, and the shares of the ways of searching; empty
+    where the task has no arithmetic."""
     counts = []
     for completion in map(completion_of, graded):
         given = completion.prompt.problem.given
         if {"numbers", "target"} <= given.keys():
             counts.append(count_behaviours(completion.text, given["numbers"], given["target"]))
-    return summarise(counts) if counts else {}
+    return summarise(counts) | ways_of(graded) if counts else {}
+
+
+def ways_of(graded: Iterable[Graded]) -> dict[str, float]:
+    """The ways of searching, as `way_shares` names them; empty where the task has no arithmetic."""
+    readings = []
+    for row in graded:
+        completion = completion_of(row)
+        given = completion.prompt.problem.given
+        if {"numbers", "target"} <= given.keys():
+            search = read_search(completion.text, given["numbers"], given["target"])
+            readings.append(Reading(search, row.correct, len(completion.tokens)))
+    return way_shares(readings)
 
 
 def completion_row(graded: Graded) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.grade_errors import GradeErrors
-from aha.eval.suite import EvalReport, completion_row, evaluate, write_completions
+from aha.eval.suite import EvalReport, completion_row, evaluate, ways_of, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -36,11 +36,13 @@ def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
             s == len(group) for s, group in zip(solved, report.groups, strict=True)
         )
         / len(solved),
+        "groups": len(report.groups),
         "mean_tokens": tokens / len(flat),
         "truncated": sum(graded.completion.finish == "length" for graded in flat) / len(flat),
         "tokens": tokens,
         "grade_errors": GradeErrors.of(flat).failed,
         "tokens_per_s": tokens / max(seconds, 1e-9),
+        **ways_of(flat),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
     }

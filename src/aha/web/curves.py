@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TypeVar
 
+from aha.behaviors.way_shares import COLUMNS
 from aha.core.control_characters import visible
 from aha.store.guarded_files import MAX_NUMBER, JsonLines, number, read_all_rows
 from aha.web.event_spans import Row, mean_behaviours
@@ -194,6 +195,7 @@ PER_STEP = 48  # completions, evenly spaced over a step's file
 BEHAVIOURS = (
     *("attempts", "checks", "backtracks", "backtracks_root", "backtracks_intermediate"),
     *("subgoals", "backward_chains", "line_accuracy", "verdict_truth", "repeats"),
+    *COLUMNS,
 )
 Item = TypeVar("Item")
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from aha.behaviors.detector import Behaviours, Mark, annotate, count_behaviours
 from aha.behaviors.events import last_answer
+from aha.behaviors.search_ways import read_search
 from aha.behaviors.trends import summarise
+from aha.behaviors.way_shares import Reading, way_shares
 from aha.core.control_characters import visible
 from aha.store.guarded_files import number
 
@@ -78,9 +80,28 @@ def behaviours_of(row: Row) -> Behaviours | None:
 
 
 def mean_behaviours(rows: list[Row]) -> dict[str, float]:
-    """Means over completions, as `trends.summarise` names them; {} if no row has a puzzle."""
+    """Means over completions, as `trends.summarise` names them, and the shares of the ways of
+    searching; {} if no row has a puzzle."""
     counts = [behaviours for behaviours in map(behaviours_of, rows) if behaviours is not None]
-    return summarise(counts) if counts else {}
+    return summarise(counts) | ways_of_rows(rows) if counts else {}
+
+
+def ways_of_rows(rows: list[Row]) -> dict[str, float]:
+    """The ways of searching, as `way_shares` names them; {} if no row has a puzzle."""
+    return way_shares(reading for reading in map(reading_of, rows) if reading is not None)
+
+
+def reading_of(row: Row) -> Reading | None:
+    """The way in which one completion searches; None if it is not of a puzzle."""
+    puzzle = puzzle_of(row)
+    if puzzle is None:
+        return None
+    correct, tokens = row.get("correct"), row.get("tokens")
+    return Reading(
+        read_search(text_of(row)[:MAX_CHARS], *puzzle),
+        correct if isinstance(correct, bool) else None,
+        tokens if type(tokens) is int and tokens >= 0 else None,
+    )
 
 
 def text_pieces(row: Row, limit: int) -> list[list[Any]]:
