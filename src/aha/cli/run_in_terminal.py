@@ -290,7 +290,7 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
             f"[{low:+.3f}, {high:+.3f}] on the same {after['problems']} problems{verdict}"
         )
     if words := turn_words(turn_of_run(RunFolder(outcome.run.path))):
-        console.print(f"  way of search: {escape(words)}", soft_wrap=True)
+        console.print(f"  search: {escape(words)}", soft_wrap=True)
     console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
     console.print(f"  all files are in {escape(str(outcome.run.path))}", soft_wrap=True)
 

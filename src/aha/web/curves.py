@@ -146,7 +146,8 @@ class Curves:
         """The rows again, with the columns of these names that there are."""
         with self.lock:
             columns = {name: self.columns[name] for name in names if name in self.columns}
-            return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            rows = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def last(self) -> dict[str, float | None]:
         """The last row."""
