@@ -4,16 +4,16 @@ import json
 import re
 
 import pytest
-from aha.behaviors.turn import NoTurn, Share, Turn
-from aha.web.ways_of_run import turn_of_run
 from starlette.testclient import TestClient
 
+from aha.behaviors.turn import NoTurn, Share, Turn
 from aha.web.dashboard import make_app
 from aha.web.report_page import report_html
 from aha.web.run_comparison import compare_before_after
 from aha.web.runs import RunFolder
 from aha.web.svg_curves import Figure, Line
 from aha.web.turn_view import WAY_WORDS, telling_pair, turn_words, way_of
+from aha.web.ways_of_run import turn_of_run
 
 from .conftest import make_run, metrics, row, write_rows
 from .turning import make_turning_run
