@@ -14,7 +14,7 @@ from rich.table import Table
 from aha.cli.parameters import AsJson, Count, Whole
 from aha.cli.terminal_text import console, say_json, say_line
 from aha.core.errors import DataError
-from aha.store.guarded_files import GuardedFile, read_all_rows
+from aha.store.guarded_files import GuardedFile, number, read_all_rows
 
 if TYPE_CHECKING:
     from aha.web.runs import RunFolder
@@ -50,8 +50,7 @@ def behaviors(
     judge_tokens: Count = 1_024,
     judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
 ) -> None:
-    """Count behaviours (attempts, checks, backtracks, ways of search) in completions of a file or a
-    run; of a run, also the step at which its way of search turns.
+    """Count behaviours (attempts, checks, backtracks ...) in completions of a file or a run.
 
     Parameters
     ----------
@@ -94,11 +93,13 @@ def print_behaviors(path: Path, as_json: bool) -> None:
     """Print the tests and steps of a run, or every completion of a file and their means."""
     from aha.core.control_characters import visible
     from aha.web.runs import is_run, open_run
+    from aha.web.ways_of_run import way_rows
 
     turn: dict[str, Any] = {}
     if is_run(path):
         run = open_run(path)
-        rows, turn = run_rows(run), run_turn(run)
+        ways = way_rows(run)
+        rows, turn = run_rows(run, ways), turn_row(ways)
     elif path.is_file():
         rows = [{"part": path.name, **file_means(GuardedFile.named_by_user(path))}]
     else:
@@ -150,12 +151,14 @@ def print_faults(faults: list[str]) -> None:
         say_line(f"not read: {fault}", sys.stderr)
 
 
-def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
-    """The test before, the steps, the test after. Steps are counted in a part of their
-    completions."""
+def run_rows(run: "RunFolder", ways: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The test before, the steps, the test after.
+
+    Steps are counted in a part of their completions; `ways` (see `way_rows`) has their ways of
+    search over all of them.
+    """
     from aha.web.curves import BEHAVIOURS, BehaviorCurves
     from aha.web.turn_view import SEARCH_COLUMNS
-    from aha.web.ways_of_run import way_rows
 
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
@@ -164,17 +167,13 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     print_faults(
         [*run.faults(), *(fault for faults in curves.damaged.values() for fault in faults)]
     )
-    measured = {row["step"]: row for row in way_rows(run)}  # over all completions of a step
-    steps = [
-        {
-            "part": f"step {step}",
-            **{name: counts[name][i] for name in BEHAVIOURS},
-            **{
-                key: value for key, value in measured.get(step, {}).items() if key in SEARCH_COLUMNS
-            },
-        }
-        for i, step in enumerate(counts["step"])
-    ]
+    measured = {row["step"]: row for row in ways}
+    steps = []
+    for i, step in enumerate(counts["step"]):
+        over_all = {name: number(measured.get(step, {}).get(name)) for name in SEARCH_COLUMNS}
+        counted = {name: counts[name][i] for name in BEHAVIOURS}
+        known = {name: value for name, value in over_all.items() if value is not None}
+        steps.append({"part": f"step {step}", **counted, **known})
     rows = [*tests.get("before", []), *steps, *tests.get("after", [])]
     if not rows:
         raise DataError(
@@ -185,32 +184,25 @@ def run_rows(run: "RunFolder") -> list[dict[str, Any]]:
     return rows
 
 
-def run_turn(run: "RunFolder") -> dict[str, Any]:
+def turn_row(ways: list[dict[str, Any]]) -> dict[str, Any]:
     """The turn of the way of search as the last row; {} where no way was measured."""
-    from aha.behaviors.turn import Turn
+    from aha.behaviors.turn import Turn, find_turn
     from aha.web.turn_view import turn_words
-    from aha.web.ways_of_run import turn_of_run
 
-    turn = turn_of_run(run)
-    if turn is None:
-        return {}
-    return {
-        "part": "turn",
-        "step": turn.step if isinstance(turn, Turn) else None,
-        "sentence": turn_words(turn),
-    }
+    turn = find_turn(ways)
+    step = turn.step if isinstance(turn, Turn) else None
+    return {} if turn is None else {"part": "turn", "step": step, "sentence": turn_words(turn)}
 
 
 def file_means(file: GuardedFile) -> dict[str, float]:
-    from aha.behaviors.trends import summarise
-    from aha.web.event_spans import behaviours_of
+    from aha.web.event_spans import mean_behaviours
 
     rows, faults = read_all_rows(file)
     print_faults(faults)
-    counts = [count for count in map(behaviours_of, rows) if count is not None]
-    if not counts:
+    means = mean_behaviours(rows)
+    if not means:
         raise DataError(
             f"no completion of a puzzle in {file.path}",
             '{"numbers": [3, 7, 25], "target": 82, "completion": "..."} on each line',
         )
-    return summarise(counts)
+    return means
