@@ -41,8 +41,8 @@ class Behaviours:
     when the text gives a verdict on its value, or when the text goes back. The next one begins in
     one of three ways: from the numbers of the puzzle, from an earlier table with intermediate
     results, or from the last value of the attempt before. So attempts = 1 + backtracks_root +
-    backtracks_intermediate + continuations. If a line's numbers are on several tables, the lines
-    after it decide.
+    backtracks_intermediate + continuations. If a line's numbers are on several tables, the numbers
+    that it says are left decide, or the lines after it.
 
     A CHECK is a verdict on the last value. It is true if the comparison with the goal of its table
     is right; after `82-7=75 need` that goal is 75. A verdict that names the target is explicit.
@@ -202,7 +202,7 @@ class _Reader:
             return
         if kind == BACKWARD:
             self.record(calc, "backward_chains", "backward chaining")
-            self.history.go(after)
+            self.history.step_back(choice)
         else:
             if calc.inner:
                 self.history.add_inner(base, calc)
@@ -219,6 +219,9 @@ class _Reader:
         """The table from which this line starts: the first kind of reading that fits."""
         history = self.history
         choices = (history.backward(calc) if calc.need else []) or history.forward(calc)
+        if len(choices) > 1 and calc.left:
+            table = tuple(sorted((calc.value, *calc.left)))
+            choices = [choice for choice in choices if choice.after.terms == table] or choices
         if len(choices) == 1:
             return choices[0]
         following = self.events[index + 1 : index + 1 + LOOK_AHEAD]

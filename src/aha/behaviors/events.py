@@ -2,9 +2,9 @@
 
 The first grammar is that of aha-tiny, one operation a line:
 
-    25+7=32        32*3=96 no        82-7=75 need        aim 75        <answer>(25*3)+7</answer>
+    25+7=32 3      32*3=96 no        82-7=75 need        aim 75        <answer>(25*3)+7</answer>
 
-and other ways that larger models write are read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`,
+(the 3 behind a result is what is left, and may be missing) and other ways that larger models write are read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`,
 equations with brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 *
 2 = 10`. An expression without a value is a plan, not a calculation, and gives no event. The words
 of a verdict are searched in the clause of the calculation and in the next one.
@@ -40,7 +40,8 @@ class Calc(NamedTuple):
     `numbers` are all the numbers it consumes, sorted, and `inner` its operations before the last:
     for a plain line `a` and `b`, and none. `claimed` is None for "25 + 7 != 82", which claims no
     value; `true` is None for a division by zero. `right` allows a decimal its rounding. `need`: the
-    line has the word "need" or the like.
+    line has the word "need" or the like. `left` are the numbers that a plain line names behind its
+    value, sorted: what else is on the table then.
     """
 
     a: Number
@@ -54,6 +55,7 @@ class Calc(NamedTuple):
     need: bool
     start: int
     end: int
+    left: tuple[int, ...] = ()
 
     @property
     def value(self) -> Number:
@@ -112,13 +114,14 @@ _ATOM = rf"(?:\([ \t]*+){{0,9}}+-?+{NUMBER}(?:[ \t]*+\)){{0,9}}+"
 _NAMED = r"(?:(?:the |our )?(?:target|goal)\b|-?[0-9]{1,9}\b)"
 _ENDS = r"(?=[ \t]*+(?:[.,;:!)\]]|$))"
 
-# A plain line (unnamed groups: four, and five with a verdict of one word at its end) is by far the
-# most common. "general" matches any expression whole, with a claim after it or without, so that a
+# A plain line (unnamed groups: four, the fifth a verdict of one word at its end, the sixth the
+# numbers that are left) is by far the most common. "general" matches any expression whole, with a claim after it or without, so that a
 # long sum is scanned only once.
 _SCAN = re.compile(
     rf"(?<![\w.])(?:"
     rf"([0-9]{{1,9}}+){_SPACE}({OPERATOR}){_SPACE}([0-9]{{1,9}}+){_SPACE}=(?!=)"
-    rf"{_SPACE}(?=([0-9]{{1,9}}+)(?![0-9]|\.[0-9]|{_SPACE}{OPERATOR})(?: (yes|no|need)$)?)"
+    rf"{_SPACE}(?=([0-9]{{1,9}}+)(?![0-9]|\.[0-9]|{_SPACE}{OPERATOR})"
+    r"(?: (yes|no|need)$|((?: [0-9]{1,9}+){1,11}+)$)?)"
     rf"|(?P<general>{_ATOM}(?:{_SPACE}{OPERATOR}{_SPACE}{_ATOM})++)"
     rf"(?:{_SPACE}(?P<relation>==?|!=|≠|\\neq?){_SPACE}"
     rf"(?=(?:\([ \t]*+){{0,9}}+(?P<claimed>-?+{NUMBER})))?+"
@@ -199,9 +202,11 @@ def _add_chain(text: str, links: list[re.Match[str]], after: int, events: list[E
     begins."""
     match = links[0]
     groups = match.lastindex or 0
-    if len(links) == 1 and groups < 6:
+    if len(links) == 1 and groups < 7:
         calc = _plain_calc(match)
-        if groups == 4:
+        if groups == 6:
+            events.append(calc._replace(left=tuple(sorted(map(int, match[6].split())))))
+        elif groups == 4:
             _add_with_verdict(text, calc, after, events)
         elif calc.need:
             events.append(calc)

@@ -62,6 +62,7 @@ class History:
         self.by_pair: dict[tuple[Number, ...], list[State]] = {}
         self.made: dict[Number, State] = {}  # value -> the last table that it was added to
         self.known: set[State] = set()
+        self.stepped_from: State | None = None  # the table of the last step back
         self.go(self.root)
 
     def remember(self, state: State) -> None:
@@ -76,6 +77,11 @@ class History:
             if len(states) > MOST_RECENT:
                 del states[states[0] == self.root]
 
+    def step_back(self, choice: Choice) -> None:
+        """Make the table after a step back the current one."""
+        self.stepped_from = choice.base
+        self.go(choice.after)
+
     def go(self, state: State, value: Number | None = None) -> None:
         """Make a table the current one; `value`, where there is one, has just been added to it."""
         if len(state.terms) > 1:
@@ -83,6 +89,8 @@ class History:
         self.current = state
         if value is not None:
             self.made[value] = state
+            if len(state.terms) > 2:
+                self.stepped_from = None  # a row of steps back on another table begins
 
     def add_inner(self, base: State, calc: Calc) -> None:
         """Remember the tables inside an equation: (78-20)-(11-7) adds 58, then 4."""
@@ -135,9 +143,9 @@ class History:
         Without the word "need" the goal must not be a number that the text has: when 82 is given or
         made, 82-7=75 is a line like any other.
         """
-        bases = [self.root, *filter(None, map(self.made.get, calc.numbers)), self.current]
+        bases = [self.root, *map(self.made.get, calc.numbers), self.stepped_from, self.current]
         choices = []
-        for base in dict.fromkeys(bases):
+        for base in dict.fromkeys(filter(None, bases)):
             others = left_over(calc.numbers, (base.goal,))
             if others is None:
                 continue
@@ -194,20 +202,22 @@ class History:
     ) -> Choice:
         """The reading of a line from which the most following lines can continue.
 
-        While an attempt is `going_on`, the current table is preferred if it leads to the end of the
-        attempt. Otherwise the lines up to the next verdict count, then those after it. For equal
-        numbers the order is: the current table, the start (because an intermediate result that is
-        not used again is no sign of a return to it), a table without an error, the latest table.
+        Steps back are tried in a row: the table of the last one is preferred. While an attempt is
+        `going_on`, the current table is preferred if it leads to the end of the attempt. Otherwise
+        the lines up to the next verdict count, then those after it. For equal numbers the order is:
+        the current table, the start (because an intermediate result that is not used again is no
+        sign of a return to it), a table without an error, the latest table.
         """
         if len(choices) == 1:
             return choices[0]
 
         def merit(index: int) -> tuple[object, ...]:
-            base = choices[index].base
+            base, kind, after = choices[index]
             stays = base == self.current
-            reach = lines_ahead(choices[index].after, following)
+            reach = lines_ahead(after, following)
             ends = going_on and stays and reach[-1]
-            return ends, reach, stays, base == self.root, base.sound, index
+            in_a_row = kind == BACKWARD and base in (self.current, self.stepped_from)
+            return in_a_row, ends, reach, stays, base == self.root, base.sound, index
 
         return choices[max(range(len(choices)), key=merit)]
 
