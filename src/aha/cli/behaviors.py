@@ -138,7 +138,7 @@ def print_ways(
     if any(row.get(name) is not None for row in rows for name in columns):
         console.print()
         print_table(rows, columns, visible)
-        note = "shares of the completions by way of search, and of those right at the first attempt"
+        note = "shares of the completions by way of search, and right at the first attempt"
         console.print(note, style="dim")
     if turn:
         console.print(f"\n{escape(turn['sentence'])}", soft_wrap=True)
