@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from aha.behaviors.search_ways import LABELS
+from aha.behaviors.search_ways import LABELS, read_search
 from aha.cli.plan import calibration_of
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
@@ -23,7 +23,7 @@ from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.eval.statistics import paired_bootstrap
-from aha.eval.suite import EvalReport, completion_row
+from aha.eval.suite import EvalReport
 from aha.measure.probe import predicted_lines
 from aha.model.folders import resolve_model
 from aha.plan.calibration import Calibration
@@ -35,7 +35,7 @@ from aha.train.builders import task_of
 from aha.train.experiment import Experiment, Listener, Outcome
 from aha.train.step_watch import step_checks
 from aha.web.runs import RunFolder
-from aha.web.turn_view import WAY_WORDS, turn_words, way_of
+from aha.web.turn_view import WAY_WORDS, turn_words
 from aha.web.ways_of_run import turn_of_run
 
 
@@ -268,8 +268,12 @@ def print_changed_completions(before: EvalReport, after: EvalReport, count: int 
 
 def way_words(graded: Graded) -> str:
     """The way of search of a completion, for its title; empty where the task has no puzzles."""
-    way = way_of(completion_row(graded))
-    return "" if way is None else f": {LABELS[way]}"
+    assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
+    given = graded.completion.prompt.problem.given
+    if not {"numbers", "target"} <= given.keys():
+        return ""
+    search = read_search(graded.completion.text, given["numbers"], given["target"])
+    return f": {LABELS[search.way]}"
 
 
 def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
