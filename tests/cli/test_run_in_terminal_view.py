@@ -1,6 +1,8 @@
 """What a run prints: model text only ever as text, and numbers that a person can read."""
 
 import io
+import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -16,8 +18,12 @@ from aha.cli.run_in_terminal import (
 )
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
+from aha.train.experiment import Outcome
+from aha.web.runs import RunFolder
+from aha.web.ways_of_run import turn_of_run
 
 from ..tiny import ask
+from ..web.turning import make_turning_run
 
 
 def graded(text: str, correct: bool = False, reason: str = "because") -> Graded:
@@ -98,6 +104,41 @@ def test_the_card_of_a_task_without_behaviours_leaves_them_out():
     ]
 
 
+def test_the_card_has_the_ways_of_search_that_some_completion_goes():
+    before = numbers(way_by_chance=0.9, way_none=0.1, way_look=0.0, tokens_per_solve=187.6)
+    after = numbers(way_by_chance=0.0, way_none=0.0, way_look=0.0, way_glance=1.0)
+    rows = dict(card_rows(before, after))
+    assert rows["search: by chance"] == ["90.0%", "0.0%"]
+    assert rows["search: with a glance"] == ["-", "100.0%"]
+    assert "search: with a look" not in rows
+    assert rows["tokens for each right answer"] == ["188", "-"]
+
+
+def test_the_way_that_most_completions_go_is_told_when_it_changes(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(run_in_terminal, "console", Console(file=out, width=80, color_system=None))
+    view = run_in_terminal.RunView(load_recipe(None, {}))
+    for chance, glance in ((0.9, 0.1), (0.8, 0.2), (0.5, 0.5), (0.45, 0.55), (0.2, 0.8)):
+        view.print_leading_way({"way_by_chance": chance, "way_glance": glance})
+    view.print_leading_way({})
+    assert [line.strip() for line in out.getvalue().splitlines()] == [
+        "search: now mostly by chance (90%)",
+        "search: now mostly with a glance (55%)",
+    ]
+
+
+@pytest.mark.parametrize("turn", [12, 100], ids=["turns", "does-not"])
+def test_the_report_card_ends_with_the_turn_or_why_there_is_none(tmp_path, capsys, turn):
+    path = make_turning_run(tmp_path / "run", steps=20, turn=turn)
+    summary = json.loads((path / "summary.json").read_text())
+    summary |= {"before": None, "after": None, "seconds": 40.0, "steps": 20, "plan": {}}
+    outcome = Outcome(SimpleNamespace(path=path), summary, None, None)
+    run_in_terminal.print_report_card(outcome, load_recipe(None, {}))
+    words = turn_of_run(RunFolder(path)).sentence()
+    assert words.startswith("step 1" if turn == 12 else "no turn: ")
+    assert f"search: {words}" in capsys.readouterr().out
+
+
 def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
     def report(*verdicts: bool) -> EvalReport:
         groups = [[graded(f"text {n}", right)] for n, right in enumerate(verdicts)]
@@ -105,7 +146,8 @@ def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
 
     print_changed_completions(report(False, True, False), report(True, True, False))
     out = capsys.readouterr().out
-    assert out.count("(before)") == out.count("(after)") == 1 and "text 0" in out
+    assert out.count("(before: no search)") == out.count("(after: no search)") == 1
+    assert "text 0" in out
     print_changed_completions(report(True, False), report(True, False))
     assert capsys.readouterr().out == ""
 

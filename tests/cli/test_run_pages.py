@@ -6,7 +6,11 @@ import sys
 
 import pytest
 
+from aha.web.runs import RunFolder
+from aha.web.ways_of_run import turn_of_run
+
 from ..web.conftest import make_run, row, write_rows
+from ..web.turning import make_turning_run
 
 
 @pytest.fixture
@@ -45,6 +49,29 @@ def test_behaviours_of_a_run_and_of_a_file(aha, runs, tmp_path):
     done = aha("behaviors", "texts.jsonl", "--json")
     (line,) = [json.loads(line) for line in done.out.splitlines()]
     assert line["completions"] == 2 and line["attempts"] == 1.5 and line["backtracks_root"] == 0.5
+
+
+def test_behaviours_of_a_run_tell_its_ways_of_search_and_where_they_turn(aha, tmp_path):
+    run = make_turning_run(tmp_path / "runs" / "turns")
+    turn = turn_of_run(RunFolder(run))
+    done = aha("behaviors", "runs/turns")
+    assert done.out.splitlines()[-1] == turn.sentence()
+    assert max(map(len, done.out.splitlines()[:-1])) <= 80
+    assert "glance" in done.out and "solve" in done.out
+    rows = [json.loads(line) for line in aha("behaviors", "runs/turns", "--json").out.splitlines()]
+    assert rows[-1] == {"part": "turn", "step": turn.step, "sentence": turn.sentence()}
+    before, after = rows[0], rows[-2]
+    assert (before["part"], after["part"]) == ("before", "after")
+    assert before["way_glance"] < 0.3 < 0.7 < after["way_glance"]
+    # Of a step the shares are those of its metrics, over all completions.
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (step,) = [one for one in metrics if f"step {one['step']}" == rows[1]["part"]]
+    assert rows[1]["way_by_chance"] == step["way_by_chance"]
+
+
+def test_behaviours_of_completions_without_a_puzzle_have_no_ways(aha, runs):
+    out = aha("behaviors", "runs/good").out
+    assert out.splitlines()[-1].startswith("no turn: 5 steps")
 
 
 def test_behaviours_of_a_run_whose_completions_have_gone_is_no_empty_table(aha, runs):

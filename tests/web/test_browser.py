@@ -8,8 +8,12 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from aha.web.runs import RunFolder
+from aha.web.ways_of_run import turn_of_run
+
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
 from .conftest import make_run, metrics, row, with_tokens, write_rows, write_step
+from .turning import make_turning_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 EVIL = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
@@ -72,6 +76,20 @@ def test_curves_grow_and_a_click_opens_the_completions_of_the_step(visit, runs):
     page.locator(".group").first.wait_for()
     assert "file=step_000005" in page.url
     assert page.locator(".group").count() == 4 and page.locator("button.cell").count() == 16
+
+
+def test_the_turn_is_told_and_marked_on_the_curves_of_the_search(visit, runs):
+    run = make_turning_run(runs / "turns")
+    page = visit.go("#/run/turns")
+    words = turn_of_run(RunFolder(run)).sentence()
+    expect(page.locator(".gain", has_text="Way of search")).to_contain_text(words)
+    ways = page.locator(".chart", has_text="Ways of search")
+    expect(ways.locator(".readout")).to_contain_text("with a glance")
+    assert ways.locator(".readout", has_text="backward").count() == 0
+    for name in ("Right at the first attempt", "Attempts for each right", "Tokens for each right"):
+        assert page.locator(".chart", has_text=name).locator("canvas").count() == 1
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
 def test_the_keyboard_opens_a_step_as_well(visit):

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from aha.behaviors.search_ways import LABELS, read_search
 from aha.cli.plan import calibration_of
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
@@ -34,6 +35,9 @@ from aha.store.run_folder import check_new
 from aha.train.builders import task_of
 from aha.train.experiment import Experiment, Listener, Outcome
 from aha.train.step_watch import step_checks
+from aha.web.runs import RunFolder
+from aha.web.turn_view import WAY_WORDS, turn_words
+from aha.web.ways_of_run import turn_of_run
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class RunView:
     def __init__(self, cfg: RunConfig):
         self.cfg = cfg
         self.header_due = True
+        self.leading_way = ""  # a key of WAY_WORDS
 
     def listener(self) -> Listener:
         return Listener(
@@ -176,8 +181,18 @@ class RunView:
             f"{row['mean_tokens']:>6.0f}  {row['truncated']:>9.1%}  {row['tokens_per_s']:>6.0f}  "
             f"{clock(row['elapsed_s']):>7}  {clock(left):>7}  {money(cost.usd):>11}"
         )
+        self.print_leading_way(row)
         if row["step"] == 1:
             self.print_first_findings(row)
+
+    def print_leading_way(self, row: dict[str, Any]) -> None:
+        """A line where more than half of the completions search in another way than they did
+        before."""
+        for key, label in WAY_WORDS.items():
+            share = row.get(key, 0.0)
+            if share > 0.5 and key != self.leading_way:
+                self.leading_way = key
+                console.print(f"[cyan]       search: now mostly {label} ({share:.0%})[/cyan]")
 
     def validation(self, row: dict[str, Any]) -> None:
         low, high = row["interval"]
@@ -248,8 +263,18 @@ def print_changed_completions(before: EvalReport, after: EvalReport, count: int 
     changed = [(b[0], a[0]) for b, a in pairs if a[0].correct and not b[0].correct]
     changed.sort(key=lambda pair: len(pair[1].completion.tokens))
     for old, new in changed[len(changed) // 2 :][:count]:
-        console.print(completion_panel(old, "before"))
-        console.print(completion_panel(new, "after"))
+        console.print(completion_panel(old, f"before{way_words(old)}"))
+        console.print(completion_panel(new, f"after{way_words(new)}"))
+
+
+def way_words(graded: Graded) -> str:
+    """The way of search of a completion, for its title; empty where the task has no puzzles."""
+    assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
+    given = graded.completion.prompt.problem.given
+    if not {"numbers", "target"} <= given.keys():
+        return ""
+    search = read_search(graded.completion.text, given["numbers"], given["target"])
+    return f": {LABELS[search.way]}"
 
 
 def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
@@ -272,6 +297,8 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
     if opponents := summary.get("opponents"):
         place = "\n  ".join(place_lines(opponents, after))
         console.print(f"  {escape(place)}", soft_wrap=True)
+    if words := turn_words(turn_of_run(RunFolder(outcome.run.path))):
+        console.print(f"  search: {escape(words)}", soft_wrap=True)
     console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
     console.print(f"  all files are in {escape(str(outcome.run.path))}", soft_wrap=True)
 
@@ -282,13 +309,17 @@ BEHAVIORS = (
     ("backtracks_intermediate", "goes back to an intermediate result", ".2f"),
     ("line_accuracy", "lines with right arithmetic", ".1%"),
     ("verdict_truth", "checks that are true", ".1%"),
+    ("first_attempt_rate", "right at the first attempt", ".1%"),
+    ("attempts_per_solve", "attempts for each right answer", ".1f"),
+    ("tokens_per_solve", "tokens for each right answer", ".0f"),
 )
 
 
 def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """(name, [before, after]) for each line of the card.
 
-    Of the behaviours those that one of the two has; a task other than Countdown has none.
+    Of the behaviours those that one of the two has, of the ways of search those with a completion;
+    a task other than Countdown has none.
     """
 
     def both(show: Callable[[dict[str, Any]], str]) -> list[str]:
@@ -312,6 +343,9 @@ def card_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[s
         cells = both(behavior(key, form))
         if cells != ["-", "-"]:
             yield name, cells
+    for key, label in WAY_WORDS.items():
+        if before["behaviors"].get(key) or after["behaviors"].get(key):
+            yield f"search: {label}", both(behavior(key, ".1%"))
 
 
 def closing_lines(summary: dict[str, Any], cfg: RunConfig) -> str:

@@ -148,6 +148,13 @@ class Curves:
                 for column in [self.columns.get(axis, [])]
             }
 
+    def rows_of(self, names: Iterable[str]) -> list[Row]:
+        """The rows again, with the columns of these names that there are."""
+        with self.lock:
+            columns = {name: self.columns[name] for name in names if name in self.columns}
+            rows = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+
     def last(self) -> dict[str, float | None]:
         """The last row."""
         with self.lock:

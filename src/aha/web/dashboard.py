@@ -51,6 +51,7 @@ from aha.web.runs import (
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
+from aha.web.turn_view import SEARCH_COLUMNS, WAY_WORDS, turn_of_curves
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
@@ -160,7 +161,8 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "curves": curves.thinned(OVERVIEW_COLUMNS),
+                "ways": list(WAY_WORDS.items()),
+                "curves": curves.thinned((*OVERVIEW_COLUMNS, *SEARCH_COLUMNS)),
             }
         )
 
@@ -174,12 +176,14 @@ class Dashboard:
         return Json(comparison and comparison_row(comparison, faults))
 
     def behaviors(self, request: Request) -> Json:
-        """The behaviours by step. Counts for a short time; for `waiting` steps the page asks
-        again."""
+        """The behaviours by step, and the turn of the way of search. Counts for a short time; for
+        `waiting` steps the page asks again."""
         run = self.run_of(request)
-        curves = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
-        counts = curves.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
-        return Json(counts | self.curves_of(run).axes_at(counts["step"]))
+        behaviors = cached(self._behaviors, run.name, lambda: BehaviorCurves(run))
+        counts = behaviors.count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
+        curves = self.curves_of(run)
+        counts["turn"] = turn_of_curves(curves, running=run.status() == "running")
+        return Json(counts | curves.axes_at(counts["step"]))
 
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""

@@ -11,17 +11,21 @@ from jinja2 import Environment, StrictUndefined, Template
 
 import aha
 from aha.behaviors.detector import Behaviours
+from aha.behaviors.search_ways import LABELS
+from aha.behaviors.turn import NoTurn, Turn
 from aha.core.control_characters import visible
 from aha.core.errors import RunError
 from aha.plan.machines import money
 from aha.plan.prediction import lines_of
-from aha.store.guarded_files import GuardedFile, number, read_all_rows
+from aha.store.guarded_files import GuardedFile, number
 from aha.web.completions import PinnedRow, pinned_rows
-from aha.web.curves import BehaviorCurves, Curves, evenly_spaced
+from aha.web.curves import Curves, evenly_spaced
 from aha.web.event_spans import EVENT_KINDS, Row, behaviours_of, puzzle_of, text_pieces
 from aha.web.opponents_table import opponents_table
+from aha.web.report_figures import figures_of
 from aha.web.run_comparison import (
     VERDICTS,
+    Pair,
     PairedComparison,
     compare_before_after,
     settings_of,
@@ -30,12 +34,13 @@ from aha.web.runs import (
     RunFolder,
     clipped,
     describe_task,
-    interval_of,
     rate_of,
     rate_text,
     section,
 )
-from aha.web.svg_curves import Figure, Line, Point, short
+from aha.web.svg_curves import short
+from aha.web.turn_view import telling_pair, turn_words, way_of
+from aha.web.ways_of_run import turn_of_run
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -47,7 +52,7 @@ ENDINGS = {
     "running": "this run is not done: the measurements after training are missing",
     "quiet": "this run is not done and writes nothing: it was interrupted, has crashed, or is slow",
 }
-CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
+SIDES = ("before", "after")
 SHOWN_LEARNT, SHOWN_LOST, SHOWN_CHARS = 4, 2, 3_000
 Z95 = 1.96  # standard errors to each side of a normal 95 % interval
 
@@ -106,7 +111,8 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
     faults: list[str] = []
     comparison = compare_before_after(run, faults)
     findings, damaged_findings = run.findings()
-    figures = figures_of(run, curves, faults)
+    turn = turn_of_run(run)
+    figures = figures_of(run, curves, turn.step if isinstance(turn, Turn) else None, faults)
     notes = [*run.notes(), *curves.faults(), *faults, *damaged_findings, curves.grading_note()]
     notes.append(ENDINGS[run.status()])
     content = {
@@ -123,6 +129,7 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
         "gain": comparison and gain_of(comparison),
         "card": card_of(run, comparison),
         "opponents": opponents_table(summary),
+        "turn": turn_section(turn, comparison),
         "figures": [figure for figure in figures if not figure.empty],
         "pairs": pairs_of(comparison) if comparison else [],
         "pins": [pin_section(pin) for pin in pinned_rows(run, pins)],
@@ -217,85 +224,16 @@ def mean_line(
     ]
 
 
-# -- the curves --------------------------------------------------------------------------------
-
-
-def figures_of(run: RunFolder, curves: Curves, faults: list[str]) -> list[Figure]:
-    """All figures of the report, also those without a number; `faults` gets what could not be
-    read."""
-    thinned = curves.thinned(curves.names(), CURVE_POINTS)
-    behaviors = BehaviorCurves(run).count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
-    note = f"counted in at most {behaviors['per_step']} completions of a step"
-    if behaviors["damaged"]:
-        faults.append(f"completions of {behaviors['damaged']} steps could not be read whole")
-
-    def line(label: str, name: str) -> Line:
-        curve = thinned.get(name, {})
-        return Line(label, curve.get("step", []), curve.get("value", []))
-
-    def behavior(label: str, name: str) -> Line:
-        return Line(label, behaviors["step"], behaviors[name])
-
-    start, middle = "backtracks_root", "backtracks_intermediate"
-    return [
-        Figure(
-            "Solve rate",
-            [line("training puzzles", "solve_rate")],
-            evaluation_points(run, curves, faults),
-            rate=True,
-            note="diamonds: held-out, with 95 % intervals",
-        ),
-        Figure("Reward", [line("mean reward", "reward")]),
-        Figure("Tokens of a completion", [line("tokens", "mean_tokens")]),
-        Figure(
-            "Attempts and checks",
-            [behavior("attempts", "attempts"), behavior("checks", "checks")],
-            note=note,
-        ),
-        Figure(
-            "Going back", [behavior("to the start", start), behavior("to an intermediate", middle)]
-        ),
-        Figure(
-            "Subgoals and backward chaining",
-            [behavior("subgoals", "subgoals"), behavior("backward chaining", "backward_chains")],
-        ),
-        Figure(
-            "Truth",
-            [
-                behavior("right arithmetic", "line_accuracy"),
-                behavior("true checks", "verdict_truth"),
-            ],
-            rate=True,
-        ),
-        Figure("Truncated at the limit", [line("share", "truncated")], rate=True),
-        *grading_errors(line("share of completions", "grade_error_share")),
-        Figure("Entropy, nats a token", [line("entropy", "entropy")]),
-        Figure("Gradient norm", [line("before clipping", "grad_norm")]),
-        Figure("Tokens a second", [line("tokens a second", "tokens_per_s")]),
-    ]
-
-
-def grading_errors(line: Line) -> list[Figure]:
-    """The share of completions that could not be graded, where there were any."""
-    failed = any(value for value in line.ys)
-    return [Figure("Could not be graded", [line], rate=True)] if failed else []
-
-
-def evaluation_points(run: RunFolder, curves: Curves, faults: list[str]) -> list[Point]:
-    """Every held-out measurement: before at step 0, the evaluations, after at the last step."""
-    evals, damaged = read_all_rows(run.evals)
-    faults += damaged
-    rows = [(number(row.get("step")), row) for row in evals]
-    rows = [(0.0, run.read("before")), *rows, (curves.last().get("step"), run.read("after"))]
-    points = []
-    for step, row in rows:
-        rate, ends = number(row.get("solve_rate")), interval_of(row)
-        if step is not None and rate is not None and ends is not None:
-            points.append(Point(step, rate, *ends))
-    return points
-
-
 # -- completions and costs ---------------------------------------------------------------------
+
+
+def turn_section(turn: Turn | NoTurn | None, paired: PairedComparison | None) -> Row:
+    """The turn's sentence and, where there was one, the puzzle that shows it with its rule."""
+    section: Row = {"words": turn_words(turn), "rule": "", "pair": None}
+    if isinstance(turn, Turn) and paired:
+        pair, section["rule"] = telling_pair(paired, turn)
+        section["pair"] = pair and pair_section("", pair)
+    return section
 
 
 def pairs_of(paired: PairedComparison) -> list[Row]:
@@ -308,10 +246,15 @@ def pairs_of(paired: PairedComparison) -> list[Row]:
     kinds = (("learnt", paired.won, SHOWN_LEARNT), ("lost", paired.lost, SHOWN_LOST))
     for change, pairs, count in kinds:
         ordered = sorted(pairs, key=lambda pair: number(pair[1].get("tokens")) or 0.0)
-        for old, new in evenly_spaced(ordered, count):
-            sides = [side_of("before training", old), side_of("after training", new)]
-            sections.append({"change": change, "title": title_of(new), "sides": sides})
+        for pair in evenly_spaced(ordered, count):
+            sections.append(pair_section(change, pair))
     return sections
+
+
+def pair_section(change: str, pair: Pair) -> Row:
+    """One puzzle before and after for the template."""
+    sides = [side_of(f"{when} training", row) for when, row in zip(SIDES, pair, strict=True)]
+    return {"change": change, "title": title_of(pair[1]), "sides": sides}
 
 
 def pin_section(pin: PinnedRow) -> Row:
@@ -329,9 +272,10 @@ def title_of(row: Row) -> str:
 
 def side_of(label: str, row: Row) -> Row:
     """One completion for the template: label, verdict, reason, tokens, pieces of text."""
-    tokens = number(row.get("tokens"))
+    tokens, way = number(row.get("tokens")), way_of(row)
     return {
         "label": label,
+        "way": way and LABELS[way],
         "correct": row.get("correct") is True,
         "reason": visible(str(row.get("reason", ""))[:400]),
         "tokens": "?" if tokens is None else f"{tokens:.0f}",

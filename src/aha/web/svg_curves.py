@@ -7,7 +7,8 @@ from math import floor, log10
 
 WIDTH, HEIGHT = 360, 190
 DOT = "h0"  # a line without length: the round end of a stroke makes a dot of a lone point
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 14, 24
+MARK_WIDTH = 70  # room that the words at a turn need to one side of it
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure:
-    """Some lines on common axes; a `rate` is from 0 to 1, with an axis in per cent."""
+    """Some lines on common axes; a `rate` is from 0 to 1, with an axis in per cent.
+
+    `turn`: the step at which the way of search turns, marked by an upright line; None for none.
+    """
 
     title: str
     lines: list[Line]
     points: list[Point] = field(default_factory=list)
     rate: bool = False
     note: str = ""
+    turn: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -72,6 +77,8 @@ class Figure:
         for x in ticks_x:
             across = position(x, 0)[0]
             parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
+        if self.turn is not None and low_x <= self.turn <= high_x:
+            parts.append(_turn_mark(self.turn, position(self.turn, low_y)[0]))
         for number, line in enumerate(self.lines):
             path = "".join(
                 "M" + " ".join(f"{x} {y}" for x, y in (position(*pair) for pair in part)) + DOT
@@ -94,7 +101,16 @@ class Figure:
             if known := _known(line):
                 form = (lambda v: f"{v:.0%}") if self.rate else short
                 ends.append(f"{line.label} from {form(known[0][1])} to {form(known[-1][1])}")
-        return f"{self.title}: {'; '.join(ends) or 'no numbers'}"
+        turn = "" if self.turn is None else f"; turn at step {self.turn}"
+        return f"{self.title}: {'; '.join(ends) or 'no numbers'}{turn}"
+
+
+def _turn_mark(step: int, across: float) -> str:
+    """An upright line over the height of the plot, with its words above."""
+    before, after = across - LEFT, WIDTH - RIGHT - across
+    side = "end" if after < MARK_WIDTH else "" if before < MARK_WIDTH else "mid"
+    words = f'<text x="{across}" y="{TOP - 4}" class="{side}">turn, step {step}</text>'
+    return f'<path class="turn" d="M{across} {TOP}V{HEIGHT - BOTTOM}"/>{words}'
 
 
 def _known(line: Line) -> list[tuple[float, float]]:

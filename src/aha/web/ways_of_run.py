@@ -4,8 +4,11 @@ from itertools import pairwise
 
 from aha.behaviors.turn import NoTurn, Turn, find_turn, measured_rows
 from aha.store.guarded_files import read_all_rows
+from aha.web.curves import PER_STEP, evenly_spaced
 from aha.web.event_spans import Row, ways_of_rows
 from aha.web.runs import RunFolder
+
+MAX_STEPS = 120
 
 
 def turn_of_run(run: RunFolder) -> Turn | NoTurn | None:
@@ -17,7 +20,8 @@ def way_rows(run: RunFolder) -> list[Row]:
     """{step, groups, way_by_chance ...} of each step, in order; [] where nothing was measured.
 
     From metrics.jsonl. A run made before its rows had these columns is read from its completions,
-    which takes seconds; steps whose completions are gone are left out.
+    which takes seconds: at most MAX_STEPS steps, PER_STEP completions of each, evenly spaced. Steps
+    whose completions are gone are left out.
     """
     rows, _ = read_all_rows(run.metrics)
     measured = [dict(row) for row in measured_rows(rows)]
@@ -27,13 +31,14 @@ def way_rows(run: RunFolder) -> list[Row]:
 def rows_from_completions(run: RunFolder) -> list[Row]:
     """The same rows, read anew from completions/step_*.jsonl."""
     rows = []
-    for name in run.completion_files():
-        file = run.completion_file(name) if name.startswith("step_") else None
-        completions = read_all_rows(file)[0] if file else []
+    names = [name for name in run.completion_files() if name.startswith("step_")]
+    for name in evenly_spaced(sorted(names, key=lambda name: int(name[5:])), MAX_STEPS):
+        file = run.completion_file(name)
+        completions = evenly_spaced(read_all_rows(file)[0] if file else [], PER_STEP)
         shares = ways_of_rows(completions)
         if shares:
             rows.append({"step": int(name[5:]), "groups": count_groups(completions), **shares})
-    return sorted(rows, key=lambda row: row["step"])
+    return rows
 
 
 def count_groups(completions: list[Row]) -> int:

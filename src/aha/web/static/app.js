@@ -19,7 +19,7 @@ function Report({ run }) {
   const command = ["aha report", run, ...pins.map((pin) => "--pin " + pin)].join(" ");
   return html`<section>
     <p class="lead"><a class="button" href=${api(run, "report", { pin: pins, save: 1 })} download>Save as one file</a>${" "}
-      ${pins.length > 0 && html`<button type="button" onClick=${() => clearPins(run)}>Remove ${pins.length} pinned</button>${" "}`}
+      ${pins.length > 0 && html`<button onClick=${() => clearPins(run)}>Remove ${pins.length} pinned</button>${" "}`}
       <span class="dim">Opens without a network. The same as <code>${command}</code>. Pin completions on the page Rollouts.</span></p>
     <iframe class="report" title=${"Report of " + run} src=${url} sandbox=""></iframe></section>`;
 }

@@ -64,8 +64,26 @@ function drawIntervals(plot, points, theme) {
   ctx.restore();
 }
 
+// An upright line where the way of search turns, with its words above.
+function drawTurn({ ctx, bbox, valToPos }, step, at, theme) {
+  if (at == null) return;
+  const pixel = devicePixelRatio;
+  const x = valToPos(at, "x", true);
+  const share = (x - bbox.left) / bbox.width;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = theme.ink;
+  ctx.lineWidth = pixel;
+  ctx.font = `${11 * pixel}px system-ui, sans-serif`;
+  ctx.textAlign = share < 0.2 ? "left" : share > 0.8 ? "right" : "center";
+  ctx.textBaseline = "bottom";
+  ctx.fillText("turn, step " + step, x, bbox.top);
+  ctx.setLineDash([3 * pixel, 3 * pixel]);
+  ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+  ctx.restore();
+}
+
 function plotOptions(props, theme, width, setIndex) {
-  const { series, smooth, rate, format, points, open, axisName } = props;
+  const { series, smooth, rate, format, points, turn, open, axisName } = props;
   const lineOptions = (n, faint) => ({
     label: series[n].label, stroke: theme.series[series[n].colour ?? n], width: faint ? 1 : 2, alpha: faint ? 0.35 : 1,
     dash: faint ? [] : DASHES[series[n].dash ?? n % DASHES.length], points: { show: false, filter: lonePoints },
@@ -83,7 +101,7 @@ function plotOptions(props, theme, width, setIndex) {
     axes: [{ ...axis, size: 26, ...(axisName === "step" ? { incrs: WHOLE_INCREMENTS } : {}), values: (_, ticks) => ticks.map(short) },
       { ...axis, size: 46, values: (_, ticks) => ticks.map(rate ? (v) => percent(v, 0) : format || short) }],
     hooks: {
-      draw: [(plot) => drawIntervals(plot, points, theme)],
+      draw: [(plot) => { drawIntervals(plot, points, theme); if (turn) drawTurn(plot, turn.step, turn[axisName], theme); }],
       setCursor: [(plot) => setIndex(plot.cursor.idx)],
       ready: [(plot) => plot.over.addEventListener("click", () => open && open(plot.cursor.idx))],
     },
@@ -105,13 +123,14 @@ function Readout({ series, data, index, format, rate }) {
     const column = data[1 + n] || [];
     let row = index ?? column.length - 1;
     while (row > 0 && column[row] === undefined) row -= 1;
-    return html`<li key=${line.label}><i class=${`key k${line.colour ?? n} d${line.dash ?? n}`}></i>${line.label} <b>${asText(column[row] ?? null)}</b></li>`;
+    return html`<li key=${line.label}><i class=${`key k${line.colour ?? n} d${line.dash ?? n % DASHES.length}`}></i>${line.label} <b>${asText(column[row] ?? null)}</b></li>`;
   })}</ul>`;
 }
 
-// series: [{label, curve: {step, total_tokens, elapsed_s, value}, colour, dash}]; open(step) is optional.
+// series: [{label, curve: {step, total_tokens, elapsed_s, value}, colour, dash}]; optional: turn ({step,
+// total_tokens, elapsed_s}: where to draw it), open(step).
 export function Chart(props) {
-  const { title, note, series, axis = "step", smooth = 0, rate, format, open, scheme } = props;
+  const { title, note, series, axis = "step", smooth = 0, rate, format, turn, open, scheme } = props;
   const points = (props.points || []).filter((p) => p.x != null);
   const box = useRef(null);
   const plot = useRef(null);
@@ -121,12 +140,12 @@ export function Chart(props) {
   const openRow = (row) => { if (open && row != null) open(steps.get(data[0][row])); };
   const latest = useRef({}); // the plot lives longer than this drawing's data
   latest.current = { openRow };
-  const shape = [axis, smooth > 0, drawn.map((line) => line.label).join(), scheme].join("|");
+  const shape = [axis, smooth > 0, drawn.map((line) => line.label).join(), scheme, turn?.step].join("|");
 
   useEffect(() => {
     if (!drawn.length) return undefined;
     const created = new uPlot(plotOptions(
-      { series: drawn, smooth, rate, format, points, axisName: axis, open: (row) => latest.current.openRow(row) },
+      { series: drawn, smooth, rate, format, points, turn, axisName: axis, open: (row) => latest.current.openRow(row) },
       themeColours(), box.current.clientWidth, setIndex,
     ), data, box.current);
     plot.current = created;

@@ -16,11 +16,8 @@ function Differences({ names, differences }) {
   const keys = [...new Set(differences.flatMap((entries) => entries.map(([key]) => key)))];
   if (!keys.length) return html`<p class="nothing">Their configs are the same.</p>`;
   // Each entry is [key, value in the first run, value in the other run], only where the two differ.
-  const value = (key, n) => {
-    if (n === 0) { for (const entries of differences) for (const [k, first] of entries) if (k === key) return first; return "–"; }
-    const entry = differences[n - 1].find(([k]) => k === key);
-    return entry ? entry[2] : value(key, 0);
-  };
+  const entryOf = (key, entries) => entries.find(([k]) => k === key);
+  const value = (key, n) => (n && entryOf(key, differences[n - 1])?.[2]) || entryOf(key, differences.flat())[1];
   return html`<div class="wide"><table><thead><tr><th>key</th>${names.map((name) => html`<th key=${name}>${visible(name)}</th>`)}</tr></thead>
     <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${names.map((name, n) => html`<td key=${name}>${value(key, n)}</td>`)}</tr>`)}</tbody></table></div>`;
 }

@@ -42,7 +42,7 @@ export function Completion({ run, file, row, kinds, selected, label }) {
       ${file && html`<${PinButton} run=${run} file=${file} place=${row.place} />`}</header>
     ${shown.damaged.length > 0 && html`<p class="note">damaged row: ${shown.damaged.join(", ")} of a wrong type</p>`}
     <${Pieces} pieces=${shown.pieces} kinds=${kinds} />
-    ${shown.hidden > 0 && html`<button type="button" onClick=${loadWhole}>Show all ${grouped(shown.chars)} characters</button>`}
+    ${shown.hidden > 0 && html`<button onClick=${loadWhole}>Show all ${grouped(shown.chars)} characters</button>`}
     <${TokenValues} run=${run} file=${file} place=${row.place} recorded=${shown.recorded} />
     <footer><span class="reason">${shown.reason}</span>
       <span class="dim">${[...counts.map(([name, n]) => `${name} ${n}`), shown.group !== null && `group ${shown.group}`, file && `${fileLabel(file)}, line ${row.place + 1}`].filter(Boolean).join(" · ")}</span></footer></article>`;

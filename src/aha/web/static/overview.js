@@ -122,29 +122,41 @@ function charts(content, behaviors, axis) {
   const c = content.curves;
   const price = content.usd_per_hour;
   const cost = c.elapsed_s && price !== null ? { ...c.elapsed_s, value: c.elapsed_s.value.map((s) => (s === null ? null : (s / 3600) * price)) } : null;
-  const line = (label, curve, style) => ({ label, curve, ...style });
-  const behavior = (label, name, style) => line(label, behaviors && { ...behaviors, value: behaviors[name] }, style);
+  const line = (label, curve, colour) => ({ label, curve, colour });
+  const behavior = (label, name, colour) => line(label, behaviors && { ...behaviors, value: behaviors[name] }, colour);
+  // A run from before its metrics had these: as counted in its completions.
+  const search = (label, name, colour) => (c[name] ? line(label, c[name], colour) : behavior(label, name, colour));
+  const ways = content.ways.map(([name, label], n) => ({ ...search(label, name, n % 6), dash: n % 4 }));
+  const turn = behaviors?.turn.step && behaviors.turn;
+  const shown = ({ curve }) => curve?.value?.some((v) => v > 0);
+  const searches = [
+    { title: "Ways of search", note: "shares of a step's completions", rate: true, series: ways.filter(shown) },
+    { title: "Right at the first attempt", rate: true, series: [search("of all completions", "first_attempt_rate")] },
+    { title: "Attempts for each right answer", series: [search("attempts", "attempts_per_solve")] },
+    { title: "Tokens for each right answer", series: [search("tokens", "tokens_per_solve")] },
+  ].filter(({ series }) => series.some(shown)).map((chart) => ({ ...chart, turn }));
   const counted = behaviors ? `counted in ${behaviors.per_step} completions of a step${behaviors.waiting ? "; still counting …" : ""}${behaviors.damaged ? `; ${behaviors.damaged} files are damaged` : ""}` : "counting …";
   return [
     ["Learning", [
-      { title: "Solve rate", note: "◆ held-out, with 95 % intervals", rate: true, points: evaluationPoints(content.evals, axis), series: [line("training puzzles", c.solve_rate)] },
+      { title: "Solve rate", note: "◆ held-out, with 95 % intervals", rate: true, turn, points: evaluationPoints(content.evals, axis), series: [line("training puzzles", c.solve_rate)] },
       { title: "Reward", series: [line("mean reward", c.reward)] },
       { title: "Groups without an advantage", note: "all right or all wrong: these groups teach nothing", rate: true,
-        series: [line("none solved", c.groups_none_solved, { colour: 3 }), line("all solved", c.groups_all_solved, { colour: 2 })] }]],
+        series: [line("none solved", c.groups_none_solved, 3), line("all solved", c.groups_all_solved, 2)] }]],
+    ...(searches.length ? [["Search", searches]] : []),
     ["Behaviour", [
-      { title: "Attempts and checks", note: counted, series: [behavior("attempts", "attempts"), behavior("checks", "checks", { colour: 2 })] },
-      { title: "Going back", note: counted, series: [behavior("to the start", "backtracks_root", { colour: 4 }), behavior("to an intermediate result", "backtracks_intermediate", { colour: 1 })] },
-      { title: "Truth", note: counted, rate: true, series: [behavior("lines with right arithmetic", "line_accuracy"), behavior("checks that are true", "verdict_truth", { colour: 2 })] }]],
+      { title: "Attempts and checks", note: counted, series: [behavior("attempts", "attempts"), behavior("checks", "checks", 2)] },
+      { title: "Going back", note: counted, series: [behavior("to the start", "backtracks_root", 4), behavior("to an intermediate result", "backtracks_intermediate", 1)] },
+      { title: "Truth", note: counted, rate: true, series: [behavior("lines with right arithmetic", "line_accuracy"), behavior("checks that are true", "verdict_truth", 2)] }]],
     ["Completions", [
-      { title: "Length", series: [line("tokens of a completion", c.mean_tokens)] },
+      { title: "Length", turn, series: [line("tokens of a completion", c.mean_tokens)] },
       ...(c.grade_error_share && c.grade_error_share.value.some((v) => v > 0) ? [{ title: "Could not be graded", note: "the grader failed: a reward of 0 that says nothing", rate: true,
-        series: [line("share of completions", c.grade_error_share, { colour: 3 })] }] : []),
-      { title: "Truncated at the limit", rate: true, series: [line("share of completions", c.truncated, { colour: 3 })] },
-      { title: "Entropy", note: "of the policy, nats a token", series: [line("entropy", c.entropy, { colour: 4 })] }]],
+        series: [line("share of completions", c.grade_error_share, 3)] }] : []),
+      { title: "Truncated at the limit", rate: true, series: [line("share of completions", c.truncated, 3)] },
+      { title: "Entropy", note: "of the policy, nats a token", series: [line("entropy", c.entropy, 4)] }]],
     ["Training", [
-      { title: "Gradient norm", series: [line("before clipping", c.grad_norm, { colour: 5 })] },
+      { title: "Gradient norm", series: [line("before clipping", c.grad_norm, 5)] },
       { title: "Tokens a second", series: [line("tokens a second", c.tokens_per_s)] },
-      { title: "Cost", series: [line("dollars", cost, { colour: 1 })], format: (v) => (v === null ? "–" : money(v)) }]],
+      { title: "Cost", series: [line("dollars", cost, 1)], format: money }]],
   ];
 }
 
@@ -163,7 +175,7 @@ export function Overview({ run }) {
   const [smooth, setSmooth] = useState(0);
   const scheme = useScheme();
   const gain = useLoad(content && content.card.after ? api(run, "gain") : null).content;
-  const behaviors = useBehaviors(run, content ? content.last.step : null);
+  const behaviors = useBehaviors(run, content && content.last.step + content.card.status);
   const sections = useMemo(() => content && charts(content, behaviors, axis), [content, behaviors, axis]);
   if (error) return failure(error);
   if (!content) return loading();
@@ -175,6 +187,7 @@ export function Overview({ run }) {
     <${Findings} findings=${content.findings} />
     <${Tiles} content=${content} status=${currentStatus} />
     <${Gain} gain=${gain} />
+    ${behaviors?.turn.words && html`<p class="gain"><b>Way of search</b> ${behaviors.turn.words}</p>`}
     <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} />
       <span class="dim">A click on a curve opens the completions of that step.</span></div>
     ${sections.map(([heading, list]) => html`<h2 key=${heading}>${heading}</h2><div class="charts">

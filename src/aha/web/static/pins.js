@@ -39,6 +39,6 @@ export const clearPins = (run) => write(run, []);
 
 export function PinButton({ run, file, place }) {
   const pinned = usePins(run).includes(`${file}:${place}`);
-  return html`<button type="button" class="pin" aria-pressed=${pinned} title="key p: show it in the report"
+  return html`<button class="pin" aria-pressed=${pinned} title="key p: show it in the report"
     onClick=${() => togglePin(run, file, place)}>${pinned ? "★ pinned" : "☆ pin"}</button>`;
 }

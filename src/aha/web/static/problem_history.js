@@ -34,7 +34,7 @@ export function ProblemHistory({ run, fields, kinds }) {
       const isOpen = openLine === String(n);
       const name = puzzleText(line.puzzle, line.prompt);
       return html`<div class=${isOpen ? "group open" : "group"} key=${start + n}>
-        <button type="button" class="line" aria-expanded=${isOpen} onClick=${() => setFields({ line: isOpen ? "" : n })}><b>${name}</b>
+        <button class="line" aria-expanded=${isOpen} onClick=${() => setFields({ line: isOpen ? "" : n })}><b>${name}</b>
           <span class="cells">${line.cells.map((cell, i) => html`<span key=${i} class=${"cell " + (cell ? (cell[1] ? "right" : "wrong") : "")}
             title=${fileLabel(content.files[i])}>${cell ? (cell[1] ? "✓" : "✗") : "·"}<small>${cell ? short(cell[2]) : ""}</small></span>`)}</span></button>
         ${isOpen && html`<div class="side-by-side">${line.cells.map((cell, i) => cell && html`<${EvaluatedCompletion} key=${i} run=${run} file=${content.files[i]} place=${cell[0]} kinds=${kinds} />`)}</div>`}</div>`;

@@ -17,11 +17,11 @@ function Files({ files, file, open, follow, setFollow }) {
   useKeys({ h: () => move(-1), l: () => move(1) });
   const tests = [...files.tests, ...files.eval.map((n) => evalFile(n))];
   return html`<div class="bar step-choice">
-    <button type="button" onClick=${() => move(-1)} disabled=${index === 0} title="key h" aria-label="previous step">←</button>
+    <button onClick=${() => move(-1)} disabled=${index === 0} title="key h" aria-label="previous step">←</button>
     <label class="slider wide-slider"><span>${index >= 0 ? `step ${steps[index]}` : fileLabel(file)}</span>
       <input type="range" aria-label="step" min="0" max=${Math.max(0, steps.length - 1)} value=${position}
         onInput=${(e) => open(stepFile(steps[Number(e.target.value)]))} /></label>
-    <button type="button" onClick=${() => move(1)} disabled=${index === steps.length - 1} title="key l" aria-label="next step">→</button>
+    <button onClick=${() => move(1)} disabled=${index === steps.length - 1} title="key l" aria-label="next step">→</button>
     ${tests.length > 0 && html`<select aria-label="a test instead of a step" onChange=${(e) => e.target.value && open(e.target.value)}>
       <option value="" selected=${index >= 0}>held-out tests …</option>${tests.map((name) => html`<option key=${name} value=${name} selected=${name === file}>${fileLabel(name)}</option>`)}</select>`}
     <label><input type="checkbox" checked=${follow} onChange=${(e) => setFollow(e.target.checked)} /> newest</label></div>`;
@@ -30,7 +30,7 @@ function Files({ files, file, open, follow, setFollow }) {
 function Cell({ cell, chosen, choose }) {
   const [place, correct, reward, advantage, tokens] = cell;
   const description = `${correct ? "right" : "wrong"}, reward ${reward ?? "?"}${advantage === null ? "" : `, advantage ${signed(advantage)}`}, ${tokens ?? "?"} tokens`;
-  return html`<button type="button" class=${"cell " + (correct ? "right" : "wrong")} aria-pressed=${chosen} title=${description} aria-label=${description} onClick=${() => choose(place)}>
+  return html`<button class=${"cell " + (correct ? "right" : "wrong")} aria-pressed=${chosen} title=${description} aria-label=${description} onClick=${() => choose(place)}>
     ${correct ? "✓" : "✗"}${advantage !== null && advantage !== 0 && html`<small>${signed(advantage, 1)}</small>`}</button>`;
 }
 

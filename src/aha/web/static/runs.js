@@ -52,7 +52,7 @@ export function Runs({ list }) {
   return html`<section>
     <div class="bar"><h1>Runs</h1>
       <input type="search" placeholder="search: running, countdown, a name …" aria-label="search runs" value=${text} onInput=${(e) => setText(e.target.value)} />
-      <button type="button" class="strong" disabled=${chosen.length < 2} onClick=${() => openPage(["compare"], { run: chosen })}>
+      <button class="strong" disabled=${chosen.length < 2} onClick=${() => openPage(["compare"], { run: chosen })}>
         Compare ${chosen.length || ""}</button>
       <span class="dim">${chosen.length < 2 ? "tick two to four" : ""}</span></div>
     <div class="wide"><table class="runs">

@@ -175,7 +175,7 @@ export const Status = ({ status }) => {
 // One of a few options, as buttons; options: [[key, text], ...].
 export function Choice({ label, value, options, choose }) {
   return html`<fieldset class="choice"><legend>${label}</legend>
-    ${options.map(([key, text]) => html`<button type="button" key=${key} aria-pressed=${key === value}
+    ${options.map(([key, text]) => html`<button key=${key} aria-pressed=${key === value}
       onClick=${() => choose(key)}>${text}</button>`)}</fieldset>`;
 }
 
@@ -183,9 +183,9 @@ export function Pager({ start, page, total, move }) {
   if (total <= page) return null;
   const last = Math.min(start + page, total);
   return html`<nav class="pager" aria-label="pages">
-    <button type="button" disabled=${start === 0} onClick=${() => move(Math.max(0, start - page))}>← earlier</button>
+    <button disabled=${start === 0} onClick=${() => move(Math.max(0, start - page))}>← earlier</button>
     <span>${start + 1}–${last} of ${grouped(total)}</span>
-    <button type="button" disabled=${last >= total} onClick=${() => move(start + page)}>later →</button></nav>`;
+    <button disabled=${last >= total} onClick=${() => move(start + page)}>later →</button></nav>`;
 }
 
 // Keyboard shortcuts of a page, {key: action}; ignored while someone types in a field. The actions are
