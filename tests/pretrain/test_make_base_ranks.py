@@ -82,7 +82,7 @@ class Command:
     def end(self) -> tuple[int, str, float]:
         """(exit code, standard error, seconds until then); no process of its group is left."""
         start = time.monotonic()
-        _, said = self.process.communicate(timeout=120)
+        _, said = self.process.communicate(timeout=240)
         seconds = time.monotonic() - start
         deadline = time.monotonic() + 30  # multiprocessing's own helper goes last
         while group_of(self.process.pid) and time.monotonic() < deadline:
@@ -136,7 +136,7 @@ def test_a_rank_that_is_killed_ends_the_command(tmp_path):
     assert len(ranks) == 2
     ranks[1].kill()
     code, said, seconds = command.end()
-    assert code == 1 and seconds < 20
+    assert code == 1 and seconds < 60
     assert f"(process {ranks[1].pid}) was ended by SIGKILL" in said and "fix: " in said
     assert "Traceback" not in said and len(said.splitlines()) == 1
     assert not (tmp_path / "base" / "owner.json").exists()
