@@ -21,12 +21,11 @@ class GlooWorld(World):
     """One of several ranks. Raises `RankLost` where another rank is gone.
 
     `seats` is memory that all ranks share: the number of meetings that each has come to. By it the
-    launcher sees who is missing. `limit_s` is how long the ranks may take to find each other.
+    launcher sees who is missing. `store` is one of torch.distributed. `limit_s` is how long the
+    ranks may take to find each other.
     """
 
-    def __init__(
-        self, rank: int, seats: MutableSequence[int], store: distributed.Store, limit_s: float
-    ):
+    def __init__(self, rank: int, seats: MutableSequence[int], store: Any, limit_s: float):
         super().__init__()
         self.rank, self.size, self.seats = rank, len(seats), seats
         self.place, self.agreed = "the start", frozenset[str]()
@@ -62,7 +61,8 @@ class GlooWorld(World):
             grad.copy_(total.view_as(grad))
         names = zip(self.requests, yes.tolist(), strict=True)
         self.agreed = frozenset(name for name, count in names if count)
-        return loss_sum.view_as(loss)
+        total_loss: torch.Tensor = loss_sum.view_as(loss)
+        return total_loss
 
     def add_up(self, flat: torch.Tensor, place: str) -> None:
         """The sum over all ranks, in place."""
@@ -89,7 +89,7 @@ class GlooWorld(World):
     def check_equal(self, tensors: Iterable[torch.Tensor], place: str) -> None:
         digest = hashlib.sha256()
         for tensor in tensors:
-            digest.update(tensor.detach().flatten().view(torch.uint8).numpy())
+            digest.update(tensor.detach().flatten().view(torch.uint8).numpy().tobytes())
         digests = self.gather(digest.hexdigest(), place)
         others = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if others:

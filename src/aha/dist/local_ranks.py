@@ -300,7 +300,9 @@ def store_of(folder: Path, size: int) -> Any:
     """
     if sys.platform in LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
-    return torch.distributed.FileStore(str(folder / "meeting"), size)
+    return torch.distributed.FileStore(  # type: ignore[attr-defined]
+        str(folder / "meeting"), size
+    )
 
 
 def work_as_rank(
