@@ -1,4 +1,4 @@
-"""The blind search repeats nothing while something is left, and its draws never change."""
+"""The blind search hardly repeats an attempt, and its draws never change."""
 
 from itertools import islice
 
