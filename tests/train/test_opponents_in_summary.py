@@ -26,7 +26,9 @@ class TwoForADigit:
 def report(given) -> EvalReport:
     groups = []
     for numbers, target in given:
-        completion = Completion(Prompt(as_problem(numbers, target), "", ()), (1,), (), "", "stop")
+        completion = Completion(
+            Prompt(as_problem(numbers, target), "", ()), (1,), (0.0,), "", "stop"
+        )
         groups.append([Graded(1.0, True, "", {}, completion)])
     return EvalReport(NUMBERS, groups)
 

@@ -1,6 +1,6 @@
 """Search by chance: complete attempts in the grammar of the corpus, in no order.
 
-Its arithmetic is always right and it does not repeat itself; it learns nothing from a miss.
+Its arithmetic is always right and it hardly repeats an attempt; it learns nothing from a miss.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ MAX_REDRAWS = 50
 
 # How seldom a large result is drawn. Fixed here: a yardstick must not change with the corpus.
 RATES = TraceMix(high_result=200, high_rate=0.25, max_result=1_000, max_rate=0.01)
+ALL_ALIKE = TraceMix(high_rate=1.0, max_rate=1.0)  # where nothing likely is left
 
 WrittenLine = tuple[str, TableNumber | None]  # text, and the term that a complete attempt has made
 
@@ -22,9 +23,10 @@ WrittenLine = tuple[str, TableNumber | None]  # text, and the term that a comple
 def by_chance(numbers: tuple[int, ...], target: int, seed: int) -> Iterator[WrittenLine]:
     """The lines of attempts drawn at random, without end and without a verdict.
 
-    An attempt that was made already is drawn again, up to MAX_REDRAWS times; where all of them were
-    made already, the last one is written once more. The target and the numbers choose the draws,
-    together with `seed`; the attempts themselves do not depend on the target.
+    An attempt that was made already is drawn again, up to MAX_REDRAWS times. Where all of them were
+    made already, large results are drawn as often as small ones from then on; where that brings
+    nothing new either, the last draw is written once more. Numbers, target and `seed` fix the
+    draws; no draw is chosen because it comes near the target.
     """
     writer = TraceWriter(RATES, Random(seed_for("random search", seed, *numbers, target)))
     start = tuple(map(TableNumber.given, numbers))
@@ -35,6 +37,10 @@ def by_chance(numbers: tuple[int, ...], target: int, seed: int) -> Iterator[Writ
             end, _ = writer.forward(trace, start, target, gold=None, insight=0.0)
             if end.key not in tried:
                 break
+        else:
+            if writer.mix is RATES:
+                writer.mix = ALL_ALIKE
+                continue
         tried.add(end.key)
         for text in trace.lines[:-1]:
             yield text, None
