@@ -9,7 +9,7 @@ from aha.behaviors.way_shares import COLUMNS, WAY_COLUMNS, Reading, way_shares
 
 NUMBERS, TARGET = (24, 1, 3), 73
 LOOK = "24+1=25\n24-1=23\n24+3=27\n24-3=21\n24*3=72\n72+1=73 yes\n</think>"
-WRONG = "24+1=25\n25*3=75 no\n24-1=23\n23*3=69 no\n24+3=27\n27+1=28 no\n</think>"
+WRONG = "24+1=25\n25+3=28 no\n24-1=23\n23-3=20 no\n24+3=27\n27+1=28 no\n</think>"
 GUESS = "</think>"
 
 
