@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aha.behaviors.detector import count_behaviours
 from aha.corpus.terms import TableNumber, moves_in_order
-from aha.eval.opponents import OPPONENTS, Search, operations
+from aha.eval.opponents import OPPONENTS, OpponentSearch, operations
 from aha.model.tokenizer import build_tokenizer
 from aha.tasks.countdown import grade_countdown, puzzles
 
@@ -18,7 +18,7 @@ IN_ORDER = ("in-order", "glance", "clairvoyant")
 
 
 def search(name, numbers, target, limit, seed=0):
-    one = Search(name, numbers, target, seed)
+    one = OpponentSearch(name, numbers, target, seed)
     one.continue_to(limit)
     return one
 
@@ -93,7 +93,7 @@ def test_tokens_are_those_of_the_tokenizer(name):
 @pytest.mark.parametrize("name", OPPONENTS)
 def test_a_search_continues_as_if_it_had_never_stopped(name):
     for numbers, target in PUZZLES[-10:]:
-        parts = Search(name, numbers, target, 3)
+        parts = OpponentSearch(name, numbers, target, 3)
         for limit in (0, 17, 40, 300, 700):
             parts.continue_to(limit)
             assert parts.end is not None or parts.tokens > limit

@@ -8,7 +8,7 @@ import pytest
 
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Graded, Prompt
-from aha.eval.opponents import OPPONENTS, Search
+from aha.eval.opponents import OPPONENTS, OpponentSearch
 from aha.eval.yardstick import (
     Curve,
     chain,
@@ -58,7 +58,7 @@ def test_one_search_gives_what_a_search_for_each_limit_gives(name):
     for limit in (20, 60, 110, 300):
         used = solved = 0
         for puzzle in PUZZLES:
-            search = Search(name, *puzzle, 0)
+            search = OpponentSearch(name, *puzzle, 0)
             search.continue_to(limit)
             whole = search.end is not None and search.end <= limit
             used += search.end if whole else limit

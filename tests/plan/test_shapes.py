@@ -27,9 +27,9 @@ PUBLISHED = {
     "SmolLM2-135M": 134_515_008,
     "SmolLM2-360M": 361_821_120,
     "SmolLM2-1.7B": 1_711_376_384,
-    "aha-tiny": 802_944,
-    "base-10m": 10_373_760,
-    "base-multiply": 802_944,
+    "aha-tiny": 815_744,
+    "base-10m": 10_412_160,
+    "base-multiply": 815_744,
 }
 
 

@@ -72,7 +72,7 @@ def test_aha_tiny_can_read_the_plain_prompt_and_the_answer():
     tokenizer = build_tokenizer()
     text = TASK.ask(PROBLEM)
     assert text == "multiply 37 times 48\n<think>\n"
-    assert tokenizer.decode(tokenizer.encode(text)) == text and len(tokenizer.encode(text)) == 11
+    assert tokenizer.decode(tokenizer.encode(text)) == text and len(tokenizer.encode(text)) == 9
 
 
 def test_templates_for_real_models_hold_the_request():

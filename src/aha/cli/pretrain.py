@@ -73,8 +73,7 @@ def pretrain(
     start
         Model whose weights it starts from, instead of random ones.
     writers
-        Processes that write documents in advance; without it, 0 on a CPU, else one for each spare
-        core, up to 8.
+        Processes that write documents in advance; without it, 0 on a CPU, else up to 8.
     dry_run
         Print the settings, and their memory, time and cost on a table of machines, and exit.
     """

@@ -171,12 +171,12 @@ class OrderlySearch:
         """The operation that comes nearest to the goal, if it is in sight."""
         assert eyes.near is not None
         a, b = terms
-        found = [
+        useful = [
             (first, op, second, result)
             for first, op, second, result in all_four(a, b)
             if result and 0 < result.value <= self.mix.max_result
         ]
-        nearest = min(found, key=lambda made: abs(made[3].value - goal.value))  # a + b, at least
+        nearest = min(useful, key=lambda made: abs(made[3].value - goal.value))  # a + b, at least
         seen = abs(nearest[3].value - goal.value) <= eyes.near and self.rng.random() >= eyes.blind
         return [nearest] if seen else []
 

@@ -118,7 +118,7 @@ def documents(
 MARKS = ("=", "/", "\n")
 
 
-class Row(NamedTuple):
+class DocumentRow(NamedTuple):
     """The tokens of a document, how many of them are the prompt, and the place from which on they
     all follow from the text before them."""
 
@@ -181,19 +181,19 @@ def write_shard(
     encode = partial(tokenizer.fast.encode_batch, add_special_tokens=False)
     prompts = encode([document.prompt for document in texts])
     endings = encode([document.completion for document in texts])
-    rows: list[Row] = []
+    rows: list[DocumentRow] = []
     for prompt, ending, document in zip(prompts, endings, texts, strict=True):
         tokens, start = [*prompt.ids, *ending.ids, tokenizer.end], len(prompt.ids)
         follows = len(tokens)
         if document.free is not None:
             follows = start + sum(end <= document.free for _, end in ending.offsets)
         if len(tokens) <= max_tokens:
-            rows.append(Row(tokens, start, follows))
+            rows.append(DocumentRow(tokens, start, follows))
     rng = Random(seed_for("batches", cfg.seed, number))
     rng.shuffle(rows)  # ties in length are broken by chance
     rows.sort(key=lambda row: len(row.tokens))
     batches: list[DocumentBatch] = []
-    part: list[Row] = []
+    part: list[DocumentRow] = []
     for row in rows:
         if part and (len(part) + 1) * len(row.tokens) > cfg.batch_tokens:
             batches.append(collate(part, tokenizer, cfg))
@@ -204,7 +204,9 @@ def write_shard(
     return batches
 
 
-def collate(rows: list[Row], tokenizer: CorpusTokenizer, cfg: PretrainConfig) -> DocumentBatch:
+def collate(
+    rows: list[DocumentRow], tokenizer: CorpusTokenizer, cfg: PretrainConfig
+) -> DocumentBatch:
     """One batch of the rows, padded to the longest of them."""
     width = max(len(row.tokens) for row in rows)
     tokens_BT = np.full((len(rows), width), tokenizer.pad, np.int32)
@@ -228,7 +230,7 @@ def follows_line(tokens_BT: NDArray[np.int32], marks: tuple[int, ...]) -> NDArra
     These are results, verdicts, and whether a division is whole. Which numbers are combined is
     mostly chance, and the noise of those tokens would dominate the loss. More weight for these does
     not change the optimum: it depends on the text before a token, not on the token. (The weight of
-    `Row.follows` does, a little: where the same lines begin a search in order and one by chance, it
+    `DocumentRow.follows` does, a little: where the same lines begin a search in order and one by chance, it
     favours the order.)
     """
     place = np.arange(tokens_BT.shape[1], dtype=np.int32)

@@ -88,7 +88,7 @@ OPPONENTS: dict[str, Opponent] = {
 }
 
 
-class Search:
+class OpponentSearch:
     """One opponent on one puzzle, which can be continued under a larger limit.
 
     `end` is the number of tokens of its whole completion, stop token included, and None while there

@@ -15,7 +15,7 @@ from typing import Any
 
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
-from aha.eval.opponents import OPPONENTS, Search
+from aha.eval.opponents import OPPONENTS, OpponentSearch
 from aha.eval.statistics import wilson
 from aha.tasks.countdown import Countdown
 
@@ -93,7 +93,7 @@ def curve_of(
     """
     if name not in OPPONENTS:
         raise ConfigError(f"search {name!r}", f"one of {', '.join(OPPONENTS)}")
-    searches = [Search(name, *puzzle, seed) for puzzle in puzzles]
+    searches = [OpponentSearch(name, *puzzle, seed) for puzzle in puzzles]
     longest = limit
     while True:
         for search in searches:

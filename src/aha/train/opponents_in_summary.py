@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aha.core.config import RunConfig
-from aha.eval.opponents import Search
+from aha.eval.opponents import OpponentSearch
 from aha.eval.suite import EvalReport
 from aha.eval.yardstick import opponents_of
 from aha.model.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ def opponents_in_summary(
 def has_their_tokens(tokenizer: Tokenizer) -> bool:
     """Whether a model with this tokenizer would need as many tokens for an opponent's completion
     as are counted for it."""
-    search = Search("in-order", (46, 32, 94), 80, seed=0)
+    search = OpponentSearch("in-order", (46, 32, 94), 80, seed=0)
     search.continue_to(1_000)
     tokens = tokenizer.fast.encode(search.completion(), add_special_tokens=False).ids
     return search.end == len(tokens) + 1  # with the stop token
