@@ -230,8 +230,8 @@ def follows_line(tokens_BT: NDArray[np.int32], marks: tuple[int, ...]) -> NDArra
     These are results, verdicts, and whether a division is whole. Which numbers are combined is
     mostly chance, and the noise of those tokens would dominate the loss. More weight for these does
     not change the optimum: it depends on the text before a token, not on the token. (The weight of
-    `DocumentRow.follows` does, a little: where the same lines begin a search in order and one by chance, it
-    favours the order.)
+    `DocumentRow.follows` does, a little: where the same lines begin a search in order and one by
+    chance, it favours the order.)
     """
     place = np.arange(tokens_BT.shape[1], dtype=np.int32)
     last_equals, last_slash, last_newline = (

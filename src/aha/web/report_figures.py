@@ -8,6 +8,10 @@ from aha.web.runs import RunFolder, interval_of
 from aha.web.svg_curves import Figure, Line, Point
 from aha.web.turn_view import WAY_WORDS
 
+GOING_BACK = (
+    ("to the start", "backtracks_root"),
+    ("to an intermediate", "backtracks_intermediate"),
+)
 CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
 
 
@@ -33,7 +37,6 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
         """From the metrics; for a run from before they had it, counted in the completions."""
         return line(label, name) if name in thinned else behavior(label, name)
 
-    start, middle = "backtracks_root", "backtracks_intermediate"
     return [
         Figure(
             "Solve rate",
@@ -51,9 +54,7 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
             [behavior("attempts", "attempts"), behavior("checks", "checks")],
             note=note,
         ),
-        Figure(
-            "Going back", [behavior("to the start", start), behavior("to an intermediate", middle)]
-        ),
+        Figure("Going back", [behavior(*back) for back in GOING_BACK]),
         Figure(
             "Subgoals and backward chaining",
             [behavior("subgoals", "subgoals"), behavior("backward chaining", "backward_chains")],
