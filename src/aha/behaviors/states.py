@@ -218,7 +218,7 @@ class History:
             ends = going_on and stays and reach[-1]
             in_a_row = 0
             if kind == BACKWARD:
-                in_a_row = 2 if base == self.stepped_from else int(stays)
+                in_a_row = 2 if base == self.stepped_from else int(stays and len(base.terms) > 2)
             return in_a_row, ends, reach, stays, base == self.root, base.sound, index
 
         return choices[max(range(len(choices)), key=merit)]
