@@ -4,10 +4,11 @@ The first grammar is that of aha-tiny, one operation a line:
 
     25+7=32 3      32*3=96 no        82-7=75 need        aim 75        <answer>(25*3)+7</answer>
 
-(the 3 behind a result is what is left, and may be missing) and other ways that larger models write are read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`,
-equations with brackets, chains such as `3 * 7 = 21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 *
-2 = 10`. An expression without a value is a plan, not a calculation, and gives no event. The words
-of a verdict are searched in the clause of the calculation and in the next one.
+The 3 behind a result is what is left, and may be missing. Other ways that larger models write are
+read too: `25 + 7 = 32`, `x`, `×`, `÷`, `\\times`, equations with brackets, chains such as `3 * 7 =
+21, 21 + 25 = 46 (too low)` and `(9 - 4) * 2 = 5 * 2 = 10`. An expression without a value is a plan,
+not a calculation, and gives no event. The words of a verdict are searched in the clause of the
+calculation and in the next one.
 
 The relations between events (going back, which goal a verdict is about) are the detector's. Source
 for the kinds of events: the four behaviours of Gandhi et al., arXiv 2503.01307. The words of
@@ -115,8 +116,8 @@ _NAMED = r"(?:(?:the |our )?(?:target|goal)\b|-?[0-9]{1,9}\b)"
 _ENDS = r"(?=[ \t]*+(?:[.,;:!)\]]|$))"
 
 # A plain line (unnamed groups: four, the fifth a verdict of one word at its end, the sixth the
-# numbers that are left) is by far the most common. "general" matches any expression whole, with a claim after it or without, so that a
-# long sum is scanned only once.
+# numbers that are left) is by far the most common. "general" matches any expression whole, with a
+# claim after it or without, so that a long sum is scanned only once.
 _SCAN = re.compile(
     rf"(?<![\w.])(?:"
     rf"([0-9]{{1,9}}+){_SPACE}({OPERATOR}){_SPACE}([0-9]{{1,9}}+){_SPACE}=(?!=)"

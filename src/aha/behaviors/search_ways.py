@@ -125,7 +125,7 @@ def read_search(text: str, numbers: Sequence[int], target: int) -> Search:
         if word == "need":
             reader.step_back(a, b, result, right)
         else:
-            reader.operation(a, b, op, result, right, left.count(" "), word)
+            reader.operation(a, b, op, result, right, left.count(" ") if left else 0, word)
     return reader.search()
 
 
@@ -154,6 +154,8 @@ class _Level:
         """The points of a move, which is then the last one."""
         place, last = self.place(a, b, op), self.last
         self.last = place
+        if place == last + 1:
+            return IN_ORDER
         if place <= last:
             return BEFORE
         if not self.leaves_out(last + 1, place):
@@ -166,7 +168,7 @@ class _Level:
         i = table.index(a)
         j = table.index(b, i + 1) if a == b else table.index(b)
         place = self.place_of_pair(i, j) * 4 + op
-        if place > self.last or (table.count(a) == 1 and table.count(b) == 1):
+        if place > self.last or len(set(table)) == len(table):
             return place
         places = (
             self.place_of_pair(i, j) * 4 + op
@@ -182,9 +184,12 @@ class _Level:
 
     def leaves_out(self, start: int, end: int) -> bool:
         """Whether one of the moves from place `start` to before `end` has a use."""
-        if start < end and not self.pairs:
+        if not self.pairs:
             self.pairs = list(combinations(self.table, 2))
-        return any(is_useful(*self.pairs[place >> 2], place & 3) for place in range(start, end))
+        for place in range(start, end):
+            if is_useful(*self.pairs[place >> 2], place & 3):
+                return True
+        return False
 
 
 def is_useful(a: int, b: int, op: int) -> bool:
