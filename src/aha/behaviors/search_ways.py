@@ -19,10 +19,10 @@ Stream of Search (arXiv 2404.03683).
 
 import re
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 from aha.behaviors.events import last_answer, working_end
+from aha.behaviors.move_order import IN_ORDER, Level, Table, is_right
 
 WAYS = ("by_chance", "in_order", "glance", "look", "backward")
 NOT_WAYS = ("unclear", "none")
@@ -37,23 +37,19 @@ LABELS = {
 }
 
 MAX_CHARS = 50_000
-LARGE = 1_000  # a result above it may be left out without losing the order
-IN_ORDER, LATER, BEFORE = 1.0, 1 / 3, -1.0  # points of a move, see `Search`
 LEAST_POINTS, LEAST_MEAN = 2.0, 1 / 3
-LEAST_PASSED, LEAST_MORE = 1 / 3, 1 / 2
-MAX_NUMBERS = 12
+NEAR, FAR = 5, 20  # a try that ends so near its goal, or far from it
+LEAST_MORE = 1 / 2
 
 # Possessive and bounded: linear in the text.
 _LINE = re.compile(
     r"(?<![\w.])([0-9]{1,9}+)[ \t]*+([-+*/x×÷−–·])[ \t]*+([0-9]{1,9}+)(?![0-9.])"
     r"(?:[ \t]*+=[ \t]*+([0-9]{1,9}+)(?![0-9]|\.[0-9]))?+"
-    r"((?: [0-9]{1,9}+){0,12}+)(?: (yes|no|need)\b)?+"
+    r"(?:((?: [0-9]{1,9}+){1,12}+)$)?+(?: (yes|no|need)\b)?+"
     r"|^(check)$",
     re.MULTILINE,
 )
 _SIGNS = {"+": 0, "-": 1, "*": 2, "/": 3, "x": 2, "×": 2, "·": 2, "−": 1, "–": 1, "÷": 3}
-
-Table = tuple[int, ...]
 
 
 class Search(NamedTuple):
@@ -63,27 +59,32 @@ class Search(NamedTuple):
     a table is: pair by pair by their places on it (1-2, 1-3, 2-3), for each + - * /, the larger
     number first; a new result comes first on the table after it. A move is IN ORDER if it is the
     next one after the last move on the same table, or the first one of a new table. Moves without a
-    use may be left out: results of 0 or above LARGE, times 1, divided by 1, and quotients that are
+    use may be left out: results of 0 or above 1,000, times 1, divided by 1, and quotients that are
     not whole. A move in order has 1 point, a later one 1/3 (the first of a table 0), one that is
     the same or comes earlier -1.
 
-    An OPENING is a line after which two numbers are left: a move, or a step back ("need"). It is
-    PASSED BY if no operation on them follows, else TRIED. A line with a verdict on other numbers is
-    taken for a try of the last opening, because its value or its numbers may be copied wrongly. The
-    last opening counts only if it is tried more than once: a search that ends says nothing about
-    what would have come.
+    An OPENING is a line after which two numbers are left: a move without a verdict, or a step back
+    ("need"). It is PASSED BY if no operation on them follows, else TRIED. If the first line after
+    it has a verdict on other numbers, that is taken for a try, because a number may be copied
+    wrongly. The last opening counts only if it is tried more than once: a search that ends says
+    nothing about what would have come.
 
     An ATTEMPT is a run of lines that each use the table that the line before has left.
 
     `way` is the first of these that is true:
 
     - `none`: no attempt, or a single one without a verdict or "need";
-    - `unclear`: a single attempt, or fewer than two moves and steps back together;
+    - `unclear`: a single attempt, and no move left without a result; or fewer than two moves and
+      steps back together;
     - `backward`: at least two openings, and half of all, are steps back;
     - `by_chance`: the moves have less than 2 points or less than 1/3 on average; `unclear` if there
       are only two, with more than 0 points;
-    - `unclear`: no opening counts; `look`: a third of the openings or more are passed by;
-    - `in_order`: of those tried, at least half are tried more than once; `glance`: the others.
+    - `unclear`: no opening counts, or all of them are tried once and end NEAR their goals, as a
+      glance and a look both do;
+    - `look`: more openings are passed by than speak against it, which are those tried more than
+      once or FAR from their goals, and a third of those tried once and neither near nor far;
+    - `in_order`: of those tried, at least half are tried more than once;
+    - `glance`: the others.
 
     After a line "check" a second pass begins. The way is that of the first pass where that has one,
     because the later passes are what is left when it fails; else that of all together.
@@ -108,9 +109,13 @@ class Search(NamedTuple):
 def read_search(text: str, numbers: Sequence[int], target: int) -> Search:
     """The way in which a completion searches. Never raises; linear in the text.
 
-    Reads at most MAX_CHARS characters of the working.
+    Reads at most MAX_CHARS characters of the working. In a text that was cut off before its working
+    ended, the last line is left out: half of a number is another number.
     """
-    end = min(working_end(text, last_answer(text)), MAX_CHARS)
+    end = working_end(text, last_answer(text))
+    if end == len(text):
+        end = text.rfind("\n") + 1 or end
+    end = min(end, MAX_CHARS)
     reader = _Reader(tuple(numbers), target)
     for match in _LINE.finditer(text, 0, end):
         first, sign, second, value, left, word, check = match.groups()
@@ -129,98 +134,26 @@ def read_search(text: str, numbers: Sequence[int], target: int) -> Search:
     return reader.search()
 
 
-def is_right(a: int, op: int, b: int, result: int) -> bool:
-    """Whether `a op b = result` for whole numbers; `op` is the place in + - * /."""
-    if op == 0:
-        return a + b == result
-    if op == 1:
-        return a - b == result
-    return a * b == result if op == 2 else b != 0 and result * b == a
-
-
-class _Level:
-    """A table of three or more numbers, in order; what it must make, and the last move on it."""
-
-    __slots__ = ("back", "goal", "last", "pairs", "sound", "table")
-
-    def __init__(self, table: Table, goal: int, back: bool, sound: bool):
-        self.table, self.goal = table, goal
-        self.back = back  # a step back led here
-        self.sound = sound  # every line that led here is right
-        self.last = -1
-        self.pairs: list[tuple[int, int]] = []
-
-    def points(self, a: int, b: int, op: int) -> float:
-        """The points of a move, which is then the last one."""
-        place, last = self.place(a, b, op), self.last
-        self.last = place
-        if place == last + 1:
-            return IN_ORDER
-        if place <= last:
-            return BEFORE
-        if not self.leaves_out(last + 1, place):
-            return IN_ORDER
-        return LATER if last >= 0 else 0.0
-
-    def place(self, a: int, b: int, op: int) -> int:
-        """The place of a move in order; of several pairs with these numbers the next one's."""
-        table = self.table
-        i = table.index(a)
-        j = table.index(b, i + 1) if a == b else table.index(b)
-        place = self.place_of_pair(i, j) * 4 + op
-        if place > self.last or len(set(table)) == len(table):
-            return place
-        places = (
-            self.place_of_pair(i, j) * 4 + op
-            for i, j in combinations(range(len(table)), 2)
-            if (table[i], table[j]) in ((a, b), (b, a))
-        )
-        return next((other for other in places if other > self.last), place)
-
-    def place_of_pair(self, i: int, j: int) -> int:
-        if i > j:
-            i, j = j, i
-        return i * (2 * len(self.table) - i - 1) // 2 + j - i - 1
-
-    def leaves_out(self, start: int, end: int) -> bool:
-        """Whether one of the moves from place `start` to before `end` has a use."""
-        if not self.pairs:
-            self.pairs = list(combinations(self.table, 2))
-        for place in range(start, end):
-            if is_useful(*self.pairs[place >> 2], place & 3):
-                return True
-        return False
-
-
-def is_useful(a: int, b: int, op: int) -> bool:
-    """Whether a search in order may not leave out this operation."""
-    if a < b:
-        a, b = b, a
-    if op == 0:
-        return 0 < b and a + b <= LARGE
-    if op == 1:
-        return 0 < b < a
-    return 1 < b and (a * b <= LARGE if op == 2 else a % b == 0)
-
-
 class _Reader:
     """Reads the lines of one completion in order and counts."""
 
     def __init__(self, numbers: Table, target: int):
         self.pair: tuple[int, int] | None = None  # the last two numbers, the larger first
         self.goal, self.back, self.sound = target, False, True  # of the pair
-        self.levels: list[_Level] = []  # from the numbers of the puzzle to the table of three
+        self.levels: list[Level] = []  # from the numbers of the puzzle to the table of three
         if len(numbers) > 2:
-            self.levels = [_Level(numbers, target, False, True)]
+            self.levels = [Level(numbers, target, False, True)]
         elif len(numbers) == 2:
             self.pair = (max(numbers), min(numbers))
         self.fresh = False  # the line before has left the table that is now the deepest
         self.opened = False
+        self.distance = 0  # of the last try from its goal
         self.first_way: str | None = None
         self.first_right: bool | None = None
         self.verdicts = self.attempts = self.tries = self.tries_here = 0
         self.moves = self.moves_in_order = self.openings = self.steps_back = 0
-        self.passed = self.once = self.more = 0
+        self.passed = self.once = self.more = self.dropped = 0
+        self.against = 0.0  # openings that speak against a look
         self.points = 0.0
 
     # -- the lines -------------------------------------------------------------------------
@@ -234,12 +167,14 @@ class _Reader:
         on_pair = self.pair == (a, b)
         if on_pair and not left:
             self.try_pair(result, right)
-        elif word and self.opened:
+        elif word and self.opened and not self.tries_here:
             self.try_pair(result, False)
         else:
             depth = self.depth_of(a, b, left)
             if depth is not None:
                 self.move(depth, a, b, op, result, right)
+                if word and self.opened:  # taken for the last operation: nothing is passed by
+                    self.opened, self.openings = False, self.openings - 1
             elif on_pair:
                 self.try_pair(result, right)
             else:
@@ -271,6 +206,7 @@ class _Reader:
         self.pair = None
         if result is None:
             self.fresh = goes_on
+            self.dropped += 1
             return
         rest = list(level.table)
         rest.remove(a)
@@ -322,7 +258,7 @@ class _Reader:
         self.fresh = True
         if len(table) > 2:
             self.pair = None
-            self.levels.append(_Level(table, goal, back, sound))
+            self.levels.append(Level(table, goal, back, sound))
             return
         a, b = table
         self.pair = (a, b) if a >= b else (b, a)
@@ -330,7 +266,7 @@ class _Reader:
         self.open(back)
 
     def open(self, back: bool) -> None:
-        self.opened, self.tries_here = True, 0
+        self.opened, self.tries_here, self.distance = True, 0, 0
         self.openings += 1
         self.steps_back += back
 
@@ -339,6 +275,7 @@ class _Reader:
         self.tries_here += 1
         if result is None:
             return
+        self.distance = abs(result - self.goal)
         self.attempts += not self.fresh
         self.fresh = False
         self.tries += 1
@@ -350,7 +287,14 @@ class _Reader:
             self.passed += self.tries_here == 0
             self.once += self.tries_here == 1
             self.more += self.tries_here > 1
+            self.against += self.weight_against()
         self.opened = False
+
+    def weight_against(self) -> float:
+        """How much the tries of an opening speak against a look."""
+        if self.tries_here == 1:
+            return 0.0 if self.distance <= NEAR else 1.0 if self.distance > FAR else 1 / 3
+        return float(self.tries_here > 1)
 
     # -- the way ---------------------------------------------------------------------------
 
@@ -374,15 +318,15 @@ class _Reader:
         """The rules of `Search`, for all that was read so far."""
         if not self.attempts or (self.attempts == 1 and not self.verdicts):
             return "none"
-        if self.attempts == 1 or self.moves + self.steps_back < 2:
+        if self.attempts + self.dropped == 1 or self.moves + self.steps_back < 2:
             return "unclear"
         if self.steps_back > 1 and 2 * self.steps_back >= self.openings:
             return "backward"
         if self.points < LEAST_POINTS or self.points < LEAST_MEAN * self.moves:
             return "unclear" if self.moves < 3 and self.points > 0 else "by_chance"
         tried = self.once + self.more
-        if not tried + self.passed:
+        if not self.passed and not self.against:
             return "unclear"
-        if self.passed >= LEAST_PASSED * (tried + self.passed):
+        if self.passed > self.against:
             return "look"
         return "in_order" if self.more >= LEAST_MORE * tried else "glance"

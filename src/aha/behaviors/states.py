@@ -216,7 +216,9 @@ class History:
             stays = base == self.current
             reach = lines_ahead(after, following)
             ends = going_on and stays and reach[-1]
-            in_a_row = kind == BACKWARD and base in (self.current, self.stepped_from)
+            in_a_row = 0
+            if kind == BACKWARD:
+                in_a_row = 2 if base == self.stepped_from else int(stays)
             return in_a_row, ends, reach, stays, base == self.root, base.sound, index
 
         return choices[max(range(len(choices)), key=merit)]
