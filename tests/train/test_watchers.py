@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from aha.behaviors.way_shares import WAY_COLUMNS
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.store.run_folder import Run, read_rows
 from aha.train.watchers import (
@@ -50,16 +51,36 @@ def test_a_row_by_hand():
         "solve_rate": 0.5,
         "groups_none_solved": pytest.approx(1 / 3),
         "groups_all_solved": pytest.approx(1 / 3),
+        "groups": 3,
         "mean_tokens": 6.0,
         "truncated": pytest.approx(1 / 6),
         "tokens": 36,
         "tokens_per_s": 9.0,
         "grade_errors": 0,
+        # None of them searches; the answer is then the first attempt.
+        **dict.fromkeys(WAY_COLUMNS, 0.0) | {"way_none": 1.0},
+        "first_attempt_rate": 0.5,
+        "attempts_per_solve": 0.0,
+        "tokens_per_solve": 12.0,
         "loss": 0.5,
         "grad_norm": 2.0,
         "rollout_s": 1.0,
         "train_s": 3.0,
     }
+
+
+def test_a_row_has_the_ways_of_its_searches():
+    text = "24+1=25\n24-1=23\n24+3=27\n24-3=21\n24*3=72\n72+1=73 yes\n</think>"
+    prompt = Prompt(Problem("p", "made up", {"numbers": (24, 1, 3), "target": 73}), "?", (1,))
+    told = report()
+    completion = Completion(prompt, (1, 2), (-1.0, -1.0), text, "stop")
+    groups = ((replace(told.groups[0][0], completion=completion), told.groups[0][1]), *told.groups)
+    row = step_row(replace(told, groups=groups, advantages=(*told.advantages, (0.0, 0.0))), 1.0)
+    assert (row["way_look"], row["way_none"]) == (pytest.approx(1 / 8), pytest.approx(7 / 8))
+    other = Prompt(Problem("p", "made up", {"question": "?"}), "?", (1,))
+    completion = replace(completion, prompt=other)
+    groups = ((replace(told.groups[0][0], completion=completion),),)
+    assert not {"way_look", "tokens_per_solve"} & set(step_row(replace(told, groups=groups), 1.0))
 
 
 def test_every_completion_is_written_with_its_group_and_its_advantage():

@@ -116,7 +116,7 @@ def read_search(text: str, numbers: Sequence[int], target: int) -> Search:
     if end == len(text):
         end = text.rfind("\n") + 1 or end
     end = min(end, MAX_CHARS)
-    reader = _Reader(tuple(numbers), target)
+    reader = _SearchReader(tuple(numbers), target)
     for match in _LINE.finditer(text, 0, end):
         first, sign, second, value, left, word, check = match.groups()
         if check:
@@ -134,7 +134,7 @@ def read_search(text: str, numbers: Sequence[int], target: int) -> Search:
     return reader.search()
 
 
-class _Reader:
+class _SearchReader:
     """Reads the lines of one completion in order and counts."""
 
     def __init__(self, numbers: Table, target: int):
