@@ -50,7 +50,8 @@ def test_a_turn_by_hand():
     assert turn.ratio == pytest.approx(14)
     assert turn.first.groups == 160
     assert turn.sentence() == (
-        "step 13: from no search to with a look (0.05 [0.03, 0.10] -> 0.70 [0.62, 0.77])"
+        "step 13: from no search to searching in order with a look "
+        "(5 % [3, 10] -> 70 % [62, 77] of the completions)"
     )
 
 

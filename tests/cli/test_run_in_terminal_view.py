@@ -133,7 +133,8 @@ def test_the_report_card_ends_with_the_turn_or_why_there_is_none(tmp_path, capsy
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"before": None, "after": None, "seconds": 40.0, "steps": 20, "plan": {}}
     outcome = Outcome(SimpleNamespace(path=path), summary, None, None)
-    run_in_terminal.print_report_card(outcome, load_recipe(None, {}))
+    cfg = load_recipe(None, {"usd_per_hour": "0.2", "watts": "50"})
+    run_in_terminal.print_report_card(outcome, cfg)
     words = turn_of_run(RunFolder(path)).sentence()
     assert words.startswith("step 1" if turn == 12 else "no turn: ")
     assert f"search: {words}" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """The step at which a training turns from one way of searching to another, from its records.
 
     turn = find_turn(rows)          # rows of metrics.jsonl: step, groups, way_by_chance ...
-    print(turn.sentence())          # step 37: from by chance to with a look (.02 ... -> .81 ...)
+    print(turn.sentence())          # step 37: from trying by chance to searching in order ...
 
 Reads rows alone: no files, no model. `web.ways_of_run` gets them from a run folder.
 """
@@ -18,6 +18,14 @@ ENDS = 5  # steps at each end that are compared
 LEAST_CHANGE = 3.0  # times
 LEAST_SHARE = 0.1  # of the completions at the end: a way that fewer use has not won
 Z95 = 1.959963984540054
+DOING = {  # the ways as what somebody does, for a sentence
+    "by_chance": "trying by chance",
+    "in_order": "searching in order",
+    "glance": "searching in order with a glance",
+    "look": "searching in order with a look",
+    "backward": "working back from the target",
+    "none": "no search",
+}
 
 Row = Mapping[str, Any]
 
@@ -36,7 +44,7 @@ class Share:
     groups: int
 
     def __str__(self) -> str:
-        return f"{self.share:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{100 * self.share:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]"
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,11 @@ class Turn:
         return self.last.share / self.first.share if self.first.share else None
 
     def sentence(self) -> str:
-        """`step 37: from no search to with a look (0.02 [0.01, 0.04] -> 0.81 [0.75, 0.86])`."""
+        """`step 37: from trying by chance to searching in order with a look (2 % [1, 4] -> 81 %
+        [75, 86] of the completions)`, on one line."""
         return (
-            f"step {self.step}: from {LABELS[self.before]} to {LABELS[self.way]} "
-            f"({self.first} -> {self.last})"
+            f"step {self.step}: from {DOING[self.before]} to {DOING[self.way]} "
+            f"({self.first} -> {self.last} of the completions)"
         )
 
 

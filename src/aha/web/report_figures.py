@@ -8,10 +8,6 @@ from aha.web.runs import RunFolder, interval_of
 from aha.web.svg_curves import Figure, Line, Point
 from aha.web.turn_view import WAY_WORDS
 
-GOING_BACK = (
-    ("to the start", "backtracks_root"),
-    ("to an intermediate", "backtracks_intermediate"),
-)
 CURVE_POINTS, BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 160, 40, 30.0
 
 
@@ -49,24 +45,7 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
         Figure("Reward", [line("mean reward", "reward")]),
         Figure("Tokens of a completion", [line("tokens", "mean_tokens")], turn=turn),
         *search_figures(measured, turn),
-        Figure(
-            "Attempts and checks",
-            [behavior("attempts", "attempts"), behavior("checks", "checks")],
-            note=note,
-        ),
-        Figure("Going back", [behavior(*back) for back in GOING_BACK]),
-        Figure(
-            "Subgoals and backward chaining",
-            [behavior("subgoals", "subgoals"), behavior("backward chaining", "backward_chains")],
-        ),
-        Figure(
-            "Truth",
-            [
-                behavior("right arithmetic", "line_accuracy"),
-                behavior("true checks", "verdict_truth"),
-            ],
-            rate=True,
-        ),
+        *behavior_figures(behavior, note),
         Figure("Truncated at the limit", [line("share", "truncated")], rate=True),
         *grading_errors(line("share of completions", "grade_error_share")),
         Figure("Entropy, nats a token", [line("entropy", "entropy")]),
@@ -95,6 +74,31 @@ def search_figures(line: Callable[[str, str], Line], turn: int | None) -> list[F
         Figure("Right at the first attempt", [first], rate=True, turn=turn),
         Figure("Attempts for each right answer", [attempts], turn=turn),
         Figure("Tokens for each right answer", [tokens], turn=turn),
+    ]
+
+
+def behavior_figures(line: Callable[[str, str], Line], note: str) -> list[Figure]:
+    """The four behaviours and their truth; `line` as in `search_figures`."""
+    start, middle = "backtracks_root", "backtracks_intermediate"
+    return [
+        Figure(
+            "Attempts and checks",
+            [line("attempts", "attempts"), line("checks", "checks")],
+            note=note,
+        ),
+        Figure("Going back", [line("to the start", start), line("to an intermediate", middle)]),
+        Figure(
+            "Subgoals and backward chaining",
+            [line("subgoals", "subgoals"), line("backward chaining", "backward_chains")],
+        ),
+        Figure(
+            "Truth",
+            [
+                line("right arithmetic", "line_accuracy"),
+                line("true checks", "verdict_truth"),
+            ],
+            rate=True,
+        ),
     ]
 
 
