@@ -8,9 +8,10 @@
 All calculate without a fault, and so they write no division that is not whole. None knows a
 solution before: the last three see at most what one operation makes of two numbers. They write the
 grammar of our bases, with `yes` or `no` behind a complete attempt, and are counted in the tokens of
-aha-tiny's vocabulary, in which each character, verdict and tag is one token.
+aha-tiny's vocabulary, in which each verdict, tag, pair of digits and other character is one token.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import combinations
@@ -24,7 +25,13 @@ Opponent = Callable[[tuple[int, ...], int, int], Iterator[WrittenLine]]  # numbe
 Eyes = Callable[[list[Move], int], Iterable[Move]]  # the moves on the last two numbers to write
 
 LARGEST_RESULT = 1_000  # or ten times the target, where that is more
+TOKEN = re.compile(r"[0-9]{2}|.")  # pairs of digits from the left, other characters alone
 END_TOKENS = 5  # </think>, a line break, <answer>, </answer>, the stop token
+
+
+def tokens_in(text: str) -> int:
+    """The tokens of an expression or of a line without its verdict."""
+    return len(TOKEN.findall(text))
 
 
 def operations(terms: Table, largest: int) -> Iterator[Move]:
@@ -117,10 +124,10 @@ class OpponentSearch:
             if not text:
                 self.finish()
             elif attempt is None:
-                self.write(text, len(text) + 1)
+                self.write(text, tokens_in(text) + 1)
             else:
                 right = attempt.value == self.target
-                self.write(f"{text} {'yes' if right else 'no'}", len(text) + 2)
+                self.write(f"{text} {'yes' if right else 'no'}", tokens_in(text) + 2)
                 distance = abs(attempt.value - self.target)
                 if distance < self.distance:
                     self.answer, self.value = attempt.text, attempt.value
@@ -135,7 +142,7 @@ class OpponentSearch:
 
     def finish(self) -> None:
         """Give the answer."""
-        self.end = self.tokens + len(self.answer) + END_TOKENS
+        self.end = self.tokens + tokens_in(self.answer) + END_TOKENS
 
     def completion(self) -> str:
         """What is written so far; with the answer where the completion is whole."""
