@@ -6,6 +6,7 @@ import pytest
 
 from aha.behaviors.detector import Behaviours, count_behaviours
 from aha.corpus.bases import TraceMix
+from aha.corpus.orderly import ANY, Eyes, OrderlySearch
 from aha.corpus.shards import played_puzzle
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 
@@ -118,10 +119,11 @@ def test_a_subgoal_is_achieved_where_the_writer_makes_it():
 @pytest.mark.parametrize("size", [3, 4])
 def test_counts_of_an_orderly_search(size, glance):
     """One attempt a verdict, each from the table that the next pair in order lies on."""
-    writer, backtracks = TraceWriter(TraceMix(), Random(12)), 0
+    mix, rng, backtracks = TraceMix(), Random(12), 0
+    writer, eyes = TraceWriter(mix, rng), Eyes(ANY if glance else None)
     for _ in range(100):
         trace = played_puzzle(writer, size, range(10, 101))
-        writer.orderly(trace, trace.start, glance)
+        OrderlySearch(trace, mix, rng).one_pass(eyes)
         found = count_behaviours(completion_text(trace), trace.numbers, trace.target)
         verdicts = [line for line in trace.lines if line.endswith((" yes", " no"))]
         assert (found.line_errors, found.illegal) == (0, 0)
