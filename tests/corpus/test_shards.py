@@ -120,15 +120,13 @@ def test_batches_keep_to_their_budget_and_count_their_tokens():
 
 
 def marked(text: str) -> str:
-    """The characters of `text` that weigh more, the others as dots; tokens here are characters
-    but for the words and tags."""
+    """The characters of `text` that follow from their line, the others as dots."""
     ids = TOKENIZER.encode(text)
-    weights = follows_line(np.array([ids]), CORPUS_TOKENIZER.marks)[0].tolist()
-    pieces = zip(ids, weights, strict=True)
+    follows = follows_line(np.array([ids]), CORPUS_TOKENIZER.marks)[0].tolist()
     shown = [TOKENIZER.decode([token]).replace("\n", "$") for token in ids]
     return "".join(
-        piece if weight == 3.0 else "." * len(piece)
-        for piece, (_, weight) in zip(shown, pieces, strict=True)
+        piece if its_line else "." * len(piece)
+        for piece, its_line in zip(shown, follows, strict=True)
     )
 
 
