@@ -224,7 +224,9 @@ def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[s
     if ranks > 1:
         say(f"{ranks} ranks share the rows of each update")
     facts = {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
-    shared = (job, machine, saved.path if saved else None, facts)
+    checkpoint = saved.path if saved else None
+    del saved  # each rank reads the checkpoint itself: these tensors would be kept to the end
+    shared = (job, machine, checkpoint, facts)
     with LocalRanks(ranks, partial(train_rank, *shared, no_line)) as world:
         train_rank(*shared, say, world)
 
