@@ -99,6 +99,19 @@ def test_a_start_that_is_not_there_leaves_no_folder(aha, tmp_path):
     assert done.code == 2 and "typo" in done.err and list(tmp_path.iterdir()) == []
 
 
+def test_a_start_of_other_sizes_leaves_no_folder(aha, tmp_path):
+    """A base of the first edition had 112 tokens."""
+    tiny_folder(tmp_path / "start", max_position_embeddings=1280)
+    config = tmp_path / "start" / "config.json"
+    config.write_text(config.read_text().replace('"vocab_size": 212', '"vocab_size": 112'))
+    shape = ("--layers", 2, "--hidden", 32, "--mlp", 48)
+    done = aha("pretrain", "base", *shape, "--start", "start", "--tokens", 1)
+    assert done.code == 2 and "vocab_size 112; wanted vocab_size 212" in done.err
+    done = aha("pretrain", "base", *shape[2:], "--start", "start", "--tokens", 1)
+    assert done.code == 2 and "fix: start from a base of this shape" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["start"]
+
+
 # -- the machine and its price ---------------------------------------------------------------
 
 

@@ -193,3 +193,13 @@ def test_the_first_lines_are_free_and_the_others_follow():
         assert len(lines) <= 2 and document.completion[document.free :].strip()
     mix = replace(mix, orderly=0.0)
     assert all(d.free is None for d in islice(documents(mix, 0, lambda *_: True), 100))
+
+
+@pytest.mark.parametrize("largest", [30, 60, 90])
+def test_where_nothing_is_small_enough_nothing_is_written(largest):
+    """99 and 2 make nothing up to 90: a glance has nothing to write."""
+    mix = TraceMix(numbers=(3,), search=1.0, orderly=1.0, sloppy=0.0, max_result=largest)
+    for document in islice(documents(mix, 0, lambda *_: True), 150):
+        for result in re.findall(r"=(\d+)", document.completion if document.free else ""):
+            assert int(result) <= largest
+    assert lines_of((99, 2, 100), 50, GLANCE, max_result=largest)[:1] == ["100-99=1"]

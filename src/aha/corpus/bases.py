@@ -62,7 +62,7 @@ class PretrainConfig:
     warmup_steps: int = 100
     decay: float = 0.4  # last share of the tokens, over which lr falls linearly to 0
     result_weight: float = 3.0  # weight in the loss of results, see `follows_line`
-    choice_weight: float = 6.0  # of the operations that a search in order must choose
+    choice_weight: float = 6.0  # of what a search in order chooses, see `DocumentRow`
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     dtype: str = "auto"  # bf16 where the machine multiplies it, else float32
@@ -91,7 +91,7 @@ class Base:
 
 
 # 10m: ten million parameters in few layers, because every layer costs launch time on a GPU; heads
-# of 64. It reads 145 tokens per parameter (aha-tiny: 222) in 47,000 updates. A whole batch fits in
+# of 64. It reads 144 tokens per parameter (aha-tiny: 104) in 47,000 updates. A whole batch fits in
 # the memory of a card of 8 GB. As many puzzles have four numbers as three, as in the RL that
 # follows. The learning rates are those of aha-tiny, not tuned. Two rules would change them: for
 # three times the width 0.6 of Muon's rate (under RMS matching, the spectral norm of an update grows

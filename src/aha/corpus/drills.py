@@ -71,7 +71,7 @@ def calculation(rng: Random, max_result: int) -> str:
             return f"{max(a, b)}-{min(a, b)}={abs(a - b)}"
         return f"{a}+{b}={a + b}" if rng.random() < 0.7 else f"{b}+{a}={a + b}"
     small = rng.randint(2, 12) if rng.random() < 0.7 else rng.randint(2, 31)
-    other = rng.randint(2, min(99, max_result // small))
+    other = rng.randint(2, min(99, max(2, max_result // small)))
     if kind < 0.70:
         a, b = (small, other) if rng.random() < 0.5 else (other, small)
         return f"{a}*{b}={a * b}"

@@ -3,15 +3,15 @@
     numbers 24 1 3 7 target 73
     24+1=25 3 7                   three or more numbers are left: they are written
     25+3=28                       two are left, and are tried by eye:
-    28*7=196 no                   a glance writes the nearest of the four operations,
+    28+7=35 no                    a glance writes the nearest of the four operations,
     ...                           a look writes it only where it is near the target
     check                         the end was reached: once more, with other eyes
 
-    73-7=66 need                  back from the target: what the other numbers must make
+    73-7=66 need                  back from the target: what the other two must make
 
-No memory of earlier tries is needed: the last line of each level says which operation is next. The
+No memory of earlier tries is needed: the last line of each level says which operation is next. Some
 searches are sloppy on purpose, see `TraceMix`, so that a base that has read them is still bad at
-them, and RL has the work. How often a way is used never depends on the solution of the puzzle.
+them, and RL has the work. The way of a first pass never depends on the solution of the puzzle.
 
 Sources: depth-first search with the numbers left as in Stream of Search (arXiv 2404.03683). The
 eyes and the passes are ours.
@@ -28,7 +28,7 @@ from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, wit
 from aha.corpus.traces import Trace
 from aha.tasks.solver import OPERATORS
 
-GIVE_UP = 0.02  # chance that a search ends after a branch without a solution
+GIVE_UP = 0.02  # chance that a level ends after a branch without a solution, see `stops`
 NEAR = (0, 0, 1, 3, 6, 10, 20, 40)  # how near a result must be for a look to write it
 ANY = 10**9  # near enough for a glance
 MOST_BLIND = 0.4  # share of the operations that a sloppy search passes by, at most
@@ -67,7 +67,7 @@ class OrderlySearch:
     def __init__(self, trace: Trace, mix: TraceMix, rng: Random):
         self.trace, self.mix, self.rng = trace, mix, rng
         self.skips = rng.random() < mix.skips
-        self.ended = False  # given up, or too long
+        self.ended = False  # the level that stopped last has given up, or is too long
 
     def write(self) -> None:
         """Passes with eyes drawn by the rates, until one of them solves the puzzle."""
@@ -176,7 +176,9 @@ class OrderlySearch:
             for first, op, second, result in all_four(a, b)
             if result and 0 < result.value <= self.mix.max_result
         ]
-        nearest = min(useful, key=lambda made: abs(made[3].value - goal.value))  # a + b, at least
+        if not useful:  # with a small `max_result`
+            return []
+        nearest = min(useful, key=lambda made: abs(made[3].value - goal.value))
         seen = abs(nearest[3].value - goal.value) <= eyes.near and self.rng.random() >= eyes.blind
         return [nearest] if seen else []
 
@@ -193,7 +195,11 @@ class OrderlySearch:
         trace.answer = TableNumber.made(trace.target, a, step.ahead, b).text
 
     def stops(self) -> bool:
-        """Whether the search ends here: too long, or given up."""
+        """Whether this level ends here: too long, or given up.
+
+        The level before it draws again, and may go on where one below it has given up. So a search
+        of four numbers that gives up mostly leaves out the rest of one branch.
+        """
         self.ended = len(self.trace.lines) > self.mix.max_lines or self.rng.random() < GIVE_UP
         return self.ended
 

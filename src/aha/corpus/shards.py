@@ -37,8 +37,9 @@ class Document(NamedTuple):
     """What a base reads at a time; drills have an empty prompt.
 
     `free`: so many characters of the completion are chance for a reader who does not know how the
-    search goes on. What comes behind them follows from the text before it. None: all of it is
-    chance, but for results and verdicts.
+    search goes on. What comes behind them follows from the text before it, but for what the rates
+    of the mix decide: an operation passed by, an end too early, another pass, an answer without a
+    try. None: all of it is chance, but for results and verdicts.
     """
 
     prompt: str
@@ -120,7 +121,11 @@ MARKS = ("=", "/", "\n")
 
 class DocumentRow(NamedTuple):
     """The tokens of a document, how many of them are the prompt, and the place from which on they
-    all follow from the text before them."""
+    follow from the text before them, see `Document.free`.
+
+    From there on, tags, answer and stop token included, `choice_weight` is the weight of what
+    `follows_line` does not mark. Without such a place it is the number of tokens.
+    """
 
     tokens: list[int]
     start: int

@@ -35,8 +35,8 @@ def tokens_in(text: str) -> int:
 
 
 def operations(terms: Table, largest: int) -> Iterator[Move]:
-    """Every operation on two of the terms in the corpus's order: pair by pair, then + - * /, the
-    larger number first.
+    """Every operation on two of the terms in the corpus's order: pair by pair, then + - * /. Here
+    the larger number is always first; the corpus leaves those of sums and products as they stand.
 
     Left out are divisions that are not whole, results of 0 and above `largest`, and x * 1 and x / 1
     while more numbers are left. Of the last two x * 1 is in: it may be all that is missing.

@@ -24,7 +24,10 @@ from aha.machine.device import (
     num_threads,
 )
 from aha.machine.host import num_cores
+from aha.model.architecture import ModelConfig
+from aha.model.config_keys import WHOLE
 from aha.model.folders import base_cost, resolve_model
+from aha.model.tensors import read_object
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
@@ -174,7 +177,7 @@ def pretrain_base(
     parameters, batch_tokens = job.shape.parameters, job.cfg.batch_tokens
     ranks = choose_ranks(machine.ranks, machine.device, parameters, batch_tokens)
     if job.start and not checkpoints(job.out / "checkpoints"):
-        resolve_model(str(job.start))  # before there is a folder
+        check_start(job)  # before there is a folder
     with disk_errors(f"make {job.out}"):
         job.out.mkdir(parents=True, exist_ok=True)
     lock = RunLock(job.out, say)
@@ -182,6 +185,25 @@ def pretrain_base(
         pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say)
     finally:
         lock.release()
+
+
+def check_start(job: PretrainJob) -> None:
+    """Raise an error unless there is a model of the job's sizes to start from.
+
+    aha-tiny's first edition had another vocabulary, so a base of before does not fit.
+    """
+    folder = resolve_model(str(job.start))
+    if not (folder / "config.json").is_file():
+        return  # the error of who reads the weights says more
+    theirs = ModelConfig.from_hf(read_object(folder / "config.json"))
+    for name in WHOLE:
+        own, other = getattr(job.architecture, name), getattr(theirs, name)
+        if own != other and name != "max_position_embeddings":
+            raise ConfigError(
+                f"--start {job.start}, a model with {name} {other}",
+                f"{name} {own}, as in the model to make",
+                "start from a base of this shape and version, or leave out --start",
+            )
 
 
 def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]) -> None:
@@ -202,7 +224,9 @@ def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[s
     if ranks > 1:
         say(f"{ranks} ranks share the rows of each update")
     facts = {"environment": first_environment, **job.settings} | earlier_facts(job, plan)
-    shared = (job, machine, saved.path if saved else None, facts)
+    checkpoint = saved.path if saved else None
+    del saved  # each rank reads the checkpoint itself: these tensors would be kept to the end
+    shared = (job, machine, checkpoint, facts)
     with LocalRanks(ranks, partial(train_rank, *shared, no_line)) as world:
         train_rank(*shared, say, world)
 
