@@ -136,7 +136,7 @@ def print_ways(
 
     notes = (
         (WAY_WORDS, "shares of the completions by way of search"),
-        (RESULT_COLUMNS, "`first right` is a share; attempts and tokens of all, over right answers"),
+        (RESULT_COLUMNS, "`first right` is a share; attempts and tokens are over right answers"),
     )
     # Two tables: one of all would be wider than a terminal, which cuts digits off without a sign.
     for columns, note in notes:
