@@ -8,7 +8,7 @@ import pytest
 
 from aha.corpus.bases import TraceMix
 from aha.corpus.shards import documents, played_puzzle
-from aha.corpus.terms import TableNumber, join, line, moves_in_order
+from aha.corpus.terms import TableNumber, join
 from aha.corpus.traces import TraceWriter
 from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
@@ -260,13 +260,3 @@ def test_the_key_of_a_term_forgets_the_order_of_sums_and_products_alone():
     assert join(a, "+", b).key == join(b, "+", a).key
     assert join(c, "*", join(a, "+", b)).key == join(join(b, "+", a), "*", c).key
     assert join(c, "-", b).key != TableNumber.made(0, b, "-", c).key
-
-
-def test_in_order_means_plus_minus_times_divided_by():
-    terms = tuple(map(TableNumber.given, (4, 8, 1)))
-    assert [line(*move) for move in moves_in_order(terms, 1_000)] == [
-        *("8+4=12", "8-4=4", "8*4=32", "8/4=2"),
-        *("4+1=5", "4-1=3", "8+1=9", "8-1=7"),
-    ]
-    *_, (a, op, b, result) = moves_in_order((TableNumber.given(3), TableNumber.given(7)), 1_000)
-    assert (a.value, op, b.value, result) == (7, "/", 3, None)

@@ -1,13 +1,14 @@
 """The opponents play by the rules: true lines, every token counted, graded as they claim."""
 
-from itertools import islice
+from itertools import combinations, islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aha.behaviors.detector import count_behaviours
-from aha.corpus.terms import TableNumber, moves_in_order
+from aha.corpus.orderly import all_four
+from aha.corpus.terms import TableNumber
 from aha.eval.opponents import (
     OPPONENTS,
     OpponentSearch,
@@ -135,8 +136,12 @@ def test_better_eyes_never_need_more_tokens(numbers, target):
 @given(st.lists(st.integers(0, 120), min_size=2, max_size=5))
 def test_the_order_is_that_of_the_corpus(numbers):
     terms = tuple(map(TableNumber.given, numbers))
-    corpus = [move for move in moves_in_order(terms, 1_000) if move[3] is not None]
-    ours = list(operations(terms, 1_000))
-    if len(terms) == 2:
-        ours = [move for move in ours if move[1] != "*" or move[2].value != 1]
-    assert ours == corpus
+    corpus = [
+        ({a.value, b.value}, op, result.value)
+        for pair in combinations(terms, 2)
+        for a, op, b, result in all_four(*pair)
+        if result is not None and 0 < result.value <= 1_000
+        if op not in "*/" or 1 not in (a.value, b.value) or (op == "*" and len(terms) == 2)
+    ]
+    ours = [({a.value, b.value}, op, result.value) for a, op, b, result in operations(terms, 1_000)]
+    assert ours == corpus and all(a.value >= b.value for a, _, b, _ in operations(terms, 1_000))

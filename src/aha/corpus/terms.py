@@ -1,9 +1,8 @@
 """Numbers on the table, each with the expression that made it, and the operations on them."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
-from aha.tasks.solver import OPERATORS, apply
+from aha.tasks.solver import apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +57,3 @@ def without(terms: Table, *used: TableNumber) -> Table:
     for term in used:
         left.remove(term)
     return tuple(left)
-
-
-def moves_in_order(terms: Table, largest: int) -> list[OpenMove]:
-    """Every operation on two of the terms, pair by pair and + - * /, that is not idle and whose
-    result is not larger than `largest`. A division that is not whole is among them, with None for
-    a result: only trying shows that it is not whole."""
-    moves: list[OpenMove] = []
-    for a, b in combinations(terms, 2):
-        if a.value < b.value:
-            a, b = b, a
-        for op in OPERATORS:
-            result = join(a, op, b)
-            idle = b.value == 1 and op in "*/"
-            large = result and not 0 < result.value <= largest
-            if b.value and not idle and not large:
-                moves.append((a, op, b, result))
-    return moves
