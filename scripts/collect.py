@@ -46,7 +46,8 @@ def countdown(run: Path, config: dict, summary: dict) -> dict:
     # The folder that it was in belongs to one machine.
     held_out["model"] = f"runs/{run.name}"
     mean = str(summary["after"]["mean_tokens"])
-    blind = aha("baseline", *numbers, "--tokens", limit, "--mean-tokens", mean)
+    words = ("--tokens", limit, "--mean-tokens", mean, "--model", str(run))
+    blind = aha("baseline", *numbers, *words)
     return {
         "held_out_targets": held_out,
         # Files from before 28 November 2026 have under this key a search whose limit was the mean.

@@ -82,6 +82,26 @@ def test_no_turn_has_a_reason(reason, shares):
     assert (found.way == "glance") == (len(shares) > 8)
 
 
+def test_a_way_that_was_the_most_frequent_already_is_no_turn():
+    """The others share the rest among them, so that it grows more than three times."""
+    rest = {"by_chance": 0.23, "in_order": 0.23, "unclear": 0.23}
+    rows = [row(s, look=0.31, none=0.0, **rest) for s in range(1, 11)]
+    found = find_turn([*rows, *(row(s, look=1.0) for s in range(11, 21))])
+    assert isinstance(found, NoTurn) and "most frequent before" in found.reason
+
+
+def test_from_a_way_that_is_not_known_there_is_no_turn():
+    rows = [row(s, unclear=1.0, by_chance=0.0) for s in range(1, 11)]
+    found = find_turn([*rows, *(row(s, look=1.0) for s in range(11, 21))])
+    assert isinstance(found, NoTurn) and "is not known" in found.reason
+
+
+@pytest.mark.parametrize("groups", [10**400, 1e308, -1, 0.5, math.inf, math.nan, "many", True])
+def test_a_nonsense_number_of_groups_counts_as_one(groups):
+    found = find_turn([row(s, groups, look=0.0 if s < 11 else 0.9) for s in range(1, 21)])
+    assert isinstance(found, Turn) and found.last.groups == 5
+
+
 def test_without_shares_nothing_is_measured():
     assert find_turn([]) is None
     assert find_turn([{"step": 1, "solve_rate": 0.5}]) is None

@@ -67,6 +67,9 @@ def test_behaviours_of_a_run_tell_its_ways_of_search_and_where_they_turn(aha, tm
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (step,) = [one for one in metrics if f"step {one['step']}" == rows[1]["part"]]
     assert rows[1]["way_by_chance"] == step["way_by_chance"]
+    # A table that is too wide is cut at 80, and with it the digits of its last numbers.
+    known = [row["tokens_per_solve"] for row in rows if row.get("tokens_per_solve") is not None]
+    assert known and all(f"{tokens:.2f}\n" in done.out for tokens in known)
 
 
 def test_behaviours_of_completions_without_a_puzzle_have_no_ways(aha, runs):

@@ -1,28 +1,32 @@
 """The opponents play by the rules: true lines, every token counted, graded as they claim."""
 
 from itertools import combinations, islice
-from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aha.behaviors.detector import count_behaviours
-from aha.corpus.bases import TraceMix
-from aha.corpus.orderly import OrderlySearch
+from aha.corpus.orderly import all_four
 from aha.corpus.terms import TableNumber
-from aha.corpus.traces import Trace
-from aha.eval.opponents import OPPONENTS, OpponentSearch, operations
-from aha.model.tokenizer import build_tokenizer
+from aha.eval.opponents import (
+    OPPONENTS,
+    OpponentSearch,
+    counter_of,
+    counts_by_line,
+    operations,
+)
 from aha.tasks.countdown import grade_countdown, puzzles
+
+from .vocabularies import TOKENIZERS, begins_with_a_space, first_edition
 
 SMALL = [(n, t) for n, t, _ in islice(puzzles("train", 0, (2, 3)), 40)]
 PUZZLES = [*SMALL, *((n, t) for n, t, _ in islice(puzzles("train", 1, (4,)), 15))]
 IN_ORDER = ("in-order", "glance", "clairvoyant")
 
 
-def search(name, numbers, target, limit, seed=0):
-    one = OpponentSearch(name, numbers, target, seed)
+def search(name, numbers, target, limit, seed=0, tokenizer=TOKENIZERS["pairs"]):
+    one = OpponentSearch(name, numbers, target, seed, counter_of(tokenizer))
     one.continue_to(limit)
     return one
 
@@ -85,19 +89,31 @@ def test_a_completion_is_graded_as_it_claims_and_all_its_lines_are_true(name):
     assert solved > len(SMALL) * 0.8
 
 
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
 @pytest.mark.parametrize("name", OPPONENTS)
-def test_tokens_are_those_of_the_tokenizer(name):
-    tokenizer = build_tokenizer()
+def test_tokens_are_those_of_the_model_that_it_is_compared_with(name, tokenizer):
+    assert counts_by_line(tokenizer)
     for numbers, target in PUZZLES:
-        one = search(name, numbers, target, 900)
+        one = search(name, numbers, target, 900, tokenizer=tokenizer)
         tokens = len(tokenizer.encode(one.completion()))
         assert (one.tokens if one.end is None else one.end - 1) == tokens
+
+
+def test_a_number_below_100_costs_what_it_costs_the_model():
+    """46+32=78 and a line break: 6 tokens where such a number is one, 9 where a digit is."""
+    counts = {name: counter_of(tokenizer)("46+32=78\n") for name, tokenizer in TOKENIZERS.items()}
+    assert counts == {"pairs": 6, "digits": 9}
+
+
+def test_a_tokenizer_that_cannot_count_lines_one_by_one_is_known():
+    assert not counts_by_line(begins_with_a_space())
+    assert not counts_by_line(first_edition("0123456789"))  # has no letters: text would be lost
 
 
 @pytest.mark.parametrize("name", OPPONENTS)
 def test_a_search_continues_as_if_it_had_never_stopped(name):
     for numbers, target in PUZZLES[-10:]:
-        parts = OpponentSearch(name, numbers, target, 3)
+        parts = OpponentSearch(name, numbers, target, 3, counter_of(TOKENIZERS["pairs"]))
         for limit in (0, 17, 40, 300, 700):
             parts.continue_to(limit)
             assert parts.end is not None or parts.tokens > limit
@@ -119,14 +135,13 @@ def test_better_eyes_never_need_more_tokens(numbers, target):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 120), min_size=2, max_size=5))
 def test_the_order_is_that_of_the_corpus(numbers):
-    """But for the operands of sums and products, which the corpus leaves where they stand."""
     terms = tuple(map(TableNumber.given, numbers))
-    mix = TraceMix(skips=1.0, max_result=1_000)
-    corpus = OrderlySearch(Trace(tuple(numbers), 100), mix, Random(0))
-    moves = [
-        (sorted((a.value, b.value)), op, result.value)
+    corpus = [
+        ({a.value, b.value}, op, result.value)
         for pair in combinations(terms, 2)
-        for a, op, b, result in corpus.operations(*pair, by_one=len(terms) == 2)
+        for a, op, b, result in all_four(*pair)
+        if result is not None and 0 < result.value <= 1_000
+        if op not in "*/" or 1 not in (a.value, b.value) or (op == "*" and len(terms) == 2)
     ]
-    ours = operations(terms, 1_000)
-    assert [(sorted((a.value, b.value)), op, made.value) for a, op, b, made in ours] == moves
+    ours = [({a.value, b.value}, op, result.value) for a, op, b, result in operations(terms, 1_000)]
+    assert ours == corpus and all(a.value >= b.value for a, _, b, _ in operations(terms, 1_000))

@@ -7,20 +7,19 @@ from aha.eval.suite import EvalReport
 from aha.eval.yardstick import held_out_puzzles
 from aha.model.tokenizer import build_tokenizer
 from aha.tasks.countdown import as_problem
-from aha.train.opponents_in_summary import has_their_tokens, opponents_in_summary
+from aha.train.opponents_in_summary import opponents_in_summary
 
 PUZZLES = held_out_puzzles((3,), "validation", 6, 0)
 NUMBERS = {"mean_tokens": 60.0, "solve_rate": 0.5, "interval": [0.2, 0.8]}
 
 
-class TwoForADigit:
-    """A tokenizer with other tokens than those of the opponents."""
+class OneForTheStart:
+    """A tokenizer that puts a token of its own before every text."""
 
     class fast:
         @staticmethod
         def encode(text, add_special_tokens):
-            ids = [0] * sum(1 + char.isdigit() for char in text)
-            return type("Encoding", (), {"ids": ids})
+            return type("Encoding", (), {"ids": [0] * (1 + len(text))})
 
 
 def report(given) -> EvalReport:
@@ -48,8 +47,8 @@ def test_another_task_other_tokens_or_no_test_have_none():
     tokenizer = build_tokenizer()
     assert opponents_in_summary(other, report(PUZZLES), tokenizer, said.append) == {}
     assert opponents_in_summary(cfg, None, tokenizer, said.append) == {}
-    assert opponents_in_summary(cfg, report(PUZZLES), TwoForADigit(), said.append) == {}
-    assert has_their_tokens(tokenizer) and not has_their_tokens(TwoForADigit()) and not said
+    assert opponents_in_summary(cfg, report(PUZZLES), OneForTheStart(), said.append) == {}
+    assert not said
 
 
 def test_a_fault_is_said_and_does_not_end_the_run():

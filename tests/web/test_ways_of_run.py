@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from aha.behaviors.turn import NoTurn, Turn
+from aha.web.curves import Curves
 from aha.web.runs import RunFolder
+from aha.web.turn_view import turn_of_curves
 from aha.web.ways_of_run import count_groups, turn_of_run, way_rows
 
 LOOK = "24+1=25\n24-1=23\n24+3=27\n24-3=21\n24*3=72\n72+1=73 yes\n</think>"
@@ -49,6 +51,18 @@ def test_the_columns_of_the_metrics_come_first(old_run):
     write(old_run.path / "metrics.jsonl", rows)
     assert way_rows(old_run) == rows
     assert isinstance(turn_of_run(old_run), NoTurn)
+
+
+def test_a_run_that_an_older_version_began_is_read_from_both(old_run):
+    """Resumed at step 9: the steps before it have no columns."""
+    whole, turn = way_rows(old_run), turn_of_run(old_run)
+    rows = [row if row["step"] >= 9 else {"step": row["step"]} for row in whole]
+    write(old_run.path / "metrics.jsonl", rows)
+    assert way_rows(old_run) == whole
+    assert isinstance(turn, Turn) and turn_of_run(old_run) == turn
+    curves = Curves(old_run)
+    curves.refresh()
+    assert turn_of_curves(curves, running=False) == {"words": ""}
 
 
 def test_a_run_without_either_has_none(tmp_path):

@@ -18,6 +18,7 @@ ENDS = 5  # steps at each end that are compared
 LEAST_CHANGE = 3.0  # times
 LEAST_SHARE = 0.1  # of the completions at the end: a way that fewer use has not won
 Z95 = 1.959963984540054
+MOST_GROUPS = 10**9  # of a step: a damaged file may have any number
 DOING = {  # the ways as what somebody does, for a sentence
     "by_chance": "trying by chance",
     "in_order": "searching in order",
@@ -94,7 +95,8 @@ def find_turn(rows: Iterable[Row]) -> Turn | NoTurn | None:
     """The turn of a run, or why there is none; None if no row has the shares of the ways.
 
     It is a turn if the way that wins is at least LEAST_CHANGE times as frequent in the last `ENDS`
-    steps as in the first, and the two intervals do not touch. With fewer than two times `ENDS`
+    steps as in the first, where it was not the most frequent one, and the two intervals do not
+    touch. With fewer than two times `ENDS`
     steps nothing is compared.
     """
     measured = measured_rows(rows)
@@ -117,6 +119,10 @@ def find_turn(rows: Iterable[Row]) -> Turn | NoTurn | None:
         return NoTurn(f"the intervals of the way that wins touch; {change}", way, first, last)
     names = [name for name in (*WAYS, "none") if name != way]
     before = max(names, key=lambda name: share_of(start, name).share)
+    if not share_of(start, before).share:
+        return NoTurn(f"the way of the first steps is not known; {change}", way, first, last)
+    if first.share >= share_of(start, before).share:
+        return NoTurn(f"the way that wins was the most frequent before; {change}", way, first, last)
     shares = [float(row[PREFIX + way]) for row in measured]
     weights = [groups_of(row) for row in measured]
     place = rising_step(shares, weights)
@@ -143,9 +149,12 @@ def is_share(value: object) -> bool:
 
 
 def groups_of(row: Row) -> int:
-    """The groups of a step. A row that does not say how many counts as one."""
+    """The groups of a step. A row that does not say how many, or says nonsense, counts as
+    one."""
     groups = row.get("groups")
-    return int(groups) if is_number(groups) and groups >= 1 else 1  # type: ignore[operator,arg-type]
+    if is_number(groups) and 1 <= groups <= MOST_GROUPS:  # type: ignore[operator]
+        return int(groups)  # type: ignore[arg-type]
+    return 1
 
 
 def share_of(rows: Sequence[Row], way: str) -> Share:

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from aha.cli.parameters import Count, ProblemCount, ProblemSeed, whole
+from aha.cli.parameters import Count, ModelName, ProblemCount, ProblemSeed, whole
 from aha.cli.terminal_text import say_json
+from aha.core.errors import ConfigError
 
 
 def baseline(
@@ -18,11 +19,12 @@ def baseline(
     mean_tokens: Annotated[
         float | None, Parameter(validator=validators.Number(gte=1, lte=10**6))
     ] = None,
+    model: ModelName = "aha-tiny",
     split: Literal["train", "validation", "test", "test_targets"] = "test",
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
 ) -> None:
-    """Solve rates of searches without a model, in the tokens of aha-tiny's grammar.
+    """Solve rates of searches without a model, in the tokens of a model to compare them with.
 
     Parameters
     ----------
@@ -34,16 +36,28 @@ def baseline(
         How many numbers a puzzle has, 2 to 6; several values are equally likely.
     tokens
         Token limit of each search.
+    model
+        The model whose tokens are counted.
     mean_tokens
         A model's mean number of tokens. The row then has under at_mean what the search solves with
         this mean: under the largest limit with which it uses no more.
     split
         Part of the puzzles that is searched.
     """
-    from aha.eval.opponents import OPPONENTS
+    from aha.eval.opponents import OPPONENTS, counter_of, counts_by_line
     from aha.eval.yardstick import held_out_puzzles, opponent_row
+    from aha.model.folders import resolve_model
+    from aha.model.tokenizer import Tokenizer
 
+    tokenizer = Tokenizer.load(resolve_model(model))
+    if not counts_by_line(tokenizer):
+        raise ConfigError(
+            f"{model}, whose tokenizer counts lines otherwise one by one than together",
+            "a tokenizer that does not begin each text with a space of its own",
+            "--model aha-tiny",
+        )
+    count = counter_of(tokenizer)
     puzzles = held_out_puzzles(numbers, split, n, seed)
     for name in OPPONENTS if search == "all" else [search]:
-        row = opponent_row(name, puzzles, seed, tokens, mean_tokens)
+        row = opponent_row(name, puzzles, seed, count, tokens, mean_tokens)
         say_json({"numbers": list(numbers), "split": split, "seed": seed} | row)

@@ -134,12 +134,16 @@ def print_ways(
     measured."""
     from aha.web.turn_view import WAY_WORDS
 
-    columns = WAY_WORDS | RESULT_COLUMNS
-    if any(row.get(name) is not None for row in rows for name in columns):
-        console.print()
-        print_table(rows, columns, visible)
-        note = "shares of the completions by way of search, and right at the first attempt"
-        console.print(note, style="dim")
+    notes = (
+        (WAY_WORDS, "shares of the completions by way of search"),
+        (RESULT_COLUMNS, "`first right` is a share; attempts and tokens are over right answers"),
+    )
+    # Two tables: one of all would be wider than a terminal, which cuts digits off without a sign.
+    for columns, note in notes:
+        if any(row.get(name) is not None for row in rows for name in columns):
+            console.print()
+            print_table(rows, columns, visible)
+            console.print(note, style="dim")
     if turn:
         console.print(f"\n{escape(turn['sentence'])}", soft_wrap=True)
 

@@ -8,35 +8,33 @@
 All calculate without a fault, and so they write no division that is not whole. None knows a
 solution before: the last three see at most what one operation makes of two numbers. They write the
 grammar of our bases, with `yes` or `no` behind a complete attempt, and are counted in the tokens of
-aha-tiny's vocabulary, in which each verdict, tag, pair of digits and other character is one token.
+the model that they are compared with: another vocabulary needs another number for the same lines.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from aha.corpus.terms import Move, Table, TableNumber, join, line, without
 from aha.eval.random_search import WrittenLine, by_chance
 from aha.tasks.solver import OPERATORS
 from aha.tasks.tags import answer_ending
 
+if TYPE_CHECKING:  # it brings torch, and a search needs none
+    from aha.model.tokenizer import Tokenizer
+
 Opponent = Callable[[tuple[int, ...], int, int], Iterator[WrittenLine]]  # numbers, target, seed
 Eyes = Callable[[list[Move], int], Iterable[Move]]  # the moves on the last two numbers to write
+CountTokens = Callable[[str], int]  # the tokens of one line with its line break, or of an answer
 
 LARGEST_RESULT = 1_000  # or ten times the target, where that is more
-TOKEN = re.compile(r"[0-9]{2}|.")  # pairs of digits from the left, other characters alone
-END_TOKENS = 5  # </think>, a line break, <answer>, </answer>, the stop token
-
-
-def tokens_in(text: str) -> int:
-    """The tokens of an expression or of a line without its verdict."""
-    return len(TOKEN.findall(text))
+STOP_TOKENS = 1  # at the end of a completion
 
 
 def operations(terms: Table, largest: int) -> Iterator[Move]:
-    """Every operation on two of the terms in the corpus's order: pair by pair, then + - * /. Here
-    the larger number is always first; the corpus leaves those of sums and products as they stand.
+    """Every operation on two of the terms in the order of the corpus: pair by pair, then + - * /.
+    The larger number stands first, also in a sum, which costs no token more.
 
     Left out are divisions that are not whole, results of 0 and above `largest`, and x * 1 and x / 1
     while more numbers are left. Of the last two x * 1 is in: it may be all that is missing.
@@ -100,10 +98,13 @@ class OpponentSearch:
 
     `end` is the number of tokens of its whole completion, stop token included, and None while there
     is none within the limits so far. A search that has tried everything answers with its nearest
-    attempt, or without one with the sum of the numbers.
+    attempt, or without one with the sum of the numbers. `count` says what a text costs.
     """
 
-    def __init__(self, name: str, numbers: tuple[int, ...], target: int, seed: int):
+    def __init__(
+        self, name: str, numbers: tuple[int, ...], target: int, seed: int, count: CountTokens
+    ):
+        self.count = count
         self.writes = OPPONENTS[name](numbers, target, seed)
         self.target = target
         self.lines: list[str] = []
@@ -124,10 +125,10 @@ class OpponentSearch:
             if not text:
                 self.finish()
             elif attempt is None:
-                self.write(text, tokens_in(text) + 1)
+                self.write(text)
             else:
                 right = attempt.value == self.target
-                self.write(f"{text} {'yes' if right else 'no'}", tokens_in(text) + 2)
+                self.write(f"{text} {'yes' if right else 'no'}")
                 distance = abs(attempt.value - self.target)
                 if distance < self.distance:
                     self.answer, self.value = attempt.text, attempt.value
@@ -135,16 +136,31 @@ class OpponentSearch:
                 if right:
                     self.finish()
 
-    def write(self, text: str, tokens: int) -> None:
+    def write(self, text: str) -> None:
         """One line; its line break is among the tokens."""
         self.lines.append(text)
-        self.tokens += tokens
+        self.tokens += self.count(f"{text}\n")
 
     def finish(self) -> None:
         """Give the answer."""
-        self.end = self.tokens + tokens_in(self.answer) + END_TOKENS
+        self.end = self.tokens + self.count(answer_ending(self.answer)) + STOP_TOKENS
 
     def completion(self) -> str:
         """What is written so far; with the answer where the completion is whole."""
         body = "".join(f"{text}\n" for text in self.lines)
         return body if self.end is None else body + answer_ending(self.answer)
+
+
+def counter_of(tokenizer: "Tokenizer") -> CountTokens:
+    """Counts in the tokens of a model."""
+    return lambda text: len(tokenizer.fast.encode(text, add_special_tokens=False).ids)
+
+
+def counts_by_line(tokenizer: "Tokenizer") -> bool:
+    """Whether a completion has as many tokens as its lines and its answer one by one, and can be
+    written at all. Not so where a tokenizer begins each text with a space of its own."""
+    search = OpponentSearch("in-order", (46, 32, 94), 80, 0, counter_of(tokenizer))
+    search.continue_to(4_000)
+    text = search.completion()
+    ids = tokenizer.fast.encode(text, add_special_tokens=False).ids
+    return search.end == len(ids) + STOP_TOKENS and tokenizer.reads_back(ids, text)

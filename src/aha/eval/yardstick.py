@@ -15,7 +15,7 @@ from typing import Any
 
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
-from aha.eval.opponents import OPPONENTS, OpponentSearch
+from aha.eval.opponents import OPPONENTS, CountTokens, OpponentSearch
 from aha.eval.statistics import wilson
 from aha.tasks.countdown import Countdown
 
@@ -83,17 +83,22 @@ class Curve:
 
 
 def curve_of(
-    name: str, puzzles: Sequence[Puzzle], seed: int, limit: int, mean_tokens: float = 0.0
+    name: str,
+    puzzles: Sequence[Puzzle],
+    seed: int,
+    count: CountTokens,
+    limit: int,
+    mean_tokens: float = 0.0,
 ) -> Curve:
     """The curve of an opponent up to `limit`, and on until its mean is above `mean_tokens`, as far
     as STRETCH allows.
 
-    `seed` chooses the draws of an opponent that makes any. Raises `ConfigError` for an opponent
-    that does not exist.
+    `seed` chooses the draws of an opponent that makes any; `count` counts its tokens. Raises
+    `ConfigError` for an opponent that does not exist.
     """
     if name not in OPPONENTS:
         raise ConfigError(f"search {name!r}", f"one of {', '.join(OPPONENTS)}")
-    searches = [OpponentSearch(name, *puzzle, seed) for puzzle in puzzles]
+    searches = [OpponentSearch(name, *puzzle, seed, count) for puzzle in puzzles]
     longest = limit
     while True:
         for search in searches:
@@ -121,11 +126,16 @@ def held_out_puzzles(numbers: tuple[int, ...], split: str, n: int, seed: int) ->
 
 
 def opponent_row(
-    name: str, puzzles: Sequence[Puzzle], seed: int, limit: int, mean_tokens: float | None = None
+    name: str,
+    puzzles: Sequence[Puzzle],
+    seed: int,
+    count: CountTokens,
+    limit: int,
+    mean_tokens: float | None = None,
 ) -> dict[str, Any]:
     """One opponent as one row: its point at the limit and, with `mean_tokens`, under `at_mean` the
     one there. Raises as `curve_of` does."""
-    curve = curve_of(name, puzzles, seed, limit, mean_tokens or 0.0)
+    curve = curve_of(name, puzzles, seed, count, limit, mean_tokens or 0.0)
     row = {"search": name} | curve.row(limit)
     if mean_tokens is not None:
         row["at_mean"] = curve.row_at_mean(mean_tokens)
@@ -136,7 +146,11 @@ def opponent_row(
 
 
 def opponents_of(
-    graded: Sequence[Sequence[Graded]], limit: int, mean_tokens: float, seed: int
+    graded: Sequence[Sequence[Graded]],
+    limit: int,
+    mean_tokens: float,
+    seed: int,
+    count: CountTokens,
 ) -> dict[str, Any]:
     """All opponents on the puzzles of an evaluation, at its limit and at its mean.
 
@@ -146,7 +160,7 @@ def opponents_of(
     given = [group[0].completion.prompt.problem.given for group in graded if group[0].completion]
     puzzles = [(tuple(puzzle["numbers"]), puzzle["target"]) for puzzle in given]
     puzzles = puzzles[: max(1, int(MOST_TOKENS // max(limit, 2 * mean_tokens)))]
-    rows = [opponent_row(name, puzzles, seed, limit, mean_tokens) for name in OPPONENTS]
+    rows = [opponent_row(name, puzzles, seed, count, limit, mean_tokens) for name in OPPONENTS]
     return {"tokens": limit, "mean_tokens": mean_tokens, "n": len(puzzles), "searches": rows}
 
 

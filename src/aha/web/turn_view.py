@@ -30,9 +30,12 @@ def turn_of_curves(curves: Curves, running: bool) -> Row:
 
     Only the words where there is no turn, and no words while the run may still turn. From the
     metrics alone: of an older run, whose metrics have no ways of search, a page would have to read
-    all completions.
+    all completions. So nothing is said of a run that an older version began either.
     """
-    turn = find_turn(curves.rows_of(("step", "groups", *WAY_WORDS)))
+    rows = curves.rows_of(("step", "groups", *WAY_WORDS))
+    if any(set(map(row.get, WAY_WORDS)) == {None} for row in rows):
+        return {"words": ""}
+    turn = find_turn(rows)
     if not isinstance(turn, Turn):
         return {"words": "" if running else turn_words(turn)}
     axes = {axis: column[0] for axis, column in curves.axes_at([turn.step]).items()}
