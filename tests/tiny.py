@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.models import BPE
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.machine.c_build import COMPILERS, find_compiler, load_code
 from aha.machine.device import has_native_bf16
 from aha.model import fused
-from aha.model.tokenizer import build_tokenizer
+from aha.model.tokenizer import PAIRS, WORDS, Tokenizer, build_tokenizer
 from aha.model.transformer import ModelConfig, Transformer
 from aha.model.weights import save_model
 from aha.tasks.countdown import Countdown, as_problem, puzzle_line, puzzles
@@ -48,7 +50,28 @@ IN_C = [
 # then differ from one machine to the next.
 torch.set_num_threads(1)
 
-TOKENIZER = build_tokenizer()
+
+def first_edition(characters: str = "") -> Tokenizer:
+    """aha-tiny's vocabulary of the first edition: each digit is a token. With `characters`: these
+    alone, and no words."""
+    built = build_tokenizer().fast
+    kept = {
+        token: place
+        for token, place in built.get_vocab(with_added_tokens=not characters).items()
+        if token not in PAIRS
+        and token not in WORDS
+        and (not characters or token in characters or len(token) > 1)
+    }
+    fast = FastTokenizer(BPE(vocab=kept, merges=[]))
+    fast.pre_tokenizer, fast.decoder = built.pre_tokenizer, built.decoder
+    fast.add_special_tokens([token for token in kept if token.startswith("<") and len(token) > 1])
+    if not characters:
+        fast.add_tokens(list(WORDS))
+    return Tokenizer(fast)
+
+
+# A token a character, but for words and tags: what a toy task counts can be seen.
+TOKENIZER = first_edition()
 
 
 @contextmanager

@@ -10,10 +10,12 @@ import pytest
 from aha.core.seeds import seed_for
 from aha.corpus.bases import BASES, PretrainConfig, TraceMix
 from aha.corpus.shards import CorpusTokenizer, documents, follows_line, write_shard
+from aha.model.tokenizer import build_tokenizer
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PADDING
 from aha.tasks.countdown import HELD_OUT_TARGETS, split_of
 
-from ..tiny import TOKENIZER
+TOKENIZER = build_tokenizer()
+
 
 SMALL = PretrainConfig(batch_tokens=600, shard_documents=40)
 LONGEST = 160

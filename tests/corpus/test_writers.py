@@ -18,12 +18,11 @@ from aha.core.errors import RunError
 from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import CorpusTokenizer, write_shard
 from aha.corpus.writers import in_order
-
-from ..tiny import TOKENIZER
+from aha.model.tokenizer import build_tokenizer
 
 WRITE = partial(
     write_shard,
-    CorpusTokenizer.of(TOKENIZER),
+    CorpusTokenizer.of(build_tokenizer()),
     PretrainConfig(batch_tokens=600, shard_documents=20),
     max_tokens=160,
 )

@@ -14,12 +14,14 @@ from aha.behaviors.trends import summarise
 from aha.core.records import Prompt
 from aha.corpus.bases import TraceMix
 from aha.corpus.shards import documents
+from aha.model.tokenizer import build_tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
 
-from ..tiny import TOKENIZER
+TOKENIZER = build_tokenizer()
+
 
 FOLDER = Path(str(files("aha"))) / "models" / "aha-tiny"
 

@@ -16,7 +16,9 @@ from aha.corpus.bases import TraceMix
 from aha.corpus.shards import documents
 from aha.model.tokenizer import END, PAD, TAGS, WORDS, Tokenizer, build_tokenizer
 
-from ..tiny import TOKENIZER, tiny_folder
+from ..tiny import tiny_folder
+
+TOKENIZER = build_tokenizer()
 
 TRACE = "numbers 3 7 25 target 82\n<think>\n25*3=75 no\n82-7=75 need\n</think>\n<answer>3</answer>"
 
@@ -76,7 +78,9 @@ def test_a_prompt_may_hold_stop_tokens_of_its_own():
 
 
 def test_transformers_reads_the_same_ids(tmp_path):
-    theirs = AutoTokenizer.from_pretrained(tiny_folder(tmp_path))
+    folder = tiny_folder(tmp_path, vocab_size=TOKENIZER.vocab_size)
+    TOKENIZER.save(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
     for text in [TRACE, *traces(300)]:
         ids = TOKENIZER.encode(text)
         assert theirs.encode(text, add_special_tokens=False) == ids
