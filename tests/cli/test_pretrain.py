@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from aha.core.recipe_layers import flattened
+from aha.corpus.bases import BASES
 from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
 from aha.plan.machines import Cost, load_cards
@@ -56,7 +57,9 @@ def test_a_base_that_can_be_evaluated(aha, tmp_path):
 
 
 def test_weights_to_start_from(aha, tmp_path):
-    start = tiny_folder(tmp_path / "start", max_position_embeddings=1280)
+    start = tiny_folder(
+        tmp_path / "start", max_position_embeddings=1280, vocab_size=BASES["tiny"].shape.V
+    )
     assert base_cost(start) == {}
     (start / "pretraining.json").write_text('{"cost_usd": 1.5, "kwh": 0.25}')
     shape = ("--layers", 2, "--hidden", 32, "--mlp", 48, "--shard-documents", 30)
@@ -101,7 +104,7 @@ def test_a_start_that_is_not_there_leaves_no_folder(aha, tmp_path):
 
 def test_a_start_of_other_sizes_leaves_no_folder(aha, tmp_path):
     """A base of the first edition had 112 tokens."""
-    tiny_folder(tmp_path / "start", max_position_embeddings=1280)
+    tiny_folder(tmp_path / "start", max_position_embeddings=1280, vocab_size=BASES["tiny"].shape.V)
     config = tmp_path / "start" / "config.json"
     config.write_text(config.read_text().replace('"vocab_size": 212', '"vocab_size": 112'))
     shape = ("--layers", 2, "--hidden", 32, "--mlp", 48)
@@ -147,7 +150,7 @@ def test_what_was_spent_elsewhere_is_carried_along(tmp_path):
 
 def test_settings_are_told_apart_by_their_dotted_names():
     found = flattened(make_job("tiny").settings)
-    assert found["pretraining.mix.search"] == 0.32 and found["model.hidden_size"] == 128
+    assert found["pretraining.mix.search"] == 0.22 and found["model.hidden_size"] == 128
 
 
 # -- with writers ------------------------------------------------------------------------------
