@@ -1,5 +1,6 @@
 """The LLM judge against an endpoint of this machine that misbehaves in every way we know."""
 
+import json
 import sys
 
 import pytest
@@ -80,8 +81,10 @@ def test_a_fault_that_passes_costs_a_second_question_and_no_count(serve, fault):
     judge = quick(fake, timeout_s=timeout_s, workers=16)
     assert judge_all(WORKINGS, judge, {}, lambda row: None) == HONEST
     assert set(fake.asked.values()) == {2}
-    # The same seed would have brought the same nonsense.
-    assert {body["seed"] for body in fake.bodies} == {0, 1}
+    # The same seed would have brought the same nonsense. (A busy machine may lose a connection
+    # before its question is read: then the seeds of the two that were are 0 and 2.)
+    asked = [(json.dumps(body["messages"]), body["seed"]) for body in fake.bodies]
+    assert len(set(asked)) == len(asked) and {0, 1} <= {seed for _, seed in asked}
 
 
 def test_one_question_without_an_answer_is_none_and_never_zero(serve):
