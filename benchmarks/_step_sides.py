@@ -11,7 +11,7 @@ from _common import Digits, reward, timed, use_threads
 from aha.core.config import RunConfig
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine
-from aha.train.rl import RLTrainer
+from aha.training.rl import RLTrainer
 
 LR = 1e-6  # TRL's default; the weights hardly move, so that the stop token stays away
 

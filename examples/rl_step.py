@@ -1,6 +1,6 @@
 """One RL step on a CPU in seconds, with the library's own parts: `python examples/rl_step.py`.
 
-`aha.train` does the same, with micro-batches, schedules, a critic and checkpoints around it.
+`aha.training` does the same, with micro-batches, schedules, a critic and checkpoints around it.
 """
 
 from itertools import islice

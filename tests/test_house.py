@@ -154,7 +154,7 @@ TOPICS = {
     "cli": ("run_pages", "tasks"),  # several commands
     "model": ("aha_tiny",),  # the packaged weights
     "plan": ("computed_rows",),  # the plan against the trainer
-    "train": ("hf_run", "lora_run", "ranks", "vllm_run"),  # whole runs, several processes
+    "training": ("hf_run", "lora_run", "ranks", "vllm_run"),  # whole runs, several processes
     "web": ("browser", "large", "static"),  # the pages in a browser, and their files
 }
 
@@ -281,7 +281,7 @@ def test_the_glossary_says_each_word_once():
 def metric_names() -> set[str]:
     """The keys of the dictionaries in `step_row` and in the `numbers` of every trainer part."""
     names = set()
-    for path in [*AHA.glob("train/*.py"), *AHA.glob("machine/*.py")]:
+    for path in [*AHA.glob("training/*.py"), *AHA.glob("machine/*.py")]:
         for function in ast.walk(parsed(path)):
             if isinstance(function, ast.FunctionDef) and function.name in ("step_row", "numbers"):
                 for node in ast.walk(function):

@@ -16,8 +16,8 @@ from aha.model.weights import LoadedModel
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS
 from aha.rollout.engine import Sampling
-from aha.train.builders import make_trainer, open_policy, task_of
-from aha.train.rl import RLTrainer
+from aha.training.builders import make_trainer, open_policy, task_of
+from aha.training.rl import RLTrainer
 
 from .._common import Digits
 from .bench import Bench, Endless

@@ -24,7 +24,7 @@ from aha.plan.estimate import estimate
 from aha.plan.prediction import compare, predict
 from aha.plan.shapes import Shape
 from aha.plan.speed import PROMPT_TOKENS, Workload
-from aha.train.builders import make_trainer
+from aha.training.builders import make_trainer
 
 from .._common import Digits
 from .bench import Bench, Endless, extreme

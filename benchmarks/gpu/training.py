@@ -16,7 +16,7 @@ from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded
 from aha.plan.shapes import Shape
 from aha.plan.speed import Training
-from aha.train.rl import RLTrainer
+from aha.training.rl import RLTrainer
 
 from .._common import spread
 from .bench import PROMPT, Bench, Endless, extreme

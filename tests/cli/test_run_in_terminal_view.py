@@ -18,7 +18,7 @@ from aha.cli.run_in_terminal import (
 )
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
-from aha.train.experiment import Outcome
+from aha.training.experiment import Outcome
 from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
 

@@ -18,7 +18,7 @@ from aha.model.tokenizer import END
 from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
-from aha.train.rl import RLTrainer
+from aha.training.rl import RLTrainer
 
 from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
 

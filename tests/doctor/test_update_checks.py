@@ -11,7 +11,7 @@ from aha.core.config import RunConfig
 from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import check_first_step
 from aha.doctor.first_step_trial import run_trial
-from aha.train.rl import RLTrainer
+from aha.training.rl import RLTrainer
 
 from .test_first_step_checks import ShiftsTargets, config, make
 

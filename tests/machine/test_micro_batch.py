@@ -6,7 +6,7 @@ import torch
 from aha.core.errors import ConfigError
 from aha.machine.micro_batch import MicroBatchSize, is_out_of_memory
 from aha.model.lora import add_lora
-from aha.train.rl import RLTrainer
+from aha.training.rl import RLTrainer
 
 from ..tiny import TOKENIZER, tiny_transformer
 from ..train.test_rl import config, make, weights

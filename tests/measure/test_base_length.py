@@ -8,7 +8,7 @@ from aha.eval.suite import held_out
 from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
 from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
-from aha.train.builders import task_of
+from aha.training.builders import task_of
 
 from ..tiny import tiny_folder
 

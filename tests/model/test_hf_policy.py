@@ -15,7 +15,7 @@ from aha.model.lora import add_lora, copy_sharing_frozen
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 from aha.model.weights import load_model, load_policy, save_model
-from aha.train.critic import ValueModel
+from aha.training.critic import ValueModel
 
 from ..strangers import load_stranger, stranger, stranger_folder
 from ..tiny import TOKENIZER, tiny_folder, tiny_transformer

@@ -15,9 +15,9 @@ from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.plan.shapes import shape_of
 from aha.plan.speed import MIXED_SHARE, computed_share
 from aha.rollout.native import NativeEngine
-from aha.train.objective import Objective
-from aha.train.parts import make_terms
-from aha.train.rl import RLTrainer
+from aha.training.objective import Objective
+from aha.training.parts import make_terms
+from aha.training.rl import RLTrainer
 
 from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 from ..workload import workload

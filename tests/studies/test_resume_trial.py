@@ -9,7 +9,7 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.studies.resume_trial import differences_of, same, short_run
-from aha.train.experiment import Experiment, Listener
+from aha.training.experiment import Experiment, Listener
 
 from ..tiny import answering_folder
 

@@ -32,9 +32,9 @@ from aha.plan.machines import Cost, money
 from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
-from aha.train.builders import task_of
-from aha.train.experiment import Experiment, Listener, Outcome
-from aha.train.step_watch import step_checks
+from aha.training.builders import task_of
+from aha.training.experiment import Experiment, Listener, Outcome
+from aha.training.step_watch import step_checks
 from aha.web.runs import RunFolder
 from aha.web.turn_view import WAY_WORDS, turn_words
 from aha.web.ways_of_run import turn_of_run

@@ -15,8 +15,8 @@ from aha.doctor import update_checks
 from aha.doctor.first_step_trial import LogprobGap, Trial, run_trial
 from aha.doctor.run_checks import first_step_findings
 from aha.tasks.tags import read_answer
-from aha.train.draw_checks import check_draws
-from aha.train.rl import RLTrainer
+from aha.training.draw_checks import check_draws
+from aha.training.rl import RLTrainer
 
 checks = Checklist()
 

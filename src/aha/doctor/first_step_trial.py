@@ -19,9 +19,9 @@ from aha.doctor.loss_probe import LossProbe, probe_update
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
-from aha.train.reference import Reference
-from aha.train.rl import RLTrainer
-from aha.train.watchers import step_row
+from aha.training.reference import Reference
+from aha.training.rl import RLTrainer
+from aha.training.watchers import step_row
 
 NUM_COMPLETIONS = 256  # of the trial, unless its updates need more
 BATCH_ROWS = 32

@@ -18,8 +18,8 @@ import torch
 from aha.batching.batch import TrainingRow
 from aha.batching.layout import Layout
 from aha.core.records import Graded, StepReport
-from aha.train.advantage_estimators import Estimate, counted_by
-from aha.train.rl import RLTrainer
+from aha.training.advantage_estimators import Estimate, counted_by
+from aha.training.rl import RLTrainer
 
 WHOLE, SINGLE = 10**9, 1  # tokens of a micro-batch: all rows in one, each row in its own
 

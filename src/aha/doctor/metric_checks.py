@@ -7,7 +7,7 @@ import math
 
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.doctor.run_files import FEW, SOLVED, RunRecords, mean, median
-from aha.train.draw_checks import check_draws, check_duplicates, check_effective
+from aha.training.draw_checks import check_draws, check_duplicates, check_effective
 
 checks = Checklist()
 

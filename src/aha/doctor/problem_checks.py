@@ -16,7 +16,7 @@ from aha.core.errors import AhaError
 from aha.core.findings import Checklist, Finding, fail, failure_of, ok, warn
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
-from aha.train.rollouts import StepSeeds
+from aha.training.rollouts import StepSeeds
 
 checks = Checklist()
 

@@ -24,8 +24,8 @@ from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
 from aha.tasks.protocol import Task
-from aha.train.builders import make_trainer, task_of
-from aha.train.preflight import prompt_limits, readable_task
+from aha.training.builders import make_trainer, task_of
+from aha.training.preflight import prompt_limits, readable_task
 
 checks = Checklist()
 

@@ -13,8 +13,8 @@ from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
 from aha.rollout.engine import Sampling
 from aha.rollout.native import open_engine
-from aha.train.builders import task_of
-from aha.train.preflight import readable_task
+from aha.training.builders import task_of
+from aha.training.preflight import readable_task
 
 MAX_COMPLETIONS, MIN_COMPLETIONS = 64, 16  # lengths have a long tail: fewer give no mean
 

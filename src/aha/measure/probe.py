@@ -35,8 +35,8 @@ from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.train.preflight import predict_run, with_machine_price
-from aha.train.rl import RLTrainer
+from aha.training.preflight import predict_run, with_machine_price
+from aha.training.rl import RLTrainer
 
 PART_S = 4.0  # of one measurement at most, predicted from the one before
 # Shares of the time limit after which a part is not begun; the base model's completions get the

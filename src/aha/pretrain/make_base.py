@@ -41,8 +41,8 @@ from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
-from aha.train.loop import Interrupt, drive
-from aha.train.preflight import machine_row
+from aha.training.loop import Interrupt, drive
+from aha.training.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
 PRINT_EVERY = 50  # updates

@@ -22,9 +22,9 @@ from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
-from aha.train.builders import make_engine, task_of
-from aha.train.experiment import Experiment, Listener
-from aha.train.preflight import readable_task
+from aha.training.builders import make_engine, task_of
+from aha.training.experiment import Experiment, Listener
+from aha.training.preflight import readable_task
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem

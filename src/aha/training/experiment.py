@@ -1,0 +1,393 @@
+"""A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import aha.training.draw_checks  # noqa: F401  adds its checks to `step_checks`
+from aha.algo.recipe import check_recipe
+from aha.core.config import RunConfig
+from aha.core.errors import RunStopped
+from aha.core.findings import Finding, failure_of
+from aha.core.records import Graded, Prompt, StepReport
+from aha.core.seeds import seed_for
+from aha.eval.prompt_check import skipped_problems
+from aha.eval.prompt_limits import PromptFault
+from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
+from aha.machine.device import PeakMemory, choose_device
+from aha.machine.host import process_bytes, trim_heap
+from aha.model.folders import resolve_model
+from aha.model.weights import LoadedModel, load_policy
+from aha.plan.calibration import Calibration
+from aha.plan.machines import Budget, budget_seconds
+from aha.rollout.engine import Engine, Sampling
+from aha.store.checkpoint import SavedState
+from aha.store.checksums import write_checksums
+from aha.store.durable import disk_errors, replace_folder
+from aha.store.run_folder import Run, check_new, read_rows
+from aha.tasks.catalog import notes_of
+from aha.training import resume
+from aha.training.builders import make_trainer, open_policy, prediction_of, price_of_run, task_of
+from aha.training.fingerprints import NAME as FINGERPRINTS
+from aha.training.fingerprints import Fingerprints, fingerprints_of
+from aha.training.first_test import stored_test
+from aha.training.loop import Interrupt, drive
+from aha.training.opponents_in_summary import opponents_in_summary
+from aha.training.preflight import (
+    check_memory,
+    readable_task,
+    shape_in_folder,
+    with_machine_price,
+)
+from aha.training.rl import RLTrainer
+from aha.training.run_cost import compare_with_prediction, cost_of
+from aha.training.save_on_error import save_on_error
+from aha.training.step_watch import StepWatch
+from aha.training.watchers import (
+    Checkpoint,
+    Evaluate,
+    Record,
+    Show,
+    Stopwatch,
+    save_trained,
+    summary_of,
+)
+
+
+def _ignore(*unused: object) -> None:
+    pass
+
+
+@dataclass
+class Listener:
+    """Callbacks of a front end; every one may be left out.
+
+    `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
+    `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
+    step, `finding` a fault that the run noticed, `say` a line for the user.
+    """
+
+    stage: Callable[[str], None] = _ignore
+    progress: Callable[[int, int], None] = _ignore
+    step: Callable[[dict[str, Any]], None] = _ignore
+    validation: Callable[[dict[str, Any]], None] = _ignore
+    completion: Callable[[int, Graded], None] = _ignore
+    finding: Callable[[Finding], None] = _ignore
+    say: Callable[[str], None] = _ignore
+
+
+@dataclass
+class Outcome:
+    """The result of a run. `summary` and `after` are None when it was stopped early."""
+
+    run: Run
+    summary: dict[str, Any] | None
+    before: EvalReport | None
+    after: EvalReport | None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
+    """The steps that are left, one report each."""
+    while not trainer.finished:
+        report = trainer.step(trainer.problems())
+        trim_heap()
+        yield report
+
+
+def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
+    """Seconds that a budget buys on this machine; infinite without one."""
+    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
+
+
+class Experiment:
+    """One run: its folder, its trainer, its clock. `start` a new one or `resume` a stopped one.
+
+    It holds the lock of its folder until `close`; `run_all` closes it.
+    """
+
+    def __init__(
+        self,
+        cfg: RunConfig,
+        run: Run,
+        model: LoadedModel,
+        listener: Listener,
+        fingerprints: Fingerprints,
+        base: Path | None,
+        budget_s: float,
+    ):
+        self.cfg, self.run, self.listener = cfg, run, listener
+        self.fingerprints, self.base = fingerprints, base  # base None: it has gone
+        self.task, self.row_findings = readable_task(cfg, task_of(cfg), model, self.tell_skipped)
+        self.trainer = make_trainer(cfg, model, self.task)
+        self.elapsed_before = 0.0
+        self.saved_step = -1  # the checkpoint that this process began from
+        self.first_test_s, self.stop_reason = 0.0, ""
+        self.budget_s = budget_s  # of training and the test before it
+        self.memory = PeakMemory(model.policy.device)
+
+    @classmethod
+    def start(
+        cls,
+        cfg: RunConfig,
+        path: Path,
+        listener: Listener,
+        calibration: Calibration | None = None,
+        budget: str | None = None,
+    ) -> "Experiment":
+        """A new run in the new folder `path`.
+
+        `calibration`: this machine as measured, for the prediction that the run is compared with at
+        its end; without one the table of machines is used. `budget`: see `budget_seconds`.
+        """
+        check_new(path)
+        check_recipe(cfg)
+        cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
+        resident = process_bytes()
+        base = resolve_model(cfg.model.path)
+        shape = shape_in_folder(base)
+        if shape:
+            device = choose_device(cfg.model.device, shape.parameters)
+            cfg = with_machine_price(cfg, device)
+            check_memory(cfg, shape, device, listener.say)
+        model = open_policy(cfg)
+        cfg = with_machine_price(cfg, model.policy.device)
+        budget_s = seconds_of_budget(budget, cfg)
+        task = task_of(cfg)
+        readable_task(cfg, task, model)
+        fingerprints = fingerprints_of(cfg, base, task)
+        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
+        if prediction := prediction_of(cfg, model, calibration, resident):
+            records["prediction.json"] = prediction
+        if calibration:
+            records["calibration.json"] = asdict(calibration)
+        run = Run(path)
+        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
+        Run.create(path, cfg.model_dump(mode="json"), records)
+        with run.taken(listener.say):
+            for finding in model.findings:
+                run.tell(0, finding)
+            for finding in experiment.row_findings:
+                experiment.tell(0, finding)
+            for note in notes_of(experiment.task):
+                if note.level != "ok":
+                    experiment.tell(0, note)
+        return experiment
+
+    @classmethod
+    def resume(
+        cls,
+        path: Path,
+        listener: Listener,
+        changes: Mapping[str, Any] | None = None,
+        accept: bool = False,
+        budget: str | None = None,
+    ) -> "Experiment":
+        """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
+
+        `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
+        are refused, and so is a changed base, data or task, unless `accept`. `budget`: see
+        `budget_seconds`; it is that of this process. Raises `RunError` for
+        that, and while another process has the run.
+        """
+        run = Run.open(path)
+        run.refuse_links_out()
+        with run.taken(listener.say):
+            return cls.resume_locked(run, listener, changes or {}, accept, budget)
+
+    @classmethod
+    def resume_locked(
+        cls,
+        run: Run,
+        listener: Listener,
+        changes: Mapping[str, Any],
+        accept: bool,
+        budget: str | None,
+    ) -> "Experiment":
+        """`resume` while the lock is held."""
+        say, resident = listener.say, process_bytes()
+        resume.mend_folder(run, say)
+        before = resume.stored_fingerprints(run, say)
+        cfg = resume.config_of(run, before, changes, say)
+        base = resume.base_of(cfg, say)
+        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before)
+        changed = resume.accepted_changes(run, before, fingerprints, accept, say)
+        saved = resume.saved_state(run, say)
+        if base is None and saved is None:
+            resolve_model(cfg.model.path)  # says what is missing
+        model = open_policy(cfg, saved.path if base is None and saved else None)
+        cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
+        fingerprints["recipe"] = cfg.model_dump(mode="json")
+        budget_s = seconds_of_budget(budget, cfg)
+        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
+        if saved:
+            experiment.load(saved)
+        step = experiment.trainer.version
+        resume.cut_back(run, step, say)
+        run.write("config.json", fingerprints["recipe"])
+        run.write(FINGERPRINTS, fingerprints)
+        for finding in resume.findings_of(saved, changed):
+            experiment.tell(step, finding)
+        if not experiment.trainer.finished:
+            resume.set_result_aside(run, step)
+        if resume.is_longer(changed):
+            rate = experiment.trainer.learning_rate(cfg.optim.lr)
+            say(resume.schedule_words(run, changed, rate))
+            if prediction := prediction_of(cfg, model, None, resident):
+                run.write("prediction.json", prediction)
+        return experiment
+
+    def load(self, saved: SavedState) -> None:
+        """The state of a checkpoint."""
+        state, trainer = saved.state, self.trainer
+        load_policy(trainer.policy, saved.path)
+        self.elapsed_before = resume.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
+        # Checkpoints of older versions keep no peak.
+        self.memory.before = state.pop("peak_bytes", 0)
+        trainer.load_state_dict(state)
+        self.saved_step = trainer.version
+
+    def close(self) -> None:
+        """Give the run's folder to other processes."""
+        self.run.release()
+
+    def tell(self, step: int, finding: Finding) -> None:
+        """Into findings.jsonl, and to the user."""
+        self.run.tell(step, finding)
+        self.listener.finding(finding)
+
+    def tell_skipped(self, split: str, fault: PromptFault) -> None:
+        """The first problem of a split that is skipped; more are counted in `skipped`."""
+        step = self.trainer.version + 1 if split == "train" else self.trainer.version
+        self.tell(step, skipped_problems(split, fault))
+
+    @cached_property
+    def test_prompts(self) -> list[Prompt]:
+        """Drawn once for both tests: finding a puzzle of the test split takes milliseconds."""
+        final = self.cfg.eval
+        return held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
+
+    def test(self, name: str, engine: Engine) -> EvalReport | None:
+        """The held-out test: one completion of each problem, the same problems every time."""
+        rollout, final = self.cfg.rollout, self.cfg.eval
+        if not final.final:
+            return None
+        prompts = self.test_prompts
+        self.listener.stage(f"{name} training: {len(prompts):,} held-out problems")
+        sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
+        limit, step = self.cfg.task.max_grade_errors, self.trainer.version
+        try:
+            report = evaluate(
+                engine, self.task, prompts, sampling, self.listener.progress, max_grade_errors=limit
+            )
+        except RunStopped as fault:
+            self.run.tell(step, failure_of(fault))
+            raise
+        if finding := report.grade_errors().finding(limit):
+            self.tell(step, finding)
+        path = self.run.completions / f"{name}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, report)
+        self.run.write(f"{name}.json", report.numbers)
+        return report
+
+    def run_all(self) -> Outcome:
+        """The test before, all steps that are left, the test after; then the run is closed."""
+        try:
+            return self.run_stages()
+        finally:
+            self.close()
+
+    def run_stages(self) -> Outcome:
+        before = self.test_before()
+        self.first_test_s = before.numbers["seconds"] if before else 0.0
+        rows, finished = self.train()
+        if not finished:
+            self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
+            return Outcome(self.run, None, before, None, rows)
+        self.save_model()
+        after = self.test("after", self.trainer.engine)
+        cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
+        summary = summary_of(before, after, self.run, rows, cost, self.trainer)
+        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
+        measured |= {"cost_usd": summary["cost_usd"]}
+        compared = (self.run, self.trainer, rows, measured, self.listener.say)
+        summary["plan"] = compare_with_prediction(*compared)
+        tokenizer = self.trainer.tokenizer
+        summary |= opponents_in_summary(self.cfg, after, tokenizer, self.listener.say)
+        self.run.write("summary.json", summary)
+        return Outcome(self.run, summary, before, after, rows)
+
+    def save_model(self) -> None:
+        """Write the trained model; an older one stands until the new one is whole."""
+
+        def write(folder: Path) -> None:
+            save_trained(self.trainer, self.base, folder)
+            write_checksums(folder)
+
+        with disk_errors(f"write {self.run.model}"):
+            replace_folder(self.run.model, write)
+
+    def test_before(self) -> EvalReport | None:
+        """The base model's test: made once, and read from the run when it is resumed."""
+        trainer = self.trainer
+        if self.cfg.eval.final and (stored := stored_test(self.run, "before", self.test_prompts)):
+            return stored
+        if trainer.version == 0:
+            return self.test("before", trainer.engine)
+        if self.base is None:
+            self.listener.say("no test before training: its record and the base have gone")
+            return None
+        # By the same engine: next to vLLM there is no memory for a second one.
+        trainer.engine.release()
+        trainer.engine.load(open_policy(self.cfg).policy, 0)
+        report = self.test("before", trainer.engine)
+        trainer.engine.release()
+        trainer.engine.load(trainer.policy, trainer.version)
+        return report
+
+    def train(self) -> tuple[list[dict[str, Any]], bool]:
+        """All steps that are left: (rows of metrics.jsonl, whether all steps were done)."""
+        cfg, trainer, listener = self.cfg, self.trainer, self.listener
+        listener.stage("training")
+        validation = []
+        if cfg.eval.every:
+            validation = held_out(
+                self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
+            )
+        elapsed = Stopwatch(self.elapsed_before)
+        shown_tokens = (trainer.tokenizer, cfg.token_groups)
+        record = Record(self.run, elapsed, listener.step, *shown_tokens, trainer.version)
+        memory = self.memory
+        checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, memory, self.saved_step)
+        look = Evaluate(trainer, validation, self.run, elapsed, listener.validation)
+        # The checkpoint comes before the evaluation of its step: a fault there costs no step.
+        watchers: list[Callable[[StepReport], None]] = [
+            record,
+            StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
+            Show(cfg.show_every, listener.completion),
+            checkpoint,
+            look,
+        ]
+        budget = Budget(self.budget_s - self.first_test_s, elapsed())
+        with Interrupt() as interrupted:
+            try:
+                look.make_up()
+                drive(
+                    steps_of(trainer),
+                    watchers,
+                    lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
+                )
+            except BaseException as error:
+                words = save_on_error(error, self.run, record, checkpoint)
+                with suppress(Exception):  # the error may be that nothing can be written
+                    listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
+                raise
+            checkpoint.save()
+            self.stop_reason = "stopped" if interrupted() else "the budget is spent"
+        return list(read_rows(self.run.metrics)), trainer.finished

@@ -1,0 +1,38 @@
+"""The checkpoint that is saved when an error ends a run: its last whole step."""
+
+from contextlib import suppress
+
+from aha.core.errors import RunStopped
+from aha.core.findings import failure_of
+from aha.store.run_folder import Run
+from aha.training.failed_step import keep_failed_step
+from aha.training.watchers import Checkpoint, Record
+
+
+def save_on_error(error: BaseException, run: Run, record: Record, checkpoint: Checkpoint) -> str:
+    """Save the last whole step after an error, and say what came of it.
+
+    Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
+    the step is not written, which no resume could make again, nor where this checkpoint has failed
+    already, nor weights that are no numbers. No older checkpoint is removed. A fault of the run
+    goes to its findings.
+    """
+    trainer, step = checkpoint.trainer, checkpoint.trainer.version
+    place = ""
+    if isinstance(error, RunStopped):
+        place = f"stopped by a fault in step {error.step}: {run.findings}; "
+        with suppress(Exception):  # the disk may be the fault
+            run.tell(error.step, failure_of(error))
+            if trainer.failed_step:
+                keep_failed_step(run, trainer.failed_step, error, trainer.tokenizer)
+    if checkpoint.failed == step:
+        return f"{place}step {step} is not saved"
+    if trainer.mid_step or record.last_step != step:
+        return f"{place}nothing is saved of the step that was not whole"
+    if not all(weight.isfinite().all() for weight in trainer.policy.trainable()):
+        return f"{place}nothing is saved of step {step}, whose weights are no numbers"
+    try:
+        checkpoint.save(keep_older=True)
+    except Exception as second:  # the first error is the one to raise
+        return f"{place}step {step} is not saved: {' '.join(str(second).split())}"
+    return f"{place}step {step} is saved"

@@ -1,0 +1,297 @@
+"""What happens between steps: one small class each, called with the report of every step."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aha.core.errors import RunStopped
+from aha.core.records import Graded, Prompt, StepReport
+from aha.eval.grade_errors import GradeErrors
+from aha.eval.suite import EvalReport, completion_row, evaluate, ways_of, write_completions
+from aha.machine.device import PeakMemory
+from aha.model.tokenizer import Tokenizer
+from aha.model.weights import save_policy
+from aha.rollout.engine import Sampling
+from aha.store.checkpoint import prune, save_checkpoint
+from aha.store.durable import disk_errors
+from aha.store.run_folder import Run, append, read_rows
+from aha.training.rl import RLTrainer
+
+
+def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
+    """One step as one row of metrics.jsonl: plain numbers, units in the names."""
+    flat = [graded for group in report.groups for graded in group]
+    tokens = sum(len(graded.completion.tokens) for graded in flat)
+    seconds = sum(report.seconds.values())
+    solved = [sum(graded.correct for graded in group) for group in report.groups]
+    return {
+        "step": report.version,
+        "elapsed_s": round(elapsed_s, 3),
+        "reward": sum(graded.reward for graded in flat) / len(flat),
+        "solve_rate": sum(solved) / len(flat),
+        "groups_none_solved": sum(s == 0 for s in solved) / len(solved),
+        "groups_all_solved": sum(
+            s == len(group) for s, group in zip(solved, report.groups, strict=True)
+        )
+        / len(solved),
+        "groups": len(report.groups),
+        "mean_tokens": tokens / len(flat),
+        "truncated": sum(graded.completion.finish == "length" for graded in flat) / len(flat),
+        "tokens": tokens,
+        "grade_errors": GradeErrors.of(flat).failed,
+        "tokens_per_s": tokens / max(seconds, 1e-9),
+        **ways_of(flat),
+        **report.numbers,
+        **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
+    }
+
+
+class Stopwatch:
+    """Seconds of training, with those before a resume."""
+
+    def __init__(self, before: float = 0.0):
+        self.before, self.started = before, time.perf_counter()
+
+    def __call__(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+
+class Record:
+    """Writes completions/step_*.jsonl and metrics.jsonl, and calls `on_row` with the row.
+
+    `last_step` is the last step whose row is written.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        elapsed: Stopwatch,
+        on_row: Callable[[dict[str, Any]], None],
+        tokenizer: Tokenizer,
+        token_groups: int,
+        last_step: int = 0,
+    ):
+        self.run, self.elapsed, self.on_row = run, elapsed, on_row
+        self.tokenizer, self.token_groups = tokenizer, token_groups
+        self.last_step = last_step
+
+    def __call__(self, report: StepReport) -> None:
+        row = step_row(report, self.elapsed())
+        path = self.run.completions / f"step_{report.version:06d}.jsonl"
+        with disk_errors(f"write {path}"):
+            path.unlink(missing_ok=True)
+        append(path, list(completion_rows(report, self.tokenizer, self.token_groups)))
+        # Last: a reader that sees the step in the metrics can read its completions.
+        append(self.run.metrics, [row])
+        self.last_step = report.version
+        self.on_row(row)
+
+
+def completion_rows(
+    report: StepReport, tokenizer: Tokenizer, token_groups: int
+) -> Iterator[dict[str, Any]]:
+    """Every completion of a step with its group and its advantage. The `token_groups` most
+    interesting groups are kept token by token; all of them would be ten times the text."""
+    by_token = by_interest(report)[:token_groups]
+    pairs = zip(report.groups, report.advantages, strict=True)
+    for index, (group, advantages) in enumerate(pairs):
+        for member, (graded, advantage) in enumerate(zip(group, advantages, strict=True)):
+            row: dict[str, Any] = {
+                "step": report.version,
+                "group": index,
+                "advantage": advantage,
+            }
+            row |= completion_row(graded)
+            if index in by_token:
+                row |= token_columns(graded, tokenizer)
+                if report.token_advantages:
+                    row["advantages"] = rounded(report.token_advantages[index][member])
+            yield row
+
+
+def token_columns(graded: Graded, tokenizer: Tokenizer) -> dict[str, list[Any]]:
+    """A completion token by token: its text, log-prob and entropy (nats)."""
+    completion = graded.completion
+    columns: dict[str, list[Any]] = {
+        "pieces": tokenizer.pieces(completion.tokens),
+        "logprobs": rounded(completion.logprobs),
+        "entropies": rounded(completion.entropies),
+    }
+    return {name: column for name, column in columns.items() if column}
+
+
+def rounded(numbers: Sequence[float]) -> list[float]:
+    # Three digits are finer than any colour, and half of the file.
+    return [round(number, 3) for number in numbers]
+
+
+class Evaluate:
+    """Evaluates held-out validation problems every `eval.every` steps; keeps the completions."""
+
+    def __init__(
+        self,
+        trainer: RLTrainer,
+        prompts: list[Prompt],
+        run: Run,
+        elapsed: Stopwatch,
+        on_row: Callable[[dict[str, Any]], None],
+    ):
+        self.trainer, self.prompts, self.run = trainer, prompts, run
+        self.elapsed, self.on_row = elapsed, on_row
+
+    def __call__(self, report: StepReport) -> None:
+        if self.is_due(report.version):
+            self.evaluate(report.version)
+
+    def is_due(self, step: int) -> bool:
+        every = self.trainer.cfg.eval.every
+        return bool(every) and step % every == 0
+
+    def make_up(self) -> None:
+        """Evaluate the present version where that is due and has no row: its process died between
+        the checkpoint and the row."""
+        step = self.trainer.version
+        rows = read_rows(self.run.path / "evals.jsonl")
+        if step and self.is_due(step) and all(row.get("step") != step for row in rows):
+            self.evaluate(step)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the present version, which is that of `step`, and write its row last."""
+        rollout = self.trainer.cfg.rollout
+        sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, step)
+        limit = self.trainer.cfg.task.max_grade_errors
+        try:
+            result = evaluate(
+                self.trainer.engine,
+                self.trainer.task,
+                self.prompts,
+                sampling,
+                max_grade_errors=limit,
+            )
+        except RunStopped as fault:
+            fault.step = step
+            raise
+        row = {
+            "step": step,
+            "elapsed_s": round(self.elapsed(), 3),
+            "split": "validation",
+            **result.numbers,
+        }
+        # The same problems every time, so that the dashboard can show one problem over the run.
+        path = self.run.completions / f"eval_{step:06d}.jsonl"
+        with disk_errors(f"write {path}"):
+            write_completions(path, result)
+        append(self.run.path / "evals.jsonl", [row])
+        self.on_row(row)
+
+
+class Checkpoint:
+    """Saves all that the next step depends on, every `checkpoint_every` steps.
+
+    `base` names the base of an adapter; None where a base has gone that nothing needs. `saved` is
+    the last step that has a checkpoint, -1 for none.
+    """
+
+    def __init__(
+        self,
+        trainer: RLTrainer,
+        run: Run,
+        elapsed: Stopwatch,
+        base: Path | None,
+        memory: PeakMemory,
+        saved: int = -1,
+    ):
+        self.trainer, self.run, self.elapsed, self.base = trainer, run, elapsed, base
+        self.memory, self.saved = memory, saved
+        self.failed = -1  # the last step that could not be saved
+
+    def __call__(self, report: StepReport) -> None:
+        every = self.trainer.cfg.checkpoint_every
+        if every and report.version % every == 0:
+            self.save()
+
+    def save(self, keep_older: bool = False) -> None:
+        """Save the present version, once; `keep_older` removes no older checkpoint."""
+        trainer = self.trainer
+        if self.saved == trainer.version:
+            # A process that died in the end may have saved this version and removed nothing.
+            if not keep_older:
+                prune(self.run.checkpoints, trainer.cfg.keep_last)
+            return
+        clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
+        self.failed = trainer.version
+        save_checkpoint(
+            self.run.checkpoints,
+            trainer.version,
+            trainer.state_dict() | clocks,
+            partial(save_trained, trainer, self.base),
+            0 if keep_older else trainer.cfg.keep_last,
+        )
+        self.saved, self.failed = trainer.version, -1
+
+
+def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
+    """What training has made: a model, or with LoRA the adapter, which names its base."""
+    assert base is not None or trainer.policy.adapter is None, "an adapter without its base"
+    save_policy(folder, trainer.policy, trainer.tokenizer, base or folder)
+
+
+class Show:
+    """Hands one completion to `on_completion` every `every` steps, for people to read."""
+
+    def __init__(self, every: int, on_completion: Callable[[int, Graded], None]):
+        self.every, self.on_completion = every, on_completion
+
+    def __call__(self, report: StepReport) -> None:
+        if self.every and report.version % self.every == 0:
+            self.on_completion(report.version, most_interesting(report))
+
+
+def by_interest(report: StepReport) -> list[int]:
+    """Indices of the groups: those with a right completion first, the hardest of them first."""
+    solved = [sum(graded.correct for graded in group) for group in report.groups]
+    return sorted(range(len(solved)), key=lambda index: (not solved[index], solved[index], index))
+
+
+def most_interesting(report: StepReport) -> Graded:
+    """The right completion of the hardest group that has one, else the first completion."""
+    group = report.groups[by_interest(report)[0]]
+    return next((graded for graded in group if graded.correct), group[0])
+
+
+def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 3) -> float | None:
+    """Seconds of training until the solve rate has doubled and passed one half, or None.
+
+    Over the last `window` steps' training problems: new ones, unless a curriculum draws some again.
+    """
+    for index in range(window - 1, len(rows)):
+        recent = rows[index - window + 1 : index + 1]
+        rate = sum(row["solve_rate"] for row in recent) / window
+        if rate > 0.5 and rate >= 2 * before:
+            return float(rows[index]["elapsed_s"])
+    return None
+
+
+def summary_of(
+    before: EvalReport | None,
+    after: EvalReport | None,
+    run: Run,
+    rows: Sequence[Mapping[str, Any]],
+    cost: Mapping[str, float | None],
+    trainer: RLTrainer,
+) -> dict[str, Any]:
+    """summary.json: the run in one object."""
+    start = before.numbers["solve_rate"] if before else 0.0
+    environment = run.read_or_none("environment.json") or {}  # {}: damaged since
+    return {
+        "before": before and before.numbers,
+        "after": after and after.numbers,
+        "steps": trainer.version,
+        "seconds": rows[-1]["elapsed_s"] if rows else 0.0,
+        "time_to_aha_s": time_to_aha(rows, start),
+        **cost,
+        "seed": trainer.cfg.seed,
+        "commit": environment.get("commit"),
+    }

@@ -1,0 +1,81 @@
+"""What is foreseen on this machine, and that too little memory is said before anything happens."""
+
+import pytest
+import torch
+
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.machine.device import has_native_bf16
+from aha.machine.host import Memory
+from aha.model.weights import load_model
+from aha.plan.shapes import Shape
+from aha.training import preflight
+from aha.training.experiment import Experiment, Listener
+from aha.training.preflight import (
+    check_memory,
+    predict_run,
+    shape_in_folder,
+    shape_of_config,
+    with_machine_price,
+)
+
+from ..tiny import tiny_folder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cfg(tmp_path) -> RunConfig:
+    folder = tiny_folder(tmp_path / "base")
+    rollout = {"prompts": 2, "group_size": 2, "max_new_tokens": 16}
+    raw = {"model": {"path": str(folder)}, "rollout": rollout, "eval": {"final": 2, "every": 0}}
+    return RunConfig.model_validate(raw)
+
+
+def with_memory(monkeypatch, free: float) -> None:
+    monkeypatch.setattr(preflight, "memory_bytes", lambda: Memory(int(free), int(free)))
+
+
+def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path):
+    folder = tmp_path / "base"
+    found = shape_in_folder(folder)
+    assert isinstance(found, Shape) and found == shape_of_config(load_model(folder).policy.config)
+    assert shape_in_folder(tmp_path) is None
+
+
+def test_a_prediction_names_the_machine(cfg, tmp_path):
+    told = predict_run(with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base"), CPU)
+    row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
+    assert told["machine"] == row and told["mean_tokens"] == 8 and told["seconds"] > 0
+
+
+def test_less_than_the_weights_need_is_an_error_with_a_fix_and_no_run(cfg, tmp_path, monkeypatch):
+    with_memory(monkeypatch, 50e6)
+    with pytest.raises(ConfigError, match=r"GB planned for .*, 0\.05 GB free") as caught:
+        Experiment.start(cfg, tmp_path / "run", Listener())
+    assert "no setting fits" in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch):
+    shape, said = shape_in_folder(tmp_path / "base"), []
+    with_memory(monkeypatch, 101e6)
+    check_memory(cfg, shape, CPU, said.append)
+    assert len(said) == 1 and "0.10 GB free" in said[0]
+    with_memory(monkeypatch, 4e9)
+    check_memory(cfg, shape, CPU, said.append)
+    with_memory(monkeypatch, 0)  # a system that does not tell
+    check_memory(cfg, shape, CPU, said.append)
+    assert len(said) == 1
+
+
+def test_more_completions_than_memory_holds_are_refused_by_their_keys(cfg, tmp_path, monkeypatch):
+    shape = shape_in_folder(tmp_path / "base")
+    with_memory(monkeypatch, 2e9)
+    rollout = cfg.rollout.model_copy(update={"prompts": 1_000, "group_size": 1_000})
+    rollout = rollout.model_copy(update={"max_new_tokens": 100})
+    large = cfg.model_copy(update={"rollout": rollout})
+    with pytest.raises(ConfigError, match="rollout.group_size 1,000 completions of 50") as error:
+        check_memory(large, shape, CPU, print)
+    fits = int(error.value.fix.removeprefix("--rollout.group_size "))
+    smaller = large.rollout.model_copy(update={"group_size": fits})
+    preflight.check_completions(large.model_copy(update={"rollout": smaller}), 2e9)
