@@ -235,7 +235,7 @@ ALLOWED_NAMES = {
     "rollout/": {"decoder"},  # the architecture
     "pretrain/": {"decoder"},  # the architecture
     "export/": {"decoder"},  # the architecture
-    "train/critic.py": {"decoder"},  # the architecture
+    "training/critic.py": {"decoder"},  # the architecture
     "core/errors.py": {"wanted"},  # got / wanted / fix
     "plan/prediction.py": {"wanted"},  # got / wanted / fix
     "serve/request_body.py": {"wanted"},  # got / wanted / fix
