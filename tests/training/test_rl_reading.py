@@ -19,21 +19,21 @@ from aha.core.config import RunConfig
 from .test_rl import make
 
 AHA = Path(aha.__file__).resolve().parent
-ROOMS = ("train", "batching", "algo", "core")
+ROOMS = ("training", "batching", "algo", "core")
 PAGE = AHA.parents[1] / "docs" / "reading.md"
 # In the order of the table in docs/reading.md.
 FILES_OF_A_STEP = [
-    "train/rl.py",
-    "train/rollouts.py",
+    "training/rl.py",
+    "training/rollouts.py",
     "core/records.py",
-    "train/advantage_estimators.py",
+    "training/advantage_estimators.py",
     "algo/advantages.py",
     "algo/filters.py",
     "batching/batch.py",
-    "train/objective.py",
+    "training/objective.py",
     "algo/losses.py",
     "algo/kl.py",
-    "train/reference.py",
+    "training/reference.py",
     "algo/aggregation.py",
 ]
 # Mechanism that a reader may take on trust: how a registered function gets its keywords, names of
@@ -45,9 +45,9 @@ MECHANISM = {
     "batching/layout.py",
     "core/method.py",
     "algo/ratios.py",
-    "train/draw_statistics.py",
-    "train/finite_checks.py",
-    "train/step_attempt.py",
+    "training/draw_statistics.py",
+    "training/finite_checks.py",
+    "training/step_attempt.py",
 }
 
 
