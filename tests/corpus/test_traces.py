@@ -74,7 +74,7 @@ def test_prompts_are_those_of_the_task():
 
 def test_every_line_is_true():
     """Calculations come out as they say, and what is left has no result."""
-    lines = [text for _, completion in written(1500) for text in lines_of(completion)]
+    lines = [text for _, completion in written(2000) for text in lines_of(completion)]
     left = [LEFT.fullmatch(text) for text in lines]
     divisions = [found for found in left if found and found[2] == "/"]
     differences = [found for found in left if found and found[2] == "-"]

@@ -28,8 +28,7 @@ from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, wit
 from aha.corpus.traces import Trace
 from aha.tasks.solver import OPERATORS
 
-GIVE_UP = 0.02  # chance that a level ends after a branch without a solution, see `stops`
-NEAR = (0, 0, 1, 3, 6, 10, 20, 40)  # how near a result must be for a look to write it
+NEAR = (0, 0, 0, 4, 20)  # how near a result must be for a look to write it
 ANY = 10**9  # near enough for a glance
 MOST_BLIND = 0.4  # share of the operations that a sloppy search passes by, at most
 WRITTEN_FROM = 3  # numbers left, from which on they are written behind the result
@@ -67,18 +66,21 @@ class OrderlySearch:
     def __init__(self, trace: Trace, mix: TraceMix, rng: Random):
         self.trace, self.mix, self.rng = trace, mix, rng
         self.skips = rng.random() < mix.skips
-        self.ended = False  # the level that stopped last has given up, or is too long
+        gives_up = rng.random() < mix.give_up_early
+        self.patience = mix.max_lines * (rng.random() if gives_up else 1.0)
 
     def write(self) -> None:
         """Passes with eyes drawn by the rates, until one of them solves the puzzle."""
         mix, rng = self.mix, self.rng
         backward, eyes = bool(mix.backward) and rng.random() < mix.work_back, self.draw_eyes()
-        while not self.one_pass(eyes, backward) and not self.ended:
+        while not self.one_pass(eyes, backward) and not self.stops():
             if eyes.near is None or rng.random() >= mix.again:
                 return
             self.trace.lines.append("check")
             # A look may have missed what a glance writes, and that misses what all four show.
-            eyes = Eyes(ANY if eyes.near < ANY and rng.random() < 0.5 else None)
+            looked = eyes.near < ANY or eyes.blind
+            eyes = Eyes(ANY if looked and rng.random() < 0.5 else None)
+            backward = backward and eyes.near is not None
 
     def draw_eyes(self) -> Eyes:
         """Eyes by the rates."""
@@ -168,13 +170,18 @@ class OrderlySearch:
                 self.trace.lines.append(f"{first.value}{op}{second.value}")
 
     def in_sight(self, terms: Table, goal: TableNumber, eyes: Eyes) -> list[Move]:
-        """The operation that comes nearest to the goal, if it is in sight."""
+        """The operation that comes nearest to the goal, if it is in sight.
+
+        A quotient only where it makes the goal: whether another one is whole cannot be seen.
+        """
         assert eyes.near is not None
         a, b = terms
         useful = [
             (first, op, second, result)
             for first, op, second, result in all_four(a, b)
-            if result and 0 < result.value <= self.mix.max_result
+            if result
+            and 0 < result.value <= self.mix.max_result
+            and (op != "/" or result.value == goal.value)
         ]
         if not useful:  # with a small `max_result`
             return []
@@ -195,13 +202,8 @@ class OrderlySearch:
         trace.answer = TableNumber.made(trace.target, a, step.ahead, b).text
 
     def stops(self) -> bool:
-        """Whether this level ends here: too long, or given up.
-
-        The level before it draws again, and may go on where one below it has given up. So a search
-        of four numbers that gives up mostly leaves out the rest of one branch.
-        """
-        self.ended = len(self.trace.lines) > self.mix.max_lines or self.rng.random() < GIVE_UP
-        return self.ended
+        """Whether the search ends here: too long, or given up."""
+        return len(self.trace.lines) > self.patience
 
 
 def all_four(a: TableNumber, b: TableNumber) -> Iterator[OpenMove]:
