@@ -109,13 +109,9 @@ def documents(
             writer.search(trace)
         else:
             writer.guess(trace)
-        prompt, completion = (
-            plain_frame(puzzle_line(trace.numbers, trace.target)),
-            completion_text(trace),
-        )
-        yield Document(
-            prompt, completion, what_follows(trace, completion) if in_order else range(0)
-        )
+        completion = completion_text(trace)
+        follows = what_follows(trace, completion) if in_order else range(0)
+        yield Document(plain_frame(puzzle_line(trace.numbers, trace.target)), completion, follows)
 
 
 def what_follows(trace: Trace, completion: str) -> range:

@@ -2,7 +2,8 @@
 
 aha-tiny's own tokenizer has Qwen2's pre-tokenisation and 202 entries: printable ASCII, a newline,
 the words of the traces, the R1 tags as special tokens, and the numbers from 10 to 99. So a number
-below 100 is one token, and a longer one has a token for each digit. Text is encoded once, when a prompt is made, and decoded once, when a completion has ended.
+below 100 is one token, and a longer one has a token for each digit. Text is encoded once, when a
+prompt is made, and decoded once, when a completion has ended.
 """
 
 import json
