@@ -187,8 +187,11 @@ def test_the_first_lines_are_free_and_the_others_follow():
         solved = " yes\n</think>" in document.completion
         end = len(document.completion) if solved else document.completion.index("</think>")
         assert follows == end
-    mix = replace(mix, orderly=0.0)
-    assert not any(d.follows for d in islice(documents(mix, 0, lambda *_: True), 100))
+    mix = replace(mix, orderly=0.0, verify=1.0)
+    for document in islice(documents(mix, 0, lambda *_: True), 100):
+        answer = document.completion[document.follows.start : document.follows.stop]
+        assert answer in ("", document.completion[document.completion.index("</think>") :])
+        assert bool(answer) == (" yes\n</think>" in document.completion)
 
 
 def test_a_search_gives_up_as_a_whole():

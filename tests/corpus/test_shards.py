@@ -198,7 +198,7 @@ def test_an_orderly_search_weighs_more_after_its_first_lines():
         assert set(weights[first:end]) <= {5.0, 7.0}
         results += 5.0 in weights[first:end]
         assert 1.0 in weights[:first] and 7.0 not in weights[:first]
-        assert set(weights[end:]) == {1.0}
+        assert 7.0 not in weights[end:]
     assert results > 20
 
 

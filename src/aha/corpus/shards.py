@@ -38,9 +38,9 @@ class Document(NamedTuple):
     """What a base reads at a time; drills have an empty prompt.
 
     `follows`: the characters of the completion that follow from the text before them, but for
-    what the rates of the mix decide (an operation passed by, another pass). In a search in order
-    these are its lines, but for the first ones, which show its way, and where it solves the puzzle
-    the answer too. Elsewhere all is chance, but for results and verdicts.
+    what the rates of the mix decide (an operation passed by, another pass). These are the answer
+    where the last lines made it, and the lines of a search in order, but for the first ones, which
+    show its way. All else is chance, but for results and verdicts.
     """
 
     prompt: str
@@ -110,15 +110,15 @@ def documents(
         else:
             writer.guess(trace)
         completion = completion_text(trace)
-        follows = what_follows(trace, completion) if in_order else range(0)
+        follows = what_follows(trace, completion, in_order, trace.solved or not searches)
         yield Document(plain_frame(puzzle_line(trace.numbers, trace.target)), completion, follows)
 
 
-def what_follows(trace: Trace, completion: str) -> range:
-    """`Document.follows` of a search in order."""
+def what_follows(trace: Trace, completion: str, in_order: bool, made_last: bool) -> range:
+    """`Document.follows`; `made_last`: the last lines, if there are any, made the answer."""
     lengths = [len(text) + 1 for text in trace.lines]
-    end = len(completion) if trace.solved else sum(lengths)
-    return range(sum(lengths[:OPEN_LINES]), end)
+    first = sum(lengths[:OPEN_LINES]) if in_order else sum(lengths)
+    return range(first, len(completion) if made_last and lengths else sum(lengths))
 
 
 # -- shards --------------------------------------------------------------------------------------
