@@ -72,6 +72,20 @@ def test_what_is_left_is_written_while_it_is_three_numbers_or_more():
     assert (first, second) == ("24+1=25 3 7", "25+3=28")
 
 
+@pytest.mark.parametrize("skips", [0.0, 1.0])
+def test_a_word_marks_the_lines_that_go_back_to_four_numbers(skips):
+    for trace in puzzles(4, 4):
+        lines = lines_of(trace.numbers, trace.target, LOOK, skips=skips)
+        assert not lines[0].startswith("back ")
+        for text in lines[1:]:
+            # Of four numbers two are left behind a result; a line without one shows its numbers.
+            values = re.findall(r"\d+", text.split("=")[0])
+            left_behind = len(re.findall(r"\d+", text)) == 5
+            assert text.startswith("back ") == left_behind or "=" not in text
+            if text.startswith("back ") and "=" not in text:
+                assert all(int(value) in trace.numbers for value in values)
+
+
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("eyes", [ALL, GLANCE, LOOK, Eyes(10)])
 @pytest.mark.parametrize("size", [3, 4])
@@ -81,7 +95,7 @@ def test_every_line_is_true_and_the_answer_is_the_nearest_try(size, eyes, backwa
         solved = search.one_pass(eyes, backward)
         goal, distances = trace.target, []
         for text in trace.lines:
-            a, op, b, result, _, word = LINE.fullmatch(text).groups()
+            a, op, b, result, _, word = LINE.fullmatch(text.removeprefix("back ")).groups()
             made = apply(op, int(a), int(b))
             if result is None:
                 assert made is None or made == 0 or made > MIX.max_result or b == "1", text

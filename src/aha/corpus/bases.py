@@ -20,7 +20,7 @@ class TraceMix:
 
     # How many numbers a puzzle has, drawn evenly. With two there is no search, only verdicts.
     numbers: tuple[int, ...] = (2, 3, 3, 3, 3, 4, 4)
-    drill: float = 0.18  # a page of arithmetic before each puzzle
+    drill: float = 0.25  # a page of arithmetic before each puzzle
     judged: float = 0.65  # share of those pages with verdicts: each result is compared with a goal
     search: float = 0.24  # share of puzzles with tries and checks; the others are guesses
     gold_guess: float = 0.03  # a direct guess that is right on purpose
@@ -55,7 +55,7 @@ class TraceMix:
 class PretrainConfig:
     """Everything that decides the weights of a base; written to its `pretraining.json`."""
 
-    tokens: int = 85_000_000  # tokens of documents to read, padding not counted
+    tokens: int = 80_000_000  # tokens of documents to read, padding not counted
     batch_tokens: int = 5_120  # per update, padding counted
     shard_documents: int = 20_000
     lr: float = 6e-3  # of Muon, for the matrices
@@ -92,7 +92,7 @@ class Base:
 
 
 # 10m: ten million parameters in few layers, because every layer costs launch time on a GPU; heads
-# of 64. It reads 144 tokens per parameter (aha-tiny: 104) in 47,000 updates. A whole batch fits in
+# of 64. It reads 144 tokens per parameter (aha-tiny: 98) in 47,000 updates. A whole batch fits in
 # the memory of a card of 8 GB. As many puzzles have four numbers as three, as in the RL that
 # follows. The learning rates are those of aha-tiny, not tuned. Two rules would change them: for
 # three times the width 0.6 of Muon's rate (under RMS matching, the spectral norm of an update grows

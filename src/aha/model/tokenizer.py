@@ -32,7 +32,18 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 PIECE_TOKENS = 8  # more than the tokens of one character: four at most, one for each byte
 PAIRS = tuple(str(number) for number in range(10, 100))
-WORDS = ("numbers", " target", " yes", " no", " need", "aim", "multiply", " times", "check", "back")
+WORDS = (
+    "numbers",
+    " target",
+    " yes",
+    " no",
+    " need",
+    "aim",
+    "multiply",
+    " times",
+    "check",
+    "back ",
+)
 
 # The split pattern of Qwen2's tokenizer: one digit a piece, words with their leading space.
 QWEN2_PATTERN = (
