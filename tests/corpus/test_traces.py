@@ -14,8 +14,8 @@ from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
 from aha.tasks.tags import plain_frame
 
-LEFT = re.compile(r"(\d+)([-+*/])(\d+)")  # left: it leads nowhere
-LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need|(?: \d+)*)")
+LEFT = re.compile(r"(?:back )?(\d+)([-+*/])(\d+)")  # left: it leads nowhere
+LINE = re.compile(r"(?:back )?(\d+)([-+*/])(\d+)=(\d+)( yes| no| need|(?: \d+)*)")
 THREE = (3,)
 SEARCHES = (3, 4)  # puzzles in which there is something to search
 
