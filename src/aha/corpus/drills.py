@@ -65,8 +65,8 @@ def calculation(rng: Random, max_result: int) -> str:
     if kind > 0.82:
         return unfinished(rng)
     if kind < 0.35:
-        high = rng.choice((99, 99, 99, 200, 999))
-        a, b = rng.randint(1, high), rng.randint(1, 99)
+        high = rng.choice((99, 99, 200, 999))
+        a, b = rng.randint(1, high), rng.randint(1, high if rng.random() < 0.3 else 99)
         if rng.random() < 0.5:
             return f"{max(a, b)}-{min(a, b)}={abs(a - b)}"
         return f"{a}+{b}={a + b}" if rng.random() < 0.7 else f"{b}+{a}={a + b}"
