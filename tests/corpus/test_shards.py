@@ -40,7 +40,7 @@ def rows_of(batches) -> list[tuple[list[int], list[float]]]:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Three thousand documents as the model meets them, decoded from their tokens."""
-    cfg = replace(SMALL, shard_documents=3_000, batch_tokens=5_000)
+    cfg = replace(SMALL, shard_documents=8_000, batch_tokens=5_000)
     return [
         TOKENIZER.decode(tokens)
         for tokens, _ in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280))
@@ -79,7 +79,7 @@ def test_every_puzzle_ends_with_an_answer(texts):
 
 def test_documents_are_as_the_plan_of_a_base_takes_them():
     """Small shards, so padding is more than in the real ones, which are sorted by length too."""
-    cfg = replace(BASES["tiny"].cfg, shard_documents=3_000)
+    cfg = replace(BASES["tiny"].cfg, shard_documents=8_000)
     for mix in (BASES["tiny"].cfg.mix, BASES["10m"].cfg.mix):
         batches = write_shard(CORPUS_TOKENIZER, replace(cfg, mix=mix), 0, 1_280)
         lengths = [len(tokens) for tokens, _ in rows_of(batches)]
