@@ -11,6 +11,7 @@ from aha.algo.recipe import changed, resolved
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
 from aha.core.seeds import seed_for
+from aha.dist.world import World
 from aha.machine.device import choose_device, compute_dtype
 from aha.model.architecture import ModelConfig
 from aha.model.folders import resolve_model
@@ -89,8 +90,10 @@ def task_of(cfg: RunConfig) -> Task:
     return make_task(cfg.task.name, cfg.task.settings(), *limits)
 
 
-def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
-    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg)
+def make_trainer(
+    cfg: RunConfig, model: LoadedModel, task: Task, world: World | None = None
+) -> RLTrainer:
+    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg, world)
 
 
 def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:

@@ -1,0 +1,83 @@
+"""Steps that several ranks take together, and what a test compares of them.
+
+A started process imports this: `LocalRanks(2, take_steps)`.
+"""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from aha.algo.recipe import load_recipe
+from aha.core.config import RunConfig
+from aha.core.recipe_layers import set_dotted
+from aha.dist.world import World
+from aha.model.lora import add_lora
+from aha.rollout.native import NativeEngine
+from aha.training.rl import RLTrainer
+
+from ..tiny import TOKENIZER, StartsWith, tiny_transformer
+
+STEPS = 3
+RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
+# What no packaged recipe has, or not together.
+OTHERS: dict[str, dict[str, Any]] = {
+    "lora": {"model.lora_rank": 2},
+    "lora-critic": {"model.lora_rank": 2, "algo.advantage": "gae", "algo.kl": "reward"},
+    "kl-in-reward": {"algo.kl": "reward", "algo.kl_coef": 0.1},
+    "kl-by-token": {"algo.advantage": "reinforce_pp", "algo.kl": "reward", "algo.kl_coef": 0.1},
+    "correction": {"algo.correction": "token_tis"},
+    "host-optimiser": {"optim.state": "cpu"},
+    "single-completions": {"algo.advantage": "none", "rollout.group_size": 1},
+    "pool": {"algo.curriculum": "pools", "algo.pool": 9},
+    "nothing-counts": {"algo.zero_variance": "drop", "task.name": "flat"},
+}
+
+
+def configs() -> Iterator[tuple[str, RunConfig]]:
+    """All recipes, small: five groups, so that no number of ranks but 1 and 5 shares them evenly."""
+    for path in RECIPES:
+        raw = load_recipe(path).model_dump()
+        raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
+        raw["critic"]["warmup"] = min(1, raw["critic"]["warmup"])
+        group_size = min(4, raw["rollout"]["group_size"])
+        yield path.stem, small(raw, group_size)
+    for name, changes in OTHERS.items():
+        raw = RunConfig().model_dump()
+        for key, value in changes.items():
+            set_dotted(raw, key, value)
+        yield name, small(raw, min(4, changes.get("rollout.group_size", 4)))
+
+
+def small(raw: dict[str, Any], group_size: int) -> RunConfig:
+    raw["rollout"] |= {"prompts": 5, "group_size": group_size, "max_new_tokens": 6}
+    raw["rollout"] |= {"dtype": "float32", "expected_tokens": 0.0}
+    raw["optim"] |= {"dtype": "float32", "micro_batch_tokens": 100}
+    return RunConfig.model_validate(raw)
+
+
+def trainer_of(cfg: RunConfig, world: World) -> RLTrainer:
+    policy = tiny_transformer()
+    if cfg.model.lora_rank:
+        add_lora(policy, cfg.model.lora_rank, 4.0, 0)
+    engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
+    right = "" if cfg.task.name == "flat" else "0123456789"
+    return RLTrainer(policy, TOKENIZER, StartsWith(right), engine, cfg, world)
+
+
+Steps = list[tuple[dict[str, float], list[tuple[int, ...]], tuple[Any, ...]]]
+
+
+def take_steps(world: World) -> dict[str, Steps]:
+    """By recipe, for each step: its numbers, its completions' tokens, its advantages."""
+    taken = {}
+    for name, cfg in configs():
+        trainer = trainer_of(cfg, world)
+        steps: Steps = []
+        for _ in range(STEPS):
+            report = trainer.step(trainer.problems())
+            tokens = [graded.completion.tokens for group in report.groups for graded in group]
+            steps.append((dict(report.numbers), tokens, report.advantages))
+        world.check_equal(trainer.policy.parameters(), name)
+        taken[name] = steps
+    return taken
