@@ -11,6 +11,7 @@ from typing import Any
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.recipe_layers import set_dotted
+from aha.core.records import Problem
 from aha.dist.world import World
 from aha.model.lora import add_lora
 from aha.rollout.native import NativeEngine
@@ -30,12 +31,13 @@ OTHERS: dict[str, dict[str, Any]] = {
     "host-optimiser": {"optim.state": "cpu"},
     "single-completions": {"algo.advantage": "none", "rollout.group_size": 1},
     "pool": {"algo.curriculum": "pools", "algo.pool": 9},
+    "twice": {"task.name": "twice"},
     "nothing-counts": {"algo.zero_variance": "drop", "task.name": "flat"},
 }
 
 
 def configs() -> Iterator[tuple[str, RunConfig]]:
-    """All recipes, small: five groups, so that no number of ranks but 1 and 5 shares them evenly."""
+    """All recipes, small. Five groups: no number of ranks but 1 and 5 shares them evenly."""
     for path in RECIPES:
         raw = load_recipe(path).model_dump()
         raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
@@ -56,22 +58,34 @@ def small(raw: dict[str, Any], group_size: int) -> RunConfig:
     return RunConfig.model_validate(raw)
 
 
+class Twice(StartsWith):
+    """Every problem comes twice: its second group has other completions than its first."""
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        for problem in super().problems(split, seed):
+            yield from (problem, problem)
+
+
 def trainer_of(cfg: RunConfig, world: World) -> RLTrainer:
     policy = tiny_transformer()
     if cfg.model.lora_rank:
         add_lora(policy, cfg.model.lora_rank, 4.0, 0)
     engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
-    right = "" if cfg.task.name == "flat" else "0123456789"
-    return RLTrainer(policy, TOKENIZER, StartsWith(right), engine, cfg, world)
+    kind = Twice if cfg.task.name == "twice" else StartsWith
+    task = kind("" if cfg.task.name == "flat" else "0123456789")
+    return RLTrainer(policy, TOKENIZER, task, engine, cfg, world)
 
 
 Steps = list[tuple[dict[str, float], list[tuple[int, ...]], tuple[Any, ...]]]
 
 
-def take_steps(world: World) -> dict[str, Steps]:
-    """By recipe, for each step: its numbers, its completions' tokens, its advantages."""
+def take_steps(world: World, few: bool = False) -> dict[str, Steps]:
+    """By recipe, for each step: its numbers, its completions' tokens, its advantages. `few`: none
+    of the packaged recipes but ppo."""
     taken = {}
     for name, cfg in configs():
+        if few and name not in (*OTHERS, "ppo"):
+            continue
         trainer = trainer_of(cfg, world)
         steps: Steps = []
         for _ in range(STEPS):

@@ -106,7 +106,9 @@ def run_to_report_card(
 def say_ranks(experiment: Experiment) -> None:
     """A line where several processes share the work."""
     if experiment.ranks.size > 1:
-        console.print(f"{experiment.ranks.size} ranks share the completions and the rows of a step")
+        console.print(
+            f"{experiment.ranks.size} ranks share the work; the time above is planned for one"
+        )
 
 
 def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept: bool) -> None:

@@ -104,11 +104,20 @@ def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
 
 
 def prediction_of(
-    cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, resident: int
+    cfg: RunConfig,
+    model: LoadedModel,
+    calibration: Calibration | None,
+    resident: int,
+    ranks: int = 1,
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
-    plan cannot describe."""
+    plan cannot describe. Its memory is that of all ranks; its times are those of one."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), model.policy.device
-    return predict_run(cfg, shape, device, calibration, resident)
+    prediction = predict_run(cfg, shape, device, calibration, resident)
+    if ranks > 1:
+        others = (ranks - 1) * prediction["peak_bytes"]
+        prediction["memory"] |= {"other ranks": others}
+        prediction["peak_bytes"] += others
+    return prediction

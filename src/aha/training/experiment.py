@@ -128,7 +128,7 @@ class Experiment:
         if shape:
             device = choose_device(cfg.model.device, shape.parameters)
             cfg = with_machine_price(cfg, device)
-            check_memory(cfg, shape, device, listener.say)
+            check_memory(cfg, shape, device, listener.say, ranks)
         model = open_policy(cfg)
         cfg = with_machine_price(cfg, model.policy.device)
         budget_s = seconds_of_budget(budget, cfg)
@@ -136,7 +136,7 @@ class Experiment:
         readable_task(cfg, task, model)
         fingerprints = fingerprints_of(cfg, base, task, ranks=ranks)
         records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
-        if prediction := prediction_of(cfg, model, calibration, resident):
+        if prediction := prediction_of(cfg, model, calibration, resident, ranks):
             records["prediction.json"] = prediction
         if calibration:
             records["calibration.json"] = asdict(calibration)
@@ -217,7 +217,7 @@ class Experiment:
         if resume.is_longer(changed):
             rate = experiment.trainer.learning_rate(cfg.optim.lr)
             say(resume.schedule_words(run, changed, rate))
-            if prediction := prediction_of(cfg, model, None, resident):
+            if prediction := prediction_of(cfg, model, None, resident, ranks):
                 run.write("prediction.json", prediction)
         return experiment
 
