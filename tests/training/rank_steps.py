@@ -29,7 +29,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "kl-by-token": {"algo.advantage": "reinforce_pp", "algo.kl": "reward", "algo.kl_coef": 0.1},
     "correction": {"algo.correction": "token_tis"},
     "host-optimiser": {"optim.state": "cpu"},
-    "single-completions": {"algo.advantage": "none", "rollout.group_size": 1},
+    "single-completions": {"algo.advantage": "reinforce", "rollout.group_size": 1},
     "pool": {"algo.curriculum": "pools", "algo.pool": 9},
     "twice": {"task.name": "twice"},
     "nothing-counts": {"algo.zero_variance": "drop", "task.name": "flat"},

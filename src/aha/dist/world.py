@@ -7,20 +7,11 @@ exists.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 import torch
 
 Value = TypeVar("Value")
-
-
-class Sliceable(Protocol):
-    """A list or a tensor: what can be cut along its first dimension."""
-
-    def __getitem__(self, key: slice, /) -> Self: ...
-
-
-Rows = TypeVar("Rows", bound=Sliceable)
 
 
 class RankLost(Exception):
@@ -52,7 +43,7 @@ class World:
         """Whether a rank said yes to the request `name` by the last `sum_gradients`."""
         return self.requests[name]()
 
-    def share(self, rows: Rows) -> Rows:
+    def share(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of this rank: every `size`-th. None where there are fewer rows than ranks."""
         return rows[self.rank :: self.size]
 
