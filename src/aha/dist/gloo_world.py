@@ -20,13 +20,14 @@ FOREVER = timedelta(days=20)
 class GlooWorld(World):
     """One of several ranks. Raises `RankLost` where another rank is gone.
 
-    `seats` is memory that all ranks share: the number of meetings that each has come to. By it the
-    launcher sees who is missing. The ranks meet from `connect` on.
+    `seats` and `pulses` are memory that all ranks share: the number of meetings that each has come
+    to, by which the launcher sees who is missing, and that of its signs of life. The ranks meet
+    from `connect` on.
     """
 
-    def __init__(self, rank: int, seats: MutableSequence[int]):
+    def __init__(self, rank: int, seats: MutableSequence[int], pulses: MutableSequence[int]):
         super().__init__()
-        self.rank, self.size, self.seats = rank, len(seats), seats
+        self.rank, self.size, self.seats, self.pulses = rank, len(seats), seats, pulses
         self.place, self.agreed = "the start", frozenset[str]()
 
     def connect(self, store: Any, limit_s: float) -> None:
@@ -44,6 +45,9 @@ class GlooWorld(World):
         """Leave the process group. The other ranks' calls then fail."""
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+    def pulse(self) -> None:
+        self.pulses[self.rank] += 1
 
     def should(self, name: str) -> bool:
         return name in self.agreed

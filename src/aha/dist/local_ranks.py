@@ -77,7 +77,7 @@ def check_ranks(ranks: int, device: torch.device, on_cpu: str) -> int:
     return ranks
 
 
-def lost(got: str, expected: str, again: str) -> RunStopped:
+def rank_error(got: str, expected: str, again: str) -> RunStopped:
     """The error for a rank that is gone, or for ranks that cannot meet."""
     return RunStopped(got, expected, again, check=LOST_RANK)
 
@@ -125,7 +125,7 @@ class Rank:
                 how = f"by {signal.Signals(-code).name}"
         memory = "; the system does this when memory runs out" if code == -signal.SIGKILL else ""
         got = f"{self} was ended {how}{memory}"
-        return lost(got, "ranks that work to the end", self.again)
+        return rank_error(got, "ranks that work to the end", self.again)
 
 
 READY = "ready"
@@ -134,17 +134,18 @@ READY = "ready"
 class Patience:
     """Counts the seconds in which processes did nothing: `over` is called once in `tick` seconds.
 
-    A process that works, or would if a busy machine let it, is slow and not stuck. Neither the
-    clock counts nor the time in which the whole run is stopped.
+    A process that works, or would if a busy machine let it, is slow and not stuck. So is one with
+    another number of `pulses`, its signs of life. Neither the clock counts nor the time in which
+    the whole run is stopped.
     """
 
     def __init__(self, limit_s: float):
         self.limit_s, self.tick = limit_s, min(1.0, limit_s / 4)
         self.idle_s, self.used_s = 0.0, 0.0
 
-    def over(self, ranks: Sequence[Rank]) -> bool:
+    def over(self, ranks: Sequence[Rank], pulses: Sequence[int] = ()) -> bool:
         """Whether none of these ranks has worked for `limit_s` seconds."""
-        used, running = 0.0, False
+        used, running = float(sum(pulses)), False
         for rank in ranks:
             with suppress(psutil.Error):
                 process = psutil.Process(rank.process.pid)
@@ -175,8 +176,9 @@ class LocalRanks:
         if size > 1:
             from aha.dist.gloo_world import GlooWorld
 
-            self.seats = multiprocessing.get_context("spawn").RawArray("q", size)
-            self.world = self.meetings = GlooWorld(0, self.seats)
+            context = multiprocessing.get_context("spawn")
+            self.seats, self.pulses = context.RawArray("q", size), context.RawArray("q", size)
+            self.world = self.meetings = GlooWorld(0, self.seats, self.pulses)
 
     def __enter__(self) -> World:
         if self.size == 1:
@@ -204,8 +206,9 @@ class LocalRanks:
         try:
             for number in range(1, self.size):
                 ours, theirs = context.Pipe(duplex=False)
-                setting = (number, self.seats, str(self.folder), threads, self.work)
-                process = context.Process(target=work_as_rank, args=(theirs, *setting))
+                world = (number, self.seats, self.pulses)
+                setting = (str(self.folder), threads, self.work)
+                process = context.Process(target=work_as_rank, args=(theirs, world, *setting))
                 process.start()
                 theirs.close()  # so that the pipe ends when the process does
                 self.ranks.append(Rank(number, process, ours, self.again))
@@ -216,7 +219,7 @@ class LocalRanks:
             while not rank.pipe.poll(patience.tick):
                 if patience.over([rank]):
                     got = f"{rank} does not start, and has done nothing for {START_S:.0f} s"
-                    raise lost(got, "a machine that starts a process", self.again)
+                    raise rank_error(got, "a machine that starts a process", self.again)
             rank.read()
             if rank.ended:
                 raise RankLost("the start", "it ended")
@@ -230,7 +233,7 @@ class LocalRanks:
                 patience, meeting = Patience(self.late_s), self.seats[0]
                 continue
             missing = [rank for rank in self.ranks if self.seats[rank.number] < meeting]
-            if patience.over(missing or self.ranks):
+            if patience.over(missing or self.ranks, self.pulses):
                 self.late = missing or self.ranks
                 self.kill()
                 return
@@ -270,7 +273,7 @@ class LocalRanks:
                 raise rank.error
             if not rank.ended:
                 got = f"{rank} does not end {self.late_s:.0f} s after rank 0"
-                raise lost(got, "ranks that end together", self.again)
+                raise rank_error(got, "ranks that end together", self.again)
 
     def reason(self, lost: RankLost) -> BaseException:
         """Why the ranks could not meet: the error of the rank that did not come.
@@ -282,12 +285,12 @@ class LocalRanks:
                 f"rank {rank.number} (process {rank.process.pid})" for rank in self.late
             )
             got = f"{names} did not come to {lost.place}, and did nothing for {self.late_s:.0f} s"
-            return lost(got, "ranks that work to the end", self.again)
+            return rank_error(got, "ranks that work to the end", self.again)
         self.listen(REPORT_S, lambda: bool(self.own_errors()))
         for error in self.own_errors():
             return error
         got = f"the ranks could not meet at {lost.place}: {lost.reason}"
-        return lost(got, "ranks that reach each other", self.again)
+        return rank_error(got, "ranks that reach each other", self.again)
 
     def own_errors(self) -> list[BaseException]:
         """Errors that no other rank's end has caused."""
@@ -323,13 +326,12 @@ def store_of(folder: Path, size: int) -> Any:
 
 def work_as_rank(
     pipe: "connection.Connection[Any, Any]",
-    number: int,
-    seats: MutableSequence[int],
+    place: tuple[int, MutableSequence[int], MutableSequence[int]],
     folder: str,
     threads: int,
     work: Work,
 ) -> None:
-    """The life of a rank other than 0: its work, then a report."""
+    """The life of a rank other than 0: its work, then a report. `place` makes its world."""
     Thread(target=end_with_rank_0, daemon=True).start()
     from aha.dist.gloo_world import GlooWorld
 
@@ -338,11 +340,11 @@ def work_as_rank(
     try:
         torch.set_num_threads(threads)
         pipe.send(READY)
-        world = GlooWorld(number, seats)
-        world.connect(store_of(Path(folder), len(seats)), START_S)
+        world = GlooWorld(*place)
+        world.connect(store_of(Path(folder), world.size), START_S)
         work(world)
     except BaseException as error:
-        report = as_report(error, number)
+        report = as_report(error, place[0])
     # First the report, then the end of the connections that rank 0 notices.
     with suppress(OSError):  # rank 0 is gone
         pipe.send(report)

@@ -35,11 +35,16 @@ def graded_groups(
     generated = engine.generate(ours, sampling)
     lap("rollout")
     # A bad completion is a low reward with a reason, never an exception.
-    own = [[Graded.of(completion, task) for completion in group] for group in generated]
+    own = [[graded_one(world, completion, task) for completion in group] for group in generated]
     lap("grade")
     groups = exchanged(own, prompts, owners, world)
     lap("rollout")
     return groups
+
+
+def graded_one(world: World, completion: Completion, task: Task) -> Graded:
+    world.pulse()  # a grader may compute in another process, or wait for one
+    return Graded.of(completion, task)
 
 
 def owners_of(prompts: Sequence[Prompt], size: int) -> list[int]:

@@ -91,7 +91,8 @@ class Experiment:
         budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
-        self.ranks = ranks_of_run(fingerprints["ranks"], model.policy.device, run.path)
+        device, limit_s = model.policy.device, cfg.task.grade_seconds
+        self.ranks = ranks_of_run(fingerprints["ranks"], device, run.path, limit_s)
         self.fingerprints, self.base = fingerprints, base  # base None: it has gone
         self.task, self.row_findings = readable_task(cfg, task_of(cfg), model, self.tell_skipped)
         self.trainer = make_trainer(cfg, model, self.task, self.ranks.world)

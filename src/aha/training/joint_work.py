@@ -16,7 +16,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Prompt, StepReport
-from aha.dist.local_ranks import LocalRanks, check_ranks
+from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
 from aha.dist.world import World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
 from aha.machine.host import status_bytes, trim_heap
@@ -74,12 +74,12 @@ def check_setting(ranks: int, cfg: RunConfig) -> None:
         )
 
 
-def ranks_of_run(ranks: int, device: torch.device, run: Path) -> LocalRanks:
-    """The ranks of the run in the folder `run`; none is started yet. Raises ConfigError for a
-    number that cannot work on this machine."""
+def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) -> LocalRanks:
+    """The ranks of the run in the folder `run`; none is started yet. A rank may wait for one grade
+    for `grade_s` seconds. Raises ConfigError for a number that cannot work on this machine."""
     check_ranks(ranks, device, "--model.device cpu")
     again = f"aha train --resume {run}; with --ranks 1 if it comes again"
-    return LocalRanks(ranks, take_part, again=again)
+    return LocalRanks(ranks, take_part, LATE_S + grade_s, again)
 
 
 # -- the ranks other than 0 ------------------------------------------------------------------------
