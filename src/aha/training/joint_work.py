@@ -32,6 +32,7 @@ from aha.training.rl import RLTrainer
 Order = Callable[[RLTrainer], object]
 Progress = Callable[[int, int], None]
 
+ON_CPU = "--model.device cpu"
 ORDERS = "what rank 0 begins next"
 
 
@@ -55,10 +56,12 @@ class RankSetting:
 
 
 def check_setting(ranks: int, cfg: RunConfig) -> None:
-    """Raise ConfigError for more ranks than groups, and for an engine that takes a whole machine.
+    """Raise ConfigError for more ranks than the cores or the groups allow, and for an engine that
+    takes a whole machine.
 
     Reads no model, so it is the first check of a run.
     """
+    check_ranks(ranks, torch.device("cpu"), ON_CPU)
     groups = cfg.rollout.prompts
     if ranks > groups:
         raise ConfigError(
@@ -77,7 +80,7 @@ def check_setting(ranks: int, cfg: RunConfig) -> None:
 def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) -> LocalRanks:
     """The ranks of the run in the folder `run`; none is started yet. A rank may wait for one grade
     for `grade_s` seconds. Raises ConfigError for a number that cannot work on this machine."""
-    check_ranks(ranks, device, "--model.device cpu")
+    check_ranks(ranks, device, ON_CPU)
     again = f"aha train --resume {run}; with --ranks 1 if it comes again"
     return LocalRanks(ranks, take_part, LATE_S + grade_s, again)
 
