@@ -1,7 +1,15 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
+from aha.cli.parameters import (
+    CalibrationFile,
+    Dash,
+    DryRun,
+    Probe,
+    RunName,
+    SharedBy,
+    number_of_ranks,
+)
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 from aha.cli.train import new_run_path
 
@@ -10,6 +18,7 @@ def demo(
     *,
     name: RunName = None,
     dash: Dash = None,
+    ranks: SharedBy = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -28,4 +37,5 @@ def demo(
     run = new_run_path(name, "demo")
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))
+    number = None if ranks is None else number_of_ranks(ranks)
+    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration, number))

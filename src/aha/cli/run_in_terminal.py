@@ -33,7 +33,9 @@ from aha.plan.prediction import lines_before, lines_of
 from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
-from aha.training.experiment import Experiment, Listener, Outcome
+from aha.training.experiment import Experiment
+from aha.training.joint_work import check_setting
+from aha.training.outcome import Listener, Outcome
 from aha.training.step_watch import step_checks
 from aha.web.runs import RunFolder
 from aha.web.turn_view import WAY_WORDS, turn_words
@@ -45,7 +47,7 @@ class RunOptions:
     """Options of a command that starts a run; none of them changes what is learnt.
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
-    `aha plan --probe`.
+    `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
     """
 
     budget: str | None = None
@@ -53,10 +55,12 @@ class RunOptions:
     dry_run: bool = False
     probe: bool = False
     calibration: Path | None = None
+    ranks: int | None = None
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
+    check_setting(options.ranks or 1, cfg)
     if options.dry_run:
         print_dry_run(cfg, options.budget)
         return
@@ -83,7 +87,8 @@ def run_to_report_card(
 ) -> None:
     """Carry out a new run and print it, from the first line to the report card."""
     view = RunView(cfg)
-    experiment = Experiment.start(cfg, path, view.listener(), calibration, options.budget)
+    shared = (calibration, options.budget, options.ranks or 1)
+    experiment = Experiment.start(cfg, path, view.listener(), *shared)
     view.cfg = cfg = experiment.cfg
     model = experiment.trainer.policy
     console.print(
@@ -93,23 +98,32 @@ def run_to_report_card(
     if (path / "prediction.json").is_file():
         for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
             console.print(escape(line), soft_wrap=True)
+    say_ranks(experiment)
     with dashboard(path, options.dash):
         print_outcome(experiment.run_all(), cfg)
 
 
-def resume_run(
-    path: Path, budget: str | None, dash: bool | None, changes: dict[str, Any], accept: bool
-) -> None:
+def say_ranks(experiment: Experiment) -> None:
+    """A line where several processes share the work."""
+    if experiment.ranks.size > 1:
+        console.print(
+            f"{experiment.ranks.size} ranks share the work; the time above is planned for one"
+        )
+
+
+def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept: bool) -> None:
     """Go on with the run in `path` from its newest whole checkpoint.
 
     `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
     """
     view = RunView(RunConfig())
-    experiment = Experiment.resume(path, view.listener(), changes, accept, budget)
+    shared = (changes, accept, options.budget, options.ranks)
+    experiment = Experiment.resume(path, view.listener(), *shared)
     view.cfg = experiment.cfg
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
-    with dashboard(path, dash):
+    say_ranks(experiment)
+    with dashboard(path, options.dash):
         print_outcome(experiment.run_all(), experiment.cfg)
 
 

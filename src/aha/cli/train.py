@@ -13,6 +13,8 @@ from aha.cli.parameters import (
     Probe,
     RecipeName,
     RunName,
+    SharedBy,
+    number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
 from aha.core.errors import ConfigError
@@ -28,6 +30,7 @@ def train(
     accept_changes: Flag = False,
     budget: Budget = None,
     dash: Dash = None,
+    ranks: SharedBy = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -47,6 +50,7 @@ def train(
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
     changes = overrides_of(overrides)
+    number = None if ranks is None else number_of_ranks(ranks) or 1
     if resume is not None:
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
         unused |= {"--probe": probe, "--calibration": calibration}
@@ -56,9 +60,9 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
-        from aha.cli.run_in_terminal import resume_run
+        from aha.cli.run_in_terminal import RunOptions, resume_run
 
-        resume_run(resume, budget, dash, changes, accept_changes)
+        resume_run(resume, RunOptions(budget, dash, ranks=number), changes, accept_changes)
         return
     if accept_changes:
         raise ConfigError(
@@ -71,7 +75,7 @@ def train(
     cfg = load_recipe(path, changes)
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
+    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, number))
 
 
 def new_run_path(name: str | None, stem: str) -> Path:
