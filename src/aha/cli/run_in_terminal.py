@@ -4,7 +4,7 @@ Needs torch: a command imports this module inside its function.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from aha.behaviors.search_ways import LABELS, read_search
+from aha.cli.logged_run import attach_loggers
 from aha.cli.plan import calibration_of
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
@@ -45,7 +46,7 @@ class RunOptions:
     """Options of a command that starts a run; none of them changes what is learnt.
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
-    `aha plan --probe`.
+    `aha plan --probe`. `loggers`: names of trackers that get a copy of the run.
     """
 
     budget: str | None = None
@@ -53,6 +54,7 @@ class RunOptions:
     dry_run: bool = False
     probe: bool = False
     calibration: Path | None = None
+    loggers: Sequence[str] = ()
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
@@ -93,12 +95,18 @@ def run_to_report_card(
     if (path / "prediction.json").is_file():
         for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
             console.print(escape(line), soft_wrap=True)
+    attach_loggers(experiment, options.loggers)
     with dashboard(path, options.dash):
         print_outcome(experiment.run_all(), cfg)
 
 
 def resume_run(
-    path: Path, budget: str | None, dash: bool | None, changes: dict[str, Any], accept: bool
+    path: Path,
+    budget: str | None,
+    dash: bool | None,
+    changes: dict[str, Any],
+    accept: bool,
+    loggers: Sequence[str] = (),
 ) -> None:
     """Go on with the run in `path` from its newest whole checkpoint.
 
@@ -109,6 +117,7 @@ def resume_run(
     view.cfg = experiment.cfg
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
+    attach_loggers(experiment, loggers)
     with dashboard(path, dash):
         print_outcome(experiment.run_all(), experiment.cfg)
 

@@ -10,6 +10,7 @@ from aha.cli.parameters import (
     Dash,
     DryRun,
     Flag,
+    Log,
     Probe,
     RecipeName,
     RunName,
@@ -28,6 +29,7 @@ def train(
     accept_changes: Flag = False,
     budget: Budget = None,
     dash: Dash = None,
+    log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -56,9 +58,10 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
+        from aha.cli.logged_run import loggers_of
         from aha.cli.run_in_terminal import resume_run
 
-        resume_run(resume, budget, dash, changes, accept_changes)
+        resume_run(resume, budget, dash, changes, accept_changes, loggers_of(log, resume))
         return
     if accept_changes:
         raise ConfigError(
@@ -69,9 +72,10 @@ def train(
     path = find_recipe(recipe)
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
+    from aha.cli.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
+    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, loggers_of(log)))
 
 
 def new_run_path(name: str | None, stem: str) -> Path:

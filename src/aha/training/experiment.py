@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,8 @@ class Listener:
 
     `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
     `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
-    step, `finding` a fault that the run noticed, `say` a line for the user.
+    step, `finding` a fault that the run noticed, `say` a line for the user. `end` is called last,
+    however the run ends, while its lock is still held.
     """
 
     stage: Callable[[str], None] = _ignore
@@ -78,6 +79,7 @@ class Listener:
     completion: Callable[[int, Graded], None] = _ignore
     finding: Callable[[Finding], None] = _ignore
     say: Callable[[str], None] = _ignore
+    end: Callable[[], None] = _ignore
 
 
 @dataclass
@@ -298,10 +300,11 @@ class Experiment:
 
     def run_all(self) -> Outcome:
         """The test before, all steps that are left, the test after; then the run is closed."""
-        try:
-            return self.run_stages()
-        finally:
-            self.close()
+        with closing(self):
+            try:
+                return self.run_stages()
+            finally:
+                self.listener.end()
 
     def run_stages(self) -> Outcome:
         before = self.test_before()
