@@ -1,4 +1,4 @@
-"""Which loggers are chosen, and how they follow a run: with loggers made here, behind the protocol."""
+"""Which loggers are chosen, and how they follow a run: with loggers of our own, by the protocol."""
 
 import sys
 
@@ -169,7 +169,9 @@ def test_an_error_of_the_run_marks_it_as_failed(tmp_path, follow):
     assert kept.closed == [True]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"wandb": {"id": "../x", "step": 1}}', '{"wandb": 3}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"wandb": {"id": "../x", "step": 1}}', '{"wandb": 3}']
+)
 def test_a_damaged_record_begins_a_new_run_and_says_so(tmp_path, follow, messages, text):
     run, kept = new_run(tmp_path / "first"), ListLogger()
     (run.path / "loggers.json").write_text(text)

@@ -153,8 +153,8 @@ def test_wandb_without_a_login_is_offline_and_a_resumed_run_keeps_its_id(tmp_pat
     (late,) = [row for row in history if "validation/solve_rate" in row]
     assert late["validation/step"] == 1 and late["_step"] == 3
     assert steps[3]["reward"] == 0.4 and summary["test/before/solve_rate"] == 0.25
-    assert steps[0]["completion_rewards"]["_type"] == "histogram"
-    assert sum(steps[0]["completion_rewards"]["values"]) == 6
+    assert steps[0]["completion_rewards/_type"] == "histogram"
+    assert sum(steps[0]["completion_rewards/values"]) == 6
     tables = [json.loads(path.read_text()) for path in (tmp_path / "wandb").rglob("*.table.json")]
     assert len(tables) == 4
     assert tables[0]["columns"][2:4] == ["prompt", "completion"]

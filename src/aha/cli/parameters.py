@@ -148,8 +148,8 @@ Dash = Annotated[
 Log = Annotated[
     str | None,
     Parameter(
-        help="Loggers that get a copy of the run: wandb, tensorboard, trackio, several with commas. "
-        "A resumed run goes on with those that it had; none: without any."
+        help="Loggers that get a copy of the run: wandb, tensorboard, trackio, or several with "
+        "commas. A resumed run goes on with those that it had; none: without any."
     ),
 ]
 Probe = Annotated[

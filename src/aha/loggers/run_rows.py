@@ -1,8 +1,8 @@
 """The records of a run as entries for a logger, read from its folder while it is written.
 
-    rows = RunRows(run)
-    for entry in rows.new():   # by step; of one step the row of metrics.jsonl comes first
-        entry.numbers          # {"reward": 0.4, "train/reward": 0.4, ...}
+rows = RunRows(run)
+for entry in rows.new():   # by step; of one step the row of metrics.jsonl comes first
+    entry.numbers          # {"reward": 0.4, "train/reward": 0.4, ...}
 """
 
 from collections.abc import Mapping

@@ -25,11 +25,10 @@ class TensorboardLogger:
         """Open a new event file; of a new run the first entry is its config."""
         from torch.utils.tensorboard import SummaryWriter
 
-        is_new = run.step < 0
-        self.writer = SummaryWriter(
-            str(run.path / FOLDER), purge_step=None if is_new else run.step + 1
-        )
-        if is_new:
+        # Of a new run as well: TensorBoard takes the first mark of a start for no restart, and would
+        # drop nothing at the second.
+        self.writer = SummaryWriter(str(run.path / FOLDER), purge_step=run.step + 1)
+        if run.step < 0:
             self.write_config(flat(run.config))
         self.writer.flush()
         run.say(f"tensorboard: tensorboard --logdir {run.path.parent}")
