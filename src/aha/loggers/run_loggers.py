@@ -17,7 +17,7 @@ from aha.core.control_characters import visible
 from aha.core.errors import ConfigError, MissingExtra, shorter, shown
 from aha.core.findings import Finding
 from aha.loggers.position import Position, stored_positions, write_positions
-from aha.loggers.protocol import LoggedRun, Logger
+from aha.loggers.logger_protocol import LoggedRun, Logger
 from aha.loggers.run_rows import Entry, RunRows
 from aha.store.guarded_files import Row
 from aha.store.run_folder import Run
@@ -121,7 +121,7 @@ class RunLoggers:
             position.tests = [test for test in position.tests if test in self.rows.tests]
             logger.open(
                 LoggedRun(
-                    *(self.run.name, self.run.path, position.id),
+                    *(self.run.path.absolute().name, self.run.path, position.id),
                     config=self.config(),
                     step=position.step,
                     say=self.say,
@@ -166,12 +166,14 @@ class RunLoggers:
             for name in list(self.open):
                 self.leave_out(name, error)
 
-    def leave_out(self, name: str, error: Exception) -> None:
+    def leave_out(self, name: str, error: Exception, fix: str = "") -> None:
         """Say what went wrong, once, and go on without the logger."""
         logger = self.open.pop(name, None)
         words = visible(shorter(f"{type(error).__name__}: {error}", 300))
-        fix = f"the run goes on without it; `aha train --resume {self.run.path}` sends the rest"
         message = f"the logger {name} failed: {words}"
+        fix = fix or (
+            f"the run goes on without it; later `aha train --resume {self.run.path}` sends the rest"
+        )
         self.tell(self.rows.last_step, Finding("warn", message, fix, f"logger_{name}"))
         if logger is not None:
             try:
@@ -189,6 +191,6 @@ class RunLoggers:
             try:
                 logger.close(failed)
             except Exception as error:
-                self.open.pop(name)
-                self.leave_out(name, error)
+                del self.open[name]
+                self.leave_out(name, error, f"see its message; all rows are in {self.run.path}")
         self.open.clear()

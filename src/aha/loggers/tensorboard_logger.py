@@ -1,10 +1,11 @@
 """A run as event files for TensorBoard (the extra [tensorboard]), in the folder `tensorboard/` of
 the run: `tensorboard --logdir runs` shows all runs."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from aha.loggers.protocol import LoggedRun
+from aha.loggers.logger_protocol import LoggedRun
 from aha.loggers.run_rows import COLUMNS, Entry
 
 FOLDER = "tensorboard"
@@ -31,7 +32,8 @@ class TensorboardLogger:
         if run.step < 0:
             self.write_config(flat(run.config))
         self.writer.flush()
-        run.say(f"tensorboard: tensorboard --logdir {run.path.parent}")
+        folder = run.path.parent if run.path.name else run.path
+        run.say(f"tensorboard: tensorboard --logdir {shlex.quote(str(folder))}")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """The config for the page of hyperparameters, and as text."""
@@ -41,9 +43,11 @@ class TensorboardLogger:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in config.items()
         }
+        file_writer = self.writer.file_writer
+        assert file_writer is not None, "a writer that is open has a file"
         # `add_hparams` would do the same in a second run beside this one.
         for summary in hparams(simple, {"solve_rate": 0.0}):
-            self.writer.file_writer.add_summary(summary)
+            file_writer.add_summary(summary)
         lines = [f"{name} = {value}" for name, value in config.items()]
         self.writer.add_text("config", as_code("\n".join(lines)), 0)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from aha.loggers.protocol import LoggedRun
+from aha.loggers.logger_protocol import LoggedRun
 from aha.loggers.run_rows import COLUMNS, Entry
 
 PROJECT = "aha"

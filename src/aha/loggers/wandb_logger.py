@@ -5,16 +5,18 @@ environment variables of wandb hold: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WA
 """
 
 import os
+import shlex
 from typing import Any
 
 from aha.core.control_characters import visible
 from aha.core.errors import shorter
-from aha.loggers.protocol import LoggedRun
+from aha.loggers.logger_protocol import LoggedRun
 from aha.loggers.run_rows import COLUMNS, Entry
 
 PROJECT = "aha"
 INIT_TIMEOUT_S = 20.0  # a server that has not answered by then is none
 FINISH_TIMEOUT_S = 60.0  # for what is left to send at the end
+NAME_CHARS = 128  # the longest name that its server takes
 
 
 def check_import() -> None:
@@ -42,24 +44,24 @@ class WandbLogger:
         )
         options: dict[str, Any] = {
             "project": os.environ.get("WANDB_PROJECT") or PROJECT,
-            "name": run.name,
+            "name": run.name[:NAME_CHARS],
             "id": run.id,
             "resume": "allow",
             "reinit": "create_new",  # another run of this process is not ended
             "config": dict(run.config),
             "settings": settings,
         }
-        self.wandb = wandb
+        self.wandb, self.say = wandb, run.say
         wandb.setup(settings=settings)
         self.run, reason = self.begin(options)
         self.last_step = max(0, run.step)
         for names in ("validation/*", "eval/*"):
             self.run.define_metric(names, step_metric="validation/step")
+        self.sync = f"wandb sync {shlex.quote(os.path.dirname(self.run.dir))}"
         if self.run.disabled:
             run.say("wandb: off, because WANDB_MODE is disabled")
         elif self.run.offline:
-            folder = os.path.dirname(self.run.dir)
-            run.say(f"wandb: {reason}: offline mode; to send the run later: wandb sync {folder}")
+            run.say(f"wandb: {reason}: offline mode; to send the run later: {self.sync}")
         else:
             run.say(f"wandb: {self.run.url}")
 
@@ -95,5 +97,10 @@ class WandbLogger:
         self.run.log(values, step=self.last_step)
 
     def close(self, failed: bool) -> None:
-        """Send the rest. Raises TimeoutError where that takes too long; `wandb sync` sends it."""
-        self.run.finish(exit_code=int(failed))
+        """Send the rest. Raises TimeoutError where that takes too long."""
+        if not (self.run.offline or self.run.disabled):
+            self.say(f"wandb: sending what is left, {FINISH_TIMEOUT_S:.0f} s at most")
+        try:
+            self.run.finish(exit_code=int(failed))
+        except TimeoutError:
+            raise TimeoutError(f"not all was sent in time; to send the rest: {self.sync}") from None
