@@ -5,6 +5,7 @@ from aha.cli.parameters import (
     CalibrationFile,
     Dash,
     DryRun,
+    Log,
     Probe,
     RunName,
     SharedBy,
@@ -19,6 +20,7 @@ def demo(
     name: RunName = None,
     dash: Dash = None,
     ranks: SharedBy = None,
+    log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -35,7 +37,9 @@ def demo(
     """
     cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
     run = new_run_path(name, "demo")
+    from aha.cli.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     number = None if ranks is None else number_of_ranks(ranks)
-    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration, number))
+    options = RunOptions(None, dash, dry_run, probe, calibration, number, loggers_of(log))
+    start_run(cfg, run, options)

@@ -145,6 +145,13 @@ Dash = Annotated[
         "without it, only if the output is a terminal."
     ),
 ]
+Log = Annotated[
+    str | None,
+    Parameter(
+        help="Loggers that get a copy of the run: wandb, tensorboard, trackio, or several with "
+        "commas. A resumed run goes on with those that it had; none: without any."
+    ),
+]
 Probe = Annotated[
     bool,
     Parameter(

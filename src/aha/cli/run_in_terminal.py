@@ -4,7 +4,7 @@ Needs torch: a command imports this module inside its function.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from aha.behaviors.search_ways import LABELS, read_search
+from aha.cli.logged_run import attach_loggers
 from aha.cli.plan import calibration_of
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
@@ -48,6 +49,7 @@ class RunOptions:
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
     `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
+    `loggers`: names of trackers that get a copy of the run.
     """
 
     budget: str | None = None
@@ -56,6 +58,7 @@ class RunOptions:
     probe: bool = False
     calibration: Path | None = None
     ranks: int | None = None
+    loggers: Sequence[str] = ()
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
@@ -99,6 +102,7 @@ def run_to_report_card(
         for line in lines_before(experiment.run.read("prediction.json"), experiment.budget_s):
             console.print(escape(line), soft_wrap=True)
     say_ranks(experiment)
+    attach_loggers(experiment, options.loggers)
     with dashboard(path, options.dash):
         print_outcome(experiment.run_all(), cfg)
 
@@ -123,6 +127,7 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
     step = experiment.trainer.version
     console.print(f"[bold]aha[/bold]  {escape(str(path))} resumes after step {step}")
     say_ranks(experiment)
+    attach_loggers(experiment, options.loggers)
     with dashboard(path, options.dash):
         print_outcome(experiment.run_all(), experiment.cfg)
 

@@ -10,6 +10,7 @@ from aha.cli.parameters import (
     Dash,
     DryRun,
     Flag,
+    Log,
     Probe,
     RecipeName,
     RunName,
@@ -31,6 +32,7 @@ def train(
     budget: Budget = None,
     dash: Dash = None,
     ranks: SharedBy = None,
+    log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -60,9 +62,11 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
+        from aha.cli.logged_run import loggers_of
         from aha.cli.run_in_terminal import RunOptions, resume_run
 
-        resume_run(resume, RunOptions(budget, dash, ranks=number), changes, accept_changes)
+        options = RunOptions(budget, dash, ranks=number, loggers=loggers_of(log, resume))
+        resume_run(resume, options, changes, accept_changes)
         return
     if accept_changes:
         raise ConfigError(
@@ -73,9 +77,11 @@ def train(
     path = find_recipe(recipe)
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
+    from aha.cli.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, number))
+    shared = (dry_run, probe, calibration, number, loggers_of(log))
+    start_run(cfg, run, RunOptions(budget, dash, *shared))
 
 
 def new_run_path(name: str | None, stem: str) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -281,18 +281,19 @@ class Experiment:
 
         The other ranks live here. Where one of them is lost, that goes to the findings as well.
         """
-        try:
-            with self.ranks:
-                begin_together(self.trainer, self.base, self.checkpoint)
-                outcome = self.run_stages()
-                end_together(self.trainer)
-                return outcome
-        except RunStopped as fault:
-            if fault.check == LOST_RANK:
-                self.run.tell(self.trainer.version + 1, failure_of(fault))
-            raise
-        finally:
-            self.close()
+        with closing(self):
+            try:
+                with self.ranks:
+                    begin_together(self.trainer, self.base, self.checkpoint)
+                    outcome = self.run_stages()
+                    end_together(self.trainer)
+                    return outcome
+            except RunStopped as fault:
+                if fault.check == LOST_RANK:
+                    self.run.tell(self.trainer.version + 1, failure_of(fault))
+                raise
+            finally:
+                self.listener.end()
 
     def run_stages(self) -> Outcome:
         before = self.test_before()

@@ -20,7 +20,8 @@ class Listener:
 
     `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
     `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
-    step, `finding` a fault that the run noticed, `say` a line for the user.
+    step, `finding` a fault that the run noticed, `say` a line for the user. `end` is called last,
+    however the run ends, while its lock is still held.
     """
 
     stage: Callable[[str], None] = _ignore
@@ -30,6 +31,7 @@ class Listener:
     completion: Callable[[int, Graded], None] = _ignore
     finding: Callable[[Finding], None] = _ignore
     say: Callable[[str], None] = _ignore
+    end: Callable[[], None] = _ignore
 
 
 @dataclass
