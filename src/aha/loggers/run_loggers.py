@@ -16,8 +16,8 @@ from pathlib import Path
 from aha.core.control_characters import visible
 from aha.core.errors import ConfigError, MissingExtra, shorter, shown
 from aha.core.findings import Finding
-from aha.loggers.position import Position, stored_positions, write_positions
 from aha.loggers.logger_protocol import LoggedRun, Logger
+from aha.loggers.position import Position, stored_positions, write_positions
 from aha.loggers.run_rows import Entry, RunRows
 from aha.store.guarded_files import Row
 from aha.store.run_folder import Run

@@ -26,8 +26,8 @@ class TensorboardLogger:
         """Open a new event file; of a new run the first entry is its config."""
         from torch.utils.tensorboard import SummaryWriter
 
-        # Of a new run as well: TensorBoard takes the first mark of a start for no restart, and would
-        # drop nothing at the second.
+        # In a new run too: TensorBoard takes the first mark of a start for no restart, and drops
+        # nothing at it.
         self.writer = SummaryWriter(str(run.path / FOLDER), purge_step=run.step + 1)
         if run.step < 0:
             self.write_config(flat(run.config))
