@@ -1,6 +1,7 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe, new_run_path
 from aha.cli.parameters import (
     CalibrationFile,
     Dash,
@@ -11,8 +12,7 @@ from aha.cli.parameters import (
     SharedBy,
     number_of_ranks,
 )
-from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
-from aha.cli.train import new_run_path
+from aha.cli.recipe_keys import Overrides, overrides_of
 
 
 def demo(

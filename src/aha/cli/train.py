@@ -1,9 +1,9 @@
 """`aha train`: start a run of a recipe, or resume a run that was stopped."""
 
-import os
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe, new_run_path, packaged_recipes
 from aha.cli.parameters import (
     Budget,
     CalibrationFile,
@@ -17,10 +17,8 @@ from aha.cli.parameters import (
     SharedBy,
     number_of_ranks,
 )
-from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
+from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.core.errors import ConfigError
-
-MAX_NAME_BYTES = 200  # file systems take 255, and a new run has a longer name while it is made
 
 
 def train(
@@ -82,28 +80,3 @@ def train(
 
     shared = (dry_run, probe, calibration, number, loggers_of(log))
     start_run(cfg, run, RunOptions(budget, dash, *shared))
-
-
-def new_run_path(name: str | None, stem: str) -> Path:
-    """runs/NAME; without a name that of the recipe, numbered. Raises `ConfigError` for a name that
-    is none of a single folder."""
-    if name is None:
-        name = free_name(stem)
-    separators = {"/", os.sep, os.altsep or os.sep, "\0"}
-    if not name.strip() or name.startswith((".", "-")) or separators & {*name}:
-        raise ConfigError(
-            f"--name {name!r}", "the name of one folder in runs/", f"--name {plain_name(name)}"
-        )
-    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES or not name.isprintable():
-        raise ConfigError(
-            f"--name {name[:40]!r} ..." if len(name) > 40 else f"--name {name!r}",
-            f"at most {MAX_NAME_BYTES} bytes of printable text",
-            f"--name {plain_name(name)}",
-        )
-    return Path("runs") / name
-
-
-def plain_name(name: str) -> str:
-    """A name that is allowed and looks like this one."""
-    kept = "".join(c if c.isalnum() and c.isascii() or c in "-_." else "-" for c in name)
-    return kept.strip("-.")[:40] or "mine"
