@@ -21,7 +21,8 @@ from aha.core.recipe_layers import layered
 ROOT = Path(__file__).resolve().parent.parent
 AHA = ROOT / "src" / "aha"
 # Of other programs, whose names come before them in the text.
-OTHERS = re.compile(r"\b(?:pip|git|apt|xcode-select|npm|hf|docker|uv|wandb|tensorboard|trackio) [^;,]*")
+TOOLS = "pip|git|apt|xcode-select|npm|hf|docker|uv|wandb|tensorboard|trackio"
+OTHERS = re.compile(rf"\b(?:{TOOLS}) [^;,]*")
 OPTION = re.compile(r"(?<![\w`-])`?(--[A-Za-z][\w.-]*\w)(?:[ =]([^\s`,;)]+))?")
 COMMAND = re.compile(r"(?:^|`|: |, |or |then |\n *)aha ([a-z][a-z-]+)((?: [^`,;]*)?)")
 UNCHECKED = {

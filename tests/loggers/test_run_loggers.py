@@ -15,6 +15,7 @@ class ListLogger:
     """Keeps what it gets; raises where it is told to."""
 
     rewinds = False
+    holds_s = 0.0
 
     def __init__(self, fails_at: str = ""):
         self.fails_at, self.entries, self.closed = fails_at, [], []
@@ -38,6 +39,10 @@ class ListLogger:
 
 class Rewinding(ListLogger):
     rewinds = True
+
+
+class Holding(ListLogger):
+    holds_s = 10.0
 
 
 @pytest.fixture
@@ -126,6 +131,32 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_no_step_is_sent_twice(tmp_pat
     assert rewound.opened.step == 1 and rewound.entries == ["step 2", "step 3", "step 4"]
 
 
+def test_what_a_killed_tracker_may_have_lost_is_sent_again(tmp_path, messages):
+    run, clock = new_run(tmp_path / "first"), [0.0]
+
+    def start() -> tuple[RunLoggers, Holding]:
+        kept = Holding()
+        tell = lambda *finding: messages.append(finding)  # noqa: E731
+        return RunLoggers(
+            run, ["wandb"], tell, messages.append, lambda _: kept, lambda: clock[0]
+        ), kept
+
+    run.write("before.json", BEFORE)
+    loggers, first = start()
+    for step, seconds in ((1, 0.0), (2, 4.0), (3, 8.0), (4, 15.0)):
+        clock[0] = seconds
+        write_step(run, step)
+        loggers.follow()
+    # Killed at 15 s: steps 1 and 2 came 10 s ago, and the newest of these may wait for its next.
+    assert run.read("loggers.json")["wandb"]["step"] == 1
+    loggers, second = start()
+    assert second.entries == ["step 2", "step 3", "step 4"]
+    assert second.opened.id == first.opened.id
+    loggers.end()  # closed, so nothing is held
+    _, third = start()
+    assert third.entries == [] and messages == []
+
+
 def test_a_logger_that_is_added_later_gets_the_earlier_steps(tmp_path, follow):
     run = new_run(tmp_path / "first")
     first, late = ListLogger(), ListLogger()
@@ -151,7 +182,8 @@ def test_a_logger_that_raises_is_told_once_and_the_others_go_on(tmp_path, follow
     assert good.closed == [False]
     ((step, finding),) = messages
     assert finding.level == "warn" and finding.check == "logger_wandb" and "no disk" in str(finding)
-    assert "\x1b" not in finding.message and f"--resume {run.path}" in finding.fix
+    assert "\x1b" not in finding.message and str(run.path) in finding.fix
+    assert (f"--resume {run.path}" in finding.fix) == (place != "close")
     # The next process sends what is missing.
     again = ListLogger()
     follow(run, wandb=again, trackio=ListLogger()).end()

@@ -174,6 +174,15 @@ def test_wandb_without_a_network_is_offline_with_the_reason(tmp_path, monkeypatc
     assert [row["_step"] for row in history] == [1, 2]
 
 
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_keeps_to_the_mode_that_the_user_has_set(tmp_path, monkeypatch, wandb, mode):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    (said,) = log(begun(tmp_path), "wandb", range(1, 2))
+    assert f"its mode is {mode}" in said
+    assert (tmp_path / "wandb").exists() == (mode == "offline")
+
+
 # -- trackio ---------------------------------------------------------------------------------
 
 

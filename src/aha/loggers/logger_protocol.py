@@ -31,16 +31,19 @@ class Logger(Protocol):
 
     `rewinds`: a step that is trained again after a resume replaces the one that was logged. Without
     it the first one stays, because the tracker takes no step twice.
+
+    `holds_s`: for how many seconds the tracker may keep a record in memory, where a kill would lose
+    it; its newest step it may keep until the next one. 0: it keeps nothing.
     """
 
     rewinds: bool
+    holds_s: float
 
     def open(self, run: LoggedRun) -> None:
         """Begin the run in the tracker, or go on with it. Called once, first."""
 
     def log(self, entry: Entry) -> None:
-        """Take one record. When it returns, a killed process loses nothing of it, as far as the
-        tracker can promise that."""
+        """Take one record."""
 
     def close(self, failed: bool) -> None:
         """Send what is left; `failed` says that an error ends the run. Called once, last."""

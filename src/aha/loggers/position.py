@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aha.loggers.run_rows import Entry
@@ -59,6 +59,10 @@ class Position:
             self.validation = entry.step
         else:
             self.tests.append(entry.kind)
+
+    def copy(self) -> "Position":
+        """A position of its own with the same content."""
+        return replace(self, tests=list(self.tests))
 
     def go_back_to(self, step: int) -> None:
         """Forget all steps after `step`: the run trains them again."""

@@ -8,6 +8,7 @@ loggers.end()
 
 import difflib
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -96,11 +97,14 @@ class RunLoggers:
         tell: Callable[[int, Finding], None],
         say: Callable[[str], None],
         make: Callable[[str], Logger] = make_logger,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        self.run, self.tell, self.say = run, tell, say
+        self.run, self.tell, self.say, self.clock = run, tell, say, clock
         self.rows = RunRows(run)
         self.open: dict[str, Logger] = {}
-        # Of all loggers that the run has had: one that is not used now may be used again.
+        self.received: dict[str, Position] = {}  # in this process
+        self.held: dict[str, list[tuple[float, Entry]]] = {}  # with the time of each
+        # What is safe, of all loggers that the run has had: one may be used again later.
         self.positions, damaged = stored_positions(run) if names else ({}, False)
         if damaged:
             say(f"{run.path / 'loggers.json'} is damaged: what it says no more begins a new run")
@@ -127,7 +131,8 @@ class RunLoggers:
                     say=self.say,
                 )
             )
-            self.positions[name] = position
+            self.positions[name], self.received[name] = position, position.copy()
+            self.held[name] = []
             write_positions(self.run, self.positions)
             self.open[name] = logger
         except Exception as error:
@@ -147,19 +152,31 @@ class RunLoggers:
         """Hand entries to every open logger that has not got them."""
         for entry in entries:
             for name, logger in list(self.open.items()):
-                position = self.positions[name]
-                if position.has(entry):
+                if self.received[name].has(entry):
                     continue
                 try:
                     logger.log(entry)
-                    position.add(entry)
+                    self.received[name].add(entry)
+                    self.held[name].append((self.clock(), entry))
                 except Exception as error:
                     self.leave_out(name, error)
         if entries:
             self.write()
 
+    def advance(self, name: str, holds_s: float) -> None:
+        """Move the position of a logger over the entries that a kill no longer loses."""
+        held, now = self.held[name], self.clock()
+        old = [entry for since, entry in held if now - since >= holds_s]
+        newest = max((entry.step for entry in old), default=0)
+        safe = [entry for entry in old if not holds_s or entry.step < newest]
+        self.held[name] = [(since, entry) for since, entry in held if entry not in safe]
+        for entry in safe:
+            self.positions[name].add(entry)
+
     def write(self) -> None:
         """Keep the positions. A disk that is full ends the run elsewhere, in words of its own."""
+        for name, logger in self.open.items():
+            self.advance(name, logger.holds_s)
         try:
             write_positions(self.run, self.positions)
         except Exception as error:
@@ -176,6 +193,7 @@ class RunLoggers:
         )
         self.tell(self.rows.last_step, Finding("warn", message, fix, f"logger_{name}"))
         if logger is not None:
+            self.advance(name, logger.holds_s)
             try:
                 logger.close(failed=True)
             except Exception:
@@ -190,7 +208,11 @@ class RunLoggers:
         for name, logger in list(self.open.items()):
             try:
                 logger.close(failed)
+                self.positions[name] = self.received[name]
             except Exception as error:
                 del self.open[name]
                 self.leave_out(name, error, f"see its message; all rows are in {self.run.path}")
+        if self.open:
+            self.held = {name: [] for name in self.held}
+            self.write()
         self.open.clear()

@@ -21,6 +21,7 @@ class TensorboardLogger:
     """One run as event files; steps are global steps."""
 
     rewinds = True  # a `purge_step` makes TensorBoard drop what was written after it
+    holds_s = 0.0
 
     def open(self, run: LoggedRun) -> None:
         """Open a new event file; of a new run the first entry is its config."""

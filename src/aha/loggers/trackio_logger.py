@@ -32,6 +32,7 @@ class TrackioLogger:
     runs of one name."""
 
     rewinds = False  # trackio keeps every row that it gets
+    holds_s = 0.0  # it writes within a second; to send rows again would show them twice
 
     def open(self, run: LoggedRun) -> None:
         """Begin or resume the run."""

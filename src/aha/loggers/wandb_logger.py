@@ -16,6 +16,7 @@ from aha.loggers.run_rows import COLUMNS, Entry
 PROJECT = "aha"
 INIT_TIMEOUT_S = 20.0  # a server that has not answered by then is none
 FINISH_TIMEOUT_S = 60.0  # for what is left to send at the end
+HOLDS_S = 60.0  # its process writes its file every 15 to 20 seconds, and is killed with ours
 NAME_CHARS = 128  # the longest name that its server takes
 
 
@@ -28,6 +29,7 @@ class WandbLogger:
     """One run in wandb. Steps are its steps; the tests stand in the summary."""
 
     rewinds = False  # wandb drops what is not newer than the last step
+    holds_s = HOLDS_S
 
     def open(self, run: LoggedRun) -> None:
         """Begin or resume the run: online where there is a login and a server answers, else in
@@ -52,29 +54,30 @@ class WandbLogger:
             "settings": settings,
         }
         self.wandb, self.say = wandb, run.say
-        wandb.setup(settings=settings)
-        self.run, reason = self.begin(options)
+        # From WANDB_MODE, or from `wandb offline` and `wandb disabled` in this folder.
+        mode = wandb.setup(settings=settings).settings.mode
+        self.run, reason = self.begin(options, mode)
         self.last_step = max(0, run.step)
         for names in ("validation/*", "eval/*"):
             self.run.define_metric(names, step_metric="validation/step")
         self.sync = f"wandb sync {shlex.quote(os.path.dirname(self.run.dir))}"
         if self.run.disabled:
-            run.say("wandb: off, because WANDB_MODE is disabled")
+            run.say("wandb: off, because its mode is disabled")
         elif self.run.offline:
             run.say(f"wandb: {reason}: offline mode; to send the run later: {self.sync}")
         else:
             run.say(f"wandb: {self.run.url}")
 
-    def begin(self, options: dict[str, Any]) -> tuple[Any, str]:
+    def begin(self, options: dict[str, Any], mode: str) -> tuple[Any, str]:
         """(the run of wandb, why it is offline where it is)."""
         wandb = self.wandb
-        if os.environ.get("WANDB_MODE"):
-            return wandb.init(**options), f"WANDB_MODE is {os.environ['WANDB_MODE']}"
+        if mode != "online":
+            return wandb.init(**options), f"its mode is {mode}"
         try:
             if not wandb.login(prompt=False, verify=False):
                 return wandb.init(mode="offline", **options), "no login (`wandb login`)"
             return wandb.init(mode="online", **options), ""
-        except (wandb.errors.Error, TimeoutError) as error:
+        except Exception as error:
             # The service of wandb holds on to the id until it ends.
             wandb.teardown()
             reason = visible(shorter(str(error), 200))
