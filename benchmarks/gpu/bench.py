@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipe_keys import find_recipe
+from aha.api.recipe_names import find_recipe
 from aha.core.config import RunConfig
 from aha.core.records import Prompt
 from aha.machine.device import compute_dtype, empty_cache, gpu_name, synchronize

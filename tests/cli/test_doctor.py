@@ -5,7 +5,7 @@ import json
 import pytest
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipe_keys import find_recipe, packaged_recipes
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.core.findings import worst_level
 from aha.doctor.setup_checks import check_recipe
 

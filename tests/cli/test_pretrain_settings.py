@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipe_keys import find_recipe, packaged_recipes
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.core.errors import ConfigError
 from aha.corpus.bases import BASES, TraceMix
 from aha.model.tokenizer import build_tokenizer

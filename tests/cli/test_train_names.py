@@ -2,7 +2,7 @@
 
 import pytest
 
-from aha.cli.train import new_run_path
+from aha.api.recipe_names import new_run_path
 from aha.core.errors import ConfigError
 
 

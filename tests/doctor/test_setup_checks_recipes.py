@@ -3,7 +3,7 @@
 import pytest
 
 from aha.algo.recipe import load_recipe
-from aha.cli.recipe_keys import find_recipe, packaged_recipes
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.doctor import problem_checks

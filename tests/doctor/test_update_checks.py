@@ -6,7 +6,7 @@ import pytest
 
 from aha.algo.recipe import load_recipe
 from aha.batching.batch import pack_parts, totals_of
-from aha.cli.recipe_keys import find_recipe, packaged_recipes
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.core.config import RunConfig
 from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import check_first_step

@@ -13,7 +13,7 @@ from types import FrameType
 
 import aha
 from aha.algo.recipe import load_recipe
-from aha.cli.recipe_keys import find_recipe
+from aha.api.recipe_names import find_recipe
 from aha.core.config import RunConfig
 
 from .test_rl import make

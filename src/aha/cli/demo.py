@@ -2,8 +2,9 @@
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
-from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
-from aha.cli.train import new_run_path
+from aha.api.recipe_names import find_recipe
+from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.api.recipe_names import new_run_path
 
 
 def demo(

@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AsJson
-from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of, packaged_recipes
+from aha.api.recipe_names import find_recipe, packaged_recipes
+from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import console, say_json
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ConfigError

@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.cli.parameters import DryRun, Natural
-from aha.cli.recipe_keys import LabOverrides, find_recipe, overrides_of
+from aha.api.recipe_names import find_recipe
+from aha.cli.recipe_keys import LabOverrides, overrides_of
 from aha.cli.terminal_text import console
 from aha.core.errors import ConfigError
 

@@ -8,8 +8,6 @@ agree. A value is read as TOML and checked by `load_recipe`: `--optim.lr 3e-4` a
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -28,6 +26,7 @@ from rich.console import Console, ConsoleOptions
 
 from aha.algo.algorithms import REGISTRIES
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.recipe_layers import parse_toml
@@ -224,32 +223,6 @@ def overrides_of(options: RecipeOptions | None) -> dict[str, Any]:
 
 
 # -- recipes and runs by name --------------------------------------------------------------
-
-
-def packaged_recipes() -> list[str]:
-    folder = Path(str(files("aha"))) / "recipes"
-    return sorted(path.stem for path in folder.glob("*.toml"))
-
-
-def find_recipe(name: str) -> Path:
-    """A packaged recipe by name, or a file by path."""
-    path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    packaged = Path(str(files("aha"))) / "recipes" / f"{name}.toml"
-    if not packaged.is_file():
-        raise ConfigError(
-            f"no recipe {name!r}", f"one of {', '.join(packaged_recipes())}, or a TOML file"
-        )
-    return packaged
-
-
-def free_name(stem: str) -> str:
-    """The first of `stem`, `stem-2`, `stem-3` ... that is not the name of a run."""
-    number = 1
-    while (Path("runs") / (name := stem if number == 1 else f"{stem}-{number}")).exists():
-        number += 1
-    return name
 
 
 def recipe_for_help(words: list[str]) -> RunConfig | None:

@@ -2,7 +2,8 @@
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import RecipeName
-from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
+from aha.api.recipe_names import find_recipe
+from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say_json
 
 

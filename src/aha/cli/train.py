@@ -1,9 +1,9 @@
 """`aha train`: start a run of a recipe, or resume a run that was stopped."""
 
-import os
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe, new_run_path, packaged_recipes
 from aha.cli.parameters import (
     Budget,
     CalibrationFile,
@@ -14,10 +14,8 @@ from aha.cli.parameters import (
     RecipeName,
     RunName,
 )
-from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
+from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.core.errors import ConfigError
-
-MAX_NAME_BYTES = 200  # file systems take 255, and a new run has a longer name while it is made
 
 
 def train(
@@ -72,28 +70,3 @@ def train(
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
-
-
-def new_run_path(name: str | None, stem: str) -> Path:
-    """runs/NAME; without a name that of the recipe, numbered. Raises `ConfigError` for a name that
-    is none of a single folder."""
-    if name is None:
-        name = free_name(stem)
-    separators = {"/", os.sep, os.altsep or os.sep, "\0"}
-    if not name.strip() or name.startswith((".", "-")) or separators & {*name}:
-        raise ConfigError(
-            f"--name {name!r}", "the name of one folder in runs/", f"--name {plain_name(name)}"
-        )
-    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES or not name.isprintable():
-        raise ConfigError(
-            f"--name {name[:40]!r} ..." if len(name) > 40 else f"--name {name!r}",
-            f"at most {MAX_NAME_BYTES} bytes of printable text",
-            f"--name {plain_name(name)}",
-        )
-    return Path("runs") / name
-
-
-def plain_name(name: str) -> str:
-    """A name that is allowed and looks like this one."""
-    kept = "".join(c if c.isalnum() and c.isascii() or c in "-_." else "-" for c in name)
-    return kept.strip("-.")[:40] or "mine"

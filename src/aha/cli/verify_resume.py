@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from aha.algo.recipe import load_recipe
 from aha.cli.parameters import AT_LEAST_1, RecipeName, whole
-from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
+from aha.api.recipe_names import find_recipe
+from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say, say_line
 from aha.core.errors import ConfigError
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
 Finish = Literal["stop", "length"]
+REWARD_PART = "reward_"  # begins the names of those parts of a reward that metrics and files keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,10 @@ class Graded:
     parts: Mapping[str, float] = field(default_factory=dict)
     # None in what a task returns. Typed as set, because every reader gets it from `Graded.of`.
     completion: Completion = cast(Completion, None)
+
+    def reward_parts(self) -> dict[str, float]:
+        """The rewards of the functions that the reward is the sum of; empty where it is of one."""
+        return {name: part for name, part in self.parts.items() if name.startswith(REWARD_PART)}
 
     @classmethod
     def of(cls, completion: Completion, task: Grader) -> "Graded":

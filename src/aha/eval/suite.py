@@ -166,6 +166,7 @@ def ways_of(graded: Iterable[Graded]) -> dict[str, float]:
 def completion_row(graded: Graded) -> dict[str, Any]:
     """A graded completion as one JSON line: the problem, the texts, the grade."""
     completion = completion_of(graded)
+    parts = graded.reward_parts()
     return {
         "id": completion.prompt.problem.id,
         **completion.prompt.problem.given,
@@ -176,6 +177,7 @@ def completion_row(graded: Graded) -> dict[str, Any]:
         "reward": graded.reward,
         "correct": graded.correct,
         "reason": graded.reason,
+        **({"parts": parts} if parts else {}),
     }
 
 

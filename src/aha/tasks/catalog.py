@@ -3,6 +3,7 @@
     countdown, multiply, math    packaged; trusted, graded in this process
     gym:NAME                     a data set of reasoning-gym, with the extra [gym]
     my_task.py                   a file that holds the three functions of a task, or one class
+    reward:NAME                  reward functions of a Python program, which alone has them
     anything else                the entry point of that name in the group `aha.tasks`
 
 A task from outside is isolated (`isolation`). Settings reach a task by name: one that its
@@ -12,7 +13,9 @@ constructor does not name is an error, because nothing would read it.
 import difflib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -25,6 +28,7 @@ from aha.core.findings import Finding
 from aha.core.records import Problem
 from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
+from aha.tasks.reward_task import PREFIX as REWARD
 from aha.tasks.worker import Worker
 from aha.tasks.worker_process import locate
 
@@ -42,6 +46,19 @@ EXPECTED = f"{', '.join(PACKAGED)}, gym:NAME, a file such as my_task.py, or an i
 Loaded = TypeVar("Loaded")
 Settings = dict[str, Any]
 
+_provided: ContextVar[Mapping[str, Task]] = ContextVar("provided_tasks", default={})  # noqa: B039
+
+
+@contextmanager
+def provided(*tasks: Task) -> Iterator[None]:
+    """Within the block, and in this thread alone, `make_task` gives these objects by their names:
+    tasks that the calling program has made, and that no name could make again."""
+    before = _provided.set({**_provided.get(), **{task.name: task for task in tasks}})
+    try:
+        yield
+    finally:
+        _provided.reset(before)
+
 
 def make_task(
     name: str,
@@ -55,6 +72,8 @@ def make_task(
     from outside, `memory_gb` the memory limit of the process that grades it. Raises `ConfigError`
     for a name or a setting that does not exist.
     """
+    if name in _provided.get():
+        return _provided.get()[name]
     settings = dict(settings or {})
     task = build_task(name, settings)
     if name in PACKAGED:
@@ -118,6 +137,13 @@ def constructor(name: str) -> Callable[..., Task]:
         from aha.tasks.gym import gym_task
 
         return gym_task(name.removeprefix("gym:"))
+    if name.startswith(REWARD):
+        raise ConfigError(
+            f"the task {name!r}: functions of the Python program that made the run",
+            "that program, or another task",
+            f"in Python pass reward={name.removeprefix(REWARD).replace('+', ', ')} again, to "
+            "aha.train(resume=...) or aha.evaluate(...)",
+        )
     if name.endswith(".py"):
         return task_in(load_file(Path(name)), name)
     entries = installed()

@@ -20,6 +20,7 @@ from aha.store.checksums import digests
 from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
+from aha.tasks.reward_task import RewardTask
 
 NAME = "fingerprints.json"
 # Keys that change what a run writes or costs, or when a broken grader ends it, and nothing that it
@@ -55,7 +56,7 @@ def fingerprints_of(
         "base": digests_by_name(sorted(files)) if base else then.get("base", {}),
         "base_cost": base_cost(base) if base else then.get("base_cost", {}),
         "data": digests_by_name(data_files(cfg)),
-        "task": digests_by_name(code_files(cfg, task)),
+        "task": task_digests(cfg, task),
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
     }
 
@@ -69,6 +70,14 @@ def data_files(cfg: RunConfig) -> list[Path]:
     settings = cfg.task.settings()
     named = (Path(value) for value in settings.values() if isinstance(value, str) and value)
     return sorted({path for path in named if path.is_file()})
+
+
+def task_digests(cfg: RunConfig, task: Task) -> dict[str, str]:
+    """The digests of a task's code: of its files, or those that it gives itself, as a task of
+    reward functions does for the source of each."""
+    if isinstance(task, RewardTask):
+        return task.digests()
+    return digests_by_name(code_files(cfg, task))
 
 
 def code_files(cfg: RunConfig, task: Task) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import FrameType
@@ -30,7 +31,7 @@ class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into "finish this step"; the second one is immediate.
 
     The end of the terminal (SIGHUP) does so too, unless the process was started to outlive it, as
-    by `nohup`.
+    by `nohup`. Outside of the main thread no signal arrives, and none is handled.
 
     A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. Its message is
     written with one system call: a signal handler may run in the middle of any print.
@@ -46,7 +47,8 @@ class Interrupt:
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
-        for number in self.SIGNALS:
+        here = threading.current_thread() is threading.main_thread()
+        for number in self.SIGNALS if here else ():
             if number != self.HANGUP or signal.getsignal(number) != signal.SIG_IGN:
                 self.handlers[number] = signal.signal(number, self.handle)
         return self

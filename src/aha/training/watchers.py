@@ -42,10 +42,21 @@ def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
         "tokens": tokens,
         "grade_errors": GradeErrors.of(flat).failed,
         "tokens_per_s": tokens / max(seconds, 1e-9),
+        **mean_parts(flat),
         **ways_of(flat),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
     }
+
+
+def mean_parts(flat: Sequence[Graded]) -> dict[str, float]:
+    """The mean of each part of the reward over the completions that have it; a failed grade has
+    none."""
+    columns: dict[str, list[float]] = {}
+    for graded in flat:
+        for name, part in graded.reward_parts().items():
+            columns.setdefault(name, []).append(part)
+    return {name: sum(column) / len(column) for name, column in columns.items()}
 
 
 class Stopwatch:
