@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cyclopts import App, CycloptsError
 
-from aha.cli.main import usage_error
 from aha.api.recipe_names import free_name
+from aha.cli.main import usage_error
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.core.errors import ConfigError
 from aha.tasks.countdown import Countdown, as_problem, split_of

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.cli.error_translation import as_user_error
 from aha.cli.main import COMMANDS, app, usage_error
-from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.cli.recipe_keys import overrides_of
 from aha.core.config import known_keys
 from aha.core.errors import AhaError

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from aha.algo.recipe import load_recipe
-from aha.batching.batch import pack_parts, totals_of
 from aha.api.recipe_names import find_recipe, packaged_recipes
+from aha.batching.batch import pack_parts, totals_of
 from aha.core.config import RunConfig
 from aha.core.findings import worst_level
 from aha.doctor.first_step_checks import check_first_step

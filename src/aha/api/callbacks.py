@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aha.core.errors import ConfigError, shown
-from aha.core.findings import Finding, warn
+from aha.core.findings import Finding
 
 ON_STEP, ON_VALIDATION = "on_step", "on_validation"
 METHODS = (ON_STEP, ON_VALIDATION)
@@ -74,7 +74,9 @@ def has_methods(callback: object) -> bool:
 def raised_by(callback: object, step: int, reason: str) -> Finding:
     """The finding for a callback that has raised."""
     name = getattr(callback, "__name__", type(callback).__name__)
-    return warn(
+    return Finding(
+        "warn",
         f"the callback {name} raised in step {step}, and the run goes on: {reason[:300]}",
         "mend the callback; it is called again after every step",
+        "callback",
     )

@@ -10,7 +10,9 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -89,15 +91,17 @@ def file_of(source: object, columns: Mapping[str, str], folder: Path, name: str)
             raise DataError(
                 f"{name} with more than {MAX_ROWS:,} rows", "at most so many", "a part of them"
             )
-        texts.append(json.dumps(json_row(row, number, name), ensure_ascii=False, allow_nan=False))
+        texts.append(json.dumps(json_row(row, number, name), allow_nan=False))
     if not texts:
         raise DataError(f"{name} without a row", EXPECTED, "add at least one row")
     content = "\n".join(texts) + "\n"
-    digest = hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
+    digest = hashlib.sha256(content.encode()).hexdigest()
     path = folder / f"{digest[:16]}.jsonl"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, content)
+        own = folder / f"{digest[:16]}.{os.getpid()}-{threading.get_ident()}"  # others may write it
+        write_text(own, content)
+        os.replace(own, path)
     return path
 
 

@@ -50,7 +50,7 @@ def ask(
     max_new_tokens
         Token limit of the completion; at most the positions that the model has left.
     """
-    from aha.cli.chosen_task import choose_task
+    from aha.api.run_task import choose_task
 
     chosen = choose_task(model, task, task_settings(options, None, data, bad_rows))
     if numbers or target is not None or (chosen.name == "countdown" and not (given or data)):
@@ -90,7 +90,7 @@ def task_problem(
     name: str, settings: dict[str, Any], given: str, seed: int
 ) -> tuple[Task, Problem]:
     """The task, and the problem in `given` or else one of the test split."""
-    from aha.cli.chosen_task import print_notes
+    from aha.cli.finding_lines import print_notes
     from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import read_problem
 

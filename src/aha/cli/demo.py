@@ -1,10 +1,9 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from aha.algo.recipe import load_recipe
+from aha.api.recipe_names import find_recipe, new_run_path
 from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
-from aha.api.recipe_names import find_recipe
 from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.api.recipe_names import new_run_path
 
 
 def demo(

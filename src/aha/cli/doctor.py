@@ -8,8 +8,8 @@ from typing import Any
 from rich.markup import escape
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import AsJson
 from aha.api.recipe_names import find_recipe, packaged_recipes
+from aha.cli.parameters import AsJson
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import console, say_json
 from aha.core.config import RunConfig

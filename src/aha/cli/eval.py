@@ -59,7 +59,8 @@ def evaluate(
     out
         New file for all completions, as JSON lines.
     """
-    from aha.cli.chosen_task import choose_task, print_finding
+    from aha.api.run_task import choose_task
+    from aha.cli.finding_lines import print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 
     chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))

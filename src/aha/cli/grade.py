@@ -18,7 +18,7 @@ def grade(
     For another task than Countdown, a line has the fields that `aha problems --task NAME` prints,
     and completion. A line without one is an error.
     """
-    from aha.cli.chosen_task import print_notes
+    from aha.cli.finding_lines import print_notes
     from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import grade_lines
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from aha.cli.parameters import DryRun, Natural
 from aha.api.recipe_names import find_recipe
+from aha.cli.parameters import DryRun, Natural
 from aha.cli.recipe_keys import LabOverrides, overrides_of
 from aha.cli.terminal_text import console
 from aha.core.errors import ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 
 from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
 from aha.api.recipe_names import find_recipe
+from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say, say_json, say_line
 from aha.core.config import RunConfig

@@ -29,7 +29,7 @@ def problems(
 ) -> None:
     """Print problems as JSON lines: id and the fields of the problem (Countdown: numbers, target;
     math: question, answer). `--data` of the other commands reads such a file."""
-    from aha.cli.chosen_task import print_notes
+    from aha.cli.finding_lines import print_notes
     from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import problem_row
 

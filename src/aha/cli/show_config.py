@@ -1,8 +1,8 @@
 """`aha config show`: prints every key with its value."""
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import RecipeName
 from aha.api.recipe_names import find_recipe
+from aha.cli.parameters import RecipeName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say_json
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import AT_LEAST_1, RecipeName, whole
 from aha.api.recipe_names import find_recipe
+from aha.cli.parameters import AT_LEAST_1, RecipeName, whole
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say, say_line
 from aha.core.errors import ConfigError

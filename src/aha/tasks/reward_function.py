@@ -116,9 +116,11 @@ class RewardFunction:
 
     def source(self) -> str | None:
         """Its source, with the values that a `partial` binds; None where it cannot be read."""
-        function, bound = self.function, ""
+        function: object = self.function
+        bound = ""
         if isinstance(function, partial):
-            function, bound = function.func, f"# {function.args} {function.keywords}\n"
+            bound = f"# {function.args} {function.keywords}\n"
+            function = function.func
         if not inspect.isroutine(function):
             function = type(function)
         try:

@@ -97,12 +97,8 @@ def fault_of(row: object, functions: tuple[RewardFunction, ...]) -> str:
 def with_truth(row: Cells) -> dict[str, Any]:
     """The columns of a row, with veRL's ground truth as one of them."""
     model = row.get("reward_model")
-    truth = {"ground_truth": model["ground_truth"]} if has_truth(model) else {}
-    return truth | dict(row)
-
-
-def has_truth(cell: object) -> bool:
-    return isinstance(cell, dict) and "ground_truth" in cell
+    known = isinstance(model, dict) and "ground_truth" in model
+    return ({"ground_truth": model["ground_truth"]} if known else {}) | dict(row)
 
 
 def columns_of(row: Cells) -> dict[str, Any]:

@@ -106,7 +106,9 @@ class RewardTask:
         functions, weights = self.rewards.functions, self.rewards.weights
         total = sum(w * grade.reward for w, grade in zip(weights, grades, strict=True))
         if abs(total) > MAX_REWARD:
-            return failed(f"a sum of rewards of {total:g}, and at most {MAX_REWARD:g} can be learnt")
+            return failed(
+                f"a sum of rewards of {total:g}, and at most {MAX_REWARD:g} can be learnt"
+            )
         if len(grades) == 1:
             reason = grades[0].reason
             parts = {PART + key: value for key, value in grades[0].parts.items()}

@@ -1,13 +1,10 @@
-"""The task that a command works on: the one that was typed, or that of the run that was named."""
+"""The task that a call works on: the one that was named, or that of the run that was named."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aha.cli.terminal_text import say_line
-from aha.core.errors import RunError
-from aha.core.findings import Finding
+from aha.core.errors import ConfigError, RunError
 
 DEFAULT_TASK = "countdown"
 
@@ -41,7 +38,6 @@ def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> Chose
 def task_of_run(folder: Path) -> ChosenTask | None:
     """The task that a run was trained on; None for a folder that holds no run."""
     from aha.algo.recipe import begun
-    from aha.core.errors import ConfigError
     from aha.store.run_folder import Run
 
     if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
@@ -53,15 +49,3 @@ def task_of_run(folder: Path) -> ChosenTask | None:
             error.got, error.wanted, "choose a task: --task countdown, or the run's own"
         ) from None
     return ChosenTask(cfg.task.name, cfg.task.settings(), cfg.rollout.max_new_tokens)
-
-
-def print_notes(notes: list[Finding]) -> None:
-    """What a task has to say about its problems, one line each on the error stream."""
-    for note in notes:
-        print_finding(note)
-
-
-def print_finding(finding: Finding) -> None:
-    """On the error stream: the output may be JSON."""
-    fix = f"; fix: {finding.fix}" if finding.fix else ""
-    say_line(f"aha: {finding.level}: {finding.message}{fix}", sys.stderr)

@@ -1,0 +1,145 @@
+"""Carries out what a Python call has asked for: begins or resumes a run, and runs it to its end.
+
+It is the `Experiment` of the command line, with another listener.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aha.algo.recipe import begun, load_recipe
+from aha.api.callbacks import Callbacks
+from aha.api.data_files import DataFiles
+from aha.api.progress import Progress
+from aha.api.recipe_names import find_recipe, new_run_path
+from aha.api.run_result import RunResult
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.store.run_folder import Run, check_new
+from aha.tasks.catalog import provided
+from aha.tasks.reward_function import WeightedRewards
+from aha.tasks.reward_task import RewardTask
+from aha.training.experiment import Experiment
+
+STOPPED = "stopped"  # why an interrupted experiment ended
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What a call wants to hear of its run."""
+
+    callbacks: Callbacks
+    show: bool
+    budget: str | None
+
+
+def begin(
+    recipe: str,
+    overrides: dict[str, Any],
+    rewards: WeightedRewards | None,
+    files: DataFiles,
+    name: str | None,
+    watching: Watching,
+) -> RunResult:
+    """A new run of a recipe, or of reward functions with the recipe's settings for the rest."""
+    path = find_recipe(recipe)
+    new = {"task.data": files.data, "task.test_data": files.test_data}
+    overrides = overrides | {key: str(file) for key, file in new.items() if file is not None}
+    if rewards is not None:
+        overrides["task.name"] = named_task(rewards)
+        if len(rewards.functions) > 1:
+            overrides["task.options.weights"] = list(rewards.weights)
+    cfg = load_recipe(path, overrides)
+    folder = new_run_path(name, rewards.functions[0].name if rewards else path.stem)
+    check_new(folder)
+    if rewards is None:
+        return carry_out(cfg, folder, None, watching)
+    task = reward_task(cfg, rewards)
+    with provided(task):
+        return carry_out(cfg, folder, task, watching)
+
+
+def go_on(
+    path: Path,
+    changes: Mapping[str, Any],
+    accept: bool,
+    rewards: WeightedRewards | None,
+    files: DataFiles,
+    watching: Watching,
+) -> RunResult:
+    """A stopped run, with its reward functions where it has some.
+
+    `changes` are new values of recipe keys, `accept` takes changes of what the run depends on.
+    """
+    cfg = begun(Run.open(path).read("config.json"), f"{path}/config.json: ")
+    new = {"task.data": files.data, "task.test_data": files.test_data}
+    changes = {**changes, **{k: str(f.absolute()) for k, f in new.items() if f is not None}}
+    progress = Progress(cfg, Run(path), watching.callbacks, watching.show, names_of(rewards))
+    arguments = (path, progress.listener(), changes, accept, watching.budget)
+    if rewards is None:
+        return finish(Experiment.resume(*arguments), progress)
+    if cfg.task.name != named_task(rewards):
+        raise ConfigError(
+            f"{path} was trained on {cfg.task.name!r}, and the reward is {named_task(rewards)!r}",
+            "the functions that it began with, in their order",
+            f"aha.train(resume={str(path)!r}, reward=...) with those",
+        )
+    section = cfg.task.model_copy(
+        update={k.removeprefix("task."): v for k, v in changes.items() if k in new}
+    )
+    task = reward_task(cfg.model_copy(update={"task": section}), rewards)
+    with provided(task):
+        return finish(Experiment.resume(*arguments), progress)
+
+
+def named_task(rewards: WeightedRewards) -> str:
+    """The name of the task that reward functions are, in a recipe."""
+    from aha.tasks.reward_task import PREFIX
+
+    return PREFIX + rewards.name
+
+
+def names_of(rewards: WeightedRewards | None) -> str:
+    """The functions as a call has them; empty without any."""
+    names = [function.name for function in rewards.functions] if rewards else []
+    return names[0] if len(names) == 1 else f"[{', '.join(names)}]" if names else ""
+
+
+def reward_task(cfg: RunConfig, rewards: WeightedRewards) -> RewardTask:
+    """The task of a config whose task are these functions."""
+    settings = cfg.task.settings()
+    settings.pop("weights", None)  # of the functions, here only for the record
+    unread = [key for key in settings if key not in ("data", "template", "test_data", "bad_rows")]
+    if unread:
+        raise ConfigError(
+            f"reward functions with task.{unread[0]} {settings[unread[0]]!r}: they do not read it",
+            "a template, files of data, bad_rows",
+            f"leave {unread[0]} out",
+        )
+    return RewardTask(rewards, **settings)
+
+
+def carry_out(cfg: RunConfig, path: Path, task: RewardTask | None, watching: Watching) -> RunResult:
+    """A new run in `path`; the source of its reward functions is kept there."""
+    rewards = task.rewards if task else None
+    progress = Progress(cfg, Run(path), watching.callbacks, watching.show, names_of(rewards))
+    experiment = Experiment.start(cfg, path, progress.listener(), budget=watching.budget)
+    if task is not None:
+        sources = {f.name: f.source() for f in task.rewards.functions}
+        experiment.run.write("rewards.json", sources)
+    return finish(experiment, progress)
+
+
+def finish(experiment: Experiment, progress: Progress) -> RunResult:
+    """Run to the end. An interrupt comes out as `KeyboardInterrupt`, after the checkpoint, with the
+    line that goes on."""
+    try:
+        outcome = experiment.run_all()
+    except KeyboardInterrupt:
+        progress.stopped()
+        raise
+    if outcome.summary is None and experiment.stop_reason == STOPPED:
+        progress.stopped()
+        raise KeyboardInterrupt(f"stopped; go on with: {progress.resume_line}")
+    return RunResult(experiment.run.path)

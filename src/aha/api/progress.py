@@ -1,0 +1,124 @@
+"""What a Python call shows of a run during training: lines in a script, a picture in a notebook.
+
+It also passes on the rows of the run to the callbacks, and the faults that it noticed to the user.
+"""
+
+import sys
+from typing import Any
+
+from aha.api.callbacks import Callbacks
+from aha.api.display import LiveRun, notebook_publisher
+from aha.core.config import RunConfig
+from aha.core.control_characters import visible
+from aha.core.findings import Finding
+from aha.core.records import Graded
+from aha.eval.suite import completion_row
+from aha.store.run_folder import Run
+from aha.training.experiment import Listener
+
+Row = dict[str, Any]
+RESUME = "aha train --resume"  # in messages of the rooms below, for those who type commands
+
+
+class Progress:
+    """The listener of one run.
+
+    `resume_line` is what to type to go on with it. With `show` False nothing is printed but faults
+    and that line.
+    """
+
+    def __init__(self, cfg: RunConfig, run: Run, callbacks: Callbacks, show: bool, rewards: str):
+        self.cfg, self.run, self.callbacks, self.show = cfg, run, callbacks, show
+        again = f", reward={rewards}, data=..." if rewards else ""
+        self.resume_line = f"aha.train(resume={str(run.path)!r}{again})"
+        self.said_resume = False
+        publish = notebook_publisher() if show else None
+        self.live = LiveRun(f"aha: {run.path}", publish) if publish else None
+
+    def listener(self) -> Listener:
+        """The callbacks of an experiment."""
+        return Listener(
+            stage=self.stage,
+            step=self.step,
+            validation=self.validation,
+            completion=self.completion,
+            finding=self.finding,
+            say=self.say,
+        )
+
+    def stage(self, text: str) -> None:
+        """What begins."""
+        if self.live:
+            self.live.show(text, now=True)
+        elif self.show:
+            self.print(text)
+
+    def step(self, row: Row) -> None:
+        """A step is done: its line, then the callbacks."""
+        line = step_line(row, self.cfg.steps)
+        if self.live:
+            self.live.step(row, line)
+        elif self.show:
+            self.print(line)
+        self.callbacks.step(row, self.tell)
+
+    def validation(self, row: Row) -> None:
+        """A validation is done."""
+        low, high = row["interval"]
+        line = f"held-out: solved {row['solve_rate']:.1%} [{low:.1%}, {high:.1%}]"
+        if self.live:
+            self.live.tests.append((row["step"], row))
+            self.live.show(line)
+        elif self.show:
+            self.print(f"  {line} of {row['problems']}")
+        self.callbacks.validation(row, self.tell)
+
+    def completion(self, version: int, graded: Graded) -> None:
+        """A completion for people to read."""
+        row = completion_row(graded)
+        if self.live:
+            self.live.completions = [row]
+        elif self.show:
+            text = str(row["completion"]).strip()
+            short = text if len(text) <= 600 else f"{text[:300]}\n...\n{text[-300:]}"
+            self.print(f"  a completion of step {version}, reward {graded.reward:g}:")
+            self.print("\n".join(f"    {line}" for line in short.splitlines()))
+
+    def finding(self, finding: Finding) -> None:
+        """A fault that the run noticed."""
+        fix = f"; fix: {finding.fix}" if finding.fix else ""
+        self.print(f"aha: {finding.level}: {finding.message}{fix}", sys.stderr)
+
+    def tell(self, step: int, finding: Finding) -> None:
+        """A fault of a callback: into findings.jsonl, and to the user."""
+        self.run.tell(step, finding)
+        self.finding(finding)
+
+    def say(self, text: str) -> None:
+        """A line of the experiment. Who calls from Python goes on from Python."""
+        command = f"{RESUME} {self.run.path}"
+        self.said_resume = self.said_resume or command in text
+        self.print(text.replace(command, self.resume_line), sys.stderr)
+
+    def stopped(self) -> None:
+        """The run was interrupted: the resume line, where it has not been said."""
+        if not self.said_resume:
+            self.said_resume = True
+            self.print(f"stopped; go on with: {self.resume_line}", sys.stderr)
+
+    @staticmethod
+    def print(text: str, file: Any = None) -> None:
+        """A text for the screen; what the stream's encoding lacks becomes an escape."""
+        stream = file or sys.stdout
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        line = visible(text).encode(encoding, "backslashreplace").decode(encoding)
+        print(line, file=stream, flush=True)
+
+
+def step_line(row: Row, steps: int) -> str:
+    """A step in one line."""
+    minutes, seconds = divmod(int(row["elapsed_s"]), 60)
+    return (
+        f"step {row['step']:>3}/{steps}  reward {row['reward']:.3f}  solved "
+        f"{row['solve_rate']:.1%}  tokens {row['mean_tokens']:.0f}  {minutes}:{seconds:02d}"
+    )
