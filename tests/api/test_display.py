@@ -70,6 +70,7 @@ def test_a_notebook_gets_one_picture_that_changes():
         def publish(self, data, *unused, transient=None, update=False, **more):
             published.append((data.get("text/html"), transient, update))
 
+    shell.display_formatter.active_types = shell.display_formatter.format_types  # as a kernel has
     shell.display_pub, shell.kernel = Publisher(shell=shell), object()
     try:
         publish = notebook_publisher()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aha.api.python_words import errors_in_python
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ DEFAULT_RECIPE, PACKAGED_MODEL = "demo", "aha-tiny"
 DATA_FOLDER = Path("runs") / ".data"
 
 
+@errors_in_python
 def train(
     recipe: str | Path | None = None,
     *,
@@ -68,10 +70,18 @@ def train(
     overrides = overrides_from({"model": model, "task": task} | settings)
     files = data_files(data, test_data, columns, DATA_FOLDER)
     if resume is not None:
-        path = Path(getattr(resume, "path", resume))
-        return launch.go_on(path, overrides, accept_changes, rewards, files, watching)
+        return launch.go_on(path_of(resume), overrides, accept_changes, rewards, files, watching)
     chosen = DEFAULT_RECIPE if recipe is None else str(recipe)
     return launch.begin(chosen, overrides, rewards, files, name, watching)
+
+
+def path_of(named: "str | Path | RunResult | TextModel") -> Path:
+    """The folder of a run, what a loaded model was loaded by, or the path itself."""
+    if isinstance(named, str | Path):
+        return Path(named)
+    from aha.api.run_result import RunResult
+
+    return named.path if isinstance(named, RunResult) else Path(named.name)
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
@@ -107,6 +117,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         )
 
 
+@errors_in_python
 def evaluate(
     model: "str | Path | RunResult | TextModel",
     *,
@@ -136,19 +147,21 @@ def evaluate(
     problems = Problems(split, n, seed, group_size, temperature, max_new_tokens)
     with tempfile.TemporaryDirectory(prefix="aha-") as folder:
         given = (reward, reward_weights, data, columns, Path(folder))
-        path = str(getattr(model, "path", model))
+        path = str(path_of(model))
         numbers, completions, findings = evaluate_on(path, task, given, problems, out)
     return EvalResult(numbers, completions, findings)
 
 
+@errors_in_python
 def load(model: "str | Path | RunResult") -> "TextModel":
     """A model in memory, for several calls of its `generate`: a packaged model, a folder, a run, or
     a name on the hub. Raises `ModelError` where there is none."""
     from aha.api import text_model
 
-    return text_model.load(getattr(model, "path", model))
+    return text_model.load(path_of(model))
 
 
+@errors_in_python
 def generate(
     model: "str | Path | RunResult | TextModel",
     prompts: "PromptText | Sequence[PromptText]",
@@ -167,6 +180,7 @@ def generate(
     )
 
 
+@errors_in_python
 def open_run(path: str | Path) -> "RunResult":
     """A run by its folder, of any day and process. Raises `RunError` where there is none."""
     from aha.api.run_result import RunResult

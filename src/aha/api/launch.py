@@ -14,15 +14,17 @@ from aha.api.data_files import DataFiles
 from aha.api.progress import Progress
 from aha.api.recipe_names import find_recipe, new_run_path
 from aha.api.run_result import RunResult
-from aha.core.config import RunConfig
+from aha.core.config import RunConfig, TaskSection
 from aha.core.errors import ConfigError
+from aha.store.checksums import digests
 from aha.store.run_folder import Run, check_new
 from aha.tasks.catalog import provided
 from aha.tasks.reward_function import WeightedRewards
-from aha.tasks.reward_task import RewardTask
+from aha.tasks.reward_task import PREFIX, RewardTask
 from aha.training.experiment import Experiment
 
 STOPPED = "stopped"  # why an interrupted experiment ended
+WEIGHTS = "task.options.weights"  # the key under which a recipe has those of several functions
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def begin(
     if rewards is not None:
         overrides["task.name"] = named_task(rewards)
         if len(rewards.functions) > 1:
-            overrides["task.options.weights"] = list(rewards.weights)
+            overrides[WEIGHTS] = list(rewards.weights)
     cfg = load_recipe(path, overrides)
     folder = new_run_path(name, rewards.functions[0].name if rewards else path.stem)
     check_new(folder)
@@ -73,8 +75,9 @@ def go_on(
     `changes` are new values of recipe keys, `accept` takes changes of what the run depends on.
     """
     cfg = begun(Run.open(path).read("config.json"), f"{path}/config.json: ")
-    new = {"task.data": files.data, "task.test_data": files.test_data}
-    changes = {**changes, **{k: str(f.absolute()) for k, f in new.items() if f is not None}}
+    changes = {**changes, **changed_files(cfg, files)}
+    if rewards is not None and len(rewards.functions) > 1:
+        changes[WEIGHTS] = list(rewards.weights)
     progress = Progress(cfg, Run(path), watching.callbacks, watching.show, names_of(rewards))
     arguments = (path, progress.listener(), changes, accept, watching.budget)
     if rewards is None:
@@ -85,18 +88,30 @@ def go_on(
             "the functions that it began with, in their order",
             f"aha.train(resume={str(path)!r}, reward=...) with those",
         )
-    section = cfg.task.model_copy(
-        update={k.removeprefix("task."): v for k, v in changes.items() if k in new}
-    )
+    typed = {k.removeprefix("task."): v for k, v in changes.items() if k.startswith("task.")}
+    known = {key: value for key, value in typed.items() if key in TaskSection.model_fields}
+    section = cfg.task.model_copy(update=known)
     task = reward_task(cfg.model_copy(update={"task": section}), rewards)
     with provided(task):
         return finish(Experiment.resume(*arguments), progress)
 
 
+def changed_files(cfg: RunConfig, files: DataFiles) -> dict[str, str]:
+    """The files of a resumed run that are other ones than it began with, by their keys: the same
+    rows in another place are no change."""
+    changes = {}
+    for key, file in files._asdict().items():
+        before = Path(getattr(cfg.task, key) or "")
+        if file is None or file.absolute() == before:
+            continue
+        both = digests([before, file]) if before.is_file() else {}
+        if len(set(both.values())) != 1:
+            changes[f"task.{key}"] = str(file.absolute())
+    return changes
+
+
 def named_task(rewards: WeightedRewards) -> str:
     """The name of the task that reward functions are, in a recipe."""
-    from aha.tasks.reward_task import PREFIX
-
     return PREFIX + rewards.name
 
 

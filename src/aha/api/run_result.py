@@ -136,9 +136,11 @@ class RunResult:
     def _repr_html_(self) -> str:
         rows = self.rows
         tests = [(float(row.get("step") or 0), row) for row in self.validations]
-        tests = [(0.0, self.before)] * bool(self.before) + tests
-        if self.finished and self.after and rows:
-            tests.append((float(rows[-1]["step"]), self.after))
+        before, after = self.before, self.after
+        if before:
+            tests.insert(0, (0.0, before))
+        if self.finished and after and rows:
+            tests.append((float(rows[-1]["step"]), after))
         shown = telling_completions(self.completions)
         return run_html(f"aha: {self.path}", rows, tests, self._lines(), shown)
 

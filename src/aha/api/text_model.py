@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ConfigError, ModelError, shown
 from aha.core.records import Problem, Prompt
@@ -10,7 +11,7 @@ from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import open_engine
-from aha.tasks.reward_rows import prompt_of
+from aha.tasks.reward_rows import PROMPT, prompt_of
 
 PromptText = str | Sequence[Mapping[str, str]]  # a text, or messages with a role and a content
 
@@ -74,8 +75,7 @@ class TextModel:
 
     def prompt(self, prompt: PromptText, place: int) -> Prompt:
         """A prompt as the model reads it. Raises `ConfigError` for what is none."""
-        cell = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
-        read = prompt_of({"prompt": cell})
+        read = prompt_of({PROMPT: prompt if isinstance(prompt, str) else list(prompt)})
         if read is None:
             raise ConfigError(
                 f"the prompt {shown(prompt)}",
@@ -94,7 +94,8 @@ def as_prompts(prompts: object) -> list[PromptText]:
     """A list of prompts from one prompt or several. Raises `ConfigError` for what is neither."""
     if isinstance(prompts, str):
         return [prompts]
-    several = list(prompts) if isinstance(prompts, Iterable) else None
+    usable = isinstance(prompts, Iterable) and not isinstance(prompts, Mapping)
+    several: list[Any] | None = list(prompts) if usable and isinstance(prompts, Iterable) else None
     if several and all(isinstance(part, Mapping) for part in several):
         return [several]  # the messages of one conversation
     if several is None or not all(isinstance(p, str | list | tuple) for p in several):

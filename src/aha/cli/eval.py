@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from aha.api.run_task import choose_task
 from aha.cli.parameters import (
     AsJson,
     BadRowsRule,
@@ -59,7 +60,6 @@ def evaluate(
     out
         New file for all completions, as JSON lines.
     """
-    from aha.api.run_task import choose_task
     from aha.cli.finding_lines import print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 

@@ -97,8 +97,9 @@ def fault_of(row: object, functions: tuple[RewardFunction, ...]) -> str:
 def with_truth(row: Cells) -> dict[str, Any]:
     """The columns of a row, with veRL's ground truth as one of them."""
     model = row.get("reward_model")
-    known = isinstance(model, dict) and "ground_truth" in model
-    return ({"ground_truth": model["ground_truth"]} if known else {}) | dict(row)
+    if isinstance(model, dict) and "ground_truth" in model:
+        return {"ground_truth": model["ground_truth"], **row}
+    return dict(row)
 
 
 def columns_of(row: Cells) -> dict[str, Any]:

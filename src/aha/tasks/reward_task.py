@@ -9,7 +9,6 @@ of 0 with the reason, and is counted in `grade_errors`.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from aha.core.findings import Finding, warn
 from aha.core.records import REWARD_PART as PART
@@ -118,11 +117,6 @@ class RewardTask:
             parts = {PART + name: grade.reward for name, grade in named}
             parts |= {f"{PART}{n}_{key}": v for n, g in named for key, v in g.parts.items()}
         return Graded(total, grades[0].correct, reason, parts)
-
-    def settings(self) -> dict[str, Any]:
-        """What of it belongs into the recipe besides the task's own keys."""
-        several = len(self.rewards.functions) > 1
-        return {"weights": list(self.rewards.weights)} if several else {}
 
     def digests(self) -> dict[str, str]:
         """The digest of each function's source, for the fingerprints of a run."""

@@ -151,7 +151,7 @@ def comparison_of(first: RunFolder, second: RunFolder) -> Row | None:
     """The second run against the first; None where they share no problem."""
     faults: list[str] = []
     comparison = compare_runs(first, second, faults)
-    return comparison and comparison_row(comparison, faults)
+    return None if comparison is None else comparison_row(comparison, faults)
 
 
 def settings_of(content: Row) -> list[tuple[str, str]]:
