@@ -81,6 +81,7 @@ def takes_more(completion, answer, colour):
     [
         ({"reward": takes_more}, "takes 'colour', which is no column of the data"),
         ({"data": None}, "reward without data"),
+        ({"data": None, "reward": None, "columns": {"a": "b"}}, "columns without data"),
         ({"data": [{"answer": 1}]}, "without a column for the prompt"),
         ({"data": ROWS[:1]}, "no problems in the split"),
         ({"task": "multiply"}, "one of the two"),

@@ -110,6 +110,13 @@ def test_weights_of_a_run_are_part_of_it(train):
         train(**both | {"reward_weights": [1, 0.7]}, resume="runs/again")
 
 
+def test_a_spent_budget_gives_back_the_run_so_far(train, capsys):
+    run = train(steps=50, name="cut", budget="0.001 s", show=False)
+    assert not run.finished and 0 < len(run.rows) < 50
+    said = capsys.readouterr().err
+    assert "the budget is spent; go on with: aha.train(resume='runs/cut', reward=digits" in said
+
+
 def test_more_steps_make_a_finished_run_longer(train):
     run = train(show=False)
     assert [row["step"] for row in train(resume=run, steps=3, show=False).rows] == [1, 2, 3]

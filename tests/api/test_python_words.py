@@ -28,6 +28,7 @@ from .conftest import ROWS
             "go on all the same: aha train --resume runs/a --accept-changes",
             "go on all the same: aha.train(resume='runs/a', accept_changes=True, ...)",
         ),
+        ("or `aha train --resume runs/a` to", "or `aha.train(resume='runs/a', ...)` to"),
         ("aha train --resume runs/a; then", "aha.train(resume='runs/a', ...); then"),
         (
             "all for a test: `aha eval --split all`",

@@ -27,7 +27,8 @@ def test_the_limit_is_what_the_prompt_leaves(model):
 
 
 @pytest.mark.parametrize(
-    "prompts", ["", 5, [5], [""], [["text"]], [{"role": "user"}], {"role": "user", "content": "x"}]
+    "prompts",
+    ["", 5, [5], [""], [["a", "b"]], [{"role": "user"}], {"role": "user", "content": "x"}],
 )
 def test_what_is_no_prompt_is_refused(model, prompts):
     with pytest.raises(ConfigError):

@@ -72,6 +72,17 @@ def test_a_function_of_trl_gets_messages_where_the_prompt_is_messages():
     assert RewardFunction.of(f).grade("5", row).reward == 1.0
 
 
+def test_a_function_that_changes_its_columns_changes_no_row():
+    def greedy(completion, numbers, **row):
+        row["extra_info"]["seen"] = numbers.pop()
+        return len(numbers)
+
+    row = {"prompt": "?", "numbers": [3, 1], "extra_info": {}}
+    function = RewardFunction.of(greedy)
+    assert [function.grade("5", row).reward for _ in range(2)] == [1.0, 1.0]
+    assert row == {"prompt": "?", "numbers": [3, 1], "extra_info": {}}
+
+
 def test_an_argument_without_a_column_is_named_with_the_nearest_one():
     function = RewardFunction.of(lambda completion, anwser: 0.0, "right")
     with pytest.raises(ConfigError, match="'right' takes 'anwser'.*fix: call it 'answer'"):

@@ -183,6 +183,16 @@ def test_a_source_that_cannot_be_read_is_noted(tmp_path):
     assert task.digests() == {"made": "not readable"}
 
 
+def test_parquet_as_verl_writes_it_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist([VERL]), tmp_path / "rows.parquet")
+    task = RewardTask(WeightedRewards.of(right_of_verl), tmp_path / "rows.parquet")
+    (problem,) = task.problems("all", 0)
+    assert "2+3?" in task.ask(problem) and task.grade(problem, "5").correct
+
+
 def test_problems_are_json(tmp_path):
     task = task_of(tmp_path, [VERL], right_of_verl)
     (problem,) = task.problems("all", 0)

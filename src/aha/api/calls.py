@@ -48,7 +48,7 @@ def train(
     whose sum with `reward_weights` is the reward. data, test_data: a file, a list of dicts, a table
     of pandas or of Hugging Face `datasets`; columns: {name in the data: name for the reward}.
     callbacks: functions that get the row of each step, or objects with `on_step`, `on_validation`.
-    name: the run's folder below runs/. budget: "10 minutes", "$0.10". show: print the steps, or in
+    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". show: print the steps, or in
     a notebook draw them.
 
     settings: any key of the recipe, sections as dicts: `steps=20, optim={"lr": 3e-4}`.
@@ -92,6 +92,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"resume with {other}", "the run as it was configured", f"leave {other} out"
             )
+    if given["columns"] and given["data"] is None and given["test_data"] is None:
+        raise ConfigError("columns without data", "rows to rename columns of", "data=rows")
     if given["accept_changes"] and resume is None:
         raise ConfigError("accept_changes without resume", "a run to go on with", "leave it out")
     if reward is None and given["reward_weights"] is not None:

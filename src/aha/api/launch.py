@@ -154,6 +154,8 @@ def finish(experiment: Experiment, progress: Progress) -> RunResult:
     except KeyboardInterrupt:
         progress.stopped()
         raise
+    finally:
+        progress.done()
     if outcome.summary is None and experiment.stop_reason == STOPPED:
         progress.stopped()
         raise KeyboardInterrupt(f"stopped; go on with: {progress.resume_line}")

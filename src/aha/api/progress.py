@@ -100,6 +100,11 @@ class Progress:
         self.said_resume = self.said_resume or command in text
         self.print(text.replace(command, self.resume_line), sys.stderr)
 
+    def done(self) -> None:
+        """The run has ended: the last picture of a notebook."""
+        if self.live:
+            self.live.show("", now=True)
+
     def stopped(self) -> None:
         """The run was interrupted: the resume line, where it has not been said."""
         if not self.said_resume:

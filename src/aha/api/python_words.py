@@ -16,8 +16,8 @@ from aha.core.errors import AhaError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-RESUME = re.compile(r"aha train --resume ([^\s;,]+)((?: --accept-changes)?)")
-OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w|n)(?:[ =]('[^']*'|\[[^\]]*\]|[^\s,;:()]+))?")
+RESUME = re.compile(r"aha train --resume ([^\s;,`]+)((?: --accept-changes)?)")
+OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w|n)(?:[ =]('[^']*'|\[[^\]]*\]|[^\s,;:()`]+))?")
 SPLIT = re.compile(r"`aha eval --split (\w+)`")
 LITERAL = re.compile(r"-?[\d.]+(?:e-?\d+)?|\[.*\]|'.*'|[A-Z_]+")
 # Arguments of their own, whose keys are in a section of the recipe.

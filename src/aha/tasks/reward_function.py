@@ -10,6 +10,7 @@ are: in TRL `def f(completions, **kwargs)` takes and returns lists, here of one;
 "score".
 """
 
+import copy
 import difflib
 import hashlib
 import inspect
@@ -99,7 +100,9 @@ class RewardFunction:
     def call(self, text: str, row: Mapping[str, Any]) -> Any:
         """What the function returns; of a list its only item."""
         known = (*self.columns, *self.optional)
-        passed = {name: row[name] for name in (row if self.takes_rest else known) if name in row}
+        names = [name for name in (row if self.takes_rest else known) if name in row]
+        # Copies: a function that sorts a list must not change the row of the next completion.
+        passed = {name: copy.deepcopy(row[name]) for name in names}
         if not self.in_lists:
             if self.text_argument is None:
                 return self.function(text, **passed)

@@ -61,7 +61,9 @@ class RewardTask:
             self.notes += notes
         held_out = ("validation",) if tests else ("validation", "test")
         split_of = parted({prompt_key(row) for row in rows}, held_out)
-        self.splits = FileSplits(rows, tests, prompt_key, lambda row: split_of[prompt_key(row)])
+        # Looked up in every step, for all rows.
+        splits = {id(row): split_of[prompt_key(row)] for row in rows}
+        self.splits = FileSplits(rows, tests, prompt_key, lambda row: splits[id(row)])
         self.notes += [*self.splits.notes, *unreadable_sources(rewards.functions)]
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
