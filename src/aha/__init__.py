@@ -10,23 +10,19 @@ See docs/python.md. Nothing is imported before it is used: `import aha` needs no
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from aha.api.calls import evaluate as evaluate
-    from aha.api.calls import generate as generate
-    from aha.api.calls import load as load
-    from aha.api.calls import open_run as open_run
-    from aha.api.calls import train as train
-
 __version__ = "0.1.0"
 __all__ = ("evaluate", "generate", "load", "open_run", "train")
 
+if TYPE_CHECKING:
+    from aha.api.calls import evaluate, generate, load, open_run, train
+else:  # a type checker that saw this would take any name for one of the package
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'aha' has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'aha' has no attribute {name!r}")
+        from importlib import import_module
 
-    return getattr(import_module("aha.api.calls"), name)
+        return getattr(import_module("aha.api.calls"), name)
 
 
 def __dir__() -> list[str]:

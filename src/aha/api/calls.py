@@ -48,8 +48,8 @@ def train(
     whose sum with `reward_weights` is the reward. data, test_data: a file, a list of dicts, a table
     of pandas or of Hugging Face `datasets`; columns: {name in the data: name for the reward}.
     callbacks: functions that get the row of each step, or objects with `on_step`, `on_validation`.
-    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". show: print the steps, or in
-    a notebook draw them.
+    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". show: print the steps, or
+    draw them in a notebook.
 
     settings: any key of the recipe, sections as dicts: `steps=20, optim={"lr": 3e-4}`.
 
