@@ -105,6 +105,11 @@ def test_what_is_no_data_is_refused(source, tmp_path):
     assert "\n" not in str(caught.value) and caught.value.fix
 
 
+def test_a_cell_that_is_no_json_is_named_with_its_column(tmp_path):
+    with pytest.raises(DataError, match="row 2, column 'image': a cell of type Image"):
+        rows_of([{"image": "a"}, {"image": Image()}], tmp_path)
+
+
 def test_a_name_on_the_hub_is_answered_with_the_line_that_loads_it(tmp_path):
     with pytest.raises(DataError, match=r"data=datasets.load_dataset\('openai/gsm8k'\)"):
         rows_of("openai/gsm8k", tmp_path)

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 import aha
-from aha.core.errors import ConfigError, RunError
+from aha.core.errors import ConfigError, RunError, RunStopped
 
 from .conftest import ROWS, digits
 
@@ -110,6 +112,14 @@ def test_weights_of_a_run_are_part_of_it(train):
         train(**both | {"reward_weights": [1, 0.7]}, resume="runs/again")
 
 
+def test_the_weight_of_one_function_is_part_of_its_run(train):
+    with pytest.raises(KeyboardInterrupt):
+        train(reward_weights=[0.5], steps=2, name="cut", callbacks=stop_after(1), show=False)
+    assert aha.open_run("runs/cut").config["task"]["options"] == {"weights": [0.5]}
+    with pytest.raises(RunError, match="weights"):
+        train(resume="runs/cut", show=False)
+
+
 def test_a_spent_budget_gives_back_the_run_so_far(train, capsys):
     run = train(steps=50, name="cut", budget="0.001 s", show=False)
     assert not run.finished and 0 < len(run.rows) < 50
@@ -117,9 +127,10 @@ def test_a_spent_budget_gives_back_the_run_so_far(train, capsys):
     assert "the budget is spent; go on with: aha.train(resume='runs/cut', reward=digits" in said
 
 
-def test_more_steps_make_a_finished_run_longer(train):
+def test_more_steps_make_a_finished_run_longer(train, capsys):
     run = train(show=False)
-    assert [row["step"] for row in train(resume=run, steps=3, show=False).rows] == [1, 2, 3]
+    assert [row["step"] for row in train(resume=run, steps=3).rows] == [1, 2, 3]
+    assert "step   3/3" in capsys.readouterr().out
 
 
 def test_a_run_in_a_thread_is_the_same_run_and_handles_no_signal(train):
@@ -165,14 +176,8 @@ def test_a_reward_that_fails_too_often_ends_the_run_with_its_name(train):
     def broken(completion):
         raise ValueError("no such thing")
 
-    with pytest.raises(aha_error(), match="the reward broken raised ValueError: no such thing"):
+    with pytest.raises(RunStopped, match="the reward broken raised ValueError: no such thing"):
         train(reward=broken, show=False)
-
-
-def aha_error() -> type[Exception]:
-    from aha.core.errors import RunStopped
-
-    return RunStopped
 
 
 SCRIPT = """
@@ -192,9 +197,6 @@ print(run.path, len(run.rows))
 
 def test_a_script_without_a_main_guard_runs_once(model, tmp_path):
     """The reward is called where it was defined: no process imports the script again."""
-    import subprocess
-    import sys
-
     path = tmp_path / "mine.py"
     path.write_text(SCRIPT.format(model=str(model)))
     done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aha.core.errors import DataError, shown
-from aha.store.durable import write_text
+from aha.store.durable import disk_errors, write_text
 
 EXPECTED = "a file (JSON lines, Parquet, CSV), a list of dicts, or a table of pandas or datasets"
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -98,7 +98,8 @@ def file_of(source: object, columns: Mapping[str, str], folder: Path, name: str)
     digest = hashlib.sha256(content.encode()).hexdigest()
     path = folder / f"{digest[:16]}.jsonl"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(f"write {path}"):
+            folder.mkdir(parents=True, exist_ok=True)
         own = folder / f"{digest[:16]}.{os.getpid()}-{threading.get_ident()}"  # others may write it
         write_text(own, content)
         os.replace(own, path)
@@ -212,12 +213,17 @@ def renamed(rows: Iterable[Row], columns: Mapping[str, str], name: str) -> Itera
 
 def json_row(row: Row, number: int, name: str) -> Row:
     """The row in types that JSON has. Raises `DataError` for a cell that has no such form."""
-    try:
-        return {str(column): json_cell(cell) for column, cell in row.items()}
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{name}, row {number}: {error}", "texts, numbers, lists and dicts", "drop the column"
-        ) from None
+    cells = {}
+    for column, cell in row.items():
+        try:
+            cells[str(column)] = json_cell(cell)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataError(
+                f"{name}, row {number}, column {str(column)!r}: {error or 'nested too deep'}",
+                "texts, numbers, lists and dicts",
+                f"drop the column, or make {str(column)!r} a text",
+            ) from None
+    return cells
 
 
 def json_cell(cell: Any) -> Any:

@@ -50,7 +50,7 @@ def begin(
     overrides = overrides | {key: str(file) for key, file in new.items() if file is not None}
     if rewards is not None:
         overrides["task.name"] = named_task(rewards)
-        if len(rewards.functions) > 1:
+        if rewards.weigh:
             overrides[WEIGHTS] = list(rewards.weights)
     cfg = load_recipe(path, overrides)
     folder = new_run_path(name, rewards.functions[0].name if rewards else path.stem)
@@ -76,7 +76,7 @@ def go_on(
     """
     cfg = begun(Run.open(path).read("config.json"), f"{path}/config.json: ")
     changes = {**changes, **changed_files(cfg, files)}
-    if rewards is not None and len(rewards.functions) > 1:
+    if rewards is not None and (rewards.weigh or "weights" in cfg.task.options):
         changes[WEIGHTS] = list(rewards.weights)
     progress = Progress(cfg, Run(path), watching.callbacks, watching.show, names_of(rewards))
     arguments = (path, progress.listener(), changes, accept, watching.budget)
@@ -149,6 +149,7 @@ def carry_out(cfg: RunConfig, path: Path, task: RewardTask | None, watching: Wat
 def finish(experiment: Experiment, progress: Progress) -> RunResult:
     """Run to the end. An interrupt comes out as `KeyboardInterrupt`, after the checkpoint, with the
     line that goes on."""
+    progress.cfg = experiment.cfg  # a resumed run may have other steps
     try:
         outcome = experiment.run_all()
     except KeyboardInterrupt:

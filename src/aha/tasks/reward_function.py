@@ -232,6 +232,12 @@ class WeightedRewards:
         return cls(tuple(functions), tuple(number for number in numbers if number is not None))
 
     @property
+    def weigh(self) -> bool:
+        """Whether the weights say something: those of several functions, or of one that is not
+        1."""
+        return self.weights != (1.0,)
+
+    @property
     def name(self) -> str:
         """The names of the functions, joined by +."""
         return "+".join(function.name for function in self.functions)
