@@ -139,3 +139,10 @@ def test_where_every_grade_fails_there_is_no_solve_rate(model, tmp_path):
     assert "not known" in repr(result) and "broken raised ValueError" in repr(result)
     with pytest.raises(ConfigError, match="colours"):
         aha.evaluate(model, task={"colours": 3})
+
+
+def test_options_that_only_a_task_has_reach_it(model):
+    settings = {"name": "multiply", "options": {"digits": [1, 1]}}
+    few = {"n": 2, "max_new_tokens": 4}
+    with pytest.raises(ConfigError, match="digits"):
+        aha.evaluate(model, task=settings, **few)

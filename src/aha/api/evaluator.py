@@ -47,14 +47,15 @@ def evaluate_on(
     keys = overrides_from({"task": task})
     typed = {key.removeprefix("task."): value for key, value in keys.items()}
     name = typed.pop("name", None)
-    unknown = next((key for key in typed if key not in TaskSection.model_fields), None)
+    known = TaskSection.model_fields
+    unknown = next((key for key in typed if key.partition(".")[0] not in known), None)
     if unknown:
         raise ConfigError(
             f"task={{{unknown!r}: ...}}",
             f"keys of the section [task]: {', '.join(TaskSection.model_fields)}",
             f"leave {unknown} out",
         )
-    typed |= typed.pop("options", {})
+    typed = {key.removeprefix("options."): value for key, value in typed.items()}
     files = data_files(data, None, columns, folder)
     if files.data is not None:
         typed["data"] = str(files.data)

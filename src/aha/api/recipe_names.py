@@ -83,7 +83,7 @@ def overrides_from(settings: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         if isinstance(value, Mapping):
-            overrides |= {f"{key}.{name}": plain(inner) for name, inner in value.items()}
+            overrides |= dotted(key, value)
         elif key in MAIN_KEYS:
             overrides[f"{key}.{MAIN_KEYS[key]}"] = text_of_name(key, value)
         elif field is not None and is_section(field.annotation):
@@ -96,6 +96,16 @@ def overrides_from(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             overrides[key] = plain(value)
     return overrides
+
+
+def dotted(key: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a table under dotted keys, those of tables in it too: what the recipe has
+    beside them stays."""
+    flat: dict[str, Any] = {}
+    for name, inner in table.items():
+        path = f"{key}.{name}"
+        flat |= dotted(path, inner) if isinstance(inner, Mapping) else {path: plain(inner)}
+    return flat
 
 
 def text_of_name(key: str, value: object) -> str:
@@ -117,6 +127,4 @@ def plain(value: Any) -> Any:
         return str(value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,37 @@
+"""Settings of a Python call as keys of a recipe."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aha.api.recipe_names import overrides_from
+from aha.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides"),
+    [
+        ({"steps": 20, "seed": np.int64(3)}, {"steps": 20, "seed": 3}),
+        ({"optim": {"lr": 3e-4, "warmup": 2}}, {"optim.lr": 3e-4, "optim.warmup": 2}),
+        ({"model": "aha-tiny"}, {"model.path": "aha-tiny"}),
+        (
+            {"model": {"path": Path("a/b"), "lora_rank": 8}},
+            {"model.path": "a/b"} | {"model.lora_rank": 8},
+        ),
+        ({"task": "multiply"}, {"task.name": "multiply"}),
+        ({"task": {"numbers": (3, 4)}}, {"task.numbers": [3, 4]}),
+        ({"task": {"options": {"digits": (2,)}}}, {"task.options.digits": [2]}),
+        ({"optim.lr": 1e-4}, {"optim.lr": 1e-4}),
+        ({"model": None, "task": None}, {}),
+    ],
+)
+def test_settings_are_keys(settings, overrides):
+    assert overrides_from(settings) == overrides
+
+
+@pytest.mark.parametrize("settings", [{"optim": 3}, {"model": 3}, {"task": object()}])
+def test_a_section_is_a_dict(settings):
+    with pytest.raises(ConfigError) as caught:
+        overrides_from(settings)
+    assert caught.value.fix
