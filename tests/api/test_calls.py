@@ -142,7 +142,7 @@ def test_where_every_grade_fails_there_is_no_solve_rate(model, tmp_path):
 
 
 def test_options_that_only_a_task_has_reach_it(model):
-    settings = {"name": "multiply", "options": {"digits": [1, 1]}}
+    settings = {"name": "multiply", "options": {"digits": [0]}}
     few = {"n": 2, "max_new_tokens": 4}
     with pytest.raises(ConfigError, match="digits"):
         aha.evaluate(model, task=settings, **few)
