@@ -14,7 +14,7 @@ from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.eval.suite import completion_row
 from aha.store.run_folder import Run
-from aha.training.experiment import Listener
+from aha.training.outcome import Listener
 
 Row = dict[str, Any]
 RESUME = "aha train --resume"  # in messages of the rooms below, for those who type commands

@@ -37,7 +37,7 @@ def demo(
     """
     cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
     run = new_run_path(name, "demo")
-    from aha.cli.logged_run import loggers_of
+    from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     number = None if ranks is None else number_of_ranks(ranks)

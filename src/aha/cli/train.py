@@ -60,7 +60,7 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
-        from aha.cli.logged_run import loggers_of
+        from aha.api.logged_run import loggers_of
         from aha.cli.run_in_terminal import RunOptions, resume_run
 
         options = RunOptions(budget, dash, ranks=number, loggers=loggers_of(log, resume))
@@ -75,7 +75,7 @@ def train(
     path = find_recipe(recipe)
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
-    from aha.cli.logged_run import loggers_of
+    from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     shared = (dry_run, probe, calibration, number, loggers_of(log))

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from aha.cli.logged_run import attach_loggers, loggers_of
+from aha.api.logged_run import attach_loggers, loggers_of
 from aha.core.config import RunConfig
 from aha.core.errors import MissingExtra
 from aha.loggers.run_loggers import LOGGERS
