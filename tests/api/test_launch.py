@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,30 @@ def test_a_script_without_a_main_guard_runs_once(model, tmp_path):
         "right": "def right(completion, answer):\n    return float(answer in completion)\n"
     }
     assert Path(tmp_path / "runs/right/fingerprints.json").is_file()
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="pip install 'aha[tensorboard]'")
+def test_a_tracker_follows_a_run_over_its_resume(train):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(KeyboardInterrupt):
+        train(steps=3, name="cut", callbacks=stop_after(1), log=["tensorboard"], show=False)
+    rows = train(resume="runs/cut", show=False).rows
+    events = EventAccumulator("runs/cut/tensorboard")
+    events.Reload()
+    assert [(event.step, pytest.approx(event.value)) for event in events.Scalars("reward")] == [
+        (row["step"], row["reward"]) for row in rows
+    ]
+
+
+def test_an_unknown_tracker_is_refused_in_the_words_of_python(train, tmp_path):
+    with pytest.raises(ConfigError, match="log='wandb'"):
+        train(log="wandbb")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_several_ranks_goes_on_in_one_process(train, cut):
+    file = Path(cut, "fingerprints.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"ranks": 2}))
+    assert train(resume=cut, show=False).finished
+    assert json.loads(file.read_text())["ranks"] == 1

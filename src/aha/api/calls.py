@@ -37,6 +37,7 @@ def train(
     resume: "str | Path | RunResult | None" = None,
     accept_changes: bool = False,
     budget: str | None = None,
+    log: str | Sequence[str] | None = None,
     show: bool = True,
     **settings: Any,
 ) -> "RunResult":
@@ -48,8 +49,9 @@ def train(
     whose sum with `reward_weights` is the reward. data, test_data: a file, a list of dicts, a table
     of pandas or of Hugging Face `datasets`; columns: {name in the data: name for the reward}.
     callbacks: functions that get the row of each step, or objects with `on_step`, `on_validation`.
-    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". show: print the steps, or
-    draw them in a notebook.
+    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". log: trackers that get a
+    copy, such as "wandb,tensorboard"; "none" for a resumed run that had some. show: print the
+    steps, or draw them in a notebook.
 
     settings: any key of the recipe, sections as dicts: `steps=20, optim={"lr": 3e-4}`.
 
@@ -61,16 +63,18 @@ def train(
     from aha.api import launch
     from aha.api.callbacks import Callbacks
     from aha.api.data_files import data_files
+    from aha.api.logged_run import loggers_of
     from aha.api.recipe_names import overrides_from
     from aha.tasks.reward_function import WeightedRewards
 
     rewards = None if reward is None else WeightedRewards.of(reward, reward_weights)
-    watching = launch.Watching(Callbacks(callbacks), show, budget)
     check_arguments(locals())
+    folder = None if resume is None else path_of(resume)
+    watching = launch.Watching(Callbacks(callbacks), show, budget, loggers_of(log, folder))
     overrides = overrides_from({"model": model, "task": task} | settings)
     files = data_files(data, test_data, columns, DATA_FOLDER)
-    if resume is not None:
-        return launch.go_on(path_of(resume), overrides, accept_changes, rewards, files, watching)
+    if folder is not None:
+        return launch.go_on(folder, overrides, accept_changes, rewards, files, watching)
     chosen = DEFAULT_RECIPE if recipe is None else str(recipe)
     return launch.begin(chosen, overrides, rewards, files, name, watching)
 

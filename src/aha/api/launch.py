@@ -3,7 +3,7 @@
 It is the `Experiment` of the command line, with another listener.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from aha.algo.recipe import begun, load_recipe
 from aha.api.callbacks import Callbacks
 from aha.api.data_files import DataFiles
+from aha.api.logged_run import attach_loggers
 from aha.api.progress import Progress
 from aha.api.recipe_names import find_recipe, new_run_path
 from aha.api.run_result import RunResult
@@ -24,6 +25,8 @@ from aha.tasks.reward_task import PREFIX, RewardTask
 from aha.training.experiment import Experiment
 
 STOPPED = "stopped"  # why an interrupted experiment ended
+# Another rank would begin with the user's script again, and has no function of this process.
+ONE_RANK = 1
 WEIGHTS = "task.options.weights"  # the key under which a recipe has those of several functions
 
 
@@ -34,6 +37,7 @@ class Watching:
     callbacks: Callbacks
     show: bool
     budget: str | None
+    loggers: Sequence[str]
 
 
 def begin(
@@ -79,9 +83,9 @@ def go_on(
     if rewards is not None and (rewards.weigh or "weights" in cfg.task.options):
         changes[WEIGHTS] = list(rewards.weights)
     progress = Progress(cfg, Run(path), watching.callbacks, watching.show, names_of(rewards))
-    arguments = (path, progress.listener(), changes, accept, watching.budget)
+    arguments = (path, progress.listener(), changes, accept, watching.budget, ONE_RANK)
     if rewards is None:
-        return finish(Experiment.resume(*arguments), progress)
+        return finish(Experiment.resume(*arguments), progress, watching.loggers)
     if cfg.task.name != named_task(rewards):
         raise ConfigError(
             f"{path} was trained on {cfg.task.name!r}, and the reward is {named_task(rewards)!r}",
@@ -93,7 +97,7 @@ def go_on(
     section = cfg.task.model_copy(update=known)
     task = reward_task(cfg.model_copy(update={"task": section}), rewards)
     with provided(task):
-        return finish(Experiment.resume(*arguments), progress)
+        return finish(Experiment.resume(*arguments), progress, watching.loggers)
 
 
 def changed_files(cfg: RunConfig, files: DataFiles) -> dict[str, str]:
@@ -143,14 +147,15 @@ def carry_out(cfg: RunConfig, path: Path, task: RewardTask | None, watching: Wat
     if task is not None:
         sources = {f.name: f.source() for f in task.rewards.functions}
         experiment.run.write("rewards.json", sources)
-    return finish(experiment, progress)
+    return finish(experiment, progress, watching.loggers)
 
 
-def finish(experiment: Experiment, progress: Progress) -> RunResult:
+def finish(experiment: Experiment, progress: Progress, loggers: Sequence[str]) -> RunResult:
     """Run to the end. An interrupt comes out as `KeyboardInterrupt`, after the checkpoint, with the
     line that goes on."""
     progress.cfg = experiment.cfg  # a resumed run may have other steps
     try:
+        attach_loggers(experiment, loggers)
         outcome = experiment.run_all()
     except KeyboardInterrupt:
         progress.stopped()

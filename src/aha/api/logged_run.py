@@ -1,4 +1,4 @@
-"""`--log`: the loggers of a run that a command starts or resumes."""
+"""The loggers of a run that a command (`--log`) or a Python call (`log=`) starts or resumes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,13 +8,14 @@ from aha.loggers.run_loggers import RunLoggers, check_installed, chosen_loggers,
 from aha.training.experiment import Experiment
 
 
-def loggers_of(log: str | None, resumed: Path | None = None) -> list[str]:
-    """The loggers that `--log` names; without it those that the resumed run has had.
+def loggers_of(log: str | Sequence[str] | None, resumed: Path | None = None) -> list[str]:
+    """The loggers that are named, in a text with commas or one by one; without any name those that
+    the resumed run has had.
 
     Raises ConfigError for an unknown name and `MissingExtra` for a missing package.
     """
     if log is not None:
-        return chosen_loggers(log)
+        return chosen_loggers(log if isinstance(log, str) else ",".join(log))
     names = stored_loggers(resumed) if resumed else []
     check_installed(names)
     return names

@@ -31,6 +31,7 @@ class Progress:
         self.cfg, self.run, self.callbacks, self.show = cfg, run, callbacks, show
         again = f", reward={rewards}, data=..." if rewards else ""
         self.resume_line = f"aha.train(resume={str(run.path)!r}{again})"
+        self.command = f"{RESUME} {run.path}"
         self.said_resume = False
         publish = notebook_publisher() if show else None
         self.live = LiveRun(f"aha: {run.path}", publish) if publish else None
@@ -86,7 +87,7 @@ class Progress:
 
     def finding(self, finding: Finding) -> None:
         """A fault that the run noticed."""
-        fix = f"; fix: {finding.fix}" if finding.fix else ""
+        fix = f"; fix: {self.in_python(finding.fix)}" if finding.fix else ""
         self.print(f"aha: {finding.level}: {finding.message}{fix}", sys.stderr)
 
     def tell(self, step: int, finding: Finding) -> None:
@@ -96,9 +97,12 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of the experiment. Who calls from Python goes on from Python."""
-        command = f"{RESUME} {self.run.path}"
-        self.said_resume = self.said_resume or command in text
-        self.print(text.replace(command, self.resume_line), sys.stderr)
+        self.said_resume = self.said_resume or self.command in text
+        self.print(self.in_python(text), sys.stderr)
+
+    def in_python(self, text: str) -> str:
+        """The text with the call that goes on with the run in place of the command."""
+        return text.replace(self.command, self.resume_line)
 
     def done(self) -> None:
         """The run has ended: the last picture of a notebook."""

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from aha.behaviors.search_ways import LABELS, read_search
 from aha.api.logged_run import attach_loggers
+from aha.behaviors.search_ways import LABELS, read_search
 from aha.cli.plan import calibration_of
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
