@@ -13,7 +13,6 @@ from aha.training.watchers import (
     Stopwatch,
     by_interest,
     completion_rows,
-    most_interesting,
     step_row,
     time_to_aha,
 )
@@ -138,21 +137,26 @@ def test_record_writes_both_files_and_hands_the_row_on(tmp_path):
 @pytest.mark.parametrize(("every", "shown"), [(0, []), (1, [1, 2, 3, 4]), (2, [2, 4])])
 def test_show_shows_every_so_many_steps(every, shown):
     told = []
-    show = Show(every, lambda version, one: told.append(version))
+    show = Show(every, lambda version, group, advantages: told.append(version))
     for version in (1, 2, 3, 4):
         show(report(version))
     assert told == shown
 
 
-def test_the_most_interesting_completion_is_the_right_one_of_the_hardest_group():
-    one = most_interesting(report())
-    assert one.correct and one.completion.tokens == tuple(range(8))
+def shown_by(one: StepReport) -> list[tuple]:
+    told = []
+    Show(1, lambda *words: told.append(words))(one)
+    return told
 
 
-def test_where_nothing_is_right_the_first_completion_is_shown():
+def test_the_hardest_group_with_a_right_completion_is_shown_with_its_advantages():
+    made = report()
+    assert shown_by(made) == [(made.version, made.groups[1], made.advantages[1])]
+
+
+def test_where_nothing_is_right_the_first_group_is_shown():
     wrong = (graded(False, 4), graded(False, 5))
-    none = StepReport(1, (wrong,), ((0.0, 0.0),), {}, {})
-    assert most_interesting(none) is wrong[0]
+    assert shown_by(StepReport(1, (wrong,), ((0.0, 0.0),), {}, {})) == [(1, wrong, (0.0, 0.0))]
 
 
 def rows(*rates: float) -> list[dict]:

@@ -1,7 +1,7 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import CalibrationFile, Dash, DryRun, Probe, RunName
+from aha.cli.parameters import CalibrationFile, Dash, DryRun, JsonLines, Probe, RunName
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 from aha.cli.train import new_run_path
 
@@ -13,6 +13,7 @@ def demo(
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
+    as_json: JsonLines = False,
     overrides: Overrides = None,
 ) -> None:
     """Watch aha-tiny learn Countdown: evaluate, train, evaluate again, report card.
@@ -28,4 +29,4 @@ def demo(
     run = new_run_path(name, "demo")
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration))
+    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration, as_json))

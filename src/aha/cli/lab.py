@@ -80,7 +80,7 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
     from aha.cli.run_in_terminal import RunView
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
-    from aha.training.experiment import Listener
+    from aha.training.listener import Listener
 
     for number, planned in enumerate(runs, 1):
         if planned.done:

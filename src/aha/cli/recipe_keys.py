@@ -5,6 +5,7 @@ agree. A value is read as TOML and checked by `load_recipe`: `--optim.lr 3e-4` a
 `[optim]` mean the same and raise the same errors.
 """
 
+import difflib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ from rich.console import Console, ConsoleOptions
 from aha.algo.algorithms import REGISTRIES
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, shown
 from aha.core.recipe_layers import parse_toml
 from aha.core.section import is_section
+from aha.core.unknown_keys import LONGEST
 
 # Short options for the keys that most often change.
 SHORT_OPTIONS = {"task.name": "--task", "model.path": "--model"}
@@ -238,8 +240,12 @@ def find_recipe(name: str) -> Path:
         return path
     packaged = Path(str(files("aha"))) / "recipes" / f"{name}.toml"
     if not packaged.is_file():
+        near = difflib.get_close_matches(name[:LONGEST], packaged_recipes(), 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
-            f"no recipe {name!r}", f"one of {', '.join(packaged_recipes())}, or a TOML file"
+            f"no recipe {shown(name)}",
+            "a packaged recipe, or a TOML file",
+            f"{hint}`aha recipes` lists them",
         )
     return packaged
 

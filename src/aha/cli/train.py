@@ -4,17 +4,19 @@ import os
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
+from aha.cli.default_recipe import recipe_for_this_machine
 from aha.cli.parameters import (
     Budget,
     CalibrationFile,
     Dash,
     DryRun,
     Flag,
+    JsonLines,
     Probe,
     RecipeName,
     RunName,
 )
-from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of, packaged_recipes
+from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of
 from aha.core.errors import ConfigError
 
 MAX_NAME_BYTES = 200  # file systems take 255, and a new run has a longer name while it is made
@@ -31,12 +33,19 @@ def train(
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
+    as_json: JsonLines = False,
     overrides: Overrides = None,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
 
+    Exit code 0: the run is done. 1: a fault has ended it. 2: wrong command. 3: the budget is spent.
+    130 after Ctrl-C, 143 after SIGTERM: it has stopped after a step, with a checkpoint.
+
     Parameters
     ----------
+    recipe
+        Packaged recipe (demo, grpo, ...; `aha recipes` lists them) or a TOML file. Default: the one
+        that fits this machine.
     resume
         Run folder to resume from its newest whole checkpoint. With more --steps or --tokens it goes
         on for longer, a finished run too. The learning rate falls until the new last step, so at
@@ -56,22 +65,21 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
-        from aha.cli.run_in_terminal import resume_run
+        from aha.cli.run_in_terminal import RunOptions, resume_run
 
-        resume_run(resume, budget, dash, changes, accept_changes)
+        options = RunOptions(budget, dash, as_json=as_json)
+        resume_run(resume, options, changes, accept_changes)
         return
     if accept_changes:
         raise ConfigError(
             "--accept-changes without --resume", "a run to go on with", "leave it out"
         )
-    if recipe is None:
-        raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
-    path = find_recipe(recipe)
+    path = find_recipe(recipe or recipe_for_this_machine())
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
+    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, as_json))
 
 
 def new_run_path(name: str | None, stem: str) -> Path:

@@ -23,7 +23,8 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
 from aha.training.builders import make_engine, task_of
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.listener import Listener
 from aha.training.preflight import readable_task
 from aha.web.run_comparison import config_differences
 

@@ -22,7 +22,8 @@ from aha.core.errors import RunError
 from aha.store.checkpoint import checkpoints, load_state
 from aha.store.checksums import digest
 from aha.store.run_folder import Run, read_rows
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.listener import Listener
 
 READY = "ready"  # what the other process prints when its model is loaded
 WAIT_SECONDS = 1800.0  # for one process, against a hang

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
-from aha.core.records import Graded, Prompt, StepReport
+from aha.core.records import Prompt, StepReport
 from aha.core.seeds import seed_for
 from aha.eval.prompt_check import skipped_problems
 from aha.eval.prompt_limits import PromptFault
@@ -35,6 +35,7 @@ from aha.training.builders import make_trainer, open_policy, prediction_of, pric
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.first_test import stored_test
+from aha.training.listener import Listener, Outcome
 from aha.training.loop import Interrupt, drive
 from aha.training.opponents_in_summary import opponents_in_summary
 from aha.training.preflight import (
@@ -56,39 +57,6 @@ from aha.training.watchers import (
     save_trained,
     summary_of,
 )
-
-
-def _ignore(*unused: object) -> None:
-    pass
-
-
-@dataclass
-class Listener:
-    """Callbacks of a front end; every one may be left out.
-
-    `stage` names what begins, `progress` counts problems of a test (done, of), `step` and
-    `validation` get the rows of metrics.jsonl and evals.jsonl, `completion` one completion of a
-    step, `finding` a fault that the run noticed, `say` a line for the user.
-    """
-
-    stage: Callable[[str], None] = _ignore
-    progress: Callable[[int, int], None] = _ignore
-    step: Callable[[dict[str, Any]], None] = _ignore
-    validation: Callable[[dict[str, Any]], None] = _ignore
-    completion: Callable[[int, Graded], None] = _ignore
-    finding: Callable[[Finding], None] = _ignore
-    say: Callable[[str], None] = _ignore
-
-
-@dataclass
-class Outcome:
-    """The result of a run. `summary` and `after` are None when it was stopped early."""
-
-    run: Run
-    summary: dict[str, Any] | None
-    before: EvalReport | None
-    after: EvalReport | None
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
@@ -127,6 +95,7 @@ class Experiment:
         self.elapsed_before = 0.0
         self.saved_step = -1  # the checkpoint that this process began from
         self.first_test_s, self.stop_reason = 0.0, ""
+        self.stopped_by: int | None = None  # the number of a signal
         self.budget_s = budget_s  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
 
@@ -294,6 +263,7 @@ class Experiment:
         with disk_errors(f"write {path}"):
             write_completions(path, report)
         self.run.write(f"{name}.json", report.numbers)
+        self.listener.tested(name, report.numbers)
         return report
 
     def run_all(self) -> Outcome:
@@ -309,7 +279,7 @@ class Experiment:
         rows, finished = self.train()
         if not finished:
             self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
-            return Outcome(self.run, None, before, None, rows)
+            return Outcome(self.run, None, before, None, rows, self.stopped_by)
         self.save_model()
         after = self.test("after", self.trainer.engine)
         cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
@@ -370,7 +340,7 @@ class Experiment:
         watchers: list[Callable[[StepReport], None]] = [
             record,
             StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
-            Show(cfg.show_every, listener.completion),
+            Show(cfg.show_every, listener.group),
             checkpoint,
             look,
         ]
@@ -389,5 +359,6 @@ class Experiment:
                     listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
                 raise
             checkpoint.save()
+            self.stopped_by = interrupted.signal
             self.stop_reason = "stopped" if interrupted() else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished

@@ -239,26 +239,24 @@ def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
 
 
 class Show:
-    """Hands one completion to `on_completion` every `every` steps, for people to read."""
+    """Hands the most interesting group of a step with its advantages to `on_group` every `every`
+    steps, for people to read."""
 
-    def __init__(self, every: int, on_completion: Callable[[int, Graded], None]):
-        self.every, self.on_completion = every, on_completion
+    def __init__(
+        self, every: int, on_group: Callable[[int, Sequence[Graded], Sequence[float]], None]
+    ):
+        self.every, self.on_group = every, on_group
 
     def __call__(self, report: StepReport) -> None:
         if self.every and report.version % self.every == 0:
-            self.on_completion(report.version, most_interesting(report))
+            index = by_interest(report)[0]
+            self.on_group(report.version, report.groups[index], report.advantages[index])
 
 
 def by_interest(report: StepReport) -> list[int]:
     """Indices of the groups: those with a right completion first, the hardest of them first."""
     solved = [sum(graded.correct for graded in group) for group in report.groups]
     return sorted(range(len(solved)), key=lambda index: (not solved[index], solved[index], index))
-
-
-def most_interesting(report: StepReport) -> Graded:
-    """The right completion of the hardest group that has one, else the first completion."""
-    group = report.groups[by_interest(report)[0]]
-    return next((graded for graded in group if graded.correct), group[0])
 
 
 def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 3) -> float | None:
