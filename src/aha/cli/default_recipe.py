@@ -1,4 +1,4 @@
-"""The recipe that `aha train` takes where none is named: the largest that this machine is made for."""
+"""The recipe that `aha train` takes where none is named: the largest that fits this machine."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """How this program is called in the user's shell, so that a printed command works when it is
 pasted.
 
-`make` puts it at .venv/bin/aha, which is on no PATH; a message that says `aha chat` would then end in
-"command not found".
+`make` puts it at .venv/bin/aha, which is on no PATH: a message that says `aha chat` would then end
+in "command not found".
 """
 
 import os

@@ -1,8 +1,9 @@
 """How long a run will still take, from its own steps and the plan's curve of lengths.
 
-The steps of late say how long a step takes now. Completions mostly grow in training, and a step with
-them: the plan has the mean length over a run (`rollout.expected_tokens`, where it was measured), the
-first step has the length at the beginning, and a straight line with this mean gives the rest.
+The steps of late say how long a step takes now. Completions mostly grow in training, and a step
+with them: the plan has the mean length over a run (`rollout.expected_tokens`, where it was
+measured), the first step has the length at the beginning, and a straight line with this mean gives
+the rest.
 """
 
 from collections import deque
