@@ -92,6 +92,23 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
     return True
 
 
+# The columns of a lab in two tables, because one would need 140 characters.
+RESULT = ("recipe", "seeds", "solved before", "solved after, 95 %", "verdict")
+MORE = ("recipe", "pass@4", "pass@16", "tokens", "truncated", "entropy", "spent", "training")
+
+
+def print_columns(rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+    """Some columns of the results; the headings may take two lines, a number never does."""
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    for name in columns:
+        longest = max(len(row[name]) for row in rows)
+        shown.add_column(name, min_width=None if name == "verdict" else longest)
+    for row in rows:
+        shown.add_row(*(escape(row[name]) for name in columns))
+    console.print(shown)
+    console.print()
+
+
 def print_results(runs: "list[PlannedRun]", out: Path) -> None:
     from aha.studies.lab_page import HEADER, finished_results, table
     from aha.studies.verdicts import verdicts
@@ -100,12 +117,9 @@ def print_results(runs: "list[PlannedRun]", out: Path) -> None:
     if not findings:
         return
     decided, notes = verdicts(findings, runs[0].cfg.tokens)
-    shown = Table(box=None, padding=(0, 1))
-    for name in HEADER:
-        shown.add_column(name)
-    for row in table(findings, decided):
-        shown.add_row(*map(escape, row))
-    console.print(shown)
+    rows = [dict(zip(HEADER, row, strict=True)) for row in table(findings, decided)]
+    for columns in (RESULT, MORE):
+        print_columns(rows, columns)
     for note in notes:
         console.print(f"no verdict: {escape(note)}", soft_wrap=True)
     console.print(f"the results are in {escape(str(out / 'lab.html'))}", soft_wrap=True)
