@@ -2,7 +2,6 @@
 
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -19,6 +18,7 @@ from aha.cli.report_card import (
 )
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
+from aha.store.run_folder import Run
 from aha.training.listener import Outcome
 from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
@@ -112,7 +112,7 @@ def test_the_report_card_ends_with_the_turn_or_why_there_is_none(tmp_path, capsy
     path = make_turning_run(tmp_path / "run", steps=20, turn=turn)
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"before": None, "after": None, "seconds": 40.0, "steps": 20, "plan": {}}
-    outcome = Outcome(SimpleNamespace(path=path), summary, None, None)
+    outcome = Outcome(Run(path), summary, None, None)
     cfg = load_recipe(None, {"usd_per_hour": "0.2", "watts": "50"})
     print_report_card(outcome, cfg)
     words = turn_of_run(RunFolder(path)).sentence()

@@ -6,11 +6,13 @@ import pytest
 
 from aha.behaviors.way_shares import WAY_COLUMNS
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
-from aha.store.run_folder import Run, read_rows
+from aha.store.checkpoint import checkpoints, prune
+from aha.store.run_folder import Run, append, read_rows
 from aha.training.watchers import (
     Record,
     Show,
     Stopwatch,
+    best_checkpoint,
     by_interest,
     completion_rows,
     step_row,
@@ -186,3 +188,17 @@ def test_the_stopwatch_goes_on_from_before():
     watch = Stopwatch(50.0)
     first, second = watch(), watch()
     assert 50.0 <= first <= second < 60.0
+
+
+def test_the_checkpoint_of_the_best_validation_is_kept(tmp_path):
+    """The first of equals; a step without a checkpoint, or without a validation, is none."""
+    run = Run.create(tmp_path / "run", {})
+    for step in (2, 4, 6, 8):
+        (run.checkpoints / f"step_{step:06d}").mkdir()
+        (run.checkpoints / f"step_{step:06d}" / "trainer.pt").write_text("")
+    assert best_checkpoint(run) == {}
+    rates = {2: 0.5, 3: 0.9, 4: 0.7, 6: 0.7, 8: None}
+    append(run.path / "evals.jsonl", [{"step": k, "solve_rate": v} for k, v in rates.items()])
+    assert best_checkpoint(run) == {4: 0.7}
+    prune(run.checkpoints, 1, best_checkpoint(run))
+    assert [path.name for path in checkpoints(run.checkpoints)] == ["step_000004", "step_000008"]

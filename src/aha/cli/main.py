@@ -45,7 +45,18 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 # Named by module, and by function where that has another name.
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
-    *("export", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes", "report"),
+    *(
+        "export",
+        "fork",
+        "grade",
+        "lab",
+        "new-task",
+        "plan",
+        "pretrain",
+        "problems",
+        "recipes",
+        "report",
+    ),
     *("serve", "tasks", "train", "verify-resume"),
 )
 

@@ -21,10 +21,15 @@ from aha.eval.statistics import paired_bootstrap
 from aha.eval.suite import EvalReport
 from aha.eval.yardstick import place_lines
 from aha.plan.machines import money
+from aha.store.checkpoint import checkpoints, step_of
+from aha.store.run_folder import Run
 from aha.training.listener import Outcome
+from aha.training.watchers import best_checkpoint
 from aha.web.runs import RunFolder
 from aha.web.turn_view import WAY_WORDS, turn_words
 from aha.web.ways_of_run import turn_of_run
+
+MB = 1e6
 
 
 def clock(seconds: float) -> str:
@@ -108,6 +113,8 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
     if words := turn_words(turn):
         console.print(f"  search: {escape(words)}", soft_wrap=True)
     console.print(f"  {escape(closing_lines(summary, cfg))}", soft_wrap=True)
+    for line in kept_lines(outcome.run):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     console.print(f"\n{escape(plain_sentences(summary, gain, turn))}", soft_wrap=True)
     print_next(outcome.run.path)
 
@@ -180,6 +187,24 @@ def closing_lines(summary: dict[str, Any], cfg: RunConfig) -> str:
     if base is not None:
         lines.append(f"its base model, once for everybody: {money(base)}, {1000 * kwh:.0f} Wh")
     return "\n  ".join(lines)
+
+
+def kept_lines(run: Run) -> list[str]:
+    """What the run takes on the disk, and where its best checkpoint is, if that is not the last."""
+    sizes = {path: path.stat().st_size for path in run.path.rglob("*") if path.is_file()}
+    in_checkpoints = sum(size for path, size in sizes.items() if run.checkpoints in path.parents)
+    lines = [
+        f"on the disk: {sum(sizes.values()) / MB:,.1f} MB in {run.path}, of these "
+        f"{in_checkpoints / MB:,.1f} MB checkpoints"
+    ]
+    saved = checkpoints(run.checkpoints)
+    for step, rate in best_checkpoint(run).items():
+        if step != step_of(saved[-1]):
+            lines.append(
+                f"the best validation was at step {step} ({rate:.1%}): "
+                f"{run.checkpoints / f'step_{step:06d}'} is kept"
+            )
+    return lines
 
 
 # -- three sentences ------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
+from aha.algo.recipe import check_recipe
 from aha.cli.json_events import JsonEvents
 from aha.cli.own_command import as_typed_here, own_command
 from aha.cli.plan import calibration_of
@@ -22,15 +24,16 @@ from aha.cli.run_view import RunView
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
+from aha.measure.base_length import local_model_folder
 from aha.measure.probe import predicted_lines
-from aha.model.folders import resolve_model
+from aha.model.folders import looks_like_hub_name, resolve_model
 from aha.plan.calibration import Calibration
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
-from aha.training.listener import Outcome
+from aha.training.listener import Listener, Outcome
 
 BUDGET_SPENT = 3  # exit code of a run that has stopped because its budget is spent
 LOG = "run.log"  # in the run folder: what the terminal showed
@@ -55,6 +58,7 @@ class RunOptions:
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
     if options.dry_run:
+        refuse_as_a_run(cfg, path, options.budget)
         print_dry_run(cfg, options.budget)
         return
     check_new(path)  # before the machine is measured
@@ -65,9 +69,22 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     run_to_report_card(cfg, path, options, calibration)
 
 
+def refuse_as_a_run(cfg: RunConfig, path: Path, budget: str | None) -> None:
+    """Raise whatever a run of this recipe would be refused with. A model on the hub that is not on
+    this disk is not downloaded for that, and it is said what could not be looked at."""
+    if looks_like_hub_name(cfg.model.path) and local_model_folder(cfg.model.path) is None:
+        check_new(path)
+        check_recipe(cfg)
+        task_of(cfg)
+        text = f"aha: {cfg.model.path} is not on this disk: its prompts and memory are not checked"
+        say_line(text, sys.stderr)
+        return
+    note = Listener(say=partial(say_line, file=sys.stderr))
+    Experiment.prepare(cfg, path, note, budget=budget)
+
+
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
-    task_of(cfg)
     say_json(cfg.model_dump(mode="json"), indent=2)
     try:
         say("\n".join(predicted_lines(cfg, budget)), file=sys.stderr)

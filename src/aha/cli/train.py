@@ -47,7 +47,8 @@ def train(
         Packaged recipe (demo, grpo, ...; `aha recipes` lists them) or a TOML file. Default: the one
         that fits this machine.
     resume
-        Run folder to resume from its newest whole checkpoint. With more --steps or --tokens it goes
+        Run folder to resume from its newest whole checkpoint; of RUN@STEP a copy goes on from that
+        step. With more --steps or --tokens it goes
         on for longer, a finished run too. The learning rate falls until the new last step, so at
         that place it rises; with --optim.final_lr 1 from the beginning it does not.
     accept_changes
@@ -65,10 +66,11 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
+        from aha.cli.fork import at_step
         from aha.cli.run_in_terminal import RunOptions, resume_run
 
         options = RunOptions(budget, dash, as_json=as_json)
-        resume_run(resume, options, changes, accept_changes)
+        resume_run(at_step(resume), options, changes, accept_changes)
         return
     if accept_changes:
         raise ConfigError(

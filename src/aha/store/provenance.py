@@ -1,10 +1,10 @@
 """Where the code of a run comes from: its commit, its changes since then, the packages beside it.
 
-A commit is only that of Aha. An installed package often lies within somebody's own repository, in a
-.venv folder: asked there, git answers with the commit of that repository. So git is asked only where
-the package is the src/aha of Aha's own source tree, and an installed one is asked for its metadata:
-`direct_url.json` where pip installed from a repository (PEP 610), else the file that hatch_build.py
-put into the wheel.
+A commit is only that of Aha. An installed package often lies within somebody's own repository, in
+a .venv folder: asked there, git answers with the commit of that repository. So git is asked only
+where the package is the src/aha of Aha's own source tree, and an installed one is asked for its
+metadata: `direct_url.json` where pip installed from a repository (PEP 610), else the file that
+hatch_build.py put into the wheel.
 """
 
 import json

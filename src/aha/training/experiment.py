@@ -111,7 +111,34 @@ class Experiment:
         """A new run in the new folder `path`.
 
         `calibration`: this machine as measured, for the prediction that the run is compared with at
-        its end; without one the table of machines is used. `budget`: see `budget_seconds`.
+        its end; without one the table of machines is used. `budget`: see `budget_seconds`. Raises
+        as `prepare` does.
+        """
+        experiment, records, findings = cls.prepare(cfg, path, listener, calibration, budget)
+        run = experiment.run
+        Run.create(path, experiment.cfg.model_dump(mode="json"), records)
+        with run.taken(listener.say):
+            for finding in findings:
+                run.tell(0, finding)
+            for finding in experiment.row_findings:
+                experiment.tell(0, finding)
+            for note in notes_of(experiment.task):
+                if note.level != "ok":
+                    experiment.tell(0, note)
+        return experiment
+
+    @classmethod
+    def prepare(
+        cls,
+        cfg: RunConfig,
+        path: Path,
+        listener: Listener,
+        calibration: Calibration | None = None,
+        budget: str | None = None,
+    ) -> tuple["Experiment", dict[str, Mapping[str, Any]], list[Finding]]:
+        """A new run up to the moment at which its folder is made: (the run, the records of the
+        folder by name, findings about the model). Writes nothing, and raises for all that a run
+        refuses before it begins, so that a trial may end here.
         """
         check_new(path)
         check_recipe(cfg)
@@ -134,19 +161,9 @@ class Experiment:
             records["prediction.json"] = prediction
         if calibration:
             records["calibration.json"] = asdict(calibration)
-        run = Run(path)
         # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
-        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
-        Run.create(path, cfg.model_dump(mode="json"), records)
-        with run.taken(listener.say):
-            for finding in model.findings:
-                run.tell(0, finding)
-            for finding in experiment.row_findings:
-                experiment.tell(0, finding)
-            for note in notes_of(experiment.task):
-                if note.level != "ok":
-                    experiment.tell(0, note)
-        return experiment
+        experiment = cls(cfg, Run(path), model, listener, fingerprints, base, budget_s)
+        return experiment, records, model.findings
 
     @classmethod
     def resume(

@@ -14,7 +14,7 @@ from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
-from aha.store.checkpoint import prune, save_checkpoint
+from aha.store.checkpoint import checkpoints, prune, save_checkpoint, step_of
 from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
 from aha.training.rl import RLTrainer
@@ -218,7 +218,7 @@ class Checkpoint:
         if self.saved == trainer.version:
             # A process that died in the end may have saved this version and removed nothing.
             if not keep_older:
-                prune(self.run.checkpoints, trainer.cfg.keep_last)
+                prune(self.run.checkpoints, trainer.cfg.keep_last, best_checkpoint(self.run))
             return
         clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
         self.failed = trainer.version
@@ -228,8 +228,22 @@ class Checkpoint:
             trainer.state_dict() | clocks,
             partial(save_trained, trainer, self.base),
             0 if keep_older else trainer.cfg.keep_last,
+            best_checkpoint(self.run),
         )
         self.saved, self.failed = trainer.version, -1
+
+
+def best_checkpoint(run: Run) -> dict[int, float]:
+    """{step: solve rate} of the checkpoint whose validation was the best, the first of equals;
+    empty where no step has both."""
+    saved = {step_of(path) for path in checkpoints(run.checkpoints)}
+    rates = {
+        row["step"]: row["solve_rate"]
+        for row in read_rows(run.path / "evals.jsonl")
+        if row.get("step") in saved and isinstance(row.get("solve_rate"), int | float)
+    }
+    best = max(rates, key=lambda step: (rates[step], -step), default=None)
+    return {} if best is None else {best: rates[best]}
 
 
 def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
