@@ -1,5 +1,6 @@
 """`aha lab`: trains with several recipes, compares them, and prints the verdicts."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +62,12 @@ def lab(
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out)
-    complete = carry_out_all(runs, out)
+    number = carry_out_all(runs, out)
     write_results(runs, out)
     print_results(runs, out)
-    if not complete:
+    if number is not None:
         console.print("[yellow]stopped; the same command continues[/yellow]")
+        sys.exit(128 + number)
 
 
 def seed_numbers(seeds: str) -> list[int]:
@@ -75,9 +77,10 @@ def seed_numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
-    """Do all runs that are not done, one after the other; False if one was stopped."""
-    from aha.cli.run_in_terminal import RunView
+def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
+    """Do all runs that are not done, one after the other. Returns the number of the signal that has
+    stopped one, else None."""
+    from aha.cli.run_view import RunView
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
     from aha.training.listener import Listener
@@ -86,10 +89,11 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
         if planned.done:
             continue
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
-        if not run_planned(planned, Listener(validation=RunView(planned.cfg).validation)):
-            return False
+        listener = Listener(validation=RunView(planned.cfg).validation)
+        if (number := run_planned(planned, listener)) is not None:
+            return number
         write_results(runs, out)  # so that the page can be read during the lab
-    return True
+    return None
 
 
 # The columns of a lab in two tables, because one would need 140 characters.

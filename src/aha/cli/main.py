@@ -45,19 +45,8 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 # Named by module, and by function where that has another name.
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
-    *(
-        "export",
-        "fork",
-        "grade",
-        "lab",
-        "new-task",
-        "plan",
-        "pretrain",
-        "problems",
-        "recipes",
-        "report",
-    ),
-    *("serve", "tasks", "train", "verify-resume"),
+    *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
+    *("report", "serve", "tasks", "train", "verify-resume"),
 )
 
 # Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.

@@ -1,5 +1,6 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -89,7 +90,8 @@ def pretrain(
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
-    pretrain_base(job, machine, say)
+    if number := pretrain_base(job, machine, say):
+        sys.exit(128 + number)
 
 
 def number_of_ranks(text: str) -> int | None:
