@@ -11,7 +11,7 @@ from .pages import DOCS, README, ROOT, read
 
 PAGE = DOCS / "habits.md"
 ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
-NAMED = re.compile(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`")
+NAMED = re.compile(r"`(tests/[\w/.]+\.py)`(?: `(\w+)`)?")
 
 
 def rows() -> list[tuple[int, str, str, str]]:

@@ -124,7 +124,7 @@ def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert run_planned(found[0], Listener()) is None
-    assert run_planned(found[1], Listener(step=stop)) == signal.SIGINT and not found[1].done
+    assert run_planned(found[1], Listener(step=stop)) == signal.SIGTERM and not found[1].done
     # Killed before its first checkpoint: there are files, and nothing to go on from.
     found[2].run.path.mkdir()
     found[2].run.write("config.json", found[2].cfg.model_dump(mode="json"))

@@ -49,6 +49,7 @@ def test_a_row_by_hand():
         "step": 3,
         "elapsed_s": 12.346,
         "reward": 0.5,
+        "reward_std": pytest.approx(0.5 / 3),  # 0, .5 and 0 within the three groups
         "solve_rate": 0.5,
         "groups_none_solved": pytest.approx(1 / 3),
         "groups_all_solved": pytest.approx(1 / 3),
@@ -202,3 +203,8 @@ def test_the_checkpoint_of_the_best_validation_is_kept(tmp_path):
     assert best_checkpoint(run) == {4: 0.7}
     prune(run.checkpoints, 1, best_checkpoint(run))
     assert [path.name for path in checkpoints(run.checkpoints)] == ["step_000004", "step_000008"]
+
+
+def test_one_completion_has_no_deviation():
+    single = StepReport(1, ((graded(True, 2),), (graded(False, 3),)), ((0.5,), (-0.5,)), {}, {})
+    assert "reward_std" not in step_row(single, 1.0)

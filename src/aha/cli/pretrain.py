@@ -90,8 +90,14 @@ def pretrain(
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
-    if number := pretrain_base(job, machine, say):
-        sys.exit(128 + number)
+    end(pretrain_base(job, machine, say))
+
+
+def end(stopped_by: int | None) -> None:
+    """Exit with 128 plus the number of the signal that has stopped a training; go on where none
+    has."""
+    if stopped_by is not None:
+        sys.exit(128 + stopped_by)
 
 
 def number_of_ranks(text: str) -> int | None:

@@ -48,9 +48,9 @@ def train(
         that fits this machine.
     resume
         Run folder to resume from its newest whole checkpoint; of RUN@STEP a copy goes on from that
-        step. With more --steps or --tokens it goes
-        on for longer, a finished run too. The learning rate falls until the new last step, so at
-        that place it rises; with --optim.final_lr 1 from the beginning it does not.
+        step. With more --steps or --tokens it goes on for longer, a finished run too. The learning
+        rate falls until the new last step, so at that place it rises; with --optim.final_lr 1 from
+        the beginning it does not.
     accept_changes
         Resume although base, data, recipe or task code are not what the run began with.
     dry_run
@@ -60,12 +60,7 @@ def train(
     if resume is not None:
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
         unused |= {"--probe": probe, "--calibration": calibration}
-        if given := [word for word, value in unused.items() if value]:
-            raise ConfigError(
-                f"--resume with {given[0]}",
-                "the run as it was configured",
-                f"aha train --resume {resume}",
-            )
+        refuse_with_resume(resume, unused)
         from aha.cli.fork import at_step
         from aha.cli.run_in_terminal import RunOptions, resume_run
 
@@ -82,6 +77,16 @@ def train(
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, as_json))
+
+
+def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
+    """Raise `ConfigError` for an option, by name, that a new run alone can take."""
+    if given := [word for word, value in unused.items() if value]:
+        raise ConfigError(
+            f"--resume with {given[0]}",
+            "the run as it was configured",
+            f"aha train --resume {resume}",
+        )
 
 
 def new_run_path(name: str | None, stem: str) -> Path:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import pstdev
 from typing import Any
 
 from aha.core.errors import RunStopped
@@ -42,10 +43,20 @@ def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
         "tokens": tokens,
         "grade_errors": GradeErrors.of(flat).failed,
         "tokens_per_s": tokens / max(seconds, 1e-9),
+        **spread_of(report.groups),
         **ways_of(flat),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
     }
+
+
+def spread_of(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
+    """`reward_std`: the deviation of the rewards within a group, mean over the groups; nothing
+    where a group has one completion, because one has no deviation."""
+    if any(len(group) < 2 for group in groups):
+        return {}
+    deviations = [pstdev(graded.reward for graded in group) for group in groups]
+    return {"reward_std": sum(deviations) / len(deviations)}
 
 
 class Stopwatch:
