@@ -11,7 +11,7 @@ WINDOWS = (
 def main() -> None:
     """Run the command line. Exit code 2 on Windows, before any import that would fail there."""
     if sys.platform == "win32":
-        print(WINDOWS, file=sys.stderr)
+        sys.stderr.write(f"{WINDOWS}\n")
         sys.exit(2)
     from aha.cli.main import run
 

@@ -62,12 +62,12 @@ def lab(
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out)
-    number = carry_out_all(runs, out)
+    stopped_by = carry_out_all(runs, out)
     write_results(runs, out)
     print_results(runs, out)
-    if number is not None:
+    if stopped_by is not None:
         console.print("[yellow]stopped; the same command continues[/yellow]")
-        sys.exit(128 + number)
+        sys.exit(128 + stopped_by)
 
 
 def seed_numbers(seeds: str) -> list[int]:
@@ -90,8 +90,8 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
             continue
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
         listener = Listener(validation=RunView(planned.cfg).validation)
-        if (number := run_planned(planned, listener)) is not None:
-            return number
+        if (stopped_by := run_planned(planned, listener)) is not None:
+            return stopped_by
         write_results(runs, out)  # so that the page can be read during the lab
     return None
 

@@ -113,8 +113,8 @@ def run() -> None:
     except KeyboardInterrupt as error:
         say("aha: stopped", file=sys.stderr)
         # A run's second signal has its number; Python's own Ctrl-C has none.
-        number = error.args[0] if error.args else signal.SIGINT
-        sys.exit(128 + number)
+        numbers = [value for value in error.args if isinstance(value, int)]
+        sys.exit(128 + (numbers or [signal.SIGINT])[0])
     except OutputClosed:
         sys.stderr.close()  # Python would write there that it cannot flush
         sys.exit(0)
