@@ -1,4 +1,4 @@
-"""Build the pages as a site: README, CONTRIBUTING, CHANGELOG, docs/ and results/, with the code they link to.
+"""Build the pages as a site: README, CONTRIBUTING, docs/ and results/, with the code they link to.
 
     python scripts/build_docs.py                # into build/site; needs the extra [docs]
     python scripts/build_docs.py build/other    # somewhere else
