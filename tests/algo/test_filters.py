@@ -1,5 +1,7 @@
 """Which completions and problems count, by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -55,6 +57,22 @@ def test_the_soft_penalty_has_a_size():
     ours_PG = filters.overlong_rewards(REWARDS_PG, LENGTHS_PG, CUT_PG, "soft_half", 10, 4)
     papers_PG = filters.overlong_rewards(2 * REWARDS_PG - 1, LENGTHS_PG, CUT_PG, "soft", 10, 4)
     assert torch.equal(2 * ours_PG - 1, papers_PG)
+
+
+def test_longer_right_completions_are_paid_less():
+    # Right ones have 10, 20 and 30 tokens: mean 20, deviation sqrt(200 / 3) = 8.165, so they lie
+    # 1.2247 deviations apart.
+    rewards_PG = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    lengths_PG = torch.tensor(
+        [[10.0, 20.0, 30.0, 5.0], [1.0, 2.0, 3.0, 4.0], [9.0, 500.0, 7.0, 8.0]]
+    )
+    paid_PG = filters.overlong_rewards(rewards_PG, lengths_PG, torch.zeros(3, 4), "shorter", 600, 0)
+    low, high = 1 / (1 + math.exp(1.2247)), 1 / (1 + math.exp(-1.2247))
+    by_hand = torch.tensor([1 - 0.2 * low, 0.9, 1 - 0.2 * high, 0.0])
+    torch.testing.assert_close(paid_PG[0], by_hand, atol=1e-4, rtol=0)
+    assert not paid_PG[1].any(), "none is right: nothing is paid"
+    # alone, it has no other right one to be longer than
+    torch.testing.assert_close(paid_PG[2], torch.tensor([0.0, 0.9, 0.0, 0.0]))
 
 
 def test_mixed_groups_come_first_and_flat_ones_fill_up():

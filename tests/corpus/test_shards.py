@@ -40,7 +40,7 @@ def rows_of(batches) -> list[tuple[list[int], list[float]]]:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Three thousand documents as the model meets them, decoded from their tokens."""
-    cfg = replace(SMALL, shard_documents=3_000, batch_tokens=5_000)
+    cfg = replace(SMALL, shard_documents=8_000, batch_tokens=5_000)
     return [
         TOKENIZER.decode(tokens)
         for tokens, _ in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280))
@@ -60,7 +60,7 @@ def test_no_held_out_puzzle_is_ever_read(texts):
 def test_what_is_no_puzzle_is_a_page_of_arithmetic(texts):
     pages = [text for text in texts if not PROMPT.match(text)]
     judged = [page for page in pages if page.startswith(" target ")]
-    assert len(pages) > 500 and 0.5 < len(judged) / len(pages) < 0.8
+    assert len(pages) > 300 and 0.5 < len(judged) / len(pages) < 0.8
     for page in pages:
         target, rest = re.fullmatch(r"(?: target (\d+)\n)?((?:.+\n)+)", page).groups()
         words = " (yes|no|need)" if target else ""
@@ -79,7 +79,7 @@ def test_every_puzzle_ends_with_an_answer(texts):
 
 def test_documents_are_as_the_plan_of_a_base_takes_them():
     """Small shards, so padding is more than in the real ones, which are sorted by length too."""
-    cfg = replace(BASES["tiny"].cfg, shard_documents=3_000)
+    cfg = replace(BASES["tiny"].cfg, shard_documents=8_000)
     for mix in (BASES["tiny"].cfg.mix, BASES["10m"].cfg.mix):
         batches = write_shard(CORPUS_TOKENIZER, replace(cfg, mix=mix), 0, 1_280)
         lengths = [len(tokens) for tokens, _ in rows_of(batches)]
@@ -190,11 +190,15 @@ def test_an_orderly_search_weighs_more_after_its_first_lines():
     results = 0
     for tokens, weights in rows_of(write_shard(CORPUS_TOKENIZER, cfg, 0, 1_280)):
         document = free[TOKENIZER.decode(tokens)]
-        place = len(TOKENIZER.encode(document.prompt + document.completion[: document.free]))
-        # Where two lines solve it, no result is left: tags, answer and stop token alone.
-        assert {7.0} <= set(weights[place:]) <= {5.0, 7.0}
-        results += 5.0 in weights[place:]
-        assert 1.0 in weights[:place] and 7.0 not in weights[:place]
+        first, end = (
+            len(TOKENIZER.encode(document.prompt + document.completion[:place]))
+            for place in (document.follows.start, document.follows.stop)
+        )
+        # Where two lines solve it, no result is left: tags and answer alone.
+        assert set(weights[first:end]) <= {5.0, 7.0}
+        results += 5.0 in weights[first:end]
+        assert 1.0 in weights[:first] and 7.0 not in weights[:first]
+        assert 7.0 not in weights[end:]
     assert results > 20
 
 

@@ -14,8 +14,8 @@ from aha.tasks.countdown import grade_countdown, puzzle_line, split_of
 from aha.tasks.expression import read_expression
 from aha.tasks.tags import plain_frame
 
-LEFT = re.compile(r"(\d+)([-+*/])(\d+)")  # left: it leads nowhere
-LINE = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)( yes| no| need|(?: \d+)*)")
+LEFT = re.compile(r"(?:back )?(\d+)([-+*/])(\d+)")  # left: it leads nowhere
+LINE = re.compile(r"(?:back )?(\d+)([-+*/])(\d+)=(\d+)( yes| no| need|(?: \d+)*)")
 THREE = (3,)
 SEARCHES = (3, 4)  # puzzles in which there is something to search
 
@@ -74,7 +74,7 @@ def test_prompts_are_those_of_the_task():
 
 def test_every_line_is_true():
     """Calculations come out as they say, and what is left has no result."""
-    lines = [text for _, completion in written(1500) for text in lines_of(completion)]
+    lines = [text for _, completion in written(2000) for text in lines_of(completion)]
     left = [LEFT.fullmatch(text) for text in lines]
     divisions = [found for found in left if found and found[2] == "/"]
     differences = [found for found in left if found and found[2] == "-"]

@@ -1,7 +1,7 @@
 """Which completions count, and which problems are drawn again.
 
-Three registries: the rule for truncated completions (`algo.overlong`), the one for groups whose
-rewards are all equal (`algo.zero_variance`), and the curricula.
+Three registries: the rule for truncated and long completions (`algo.overlong`), the one for groups
+whose rewards are all equal (`algo.zero_variance`), and the curricula.
 """
 
 from __future__ import annotations
@@ -91,6 +91,29 @@ def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Te
     """
     over_PG = lengths_PG - (limit - buffer)
     return -(over_PG / buffer).clamp(0, 1)
+
+
+SHORTER_SHARE = 0.2  # of the reward of a right completion, at most, for its length
+
+
+@overlong("shorter")
+def shorter_right_rewards(rewards_PG: torch.Tensor, lengths_PG: torch.Tensor) -> torch.Tensor:
+    """Longer right completions are paid less: r * (1 - 0.2 * sigmoid((length - mean) / deviation)).
+    [P, G] -> [P, G].
+
+    Mean and deviation (in tokens, at least 1) are those of the right completions of the group, so
+    a problem that needs a long search is not paid less than an easy one. What is not right keeps
+    its reward: a short wrong answer is never worth more than a long one.
+
+    Source: Arora and Zanette (arXiv 2502.04463), whose weight is between 0.02 and 0.4.
+    """
+    right_PG = (rewards_PG > 0).to(lengths_PG.dtype)
+    count_P1 = right_PG.sum(1, keepdim=True).clamp(min=1)
+    mean_P1 = (lengths_PG * right_PG).sum(1, keepdim=True) / count_P1
+    apart_PG = (lengths_PG - mean_P1) * right_PG
+    deviation_P1 = (apart_PG.square().sum(1, keepdim=True) / count_P1).sqrt().clamp(min=1)
+    share_PG = SHORTER_SHARE * torch.sigmoid(apart_PG / deviation_P1)
+    return rewards_PG * (1 - share_PG * right_PG)
 
 
 def overlong_rewards(

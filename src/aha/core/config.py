@@ -202,7 +202,7 @@ class AlgoSection(Section):
     correction_high: float | None = Field(
         None, ge=0.0, description="Upper limit of the weights; none: the method's default."
     )
-    overlong: str = Field("keep", description="Rule for truncated completions.")
+    overlong: str = Field("keep", description="Rule for truncated and for long completions.")
     overlong_buffer: int = Field(
         0, ge=0, description="Last tokens before the limit, over which a penalty grows."
     )

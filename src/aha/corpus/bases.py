@@ -19,10 +19,10 @@ class TraceMix:
     """
 
     # How many numbers a puzzle has, drawn evenly. With two there is no search, only verdicts.
-    numbers: tuple[int, ...] = (2, 2, 3, 3, 3, 3, 3, 4, 4)
-    drill: float = 0.3  # a page of arithmetic before each puzzle
+    numbers: tuple[int, ...] = (2, 3, 3, 3, 3, 4, 4)
+    drill: float = 0.25  # a page of arithmetic before each puzzle
     judged: float = 0.65  # share of those pages with verdicts: each result is compared with a goal
-    search: float = 0.22  # share of puzzles with tries and checks; the others are guesses
+    search: float = 0.24  # share of puzzles with tries and checks; the others are guesses
     gold_guess: float = 0.03  # a direct guess that is right on purpose
     gold_attempt: float = 0.10  # an attempt that follows a solution
     abandon: float = 0.35  # an operation without a whole result >= 0: written without a result
@@ -35,13 +35,14 @@ class TraceMix:
     orderly: float = 0.8  # searches that try operations in order, see `corpus.orderly`
     glance: float = 0.9  # of those: writes one operation on the last two numbers, the nearest ...
     look: float = 0.5  # ... and of those: writes it only where it is near the target
-    sloppy: float = 0.3  # of those with a glance or look: pass some operations by
+    sloppy: float = 0.4  # of those with a glance or look: pass some operations by
     again: float = 0.7  # after one of those without a solution: another pass, other eyes
     work_back: float = 0.15  # orderly searches that work back from the target
     skips: float = 0.4  # orderly searches that leave out operations that lead nowhere
     patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
-    max_lines: int = 90  # of an orderly search
+    max_lines: int = 140  # of an orderly search
+    give_up_early: float = 0.2  # orderly searches that end after fewer lines, drawn evenly
     high_result: int = 200  # results above it are written less often ...
     high_rate: float = 0.25  # ... by this factor: they rarely lead to targets of 10..100
     max_result: int = 1_000  # and above this one
@@ -54,7 +55,7 @@ class TraceMix:
 class PretrainConfig:
     """Everything that decides the weights of a base; written to its `pretraining.json`."""
 
-    tokens: int = 85_000_000  # tokens of documents to read, padding not counted
+    tokens: int = 80_000_000  # tokens of documents to read, padding not counted
     batch_tokens: int = 5_120  # per update, padding counted
     shard_documents: int = 20_000
     lr: float = 6e-3  # of Muon, for the matrices
@@ -91,7 +92,7 @@ class Base:
 
 
 # 10m: ten million parameters in few layers, because every layer costs launch time on a GPU; heads
-# of 64. It reads 144 tokens per parameter (aha-tiny: 104) in 47,000 updates. A whole batch fits in
+# of 64. It reads 144 tokens per parameter (aha-tiny: 98) in 47,000 updates. A whole batch fits in
 # the memory of a card of 8 GB. As many puzzles have four numbers as three, as in the RL that
 # follows. The learning rates are those of aha-tiny, not tuned. Two rules would change them: for
 # three times the width 0.6 of Muon's rate (under RMS matching, the spectral norm of an update grows

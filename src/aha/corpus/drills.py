@@ -65,9 +65,10 @@ def calculation(rng: Random, max_result: int) -> str:
     if kind > 0.82:
         return unfinished(rng)
     if kind < 0.35:
-        high = rng.choice((99, 99, 99, 200, 999))
+        high = rng.choice((99, 99, 200, 999))
         a, b = rng.randint(1, high), rng.randint(1, 99)
         if rng.random() < 0.5:
+            b = rng.randint(1, high) if rng.random() < 0.3 else b
             return f"{max(a, b)}-{min(a, b)}={abs(a - b)}"
         return f"{a}+{b}={a + b}" if rng.random() < 0.7 else f"{b}+{a}={a + b}"
     small = rng.randint(2, 12) if rng.random() < 0.7 else rng.randint(2, 31)

@@ -5,13 +5,15 @@
     25+3=28                       two are left, and are tried by eye:
     28+7=35 no                    a glance writes the nearest of the four operations,
     ...                           a look writes it only where it is near the target
+    back 24-1=23 3 7              all is tried with 25 3 7: back to the numbers before
     check                         the end was reached: once more, with other eyes
 
     73-7=66 need                  back from the target: what the other two must make
 
-No memory of earlier tries is needed: the last line of each level says which operation is next. Some
-searches are sloppy on purpose, see `TraceMix`, so that a base that has read them is still bad at
-them, and RL has the work. The way of a first pass never depends on the solution of the puzzle.
+No memory of earlier tries is needed: the last line of each level says which operation is next, and
+where that line is far away, "back" marks it. Some searches are sloppy on purpose, see `TraceMix`,
+so that a base that has read them is still bad at them, and RL has the work. The way of a first pass
+never depends on the solution of the puzzle.
 
 Sources: depth-first search with the numbers left as in Stream of Search (arXiv 2404.03683). The
 eyes and the passes are ours.
@@ -28,11 +30,11 @@ from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, wit
 from aha.corpus.traces import Trace
 from aha.tasks.solver import OPERATORS
 
-GIVE_UP = 0.02  # chance that a level ends after a branch without a solution, see `stops`
-NEAR = (0, 0, 1, 3, 6, 10, 20, 40)  # how near a result must be for a look to write it
+NEAR = (0, 0, 0, 4, 20)  # how near a result must be for a look to write it
 ANY = 10**9  # near enough for a glance
 MOST_BLIND = 0.4  # share of the operations that a sloppy search passes by, at most
 WRITTEN_FROM = 3  # numbers left, from which on they are written behind the result
+BACK = "back "
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
@@ -67,18 +69,21 @@ class OrderlySearch:
     def __init__(self, trace: Trace, mix: TraceMix, rng: Random):
         self.trace, self.mix, self.rng = trace, mix, rng
         self.skips = rng.random() < mix.skips
-        self.ended = False  # the level that stopped last has given up, or is too long
+        gives_up = rng.random() < mix.give_up_early
+        self.patience = mix.max_lines * (rng.random() if gives_up else 1.0)
 
     def write(self) -> None:
         """Passes with eyes drawn by the rates, until one of them solves the puzzle."""
         mix, rng = self.mix, self.rng
         backward, eyes = bool(mix.backward) and rng.random() < mix.work_back, self.draw_eyes()
-        while not self.one_pass(eyes, backward) and not self.ended:
+        while not self.one_pass(eyes, backward) and not self.stops():
             if eyes.near is None or rng.random() >= mix.again:
                 return
             self.trace.lines.append("check")
             # A look may have missed what a glance writes, and that misses what all four show.
-            eyes = Eyes(ANY if eyes.near < ANY and rng.random() < 0.5 else None)
+            looked = eyes.near < ANY or eyes.blind
+            eyes = Eyes(ANY if looked and rng.random() < 0.5 else None)
+            backward = backward and eyes.near is not None
 
     def draw_eyes(self) -> Eyes:
         """Eyes by the rates."""
@@ -101,13 +106,14 @@ class OrderlySearch:
 
     def ahead(self, terms: Table, eyes: Eyes, backward: bool) -> bool:
         """Pair by pair with + - * /, depth first."""
+        begun = len(self.trace.lines) if len(terms) > WRITTEN_FROM else None
         for a, b in combinations(terms, 2):
-            for first, op, second, result in self.operations(a, b):
+            for first, op, second, result in self.operations(a, b, begun=begun):
                 if self.rng.random() < eyes.blind:
                     continue
                 rest = (result, *without(terms, a, b))
                 left = rest[1:] if len(rest) >= WRITTEN_FROM else ()
-                text = line(first, op, second, result)
+                text = self.mark(begun) + line(first, op, second, result)
                 self.trace.lines.append(" ".join([text, *(str(term.value) for term in left)]))
                 if self.level(rest, eyes, backward):
                     return True
@@ -154,8 +160,15 @@ class OrderlySearch:
                 return True
         return False
 
-    def operations(self, a: TableNumber, b: TableNumber, by_one: bool = False) -> Iterator[Move]:
-        """The operations on two numbers that lead somewhere, in order.
+    def mark(self, begun: int | None) -> str:
+        """The word before a line that goes back to the numbers of line `begun`, if it is not the
+        first one on them; None: numbers so few that their last line is near."""
+        return BACK if begun is not None and len(self.trace.lines) > begun else ""
+
+    def operations(
+        self, a: TableNumber, b: TableNumber, by_one: bool = False, begun: int | None = None
+    ) -> Iterator[Move]:
+        """The operations on two numbers that lead somewhere, in order; `begun` as in `mark`.
 
         Not whole, 0, too large, and divided by 1 (or times 1, except for `by_one`) lead nowhere:
         those are written without a result, or skipped.
@@ -165,16 +178,21 @@ class OrderlySearch:
             if result and not idle and 0 < result.value <= self.mix.max_result:
                 yield first, op, second, result
             elif not self.skips:
-                self.trace.lines.append(f"{first.value}{op}{second.value}")
+                self.trace.lines.append(f"{self.mark(begun)}{first.value}{op}{second.value}")
 
     def in_sight(self, terms: Table, goal: TableNumber, eyes: Eyes) -> list[Move]:
-        """The operation that comes nearest to the goal, if it is in sight."""
+        """The operation that comes nearest to the goal, if it is in sight.
+
+        A quotient only where it makes the goal: whether another one is whole cannot be seen.
+        """
         assert eyes.near is not None
         a, b = terms
         useful = [
             (first, op, second, result)
             for first, op, second, result in all_four(a, b)
-            if result and 0 < result.value <= self.mix.max_result
+            if result
+            and 0 < result.value <= self.mix.max_result
+            and (op != "/" or result.value == goal.value)
         ]
         if not useful:  # with a small `max_result`
             return []
@@ -195,13 +213,8 @@ class OrderlySearch:
         trace.answer = TableNumber.made(trace.target, a, step.ahead, b).text
 
     def stops(self) -> bool:
-        """Whether this level ends here: too long, or given up.
-
-        The level before it draws again, and may go on where one below it has given up. So a search
-        of four numbers that gives up mostly leaves out the rest of one branch.
-        """
-        self.ended = len(self.trace.lines) > self.mix.max_lines or self.rng.random() < GIVE_UP
-        return self.ended
+        """Whether the search ends here: too long, or given up."""
+        return len(self.trace.lines) > self.patience
 
 
 def all_four(a: TableNumber, b: TableNumber) -> Iterator[OpenMove]:

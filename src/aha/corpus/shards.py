@@ -8,6 +8,7 @@ and no document attends to another.
 Shapes: B rows, T tokens.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,15 +37,15 @@ OPEN_LINES = 2  # of an orderly search: they show its way, the others follow fro
 class Document(NamedTuple):
     """What a base reads at a time; drills have an empty prompt.
 
-    `free`: so many characters of the completion are chance for a reader who does not know how the
-    search goes on. What comes behind them follows from the text before it, but for what the rates
-    of the mix decide: an operation passed by, an end too early, another pass, an answer without a
-    try. None: all of it is chance, but for results and verdicts.
+    `follows`: the characters of the completion that follow from the text before them, but for
+    what the rates of the mix decide (an operation passed by, another pass). These are the answer
+    where the last lines made it, and the lines of a search in order, but for the first ones, which
+    show its way. All else is chance, but for results and verdicts.
     """
 
     prompt: str
     completion: str
-    free: int | None = None
+    follows: range = range(0)
 
 
 def played_puzzle(writer: TraceWriter, size: int, targets: range) -> Trace:
@@ -101,17 +102,23 @@ def documents(
         if rng.random() < mix.drill:
             # The puzzle's own target: a drawn one could be a held-out target.
             yield Document("", page(rng, mix, trace.target))
-        free = None
         if in_order:
             OrderlySearch(trace, mix, rng).write()
             trace.answer = trace.answer or writer.any_answer(trace)
-            free = sum(len(text) + 1 for text in trace.lines[:OPEN_LINES])
         elif searches:
             writer.search(trace)
         else:
             writer.guess(trace)
-        prompt = plain_frame(puzzle_line(trace.numbers, trace.target))
-        yield Document(prompt, completion_text(trace), free)
+        completion = completion_text(trace)
+        follows = what_follows(trace, completion, in_order, trace.solved or not searches)
+        yield Document(plain_frame(puzzle_line(trace.numbers, trace.target)), completion, follows)
+
+
+def what_follows(trace: Trace, completion: str, in_order: bool, made_last: bool) -> range:
+    """`Document.follows`; `made_last`: the last lines, if there are any, made the answer."""
+    lengths = [len(text) + 1 for text in trace.lines]
+    first = sum(lengths[:OPEN_LINES]) if in_order else sum(lengths)
+    return range(first, len(completion) if made_last and lengths else sum(lengths))
 
 
 # -- shards --------------------------------------------------------------------------------------
@@ -120,16 +127,15 @@ MARKS = ("=", "/", "\n")
 
 
 class DocumentRow(NamedTuple):
-    """The tokens of a document, how many of them are the prompt, and the place from which on they
-    follow from the text before them, see `Document.free`.
+    """The tokens of a document, how many of them are the prompt, and the places of those that
+    follow from the text before them, see `Document.follows`.
 
-    From there on, tags, answer and stop token included, `choice_weight` is the weight of what
-    `follows_line` does not mark. Without such a place it is the number of tokens.
+    `choice_weight` is the weight of these, where `follows_line` does not mark them.
     """
 
     tokens: list[int]
     start: int
-    follows: int
+    follows: range
 
 
 class ModelTokenizer(Protocol):
@@ -189,9 +195,9 @@ def write_shard(
     rows: list[DocumentRow] = []
     for prompt, ending, document in zip(prompts, endings, texts, strict=True):
         tokens, start = [*prompt.ids, *ending.ids, tokenizer.end], len(prompt.ids)
-        follows = len(tokens)
-        if document.free is not None:
-            follows = start + sum(end <= document.free for _, end in ending.offsets)
+        ends = [end for _, end in ending.offsets]
+        first, stop = document.follows.start, document.follows.stop
+        follows = range(start + bisect_right(ends, first), start + bisect_right(ends, stop))
         if len(tokens) <= max_tokens:
             rows.append(DocumentRow(tokens, start, follows))
     rng = Random(seed_for("batches", cfg.seed, number))
@@ -220,9 +226,8 @@ def collate(
     follows_BT = follows_line(tokens_BT, tokenizer.marks)
     weights_BT = np.where(follows_BT, np.float32(cfg.result_weight), np.float32(1.0))
     for index, row in enumerate(rows):
-        choices_T = ~follows_BT[index]
-        choices_T[: row.follows] = False
-        weights_BT[index, choices_T] = cfg.choice_weight
+        chosen = slice(row.follows.start, row.follows.stop)
+        weights_BT[index, chosen][~follows_BT[index, chosen]] = cfg.choice_weight
         weights_BT[index, : row.start] = 0.0
         weights_BT[index, len(row.tokens) :] = 0.0
     return DocumentBatch(tokens_BT, weights_BT, sum(len(row.tokens) for row in rows))

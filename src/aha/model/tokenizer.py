@@ -1,9 +1,9 @@
 """Text to token ids and back, through a Hugging Face `tokenizer.json`.
 
-aha-tiny's own tokenizer has Qwen2's pre-tokenisation and 212 entries: printable ASCII, a newline,
-the words of the traces, the R1 tags as special tokens, and the pairs of digits from 00 to 99. A
-number below 100 is so one token, and a longer one is cut into pairs from its beginning (144 is 14
-and 4). Text is encoded once, when a prompt is made, and decoded once, when a completion has ended.
+aha-tiny's own tokenizer has Qwen2's pre-tokenisation and 202 entries: printable ASCII, a newline,
+the words of the traces, the R1 tags as special tokens, and the numbers from 10 to 99. So a number
+below 100 is one token, and a longer one has a token for each digit. Text is encoded once, when a
+prompt is made, and decoded once, when a completion has ended.
 """
 
 import json
@@ -31,8 +31,19 @@ from aha.model.tensors import read_object
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 PIECE_TOKENS = 8  # more than the tokens of one character: four at most, one for each byte
-PAIRS = tuple(f"{pair:02d}" for pair in range(100))
-WORDS = ("numbers", " target", " yes", " no", " need", "aim", "multiply", " times", "check", "back")
+PAIRS = tuple(str(number) for number in range(10, 100))
+WORDS = (
+    "numbers",
+    " target",
+    " yes",
+    " no",
+    " need",
+    "aim",
+    "multiply",
+    " times",
+    "check",
+    "back ",
+)
 
 # The split pattern of Qwen2's tokenizer: one digit a piece, words with their leading space.
 QWEN2_PATTERN = (
@@ -282,5 +293,8 @@ def build_tokenizer() -> Tokenizer:
     fast.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     # Added tokens, not entries of the BPE model: `transformers` rebuilds a Qwen2 tokenizer from
     # vocabulary and merges alone, and would spell out a word that no merge makes.
-    fast.add_tokens([AddedToken(word, normalized=False) for word in (*WORDS, *PAIRS)])
+    fast.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    # Only between what is no digit: larger numbers are spelt digit by digit, since carries are
+    # harder to learn between pairs of digits.
+    fast.add_tokens([AddedToken(pair, normalized=False, single_word=True) for pair in PAIRS])
     return Tokenizer(fast)
