@@ -130,3 +130,16 @@ def test_side_by_side_where_the_terminal_is_wide(screen):
         print_group(7, GROUP, [0.5, -0.5])
         tops = [line for line in out.getvalue().splitlines() if "advantage" in line]
         assert len(tops) == lines and all(len(line) <= width for line in tops)
+
+
+def test_the_bar_of_a_lab_follows_the_share_of_steps_or_tokens(monkeypatch, screen):
+    out = screen()
+    cfg = load_recipe(None, {"steps": "10", "tokens": "1000"})
+    with run_view.steps_bar(cfg) as bar:
+        bar({"step": 5, "generated": 900})
+    assert out.getvalue() == ""
+    terminal = io.StringIO()
+    monkeypatch.setattr(run_view, "console", Console(file=terminal, width=80, force_terminal=True))
+    with run_view.steps_bar(cfg) as bar:
+        bar({"step": 5, "generated": 900})
+    assert "90%" in terminal.getvalue()

@@ -80,7 +80,7 @@ def seed_numbers(seeds: str) -> list[int]:
 def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
     """Do all runs that are not done, one after the other. Returns the number of the signal that has
     stopped one, else None."""
-    from aha.cli.run_view import RunView
+    from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
     from aha.training.listener import Listener
@@ -89,8 +89,10 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
         if planned.done:
             continue
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
-        listener = Listener(validation=RunView(planned.cfg).validation)
-        if (stopped_by := run_planned(planned, listener)) is not None:
+        with steps_bar(planned.cfg) as bar:
+            listener = Listener(step=bar, validation=RunView(planned.cfg).validation)
+            stopped_by = run_planned(planned, listener)
+        if stopped_by is not None:
             return stopped_by
         write_results(runs, out)  # so that the page can be read during the lab
     return None

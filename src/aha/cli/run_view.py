@@ -3,12 +3,21 @@
 Needs torch: a command imports this module inside its function.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from aha.cli.own_command import as_typed_here
@@ -19,7 +28,7 @@ from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.plan.machines import Cost
-from aha.plan.time_left import TimeLeft
+from aha.plan.time_left import TimeLeft, share_done
 from aha.training.listener import Listener
 from aha.training.step_watch import step_checks
 from aha.web.turn_view import WAY_WORDS
@@ -138,6 +147,19 @@ class RunView:
     def group(self, version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:
         print_group(version, group, advantages)
         self.header_due = True
+
+
+@contextmanager
+def steps_bar(cfg: RunConfig) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A bar over a run of which no line is printed for each step; it gets the rows. Where the
+    output is no terminal there is none."""
+    if not console.is_terminal:
+        yield lambda row: None
+        return
+    columns = (TextColumn("      "), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda row: bar.update(task, completed=share_done(row, cfg))
 
 
 def print_step_finding(finding: Finding) -> None:
