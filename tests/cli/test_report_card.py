@@ -19,7 +19,7 @@ from aha.cli.report_card import (
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
 from aha.store.run_folder import Run
-from aha.training.listener import Outcome
+from aha.training.outcome import Outcome
 from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
 

@@ -11,7 +11,7 @@ from aha.store.run_folder import read_rows
 from aha.studies.lab_page import finished_results, write_results
 from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import as_json
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 

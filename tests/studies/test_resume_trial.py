@@ -10,7 +10,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.studies.resume_trial import differences_of, same, short_run
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 

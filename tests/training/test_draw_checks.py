@@ -6,7 +6,7 @@ from aha.core.findings import Finding
 from aha.store.run_folder import Run, read_rows
 from aha.training.draw_checks import check_draws, check_duplicates, check_effective
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .test_experiment import config

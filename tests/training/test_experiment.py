@@ -17,7 +17,7 @@ from aha.store.checkpoint import checkpoints, load_state
 from aha.store.run_folder import read_rows
 from aha.tasks.countdown import split_of
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 

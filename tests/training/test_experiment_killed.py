@@ -17,7 +17,7 @@ from aha.store.checkpoint import checkpoints, newest_whole
 from aha.store.run_folder import Run, read_rows
 from aha.studies.resume_trial import differences_of
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..dying import DIED, in_child
 from ..tiny import answering_folder

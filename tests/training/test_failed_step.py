@@ -14,7 +14,7 @@ from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import read_rows
 from aha.tasks.countdown import Countdown
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .test_experiment import config, same_weights

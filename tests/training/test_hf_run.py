@@ -17,7 +17,7 @@ from aha.model.hf_policy import HfPolicy
 from aha.rollout.native import open_engine
 from aha.store.run_folder import read_rows
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 from aha.training.rl import RLTrainer
 
 from ..strangers import stranger, stranger_folder

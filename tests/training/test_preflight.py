@@ -11,7 +11,7 @@ from aha.model.weights import load_model
 from aha.plan.shapes import Shape
 from aha.training import preflight
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 from aha.training.preflight import (
     check_memory,
     predict_run,

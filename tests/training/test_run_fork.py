@@ -12,7 +12,7 @@ from aha.core.errors import ConfigError, RunError
 from aha.model.weights import load_model
 from aha.store.run_folder import Run, read_rows
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 from aha.training.run_fork import fork_run, run_and_step
 
 from ..tiny import answering_folder

@@ -7,7 +7,7 @@ import pytest
 from aha.rollout.vllm import VllmEngine
 from aha.store.run_folder import read_rows
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 from ..rollout import fake_vllm
 from ..tiny import answering_folder

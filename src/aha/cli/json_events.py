@@ -14,7 +14,7 @@ from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.eval.suite import completion_row
-from aha.training.listener import Listener, Outcome
+from aha.training.outcome import Listener, Outcome
 
 
 def emit(event: str, **content: Any) -> None:

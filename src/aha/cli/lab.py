@@ -83,7 +83,7 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
     from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
-    from aha.training.listener import Listener
+    from aha.training.outcome import Listener
 
     for number, planned in enumerate(runs, 1):
         if planned.done:

@@ -23,7 +23,7 @@ from aha.eval.yardstick import place_lines
 from aha.plan.machines import money
 from aha.store.checkpoint import checkpoints, step_of
 from aha.store.run_folder import Run
-from aha.training.listener import Outcome
+from aha.training.outcome import Outcome
 from aha.training.watchers import best_checkpoint
 from aha.web.runs import RunFolder
 from aha.web.turn_view import WAY_WORDS, turn_words

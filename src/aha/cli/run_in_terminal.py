@@ -33,7 +33,7 @@ from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener, Outcome
+from aha.training.outcome import Listener, Outcome
 
 BUDGET_SPENT = 3  # exit code of a run that has stopped because its budget is spent
 LOG = "run.log"  # in the run folder: what the terminal showed

@@ -29,7 +29,7 @@ from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
 from aha.plan.machines import Cost
 from aha.plan.time_left import TimeLeft, share_done
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 from aha.training.step_watch import step_checks
 from aha.web.turn_view import WAY_WORDS
 

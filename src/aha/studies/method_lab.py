@@ -24,7 +24,7 @@ from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
 from aha.training.builders import make_engine, task_of
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 from aha.training.preflight import readable_task
 from aha.web.run_comparison import config_differences
 

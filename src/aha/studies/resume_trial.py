@@ -23,7 +23,7 @@ from aha.store.checkpoint import checkpoints, load_state
 from aha.store.checksums import digest
 from aha.store.run_folder import Run, read_rows
 from aha.training.experiment import Experiment
-from aha.training.listener import Listener
+from aha.training.outcome import Listener
 
 READY = "ready"  # what the other process prints when its model is loaded
 WAIT_SECONDS = 1800.0  # for one process, against a hang

@@ -35,7 +35,7 @@ from aha.training.builders import make_trainer, open_policy, prediction_of, pric
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.first_test import stored_test
-from aha.training.listener import Listener, Outcome
+from aha.training.outcome import Listener, Outcome
 from aha.training.loop import Interrupt, drive
 from aha.training.opponents_in_summary import opponents_in_summary
 from aha.training.preflight import (

@@ -1,4 +1,4 @@
-"""What a run tells a front end while it lasts, and what it returns."""
+"""What a run tells while it goes on, and what it gives in the end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
