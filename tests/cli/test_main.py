@@ -1,6 +1,7 @@
 """The command line as a user meets it: what is printed, where, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_a_free_name_is_the_first_that_no_run_has(tmp_path, monkeypatch):
 def rows_of(done) -> list[dict]:
     assert done.code == 0 and done.err == "", done.err
     return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(aha, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert aha("problems", "--n", 1).code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert aha("problems", "--n", 1).code == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 def test_problems_are_json_lines_of_id_numbers_and_target(aha):

@@ -37,6 +37,12 @@ train demo SMALL --task.data empty.jsonl -> empty
 train demo SMALL --task.data bad.jsonl -> row 2
 train demo SMALL --algo.advantage grop -> 'grop'
 train demo SMALL --algo.loss ppo -> 'ppo'
+train demo --ranks many -> auto, or a number from 1 on
+demo --ranks 0 -> --ranks '0'
+train demo --ranks 9999 --rollout.prompts 9999 -> cores
+train demo --ranks 5 --rollout.prompts 4 -> fix: --ranks 4, or --rollout.prompts 5
+train demo --ranks 5 --rollout.prompts 4 --dry-run -> 5 for 4 groups
+train --resume nowhere --ranks -2 -> --ranks '-2'
 train --resume nowhere -> no run in nowhere
 train --resume runs/taken -> no run in
 train demo --resume runs/taken -> --resume

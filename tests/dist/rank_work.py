@@ -17,11 +17,22 @@ def exchange(world: World) -> dict[str, Any]:
         weight.grad = torch.full_like(weight, 10.0 ** (world.rank + place))
     world.requests = {"stop": lambda: world.rank == world.size - 1, "save": lambda: False}
     loss = world.sum_gradients(weights, torch.tensor(world.rank + 0.5), "update 1")
+    # One that the last rank alone has a gradient for, and one that no rank has one for.
+    rare, idle = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    if world.rank == world.size - 1:
+        rare.grad = torch.full((3,), 2.0)
+    sums = world.sum_gradients([rare, idle], torch.tensor([1.0, world.rank]), "update 2")
+    values = torch.tensor([1.0, world.rank], dtype=torch.float64)
+    world.add_up(values, "values")
     world.check_equal([weight.grad for weight in weights], "the gradients")
     world.barrier("a barrier")
     return {
         "grads": [weight.grad for weight in weights],
         "loss": loss.item(),
+        "rare": rare.grad.tolist(),
+        "idle": idle.grad,
+        "sums": sums.tolist(),
+        "values": values.tolist(),
         "requests": (world.should("stop"), world.should("save")),
         "gathered": world.gather({"rank": world.rank}, "names"),
         "broadcast": world.broadcast(b"r" * (world.rank + 1), world.size - 1, "a value"),

@@ -48,6 +48,8 @@ def test_ranks_add_up_and_agree(size):
     assert [grad.shape for grad in came["grads"]] == [(2, 3), (4,)]
     assert [grad.unique().tolist() for grad in came["grads"]] == [[total], [10 * total]]
     assert came["loss"] == {2: 2.0, 3: 4.5}[size]  # .5 + 1.5, and 2.5
+    assert came["rare"] == [2.0] * 3 and came["idle"] is None
+    assert came["sums"] == came["values"] == [size, sum(range(size))]
     assert came["requests"] == (True, False)  # the last rank alone asked to stop
     assert came["gathered"] == [{"rank": rank} for rank in range(size)]
     assert came["broadcast"] == b"r" * size

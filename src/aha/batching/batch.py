@@ -101,6 +101,12 @@ def num_row_tokens(row: Row) -> int:
     return num_prompt_tokens(row.graded) + num_own_tokens(row.graded)
 
 
+def num_completion_tokens(row: Row) -> int:
+    """Tokens of the row's completion: what it costs to compute the row beside its group, whose
+    prompt is computed once."""
+    return num_own_tokens(row.graded)
+
+
 def prompt_key(graded: Graded) -> int:
     """A key of the completion's prompt object.
 

@@ -1,7 +1,17 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
 from aha.algo.recipe import load_recipe
-from aha.cli.parameters import CalibrationFile, Dash, DryRun, JsonLines, Probe, RunName
+from aha.cli.parameters import (
+    CalibrationFile,
+    Dash,
+    DryRun,
+    JsonLines,
+    Log,
+    Probe,
+    RunName,
+    SharedBy,
+    number_of_ranks,
+)
 from aha.cli.recipe_keys import Overrides, find_recipe, overrides_of
 from aha.cli.train import new_run_path
 
@@ -10,6 +20,8 @@ def demo(
     *,
     name: RunName = None,
     dash: Dash = None,
+    ranks: SharedBy = None,
+    log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -27,6 +39,9 @@ def demo(
     """
     cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
     run = new_run_path(name, "demo")
+    from aha.cli.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(None, dash, dry_run, probe, calibration, as_json))
+    number = None if ranks is None else number_of_ranks(ranks)
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
+    start_run(cfg, run, RunOptions(None, dash, *shared))

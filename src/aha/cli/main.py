@@ -6,6 +6,7 @@ quick and needs no torch.
 
 import difflib
 import io
+import os
 import signal
 import sys
 import traceback
@@ -103,6 +104,9 @@ def run() -> None:
     """Entry point: an error that a user can mend is one line and exit code 2; a run that a fault
     ended is exit code 1, and so is a fault of the program, with its traceback."""
     never_fail_to_print()
+    # Before torch is loaded. OpenMP's threads spin otherwise while they wait for each other, and
+    # whatever else runs on these cores waits for them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         if sys.argv[1:]:
             app(sys.argv[1:], exit_on_error=False, print_error=False)

@@ -173,6 +173,13 @@ Dash = Annotated[
         "without it, only if the output is a terminal."
     ),
 ]
+Log = Annotated[
+    str | None,
+    Parameter(
+        help="Loggers that get a copy of the run: wandb, tensorboard, trackio, or several with "
+        "commas. A resumed run goes on with those that it had; none: without any."
+    ),
+]
 Probe = Annotated[
     bool,
     Parameter(
@@ -185,6 +192,25 @@ CalibrationFile = Annotated[
     Path | None,
     Parameter(help="File that --probe writes; without --probe, such a file to plan with."),
 ]
+
+SharedBy = Annotated[
+    str | None,
+    Parameter(
+        name="--ranks",
+        help="Number of processes that share the completions and the rows of each step, with the "
+        "cores as threads; auto is one process. --resume without it takes the number of the run.",
+    ),
+]
+
+
+def number_of_ranks(text: str) -> int | None:
+    """The number, or None for auto. Raises ConfigError for anything else."""
+    if text == "auto":
+        return None
+    # More digits than any machine has cores; int() itself refuses thousands of them.
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) == 0:
+        raise ConfigError(f"--ranks {shown(text)}", "auto, or a number from 1 on", "--ranks auto")
+    return int(text)
 
 
 def task_settings(

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from aha.cli.parameters import Amount, Count, DryRun, Natural, UsdPerHour, Watts, whole
+from aha.cli.parameters import (
+    Amount,
+    Count,
+    DryRun,
+    Natural,
+    UsdPerHour,
+    Watts,
+    number_of_ranks,
+    whole,
+)
 from aha.cli.terminal_text import say, say_json
-from aha.core.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from aha.pretrain.settings import PretrainJob
@@ -98,16 +106,6 @@ def end(stopped_by: int | None) -> None:
     has."""
     if stopped_by is not None:
         sys.exit(128 + stopped_by)
-
-
-def number_of_ranks(text: str) -> int | None:
-    """The number, or None for auto. Raises ConfigError for anything else."""
-    if text == "auto":
-        return None
-    # More digits than any machine has cores; int() itself refuses thousands of them.
-    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) == 0:
-        raise ConfigError(f"--ranks {shown(text)}", "auto, or a number from 1 on", "--ranks auto")
-    return int(text)
 
 
 def print_plan(

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from aha.algo.recipe import check_recipe
 from aha.cli.json_events import JsonEvents
+from aha.cli.logged_run import attach_loggers
 from aha.cli.own_command import as_typed_here, own_command
 from aha.cli.plan import calibration_of
 from aha.cli.report_card import print_outcome
@@ -33,6 +34,7 @@ from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
+from aha.training.joint_work import check_setting
 from aha.training.outcome import Listener, Outcome
 
 BUDGET_SPENT = 3  # exit code of a run that has stopped because its budget is spent
@@ -44,7 +46,9 @@ class RunOptions:
     """Options of a command that starts a run; none of them changes what is learnt.
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
-    `aha plan --probe`. `as_json`: events as JSON lines in place of text.
+    `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
+    `loggers`: names of trackers that get a copy of the run. `as_json`: events as JSON lines in
+    place of text.
     """
 
     budget: str | None = None
@@ -52,13 +56,16 @@ class RunOptions:
     dry_run: bool = False
     probe: bool = False
     calibration: Path | None = None
+    ranks: int | None = None
+    loggers: Sequence[str] = ()
     as_json: bool = False
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
+    check_setting(options.ranks or 1, cfg)
     if options.dry_run:
-        refuse_as_a_run(cfg, path, options.budget)
+        refuse_as_a_run(cfg, path, options)
         print_dry_run(cfg, options.budget)
         return
     check_new(path)  # before the machine is measured
@@ -69,7 +76,7 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     run_to_report_card(cfg, path, options, calibration)
 
 
-def refuse_as_a_run(cfg: RunConfig, path: Path, budget: str | None) -> None:
+def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """Raise whatever a run of this recipe would be refused with. A model on the hub that is not on
     this disk is not downloaded for that, and it is said what could not be looked at."""
     if looks_like_hub_name(cfg.model.path) and local_model_folder(cfg.model.path) is None:
@@ -80,7 +87,7 @@ def refuse_as_a_run(cfg: RunConfig, path: Path, budget: str | None) -> None:
         say_line(text, sys.stderr)
         return
     note = Listener(say=partial(say_line, file=sys.stderr))
-    Experiment.prepare(cfg, path, note, budget=budget)
+    Experiment.prepare(cfg, path, note, budget=options.budget, ranks=options.ranks or 1)
 
 
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
@@ -97,7 +104,8 @@ def run_to_report_card(
 ) -> None:
     """Carry out a new run and print it, from the first line to the report card."""
     view = JsonEvents(cfg) if options.as_json else RunView(cfg)
-    experiment = Experiment.start(cfg, path, view.listener(), calibration, options.budget)
+    shared = (calibration, options.budget, options.ranks or 1)
+    experiment = Experiment.start(cfg, path, view.listener(), *shared)
     view.cfg = cfg = experiment.cfg
     planned = []
     if (path / "prediction.json").is_file():
@@ -109,7 +117,7 @@ def run_to_report_card(
     )
     if isinstance(view, JsonEvents):
         view.begin(path, parameters, planned)
-    carry_out(experiment, view, options.dash, [first, *map(escape, planned)])
+    carry_out(experiment, view, options, [first, *map(escape, planned)])
 
 
 def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept: bool) -> None:
@@ -118,16 +126,17 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
     `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
     """
     view = JsonEvents(RunConfig()) if options.as_json else RunView(RunConfig())
-    experiment = Experiment.resume(path, view.listener(), changes, accept, options.budget)
+    shared = (changes, accept, options.budget, options.ranks)
+    experiment = Experiment.resume(path, view.listener(), *shared)
     view.cfg = experiment.cfg
     text = f"{path} resumes after step {experiment.trainer.version}"
     if isinstance(view, JsonEvents):
         view.begin(path, experiment.trainer.policy.num_parameters(), [text])
-    carry_out(experiment, view, options.dash, [f"[bold]aha[/bold]  {escape(text)}"])
+    carry_out(experiment, view, options, [f"[bold]aha[/bold]  {escape(text)}"])
 
 
 def carry_out(
-    experiment: Experiment, view: RunView | JsonEvents, dash: bool | None, first: Sequence[str]
+    experiment: Experiment, view: RunView | JsonEvents, options: RunOptions, first: Sequence[str]
 ) -> None:
     """Everything from the first line on. Ends the program with the run's exit code, if that is
     not 0: see `exit_code`."""
@@ -136,8 +145,12 @@ def carry_out(
         console.print(f"[dim]{datetime.now().isoformat(' ', 'seconds')}[/dim]")
         for line in first:
             console.print(line, soft_wrap=True)
+        if experiment.ranks.size > 1:
+            shared = f"{experiment.ranks.size} ranks share the work"
+            console.print(f"{shared}; the time above is planned for one")
+        attach_loggers(experiment, options.loggers)
         try:
-            with dashboard(path, dash):
+            with dashboard(path, options.dash):
                 outcome = experiment.run_all()
         except KeyboardInterrupt:
             view.close()

@@ -36,6 +36,7 @@ from aha.web.turn_view import WAY_WORDS
 HEADER = (
     "[dim]       step  reward  solved  tokens  trunc.   tok/s  elapsed     left     cents[/dim]"
 )
+COUNTS = ("answer_blocks",)  # parts of a grade that are counted and not paid for
 TWO_COLUMNS = 120  # characters of a terminal from which on completions stand side by side
 
 
@@ -212,7 +213,8 @@ def member_title(name: str, advantage: float) -> str:
 def member_panel(graded: Graded, title: str, width: int, lines: int = 12) -> Panel:
     """A completion with its reward and its parts, as text and never as markup."""
     mark = "[green]right[/green]" if graded.correct else "[red]wrong[/red]"
-    parts = "".join(f", {name} {value:.2f}" for name, value in graded.parts.items())
+    paid = {name: value for name, value in graded.parts.items() if name not in COUNTS}
+    parts = "".join(f", {name} {value:.2f}" for name, value in paid.items())
     return Panel(
         escape(shortened(graded.completion.text, lines)),
         title=escape(title),

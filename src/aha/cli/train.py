@@ -12,9 +12,12 @@ from aha.cli.parameters import (
     DryRun,
     Flag,
     JsonLines,
+    Log,
     Probe,
     RecipeName,
     RunName,
+    SharedBy,
+    number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, find_recipe, free_name, overrides_of
 from aha.core.errors import ConfigError
@@ -30,6 +33,8 @@ def train(
     accept_changes: Flag = False,
     budget: Budget = None,
     dash: Dash = None,
+    ranks: SharedBy = None,
+    log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
@@ -57,15 +62,18 @@ def train(
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
     changes = overrides_of(overrides)
+    number = None if ranks is None else number_of_ranks(ranks) or 1
     if resume is not None:
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
         unused |= {"--probe": probe, "--calibration": calibration}
         refuse_with_resume(resume, unused)
         from aha.cli.fork import at_step
+        from aha.cli.logged_run import loggers_of
         from aha.cli.run_in_terminal import RunOptions, resume_run
 
-        options = RunOptions(budget, dash, as_json=as_json)
-        resume_run(at_step(resume), options, changes, accept_changes)
+        run = at_step(resume)
+        shared = {"ranks": number, "loggers": loggers_of(log, run), "as_json": as_json}
+        resume_run(run, RunOptions(budget, dash, **shared), changes, accept_changes)
         return
     if accept_changes:
         raise ConfigError(
@@ -74,9 +82,11 @@ def train(
     path = find_recipe(recipe or recipe_for_this_machine())
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
+    from aha.cli.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration, as_json))
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
+    start_run(cfg, run, RunOptions(budget, dash, *shared))
 
 
 def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:

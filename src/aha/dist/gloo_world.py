@@ -20,21 +20,24 @@ FOREVER = timedelta(days=20)
 class GlooWorld(World):
     """One of several ranks. Raises `RankLost` where another rank is gone.
 
-    `seats` is memory that all ranks share: the number of meetings that each has come to. By it the
-    launcher sees who is missing. `store` is one of torch.distributed. `limit_s` is how long the
-    ranks may take to find each other.
+    `seats` and `pulses` are memory that all ranks share: the number of meetings that each has come
+    to, by which the launcher sees who is missing, and that of its signs of life. The ranks meet
+    from `connect` on.
     """
 
-    def __init__(self, rank: int, seats: MutableSequence[int], store: Any, limit_s: float):
+    def __init__(self, rank: int, seats: MutableSequence[int], pulses: MutableSequence[int]):
         super().__init__()
-        self.rank, self.size, self.seats = rank, len(seats), seats
+        self.rank, self.size, self.seats, self.pulses = rank, len(seats), seats, pulses
         self.place, self.agreed = "the start", frozenset[str]()
+
+    def connect(self, store: Any, limit_s: float) -> None:
+        """Find the other ranks, in `limit_s` seconds. `store` is one of torch.distributed."""
         limit = timedelta(seconds=limit_s)
         store.set_timeout(limit)
         self.meet(
             self.place,
             lambda: distributed.init_process_group(
-                "gloo", store=store, rank=rank, world_size=self.size, timeout=limit
+                "gloo", store=store, rank=self.rank, world_size=self.size, timeout=limit
             ),
         )
 
@@ -43,32 +46,41 @@ class GlooWorld(World):
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
+    def pulse(self) -> None:
+        self.pulses[self.rank] += 1
+
     def should(self, name: str) -> bool:
         return name in self.agreed
 
     def sum_gradients(
-        self, parameters: Sequence[torch.Tensor], loss: torch.Tensor, place: str
+        self, parameters: Sequence[torch.Tensor], sums: torch.Tensor, place: str
     ) -> torch.Tensor:
+        has_own = torch.tensor([float(parameter.grad is not None) for parameter in parameters])
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        assert len(grads) == len(parameters), "a parameter has no gradient"
         answers = torch.tensor([float(answer()) for answer in self.requests.values()])
         # One buffer: a meeting costs more than the copies.
-        flat = torch.cat([*(grad.flatten() for grad in grads), loss.flatten(), answers])
+        parts = [*grads, sums, has_own, answers]
+        flat = torch.cat([part.flatten().float() for part in parts])
         self.add_up(flat, place)
-        sizes = [*(grad.numel() for grad in grads), 1, len(answers)]
-        *sums, loss_sum, yes = flat.split(sizes)
-        for grad, total in zip(grads, sums, strict=True):
-            grad.copy_(total.view_as(grad))
+        *totals, own_sums, has_any, yes = flat.split([part.numel() for part in parts])
+        for parameter, total, ranks in zip(parameters, totals, has_any.tolist(), strict=True):
+            assert parameter.grad is not None, "each got one above"
+            if ranks:
+                parameter.grad.copy_(total.view_as(parameter.grad))
+            else:
+                parameter.grad = None
         names = zip(self.requests, yes.tolist(), strict=True)
         self.agreed = frozenset(name for name, count in names if count)
-        total_loss: torch.Tensor = loss_sum.view_as(loss)
-        return total_loss
+        total_sums: torch.Tensor = own_sums.view_as(sums).to(sums)
+        return total_sums
 
-    def add_up(self, flat: torch.Tensor, place: str) -> None:
-        """The sum over all ranks, in place."""
+    def add_up(self, values: torch.Tensor, place: str) -> None:
         options = distributed.AllreduceOptions()
         options.timeout = FOREVER
-        self.meet(place, lambda: group().allreduce([flat], options).wait())
+        self.meet(place, lambda: group().allreduce([values], options).wait())
 
     def gather(self, value: Value, place: str) -> list[Value]:
         return [self.broadcast(value, source, place) for source in range(self.size)]

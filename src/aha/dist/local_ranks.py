@@ -46,6 +46,7 @@ START_S = 120.0  # the same for one that loads torch; and how long they may take
 REPORT_S = 10.0  # how long rank 0 waits for the reason when another rank is gone
 MOST_PER_CORE, ALWAYS_ALLOWED = 4, 16
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+LOST_RANK = "ranks"  # the check of a RunStopped that says that a rank is gone
 AGAIN = "start it again: it goes on from its last checkpoint; --ranks 1 works alone"
 
 
@@ -53,21 +54,32 @@ def choose_ranks(ranks: int | None, device: torch.device, parameters: int, token
     """The number of ranks for a model with so many parameters and updates of so many tokens.
 
     `ranks` None chooses: on a CPU with a small model one for each thread that torch would use, as
-    long as each has `RANK_TOKENS`; else 1. Raises ConfigError for a number that cannot work.
+    long as each has `RANK_TOKENS`; else 1. Raises ConfigError as `check_ranks` does.
     """
-    cores = usable_cores()
     if ranks is None:
         small = device.type == "cpu" and parameters < ONE_THREAD_MODEL
-        usable = min(num_threads(), cores, tokens // RANK_TOKENS)
+        usable = min(num_threads(), usable_cores(), tokens // RANK_TOKENS)
         return max(1, usable) if small and can_meet() else 1
+    return check_ranks(ranks, device, "--device cpu")
+
+
+def check_ranks(ranks: int, device: torch.device, on_cpu: str) -> int:
+    """The number, if so many ranks can work here; else raises ConfigError. `on_cpu`: the option
+    that computes on the CPU."""
+    cores = usable_cores()
     most = max(ALWAYS_ALLOWED, MOST_PER_CORE * cores)
     if ranks > most:
         raise ConfigError(f"--ranks {ranks} on {cores} cores", f"at most {most}", "--ranks auto")
     if ranks > 1 and device.type != "cpu":
-        raise ConfigError(f"--ranks {ranks} on a GPU", "1", "--ranks 1, or --device cpu")
+        raise ConfigError(f"--ranks {ranks} on a GPU", "1", f"--ranks 1, or {on_cpu}")
     if ranks > 1 and not can_meet():
         raise ConfigError(f"--ranks {ranks}, and this torch has no gloo", "1", "--ranks 1")
     return ranks
+
+
+def rank_error(got: str, expected: str, again: str) -> RunStopped:
+    """The error for a rank that is gone, or for ranks that cannot meet."""
+    return RunStopped(got, expected, again, check=LOST_RANK)
 
 
 def can_meet() -> bool:
@@ -79,12 +91,14 @@ def can_meet() -> bool:
 class Rank:
     """A process that rank 0 has started, with the end of the pipe that its reports come out of.
 
-    A report is `READY`, then None at the end or the error that ended it.
+    A report is `READY`, then None at the end or the error that ended it. `again`: the fix of an
+    error for a process that is gone.
     """
 
     number: int
     process: SpawnProcess
     pipe: "connection.Connection[Any, Any]"
+    again: str
     error: BaseException | None = None
     ended: bool = False
 
@@ -111,7 +125,7 @@ class Rank:
                 how = f"by {signal.Signals(-code).name}"
         memory = "; the system does this when memory runs out" if code == -signal.SIGKILL else ""
         got = f"{self} was ended {how}{memory}"
-        return RunStopped(got, "ranks that work to the end", AGAIN)
+        return rank_error(got, "ranks that work to the end", self.again)
 
 
 READY = "ready"
@@ -120,17 +134,18 @@ READY = "ready"
 class Patience:
     """Counts the seconds in which processes did nothing: `over` is called once in `tick` seconds.
 
-    A process that works, or would if a busy machine let it, is slow and not stuck. Neither the
-    clock counts nor the time in which the whole run is stopped.
+    A process that works, or would if a busy machine let it, is slow and not stuck. So is one with
+    another number of `pulses`, its signs of life. Neither the clock counts nor the time in which
+    the whole run is stopped.
     """
 
     def __init__(self, limit_s: float):
         self.limit_s, self.tick = limit_s, min(1.0, limit_s / 4)
         self.idle_s, self.used_s = 0.0, 0.0
 
-    def over(self, ranks: Sequence[Rank]) -> bool:
+    def over(self, ranks: Sequence[Rank], pulses: Sequence[int] = ()) -> bool:
         """Whether none of these ranks has worked for `limit_s` seconds."""
-        used, running = 0.0, False
+        used, running = float(sum(pulses)), False
         for rank in ranks:
             with suppress(psutil.Error):
                 process = psutil.Process(rank.process.pid)
@@ -145,36 +160,40 @@ class LocalRanks:
     """A context manager that starts `size` - 1 ranks, each of which calls `work(world)`.
 
     `with LocalRanks(...) as world:` the body is the work of rank 0, and must make the same calls of
-    `world`. `work` must be picklable. At the end the other ranks are waited for. Where a rank ends
+    `world`, which is there before as `ranks.world`. `work` must be picklable. `again` is the fix of
+    an error: how to go on. At the end the other ranks are waited for. Where a rank ends
     too early, the body's next call fails, all are ended, and the rank's own error is raised: that
     which ended it, or RunStopped with its number where it was killed, or keeps the others waiting
     and does nothing for `late_s` seconds. With `size` 1 nothing is started.
     """
 
-    def __init__(self, size: int, work: Work, late_s: float = LATE_S):
-        self.size, self.work, self.late_s = size, work, late_s
+    def __init__(self, size: int, work: Work, late_s: float = LATE_S, again: str = AGAIN):
+        self.size, self.work, self.late_s, self.again = size, work, late_s, again
         self.ranks: list[Rank] = []
         self.late: list[Rank] = []
-        self.world: GlooWorld | None = None
         self.over = Event()
+        self.world = World()
+        if size > 1:
+            from aha.dist.gloo_world import GlooWorld
+
+            context = multiprocessing.get_context("spawn")
+            self.seats, self.pulses = context.RawArray("q", size), context.RawArray("q", size)
+            self.world = self.meetings = GlooWorld(0, self.seats, self.pulses)
 
     def __enter__(self) -> World:
         if self.size == 1:
-            return World()
-        from aha.dist.gloo_world import GlooWorld
-
+            return self.world
         self.threads = num_threads()
         self.folder = Path(tempfile.mkdtemp(prefix="aha-ranks-"))
         try:
             own = max(1, min(self.threads, usable_cores()) // self.size)
-            self.seats = multiprocessing.get_context("spawn").RawArray("q", self.size)
             self.start(own)
             torch.set_num_threads(own)
-            self.world = GlooWorld(0, self.seats, store_of(self.folder, self.size), START_S)
+            self.meetings.connect(store_of(self.folder, self.size), START_S)
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
-        Thread(target=self.watch, args=(self.world,), daemon=True).start()
+        Thread(target=self.watch, args=(self.meetings,), daemon=True).start()
         return self.world
 
     def start(self, threads: int) -> None:
@@ -187,11 +206,12 @@ class LocalRanks:
         try:
             for number in range(1, self.size):
                 ours, theirs = context.Pipe(duplex=False)
-                setting = (number, self.seats, str(self.folder), threads, self.work)
-                process = context.Process(target=work_as_rank, args=(theirs, *setting))
+                world = (number, self.seats, self.pulses)
+                setting = (str(self.folder), threads, self.work)
+                process = context.Process(target=work_as_rank, args=(theirs, world, *setting))
                 process.start()
                 theirs.close()  # so that the pipe ends when the process does
-                self.ranks.append(Rank(number, process, ours))
+                self.ranks.append(Rank(number, process, ours, self.again))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for rank in self.ranks:
@@ -199,7 +219,7 @@ class LocalRanks:
             while not rank.pipe.poll(patience.tick):
                 if patience.over([rank]):
                     got = f"{rank} does not start, and has done nothing for {START_S:.0f} s"
-                    raise RunStopped(got, "a machine that starts a process", AGAIN)
+                    raise rank_error(got, "a machine that starts a process", self.again)
             rank.read()
             if rank.ended:
                 raise RankLost("the start", "it ended")
@@ -213,7 +233,7 @@ class LocalRanks:
                 patience, meeting = Patience(self.late_s), self.seats[0]
                 continue
             missing = [rank for rank in self.ranks if self.seats[rank.number] < meeting]
-            if patience.over(missing or self.ranks):
+            if patience.over(missing or self.ranks, self.pulses):
                 self.late = missing or self.ranks
                 self.kill()
                 return
@@ -237,8 +257,7 @@ class LocalRanks:
             for rank in self.ranks:
                 rank.process.join()
                 rank.pipe.close()
-            if self.world:
-                self.world.close()
+            self.meetings.close()
             torch.set_num_threads(self.threads)
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -254,7 +273,7 @@ class LocalRanks:
                 raise rank.error
             if not rank.ended:
                 got = f"{rank} does not end {self.late_s:.0f} s after rank 0"
-                raise RunStopped(got, "ranks that end together", AGAIN)
+                raise rank_error(got, "ranks that end together", self.again)
 
     def reason(self, lost: RankLost) -> BaseException:
         """Why the ranks could not meet: the error of the rank that did not come.
@@ -266,12 +285,12 @@ class LocalRanks:
                 f"rank {rank.number} (process {rank.process.pid})" for rank in self.late
             )
             got = f"{names} did not come to {lost.place}, and did nothing for {self.late_s:.0f} s"
-            return RunStopped(got, "ranks that work to the end", AGAIN)
+            return rank_error(got, "ranks that work to the end", self.again)
         self.listen(REPORT_S, lambda: bool(self.own_errors()))
         for error in self.own_errors():
             return error
         got = f"the ranks could not meet at {lost.place}: {lost.reason}"
-        return RunStopped(got, "ranks that reach each other", AGAIN)
+        return rank_error(got, "ranks that reach each other", self.again)
 
     def own_errors(self) -> list[BaseException]:
         """Errors that no other rank's end has caused."""
@@ -307,13 +326,12 @@ def store_of(folder: Path, size: int) -> Any:
 
 def work_as_rank(
     pipe: "connection.Connection[Any, Any]",
-    number: int,
-    seats: MutableSequence[int],
+    place: tuple[int, MutableSequence[int], MutableSequence[int]],
     folder: str,
     threads: int,
     work: Work,
 ) -> None:
-    """The life of a rank other than 0: its work, then a report."""
+    """The life of a rank other than 0: its work, then a report. `place` makes its world."""
     Thread(target=end_with_rank_0, daemon=True).start()
     from aha.dist.gloo_world import GlooWorld
 
@@ -322,10 +340,11 @@ def work_as_rank(
     try:
         torch.set_num_threads(threads)
         pipe.send(READY)
-        world = GlooWorld(number, seats, store_of(Path(folder), len(seats)), START_S)
+        world = GlooWorld(*place)
+        world.connect(store_of(Path(folder), world.size), START_S)
         work(world)
     except BaseException as error:
-        report = as_report(error, number)
+        report = as_report(error, place[0])
     # First the report, then the end of the connections that rank 0 notices.
     with suppress(OSError):  # rank 0 is gone
         pipe.send(report)

@@ -39,6 +39,10 @@ class World:
     def __init__(self) -> None:
         self.requests: dict[str, Callable[[], bool]] = {}
 
+    def pulse(self) -> None:
+        """A sign of life, for work that uses little of the processor, such as to wait for a grader:
+        without one in `late_s` seconds a rank that keeps others waiting is ended."""
+
     def should(self, name: str) -> bool:
         """Whether a rank said yes to the request `name` by the last `sum_gradients`."""
         return self.requests[name]()
@@ -47,14 +51,36 @@ class World:
         """The rows of this rank: every `size`-th. None where there are fewer rows than ranks."""
         return rows[self.rank :: self.size]
 
+    def deal(self, rows: Sequence[Value], cost_of: Callable[[Value], int]) -> list[Value]:
+        """The rows of this rank: a run of them, cut so that all ranks have about the same cost.
+
+        A row goes to the rank in whose part of the whole cost its middle lies. So rows that stand
+        together stay together, and no rank has more than its part by more than the half of two
+        rows. Example: costs 4 1 1 2 for two ranks: the middles are at 2, 4.5, 5.5 and 7 of 8, so
+        rank 0 has the first row and rank 1 the others.
+        """
+        if self.size == 1:
+            return list(rows)
+        costs = [cost_of(row) for row in rows]
+        whole, before, own = max(1, sum(costs)), 0, []
+        for row, cost in zip(rows, costs, strict=True):
+            if min(self.size - 1, (2 * before + cost) * self.size // (2 * whole)) == self.rank:
+                own.append(row)
+            before += cost
+        return own
+
     def sum_gradients(
-        self, parameters: Sequence[torch.Tensor], loss: torch.Tensor, place: str
+        self, parameters: Sequence[torch.Tensor], sums: torch.Tensor, place: str
     ) -> torch.Tensor:
         """Replace each parameter's gradient by the sum over all ranks, bit-equal in all of them.
 
-        Every parameter needs a gradient. Returns the sum of `loss`, a tensor of one number.
+        A rank without rows may have no gradients: they count as 0. A parameter that has none in any
+        rank has none afterwards. Returns the sum of `sums`, a few numbers such as the loss.
         """
-        return loss
+        return sums
+
+    def add_up(self, values: torch.Tensor, place: str) -> None:
+        """Replace the values by their sum over all ranks, bit-equal in all of them."""
 
     def gather(self, value: Value, place: str) -> list[Value]:
         """The value of each rank, by rank. For small values, which are pickled."""

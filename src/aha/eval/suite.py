@@ -6,6 +6,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -18,6 +19,7 @@ from aha.core.config import TaskSection
 from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Completion, Graded, Prompt
+from aha.dist.world import World
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.prompt_check import readable, skipped_problems
 from aha.eval.prompt_limits import PromptLimits
@@ -27,10 +29,13 @@ from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
+from aha.rollout.shared_rollout import graded_groups
 from aha.store.durable import to_json
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
+
+PART = 512  # prompts that go to the engine together
 
 
 class EvalNumbers(TypedDict):
@@ -90,7 +95,7 @@ def evaluate(
     prompts: list[Prompt],
     sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
-    part: int = 512,
+    part: int = PART,
     max_grade_errors: float = 1.0,
 ) -> EvalReport:
     """Generate `sampling.group_size` completions of every prompt and grade them.
@@ -99,11 +104,23 @@ def evaluate(
     together. Raises `RunStopped` after a part where a larger share of the grades than
     `max_grade_errors` has failed.
     """
+    rollout = partial(graded_groups, World(), engine, task)
+    return evaluate_by(rollout, prompts, sampling, progress, part, max_grade_errors)
+
+
+def evaluate_by(
+    rollout: Callable[[list[Prompt], Sampling], list[list[Graded]]],
+    prompts: list[Prompt],
+    sampling: Sampling,
+    progress: Callable[[int, int], None] | None = None,
+    part: int = PART,
+    max_grade_errors: float = 1.0,
+) -> EvalReport:
+    """`evaluate`, where `rollout` generates and grades."""
     started = time.perf_counter()
     graded: list[list[Graded]] = []
     for first in range(0, len(prompts), part):
-        groups = engine.generate(prompts[first : first + part], sampling)
-        graded += [[Graded.of(completion, task) for completion in group] for group in groups]
+        graded += rollout(prompts[first : first + part], sampling)
         if progress:
             progress(len(graded), len(prompts))
         flat = [row for group in graded for row in group]

@@ -21,6 +21,7 @@ from torch import nn
 
 from aha.core.config import OptimSection
 from aha.core.errors import MissingExtra, RunStopped
+from aha.dist.world import World
 
 
 def make_optimizer(
@@ -93,6 +94,10 @@ class Optimizer:
         check_weights(self.parameters, lr)
         self.clear()
         return norm
+
+    def add_up(self, world: World, sums: torch.Tensor, place: str) -> torch.Tensor:
+        """Make the gradient the sum of those of all ranks; returns the sum of `sums` over them."""
+        return world.sum_gradients(self.parameters, sums, place)
 
     def clear(self) -> None:
         """Drop the gradient, also an incomplete one of a backward pass that failed."""
@@ -168,6 +173,16 @@ class HostOptimizer(Optimizer):
             check_weights(self.parameters, lr)
         self.clear()
         return norm
+
+    def add_up(self, world: World, sums: torch.Tensor, place: str) -> torch.Tensor:
+        if not self.has_gradient:
+            self.adam.zero_grad()  # to None: the world counts who has a gradient
+        total = world.sum_gradients(self.masters, sums, place)
+        self.has_gradient = any(master.grad is not None for master in self.masters)
+        for master in self.masters:
+            if master.grad is None:  # the hooks add to it
+                master.grad = torch.zeros_like(master)
+        return total
 
     def clear(self) -> None:
         # Zeros, not None: the hooks add to them. A backward pass that failed may have left

@@ -42,7 +42,7 @@ from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
-from aha.training.loop import Interrupt, drive
+from aha.training.loop import Interrupt, QuietInterrupt, drive
 from aha.training.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
@@ -154,12 +154,6 @@ class ProgressWatcher:
                 keep_last=2,
             )
         self.saved, self.saved_step = time.perf_counter(), trainer.step_count
-
-
-class QuietInterrupt(Interrupt):
-    """Of a rank other than 0: its message would be one too many."""
-
-    MESSAGE = b""
 
 
 def no_line(line: str) -> None:

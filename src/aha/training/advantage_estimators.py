@@ -19,6 +19,7 @@ from aha.batching.batch import (
     PlacedRow,
     TrainingRow,
     gather_rows,
+    num_completion_tokens,
     num_own_tokens,
     pack_graded,
     split_rows,
@@ -144,9 +145,12 @@ class GroupEstimator:
         return TokenEstimate(means_PG, counted_by(self.algo, means_PG, scores), rows)
 
     def _measured(self, measure: Callable[..., torch.Tensor], groups: Groups) -> torch.Tensor:
-        """`measure(groups, pad_id, tokens)`, in micro-batches that fit."""
+        """`measure(groups, pad_id, tokens)`, in micro-batches that fit; each rank measures its
+        share."""
         assert isinstance(self.reference, Reference), "a KL in the reward without a reference"
-        return self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
+        part = self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
+        self.reference.world.add_up(part, "the KL of each completion")
+        return part
 
     def learn(self, share: Estimate, learning_rate: Callable[[float], float]) -> dict[str, float]:
         """There is no critic, so nothing to update."""
@@ -163,12 +167,13 @@ def kl_of_tokens(reference: Reference, groups: Groups, pad_id: int, tokens: int)
     """[P, G, T] in float64: old - ref log-probs of each token, in nats, 0 after a completion's end:
     the k1 estimate of the KL.
 
-    Computed in micro-batches of at most `tokens`.
+    Of the rows of other ranks 0. Computed in micro-batches of at most `tokens`.
     """
     rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
     longest = max(num_own_tokens(row.graded) for row in rows)
     gaps_NT = torch.zeros(len(rows), longest, dtype=torch.float64)
-    for dealt in split_rows(rows, tokens, reference.policy.supports_layout):
+    own = reference.world.deal(rows, num_completion_tokens)
+    for dealt in split_rows(own, tokens, reference.policy.supports_layout):
         part = pack_graded([row.graded for row in dealt], pad_id).to(reference.policy.device)
         gaps_BT = (part.old_logprobs_BT - reference.logprobs(part)).cpu()
         for row, own_T in zip(dealt, gather_rows(gaps_BT, part.mask_BT.cpu()), strict=True):

@@ -11,6 +11,7 @@ from aha.algo.recipe import changed, resolved
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
 from aha.core.seeds import seed_for
+from aha.dist.world import World
 from aha.machine.device import choose_device, compute_dtype
 from aha.model.architecture import ModelConfig
 from aha.model.folders import resolve_model
@@ -89,8 +90,10 @@ def task_of(cfg: RunConfig) -> Task:
     return make_task(cfg.task.name, cfg.task.settings(), *limits)
 
 
-def make_trainer(cfg: RunConfig, model: LoadedModel, task: Task) -> RLTrainer:
-    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg)
+def make_trainer(
+    cfg: RunConfig, model: LoadedModel, task: Task, world: World | None = None
+) -> RLTrainer:
+    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg, world)
 
 
 def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
@@ -101,11 +104,20 @@ def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
 
 
 def prediction_of(
-    cfg: RunConfig, model: LoadedModel, calibration: Calibration | None, resident: int
+    cfg: RunConfig,
+    model: LoadedModel,
+    calibration: Calibration | None,
+    resident: int,
+    ranks: int = 1,
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
-    plan cannot describe."""
+    plan cannot describe. Its memory is that of all ranks; its times are those of one."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), model.policy.device
-    return predict_run(cfg, shape, device, calibration, resident)
+    prediction = predict_run(cfg, shape, device, calibration, resident)
+    if ranks > 1:
+        others = (ranks - 1) * prediction["peak_bytes"]
+        prediction["memory"] |= {"other ranks": others}
+        prediction["peak_bytes"] += others
+    return prediction

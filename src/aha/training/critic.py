@@ -24,6 +24,7 @@ from aha.batching.batch import (
     PlacedRow,
     TrainingRow,
     gather_rows,
+    num_completion_tokens,
     pack_graded,
     scatter_rows,
     split_rows,
@@ -31,6 +32,7 @@ from aha.batching.batch import (
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
 from aha.core.records import Graded
+from aha.dist.world import World
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.hf_policy import refuse_hf_policy
 from aha.model.lora import as_transformer, copy_sharing_frozen
@@ -124,8 +126,10 @@ class CriticEstimator:
         reference: Any,
         pad_id: int,
         micro_batch: MicroBatchSize,
+        world: World | None = None,
     ):
         self.cfg, self.dtype, self.pad_id = cfg, dtype, pad_id
+        self.world = world or World()
         self.reference, self.micro_batch = reference, micro_batch
         self.first_version = cfg.critic.warmup
         self.model = ValueModel(policy)
@@ -193,9 +197,10 @@ class CriticEstimator:
         flat = [row.graded for group in share.rows for row in group]
         values = share.by_completion(share.values_PGT)
         returns = share.by_completion(share.returns_PGT)
-        rows = list(map(ValueRow, flat, values, returns))
+        rows = self.world.deal(list(map(ValueRow, flat, values, returns)), num_completion_tokens)
         gradient = partial(self.gradient, rows, share.mask_PGT.sum())
-        loss = self.micro_batch.fit(gradient, self.optimizer.clear)
+        sums = self.micro_batch.fit(gradient, self.optimizer.clear)
+        loss = float(self.optimizer.add_up(self.world, sums, "an update of the critic"))
         check_numbers({"value_loss": loss}, "critic.lr")
         norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
         numbers = {"value_loss": loss, "value_grad_norm": norm}
@@ -205,8 +210,9 @@ class CriticEstimator:
             numbers["explained"] = float(1 - errors / variance)
         return numbers
 
-    def gradient(self, rows: Sequence[ValueRow], total: torch.Tensor, tokens: int) -> float:
-        """Of the whole update, in micro-batches of at most `tokens`; returns the loss."""
+    def gradient(self, rows: Sequence[ValueRow], total: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Of these rows, in micro-batches of at most `tokens`; returns their part of the loss.
+        `total` counts the tokens of the whole update."""
         loss_sum = 0.0
         for part, batch in self._parts(rows, tokens):
             old_BT = scatter_rows([row.old_values_T for row in part], batch.mask_BT)
@@ -216,7 +222,7 @@ class CriticEstimator:
             loss = (losses_BT * batch.mask_BT).sum() / total
             loss.backward()
             loss_sum += float(loss.detach())
-        return loss_sum
+        return torch.tensor(loss_sum, dtype=torch.float64)
 
     def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], MicroBatch]]:
         """The rows dealt into micro-batches of at most `tokens`, each with its batch."""
@@ -230,8 +236,10 @@ class CriticEstimator:
         mask_NT: torch.Tensor,
         compute: Callable[[MicroBatch], torch.Tensor],
     ) -> torch.Tensor:
-        """[N, T]: `compute(batch)` of all completions, in their own order."""
-        rows = [PlacedRow(graded, place) for place, graded in enumerate(flat)]
+        """[N, T]: `compute(batch)` of all completions, in their own order; each rank computes its
+        share."""
+        all_rows = [PlacedRow(graded, place) for place, graded in enumerate(flat)]
+        rows = self.world.deal(all_rows, num_completion_tokens)
 
         def fill(tokens: int) -> torch.Tensor:
             values_NT = torch.zeros_like(mask_NT)
@@ -241,7 +249,9 @@ class CriticEstimator:
                     values_NT[row.place, : len(values_T)] = values_T
             return values_NT
 
-        return self.micro_batch.fit(fill, clear=lambda: None)
+        values_NT = self.micro_batch.fit(fill, clear=lambda: None)
+        self.world.add_up(values_NT, "the values of all tokens")
+        return values_NT
 
     def state_dict(self) -> dict[str, Any]:
         """Beside LoRA without the frozen weights, which are the base model's."""

@@ -1,50 +1,57 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import aha.training.draw_checks  # noqa: F401  adds its checks to `step_checks`
-from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
 from aha.core.records import Prompt, StepReport
 from aha.core.seeds import seed_for
+from aha.dist.local_ranks import LOST_RANK
 from aha.eval.prompt_check import skipped_problems
 from aha.eval.prompt_limits import PromptFault
-from aha.eval.suite import EvalReport, evaluate, held_out, write_completions
-from aha.machine.device import PeakMemory, choose_device
-from aha.machine.host import process_bytes, trim_heap
+from aha.eval.suite import EvalReport, held_out, write_completions
+from aha.machine.device import PeakMemory
+from aha.machine.host import process_bytes
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.calibration import Calibration
-from aha.plan.machines import Budget, budget_seconds
-from aha.rollout.engine import Engine, Sampling
+from aha.plan.machines import Budget
+from aha.rollout.engine import Sampling
 from aha.store.checkpoint import SavedState
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
-from aha.store.run_folder import Run, check_new, read_rows
+from aha.store.run_folder import Run, read_rows
 from aha.tasks.catalog import notes_of
 from aha.training import resume
-from aha.training.builders import make_trainer, open_policy, prediction_of, price_of_run, task_of
+from aha.training.builders import make_trainer, open_policy, prediction_of, task_of
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.first_test import stored_test
-from aha.training.outcome import Listener, Outcome
+from aha.training.joint_work import (
+    begin_together,
+    check_setting,
+    end_together,
+    evaluate_alone,
+    evaluate_together,
+    peak_together,
+    ranks_of_run,
+    steps_together,
+)
 from aha.training.loop import Interrupt, drive
 from aha.training.opponents_in_summary import opponents_in_summary
+from aha.training.outcome import Listener, Outcome
 from aha.training.preflight import (
-    check_memory,
     readable_task,
-    shape_in_folder,
     with_machine_price,
 )
-from aha.training.rl import RLTrainer
+from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
 from aha.training.run_cost import compare_with_prediction, cost_of
 from aha.training.save_on_error import save_on_error
 from aha.training.step_watch import StepWatch
@@ -57,19 +64,6 @@ from aha.training.watchers import (
     save_trained,
     summary_of,
 )
-
-
-def steps_of(trainer: RLTrainer) -> Iterator[StepReport]:
-    """The steps that are left, one report each."""
-    while not trainer.finished:
-        report = trainer.step(trainer.problems())
-        trim_heap()
-        yield report
-
-
-def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
-    """Seconds that a budget buys on this machine; infinite without one."""
-    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
 
 
 class Experiment:
@@ -89,11 +83,14 @@ class Experiment:
         budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
+        device, limit_s = model.policy.device, cfg.task.grade_seconds
+        self.ranks = ranks_of_run(fingerprints["ranks"], device, run.path, limit_s)
         self.fingerprints, self.base = fingerprints, base  # base None: it has gone
         self.task, self.row_findings = readable_task(cfg, task_of(cfg), model, self.tell_skipped)
-        self.trainer = make_trainer(cfg, model, self.task)
+        self.trainer = make_trainer(cfg, model, self.task, self.ranks.world)
         self.elapsed_before = 0.0
-        self.saved_step = -1  # the checkpoint that this process began from
+        self.checkpoint: Path | None = None  # that this process began from
+        self.saved_step = -1  # its step
         self.first_test_s, self.stop_reason = 0.0, ""
         self.stopped_by: int | None = None  # the number of a signal
         self.budget_s = budget_s  # of training and the test before it
@@ -107,18 +104,20 @@ class Experiment:
         listener: Listener,
         calibration: Calibration | None = None,
         budget: str | None = None,
+        ranks: int = 1,
     ) -> "Experiment":
         """A new run in the new folder `path`.
 
         `calibration`: this machine as measured, for the prediction that the run is compared with at
-        its end; without one the table of machines is used. `budget`: see `budget_seconds`. Raises
-        as `prepare` does.
+        its end; without one the table of machines is used. `budget`: see `budget_seconds`. `ranks`:
+        how many processes share the work; those besides this one run during `run_all`. Raises as
+        `prepare` does.
         """
-        experiment, records, findings = cls.prepare(cfg, path, listener, calibration, budget)
+        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks)
         run = experiment.run
-        Run.create(path, experiment.cfg.model_dump(mode="json"), records)
+        Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
         with run.taken(listener.say):
-            for finding in findings:
+            for finding in made.model.findings:
                 run.tell(0, finding)
             for finding in experiment.row_findings:
                 experiment.tell(0, finding)
@@ -135,35 +134,14 @@ class Experiment:
         listener: Listener,
         calibration: Calibration | None = None,
         budget: str | None = None,
-    ) -> tuple["Experiment", dict[str, Mapping[str, Any]], list[Finding]]:
-        """A new run up to the moment at which its folder is made: (the run, the records of the
-        folder by name, findings about the model). Writes nothing, and raises for all that a run
-        refuses before it begins, so that a trial may end here.
-        """
-        check_new(path)
-        check_recipe(cfg)
-        cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
-        resident = process_bytes()
-        base = resolve_model(cfg.model.path)
-        shape = shape_in_folder(base)
-        if shape:
-            device = choose_device(cfg.model.device, shape.parameters)
-            cfg = with_machine_price(cfg, device)
-            check_memory(cfg, shape, device, listener.say)
-        model = open_policy(cfg)
-        cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = seconds_of_budget(budget, cfg)
-        task = task_of(cfg)
-        readable_task(cfg, task, model)
-        fingerprints = fingerprints_of(cfg, base, task)
-        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
-        if prediction := prediction_of(cfg, model, calibration, resident):
-            records["prediction.json"] = prediction
-        if calibration:
-            records["calibration.json"] = asdict(calibration)
+        ranks: int = 1,
+    ) -> tuple["Experiment", PreparedRun]:
+        """A new run up to the moment at which its folder is made. Writes nothing, and raises for
+        all that a run refuses before it begins, so that a trial may end here."""
+        made = prepare_run(cfg, path, listener.say, calibration, budget, ranks)
         # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
-        experiment = cls(cfg, Run(path), model, listener, fingerprints, base, budget_s)
-        return experiment, records, model.findings
+        shared = (listener, made.fingerprints, made.base, made.budget_s)
+        return cls(made.cfg, Run(path), made.model, *shared), made
 
     @classmethod
     def resume(
@@ -173,18 +151,19 @@ class Experiment:
         changes: Mapping[str, Any] | None = None,
         accept: bool = False,
         budget: str | None = None,
+        ranks: int | None = None,
     ) -> "Experiment":
         """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
 
         `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
         are refused, and so is a changed base, data or task, unless `accept`. `budget`: see
-        `budget_seconds`; it is that of this process. Raises `RunError` for
-        that, and while another process has the run.
+        `budget_seconds`; it is that of this process. `ranks` None: as many as the run had. Raises
+        `RunError` for what is refused, and while another process has the run.
         """
         run = Run.open(path)
         run.refuse_links_out()
         with run.taken(listener.say):
-            return cls.resume_locked(run, listener, changes or {}, accept, budget)
+            return cls.resume_locked(run, listener, changes or {}, accept, budget, ranks)
 
     @classmethod
     def resume_locked(
@@ -194,14 +173,17 @@ class Experiment:
         changes: Mapping[str, Any],
         accept: bool,
         budget: str | None,
+        ranks: int | None,
     ) -> "Experiment":
         """`resume` while the lock is held."""
         say, resident = listener.say, process_bytes()
         resume.mend_folder(run, say)
         before = resume.stored_fingerprints(run, say)
         cfg = resume.config_of(run, before, changes, say)
+        ranks = ranks or resume.stored_ranks(before)
+        check_setting(ranks, cfg)
         base = resume.base_of(cfg, say)
-        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before)
+        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before, ranks)
         changed = resume.accepted_changes(run, before, fingerprints, accept, say)
         saved = resume.saved_state(run, say)
         if base is None and saved is None:
@@ -224,7 +206,7 @@ class Experiment:
         if resume.is_longer(changed):
             rate = experiment.trainer.learning_rate(cfg.optim.lr)
             say(resume.schedule_words(run, changed, rate))
-            if prediction := prediction_of(cfg, model, None, resident):
+            if prediction := prediction_of(cfg, model, None, resident, ranks):
                 run.write("prediction.json", prediction)
         return experiment
 
@@ -236,7 +218,7 @@ class Experiment:
         # Checkpoints of older versions keep no peak.
         self.memory.before = state.pop("peak_bytes", 0)
         trainer.load_state_dict(state)
-        self.saved_step = trainer.version
+        self.checkpoint, self.saved_step = saved.path, trainer.version
 
     def close(self) -> None:
         """Give the run's folder to other processes."""
@@ -258,7 +240,9 @@ class Experiment:
         final = self.cfg.eval
         return held_out(self.task, self.trainer.tokenizer, "test", final.final, final.seed)
 
-    def test(self, name: str, engine: Engine) -> EvalReport | None:
+    def test(
+        self, name: str, evaluate: Callable[..., EvalReport] = evaluate_together
+    ) -> EvalReport | None:
         """The held-out test: one completion of each problem, the same problems every time."""
         rollout, final = self.cfg.rollout, self.cfg.eval
         if not final.final:
@@ -268,9 +252,7 @@ class Experiment:
         sampling = Sampling(rollout.max_new_tokens, 1, 1.0, seed_for(final.seed, "test"))
         limit, step = self.cfg.task.max_grade_errors, self.trainer.version
         try:
-            report = evaluate(
-                engine, self.task, prompts, sampling, self.listener.progress, max_grade_errors=limit
-            )
+            report = evaluate(self.trainer, prompts, sampling, self.listener.progress)
         except RunStopped as fault:
             self.run.tell(step, failure_of(fault))
             raise
@@ -284,11 +266,23 @@ class Experiment:
         return report
 
     def run_all(self) -> Outcome:
-        """The test before, all steps that are left, the test after; then the run is closed."""
-        try:
-            return self.run_stages()
-        finally:
-            self.close()
+        """The test before, all steps that are left, the test after; then the run is closed.
+
+        The other ranks live here. Where one of them is lost, that goes to the findings as well.
+        """
+        with closing(self):
+            try:
+                with self.ranks:
+                    begin_together(self.trainer, self.base, self.checkpoint)
+                    outcome = self.run_stages()
+                    end_together(self.trainer)
+                    return outcome
+            except RunStopped as fault:
+                if fault.check == LOST_RANK:
+                    self.run.tell(self.trainer.version + 1, failure_of(fault))
+                raise
+            finally:
+                self.listener.end()
 
     def run_stages(self) -> Outcome:
         before = self.test_before()
@@ -298,10 +292,13 @@ class Experiment:
             self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
             return Outcome(self.run, None, before, None, rows, self.stopped_by)
         self.save_model()
-        after = self.test("after", self.trainer.engine)
+        after = self.test("after")
         cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
-        measured = {"peak_bytes": self.memory.bytes(), "seconds": summary["wall_s"]}
+        measured = {
+            "peak_bytes": peak_together(self.trainer, self.memory.bytes()),
+            "seconds": summary["wall_s"],
+        }
         measured |= {"cost_usd": summary["cost_usd"]}
         compared = (self.run, self.trainer, rows, measured, self.listener.say)
         summary["plan"] = compare_with_prediction(*compared)
@@ -326,14 +323,14 @@ class Experiment:
         if self.cfg.eval.final and (stored := stored_test(self.run, "before", self.test_prompts)):
             return stored
         if trainer.version == 0:
-            return self.test("before", trainer.engine)
+            return self.test("before")
         if self.base is None:
             self.listener.say("no test before training: its record and the base have gone")
             return None
         # By the same engine: next to vLLM there is no memory for a second one.
         trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).policy, 0)
-        report = self.test("before", trainer.engine)
+        report = self.test("before", evaluate_alone)
         trainer.engine.release()
         trainer.engine.load(trainer.policy, trainer.version)
         return report
@@ -363,19 +360,27 @@ class Experiment:
         ]
         budget = Budget(self.budget_s - self.first_test_s, elapsed())
         with Interrupt() as interrupted:
+            world = trainer.world
+            world.requests = {"stop": interrupted}  # SIGTERM to another rank comes through here
             try:
                 look.make_up()
                 drive(
-                    steps_of(trainer),
+                    steps_together(trainer),
                     watchers,
-                    lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.finished),
+                    lambda: (
+                        interrupted()
+                        or world.should("stop")
+                        or (budget.spent_by(elapsed()) and not trainer.finished)
+                    ),
                 )
             except BaseException as error:
                 words = save_on_error(error, self.run, record, checkpoint)
                 with suppress(Exception):  # the error may be that nothing can be written
                     listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
                 raise
-            checkpoint.save()
-            self.stopped_by = interrupted.signal
-            self.stop_reason = "stopped" if interrupted() else "the budget is spent"
+            checkpoint.compare_and_save()
+            by_signal = interrupted() or world.should("stop")
+            if by_signal:  # without a signal of its own, another rank was asked to end
+                self.stopped_by = interrupted.signal or signal.SIGTERM
+            self.stop_reason = "stopped" if by_signal else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished

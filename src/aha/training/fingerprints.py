@@ -31,7 +31,8 @@ BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 
 
 class Fingerprints(TypedDict):
-    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config."""
+    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config; `ranks`
+    is the number of processes that share the work: the last bits depend on it."""
 
     recipe: dict[str, Any]
     base: dict[str, str]
@@ -39,10 +40,15 @@ class Fingerprints(TypedDict):
     data: dict[str, str]
     task: dict[str, str]
     versions: dict[str, str]
+    ranks: int
 
 
 def fingerprints_of(
-    cfg: RunConfig, base: Path | None, task: Task, before: Mapping[str, Any] | None = None
+    cfg: RunConfig,
+    base: Path | None,
+    task: Task,
+    before: Mapping[str, Any] | None = None,
+    ranks: int = 1,
 ) -> Fingerprints:
     """The fingerprints of a run as everything is now. Reads every file of the base.
 
@@ -57,6 +63,7 @@ def fingerprints_of(
         "data": digests_by_name(data_files(cfg)),
         "task": digests_by_name(code_files(cfg, task)),
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
+        "ranks": ranks,
     }
 
 
@@ -124,6 +131,8 @@ def differences(before: Mapping[str, Any], now: Fingerprints) -> list[Difference
         ]
     for name, old, new in unequal(before.get("versions", {}), now["versions"]):
         changes.append(Difference(f"version of {name}", old, new, free=name != "aha"))
+    if before.get("ranks", 1) != now["ranks"]:
+        changes.append(Difference("ranks", before.get("ranks", 1), now["ranks"], free=True))
     return changes
 
 

@@ -66,3 +66,9 @@ class Interrupt:
         self.signal = number
         with suppress(OSError):  # the terminal may be gone
             os.write(2, self.MESSAGE)
+
+
+class QuietInterrupt(Interrupt):
+    """Of a rank other than 0: its message would be one too many."""
+
+    MESSAGE = b""

@@ -23,6 +23,7 @@ from aha.algo.registry import Algorithm
 from aha.batching.batch import MicroBatch, TrainingRow, pack_parts
 from aha.core.config import AlgoSection
 from aha.core.records import Graded
+from aha.dist.world import World
 from aha.model.policy import Policy
 from aha.training.reference import Reference
 
@@ -127,10 +128,12 @@ class KlLoss(Term):
 
 @dataclass
 class MismatchLog:
-    """The log-ratios between trainer and engine of all own tokens of an update. They are only kept
-    (`kept`) where a different program may have sampled the tokens, or a correction is on."""
+    """The log-ratios between trainer and engine of all own tokens of an update; `log_rhos` has
+    those of this rank's rows. They are only kept (`kept`) where a different program may have
+    sampled the tokens, or a correction is on."""
 
     kept: bool
+    world: World = field(default_factory=World)
     log_rhos: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, scored: ScoredMicroBatch) -> None:
@@ -139,7 +142,11 @@ class MismatchLog:
             self.log_rhos.append(log_rho_BT[scored.batch.mask_BT > 0].cpu())
 
     def numbers(self) -> dict[str, float]:
-        return mismatch_of(torch.cat(self.log_rhos)) if self.log_rhos else {}
+        if not self.kept:
+            return {}
+        shares = self.world.gather(self.log_rhos, "the log-ratios of an update")
+        log_rhos = [ratios for share in shares for ratios in share]
+        return mismatch_of(torch.cat(log_rhos)) if log_rhos else {}
 
 
 class Objective:

@@ -21,7 +21,8 @@ class Listener:
     `stage` names what begins, `progress` counts problems of a test (done, of), `tested` gets
     "before" or "after" and the numbers of that test, `step` and `validation` the rows of
     metrics.jsonl and evals.jsonl, `group` a step, the completions of one of its problems and their
-    advantages, `finding` a fault that the run noticed, `say` a line for the user.
+    advantages, `finding` a fault that the run noticed, `say` a line for the user. `end` is called
+    last, however the run ends, while its lock is still held.
     """
 
     stage: Callable[[str], None] = _ignore
@@ -32,6 +33,7 @@ class Listener:
     group: Callable[[int, Sequence[Graded], Sequence[float]], None] = _ignore
     finding: Callable[[Finding], None] = _ignore
     say: Callable[[str], None] = _ignore
+    end: Callable[[], None] = _ignore
 
 
 @dataclass

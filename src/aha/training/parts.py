@@ -10,6 +10,7 @@ from aha.algo.algorithms import chosen_of, method_of
 from aha.core.config import RunConfig
 from aha.core.engines import ENGINES
 from aha.core.seeds import seed_for
+from aha.dist.world import World
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.policy import Policy
 from aha.tasks.protocol import Task
@@ -30,10 +31,12 @@ def make_source(cfg: RunConfig, task: Task) -> ProblemSource:
     return ProblemPool(cfg.algo.curriculum, cfg.algo.pool, split, count)
 
 
-def make_reference(cfg: RunConfig, policy: Policy, dtype: torch.dtype) -> Reference | NoReference:
+def make_reference(
+    cfg: RunConfig, policy: Policy, dtype: torch.dtype, world: World
+) -> Reference | NoReference:
     if not method_of(cfg).reference:
         return NoReference()
-    return Reference(policy, dtype, cfg.rollout.temperature, cfg.algo.reference_reset)
+    return Reference(policy, dtype, cfg.rollout.temperature, cfg.algo.reference_reset, world)
 
 
 def make_estimator(
@@ -43,9 +46,10 @@ def make_estimator(
     reference: Reference | NoReference,
     pad_id: int,
     micro_batch: MicroBatchSize,
+    world: World,
 ) -> AdvantageEstimator:
     if method_of(cfg).critic:
-        return CriticEstimator(policy, cfg, dtype, reference, pad_id, micro_batch)
+        return CriticEstimator(policy, cfg, dtype, reference, pad_id, micro_batch, world)
     return GroupEstimator(cfg.algo, reference, pad_id, micro_batch)
 
 
@@ -71,7 +75,11 @@ def make_terms(cfg: RunConfig, reference: Reference | NoReference) -> list[Term]
 
 
 def make_objective(
-    cfg: RunConfig, policy: Policy, dtype: torch.dtype, reference: Reference | NoReference
+    cfg: RunConfig,
+    policy: Policy,
+    dtype: torch.dtype,
+    reference: Reference | NoReference,
+    world: World,
 ) -> Objective:
     keeps_ratios = not ENGINES[cfg.rollout.engine].exact or cfg.algo.correction != "none"
     return Objective(
@@ -80,5 +88,5 @@ def make_objective(
         cfg.algo.aggregation,
         dtype,
         cfg.rollout.temperature,
-        MismatchLog(keeps_ratios),
+        MismatchLog(keeps_ratios, world),
     )

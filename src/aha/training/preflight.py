@@ -5,6 +5,7 @@ Nothing is read or written yet when this is said.
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,11 @@ def predict_run(
 
 
 def check_memory(
-    cfg: RunConfig, shape: Shape, device: torch.device, say: Callable[[str], None]
+    cfg: RunConfig, shape: Shape, device: torch.device, say: Callable[[str], None], ranks: int = 1
 ) -> None:
     """Refuse a run that cannot fit, and warn of one that fits with smaller micro-batches alone.
+
+    Each of several ranks has all weights, gradients, moments and completions.
 
     Raises ConfigError where not even the weights, their gradients and the optimiser's state fit.
     Where a smaller micro-batch would do, which a run finds by itself, the warning goes to `say`.
@@ -108,11 +111,15 @@ def check_memory(
     float32 = bool(row and row.float32)
     if not free:  # not known on this system
         return
-    check_completions(cfg, host)
+    check_completions(cfg, host / ranks)
     load = Workload(cfg, method_of(cfg), shape)
-    missing = shortage(load, free, host if on_gpu else None, float32)
+    missing = shortage(load, free / ranks, host if on_gpu else None, float32)
     if missing is None:
         return
+    if ranks > 1:
+        fits_alone = shortage(load, free, None, float32) is None
+        got = f"{missing.got} for each of {ranks} ranks"
+        missing = replace(missing, got=got, fix="--ranks 1" if fits_alone else missing.fix)
     if missing.hopeless:
         raise ConfigError(missing.got, missing.wanted, missing.fix)
     say(f"{missing.got}, wanted {missing.wanted}; {missing.fix}")

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from aha.batching.batch import MicroBatch, PlacedRow, pack_graded, split_rows
+from aha.batching.batch import MicroBatch, PlacedRow, num_completion_tokens, pack_graded, split_rows
 from aha.core.records import Graded
+from aha.dist.world import World
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy
 
@@ -35,9 +36,14 @@ class Reference:
     """
 
     def __init__(
-        self, policy: Policy, dtype: torch.dtype, temperature: float, reset_every: int = 0
+        self,
+        policy: Policy,
+        dtype: torch.dtype,
+        temperature: float,
+        reset_every: int = 0,
+        world: World | None = None,
     ):
-        self.policy = frozen_copy(policy)
+        self.policy, self.world = frozen_copy(policy), world or World()
         self.dtype, self.temperature, self.reset_every = dtype, temperature, reset_every
         # Since the last `numbers`: sums of (old - reference) log-probs and of the mask.
         self.sums: list[torch.Tensor] = []
@@ -54,22 +60,24 @@ class Reference:
     def numbers(self) -> dict[str, float]:
         """For the step's report: the k1 estimate of the KL, in nats a token, over all tokens whose
         log-probs were computed. A KL in the loss has a number of its own in its place."""
-        if not self.sums:
-            return {}
-        gap, tokens = torch.stack(self.sums).sum(0).tolist()
+        zeros = torch.zeros(2, device=self.policy.device)
+        total = torch.stack(self.sums or [zeros]).sum(0)
         self.sums.clear()
-        return {"kl": gap / tokens}
+        self.world.add_up(total, "the KL of the step")
+        gap, tokens = total.tolist()
+        return {"kl": gap / tokens} if tokens else {}
 
     def distances(self, groups: list[list[Graded]], pad_id: int, tokens: int) -> torch.Tensor:
         """[P, G]: the sum of old - ref log-probs over a completion's tokens, in nats: the k1
-        estimate of the KL of the whole completion.
+        estimate of the KL of the whole completion. Of the rows of other ranks 0.
 
         Computed in micro-batches of at most `tokens`. One group at a time, which may be one
         completion, would leave the processor idle.
         """
         rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
         distances_N = torch.zeros(len(rows))
-        for dealt in split_rows(rows, tokens, self.policy.supports_layout):
+        own = self.world.deal(rows, num_completion_tokens)
+        for dealt in split_rows(own, tokens, self.policy.supports_layout):
             part = pack_graded([row.graded for row in dealt], pad_id).to(self.policy.device)
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
             distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()

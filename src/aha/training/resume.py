@@ -47,6 +47,12 @@ def stored_fingerprints(run: Run, say: Say) -> dict[str, Any]:
     return stored or {}
 
 
+def stored_ranks(stored: Mapping[str, Any]) -> int:
+    """The number of ranks that the run had last; runs of older versions had one."""
+    ranks = stored.get("ranks", 1)
+    return ranks if type(ranks) is int and ranks > 0 else 1
+
+
 def config_of(
     run: Run, stored: Mapping[str, Any], changes: Mapping[str, Any], say: Say
 ) -> RunConfig:

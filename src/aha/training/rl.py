@@ -15,10 +15,11 @@ from functools import partial
 from typing import Any
 
 from aha.algo.algorithms import method_of
-from aha.batching.batch import totals_of
+from aha.batching.batch import num_completion_tokens, totals_of
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.records import Problem, StepReport
+from aha.dist.world import World
 from aha.machine.device import compute_dtype
 from aha.machine.micro_batch import MicroBatchSize
 from aha.model.optimizer import make_optimizer
@@ -34,22 +35,32 @@ from aha.training.step_attempt import StepAttempt
 
 
 class RLTrainer:
-    """Turns problems into updates of a policy."""
+    """Turns problems into updates of a policy.
+
+    Where `world` has several ranks, each has a trainer of its own, and all make the same calls.
+    """
 
     def __init__(
-        self, policy: Policy, tokenizer: Tokenizer, task: Task, engine: Engine, cfg: RunConfig
+        self,
+        policy: Policy,
+        tokenizer: Tokenizer,
+        task: Task,
+        engine: Engine,
+        cfg: RunConfig,
+        world: World | None = None,
     ):
+        self.world = world = world or World()
         self.policy, self.cfg, self.method = policy, cfg, method_of(cfg)
         policy.recompute = cfg.optim.recompute
         self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
         self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
         self.micro_batch = MicroBatchSize(cfg.optim.micro_batch_tokens, policy.device)
         self.source = make_source(cfg, task)
-        self.rollout = Rollout(tokenizer, task, engine, self.source, cfg.rollout, cfg.algo)
-        self.reference = make_reference(cfg, policy, self.dtype)
+        self.rollout = Rollout(tokenizer, task, engine, self.source, cfg.rollout, cfg.algo, world)
+        self.reference = make_reference(cfg, policy, self.dtype, world)
         shared = (cfg, policy, self.dtype, self.reference)
-        self.advantages = make_estimator(*shared, tokenizer.pad_id, self.micro_batch)
-        self.objective = make_objective(*shared)
+        self.advantages = make_estimator(*shared, tokenizer.pad_id, self.micro_batch, world)
+        self.objective = make_objective(*shared, world)
         self.optimizers = [self.optimizer, *self.advantages.optimizers]
         self.version = 0
         self.tokens = 0  # of all completions so far, discarded ones included
@@ -169,10 +180,12 @@ class RLTrainer:
         # them a gradient (for example with a KL in the loss).
         every = self.method.computes_every_row(index, self.objective.entropy_coef)
         computed = [row for row in rows if every or row.advantages_T.any()]
-        gradient = partial(
-            self.objective.accumulate_gradient, computed, totals, self.tokenizer.pad_id
-        )
+        own = self.world.deal(computed, num_completion_tokens)
+        gradient = partial(self.objective.accumulate_gradient, own, totals, self.tokenizer.pad_id)
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)
+        sums = self.optimizer.add_up(
+            self.world, sums, f"update {index + 1} of step {self.version + 1}"
+        )
         numbers = self.objective.numbers(sums)
         check_numbers(numbers)
         rate = self.learning_rate(self.cfg.optim.lr)

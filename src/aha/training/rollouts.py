@@ -16,9 +16,11 @@ from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
 from aha.core.config import AlgoSection, RolloutSection
 from aha.core.records import Graded, Problem, Prompt
 from aha.core.seeds import seed_for
+from aha.dist.world import World
 from aha.eval.prompt_check import ReadableProblems
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Engine, Sampling
+from aha.rollout.shared_rollout import graded_groups
 from aha.tasks.protocol import Task
 from aha.training.draw_statistics import draw_numbers
 
@@ -156,7 +158,7 @@ class Collected:
 
 
 class Rollout:
-    """Generates completions of problems and grades them.
+    """Generates completions of problems and grades them, each rank its share of the groups.
 
     With an `algo.zero_variance` that resamples further problems are drawn until as many groups as
     the step wants are mixed: they hold right and wrong answers, or different rewards. It ends at
@@ -172,7 +174,9 @@ class Rollout:
         source: ProblemSource,
         rollout: RolloutSection,
         algo: AlgoSection,
+        world: World | None = None,
     ):
+        self.world = world or World()
         self.tokenizer, self.task, self.engine, self.source = tokenizer, task, engine, source
         self.cfg, self.algo = rollout, algo
         self.resamples = ZERO_VARIANCE[algo.zero_variance].facts.resamples
@@ -191,12 +195,8 @@ class Rollout:
     ) -> Groups:
         """One graded group for each problem, in the same order."""
         prompts = [Prompt.of(problem, self.task, self.tokenizer) for problem in problems]
-        groups = self.engine.generate(prompts, sampling)
-        clock.lap("rollout")
-        # A bad completion is a low reward with a reason, never an exception.
-        graded = [[Graded.of(completion, self.task) for completion in group] for group in groups]
-        clock.lap("grade")
-        return graded
+        shared = (self.world, self.engine, self.task)
+        return graded_groups(*shared, prompts, sampling, clock.lap)
 
     def collect(self, problems: list[Problem], seeds: StepSeeds, clock: PhaseClock) -> Collected:
         """The graded groups of a step that starts with these problems."""

@@ -10,7 +10,7 @@ from typing import Any
 from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
 from aha.eval.grade_errors import GradeErrors
-from aha.eval.suite import EvalReport, completion_row, evaluate, ways_of, write_completions
+from aha.eval.suite import EvalReport, completion_row, ways_of, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
@@ -18,6 +18,7 @@ from aha.rollout.engine import Sampling
 from aha.store.checkpoint import checkpoints, prune, save_checkpoint, step_of
 from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
+from aha.training.joint_work import compare_together, evaluate_together
 from aha.training.rl import RLTrainer
 
 
@@ -172,15 +173,8 @@ class Evaluate:
         """Evaluate the present version, which is that of `step`, and write its row last."""
         rollout = self.trainer.cfg.rollout
         sampling = Sampling(rollout.max_new_tokens, 1, rollout.temperature, step)
-        limit = self.trainer.cfg.task.max_grade_errors
         try:
-            result = evaluate(
-                self.trainer.engine,
-                self.trainer.task,
-                self.prompts,
-                sampling,
-                max_grade_errors=limit,
-            )
+            result = evaluate_together(self.trainer, self.prompts, sampling)
         except RunStopped as fault:
             fault.step = step
             raise
@@ -221,7 +215,13 @@ class Checkpoint:
     def __call__(self, report: StepReport) -> None:
         every = self.trainer.cfg.checkpoint_every
         if every and report.version % every == 0:
-            self.save()
+            self.compare_and_save()
+
+    def compare_and_save(self) -> None:
+        """`save`, after all ranks have compared their weights."""
+        if self.saved != self.trainer.version:
+            compare_together(self.trainer, f"the checkpoint of step {self.trainer.version}")
+        self.save()
 
     def save(self, keep_older: bool = False) -> None:
         """Save the present version, once; `keep_older` removes no older checkpoint."""

@@ -31,6 +31,7 @@ from aha.web.completions import (
 from aha.web.curves import OVERVIEW_COLUMNS, BehaviorCurves, Curves
 from aha.web.event_spans import EVENT_KINDS, Row, token_values
 from aha.web.file_reader import dumps
+from aha.web.prometheus import CONTENT_TYPE, metrics_text
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
 from aha.web.run_comparison import (
@@ -102,6 +103,7 @@ class Dashboard:
             Route(f"{run}/report", self.report),
             Route(f"{run}/chat", self.chat),
             Route("/api/compare", self.compare),
+            Route("/metrics", self.metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
 
@@ -278,6 +280,10 @@ class Dashboard:
         except DataError as error:
             raise HTTPException(404, str(error)) from error
         return HTMLResponse(page.encode("utf-8", "replace"), headers=headers)
+
+    def metrics(self, request: Request) -> Response:
+        """The last numbers of every run as Prometheus text."""
+        return Response(metrics_text(self.runs), headers={"content-type": CONTENT_TYPE})
 
     # -- look-ups ----------------------------------------------------------------------------
 

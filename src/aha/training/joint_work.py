@@ -1,0 +1,190 @@
+"""What the ranks of a run do together, and how the ranks other than 0 come to do it.
+
+Rank 0 carries the run out: it alone decides, prints, and writes the run folder. The others wait for
+an order from it, which is a function of their trainer: a step, an evaluation, a comparison of the
+weights. Every function here that ends in `_together` sends the order and does the same in rank 0.
+In a world of one rank no order is sent.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from aha.core.config import RunConfig
+from aha.core.errors import ConfigError
+from aha.core.records import Prompt, StepReport
+from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
+from aha.dist.world import World
+from aha.eval.suite import EvalReport, evaluate, evaluate_by
+from aha.machine.host import status_bytes, trim_heap
+from aha.model.weights import load_policy
+from aha.rollout.engine import Sampling
+from aha.rollout.shared_rollout import graded_groups
+from aha.store.checkpoint import load_state
+from aha.training.builders import make_trainer, open_policy, task_of
+from aha.training.loop import QuietInterrupt
+from aha.training.preflight import readable_task
+from aha.training.rl import RLTrainer
+
+Order = Callable[[RLTrainer], object]
+Progress = Callable[[int, int], None]
+
+ON_CPU = "--model.device cpu"
+ORDERS = "what rank 0 begins next"
+
+
+@dataclass(frozen=True)
+class RankSetting:
+    """What a rank needs to make the trainer that rank 0 has: the resolved recipe, the folder of the
+    base (None where it has gone), and the checkpoint to go on from."""
+
+    cfg: RunConfig
+    base: Path | None
+    checkpoint: Path | None
+
+    def make_trainer(self, world: World) -> RLTrainer:
+        model = open_policy(self.cfg, self.base or self.checkpoint)
+        task, _ = readable_task(self.cfg, task_of(self.cfg), model)
+        trainer = make_trainer(self.cfg, model, task, world)
+        if self.checkpoint:
+            load_policy(trainer.policy, self.checkpoint)
+            trainer.load_state_dict(load_state(self.checkpoint))
+        return trainer
+
+
+def check_setting(ranks: int, cfg: RunConfig) -> None:
+    """Raise ConfigError for more ranks than the cores or the groups allow, and for an engine that
+    takes a whole machine.
+
+    Reads no model, so it is the first check of a run.
+    """
+    check_ranks(ranks, torch.device("cpu"), ON_CPU)
+    groups = cfg.rollout.prompts
+    if ranks > groups:
+        raise ConfigError(
+            f"--ranks {ranks} for {groups} groups a step (rollout.prompts)",
+            "at most one rank for each group",
+            f"--ranks {groups}, or --rollout.prompts {ranks}",
+        )
+    if ranks > 1 and cfg.rollout.engine != "native":
+        raise ConfigError(
+            f"--ranks {ranks} with --rollout.engine {cfg.rollout.engine}",
+            "the engine native, of which every rank has one",
+            "--ranks 1, or --rollout.engine native",
+        )
+
+
+def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) -> LocalRanks:
+    """The ranks of the run in the folder `run`; none is started yet. A rank may wait for one grade
+    for `grade_s` seconds. Raises ConfigError for a number that cannot work on this machine."""
+    check_ranks(ranks, device, ON_CPU)
+    again = f"aha train --resume {run}; with --ranks 1 if it comes again"
+    return LocalRanks(ranks, take_part, LATE_S + grade_s, again)
+
+
+# -- the ranks other than 0 ------------------------------------------------------------------------
+
+
+def take_part(world: World) -> None:
+    """The life of such a rank: it makes its trainer, and carries out the orders of rank 0."""
+    with QuietInterrupt() as stop:
+        world.requests = {"stop": stop}
+        setting: RankSetting = world.broadcast(NO_SETTING, 0, "the start")
+        trainer = setting.make_trainer(world)
+        compare_weights("the start", trainer)
+        while order := world.broadcast(NO_ORDER, 0, ORDERS):
+            order(trainer)
+
+
+NO_ORDER: Order | None = None
+NO_SETTING = RankSetting(RunConfig(), None, None)
+
+
+def make_step(trainer: RLTrainer) -> StepReport:
+    report = trainer.step(trainer.problems())
+    trim_heap()
+    return report
+
+
+def take_test(
+    prompts: list[Prompt],
+    sampling: Sampling,
+    max_grade_errors: float,
+    trainer: RLTrainer,
+    progress: Progress | None = None,
+) -> EvalReport:
+    rollout = partial(graded_groups, trainer.world, trainer.engine, trainer.task)
+    return evaluate_by(rollout, prompts, sampling, progress, max_grade_errors=max_grade_errors)
+
+
+def compare_weights(place: str, trainer: RLTrainer) -> None:
+    optimizers = trainer.optimizers
+    weights = (weight for optimizer in optimizers for weight in optimizer.parameters)
+    trainer.world.check_equal(weights, place)
+
+
+def tell_peak(trainer: RLTrainer) -> list[int]:
+    return trainer.world.gather(status_bytes("VmHWM"), "the peak of memory")
+
+
+# -- rank 0 ----------------------------------------------------------------------------------------
+
+
+def begin_together(trainer: RLTrainer, base: Path | None, checkpoint: Path | None) -> None:
+    """The others make the trainer that rank 0 has, from the base or from a checkpoint.
+
+    Raises RunStopped unless all then have the same weights.
+    """
+    trainer.world.broadcast(RankSetting(trainer.cfg, base, checkpoint), 0, "the start")
+    compare_weights("the start", trainer)
+
+
+def end_together(trainer: RLTrainer) -> None:
+    """There is no more to do: the others end."""
+    trainer.world.broadcast(NO_ORDER, 0, ORDERS)
+
+
+def steps_together(trainer: RLTrainer) -> Iterator[StepReport]:
+    """The steps that are left, one report each."""
+    while not trainer.finished:
+        trainer.world.broadcast(make_step, 0, ORDERS)
+        yield make_step(trainer)
+
+
+def evaluate_together(
+    trainer: RLTrainer,
+    prompts: list[Prompt],
+    sampling: Sampling,
+    progress: Progress | None = None,
+) -> EvalReport:
+    """`evaluate` of the trainer's present version, by its recipe's limit of failed grades."""
+    test = partial(take_test, prompts, sampling, trainer.cfg.task.max_grade_errors)
+    trainer.world.broadcast(test, 0, ORDERS)
+    return test(trainer, progress)
+
+
+def evaluate_alone(
+    trainer: RLTrainer,
+    prompts: list[Prompt],
+    sampling: Sampling,
+    progress: Progress | None = None,
+) -> EvalReport:
+    """The same by rank 0 alone, whose engine may have other weights than the others' have."""
+    limit = trainer.cfg.task.max_grade_errors
+    shared = (trainer.engine, trainer.task, prompts, sampling, progress)
+    return evaluate(*shared, max_grade_errors=limit)
+
+
+def compare_together(trainer: RLTrainer, place: str) -> None:
+    """Raise RunStopped unless all ranks have the same weights."""
+    trainer.world.broadcast(partial(compare_weights, place), 0, ORDERS)
+    compare_weights(place, trainer)
+
+
+def peak_together(trainer: RLTrainer, own: int) -> int:
+    """The peaks of all ranks' memory together, in bytes; `own` is that of rank 0."""
+    trainer.world.broadcast(tell_peak, 0, ORDERS)
+    return own + sum(tell_peak(trainer)[1:])
