@@ -49,8 +49,7 @@ def train(
     Parameters
     ----------
     recipe
-        Packaged recipe (demo, grpo, ...; `aha recipes` lists them) or a TOML file. Default: the one
-        that fits this machine.
+        Packaged recipe or a TOML file; without it, the recipe that fits this machine.
     resume
         Run folder to resume from its newest whole checkpoint; of RUN@STEP a copy goes on from that
         step. With more --steps or --tokens it goes on for longer, a finished run too. The learning
@@ -75,10 +74,7 @@ def train(
         shared = {"ranks": number, "loggers": loggers_of(log, run), "as_json": as_json}
         resume_run(run, RunOptions(budget, dash, **shared), changes, accept_changes)
         return
-    if accept_changes:
-        raise ConfigError(
-            "--accept-changes without --resume", "a run to go on with", "leave it out"
-        )
+    refuse_without_resume(accept_changes)
     path = find_recipe(recipe or recipe_for_this_machine())
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
@@ -96,6 +92,14 @@ def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
             f"--resume with {given[0]}",
             "the run as it was configured",
             f"aha train --resume {resume}",
+        )
+
+
+def refuse_without_resume(accept_changes: bool) -> None:
+    """Raise `ConfigError` for an option that only a resumed run can take."""
+    if accept_changes:
+        raise ConfigError(
+            "--accept-changes without --resume", "a run to go on with", "leave it out"
         )
 
 
