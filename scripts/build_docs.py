@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", "LICENSE", "docs", "results")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "docs", "results")
 CODE = ("src/aha", "examples", "scripts", "tests", "benchmarks", "pyproject.toml", "Makefile")
 # The model's weights are large, and no page links to them; the dashboard's page would pass for one
 # of the site's.

@@ -30,8 +30,9 @@ COMMANDS = """\
 {summary}
 
 Every command ends with exit code 0 when it is done, 2 for wrong input (one line on the error
-stream: what it got, what it wanted, the fix), and 130 after Ctrl-C. `aha doctor` ends with 1 where
-a check failed. `aha COMMAND --help` prints what follows here.
+stream: what it got, what it wanted, the fix), 130 after Ctrl-C and 143 after SIGTERM. A run ends
+with 1 where a fault has ended it and with 3 where its budget is spent; `aha doctor` ends with 1
+where a check failed. `aha COMMAND --help` prints what follows here.
 
 {commands}"""
 

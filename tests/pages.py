@@ -15,6 +15,7 @@ PAGES = sorted(
     [
         README,
         ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
         RESULTS / "README.md",
         ROOT / "src/aha/models/aha-tiny/README.md",
         *DOCS.rglob("*.md"),

@@ -170,13 +170,13 @@ def test_the_commands_of_readme_run(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/first/report.html").is_file()
 
 
-def test_the_dashboard_of_readme_opens(tmp_path):
-    (tmp_path / "runs").mkdir()
+def test_the_dashboard_of_readme_opens_before_there_is_a_run(tmp_path):
     (words,) = [words for words in aha_commands(read(README)) if words[0] == "dash"]
     line = [sys.executable, "-m", "aha", *words, "--port", "0"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert "http://127.0.0.1:" in process.stdout.readline()
+            assert (tmp_path / "runs").is_dir()
         finally:
             process.terminate()
 

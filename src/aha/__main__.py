@@ -1,5 +1,5 @@
 """`python -m aha`."""
 
-from aha.cli.main import run
+from aha.cli.entry import main
 
-run()
+main()

@@ -1,8 +1,13 @@
 """`aha lab`: what it prints, what it leaves, what it refuses."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
+
+from aha.cli.lab import MORE, RESULT, print_columns
+from aha.studies.lab_page import HEADER
 
 from ..tiny import answering_folder
 
@@ -38,6 +43,25 @@ def test_a_lab_prints_a_table_and_goes_on(aha, tmp_path):
     again = aha(*LAB)
     assert again.code == 0 and "2/2" not in again.out and "no verdict" in again.out
     assert aha("report", "my lab/runs/rloo-seed0").code == 0
+
+
+def test_a_large_lab_fits_eighty_columns(monkeypatch):
+    out = io.StringIO()
+    screen = Console(file=out, width=80, color_system=None, highlight=False)
+    monkeypatch.setattr("aha.cli.lab.console", screen)
+    row = dict.fromkeys(HEADER, "100.0%") | {
+        "recipe": "reinforce_pp_baseline",
+        "solved after, 95 %": "0.842 [0.818, 0.863]",
+        "verdict": "learnt; above reinforce, rloo, dr_grpo, gspo",
+    }
+    for columns in (RESULT, MORE):
+        print_columns([row, row], columns)
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    # No name and no number is broken over two lines.
+    assert sum("reinforce_pp_baseline" in line for line in lines) == 4
+    assert sum("0.842 [0.818, 0.863]" in line for line in lines) == 2
+    assert {*RESULT, *MORE} == {*HEADER}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from aha.api.logged_run import attach_loggers, loggers_of
 from aha.core.config import RunConfig
 from aha.core.errors import MissingExtra
 from aha.loggers.run_loggers import LOGGERS
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from ..training.test_experiment import stop_after

@@ -347,6 +347,14 @@ def test_train_from_a_recipe_to_a_report_card(aha, recipe, tmp_path):
     ):
         assert words in done.out, done.out
     assert "this run:" in done.out and "runs/mine" in done.out
+    assert done.out.splitlines()[-3:] == [
+        "  aha chat runs/mine",
+        "  aha report runs/mine",
+        "  aha dash",
+    ]
+    # The log has all that was printed.
+    log = (path / "run.log").read_text()
+    assert "held-out: solved" in log and log.splitlines()[-1] == "  aha dash"
 
     # The run is a model, and so is the folder inside it.
     for name in ("runs/mine", path, path / "model"):
@@ -373,7 +381,7 @@ def test_a_spent_budget_leaves_a_checkpoint_and_the_line_to_go_on(aha, recipe, t
     words = ("train", "mine.toml", "--eval.final", 0, "--eval.every", 0)
     done = aha(*words, "--budget", "0.001s")
     assert (
-        done.code == 0 and "budget is spent; go on with: aha train --resume runs/mine" in done.out
+        done.code == 3 and "budget is spent; go on with: aha train --resume runs/mine" in done.out
     )
     run = tmp_path / "runs" / "mine"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 1

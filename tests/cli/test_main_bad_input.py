@@ -10,12 +10,11 @@ from ..tiny import tiny_folder
 
 # What is typed -> what the line must say. MODEL is a good folder with 160 positions.
 BAD = """
-train -> no recipe
 train nowhere -> no recipe 'nowhere'
 train none.toml -> none.toml
 train bad.toml -> bad.toml
-train demo --grop_size 3 -> unknown key 'grop_size'
-train demo --rollout.grop_size 3 -> did you mean 'rollout.group_size'?
+train demo --grop_size 3 -> unknown option --grop_size
+train demo --rollout.grop_size 3 -> did you mean --rollout.group_size?
 train demo --steps -> --steps has no value
 train demo steps 3 -> 'steps' without an option
 train demo --rollout.prompts 0 -> rollout.prompts = 0
@@ -70,7 +69,7 @@ problems --n -1 -> --n
 problems --numbers 1 -> sizes from 2 to 6
 problems --data none.jsonl -> none.jsonl
 baseline --n 0 -> --n
-train demo --algo.loss nope --dry-run -> algo.loss = 'nope'
+train demo --algo.loss nope --dry-run -> aha: algo.loss = 'nope'
 config show nowhere -> no recipe 'nowhere'
 config show demo --optim.lrr 1 -> optim.lr
 pretrain out --mix search=x --dry-run -> search=x
@@ -133,4 +132,4 @@ def test_a_process_of_its_own_ends_alike(tmp_path):
     words = [sys.executable, "-m", "aha", "train", "demo", "--stps", "3"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "did you mean 'steps'?" in done.stderr
+    assert done.stderr.count("\n") == 1 and "did you mean --steps?" in done.stderr

@@ -130,7 +130,9 @@ def test_a_base_that_is_not_made_is_an_error_with_its_command(aha, tmp_path):
     assert done.code == 2 and done.err.count("\n") == 1
     assert "runs/base-10m/model" in done.err and "fix: aha pretrain --shape 10m" in done.err
     assert list(tmp_path.iterdir()) == []
-    assert aha("train", "scratch-10m", "--dry-run").code == 0
+    # What the run refuses, its trial refuses too.
+    trial = aha("train", "scratch-10m", "--dry-run")
+    assert (trial.code, trial.err, trial.out) == (2, done.err, "")
 
 
 def test_the_doctor_says_so_and_looks_at_the_reward(aha):

@@ -75,9 +75,15 @@ def test_a_flag_that_is_another_of_the_lab_is_no_key_there(help_of):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("train", "demo", "--lr", "1"), "'optim.lr'"),
-        (("train", "demo", "--optim.lrr", "1"), "'optim.lr'"),
-        (("train", "demo", "--optim.Lr=1"), "'optim.lr'"),
+        (("train", "demo", "--lr", "1"), "--optim.lr or --critic.lr?"),
+        (("train", "demo", "--learning_rate", "1"), "--optim.lr?"),
+        (("train", "demo", "--optim.beta", "1"), "--optim.beta2?"),
+        (("train", "demo", "--num-generations", "8"), "--rollout.group_size?"),
+        (("train", "demo", "--actor_rollout_ref.actor.optim.lr", "1"), "--optim.lr or"),
+        (("train", "demo", "--output_dir", "x"), "--name?"),
+        (("train", "grop"), "'grpo'? `aha recipes` lists them"),
+        (("train", "demo", "--optim.lrr", "1"), "--optim.lr?"),
+        (("train", "demo", "--optim.Lr=1"), "--optim.lr?"),
         (("train", "demo", "--dry-rn"), "--dry-run"),
         (("train", "demo", "--dry_runn"), "--dry-run"),
         (("train", "demo", "--task.template", "plane"), "'plain'"),

@@ -30,7 +30,9 @@ def test_report_is_written_into_the_run(aha, runs):
 
 
 def test_compare_tells_the_interval_the_config_and_who_wins(aha, runs):
-    out = " ".join(aha("compare", "runs/flat", "runs/good").out.split())
+    text = aha("compare", "runs/flat", "runs/good").out
+    assert all(len(line) <= 80 for line in text.splitlines()), text
+    out = " ".join(text.split())
     assert "good minus flat: +70.0 points" in out and "Better" in out
     assert "seed 1 0" in out
     assert "right in good alone: 14" in out and "right in flat alone: 0" in out

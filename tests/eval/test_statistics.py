@@ -1,10 +1,11 @@
 """Intervals and pass@k against published numbers and against counting."""
 
 from itertools import combinations
+from random import Random
 
 import pytest
 
-from aha.eval.statistics import paired_bootstrap, pass_at_k, wilson
+from aha.eval.statistics import over_problems, paired_bootstrap, pass_at_k, wilson
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,56 @@ def test_bootstrap_needs_pairs():
     for before, after in (([], []), ([True], [True, False])):
         with pytest.raises(AssertionError):
             paired_bootstrap(before, after)
+
+
+# -- groups: several completions of one problem -----------------------------------------------
+
+
+def width(interval: tuple[float, float]) -> float:
+    return interval[1] - interval[0]
+
+
+def test_groups_of_one_have_wilsons_interval():
+    assert over_problems([[True]] * 81 + [[False]] * 182) == wilson(81, 263)
+
+
+def test_copies_of_a_completion_add_nothing():
+    """Sixteen equal completions of each problem are as good as one; as trials of their own they
+    would make the interval four times as narrow."""
+    one = [Random(n).random() < 0.3 for n in range(200)]
+    copies = over_problems([[right] * 16 for right in one])
+    assert width(copies) == pytest.approx(width(wilson(sum(one), 200)), rel=0.1)
+    assert width(copies) > 3.5 * width(wilson(16 * sum(one), 16 * 200))
+
+
+def test_completions_that_do_not_depend_on_their_problem_are_trials_of_their_own():
+    rng = Random(0)
+    groups = [[rng.random() < 0.3 for _ in range(16)] for _ in range(200)]
+    right = sum(map(sum, groups))
+    assert width(over_problems(groups)) == pytest.approx(width(wilson(right, 3200)), rel=0.15)
+
+
+def test_the_interval_covers_the_rate_of_all_problems():
+    """Problems of different difficulty, each with 8 completions: of 100 tests about 95 cover .5."""
+    covered = 0
+    for trial in range(100):
+        rng = Random(trial)
+        groups = [[rng.random() < rate for _ in range(8)] for rate in difficulties(rng, 50)]
+        low, high = over_problems(groups, draws=400)
+        covered += low <= 0.5 <= high
+    assert 88 <= covered <= 99
+
+
+def difficulties(rng: Random, count: int) -> list[float]:
+    return [rng.betavariate(0.5, 0.5) for _ in range(count)]
+
+
+def test_where_all_problems_are_alike_the_interval_has_a_width_all_the_same():
+    for groups in ([[True] * 8] * 20, [[False] * 8] * 20, [[True, False] * 4] * 20):
+        low, high = over_problems(groups)
+        assert 0.1 < high - low < 0.5
+
+
+def test_the_interval_is_seeded():
+    groups = [[True, False], [True, True], [False, False]] * 5
+    assert over_problems(groups) == over_problems(groups)

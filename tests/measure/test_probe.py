@@ -1,6 +1,7 @@
 """A probe measures with the real engine and trainer, in time, and leaves the run alone."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -195,3 +196,42 @@ def test_a_base_is_not_asked_where_its_length_is_known_or_time_is_short(tmp_path
     monkeypatch.setattr(module, "DISK", 1.0)  # bytes a second
     found = probe(cfg, shape, str(folder))
     assert found.base is None and found.assumed == ("the length of the base's completions",)
+
+
+class SlowFirst:
+    """The gradient of a probe, whose first calls take a thousand seconds longer, as on a machine
+    that loads a library or does something else meanwhile. Counts the calls."""
+
+    def __init__(self, monkeypatch, slow_calls: int):
+        self.calls, self.slow_calls = 0, slow_calls
+        self.measured = MachineProbe.time_gradient
+        monkeypatch.setattr(MachineProbe, "time_gradient", self.timed())
+
+    def timed(self):
+        def time_gradient(probe, trainer, batch) -> float:
+            self.calls += 1
+            late = 1000.0 if self.calls <= self.slow_calls else 0.0
+            return self.measured(probe, trainer, batch) + late
+
+        return time_gradient
+
+
+def test_the_first_gradient_is_not_counted(monkeypatch):
+    slow = SlowFirst(monkeypatch, slow_calls=1)
+    found = probe(config(), TINY, "a tiny model")
+    assert slow.calls > 1 and found.training_s < 100
+
+
+def test_a_training_far_from_the_table_is_measured_again_and_said(monkeypatch):
+    slow = SlowFirst(monkeypatch, slow_calls=2)
+    found = probe(config(), TINY, "a tiny model")
+    assert slow.calls == 3 and found.training_s < 100
+    assert any("far from the table" in note for note in found.notes)
+    assert any("measured again" in line for line in found.lines())
+
+
+def test_notes_are_kept_in_the_file(tmp_path):
+    found = probe(config(), TINY, "a tiny model")
+    odd = replace(found, notes=("odd",))
+    odd.write(tmp_path / "file.json")
+    assert read_calibration(tmp_path / "file.json") == odd

@@ -108,7 +108,7 @@ def test_ctrl_c_stops_all_after_the_same_update_and_the_rest_is_bit_equal(tmp_pa
     command.until_it_trains()
     os.killpg(command.process.pid, signal.SIGINT)
     code, said, _ = command.end()
-    assert code == 0, said
+    assert code == 130, said
     assert "Traceback" not in said and said.count("stopping after this step") == 1
     (saved,) = checkpoints(tmp_path / "stopped" / "checkpoints")
     assert int(saved.name.removeprefix("step_")) >= 50
@@ -123,7 +123,7 @@ def test_sigterm_to_any_rank_stops_all_and_another_number_goes_on(tmp_path):
     (rank,) = command.until_it_trains()
     rank.terminate()
     code, said, _ = command.end()
-    assert (code, said) == (0, "")
+    assert (code, said) == (143, "")
     assert len(checkpoints(tmp_path / "base" / "checkpoints")) == 1
     assert not (tmp_path / "base" / "model").exists()
     card, _ = make(tmp_path / "base", 1, 300_000)

@@ -11,7 +11,7 @@ from aha.store.run_folder import read_rows
 from aha.studies.lab_page import finished_results, write_results
 from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import as_json
-from aha.training.experiment import Listener
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 
@@ -57,7 +57,7 @@ def planned(recipes: list[Path], out: Path, tokens: int = 0, steps: int = 2, see
 
 def carry(plan_: list[PlannedRun], out: Path) -> None:
     measure_base(plan_[0].cfg, out)
-    assert all(run_planned(one, Listener()) for one in plan_)
+    assert all(run_planned(one, Listener()) is None for one in plan_)
     write_results(plan_, out)
 
 
@@ -123,8 +123,8 @@ def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
         if row["step"] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert run_planned(found[0], Listener())
-    assert not run_planned(found[1], Listener(step=stop)) and not found[1].done
+    assert run_planned(found[0], Listener()) is None
+    assert run_planned(found[1], Listener(step=stop)) == signal.SIGTERM and not found[1].done
     # Killed before its first checkpoint: there are files, and nothing to go on from.
     found[2].run.path.mkdir()
     found[2].run.write("config.json", found[2].cfg.model_dump(mode="json"))
@@ -139,11 +139,11 @@ def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
 
 def test_a_trained_run_that_was_not_measured_is_measured_alone(recipes, tmp_path):
     (one, *_) = planned(recipes, tmp_path, steps=1)
-    assert run_planned(one, Listener())
+    assert run_planned(one, Listener()) is None
     (one.run.path / "pass_at_k.json").unlink()
     assert one.trained and not one.done and finished_results([one]) == []
     before = one.run.metrics.stat().st_mtime_ns
-    assert run_planned(one, Listener()) and one.done
+    assert run_planned(one, Listener()) is None and one.done
     assert one.run.metrics.stat().st_mtime_ns == before
 
 

@@ -9,7 +9,8 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.studies.resume_trial import differences_of, same, short_run
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 

@@ -10,6 +10,11 @@ import pytest
 
 import aha
 from aha.core.errors import ConfigError
+from aha.eval.suite import evaluate, held_out
+from aha.model.folders import resolve_model
+from aha.model.weights import load_model
+from aha.rollout.engine import Sampling
+from aha.rollout.native import open_engine
 from aha.tasks.catalog import make_task
 from aha.tasks.scaffold import new_task
 
@@ -27,10 +32,13 @@ def own_tests(folder: Path) -> subprocess.CompletedProcess:
 def test_its_own_tests_pass_and_notice_a_wrong_task(tmp_path):
     folder = new_task("my-puzzle", tmp_path)
     done = own_tests(folder)
-    assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "16 passed" in done.stdout, done.stdout
     module = folder / "my_puzzle.py"
     text = module.read_text()
-    for right, wrong in (("max(problem", "min(problem"), (") == split:", ") != '':")):
+    for right, wrong in (
+        ("<= self.within", ">= self.within"),
+        ("puzzles(split,", 'puzzles("train",'),
+    ):
         assert right in text
         text = text.replace(right, wrong)
     module.write_text(text)
@@ -48,10 +56,10 @@ def test_its_wheel_is_found_by_name(tmp_path, monkeypatch):
     (wheel,) = tmp_path.glob("my_puzzle-*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    task = make_task("my-puzzle", {"count": 5})
+    task = make_task("my-puzzle", {"within": 1000})
     problem = next(task.problems("train", 0))
-    numbers = problem.given["numbers"]
-    assert len(numbers) == 5 and task.grade(problem, f"<answer>{max(numbers)}</answer>").correct
+    answer = "+".join(map(str, problem.given["numbers"]))
+    assert task.grade(problem, f"<answer>{answer}</answer>").correct
 
 
 @pytest.mark.parametrize(
@@ -71,20 +79,55 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     assert before.read_text() == "# changed"
 
 
+OLDER = """\
+from random import Random
+
+from aha.core.records import Graded, Problem
+from aha.core.seeds import seed_for
+from aha.tasks.splits import check_split, split_by_hash
+from aha.tasks.tags import answer_ending, judge_answer
+
+
+class MyPuzzleTask:
+    name = "my-puzzle"
+
+    def problems(self, split, seed):
+        check_split(split)
+        rng = Random(seed_for(self.name, split, seed))
+        while True:
+            numbers = [rng.randint(1, 99) for _ in range(3)]
+            key = ",".join(map(str, sorted(numbers)))
+            if split_by_hash(key, 5) == split:
+                yield Problem(f"{self.name}/{key}", self.name, {"numbers": numbers})
+
+    def ask(self, problem):
+        return f"largest of {problem.given['numbers']}\\n<think>\\n"
+
+    def grade(self, problem, text):
+        largest = str(max(problem.given["numbers"]))
+        return judge_answer(text, lambda answer: (answer == largest, f"it is {largest}"))
+
+    def solve(self, problem):
+        return answer_ending(str(max(problem.given["numbers"])))
+"""
+
+
 def test_a_task_of_an_older_version_still_works(tmp_path):
     """Its packages import the names that `new-task` wrote then."""
-    folder = new_task("my-puzzle", tmp_path)
-    module = folder / "my_puzzle.py"
-    text = module.read_text()
-    lines = [line for line in text.splitlines() if not line.startswith("from aha.tasks")]
-    lines.insert(
-        lines.index("from aha.core.seeds import seed_for") + 1,
-        "from aha.tasks.splits import check_split, split_by_hash\n"
-        "from aha.tasks.tags import judge_answer",
-    )
-    assert "grade_answer(" in text
-    module.write_text("\n".join(lines).replace("grade_answer(", "judge_answer("))
+    module = tmp_path / "my_puzzle.py"
+    module.write_text(OLDER)
     task = make_task(str(module), {})
     problem = next(task.problems("train", 0))
-    answer = max(problem.given["numbers"])
-    assert task.grade(problem, f"<answer>{answer}</answer>").reward == 1.0
+    assert task.grade(problem, task.solve(problem)).reward == 1.0
+
+
+def test_the_packaged_model_has_something_to_learn_from(tmp_path):
+    """Of 8 completions of a puzzle some are right and some wrong, for most puzzles: otherwise the
+    first command that `aha new-task` prints would train on nothing."""
+    task = make_task(str(new_task("my-puzzle", tmp_path) / "my_puzzle.py"), {})
+    model = load_model(resolve_model("aha-tiny"))
+    prompts = held_out(task, model.tokenizer, "validation", 12, 0)
+    engine = open_engine(model.policy, model.tokenizer)
+    report = evaluate(engine, task, prompts, Sampling(200, 8, 1.0, 0))
+    solved = [sum(graded.correct for graded in group) for group in report.graded]
+    assert sum(0 < count < 8 for count in solved) >= 6, solved

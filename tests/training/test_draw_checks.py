@@ -5,7 +5,8 @@ import pytest
 from aha.core.findings import Finding
 from aha.store.run_folder import Run, read_rows
 from aha.training.draw_checks import check_draws, check_duplicates, check_effective
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .test_experiment import config

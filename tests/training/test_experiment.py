@@ -16,7 +16,8 @@ from aha.model.weights import load_model
 from aha.store.checkpoint import checkpoints, load_state
 from aha.store.run_folder import read_rows
 from aha.tasks.countdown import split_of
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 

@@ -16,7 +16,8 @@ import pytest
 from aha.store.checkpoint import checkpoints, newest_whole
 from aha.store.run_folder import Run, read_rows
 from aha.studies.resume_trial import differences_of
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..dying import DIED, in_child
 from ..tiny import answering_folder

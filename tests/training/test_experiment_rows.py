@@ -10,7 +10,8 @@ from aha.core.errors import DataError
 from aha.core.records import Problem
 from aha.store.run_folder import read_rows
 from aha.training import experiment
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import StartsWith, answering_folder
 from .test_experiment import same_weights, stop_after, timeless

@@ -13,7 +13,8 @@ from aha.model.weights import load_model
 from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import read_rows
 from aha.tasks.countdown import Countdown
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .test_experiment import config, same_weights

@@ -16,7 +16,8 @@ from aha.core.errors import ModelError
 from aha.model.hf_policy import HfPolicy
 from aha.rollout.native import open_engine
 from aha.store.run_folder import read_rows
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 from aha.training.rl import RLTrainer
 
 from ..strangers import stranger, stranger_folder

@@ -44,8 +44,9 @@ def test_the_first_signal_asks_and_the_second_is_immediate(number, capfd):
         assert not stop()
         os.kill(os.getpid(), number)
         assert stop() and capfd.readouterr().err.count("stopping after this step") == 1
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as again:
             os.kill(os.getpid(), number)
+        assert stop.signal == number and again.value.args == (number,)
 
 
 def test_the_handlers_of_before_are_put_back():

@@ -12,7 +12,8 @@ from aha.core.errors import ConfigError
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.training.builders import open_policy
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .test_experiment import STEPS, config, go, timeless

@@ -10,7 +10,8 @@ from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape
 from aha.training import preflight
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 from aha.training.preflight import (
     check_memory,
     predict_run,

@@ -20,7 +20,8 @@ from aha.dist.local_ranks import LocalRanks, can_meet
 from aha.dist.world import World
 from aha.store.run_folder import read_rows
 from aha.studies.resume_trial import differences_of
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 from aha.training.rl import RLTrainer
 from aha.training.rollouts import PhaseClock
 

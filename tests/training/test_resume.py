@@ -13,8 +13,9 @@ from aha.store.checkpoint import checkpoints, newest_whole
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.run_folder import append, read_rows
 from aha.studies.resume_trial import differences_of
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
 from aha.training.objective import Objective
+from aha.training.outcome import Listener
 from aha.training.rl import RLTrainer
 from aha.training.step_watch import step_checks
 from aha.training.watchers import Evaluate

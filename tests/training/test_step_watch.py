@@ -11,7 +11,8 @@ from aha.core.findings import Finding, fail, ok, warn
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.store.checkpoint import latest_checkpoint
 from aha.store.run_folder import Run, read_rows
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 from aha.training.step_watch import StepWatch, step_checks
 
 from ..tiny import answering_folder

@@ -6,7 +6,8 @@ import pytest
 
 from aha.rollout.vllm import VllmEngine
 from aha.store.run_folder import read_rows
-from aha.training.experiment import Experiment, Listener
+from aha.training.experiment import Experiment
+from aha.training.outcome import Listener
 
 from ..rollout import fake_vllm
 from ..tiny import answering_folder

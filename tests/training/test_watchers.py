@@ -6,14 +6,15 @@ import pytest
 
 from aha.behaviors.way_shares import WAY_COLUMNS
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
-from aha.store.run_folder import Run, read_rows
+from aha.store.checkpoint import checkpoints, prune
+from aha.store.run_folder import Run, append, read_rows
 from aha.training.watchers import (
     Record,
     Show,
     Stopwatch,
+    best_checkpoint,
     by_interest,
     completion_rows,
-    most_interesting,
     step_row,
     time_to_aha,
 )
@@ -48,6 +49,7 @@ def test_a_row_by_hand():
         "step": 3,
         "elapsed_s": 12.346,
         "reward": 0.5,
+        "reward_std": pytest.approx(0.5 / 3),  # 0, .5 and 0 within the three groups
         "solve_rate": 0.5,
         "groups_none_solved": pytest.approx(1 / 3),
         "groups_all_solved": pytest.approx(1 / 3),
@@ -138,21 +140,26 @@ def test_record_writes_both_files_and_hands_the_row_on(tmp_path):
 @pytest.mark.parametrize(("every", "shown"), [(0, []), (1, [1, 2, 3, 4]), (2, [2, 4])])
 def test_show_shows_every_so_many_steps(every, shown):
     told = []
-    show = Show(every, lambda version, one: told.append(version))
+    show = Show(every, lambda version, group, advantages: told.append(version))
     for version in (1, 2, 3, 4):
         show(report(version))
     assert told == shown
 
 
-def test_the_most_interesting_completion_is_the_right_one_of_the_hardest_group():
-    one = most_interesting(report())
-    assert one.correct and one.completion.tokens == tuple(range(8))
+def shown_by(one: StepReport) -> list[tuple]:
+    told = []
+    Show(1, lambda *words: told.append(words))(one)
+    return told
 
 
-def test_where_nothing_is_right_the_first_completion_is_shown():
+def test_the_hardest_group_with_a_right_completion_is_shown_with_its_advantages():
+    made = report()
+    assert shown_by(made) == [(made.version, made.groups[1], made.advantages[1])]
+
+
+def test_where_nothing_is_right_the_first_group_is_shown():
     wrong = (graded(False, 4), graded(False, 5))
-    none = StepReport(1, (wrong,), ((0.0, 0.0),), {}, {})
-    assert most_interesting(none) is wrong[0]
+    assert shown_by(StepReport(1, (wrong,), ((0.0, 0.0),), {}, {})) == [(1, wrong, (0.0, 0.0))]
 
 
 def rows(*rates: float) -> list[dict]:
@@ -182,3 +189,22 @@ def test_the_stopwatch_goes_on_from_before():
     watch = Stopwatch(50.0)
     first, second = watch(), watch()
     assert 50.0 <= first <= second < 60.0
+
+
+def test_the_checkpoint_of_the_best_validation_is_kept(tmp_path):
+    """The first of equals; a step without a checkpoint, or without a validation, is none."""
+    run = Run.create(tmp_path / "run", {})
+    for step in (2, 4, 6, 8):
+        (run.checkpoints / f"step_{step:06d}").mkdir()
+        (run.checkpoints / f"step_{step:06d}" / "trainer.pt").write_text("")
+    assert best_checkpoint(run) == {}
+    rates = {2: 0.5, 3: 0.9, 4: 0.7, 6: 0.7, 8: None}
+    append(run.path / "evals.jsonl", [{"step": k, "solve_rate": v} for k, v in rates.items()])
+    assert best_checkpoint(run) == {4: 0.7}
+    prune(run.checkpoints, 1, best_checkpoint(run))
+    assert [path.name for path in checkpoints(run.checkpoints)] == ["step_000004", "step_000008"]
+
+
+def test_one_completion_has_no_deviation():
+    single = StepReport(1, ((graded(True, 2),), (graded(False, 3),)), ((0.5,), (-0.5,)), {}, {})
+    assert "reward_std" not in step_row(single, 1.0)

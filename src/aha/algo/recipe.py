@@ -40,7 +40,7 @@ def checked(
     load_outside()
     try:
         cfg = resolved(raw, where, overrides)
-        check_recipe(cfg, where, raw)
+        check_recipe(cfg, where, raw, overrides)
     except ConfigError as error:
         raise completed(error, lambda changes: recheck(changed(raw, changes))) from None
     return cfg
@@ -77,23 +77,35 @@ def begun(raw: dict[str, Any], where: str = "") -> RunConfig:
     return cfg
 
 
-def check_recipe(cfg: RunConfig, where: str = "", raw: dict[str, Any] | None = None) -> None:
+def check_recipe(
+    cfg: RunConfig,
+    where: str = "",
+    raw: dict[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
     """Raise a ConfigError for a name that nobody has registered, or algorithms that do not go
     together.
 
-    `raw`: the settings that the recipe was resolved from, if a fix is to be one for them.
+    `raw`: the settings that the recipe was resolved from, if a fix is to be one for them. `where`:
+    the file that they are from, for the error; the `overrides` among them are not.
     """
-    check_names(cfg, where)
+    check_names(cfg, where, overrides)
     settings = cfg.model_dump() if raw is None else raw
 
     check_combinations(cfg, lambda changes: resolved(changed(settings, changes)))
 
 
-def check_names(cfg: RunConfig, where: str = "") -> None:
-    """Raise ConfigError for a name that nobody has registered."""
+def check_names(
+    cfg: RunConfig, where: str = "", overrides: Mapping[str, Any] | None = None
+) -> None:
+    """Raise ConfigError for a name that nobody has registered; `where` and `overrides` as in
+    `check_recipe`."""
     try:
         chosen_of(cfg.algo)
     except ConfigError as error:
+        typed = {key.replace("-", "_") for key in overrides or {}}
+        if error.got.partition(" ")[0] in typed:
+            where = ""
         raise ConfigError(f"{where}{error.got}", error.wanted, error.fix) from None
 
 

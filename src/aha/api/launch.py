@@ -24,7 +24,6 @@ from aha.tasks.reward_function import WeightedRewards
 from aha.tasks.reward_task import PREFIX, RewardTask
 from aha.training.experiment import Experiment
 
-STOPPED = "stopped"  # why an interrupted experiment ended
 # Another rank would begin with the user's script again, and has no function of this process.
 ONE_RANK = 1
 WEIGHTS = "task.options.weights"  # the key under which a recipe has those of several functions
@@ -162,7 +161,7 @@ def finish(experiment: Experiment, progress: Progress, loggers: Sequence[str]) -
         raise
     finally:
         progress.done()
-    if outcome.summary is None and experiment.stop_reason == STOPPED:
+    if outcome.stopped_by is not None:
         progress.stopped()
         raise KeyboardInterrupt(f"stopped; go on with: {progress.resume_line}")
     return RunResult(experiment.run.path)

@@ -4,15 +4,16 @@ It also passes on the rows of the run to the callbacks, and the faults that it n
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from aha.api.callbacks import Callbacks
-from aha.api.display import LiveRun, notebook_publisher
+from aha.api.display import LiveRun, notebook_publisher, telling_completions
 from aha.core.config import RunConfig
 from aha.core.control_characters import visible
 from aha.core.findings import Finding
 from aha.core.records import Graded
-from aha.eval.suite import completion_row
+from aha.eval.suite import EvalNumbers, completion_row
 from aha.store.run_folder import Run
 from aha.training.outcome import Listener
 
@@ -40,9 +41,10 @@ class Progress:
         """The callbacks of an experiment."""
         return Listener(
             stage=self.stage,
+            tested=self.tested,
             step=self.step,
             validation=self.validation,
-            completion=self.completion,
+            group=self.group,
             finding=self.finding,
             say=self.say,
         )
@@ -53,6 +55,21 @@ class Progress:
             self.live.show(text, now=True)
         elif self.show:
             self.print(text)
+
+    def tested(self, name: str, numbers: EvalNumbers) -> None:
+        """A test is done: "before" or "after"."""
+        last = self.live.rows[-1]["step"] if self.live and self.live.rows else 0
+        self.held_out(name, last, dict(numbers))
+
+    def held_out(self, name: str, step: int, numbers: Row) -> None:
+        """Held-out problems are solved: a line, or a point of the picture."""
+        low, high = numbers["interval"]
+        line = f"{name}: solved {numbers['solve_rate']:.1%} [{low:.1%}, {high:.1%}]"
+        if self.live:
+            self.live.tests.append((step, numbers))
+            self.live.show(line)
+        elif self.show:
+            self.print(f"  {line} of {numbers['problems']}")
 
     def step(self, row: Row) -> None:
         """A step is done: its line, then the callbacks."""
@@ -65,24 +82,18 @@ class Progress:
 
     def validation(self, row: Row) -> None:
         """A validation is done."""
-        low, high = row["interval"]
-        line = f"held-out: solved {row['solve_rate']:.1%} [{low:.1%}, {high:.1%}]"
-        if self.live:
-            self.live.tests.append((row["step"], row))
-            self.live.show(line)
-        elif self.show:
-            self.print(f"  {line} of {row['problems']}")
+        self.held_out("held-out", row["step"], row)
         self.callbacks.validation(row, self.tell)
 
-    def completion(self, version: int, graded: Graded) -> None:
-        """A completion for people to read."""
-        row = completion_row(graded)
+    def group(self, version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:
+        """The completions of one problem, for people to read: the best of them in a script."""
+        rows = telling_completions([completion_row(graded) for graded in group])
         if self.live:
-            self.live.completions = [row]
+            self.live.completions = rows
         elif self.show:
-            text = str(row["completion"]).strip()
+            text = str(rows[0]["completion"]).strip()
             short = text if len(text) <= 600 else f"{text[:300]}\n...\n{text[-300:]}"
-            self.print(f"  a completion of step {version}, reward {graded.reward:g}:")
+            self.print(f"  a completion of step {version}, reward {rows[0]['reward']:g}:")
             self.print("\n".join(f"    {line}" for line in short.splitlines()))
 
     def finding(self, finding: Finding) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, shown
 from aha.core.section import is_section
+from aha.core.unknown_keys import LONGEST
 
 MAX_NAME_BYTES = 200  # file systems take 255, and a new run has a longer name while it is made
 
@@ -26,8 +28,12 @@ def find_recipe(name: str) -> Path:
         return path
     packaged = Path(str(files("aha"))) / "recipes" / f"{name}.toml"
     if not packaged.is_file():
+        near = get_close_matches(name[:LONGEST], packaged_recipes(), 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
-            f"no recipe {name!r}", f"one of {', '.join(packaged_recipes())}, or a TOML file"
+            f"no recipe {shown(name)}",
+            "a packaged recipe, or a TOML file",
+            f"{hint}`aha recipes` lists them",
         )
     return packaged
 

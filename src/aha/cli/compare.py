@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aha.cli.terminal_text import console
 from aha.core.control_characters import visible
@@ -52,33 +53,38 @@ def compare(first: Path, second: Path) -> None:
 
 
 def rates_table(runs: "tuple[RunFolder, RunFolder]", names: list[str]) -> Table:
-    from aha.web.runs import rate_of, rate_text
-
-    table = Table(box=None, padding=(0, 2))
-    for title in ("", "before", "after, 95 % interval", "steps", "seconds", "cost"):
-        table.add_column(title, justify="left" if not title else "right")
-    for run, name in zip(runs, names, strict=True):
-        card = run.card()
-        cost = card["cost_usd"]
-        table.add_row(
-            name,
-            escape(rate_text(rate_of(run.read("before")), "-")),
-            escape(rate_text(rate_of(run.read("after")), "-")),
-            "-" if card["step"] is None else f"{card['step']:.0f}",
-            "-" if card["elapsed_s"] is None else f"{card['elapsed_s']:.0f}",
-            "-" if cost is None else f"{100 * cost:.2f} cents",
-        )
+    """One column for each run: side by side they would need more than 80 characters."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    columns = [rates_of(run) for run in runs]
+    for title in columns[0]:
+        table.add_row(title, *(escape(column[title]) for column in columns))
     return table
 
 
-def differences_table(differences: list[tuple[Any, ...]], names: list[str]) -> Table | str:
-    from aha.core.control_characters import visible
+def rates_of(run: "RunFolder") -> dict[str, str]:
+    """What a run has reached and cost, by title; "-" for what is not known."""
+    from aha.web.runs import rate_of, rate_text
 
+    card = run.card()
+    cost = card["cost_usd"]
+    return {
+        "before": rate_text(rate_of(run.read("before")), "-"),
+        "after, 95 % interval": rate_text(rate_of(run.read("after")), "-"),
+        "steps": "-" if card["step"] is None else f"{card['step']:.0f}",
+        "seconds": "-" if card["elapsed_s"] is None else f"{card['elapsed_s']:.0f}",
+        "cost": "-" if cost is None else f"{100 * cost:.2f} cents",
+    }
+
+
+def differences_table(differences: list[tuple[Any, ...]], names: list[str]) -> Table | str:
     if not differences:
         return "\ntheir configs are the same"
     table = Table(box=None, padding=(0, 2), title="\nwhat differs", title_justify="left")
     for title in ("key", *names):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for key, *values in differences:
         shown = [escape(visible(json.dumps(value, ensure_ascii=False))) for value in values]
         table.add_row(escape(visible(key)), *shown)
@@ -92,7 +98,7 @@ def print_paired(paired: "PairedComparison", names: list[str]) -> None:
     console.print(
         f"\n{names[1]} minus {names[0]}: [bold]{100 * paired.gain:+.1f} points[/bold] "
         f"\\[{100 * low:+.1f}, {100 * high:+.1f}] on the same {paired.problems} held-out problems\n"
-        f"{VERDICTS[paired.verdict]} Two runs are two seeds: they prove nothing alone."
+        f"{VERDICTS[paired.verdict]} Two runs are two seeds:\nthey prove nothing alone."
     )
     for title, pairs, side in (
         (f"right in {names[1]} alone", paired.won, 1),
@@ -100,24 +106,18 @@ def print_paired(paired: "PairedComparison", names: list[str]) -> None:
     ):
         console.print(f"\n[bold]{title}: {len(pairs)}[/bold]")
         for pair in pairs[:PROBLEMS_SHOWN]:
-            console.print(
-                f"  {puzzle_line(pair[side])}   {reason_line(pair[1 - side])}", soft_wrap=True
-            )
+            line = Text(f"  {puzzle_line(pair[side])}   ")
+            line.append(f"the other: {visible(str(pair[1 - side].get('reason', '')))}", style="dim")
+            line.truncate(console.width, overflow="ellipsis")
+            console.print(line)
         if len(pairs) > PROBLEMS_SHOWN:
             console.print(f"  and {len(pairs) - PROBLEMS_SHOWN} more")
 
 
 def puzzle_line(row: dict[str, Any]) -> str:
-    from aha.core.control_characters import visible
     from aha.web.event_spans import puzzle_of
 
     puzzle = puzzle_of(row)
     if puzzle is None:
-        return escape(visible(str(row.get("id", "?"))))
+        return visible(str(row.get("id", "?")))
     return f"{' '.join(map(str, puzzle[0]))} -> {puzzle[1]}"
-
-
-def reason_line(other: dict[str, Any]) -> str:
-    from aha.core.control_characters import visible
-
-    return f"[dim]the other: {escape(visible(str(other.get('reason', '')))[:80])}[/dim]"

@@ -1,5 +1,6 @@
 """`aha dash`: the dashboard of a folder of runs."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from aha.serve.problem_answers import CompletionStreamer
 
 
+RUNS = Path("runs")
+
+
 def dash(
-    runs: Path = Path("runs"),
+    runs: Path = RUNS,
     *,
     host: Host = "127.0.0.1",
     port: Port = 8765,
@@ -25,12 +29,14 @@ def dash(
     Parameters
     ----------
     runs
-        Folder of runs, or one run folder.
+        Folder of runs, or one run folder; runs/ is made where it does not exist.
     open
         Open the browser too.
     """
     from aha.web.server import serve
 
+    if runs == RUNS and not os.path.lexists(runs):
+        runs.mkdir()  # the page of a newcomer, on which the first run will appear
     serve(runs, host, port, open, answer_on_demand())
 
 

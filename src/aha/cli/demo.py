@@ -6,6 +6,7 @@ from aha.cli.parameters import (
     CalibrationFile,
     Dash,
     DryRun,
+    JsonLines,
     Log,
     Probe,
     RunName,
@@ -24,6 +25,7 @@ def demo(
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
+    as_json: JsonLines = False,
     overrides: Overrides = None,
 ) -> None:
     """Watch aha-tiny learn Countdown: evaluate, train, evaluate again, report card.
@@ -41,5 +43,5 @@ def demo(
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     number = None if ranks is None else number_of_ranks(ranks)
-    options = RunOptions(None, dash, dry_run, probe, calibration, number, loggers_of(log))
-    start_run(cfg, run, options)
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
+    start_run(cfg, run, RunOptions(None, dash, *shared))

@@ -94,7 +94,10 @@ def solve_rate_line(model: str, row: dict[str, Any]) -> str:
     if row["solve_rate"] is None:
         return f"{model}: no solve rate, because every grade failed, {tail}"
     low, high = row["interval"]
-    return f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
+    text = f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
+    # pass@1 is the solve rate.
+    passed = {k: rate for k, rate in row.get("pass_at_k", {}).items() if k != "1"}
+    return text + "".join(f", pass@{k} {rate:.3f}" for k, rate in passed.items())
 
 
 def tested(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`aha lab`: trains with several recipes, compares them, and prints the verdicts."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,12 @@ def lab(
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out)
-    complete = carry_out_all(runs, out)
+    stopped_by = carry_out_all(runs, out)
     write_results(runs, out)
     print_results(runs, out)
-    if not complete:
+    if stopped_by is not None:
         console.print("[yellow]stopped; the same command continues[/yellow]")
+        sys.exit(128 + stopped_by)
 
 
 def seed_numbers(seeds: str) -> list[int]:
@@ -76,9 +78,10 @@ def seed_numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
-    """Do all runs that are not done, one after the other; False if one was stopped."""
-    from aha.cli.run_in_terminal import RunView
+def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
+    """Do all runs that are not done, one after the other. Returns the number of the signal that has
+    stopped one, else None."""
+    from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
     from aha.training.outcome import Listener
@@ -87,10 +90,30 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> bool:
         if planned.done:
             continue
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
-        if not run_planned(planned, Listener(validation=RunView(planned.cfg).validation)):
-            return False
+        with steps_bar(planned.cfg) as bar:
+            listener = Listener(step=bar, validation=RunView(planned.cfg).validation)
+            stopped_by = run_planned(planned, listener)
+        if stopped_by is not None:
+            return stopped_by
         write_results(runs, out)  # so that the page can be read during the lab
-    return True
+    return None
+
+
+# The columns of a lab in two tables, because one would need 140 characters.
+RESULT = ("recipe", "seeds", "solved before", "solved after, 95 %", "verdict")
+MORE = ("recipe", "pass@4", "pass@16", "tokens", "truncated", "entropy", "spent", "training")
+
+
+def print_columns(rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+    """Some columns of the results; the headings may take two lines, a number never does."""
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    for name in columns:
+        longest = max(len(row[name]) for row in rows)
+        shown.add_column(name, min_width=None if name == "verdict" else longest)
+    for row in rows:
+        shown.add_row(*(escape(row[name]) for name in columns))
+    console.print(shown)
+    console.print()
 
 
 def print_results(runs: "list[PlannedRun]", out: Path) -> None:
@@ -101,12 +124,9 @@ def print_results(runs: "list[PlannedRun]", out: Path) -> None:
     if not findings:
         return
     decided, notes = verdicts(findings, runs[0].cfg.tokens)
-    shown = Table(box=None, padding=(0, 1))
-    for name in HEADER:
-        shown.add_column(name)
-    for row in table(findings, decided):
-        shown.add_row(*map(escape, row))
-    console.print(shown)
+    rows = [dict(zip(HEADER, row, strict=True)) for row in table(findings, decided)]
+    for columns in (RESULT, MORE):
+        print_columns(rows, columns)
     for note in notes:
         console.print(f"no verdict: {escape(note)}", soft_wrap=True)
     console.print(f"the results are in {escape(str(out / 'lab.html'))}", soft_wrap=True)

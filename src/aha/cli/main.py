@@ -7,6 +7,7 @@ quick and needs no torch.
 import difflib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -30,23 +31,36 @@ from rich.console import Console
 
 import aha
 from aha.cli.error_translation import as_user_error
+from aha.cli.first_steps import print_first_steps
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.cli.terminal_text import OutputClosed, say, say_line
 from aha.cli.terminal_text import console as terminal
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError, RunStopped, shown
-from aha.core.unknown_keys import unknown_key
+from aha.core.unknown_keys import LONGEST, nearest_keys, reason_left_out, unknown_key
 from aha.model.model_warning import show_as_notes
 
 FAULT = "aha: this is a fault of the program: please report it, with the lines above"
 
 # Named by module, and by function where that has another name.
 COMMANDS = (
-    *("ask", "baseline", "behaviors", "chat", "compare", "dash", "demo", "doctor", "export"),
-    *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "train"),
-    "verify-resume",
+    *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
+    *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
+    *("report", "serve", "tasks", "train", "verify-resume"),
 )
+
+# Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.
+# Without dashes, and only suggested where the command has the option.
+OPTIONS_BY_NAMES_OF_OTHERS = {
+    "report_to": "log",
+    "logger": "log",
+    "output_dir": "name",
+    "run_name": "name",
+    "experiment_name": "name",
+    "resume_from_checkpoint": "resume",
+    "resume_mode": "resume",
+}
 
 
 class CommandLine(App):
@@ -94,12 +108,17 @@ def run() -> None:
     # whatever else runs on these cores waits for them.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        if sys.argv[1:]:
+            app(sys.argv[1:], exit_on_error=False, print_error=False)
+        else:
+            print_first_steps()
     except CycloptsError as error:
         fail(usage_error(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say("aha: stopped", file=sys.stderr)
-        sys.exit(130)
+        # A run's second signal has its number; Python's own Ctrl-C has none.
+        numbers = [value for value in error.args if isinstance(value, int)]
+        sys.exit(128 + (numbers or [signal.SIGINT])[0])
     except OutputClosed:
         sys.stderr.close()  # Python would write there that it cannot flush
         sys.exit(0)
@@ -163,9 +182,15 @@ def unknown_option(error: UnknownOptionError) -> AhaError:
     # cyclopts takes both --dry-run and --dry_run.
     near = difflib.get_close_matches(option.replace("_", "-"), options, 1, 0.7)
     own = [name for name in near if name.lstrip("-") not in known_keys()]
-    if takes_keys(error) and not own:
-        return unknown_key(option.lstrip("-").replace("-", "_"), value, known_keys())
-    hint = f"did you mean {near[0]}?" if near else see_help(error)
+    key = option.lstrip("-").replace("-", "_")
+    own_name = OPTIONS_BY_NAMES_OF_OTHERS.get(key)
+    if own_name:
+        near = [name for name in options if name == f"--{own_name}"]
+    elif takes_keys(error) and not own:
+        if reason_left_out(key):
+            return unknown_key(key, value, known_keys())
+        near = [f"--{name}" for name in nearest_keys(key[:LONGEST], known_keys())]
+    hint = f"did you mean {' or '.join(near)}?" if near else see_help(error)
     return ConfigError(f"unknown option {option}", "an option of this command", hint)
 
 

@@ -1,5 +1,6 @@
 """`aha new-task`: the files of a new task."""
 
+from aha.cli.own_command import own_command
 from aha.cli.terminal_text import say
 
 
@@ -14,10 +15,12 @@ def new_task(name: str) -> None:
     from aha.tasks.scaffold import new_task as write_task
 
     folder = write_task(name)
-    module = name.replace("-", "_")
+    path, typed = folder / f"{name.replace('-', '_')}.py", own_command()
     say(
-        f"{folder}/ has a task, its tests and an entry point. Try:\n"
-        f"  aha problems --task {folder}/{module}.py --n 3\n"
-        f"  pytest {folder}\n"
-        f"  aha train demo --task {folder}/{module}.py"
+        f"{folder}/ has a task, its tests and an entry point. It works as it is; try, then change "
+        f"{path}:\n"
+        f"  {typed} train demo --task {path}\n"
+        f"  {typed} problems --task {path} --n 3\n"
+        f"  {typed} doctor demo --task {path}\n"
+        f"  pytest {folder}"
     )

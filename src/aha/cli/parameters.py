@@ -88,12 +88,24 @@ ProblemSeed = Annotated[
 Temperature = Annotated[float, Parameter(help="Sampling temperature.")]
 ModelName = Annotated[
     str,
-    Parameter(help="aha-tiny, a run folder, a Hugging Face model folder, or a name on the hub."),
+    Parameter(
+        help="aha-tiny, a run folder, a Hugging Face model folder, or a name on the hub.",
+        completer=lambda context: ["aha-tiny", *run_words(context)],
+    ),
 ]
 
 # -- output and machines --------------------------------------------------------------------
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+JsonLines = Annotated[
+    bool,
+    Parameter(
+        name="--json",
+        negative=(),
+        help="Print one JSON object for each event (start, test, step, validation, group, finding, "
+        "end), for programs.",
+    ),
+]
 DryRun = Annotated[bool, Parameter(negative=())]
 Host = Annotated[
     str,
@@ -127,7 +139,23 @@ Watts = Annotated[
 
 # -- runs -----------------------------------------------------------------------------------
 
-RecipeName = Annotated[str, Parameter(help="Packaged recipe (demo, grpo, ...) or a TOML file.")]
+
+def recipe_words(unused_context: object) -> list[str]:
+    """For the shell's completion: packaged recipes, and TOML files of this folder."""
+    from aha.api.recipe_names import packaged_recipes
+
+    return [*packaged_recipes(), *sorted(map(str, Path().glob("*.toml")))]
+
+
+def run_words(unused_context: object) -> list[str]:
+    """For the shell's completion: the run folders in runs/."""
+    return sorted(str(path.parent) for path in Path().glob("runs/*/config.json"))
+
+
+RecipeName = Annotated[
+    str,
+    Parameter(help="Packaged recipe (demo, grpo, ...) or a TOML file.", completer=recipe_words),
+]
 RunName = Annotated[
     str | None,
     Parameter(help="Name of the run folder in runs/; without it, the recipe's name, numbered."),

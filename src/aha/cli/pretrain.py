@@ -1,5 +1,6 @@
 """`aha pretrain`: pre-trains a base model from random weights."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,7 +98,14 @@ def pretrain(
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
-    pretrain_base(job, machine, say)
+    end(pretrain_base(job, machine, say))
+
+
+def end(stopped_by: int | None) -> None:
+    """Exit with 128 plus the number of the signal that has stopped a training; go on where none
+    has."""
+    if stopped_by is not None:
+        sys.exit(128 + stopped_by)
 
 
 def print_plan(

@@ -6,10 +6,13 @@ holds that no command uses another: `console` for text with markup, `say` and `s
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.control import Control
 from rich.segment import Segment
 from rich.text import Text
 
@@ -42,7 +45,45 @@ class VisibleConsole(Console):
         raise OutputClosed
 
 
-console = VisibleConsole(highlight=False)
+class KeptConsole(VisibleConsole):
+    """A console whose text can be kept in a file as well."""
+
+    copy: Console | None = None
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        super().print(*objects, **settings)
+        # A progress bar prints movements of the cursor alone.
+        if self.copy is None or (objects and all(isinstance(each, Control) for each in objects)):
+            return
+        try:
+            self.copy.print(*objects, **settings)
+        except OSError as error:
+            self.copy = None
+            say_line(f"aha: the log is not kept any more: {error}", sys.stderr)
+
+    @contextmanager
+    def kept_in(self, path: Path) -> Iterator[None]:
+        """Meanwhile everything printed is added to the file too, as plain text. Raises nothing: a
+        file that cannot be written is said, and the text is only printed."""
+        try:
+            # A disk that fills up later costs the line, not the run: see `print`.
+            file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        except OSError as error:
+            say_line(f"aha: no log: {error}", sys.stderr)
+            yield
+            return
+        with file:
+            self.copy = VisibleConsole(
+                file=file, width=LOG_WIDTH, highlight=False, color_system=None, force_terminal=False
+            )
+            try:
+                yield
+            finally:
+                self.copy = None
+
+
+LOG_WIDTH = 100
+console = KeptConsole(highlight=False)
 
 
 def say(text: object = "", end: str = "\n", file: TextIO | None = None) -> None:

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from aha.algo.recipe import load_recipe
-from aha.api.recipe_names import find_recipe, new_run_path, packaged_recipes
+from aha.api.recipe_names import find_recipe, new_run_path
+from aha.cli.default_recipe import recipe_for_this_machine
 from aha.cli.parameters import (
     Budget,
     CalibrationFile,
     Dash,
     DryRun,
     Flag,
+    JsonLines,
     Log,
     Probe,
     RecipeName,
@@ -34,16 +36,23 @@ def train(
     dry_run: DryRun = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
+    as_json: JsonLines = False,
     overrides: Overrides = None,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
 
+    Exit code 0: the run is done. 1: a fault has ended it. 2: wrong command. 3: the budget is spent.
+    130 after Ctrl-C, 143 after SIGTERM: it has stopped after a step, with a checkpoint.
+
     Parameters
     ----------
+    recipe
+        Packaged recipe or a TOML file; without it, the recipe that fits this machine.
     resume
-        Run folder to resume from its newest whole checkpoint. With more --steps or --tokens it goes
-        on for longer, a finished run too. The learning rate falls until the new last step, so at
-        that place it rises; with --optim.final_lr 1 from the beginning it does not.
+        Run folder to resume from its newest whole checkpoint; of RUN@STEP a copy goes on from that
+        step. With more --steps or --tokens it goes on for longer, a finished run too. The learning
+        rate falls until the new last step, so at that place it rises; with --optim.final_lr 1 from
+        the beginning it does not.
     accept_changes
         Resume although base, data, recipe or task code are not what the run began with.
     dry_run
@@ -54,29 +63,41 @@ def train(
     if resume is not None:
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
         unused |= {"--probe": probe, "--calibration": calibration}
-        if given := [word for word, value in unused.items() if value]:
-            raise ConfigError(
-                f"--resume with {given[0]}",
-                "the run as it was configured",
-                f"aha train --resume {resume}",
-            )
+        refuse_with_resume(resume, unused)
         from aha.api.logged_run import loggers_of
+        from aha.cli.fork import at_step
         from aha.cli.run_in_terminal import RunOptions, resume_run
+        from aha.training.run_fork import run_and_step
 
-        options = RunOptions(budget, dash, ranks=number, loggers=loggers_of(log, resume))
-        resume_run(resume, options, changes, accept_changes)
+        # Those of the run itself: a fork of it has its own runs in them, and none yet.
+        loggers = loggers_of(log, run_and_step(resume)[0])
+        options = RunOptions(budget, dash, ranks=number, loggers=loggers, as_json=as_json)
+        resume_run(at_step(resume), options, changes, accept_changes)
         return
-    if accept_changes:
-        raise ConfigError(
-            "--accept-changes without --resume", "a run to go on with", "leave it out"
-        )
-    if recipe is None:
-        raise ConfigError("no recipe", f"one of {', '.join(packaged_recipes())}, or a TOML file")
-    path = find_recipe(recipe)
+    refuse_without_resume(accept_changes)
+    path = find_recipe(recipe or recipe_for_this_machine())
     run = new_run_path(name, path.stem)
     cfg = load_recipe(path, changes)
     from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    shared = (dry_run, probe, calibration, number, loggers_of(log))
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
     start_run(cfg, run, RunOptions(budget, dash, *shared))
+
+
+def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
+    """Raise `ConfigError` for an option, by name, that a new run alone can take."""
+    if given := [word for word, value in unused.items() if value]:
+        raise ConfigError(
+            f"--resume with {given[0]}",
+            "the run as it was configured",
+            f"aha train --resume {resume}",
+        )
+
+
+def refuse_without_resume(accept_changes: bool) -> None:
+    """Raise `ConfigError` for an option that only a resumed run can take."""
+    if accept_changes:
+        raise ConfigError(
+            "--accept-changes without --resume", "a run to go on with", "leave it out"
+        )

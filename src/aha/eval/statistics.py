@@ -1,5 +1,6 @@
 """Intervals and unbiased estimates for results that are right or wrong."""
 
+from collections.abc import Sequence
 from math import comb, sqrt
 from random import Random
 
@@ -21,6 +22,29 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
     low = centre - half if successes else 0.0
     high = centre + half if successes < trials else 1.0
     return low, high
+
+
+def over_problems(
+    groups: Sequence[Sequence[bool]], draws: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the solve rate where each problem has a group of completions.
+
+    `groups[i]` says which completions of problem i are right; the groups are of one size. Whole
+    problems are drawn again (cluster bootstrap): the completions of a problem are alike, so 16 of
+    them are not 16 trials. Seeded: one result per input. Wilson's interval for groups of one, and,
+    with a trial for each problem, where all problems have the same rate: drawn again they would
+    give an interval without a width.
+
+    Source: Davison & Hinkley 1997, section 3.8; Miller 2024 (arXiv 2411.00640) for language models.
+    """
+    assert groups and groups[0], "no completion"
+    n, size = len(groups), len(groups[0])
+    right = [sum(group) for group in groups]
+    if size == 1 or len({*right}) == 1:
+        return wilson(sum(right) / size, n)
+    rng = Random(seed)
+    rates = sorted(sum(rng.choices(right, k=n)) / (n * size) for _ in range(draws))
+    return rates[int(0.025 * draws)], rates[int(0.975 * draws) - 1]
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:

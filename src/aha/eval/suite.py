@@ -23,7 +23,7 @@ from aha.dist.world import World
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.prompt_check import readable, skipped_problems
 from aha.eval.prompt_limits import PromptLimits
-from aha.eval.statistics import pass_at_k, wilson
+from aha.eval.statistics import over_problems, pass_at_k
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model
@@ -42,7 +42,7 @@ class EvalNumbers(TypedDict):
     """The numbers of an evaluation, as they are written to evals.jsonl and summary.json."""
 
     solve_rate: float  # share of right completions
-    interval: list[float]  # Wilson's 95 % interval of it, [low, high]
+    interval: list[float]  # its 95 % interval over problems, [low, high]: `over_problems`
     mean_tokens: float  # per completion
     truncated: float  # share of completions that the token limit ended
     problems: int
@@ -130,7 +130,7 @@ def evaluate_by(
     completions = [completion_of(row) for row in flat]
     numbers: EvalNumbers = {
         "solve_rate": right / len(flat),
-        "interval": list(wilson(right, len(flat))),
+        "interval": list(over_problems([[row.correct for row in group] for group in graded])),
         "mean_tokens": sum(len(c.tokens) for c in completions) / len(flat),
         "truncated": sum(c.finish == "length" for c in completions) / len(flat),
         "problems": len(prompts),

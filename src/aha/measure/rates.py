@@ -42,6 +42,7 @@ class Rates:
         self.dtype = compute_dtype(cfg.optim.dtype, self.device)
         self.start_time = time.perf_counter()
         self.assumed: list[str] = []  # names of the parts for which there was no time
+        self.notes: list[str] = []  # what was odd about a measurement, in words
 
     def wait(self) -> None:
         """Wait until the GPU has done its work."""

@@ -58,6 +58,7 @@ class Calibration:
     measured: str  # its date and time, ISO
     assumed: tuple[str, ...] = ()  # parts that there was no time to measure, in words
     base: BaseLength | None = None
+    notes: tuple[str, ...] = ()  # what was odd about a measurement, in words
 
     @property
     def label(self) -> str:
@@ -135,6 +136,7 @@ class Calibration:
         (short, short_s), (long, long_s) = self.writings
         part = "" if self.whole else f", {self.shape.L} layers and {self.shape.V:,} words of it"
         more = [f"  {self.not_measured}"] if self.assumed else []
+        more += [f"  {note}" for note in self.notes]
         if self.base:
             text = f"  {self.base.completions} completions of the base: {self.base.tokens:.0f}"
             more.append(f"{text} tokens on average")
@@ -162,11 +164,12 @@ def read_calibration(path: Path) -> Calibration:
     """A file that `Calibration.write` wrote. Raises `ConfigError` for anything else."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        raw = {"assumed": (), "base": None} | raw
+        raw = {"assumed": (), "base": None, "notes": ()} | raw
         assert raw.keys() == {field.name for field in fields(Calibration)}
         raw |= {"shape": Shape(**raw["shape"]), "training": Training(**raw["training"])}
         raw["writings"] = tuple((Generation(**work), float(s)) for work, s in raw["writings"])
         raw["assumed"] = tuple(map(str, raw["assumed"]))
+        raw["notes"] = tuple(map(str, raw["notes"]))
         raw["base"] = raw["base"] and BaseLength(**raw["base"])
         calibration = Calibration(**raw)
         card = calibration.card(0.0, 0.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -161,9 +162,10 @@ def no_line(line: str) -> None:
 
 def pretrain_base(
     job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None] = print
-) -> None:
+) -> int | None:
     """Train until all tokens are read, or until interrupted; `out/model` is written at the end.
 
+    Returns the number of the signal that has stopped it, None where it is done.
     `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings
     and for a number of ranks that cannot work, RunError while another process trains there, and
     RunStopped where a rank is lost.
@@ -176,7 +178,7 @@ def pretrain_base(
         job.out.mkdir(parents=True, exist_ok=True)
     lock = RunLock(job.out, say)
     try:
-        pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say)
+        return pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say)
     finally:
         lock.release()
 
@@ -200,7 +202,9 @@ def check_start(job: PretrainJob) -> None:
             )
 
 
-def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]) -> None:
+def pretrain_locked(
+    job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]
+) -> int | None:
     """`pretrain_base` while the lock of its folder is held."""
     ranks = machine.ranks or 1
     say(json.dumps(job.settings | {"parameters": job.shape.parameters}, indent=2))
@@ -222,7 +226,7 @@ def pretrain_locked(job: PretrainJob, machine: PretrainMachine, say: Callable[[s
     del saved  # each rank reads the checkpoint itself: these tensors would be kept to the end
     shared = (job, machine, checkpoint, facts)
     with LocalRanks(ranks, partial(train_rank, *shared, no_line)) as world:
-        train_rank(*shared, say, world)
+        return train_rank(*shared, say, world)
 
 
 def train_rank(
@@ -232,9 +236,10 @@ def train_rank(
     facts: dict[str, Any],
     say: Callable[[str], None],
     world: World,
-) -> None:
+) -> int | None:
     """The training as one rank sees it, from a checkpoint if there is one. All ranks do this; rank
-    0 alone writes: checkpoints, and at the end the base, with `facts` on its card."""
+    0 alone writes: checkpoints, and at the end the base, with `facts` on its card. Returns as
+    `pretrain_base` does."""
     model = Transformer(job.architecture)
     model.initialise(torch.Generator().manual_seed(job.cfg.seed))
     if checkpoint:
@@ -265,6 +270,9 @@ def train_rank(
                 job.out / "model", trainer, facts_of(progress) | {"peak_bytes": peak} | facts
             )
             say(f"the model is in {job.out / 'model'}")
+        return None
+    # Without a signal of its own, rank 0 was stopped by another rank that was asked to end.
+    return stop.signal or signal.SIGTERM
 
 
 def write_base(folder: Path, trainer: Pretrainer, facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ and that is told.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,15 @@ HAS_CHECKSUMS = "has_checksums"
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: dict[str, Any], save: Callable[[Path], None], keep_last: int
+    folder: Path,
+    step: int,
+    state: dict[str, Any],
+    save: Callable[[Path], None],
+    keep_last: int,
+    keep: Collection[int] = (),
 ) -> Path:
-    """Write the checkpoint of a step and remove all but the `keep_last` newest; 0 keeps all.
+    """Write the checkpoint of a step and remove all but the `keep_last` newest and the steps
+    `keep`; `keep_last` 0 keeps all.
 
     `state` may hold tensors and plain values alone (see `load_state`). Returns the new folder.
     Raises `RunError` where the disk does not take it: then the older ones are as they were.
@@ -52,15 +58,17 @@ def save_checkpoint(
     fix = "free some space (`df -h .`); the older checkpoints are whole"
     with disk_errors(f"save the checkpoint of step {step} in {folder}", fix):
         replace_folder(final, write)
-        prune(folder, keep_last)
+        prune(folder, keep_last, keep)
     return final
 
 
-def prune(folder: Path, keep_last: int) -> None:
-    """Remove all but the `keep_last` newest checkpoints (0 keeps all), damaged ones that were put
-    aside, and what processes left that died while they saved or removed one."""
+def prune(folder: Path, keep_last: int, keep: Collection[int] = ()) -> None:
+    """Remove all but the `keep_last` newest checkpoints (0 keeps all) and those of the steps
+    `keep`, damaged ones that were put aside, and what processes left that died while they saved or
+    removed one."""
     for old in checkpoints(folder)[:-keep_last] if keep_last else []:
-        remove_folder(old)
+        if step_of(old) not in keep:
+            remove_folder(old)
     for damaged in folder.glob(f"{DAMAGED}*"):
         remove_folder(damaged)
     clear_leftovers(folder)

@@ -4,8 +4,11 @@ runs/NAME/
   config.json        the resolved recipe
   fingerprints.json  what the run depends on: recipe, and digests of base, data and task code
   environment.json   versions, machine, commit
+  packages.txt       all installed packages, as `pip install -r` reads them
+  code.diff          what differed from the commit, where something did
   prediction.json    memory, time and cost as planned before the run began
   calibration.json   the machine as measured before, where that was asked for
+  run.log            what the terminal showed
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
@@ -27,7 +30,6 @@ import glob
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +42,7 @@ from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
 from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
 from aha.store.guarded_files import GuardedFile, JsonLines, Row, row_of
+from aha.store.provenance import commit, write_provenance
 from aha.store.run_lock import RunLock
 
 
@@ -114,6 +117,7 @@ class Run:
                 files = {"config.json": config, "environment.json": environment()}
                 for name, content in (files | dict(records or {})).items():
                     partial.write(name, content)
+                write_provenance(partial.path)
                 try:
                     os.rename(partial.path, path)
                 except OSError as error:
@@ -228,23 +232,6 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def commit() -> str | None:
-    """The commit of the source tree that runs, with "+" where files differ; None when installed."""
-    try:
-        head, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if dirty else "")
-
-
-def git(*arguments: str) -> str:
-    """The output of a git command in the folder of this file."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
 
 
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

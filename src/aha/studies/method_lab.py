@@ -126,12 +126,16 @@ def check_stored_config(planned: PlannedRun) -> None:
         )
 
 
-def run_planned(planned: PlannedRun, listener: Listener) -> bool:
-    """Do the rest of a run: training, tests, pass@k. False if it was interrupted."""
-    if not planned.trained and experiment_of(planned, listener).run_all().summary is None:
-        return False
+def run_planned(planned: PlannedRun, listener: Listener) -> int | None:
+    """Do the rest of a run: training, tests, pass@k. Returns the number of the signal that has
+    stopped it, None where it is done."""
+    if not planned.trained:
+        outcome = experiment_of(planned, listener).run_all()
+        if outcome.summary is None:
+            assert outcome.stopped_by is not None, "a run of a lab has no budget in money or time"
+            return outcome.stopped_by
     measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json")
-    return True
+    return None
 
 
 def experiment_of(planned: PlannedRun, listener: Listener) -> Experiment:

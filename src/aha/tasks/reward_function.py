@@ -29,6 +29,7 @@ from aha.tasks.worker_process import Nonsense
 Function = Callable[..., Any]
 TEXT_ARGUMENTS = ("completion", "solution_str")  # ours, and that of veRL
 LISTS, PROMPT_LISTS = "completions", "prompts"  # TRL's
+TAKEN = ("std",)  # of no function: `reward_std` is another number of a step
 SCORE = "score"  # veRL's key for the reward in a dict
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -217,8 +218,8 @@ class WeightedRewards:
             raise ConfigError("no reward function", "at least one", "reward=your_function")
         functions: list[RewardFunction] = []
         for function in given:
-            name, taken = name_of(function), [other.name for other in functions]
-            numbered = [name, *(f"{name}_{number}" for number in range(2, len(given) + 1))]
+            name, taken = name_of(function), [*TAKEN, *(other.name for other in functions)]
+            numbered = [name, *(f"{name}_{number}" for number in range(2, len(given) + 2))]
             free = next(candidate for candidate in numbered if candidate not in taken)
             functions.append(RewardFunction.of(function, free))
         given_weights = [1.0] * len(functions) if weights is None else list(weights)

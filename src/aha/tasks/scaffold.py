@@ -1,7 +1,8 @@
 """`aha new-task NAME`: a small package with a task, its tests and its entry point, ready to change.
 
-The example asks for the largest of some numbers: short enough to read at once, and with all that a
-task needs. The package is one module, so that it also runs as a plain file.
+The example is Countdown with a margin: short enough to read at once, with all that a task needs,
+and in words that aha-tiny knows, so that the first command after it shows a model that learns. The
+package is one module, so that it also runs as a plain file.
 """
 
 import keyword
@@ -40,63 +41,71 @@ README = """\
 A task for Aha. Change `@module@.py`, keep the tests true, and train on it:
 
 ```
-aha problems --task @module@.py --n 3
 aha train demo --task @module@.py
+aha problems --task @module@.py --n 3
+aha doctor demo --task @module@.py
 ```
 
 After `pip install -e .` its name is enough, from any folder: `--task @name@`. Tests: `pytest`.
 """
 
 MODULE = '''\
-"""The task @name@: find the largest of some numbers."""
+"""The task @name@: come close to a target.
+
+Its prompt is the line that aha-tiny has read about, so that this model finds right answers by
+chance and learns from them: where every completion is wrong there is nothing to learn. Another
+prompt needs a model that has read such text.
+"""
 
 from collections.abc import Iterator
-from random import Random
 
 from aha.core.records import Graded, Problem
-from aha.core.seeds import seed_for
-from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import answer_ending, grade_answer
-
-HELD_OUT_PERCENT = 5  # of all problems, in test and in validation each
+from aha.tasks.countdown import Countdown, puzzle_line, puzzles
+from aha.tasks.expression import Unreadable, read_expression
+from aha.tasks.splits import check_split
+from aha.tasks.tags import grade_answer, plain_frame
 
 
 class @cls@:
-    """A reward of 1 for the largest number and 0 for anything else."""
+    """A reward of 1 for an expression of all given numbers whose value is the target or at most
+    `within` away from it, and 0 for anything else."""
 
     name = "@name@"
 
-    def __init__(self, count: int = 3):
-        self.count = count  # set by --task.options.count 5
+    def __init__(self, within: int = 2):
+        self.within = within  # set by --task.options.within 5
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """Each once. The split is a function of the problem, so that no two splits share one."""
+        """Each once. The split is a function of the problem, so that no two splits share one:
+        `puzzles` does it here, `aha.tasks.splits.split_by_hash` for problems of your own."""
         check_split(split)
-        rng, seen = Random(seed_for(self.name, split, seed)), set()
-        for _ in range(1_000_000):
-            numbers = [rng.randint(1, 99) for _ in range(self.count)]
-            key = ",".join(map(str, sorted(numbers)))
-            if key not in seen and split_by_hash(key, HELD_OUT_PERCENT) == split:
-                seen.add(key)
-                yield Problem(f"{self.name}/{key}", self.name, {"numbers": numbers})
+        for numbers, target, _ in puzzles(split, seed, (3,)):
+            key = f"{'-'.join(map(str, numbers))}={target}"
+            yield Problem(f"{self.name}/{key}", self.name, {"numbers": numbers, "target": target})
 
     def ask(self, problem: Problem) -> str:
         """One line, and the tag after which the model goes on."""
-        return f"largest of {' '.join(map(str, problem.given['numbers']))}\\n<think>\\n"
+        return plain_frame(puzzle_line(problem.given["numbers"], problem.given["target"]))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         """By the last <answer> block alone."""
-        largest = max(problem.given["numbers"])
+        numbers, target = problem.given["numbers"], problem.given["target"]
 
         def check(answer: str) -> tuple[bool, str]:
-            right = answer.strip() == str(largest)
-            return right, f"the largest is {largest}"
+            try:
+                expression = read_expression(answer)
+            except Unreadable as reason:
+                return False, f"not an expression: {reason}"
+            if sorted(expression.numbers) != sorted(numbers):
+                return False, "does not use every number once"
+            close = abs(expression.value - target) <= self.within
+            return close, f"makes {expression.value}, and the target is {target}"
 
         return grade_answer(text, check)
 
-    def solve(self, problem: Problem) -> str:
+    def solve(self, problem: Problem) -> str | None:
         """A right completion: `aha doctor` looks whether `grade` pays for it."""
-        return f"I compare them.\\n{answer_ending(str(max(problem.given['numbers'])))}"
+        return Countdown().solve(problem)
 '''
 
 TESTS = '''\
@@ -111,11 +120,11 @@ from aha.tasks.catalog import make_task
 from @module@ import @cls@
 
 TASK = @cls@()
-PROBLEM = Problem("@name@/1", "@name@", {"numbers": [31, 7, 80, 9]})
+PROBLEM = Problem("@name@/1", "@name@", {"numbers": [3, 7, 25], "target": 82})
 
 
 def drawn(split: str, seed: int = 0) -> list[str]:
-    return [problem.id for problem in islice(TASK.problems(split, seed), 2000)]
+    return [problem.id for problem in islice(TASK.problems(split, seed), 200)]
 
 
 def test_no_two_splits_share_a_problem():
@@ -124,7 +133,7 @@ def test_no_two_splits_share_a_problem():
 
 
 def test_a_problem_comes_up_once():
-    assert len(set(drawn("train"))) == 2000
+    assert len(set(drawn("train"))) == 200
 
 
 def test_the_seed_alone_decides_the_order():
@@ -134,11 +143,13 @@ def test_the_seed_alone_decides_the_order():
 @pytest.mark.parametrize(
     ("text", "reward"),
     [
-        ("7 < 9 < 31 < 80\\n</think>\\n<answer>80</answer>", 1.0),
-        ("<answer> 80\\n</answer>", 1.0),
-        ("<answer>31</answer>", 0.0),
-        ("<answer>80</answer> no, <answer>31</answer>", 0.0),
-        ("80", 0.0),
+        ("3*25=75\\n75+7=82\\n</think>\\n<answer>3*25+7</answer>", 1.0),
+        ("<answer> 25*3+7\\n</answer>", 1.0),
+        ("<answer>(25+3)*7</answer>", 0.0),
+        ("<answer>82</answer>", 0.0),
+        ("<answer>3*25+7</answer> no, <answer>25+7-3</answer>", 0.0),
+        ("3*25+7", 0.0),
+        ("<answer>7/(25-25)</answer>", 0.0),
         ("", 0.0),
         ("\\0\\ud800" * 1000, 0.0),
     ],
@@ -148,10 +159,16 @@ def test_any_text_gets_a_verdict(text, reward):
     assert graded.reward == reward and graded.correct is (reward == 1.0) and graded.reason
 
 
+@pytest.mark.parametrize(("within", "reward"), [(0, 0.0), (2, 0.0), (3, 1.0)])
+def test_close_is_close_enough(within, reward):
+    problem = Problem("@name@/2", "@name@", {"numbers": [3, 7, 25], "target": 85})
+    assert @cls@(within).grade(problem, "<answer>3*25+7</answer>").reward == reward
+
+
 def test_it_works_isolated_as_in_a_run():
     task = make_task(str(Path(__file__).parent.parent / "@module@.py"))
     problem = next(task.problems("train", 0))
-    assert task.ask(problem).startswith("largest of ")
+    assert task.ask(problem).startswith("numbers ")
     assert task.grade(problem, task.solve(problem)).correct
 '''
 

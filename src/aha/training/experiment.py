@@ -1,15 +1,13 @@
 """A whole run: evaluate, train, evaluate again on the same problems, and say what it cost."""
 
-import math
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import aha.training.draw_checks  # noqa: F401  adds its checks to `step_checks`
-from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding, failure_of
@@ -19,20 +17,20 @@ from aha.dist.local_ranks import LOST_RANK
 from aha.eval.prompt_check import skipped_problems
 from aha.eval.prompt_limits import PromptFault
 from aha.eval.suite import EvalReport, held_out, write_completions
-from aha.machine.device import PeakMemory, choose_device
+from aha.machine.device import PeakMemory
 from aha.machine.host import process_bytes
 from aha.model.folders import resolve_model
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.calibration import Calibration
-from aha.plan.machines import Budget, budget_seconds
+from aha.plan.machines import Budget
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import SavedState
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
-from aha.store.run_folder import Run, check_new, read_rows
+from aha.store.run_folder import Run, read_rows
 from aha.tasks.catalog import notes_of
 from aha.training import resume
-from aha.training.builders import make_trainer, open_policy, prediction_of, price_of_run, task_of
+from aha.training.builders import make_trainer, open_policy, prediction_of, task_of
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.first_test import stored_test
@@ -50,11 +48,10 @@ from aha.training.loop import Interrupt, drive
 from aha.training.opponents_in_summary import opponents_in_summary
 from aha.training.outcome import Listener, Outcome
 from aha.training.preflight import (
-    check_memory,
     readable_task,
-    shape_in_folder,
     with_machine_price,
 )
+from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
 from aha.training.run_cost import compare_with_prediction, cost_of
 from aha.training.save_on_error import save_on_error
 from aha.training.step_watch import StepWatch
@@ -67,11 +64,6 @@ from aha.training.watchers import (
     save_trained,
     summary_of,
 )
-
-
-def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
-    """Seconds that a budget buys on this machine; infinite without one."""
-    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
 
 
 class Experiment:
@@ -100,6 +92,7 @@ class Experiment:
         self.checkpoint: Path | None = None  # that this process began from
         self.saved_step = -1  # its step
         self.first_test_s, self.stop_reason = 0.0, ""
+        self.stopped_by: int | None = None  # the number of a signal
         self.budget_s = budget_s  # of training and the test before it
         self.memory = PeakMemory(model.policy.device)
 
@@ -117,36 +110,14 @@ class Experiment:
 
         `calibration`: this machine as measured, for the prediction that the run is compared with at
         its end; without one the table of machines is used. `budget`: see `budget_seconds`. `ranks`:
-        how many processes share the work; those besides this one run during `run_all`.
+        how many processes share the work; those besides this one run during `run_all`. Raises as
+        `prepare` does.
         """
-        check_new(path)
-        check_recipe(cfg)
-        check_setting(ranks, cfg)
-        cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
-        resident = process_bytes()
-        base = resolve_model(cfg.model.path)
-        shape = shape_in_folder(base)
-        if shape:
-            device = choose_device(cfg.model.device, shape.parameters)
-            cfg = with_machine_price(cfg, device)
-            check_memory(cfg, shape, device, listener.say, ranks)
-        model = open_policy(cfg)
-        cfg = with_machine_price(cfg, model.policy.device)
-        budget_s = seconds_of_budget(budget, cfg)
-        task = task_of(cfg)
-        readable_task(cfg, task, model)
-        fingerprints = fingerprints_of(cfg, base, task, ranks=ranks)
-        records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
-        if prediction := prediction_of(cfg, model, calibration, resident, ranks):
-            records["prediction.json"] = prediction
-        if calibration:
-            records["calibration.json"] = asdict(calibration)
-        run = Run(path)
-        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
-        experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
-        Run.create(path, cfg.model_dump(mode="json"), records)
+        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks)
+        run = experiment.run
+        Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
         with run.taken(listener.say):
-            for finding in model.findings:
+            for finding in made.model.findings:
                 run.tell(0, finding)
             for finding in experiment.row_findings:
                 experiment.tell(0, finding)
@@ -154,6 +125,23 @@ class Experiment:
                 if note.level != "ok":
                     experiment.tell(0, note)
         return experiment
+
+    @classmethod
+    def prepare(
+        cls,
+        cfg: RunConfig,
+        path: Path,
+        listener: Listener,
+        calibration: Calibration | None = None,
+        budget: str | None = None,
+        ranks: int = 1,
+    ) -> tuple["Experiment", PreparedRun]:
+        """A new run up to the moment at which its folder is made. Writes nothing, and raises for
+        all that a run refuses before it begins, so that a trial may end here."""
+        made = prepare_run(cfg, path, listener.say, calibration, budget, ranks)
+        # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
+        shared = (listener, made.fingerprints, made.base, made.budget_s)
+        return cls(made.cfg, Run(path), made.model, *shared), made
 
     @classmethod
     def resume(
@@ -274,6 +262,7 @@ class Experiment:
         with disk_errors(f"write {path}"):
             write_completions(path, report)
         self.run.write(f"{name}.json", report.numbers)
+        self.listener.tested(name, report.numbers)
         return report
 
     def run_all(self) -> Outcome:
@@ -301,7 +290,7 @@ class Experiment:
         rows, finished = self.train()
         if not finished:
             self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
-            return Outcome(self.run, None, before, None, rows)
+            return Outcome(self.run, None, before, None, rows, self.stopped_by)
         self.save_model()
         after = self.test("after")
         cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
@@ -365,7 +354,7 @@ class Experiment:
         watchers: list[Callable[[StepReport], None]] = [
             record,
             StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
-            Show(cfg.show_every, listener.completion),
+            Show(cfg.show_every, listener.group),
             checkpoint,
             look,
         ]
@@ -391,5 +380,7 @@ class Experiment:
                 raise
             checkpoint.compare_and_save()
             by_signal = interrupted() or world.should("stop")
+            if by_signal:  # without a signal of its own, another rank was asked to end
+                self.stopped_by = interrupted.signal or signal.SIGTERM
             self.stop_reason = "stopped" if by_signal else "the budget is spent"
         return list(read_rows(self.run.metrics)), trainer.finished

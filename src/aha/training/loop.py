@@ -33,8 +33,10 @@ class Interrupt:
     The end of the terminal (SIGHUP) does so too, unless the process was started to outlive it, as
     by `nohup`. Outside of the main thread no signal arrives, and none is handled.
 
-    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. Its message is
-    written with one system call: a signal handler may run in the middle of any print.
+    A context manager: `with Interrupt() as stop: drive(steps, watchers, stop)`. `signal` is the
+    number of the first one, None before it; the second is raised as `KeyboardInterrupt(number)`.
+    The message is written with one system call: a signal handler may run in the middle of any
+    print.
     """
 
     MESSAGE = b"\nstopping after this step; once more to stop at once\n"
@@ -43,7 +45,7 @@ class Interrupt:
     SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal: int | None = None
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -58,12 +60,12 @@ class Interrupt:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        return self.requested
+        return self.signal is not None
 
     def handle(self, number: int, unused_frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+        if self.signal is not None:
+            raise KeyboardInterrupt(number)
+        self.signal = number
         with suppress(OSError):  # the terminal may be gone
             os.write(2, self.MESSAGE)
 

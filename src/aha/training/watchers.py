@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import pstdev
 from typing import Any
 
 from aha.core.errors import RunStopped
@@ -14,7 +15,7 @@ from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import save_policy
 from aha.rollout.engine import Sampling
-from aha.store.checkpoint import prune, save_checkpoint
+from aha.store.checkpoint import checkpoints, prune, save_checkpoint, step_of
 from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
 from aha.training.joint_work import compare_together, evaluate_together
@@ -44,6 +45,7 @@ def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
         "grade_errors": GradeErrors.of(flat).failed,
         "tokens_per_s": tokens / max(seconds, 1e-9),
         **mean_parts(flat),
+        **spread_of(report.groups),
         **ways_of(flat),
         **report.numbers,
         **{f"{phase}_s": round(value, 4) for phase, value in report.seconds.items()},
@@ -58,6 +60,15 @@ def mean_parts(flat: Sequence[Graded]) -> dict[str, float]:
         for name, part in graded.reward_parts().items():
             columns.setdefault(name, []).append(part)
     return {name: sum(column) / len(column) for name, column in columns.items()}
+
+
+def spread_of(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
+    """`reward_std`: the deviation of the rewards within a group, mean over the groups; nothing
+    where a group has one completion, because one has no deviation."""
+    if any(len(group) < 2 for group in groups):
+        return {}
+    deviations = [pstdev(graded.reward for graded in group) for group in groups]
+    return {"reward_std": sum(deviations) / len(deviations)}
 
 
 class Stopwatch:
@@ -229,7 +240,7 @@ class Checkpoint:
         if self.saved == trainer.version:
             # A process that died in the end may have saved this version and removed nothing.
             if not keep_older:
-                prune(self.run.checkpoints, trainer.cfg.keep_last)
+                prune(self.run.checkpoints, trainer.cfg.keep_last, best_checkpoint(self.run))
             return
         clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
         self.failed = trainer.version
@@ -239,8 +250,22 @@ class Checkpoint:
             trainer.state_dict() | clocks,
             partial(save_trained, trainer, self.base),
             0 if keep_older else trainer.cfg.keep_last,
+            best_checkpoint(self.run),
         )
         self.saved, self.failed = trainer.version, -1
+
+
+def best_checkpoint(run: Run) -> dict[int, float]:
+    """{step: solve rate} of the checkpoint whose validation was the best, the first of equals;
+    empty where no step has both."""
+    saved = {step_of(path) for path in checkpoints(run.checkpoints)}
+    rates = {
+        row["step"]: row["solve_rate"]
+        for row in read_rows(run.path / "evals.jsonl")
+        if row.get("step") in saved and isinstance(row.get("solve_rate"), int | float)
+    }
+    best = max(rates, key=lambda step: (rates[step], -step), default=None)
+    return {} if best is None else {best: rates[best]}
 
 
 def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
@@ -250,26 +275,24 @@ def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
 
 
 class Show:
-    """Hands one completion to `on_completion` every `every` steps, for people to read."""
+    """Hands the most interesting group of a step with its advantages to `on_group` every `every`
+    steps, for people to read."""
 
-    def __init__(self, every: int, on_completion: Callable[[int, Graded], None]):
-        self.every, self.on_completion = every, on_completion
+    def __init__(
+        self, every: int, on_group: Callable[[int, Sequence[Graded], Sequence[float]], None]
+    ):
+        self.every, self.on_group = every, on_group
 
     def __call__(self, report: StepReport) -> None:
         if self.every and report.version % self.every == 0:
-            self.on_completion(report.version, most_interesting(report))
+            index = by_interest(report)[0]
+            self.on_group(report.version, report.groups[index], report.advantages[index])
 
 
 def by_interest(report: StepReport) -> list[int]:
     """Indices of the groups: those with a right completion first, the hardest of them first."""
     solved = [sum(graded.correct for graded in group) for group in report.groups]
     return sorted(range(len(solved)), key=lambda index: (not solved[index], solved[index], index))
-
-
-def most_interesting(report: StepReport) -> Graded:
-    """The right completion of the hardest group that has one, else the first completion."""
-    group = report.groups[by_interest(report)[0]]
-    return next((graded for graded in group if graded.correct), group[0])
 
 
 def time_to_aha(rows: Sequence[Mapping[str, Any]], before: float, window: int = 3) -> float | None:

@@ -1,24 +1,25 @@
-"""What a run prints: model text only ever as text, and numbers that a person can read."""
+"""The end of a run: model text only ever as text, numbers a person can read, three sentences."""
 
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
-from aha.cli import run_in_terminal
-from aha.cli.run_in_terminal import (
+from aha.behaviors.turn import NoTurn, Share, Turn
+from aha.cli.report_card import (
     card_rows,
     clock,
     completion_panel,
+    plain_sentences,
     print_changed_completions,
-    share_done,
+    print_report_card,
 )
 from aha.core.records import Completion, Graded
 from aha.eval.suite import EvalReport
-from aha.training.experiment import Outcome
+from aha.store.run_folder import Run
+from aha.training.outcome import Outcome
 from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
 
@@ -65,14 +66,6 @@ def test_the_clock(seconds, text):
     assert clock(seconds) == text
 
 
-def test_what_is_left_is_what_ends_first():
-    row = {"step": 10, "generated": 300.0}
-    assert share_done(row, load_recipe(None, {"steps": 40})) == 0.25
-    assert share_done(row, load_recipe(None, {"steps": 40, "tokens": 1_000})) == 0.3
-    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 1_000})) == 0.5
-    assert share_done(row, load_recipe(None, {"steps": 20, "tokens": 200})) == 1.0
-
-
 def numbers(**behaviors: float) -> dict:
     return {
         "solve_rate": 0.25,
@@ -114,27 +107,14 @@ def test_the_card_has_the_ways_of_search_that_some_completion_goes():
     assert rows["tokens for each right answer"] == ["188", "-"]
 
 
-def test_the_way_that_most_completions_go_is_told_when_it_changes(monkeypatch):
-    out = io.StringIO()
-    monkeypatch.setattr(run_in_terminal, "console", Console(file=out, width=80, color_system=None))
-    view = run_in_terminal.RunView(load_recipe(None, {}))
-    for chance, glance in ((0.9, 0.1), (0.8, 0.2), (0.5, 0.5), (0.45, 0.55), (0.2, 0.8)):
-        view.print_leading_way({"way_by_chance": chance, "way_glance": glance})
-    view.print_leading_way({})
-    assert [line.strip() for line in out.getvalue().splitlines()] == [
-        "search: now mostly by chance (90%)",
-        "search: now mostly with a glance (55%)",
-    ]
-
-
 @pytest.mark.parametrize("turn", [12, 100], ids=["turns", "does-not"])
 def test_the_report_card_ends_with_the_turn_or_why_there_is_none(tmp_path, capsys, turn):
     path = make_turning_run(tmp_path / "run", steps=20, turn=turn)
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"before": None, "after": None, "seconds": 40.0, "steps": 20, "plan": {}}
-    outcome = Outcome(SimpleNamespace(path=path), summary, None, None)
+    outcome = Outcome(Run(path), summary, None, None)
     cfg = load_recipe(None, {"usd_per_hour": "0.2", "watts": "50"})
-    run_in_terminal.print_report_card(outcome, cfg)
+    print_report_card(outcome, cfg)
     words = turn_of_run(RunFolder(path)).sentence()
     assert words.startswith("step 1" if turn == 12 else "no turn: ")
     assert f"search: {words}" in capsys.readouterr().out
@@ -153,23 +133,42 @@ def test_puzzles_that_turned_from_wrong_to_right_are_shown_side_by_side(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_name_with_brackets_is_printed_as_it_is(aha, model, tmp_path):
-    words = ("train", "demo", "--model.path", model, "--steps", 0, "--eval.final", 0)
-    limits = ("--eval.every", 0, "--rollout.max_new_tokens", 20)
-    done = aha(*words, *limits, "--name", "a[b]c")
-    assert done.code == 0 and done.out.count("a[b]c") == 2, done.out + done.err
+def summary(before: float | None, after: float | None, **more) -> dict:
+    def test_of(rate: float | None) -> dict | None:
+        if rate is None:
+            return None
+        return {"solve_rate": rate, "problems": 1000, "mean_tokens": 70.0}
+
+    costs = {"wall_s": 174.0, "cost_usd": 0.0039, "steps": 150}
+    return {"before": test_of(before), "after": test_of(after), **costs, **more}
 
 
-def test_the_table_of_steps_fits_eighty_columns_under_its_heading(monkeypatch):
-    """Where the output is no terminal, rich takes 80, and a longer row would be two lines."""
-    out = io.StringIO()
-    monkeypatch.setattr(run_in_terminal, "console", Console(file=out, width=80, color_system=None))
-    view = run_in_terminal.RunView(load_recipe(None, {"usd_per_hour": "0.2", "watts": "50"}))
-    row = {"reward": 0.5, "solve_rate": 1.0, "mean_tokens": 1234.5, "truncated": 1.0}
-    for step in (2, 12345):
-        view.step(
-            row | {"step": step, "tokens": 9, "tokens_per_s": 123456.7, "elapsed_s": 17_000.0}
-        )
-    heading, *rows = out.getvalue().splitlines()
-    assert len(rows) == 2 and all(len(line) <= 80 for line in (heading, *rows))
-    assert {len(heading), len(rows[0])} == {len(rows[1])}
+TURN = Turn(17, "glance", "none", Share(0.03, 0.02, 0.04, 9), Share(0.61, 0.6, 0.62, 9))
+
+
+def test_three_sentences_say_the_result_the_change_and_the_cost():
+    lines = plain_sentences(summary(0.223, 0.967), (0.716, 0.772), TURN).splitlines()
+    assert lines == [
+        "Of 1,000 problems that it never trained on, the model solved 22.3% before training and "
+        "96.7% after it: it has learned (+74.4 points [+71.6, +77.2]).",
+        "It changed from no search to searching in order with a glance at step 17 of 150.",
+        "That took 2:54 minutes and 0.39 cents on this machine.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ((0.01, 0.2), "it has learned"),
+        ((-0.01, 0.2), "no evidence that it learned"),
+        ((0.0, 0.2), "no evidence that it learned"),
+        ((-0.2, -0.01), "it has got worse"),
+    ],
+)
+def test_the_result_claims_no_more_than_the_interval_allows(gain, words):
+    assert words in plain_sentences(summary(0.3, 0.4), gain, None)
+
+
+def test_a_run_without_tests_claims_nothing_about_what_it_learned():
+    text = plain_sentences(summary(None, None), None, NoTurn("few steps"))
+    assert "nobody knows" in text and "trained for 150 steps" in text and "%" not in text

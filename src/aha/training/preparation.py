@@ -1,0 +1,82 @@
+"""What a new run needs before its folder is made: its model, its price, its fingerprints, its plan.
+
+Writes nothing. What a run refuses, it refuses here or when its trainer is built.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aha.algo.recipe import check_recipe
+from aha.core.config import RunConfig
+from aha.machine.device import choose_device
+from aha.machine.host import process_bytes
+from aha.model.folders import resolve_model
+from aha.model.weights import LoadedModel
+from aha.plan.calibration import Calibration
+from aha.plan.machines import budget_seconds
+from aha.store.run_folder import check_new
+from aha.training.builders import open_policy, prediction_of, price_of_run, task_of
+from aha.training.fingerprints import NAME as FINGERPRINTS
+from aha.training.fingerprints import Fingerprints, fingerprints_of
+from aha.training.joint_work import check_setting
+from aha.training.preflight import (
+    check_memory,
+    readable_task,
+    shape_in_folder,
+    with_machine_price,
+)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """`cfg` has the machine's price; `records` are the JSON files of the new folder by name."""
+
+    cfg: RunConfig
+    model: LoadedModel
+    fingerprints: Fingerprints
+    base: Path
+    budget_s: float
+    records: dict[str, Mapping[str, Any]]
+
+
+def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
+    """Seconds that a budget buys on this machine; infinite without one."""
+    return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
+
+
+def prepare_run(
+    cfg: RunConfig,
+    path: Path,
+    say: Callable[[str], None],
+    calibration: Calibration | None,
+    budget: str | None,
+    ranks: int,
+) -> PreparedRun:
+    """Everything of a new run in `path` that can be known before it is there; arguments as those of
+    `Experiment.start`."""
+    check_new(path)
+    check_recipe(cfg)
+    check_setting(ranks, cfg)
+    cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
+    resident = process_bytes()
+    base = resolve_model(cfg.model.path)
+    shape = shape_in_folder(base)
+    if shape:
+        device = choose_device(cfg.model.device, shape.parameters)
+        cfg = with_machine_price(cfg, device)
+        check_memory(cfg, shape, device, say, ranks)
+    model = open_policy(cfg)
+    cfg = with_machine_price(cfg, model.policy.device)
+    budget_s = seconds_of_budget(budget, cfg)
+    task = task_of(cfg)
+    readable_task(cfg, task, model)
+    fingerprints = fingerprints_of(cfg, base, task, ranks=ranks)
+    records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
+    if prediction := prediction_of(cfg, model, calibration, resident, ranks):
+        records["prediction.json"] = prediction
+    if calibration:
+        records["calibration.json"] = asdict(calibration)
+    return PreparedRun(cfg, model, fingerprints, base, budget_s, records)

@@ -1,0 +1,61 @@
+"""`--json`: every line of the output is one event, and the last one is the end."""
+
+import json
+
+from ..tiny import answering_folder
+
+RECIPE = """\
+steps = 2
+show_every = 1
+[model]
+path = "base"
+[task]
+verifier = "tinyzero"
+[rollout]
+prompts = 2
+group_size = 2
+max_new_tokens = 16
+[eval]
+every = 1
+problems = 2
+final = 3
+"""
+
+
+def events_of(done) -> list[dict]:
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_a_run_as_events(aha, tmp_path):
+    answering_folder(tmp_path / "base")
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    done = aha("train", "mine.toml", "--json", "--no-dash")
+    events = events_of(done)
+    names = [event["event"] for event in events]
+    assert done.code == 0 and names[0] == "start" and names[-1] == "end"
+    assert [n for n in names if n in ("test", "step", "group", "validation")] == [
+        "test",
+        *("step", "group", "validation"),
+        *("step", "group", "validation"),
+        "test",
+    ]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [(event["step"], event["of"]) for event in steps] == [(1, 2), (2, 2)]
+    assert steps[0].keys() >= {"reward", "solve_rate", "mean_tokens", "elapsed_s"}
+    group = next(event for event in events if event["event"] == "group")
+    assert len(group["completions"]) == 2
+    assert group["completions"][0].keys() >= {"reward", "advantage", "parts", "completion"}
+    assert events[-1]["exit_code"] == 0 and events[-1]["summary"]["steps"] == 2
+    # The words are in the log all the same.
+    assert "Next:" in (tmp_path / "runs" / "mine" / "run.log").read_text()
+
+
+def test_a_stopped_run_ends_with_its_exit_code_and_goes_on(aha, tmp_path):
+    answering_folder(tmp_path / "base")
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    done = aha("train", "mine.toml", "--json", "--no-dash", "--budget", "0.001s")
+    end = events_of(done)[-1]
+    assert done.code == 3 and (end["event"], end["exit_code"], end["summary"]) == ("end", 3, None)
+    again = aha("train", "--resume", "runs/mine", "--json", "--no-dash")
+    assert again.code == 0 and events_of(again)[-1]["summary"]["steps"] == 2
+    assert (tmp_path / "runs/mine/run.log").read_text().count("aha  ") == 2

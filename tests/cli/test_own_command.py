@@ -1,0 +1,57 @@
+"""Printed commands work when they are pasted, wherever the program lies."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from aha.cli.own_command import as_typed_here, own_command
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch) -> Path:
+    """A program at .venv/bin/aha, as make puts it, which is on no PATH."""
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("aha", "python"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(sys, "argv", [str(folder / "aha"), "demo"])
+    return folder / "aha"
+
+
+def test_a_program_that_is_on_no_path_is_named_by_its_own(program, tmp_path, monkeypatch):
+    assert own_command() == ".venv/bin/aha"
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin")
+    assert own_command() == "aha"
+    monkeypatch.setenv("PATH", "/usr/bin")
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / "else where")
+    assert own_command() == str(program)
+
+
+def test_another_aha_on_the_path_is_not_this_one(program, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "aha").write_text("#!/bin/sh\n")
+    (other / "aha").chmod(0o755)
+    monkeypatch.setenv("PATH", str(other))
+    assert own_command() == ".venv/bin/aha"
+
+
+def test_python_dash_m_stays_that(program, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/x/aha/__main__.py", "demo"])
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    assert own_command() == ".venv/bin/python -m aha"
+
+
+def test_a_path_with_a_space_is_quoted(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "my tools" / "aha")])
+    assert own_command() == "'my tools/aha'"
+
+
+def test_a_line_of_another_room_gets_the_command_that_works(program):
+    text = "stopped; go on with: aha train --resume runs/aha"
+    assert as_typed_here(text) == "stopped; go on with: .venv/bin/aha train --resume runs/aha"
