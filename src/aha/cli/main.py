@@ -43,7 +43,8 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 # Named by module, and by function where that has another name.
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "dash", "demo", "doctor", "export"),
-    *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "train"),
+    *("grade", "lab", "new-task", "plan", "pretrain", "problems", "report", "serve", "sft"),
+    "train",
     "verify-resume",
 )
 

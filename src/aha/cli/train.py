@@ -56,6 +56,17 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
+        if is_tuning(resume):
+            if changes:
+                raise ConfigError(
+                    f"--resume of a fine-tuning with {next(iter(changes))}",
+                    "the run as it was configured",
+                    f"aha train --resume {resume}",
+                )
+            from aha.cli.sft import resume_tuning
+
+            resume_tuning(resume, budget, accept_changes)
+            return
         from aha.cli.run_in_terminal import resume_run
 
         resume_run(resume, budget, dash, changes, accept_changes)
@@ -72,6 +83,14 @@ def train(
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
+
+
+def is_tuning(run: Path) -> bool:
+    """Whether a run was begun by `aha sft`."""
+    from aha.store.run_folder import Run
+
+    config = Run(run).read_or_none("config.json")
+    return config is not None and config.get("kind") == "sft"
 
 
 def new_run_path(name: str | None, stem: str) -> Path:

@@ -16,6 +16,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import RunError
 from aha.core.recipe_layers import flattened
 from aha.model.folders import base_cost
+from aha.model.parents import Parent, chain_of
 from aha.store.checksums import digests
 from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
@@ -31,11 +32,13 @@ BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 
 
 class Fingerprints(TypedDict):
-    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config."""
+    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config;
+    `parents` are the models that the run descends from, its base last."""
 
     recipe: dict[str, Any]
     base: dict[str, str]
     base_cost: dict[str, float]
+    parents: list[Parent]
     data: dict[str, str]
     task: dict[str, str]
     versions: dict[str, str]
@@ -54,6 +57,7 @@ def fingerprints_of(
         "recipe": cfg.model_dump(mode="json"),
         "base": digests_by_name(sorted(files)) if base else then.get("base", {}),
         "base_cost": base_cost(base) if base else then.get("base_cost", {}),
+        "parents": chain_of(base) if base else then.get("parents", []),
         "data": digests_by_name(data_files(cfg)),
         "task": digests_by_name(code_files(cfg, task)),
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
