@@ -68,24 +68,30 @@ def example_texts(row: object) -> list[ExampleText]:
         if name in cells:
             return texts_of_chat(messages_of(cells[name], name))
     prompt, completion = first_of(cells, PROMPTS), first_of(cells, COMPLETIONS)
+    columns = f"it has {', '.join(map(str, row))[:80] or 'no columns'}"
     if prompt is None:
-        raise UnusableRow(NO_PROMPT, f"it has {', '.join(map(str, row))[:80] or 'no columns'}")
+        raise UnusableRow(NO_PROMPT, columns)
     if completion is None:
-        raise UnusableRow(NO_ANSWER, f"it has {', '.join(map(str, row))[:80]}")
-    if isinstance(prompt, list):
-        if isinstance(completion, str):
-            completion = [{"role": "assistant", "content": completion}]
-        before = messages_of(prompt, "prompt")
-        after = messages_of(completion, "completion")
-        return [text for text in texts_of_chat(before + after) if len(text.prompt) >= len(before)]
+        raise UnusableRow(NO_ANSWER, columns)
+    if isinstance(prompt, list) or isinstance(completion, list):
+        return texts_of_pair(prompt, completion)
     request = text_of_cell(prompt, NO_PROMPT, "the prompt")
     more = cells.get("input") if "instruction" in cells else None
     if isinstance(more, str) and more.strip():
         request += f"\n{more}"
-    if isinstance(completion, list):
-        question = [{"role": "user", "content": request}]
-        return texts_of_chat(question + messages_of(completion, "completion"))
     return [ExampleText(request, text_of_cell(completion, NO_ANSWER, "the completion"))]
+
+
+def texts_of_pair(prompt: object, completion: object) -> list[ExampleText]:
+    """A prompt and a completion of which one or both are messages. The turns of the prompt are only
+    read."""
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    if isinstance(completion, str):
+        completion = [{"role": "assistant", "content": completion}]
+    before = messages_of(prompt, "prompt")
+    texts = texts_of_chat(before + messages_of(completion, "completion"))
+    return [text for text in texts if len(text.prompt) >= len(before)]
 
 
 def first_of(cells: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -49,8 +49,8 @@ class NextTokenReport:
     """One update, for the watchers.
 
     `loss` (weighted mean, nats a token) is a tensor of one number on the model's device, and
-    `grad_norm` (before clipping) may be one: reading it waits for a GPU. `lr` is what the trainer's schedule
-    gives: a rate, or a factor of the rates.
+    `grad_norm` (before clipping) may be one: reading it waits for a GPU. `lr` is what the trainer's
+    schedule gives: a rate, or a factor of the rates.
     """
 
     step: int
