@@ -179,6 +179,7 @@ def say_tuning(tuning: Any) -> None:
     prediction = tuning.run.read_or_none("prediction.json")
     for line in lines_of_plan(prediction, tuning.budget_s):
         say(line)
+    say("watch it in a browser: run `aha dash` in another terminal")
     every = max(1, cfg.steps // 20)
     say(f"{'step':>7} {'epoch':>6} {'loss':>8} {'gradient':>9} {'lr':>9} {'tokens/s':>9}")
 

@@ -102,6 +102,10 @@ class FineTuner(NextTokenTrainer):
         pairs = zip(places, orders, strict=True)
         return [self.examples[order[place % count]] for place, order in pairs]
 
+    def epochs_after(self, step: int) -> float:
+        """Passes over all examples after so many updates."""
+        return min(step * self.cfg.examples / len(self.examples), float(self.cfg.epochs))
+
     def step(self) -> NextTokenReport:
         started = time.perf_counter()
         try:

@@ -86,6 +86,7 @@ def fingerprints_of_tuning(
         "data": digests_by_name([Path(cfg.data)]),
         "task": {},
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
+        "ranks": 1,
     }
 
 
@@ -103,7 +104,7 @@ class TuningRecord:
         row = {
             "step": report.step,
             "elapsed_s": round(self.elapsed(), 3),
-            "epoch": report.step * trainer.cfg.examples / len(trainer.examples),
+            "epoch": trainer.epochs_after(report.step),
             "loss": float(report.loss),
             "grad_norm": float(report.grad_norm),
             "lr": report.lr,
@@ -256,7 +257,9 @@ class FineTuning:
         seconds = rows[-1]["elapsed_s"] if rows else 0.0
         own, base = Cost.of(seconds, *price_of_run(self.cfg.recipe)), self.fingerprints["base_cost"]
         environment = self.run.read_or_none("environment.json") or {}  # {}: damaged since
-        measured = {"peak_bytes": self.memory.bytes(), "seconds": seconds, "cost_usd": own.usd}
+        measured: dict[str, float] = {"seconds": seconds, "cost_usd": own.usd}
+        if self.trainer.policy.device.type == "cuda":  # the plan counts tensors, not a process
+            measured["peak_bytes"] = self.memory.bytes()
         return {
             "before": None,
             "after": None,
