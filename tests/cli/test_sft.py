@@ -43,9 +43,10 @@ def test_a_run_from_the_command_line_and_what_takes_it(aha, model, data):
 
 
 def test_a_dry_run_has_settings_and_a_plan_and_leaves_nothing(aha, model, data):
-    done = aha("sft", model, "--data", data, "--dry-run", "--optim.lr", "0.5")
+    done = aha("sft", model, "--data", data, "--dry-run", "--optim.lr", 0.5, "--recompute", "true")
     assert done.code == 0, done.err
     settings = json.loads(done.out[: done.out.index("\n}") + 2])
+    assert settings["optim"]["recompute"] is True
     assert settings["optim"]["lr"] == 0.5 and settings["steps"] == 1
     assert "dropped, 2 kept" in done.out and "planned: " in done.out and "rtx-4090" in done.out
     assert not (data.parent / "runs").exists()

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from aha.core.config import ModelSection, OptimSection
 from aha.core.errors import RunStopped
+from aha.model.hf_policy import HfPolicy
 from aha.model.lora import add_lora
 from aha.sft.examples import Example
 from aha.sft.fine_tuner import FineTuner, num_steps, scheduled_rate
@@ -73,6 +74,14 @@ def test_loss_and_gradient_are_those_of_transformers(tmp_path):
     for name, parameter in tuner.policy.named_parameters():
         difference = (parameter.grad - grads[name]).norm()
         assert difference < 1e-4 * grads[name].norm() + 1e-7, name
+
+
+def test_a_model_that_transformers_runs_has_the_same_loss_with_padding(tmp_path):
+    net = AutoModelForCausalLM.from_pretrained(tiny_folder(tmp_path / "tiny", std=0.1))
+    strange = FineTuner(HfPolicy(net), TOKENIZER, EXAMPLES, config())
+    expected = gradient(make(), EXAMPLES, 10_000)[0]
+    for tokens in (1, 60, 10_000):
+        assert gradient(strange, EXAMPLES, tokens)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_only_the_completions_are_learnt():

@@ -54,7 +54,9 @@ Dtype = Annotated[
 State = Annotated[
     Literal["device", "cpu", "8bit"] | None, Parameter(name=("--optim-state", "--optim.state"))
 ]
-Recompute = Annotated[bool | None, Parameter(name=("--recompute", "--optim.recompute"))]
+Recompute = Annotated[
+    Literal["true", "false"] | None, Parameter(name=("--recompute", "--optim.recompute"))
+]
 Rank = Annotated[int | None, Parameter(name=("--lora-rank", "--model.lora_rank"), converter=whole)]
 Alpha = Annotated[float | None, Parameter(name=("--lora-alpha", "--model.lora_alpha"))]
 TunedOn = Annotated[
