@@ -36,7 +36,7 @@ def text_of(tokens: tuple[int, ...]) -> str:
 
 
 def test_a_text_is_read_as_it_is_and_the_completion_ends_with_the_stop_token(tmp_path):
-    path = write(tmp_path / "a.jsonl", GOOD, {"prompt": "x", "completion": "y<|endoftext|>"})
+    path = write(tmp_path / "a.jsonl", GOOD, {"prompt": "x", "completion": "y<|endoftext|>\n"})
     loaded = load_examples(path, TOKENIZER, 100)
     assert [text_of(one.prompt) for one in loaded.examples] == ["2+2=", "x"]
     assert [text_of(one.completion) for one in loaded.examples] == [

@@ -44,12 +44,12 @@ def data(tmp_path_factory) -> Path:
     return path
 
 
-def config(model: Path, data: Path, **changes) -> TuningConfig:
+def config(base: Path, data: Path, **changes) -> TuningConfig:
     raw = {
         "data": str(data),
         "examples": 2,
         "checkpoint_every": 2,
-        "model": {"path": str(model)},
+        "model": {"path": str(base)},
         "optim": {"lr": 1e-2, "dtype": "float32"},
     }
     for name, value in changes.items():

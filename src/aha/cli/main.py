@@ -219,7 +219,7 @@ def takes_keys(error: CycloptsError) -> bool:
     collection: ArgumentCollection | None = getattr(error, "argument_collection", None)
     if collection is None and error.app is not None:
         collection = error.app.assemble_argument_collection()
-    return any("--optim.lr" in argument.names for argument in collection or ())
+    return any("--rollout.prompts" in argument.names for argument in collection or ())
 
 
 def see_help(error: CycloptsError) -> str:

@@ -48,8 +48,8 @@ class UnusableRow(Exception):
     """A row that cannot be used: one of the kinds above, and the details."""
 
     def __init__(self, kind: str, details: str):
-        self.kind, self.details = kind, details
-        super().__init__(f"{kind}: {details}")
+        self.kind, self.details = kind, " ".join(details.split())
+        super().__init__(f"{kind}: {self.details}")
 
 
 def example_texts(row: object) -> list[ExampleText]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aha.core.errors import ModelError
-from aha.core.findings import Finding, warn
+from aha.core.findings import Finding
 from aha.model.chat_template import RenderedText
 from aha.model.tokenizer import Tokenizer
 from aha.sft.example_rows import (
@@ -87,7 +87,7 @@ def load_examples(path: Path, tokenizer: Tokenizer, limit: int, rule: str = "dro
         counts = [counted(kind, rows_of_kind) for kind, rows_of_kind in kinds.items()]
         count = sum(map(len, kinds.values()))
         message = f"{count:,} rows of {path.name} dropped, {rows:,} kept: {'; '.join(counts)}"
-        notes.append(warn(message, "mend the rows, or train without them"))
+        notes.append(Finding("warn", message, "mend the rows, or train without them", "examples"))
     return ExampleSet(examples, notes)
 
 
@@ -111,8 +111,9 @@ def encoded_texts(texts: list[ExampleText], tokenizer: Tokenizer, limit: int) ->
         if (problem := held_out_problem(prompt)) is not None:
             raise UnusableRow(HELD_OUT, problem)
         ends = [tokenizer.fast.id_to_token(token) for token in tokenizer.stop_ids]
-        for end in ends:
-            completion = completion.removesuffix(end)
+        for end in ends:  # a row may bring it, with a line break of the file's writer
+            if completion.rstrip().endswith(end):
+                completion = completion.rstrip().removesuffix(end)
         if not completion.strip():
             raise UnusableRow(NO_ANSWER, "the completion is its end alone")
         refuse_tags(completion, tokenizer, (*TEMPLATE_TAGS, *ends))
