@@ -18,6 +18,7 @@ from aha.cli.parameters import (
 from aha.cli.recipe_keys import free_name
 from aha.cli.terminal_text import say, say_json
 from aha.cli.train import new_run_path
+from aha.core.errors import ConfigError
 
 BaseModel = Annotated[
     str,
@@ -158,8 +159,23 @@ def model_keys(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def resume_tuning(path: Path, budget: str | None, accept: bool) -> None:
-    """Go on with a stopped run of fine-tuning, from its newest whole checkpoint."""
+def is_tuning(run: Path) -> bool:
+    """Whether a run was begun by `aha sft`."""
+    from aha.store.run_folder import Run
+
+    config = Run(run).read_or_none("config.json")
+    return config is not None and config.get("kind") == "sft"
+
+
+def resume_tuning(path: Path, budget: str | None, accept: bool, changes: dict[str, Any]) -> None:
+    """Go on with a stopped run of fine-tuning, from its newest whole checkpoint. Raises ConfigError
+    for `changes` of its settings."""
+    if changes:
+        raise ConfigError(
+            f"--resume of a fine-tuning with {next(iter(changes))}",
+            "the run as it was configured",
+            f"aha train --resume {path}",
+        )
     from aha.sft.tuning_run import FineTuning
 
     tuning = FineTuning.resume(path, say, accept, budget)

@@ -56,16 +56,10 @@ def train(
                 "the run as it was configured",
                 f"aha train --resume {resume}",
             )
-        if is_tuning(resume):
-            if changes:
-                raise ConfigError(
-                    f"--resume of a fine-tuning with {next(iter(changes))}",
-                    "the run as it was configured",
-                    f"aha train --resume {resume}",
-                )
-            from aha.cli.sft import resume_tuning
+        from aha.cli.sft import is_tuning, resume_tuning
 
-            resume_tuning(resume, budget, accept_changes)
+        if is_tuning(resume):
+            resume_tuning(resume, budget, accept_changes, changes)
             return
         from aha.cli.run_in_terminal import resume_run
 
@@ -83,14 +77,6 @@ def train(
     from aha.cli.run_in_terminal import RunOptions, start_run
 
     start_run(cfg, run, RunOptions(budget, dash, dry_run, probe, calibration))
-
-
-def is_tuning(run: Path) -> bool:
-    """Whether a run was begun by `aha sft`."""
-    from aha.store.run_folder import Run
-
-    config = Run(run).read_or_none("config.json")
-    return config is not None and config.get("kind") == "sft"
 
 
 def new_run_path(name: str | None, stem: str) -> Path:
