@@ -133,7 +133,8 @@ def text_parts(content: object) -> object:
     if not isinstance(content, list):
         return content
     texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-    return "\n".join(texts) if all(isinstance(text, str) for text in texts) else content
+    words = [text for text in texts if isinstance(text, str)]
+    return "\n".join(words) if len(words) == len(texts) else content
 
 
 def texts_of_chat(messages: list[Message]) -> list[ExampleText]:

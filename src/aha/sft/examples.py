@@ -110,7 +110,7 @@ def encoded_texts(texts: list[ExampleText], tokenizer: Tokenizer, limit: int) ->
         prompt, completion = prompt_text(text.prompt, tokenizer), text.completion
         if (problem := held_out_problem(prompt)) is not None:
             raise UnusableRow(HELD_OUT, problem)
-        ends = [tokenizer.fast.id_to_token(token) for token in tokenizer.stop_ids]
+        ends = [name for i in tokenizer.stop_ids if (name := tokenizer.fast.id_to_token(i))]
         for end in ends:  # a row may bring it, with a line break of the file's writer
             if completion.rstrip().endswith(end):
                 completion = completion.rstrip().removesuffix(end)
