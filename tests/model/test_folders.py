@@ -11,8 +11,9 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from aha.core.errors import ModelError, RunError
-from aha.model.folders import folder_of, looks_like_hub_name, name_of, resolve_model
+from aha.model.folders import folder_of, looks_like_hub_name, resolve_model
 from aha.model.lora import add_lora
+from aha.model.parents import name_of
 from aha.model.weights import load_model, save_policy
 from aha.store.checksums import write_checksums
 

@@ -10,7 +10,7 @@ from aha.corpus.bases import PretrainConfig
 from aha.corpus.shards import DocumentBatch
 from aha.dist.world import World
 from aha.model.transformer import Transformer
-from aha.pretrain.trainer import Pretrainer, shared_shards, to_device
+from aha.pretrain.trainer import Pretrainer, shared_shards
 
 from ..tiny import TOKENIZER, tiny_config
 
@@ -41,8 +41,7 @@ def make(world: World) -> Pretrainer:
 def gradient(trainer: Pretrainer, batch: DocumentBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss, all gradients in one row) of the rank's share of a batch."""
     trainer.model.zero_grad()
-    tokens_BT, weights_BT = to_device(batch, torch.device("cpu"))
-    loss = trainer.backward(tokens_BT, weights_BT[:, 1:])
+    loss = trainer.gradient(trainer.own_rows(batch))
     return loss, torch.cat([p.grad.flatten() for p in trainer.parameters])
 
 

@@ -17,6 +17,7 @@ from aha.api.recipe_names import find_recipe, new_run_path
 from aha.api.run_result import RunResult
 from aha.core.config import RunConfig, TaskSection
 from aha.core.errors import ConfigError
+from aha.sft.tuning_config import is_tuning
 from aha.store.checksums import digests
 from aha.store.run_folder import Run, check_new
 from aha.tasks.catalog import provided
@@ -77,7 +78,11 @@ def go_on(
 
     `changes` are new values of recipe keys, `accept` takes changes of what the run depends on.
     """
-    cfg = begun(Run.open(path).read("config.json"), f"{path}/config.json: ")
+    raw = Run.open(path).read("config.json")
+    if is_tuning(raw):
+        again = f"`aha train --resume {path}` in a terminal"
+        raise ConfigError(f"{path}, a run of `aha sft`", "a run of aha.train", again)
+    cfg = begun(raw, f"{path}/config.json: ")
     changes = {**changes, **changed_files(cfg, files)}
     if rewards is not None and (rewards.weigh or "weights" in cfg.task.options):
         changes[WEIGHTS] = list(rewards.weights)

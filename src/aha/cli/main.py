@@ -47,7 +47,7 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
     *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
-    *("report", "serve", "tasks", "train", "verify-resume"),
+    *("report", "serve", "sft", "tasks", "train", "verify-resume"),
 )
 
 # Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.
@@ -247,7 +247,7 @@ def takes_keys(error: CycloptsError) -> bool:
     collection: ArgumentCollection | None = getattr(error, "argument_collection", None)
     if collection is None and error.app is not None:
         collection = error.app.assemble_argument_collection()
-    return any("--optim.lr" in argument.names for argument in collection or ())
+    return any("--rollout.prompts" in argument.names for argument in collection or ())
 
 
 def see_help(error: CycloptsError) -> str:

@@ -67,10 +67,19 @@ def train(
         from aha.api.logged_run import loggers_of
         from aha.cli.fork import at_step
         from aha.cli.run_in_terminal import RunOptions, resume_run
+        from aha.cli.sft import resume_tuning
+        from aha.sft.tuning_config import is_tuning
+        from aha.store.run_folder import Run
         from aha.training.run_fork import run_and_step
 
+        source, _ = run_and_step(resume)
+        if is_tuning(Run(source).read_or_none("config.json")):
+            refuse_of_tuning({"--dash": dash, "--ranks": ranks, "--log": log, "--json": as_json})
+            resume_tuning(at_step(resume), budget, accept_changes, changes)
+            return
+
         # Those of the run itself: a fork of it has its own runs in them, and none yet.
-        loggers = loggers_of(log, run_and_step(resume)[0])
+        loggers = loggers_of(log, source)
         options = RunOptions(budget, dash, ranks=number, loggers=loggers, as_json=as_json)
         resume_run(at_step(resume), options, changes, accept_changes)
         return
@@ -92,6 +101,16 @@ def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
             f"--resume with {given[0]}",
             "the run as it was configured",
             f"aha train --resume {resume}",
+        )
+
+
+def refuse_of_tuning(given: dict[str, object]) -> None:
+    """Raise `ConfigError` for an option, by name, that a run of fine-tuning does not have."""
+    if unread := [word for word, value in given.items() if value]:
+        raise ConfigError(
+            f"{unread[0]} with a run of `aha sft`",
+            "an option that it has",
+            f"leave {unread[0]} out",
         )
 
 

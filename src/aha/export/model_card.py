@@ -35,12 +35,14 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
     """
     summary = read_record(run, "summary.json")
     config = None if summary is None else read_record(run, "config.json")
-    parts = [front_matter(form, base), f"# {run.name}"]
+    tuned = is_tuned(config)
+    parts = [front_matter(form, base, tuned), f"# {run.name}"]
     if summary:
         environment = read_record(run, "environment.json")
         try:
             parts += [introduction(model, form, base, config)]
-            parts += [evidence_section(summary), cost_section(summary)]
+            parts += [] if tuned else [evidence_section(summary)]
+            parts += [cost_section(summary)]
             parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise RunError(
@@ -69,11 +71,17 @@ def measured(value: object) -> float:
     return known
 
 
-def front_matter(form: str, base: str | None) -> str:
+def is_tuned(config: dict[str, Any] | None) -> bool:
+    """Whether the run is one of `aha sft`, which learns from examples and makes no test."""
+    return config is not None and config.get("kind") == "sft"
+
+
+def front_matter(form: str, base: str | None, tuned: bool = False) -> str:
     """The metadata for the hub. Without a licence, because that of the base model is not known
     here."""
     names = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
-    lines = [f"library_name: {names[form]}", "tags: [reinforcement-learning, reasoning, aha]"]
+    method = "supervised-fine-tuning" if tuned else "reinforcement-learning"
+    lines = [f"library_name: {names[form]}", f"tags: [{method}, reasoning, aha]"]
     if base and looks_like_hub_name(base):
         lines.append(f"base_model: {base}")
     return "\n".join(["---", *lines, "---"])
@@ -89,7 +97,9 @@ def introduction(
     text = f"{what} of {size}, architecture {shape.architecture}"
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
-    if config and config.get("task"):
+    if is_tuned(config):
+        text += " by supervised fine-tuning on examples"
+    elif config and config.get("task"):
         text += f" with reinforcement learning on the task {config['task']['name']}"
     return text + "."
 
@@ -132,13 +142,18 @@ def behavior_text(key: str, report: dict[str, Any]) -> str:
 def cost_section(summary: dict[str, Any]) -> str:
     """Time, money and energy of the run, and the base model's price."""
     text = (
-        f"## Cost\n{measured(summary['wall_s']) / 60:.1f} minutes with both tests, "
+        f"## Cost\n{measured(summary['wall_s']) / 60:.1f} minutes{with_tests(summary)}, "
         f"${measured(summary['cost_usd']):.4f} and {1000 * measured(summary['kwh']):.1f} Wh at the "
         "price and the power that the recipe names."
     )
     if summary.get("base_cost_usd") is not None:
         text += f" The base model, once for everybody: ${measured(summary['base_cost_usd']):.2f}."
     return text
+
+
+def with_tests(summary: dict[str, Any]) -> str:
+    """A fine-tuning has no tests of its own."""
+    return "" if "examples" in summary else " with both tests"
 
 
 def origin_section(summary: dict[str, Any], environment: dict[str, Any]) -> str:

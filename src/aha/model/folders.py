@@ -3,18 +3,17 @@
 `resolve_model` takes every kind of name. The other functions are for names on the hub.
 """
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from aha.core.errors import MissingExtra, ModelError, RunError
 from aha.corpus.bases import command_for
+from aha.model.parents import CHECKPOINTS, chain_of, cost_of_chain
 from aha.store.checkpoint import latest_checkpoint
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.checksums import damage_of
 
-CHECKPOINTS = "checkpoints"
 FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
@@ -69,14 +68,6 @@ def cached_folder(name: str, **options: Any) -> Path | None:
         return None
 
 
-def name_of(folder: Path) -> str:
-    """The hub's name of a folder in its cache; of any other folder the absolute path."""
-    for parent in folder.resolve().parents:
-        if parent.name.startswith("models--"):
-            return parent.name.removeprefix("models--").replace("--", "/")
-    return str(folder.resolve())
-
-
 def is_run(folder: Path) -> bool:
     """Whether it is the folder of a run of training or pre-training."""
     return (folder / "metrics.jsonl").is_file() or (folder / CHECKPOINTS).is_dir()
@@ -124,12 +115,8 @@ def resolve_model(name: str) -> Path:
 
 
 def base_cost(model: Path) -> dict[str, float]:
-    """cost_usd and kwh of a base, with those of the base that it started from.
+    """cost_usd and kwh of a base, with those of all models that it descends from.
 
-    Empty if the folder has no record of them.
+    Empty if nothing is recorded of them.
     """
-    card = model / "pretraining.json"
-    facts = json.loads(card.read_text()) if card.is_file() else {}
-    before = facts.get("start_cost", {})
-    known = [key for key in ("cost_usd", "kwh") if key in facts]
-    return {key: facts[key] + before.get(key, 0.0) for key in known}
+    return cost_of_chain(chain_of(model))

@@ -18,11 +18,12 @@ from aha.core.errors import ModelError
 from aha.core.findings import Finding, warn
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
-from aha.model.folders import folder_of, name_of
+from aha.model.folders import folder_of
 from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import load_adapter, save_adapter
 from aha.model.model_warning import warn_of
+from aha.model.parents import name_of
 from aha.model.peft_adapter import merge_adapter
 from aha.model.policy import Policy
 from aha.model.rope_scaling import rope_of

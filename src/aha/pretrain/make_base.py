@@ -36,13 +36,14 @@ from aha.plan.machines import Cost, money, price_of
 from aha.plan.pretrain_estimate import WRITERS, BasePlan
 from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
-from aha.pretrain.trainer import Pretrainer, PretrainReport
+from aha.pretrain.trainer import Pretrainer
 from aha.store.checkpoint import checkpoints, load_state, newest_whole, save_checkpoint
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder, to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
 from aha.training.loop import Interrupt, QuietInterrupt, drive
+from aha.training.next_tokens import NextTokenReport
 from aha.training.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
@@ -120,7 +121,7 @@ class ProgressWatcher:
         spent = self.spent
         return Cost(spent.seconds + own.seconds, spent.usd + own.usd, spent.kwh + own.kwh)
 
-    def __call__(self, report: PretrainReport) -> None:
+    def __call__(self, report: NextTokenReport) -> None:
         self.losses.append(report.loss)
         if report.step % PRINT_EVERY == 0:
             loss = torch.stack(self.losses).mean().item()  # the only place that waits for a GPU

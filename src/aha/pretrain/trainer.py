@@ -10,9 +10,8 @@ of their gradients is that of the batch, whatever the number of ranks.
 Shapes: B rows, T tokens.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,7 @@ from aha.machine.device import compute_dtype
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 from aha.pretrain.muon import Muon
+from aha.training.next_tokens import NextTokenBatch, NextTokenTrainer, WeightedRows
 
 
 def to_device(batch: DocumentBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,28 +88,8 @@ def shard_of_rank(
     return write(first + place * stride)
 
 
-@dataclass(frozen=True)
-class PretrainReport:
-    """One update, for the watchers.
-
-    `loss` (weighted mean, nats a token) and `grad_norm` are tensors of one number on the model's
-    device: reading one waits for a GPU.
-    """
-
-    step: int
-    tokens_seen: int
-    loss: torch.Tensor
-    grad_norm: torch.Tensor
-    lr_factor: float  # of the learning rate, as `lr_factor` gives it
-
-    @property
-    def version(self) -> int:
-        """The number of updates, as in a report of RL."""
-        return self.step
-
-
-class Pretrainer:
-    """Next-token training on the model's device; `step` makes one update.
+class Pretrainer(NextTokenTrainer):
+    """The trainer of next tokens that reads the corpus.
 
     `writers` is the number of processes that write documents ahead of the training; with 0 they are
     written between the updates. The batches are the same. `close` ends the processes. Without a
@@ -124,12 +104,9 @@ class Pretrainer:
         writers: int = 0,
         world: World | None = None,
     ):
-        self.model, self.tokenizer, self.cfg = model, tokenizer, cfg
-        self.writers, self.world = writers, world or World()
-        self.parameters = list(model.parameters())
-        self.dtype = compute_dtype(cfg.dtype, model.device)
+        super().__init__(model, compute_dtype(cfg.dtype, model.device), world)
+        self.model, self.tokenizer, self.cfg, self.writers = model, tokenizer, cfg, writers
         self.optimizers = make_optimizers(model, cfg, self.dtype)
-        self.step_count = self.tokens_seen = 0
         self.shard_number = self.next_batch = 0
         self.batches: list[DocumentBatch] = []
         self.shards = self.open_shards()
@@ -138,11 +115,6 @@ class Pretrainer:
     def done(self) -> bool:
         """Whether all tokens of the budget have been read."""
         return self.tokens_seen >= self.cfg.tokens
-
-    def steps(self) -> Iterator[PretrainReport]:
-        """Updates until the token budget is spent."""
-        while not self.done:
-            yield self.step()
 
     def open_shards(self) -> Generator[list[DocumentBatch], None, None]:
         """The shards from `shard_number` on; writing begins when the first one is requested."""
@@ -161,38 +133,29 @@ class Pretrainer:
             self.shard_number, self.next_batch, self.batches = self.shard_number + 1, 0, []
         return batch
 
-    def step(self) -> PretrainReport:
-        """One update on the next batch."""
-        batch = self.next_document_batch()
+    def learn(self) -> tuple[NextTokenBatch, torch.Tensor]:
+        batch = self.own_rows(self.next_document_batch())
+        return batch, self.gradient(batch)
+
+    def own_rows(self, batch: DocumentBatch) -> NextTokenBatch:
+        """This rank's rows of a batch. A document's first token is not predicted."""
         tokens_BT, weights_BT = to_device(batch, self.model.device)
-        factor = lr_factor(self.cfg, self.step_count, self.tokens_seen)
-        own_loss = self.backward(tokens_BT, weights_BT[:, 1:])
-        place = f"update {self.step_count + 1}"
-        loss = self.world.sum_gradients(self.parameters, own_loss, place)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.cfg.grad_clip)
-        for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
-            optimizer.param_groups[0]["lr"] = lr * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        self.step_count += 1
-        self.tokens_seen += batch.num_tokens
-        return PretrainReport(self.step_count, self.tokens_seen, loss, norm, factor)
-
-    def backward(self, tokens_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
-        """Gradients of this rank's rows, and their part of the loss of the whole batch.
-
-        `weights_BT` begins with the weights of the second tokens, the first that are predicted.
-        """
+        weights_BT = weights_BT[:, 1:]
         total = weights_BT.sum()
         tokens_BT, weights_BT = self.world.share(tokens_BT), self.world.share(weights_BT)
-        if not len(tokens_BT):  # fewer rows than ranks
-            for parameter in self.parameters:
-                parameter.grad = torch.zeros_like(parameter)
-            return torch.zeros_like(total)
-        logprobs_BT = self.model.token_logprobs(tokens_BT, start=1, dtype=self.dtype)
-        loss = -(logprobs_BT * weights_BT).sum() / total
-        loss.backward()
-        return loss.detach()
+        parts = [WeightedRows(tokens_BT, 1, weights_BT)] if len(tokens_BT) else []
+        return NextTokenBatch(parts, total, batch.num_tokens)
+
+    def rate(self) -> float:
+        return lr_factor(self.cfg, self.step_count, self.tokens_seen)
+
+    def update(self, rate: float) -> torch.Tensor:
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.cfg.grad_clip)
+        for optimizer, lr in zip(self.optimizers, (self.cfg.lr, self.cfg.lr_rest), strict=True):
+            optimizer.param_groups[0]["lr"] = lr * rate
+            optimizer.step()
+            optimizer.zero_grad()
+        return norm
 
     def close(self) -> None:
         """End the processes that write documents."""

@@ -16,6 +16,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import RunError
 from aha.core.recipe_layers import flattened
 from aha.model.folders import base_cost
+from aha.model.parents import Parent, chain_of
 from aha.store.checksums import digests
 from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
@@ -32,12 +33,14 @@ BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 
 
 class Fingerprints(TypedDict):
-    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config; `ranks`
-    is the number of processes that share the work: the last bits depend on it."""
+    """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config;
+    `parents` are the models that the run descends from, its base last; `ranks` is the number of
+    processes that share the work: the last bits depend on it."""
 
     recipe: dict[str, Any]
     base: dict[str, str]
     base_cost: dict[str, float]
+    parents: list[Parent]
     data: dict[str, str]
     task: dict[str, str]
     versions: dict[str, str]
@@ -61,6 +64,7 @@ def fingerprints_of(
         "recipe": cfg.model_dump(mode="json"),
         "base": digests_by_name(sorted(files)) if base else then.get("base", {}),
         "base_cost": base_cost(base) if base else then.get("base_cost", {}),
+        "parents": chain_of(base) if base else then.get("parents", []),
         "data": digests_by_name(data_files(cfg)),
         "task": task_digests(cfg, task),
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},

@@ -1,0 +1,153 @@
+"""A file of examples as tokens: prompts that are read, and completions that are learnt.
+
+What cannot be used is left out as a whole and counted, by kind; nothing is ever shortened.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aha.core.errors import ModelError
+from aha.core.findings import Finding
+from aha.model.chat_template import RenderedText
+from aha.model.tokenizer import Tokenizer
+from aha.sft.example_rows import (
+    EXPECTED,
+    FOREIGN,
+    HELD_OUT,
+    NO_ANSWER,
+    NO_TOKENS,
+    TOO_LONG,
+    ExampleText,
+    UnusableRow,
+    example_texts,
+)
+from aha.tasks.bad_rows import BadRows
+from aha.tasks.files import read_rows
+from aha.tasks.held_out import held_out_problem
+
+# The tags with which chat templates mark whose turn it is.
+TEMPLATE_TAGS = (
+    *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    *("<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
+    *("[INST]", "[/INST]", "<<SYS>>", "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>"),
+    *("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The tokens of a prompt, and those of the completion with its stop token."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """The examples of a file in its order, and what is to be said of the rows left out."""
+
+    examples: list[Example]
+    notes: list[Finding]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of prompts and completions."""
+        return sum(example.num_tokens for example in self.examples)
+
+    @property
+    def longest(self) -> int:
+        return max(example.num_tokens for example in self.examples)
+
+
+def load_examples(path: Path, tokenizer: Tokenizer, limit: int, rule: str = "drop") -> ExampleSet:
+    """The examples of a file for this tokenizer, each of at most `limit` tokens.
+
+    Raises `DataError` for a file that cannot be read, for the first row that cannot be used where
+    `rule` is "refuse", and where no row can be used.
+    """
+    bad = BadRows(path, rule)
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    examples: list[Example] = []
+    rows = 0
+    for number, row in read_rows(path, EXPECTED):
+        try:
+            examples += encoded_row(row, tokenizer, limit)
+            rows += 1
+        except UnusableRow as reason:
+            bad.add(number, f"a row {reason.kind} ({reason.details})")
+            kinds.setdefault(reason.kind, []).append((number, reason.details))
+    bad.settle(rows, EXPECTED)
+    notes = []
+    if kinds:
+        counts = [counted(kind, rows_of_kind) for kind, rows_of_kind in kinds.items()]
+        count = sum(map(len, kinds.values()))
+        message = f"{count:,} rows of {path.name} dropped, {rows:,} kept: {'; '.join(counts)}"
+        notes.append(Finding("warn", message, "mend the rows, or train without them", "examples"))
+    return ExampleSet(examples, notes)
+
+
+def counted(kind: str, rows: list[tuple[int, str]]) -> str:
+    """How many rows of a kind there are, with the first of them."""
+    number, details = rows[0]
+    return f"{len(rows):,} {kind} (first: row {number}, {details})"
+
+
+def encoded_row(row: object, tokenizer: Tokenizer, limit: int) -> list[Example]:
+    """The examples of a row. Raises `UnusableRow` where one of them cannot be used."""
+    try:
+        return list(encoded_texts(example_texts(row), tokenizer, limit))
+    except ModelError as error:
+        raise UnusableRow(NO_TOKENS, error.got) from None
+
+
+def encoded_texts(texts: list[ExampleText], tokenizer: Tokenizer, limit: int) -> Iterator[Example]:
+    for text in texts:
+        prompt, completion = prompt_text(text.prompt, tokenizer), text.completion
+        if (problem := held_out_problem(prompt)) is not None:
+            raise UnusableRow(HELD_OUT, problem)
+        ends = [name for i in tokenizer.stop_ids if (name := tokenizer.fast.id_to_token(i))]
+        for end in ends:  # a row may bring it, with a line break of the file's writer
+            if completion.rstrip().endswith(end):
+                completion = completion.rstrip().removesuffix(end)
+        if not completion.strip():
+            raise UnusableRow(NO_ANSWER, "the completion is its end alone")
+        refuse_tags(completion, tokenizer, (*TEMPLATE_TAGS, *ends))
+        own = (*tokenizer.encode(RenderedText(completion)), tokenizer.stop_ids[0])
+        example = Example(tuple(tokenizer.encode(prompt)), own)
+        if example.num_tokens > limit:
+            raise UnusableRow(TOO_LONG, f"{example.num_tokens:,} tokens, at most {limit:,} fit")
+        yield example
+
+
+def prompt_text(prompt: str | list[dict[str, str]], tokenizer: Tokenizer) -> str:
+    """The prompt as the model reads it: messages in its own chat template, a text as it is, but for
+    ChatML, which is rewritten in the model's template as in RL."""
+    if isinstance(prompt, str):
+        text = tokenizer.say(prompt)
+        if not isinstance(text, RenderedText):
+            unknown = [tag for tag in TEMPLATE_TAGS if not knows(tokenizer, tag)]
+            refuse_tags(text, tokenizer, tuple(unknown))
+        return text
+    if not tokenizer.converses():
+        raise UnusableRow(FOREIGN, "a conversation, and this model has no chat template")
+    for message in prompt:
+        refuse_tags(message["content"], tokenizer, TEMPLATE_TAGS)
+    return tokenizer.converse(prompt)
+
+
+def knows(tokenizer: Tokenizer, tag: str) -> bool:
+    """Whether it is a token, or a word of the model's own template, as [INST] is for Llama 2."""
+    return tokenizer.fast.token_to_id(tag) is not None or tag in (tokenizer.template or "")
+
+
+def refuse_tags(text: str, tokenizer: Tokenizer, tags: tuple[str, ...]) -> None:
+    """Raises `UnusableRow` for a tag in what somebody says: with it another turn would begin."""
+    for tag in tags:
+        if tag in text:
+            unknown = "" if knows(tokenizer, tag) else ", which this model does not have"
+            raise UnusableRow(FOREIGN, f"{tag}{unknown}")

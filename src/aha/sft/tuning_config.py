@@ -1,0 +1,62 @@
+"""The settings of a run of fine-tuning: the config of its folder. No torch.
+
+Model and optimiser are the sections of a recipe of RL, with the same keys.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from aha.core.config import ModelSection, OptimSection, RunConfig
+from aha.core.section import BILLION, MILLION, Section, explain
+
+TINY = 5_000_000  # parameters: below, a model takes larger steps
+
+
+class TuningConfig(Section):
+    """Everything that decides the result of a fine-tuning, `steps` included."""
+
+    kind: Literal["sft"] = "sft"
+    data: str
+    bad_rows: Literal["drop", "refuse"] = "drop"
+    epochs: int = Field(3, ge=1, le=MILLION)
+    examples: int = Field(16, ge=1, le=MILLION)  # of an update
+    max_tokens: int = Field(0, ge=0, le=BILLION)  # of an example; 0: the model's context
+    steps: int = Field(0, ge=0, le=BILLION)  # follows from the data
+    seed: int = 0
+    checkpoint_every: int = Field(100, ge=0, le=BILLION)
+    keep_last: int = Field(2, ge=1, le=BILLION)
+    usd_per_hour: float | None = Field(None, ge=0.0, le=BILLION)
+    watts: float | None = Field(None, ge=0.0, le=BILLION)
+    model: ModelSection = ModelSection()
+    optim: OptimSection = OptimSection()
+
+    @property
+    def recipe(self) -> RunConfig:
+        """The recipe with this model and this optimiser, for what reads no other key of one."""
+        price = {"usd_per_hour": self.usd_per_hour, "watts": self.watts}
+        return RunConfig(seed=self.seed, model=self.model, optim=self.optim, **price)
+
+
+def tuning_config(raw: dict[str, Any]) -> TuningConfig:
+    """The config of raw settings. Raises ConfigError for a value that cannot be."""
+    try:
+        return TuningConfig.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, "", list(TuningConfig.model_fields)) from None
+
+
+def is_tuning(config: Mapping[str, Any] | None) -> bool:
+    """Whether the config.json of a run is one of fine-tuning; None: there is none to read."""
+    return config is not None and config.get("kind") == "sft"
+
+
+def default_lr(parameters: int, lora_rank: int) -> float:
+    """The learning rate where none is given: as usual for AdamW at this size, not tuned here.
+
+    1e-5 is that of s1 and of Sky-T1 for whole models; adapters take ten times as much or more.
+    """
+    if parameters < TINY:
+        return 1e-3
+    return 2e-4 if lora_rank else 1e-5
