@@ -80,8 +80,9 @@ def go_on(
     """
     raw = Run.open(path).read("config.json")
     if is_tuning(raw):
-        again = f"`aha train --resume {path}` in a terminal"
-        raise ConfigError(f"{path}, a run of `aha sft`", "a run of aha.train", again)
+        raise ConfigError(
+            f"{path}, a run of `aha sft`", "a run of aha.train", "resume it with `aha train`"
+        )
     cfg = begun(raw, f"{path}/config.json: ")
     changes = {**changes, **changed_files(cfg, files)}
     if rewards is not None and (rewards.weigh or "weights" in cfg.task.options):
