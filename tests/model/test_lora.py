@@ -206,6 +206,30 @@ def test_a_folder_with_an_adapter_loads_as_the_merged_model(tmp_path):
     torch.testing.assert_close(found.policy(TOKENS_BT), policy(TOKENS_BT), rtol=1e-4, atol=1e-4)
 
 
+def test_an_adapter_on_an_adapter_loads_with_both(tmp_path):
+    """A fine-tuning with adapters, and RL with adapters on what it made."""
+    whole, first = tmp_path / "whole", tmp_path / "first"
+    save_model(whole, tiny_transformer(), TOKENIZER)
+    save_adapter(first, adapted(), str(whole))
+    policy = load_model(first).policy
+    add_lora(policy, 2, 4.0, 7)
+    for parameter in policy.trainable():
+        parameter.data.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(3))
+    save_adapter(tmp_path / "second", policy, str(first))
+    loaded = load_model(tmp_path / "second")
+    assert loaded.tokenizer.stop_ids == TOKENIZER.stop_ids and loaded.policy.adapter is None
+    merge_lora(policy)
+    assert not torch.equal(policy(TOKENS_BT), load_model(first).policy(TOKENS_BT))
+    torch.testing.assert_close(loaded.policy(TOKENS_BT), policy(TOKENS_BT), rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_that_name_each_other_are_no_model(tmp_path):
+    for name, base in (("a", "b"), ("b", "a")):
+        save_adapter(tmp_path / name, adapted(), str(tmp_path / base))
+    with pytest.raises(ModelError, match="where no model is"):
+        load_model(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

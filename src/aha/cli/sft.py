@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from aha.api.recipe_names import new_run_path
 from aha.cli.own_command import as_typed_here, own_command
 from aha.cli.parameters import (
+    AT_LEAST_0,
+    AT_LEAST_1,
     Budget,
-    Count,
     DryRun,
     ModelName,
-    Natural,
     UsdPerHour,
     Watts,
     whole,
@@ -40,28 +40,88 @@ RowRule = Annotated[
     ),
 ]
 Seed = Annotated[int, Parameter(converter=whole, help="Seed of the examples' order.")]
-# Under the names of a recipe too: messages about model and optimiser use those.
-Lr = Annotated[float | None, Parameter(name=("--lr", "--optim.lr"))]
-FinalLr = Annotated[float | None, Parameter(name=("--final-lr", "--optim.final_lr"))]
-Warmup = Annotated[int | None, Parameter(name=("--warmup", "--optim.warmup"), converter=whole)]
-Decay = Annotated[float | None, Parameter(name=("--weight-decay", "--optim.weight_decay"))]
+Epochs = Annotated[
+    int, Parameter(converter=whole, validator=AT_LEAST_1, help="How often each example is learnt.")
+]
+OfUpdate = Annotated[
+    int, Parameter(converter=whole, validator=AT_LEAST_1, help="Examples of an update.")
+]
+MaxTokens = Annotated[
+    int,
+    Parameter(
+        converter=whole,
+        validator=AT_LEAST_0,
+        help="Longest example, prompt included; longer ones are dropped and counted. 0: what the "
+        "model can read.",
+    ),
+]
+CheckpointEvery = Annotated[
+    int,
+    Parameter(
+        converter=whole,
+        validator=AT_LEAST_0,
+        help="Steps between checkpoints; 0: at the end alone.",
+    ),
+]
+
+
+def recipe_key(key: str, meaning: str) -> Parameter:
+    """An option for a key of a recipe, under its short name and under its full one: messages about
+    model and optimiser use that. Not given, the key has its default."""
+    short = key.split(".")[1].replace("_", "-")
+    return Parameter(name=(f"--{short}", f"--{key}"), help=meaning)
+
+
+Lr = Annotated[
+    float | None,
+    recipe_key(
+        "optim.lr",
+        "Learning rate after the warm-up. Without it 1e-3 for models below 5 million parameters, "
+        "2e-4 for adapters, else 1e-5.",
+    ),
+]
+FinalLr = Annotated[
+    float | None,
+    recipe_key("optim.final_lr", "Share of lr at the last step, linear; 0.1 without it."),
+]
+Warmup = Annotated[
+    float | None,
+    recipe_key("optim.warmup", "Steps over which lr rises to its value; 5 without it."),
+]
+Decay = Annotated[
+    float | None, recipe_key("optim.weight_decay", "Decoupled weight decay; 0 without it.")
+]
 MicroBatch = Annotated[
-    int | None,
-    Parameter(name=("--micro-batch-tokens", "--optim.micro_batch_tokens"), converter=whole),
+    float | None,
+    recipe_key("optim.micro_batch_tokens", "Tokens computed at a time; 16,384 without it."),
 ]
 Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None, Parameter(name=("--dtype", "--optim.dtype"))
+    Literal["auto", "float32", "bfloat16"] | None,
+    recipe_key("optim.dtype", "Arithmetic; the weights that train stay float32."),
 ]
 State = Annotated[
-    Literal["device", "cpu", "8bit"] | None, Parameter(name=("--optim-state", "--optim.state"))
+    Literal["device", "cpu", "8bit"] | None,
+    recipe_key(
+        "optim.state",
+        "Where Adam's moments are; cpu: gradients and float32 weights too, in the machine's "
+        "memory.",
+    ),
 ]
 Recompute = Annotated[
-    Literal["true", "false"] | None, Parameter(name=("--recompute", "--optim.recompute"))
+    Literal["true", "false"] | None,
+    recipe_key("optim.recompute", "Compute activations again for gradients: slower, less memory."),
 ]
-Rank = Annotated[int | None, Parameter(name=("--lora-rank", "--model.lora_rank"), converter=whole)]
-Alpha = Annotated[float | None, Parameter(name=("--lora-alpha", "--model.lora_alpha"))]
+Rank = Annotated[
+    float | None,
+    recipe_key("model.lora_rank", "Rank of LoRA adapters that train instead of the weights."),
+]
+Alpha = Annotated[
+    float | None,
+    recipe_key("model.lora_alpha", "LoRA scale is alpha / rank; without it twice the rank."),
+]
 TunedOn = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"] | None, Parameter(name=("--device", "--model.device"))
+    Literal["auto", "cpu", "cuda", "mps"] | None,
+    recipe_key("model.device", "auto: a GPU, except for models below 5 million parameters."),
 ]
 
 
@@ -70,9 +130,9 @@ def sft(
     *,
     data: Examples,
     name: TuningName = None,
-    epochs: Count = 3,
-    examples: Count = 16,
-    max_tokens: Natural = 0,
+    epochs: Epochs = 3,
+    examples: OfUpdate = 16,
+    max_tokens: MaxTokens = 0,
     bad_rows: RowRule = "drop",
     seed: Seed = 0,
     lr: Lr = None,
@@ -83,10 +143,10 @@ def sft(
     lora_alpha: Alpha = None,
     device: TunedOn = None,
     dtype: Dtype = None,
-    optim_state: State = None,
+    state: State = None,
     recompute: Recompute = None,
     micro_batch_tokens: MicroBatch = None,
-    checkpoint_every: Natural = 100,
+    checkpoint_every: CheckpointEvery = 100,
     budget: Budget = None,
     usd_per_hour: UsdPerHour = None,
     watts: Watts = None,
@@ -99,38 +159,6 @@ def sft(
 
     Parameters
     ----------
-    epochs
-        How often each example is learnt.
-    examples
-        Examples of an update.
-    max_tokens
-        Longest example, prompt included; longer ones are dropped and counted. 0: what the model
-        can read.
-    lr
-        Learning rate after the warm-up. Without it 1e-3 for models below 5 million parameters, 2e-4
-        for adapters, else 1e-5.
-    final_lr
-        Share of lr at the last step, linear; 0.1 without it.
-    warmup
-        Steps over which lr rises to its value; 5 without it.
-    weight_decay
-        Decoupled weight decay; 0 without it.
-    lora_rank
-        Rank of LoRA adapters that train instead of the weights.
-    lora_alpha
-        LoRA scale is alpha / rank; without it twice the rank.
-    device
-        auto: a GPU, except for models below 5 million parameters.
-    dtype
-        Arithmetic; the weights that train stay float32.
-    optim_state
-        Where Adam's moments are; cpu: gradients and float32 weights too, in the machine's memory.
-    recompute
-        Compute activations again for gradients: slower, less memory.
-    micro_batch_tokens
-        Tokens computed at a time; 16,384 without it.
-    checkpoint_every
-        Steps between checkpoints; 0: at the end alone.
     dry_run
         Print the settings and what they take on a table of machines, and exit.
     """
@@ -138,7 +166,7 @@ def sft(
 
     model = {"path": base, "device": device, "lora_rank": lora_rank, "lora_alpha": lora_alpha}
     optim = {"lr": lr, "final_lr": final_lr, "warmup": warmup, "weight_decay": weight_decay}
-    optim |= {"dtype": dtype, "state": optim_state, "recompute": recompute}
+    optim |= {"dtype": dtype, "state": state, "recompute": recompute}
     optim |= {"micro_batch_tokens": micro_batch_tokens}
     settings: dict[str, Any] = {"data": data, "bad_rows": bad_rows, "epochs": epochs}
     settings |= {"examples": examples, "max_tokens": max_tokens, "seed": seed}

@@ -37,6 +37,12 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
             "a run with model.lora_rank above 0",
             "--form hf",
         )
+    if form == "adapter" and (Path(base_of(folder, folder) or "") / ADAPTER).is_file():
+        raise ModelError(
+            f"{name} has an adapter whose base has one too",
+            "an adapter on a whole model, as PEFT reads it",
+            "--form hf",
+        )
     # An adapter is loaded with its base model: one that does not fit must not be exported.
     model = load_model(folder)
     try:

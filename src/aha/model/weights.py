@@ -44,6 +44,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     path: Path
     findings: list[Finding] = field(default_factory=list)  # what was told when it was loaded
+    tokens_from: Path = Path()  # the folder of the tokenizer
 
 
 def save_model(
@@ -90,10 +91,11 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def load_model(folder: str | Path) -> LoadedModel:
-    """The model of a folder, whoever wrote it; an adapter is merged into its base. The weights
-    become float32. Raises `ModelError` where config, weights and tokenizer do not fit each
-    other; what loads all the same but may surprise is a `ModelWarning` and a finding."""
+def load_model(folder: str | Path, above: tuple[Path, ...] = ()) -> LoadedModel:
+    """The model of a folder, whoever wrote it; an adapter is merged into its base, which may be an
+    adapter with its own base; `above` are the adapters that led here. The weights become float32.
+    Raises `ModelError` where config, weights and tokenizer do not fit each other; what loads all
+    the same but may surprise is a `ModelWarning` and a finding."""
     folder = Path(folder)
     has_config = (folder / "config.json").is_file()
     if (folder / ADAPTER).is_file():
@@ -102,11 +104,20 @@ def load_model(folder: str | Path) -> LoadedModel:
         base = folder
     else:
         raise ModelError(f"no model in {folder}", MODEL_FOLDER, "check the path")
-    policy, findings = read_policy(base)
+    told: list[Finding] = []
+    if base != folder and (base / ADAPTER).is_file():
+        if base in above:
+            raise no_base(folder, base)
+        under = load_model(base, (*above, folder))
+        policy, told, base = under.policy, under.findings, under.tokens_from
+        findings = []
+    else:
+        policy, findings = read_policy(base)
     if (folder / ADAPTER).is_file():
         policy, more = merge_adapter(policy, folder)
         findings += more
-    tokenizer = Tokenizer.load(folder if (folder / "tokenizer.json").is_file() else base)
+    tokens_from = folder if (folder / "tokenizer.json").is_file() else base
+    tokenizer = Tokenizer.load(tokens_from)
     if tokenizer.vocab_size > policy.config.vocab_size:
         raise ModelError(
             f"{folder}: a tokenizer of {tokenizer.vocab_size} tokens for a model of "
@@ -117,7 +128,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     findings = [replace(finding, check="base_model") for finding in findings]
     for finding in findings:
         warn_of(finding)
-    return LoadedModel(policy, tokenizer, folder, findings)
+    return LoadedModel(policy, tokenizer, folder, told + findings, tokens_from)
 
 
 def named_base(folder: Path) -> Path:
@@ -130,13 +141,18 @@ def named_base(folder: Path) -> Path:
             "write it into base_model_name_or_path",
         )
     base = folder_of(name)
-    if base == folder or not (base / "config.json").is_file():
-        raise ModelError(
-            f"{folder / ADAPTER} names the base {str(base)!r}, where no model is",
-            "the folder or hub name of the model that the adapter was trained on",
-            "put it there, or change base_model_name_or_path",
-        )
+    is_model = (base / "config.json").is_file() or (base / ADAPTER).is_file()
+    if base == folder or not is_model:
+        raise no_base(folder, base)
     return base
+
+
+def no_base(folder: Path, base: Path) -> ModelError:
+    return ModelError(
+        f"{folder / ADAPTER} names the base {str(base)!r}, where no model is",
+        "the folder or hub name of the model that the adapter was trained on",
+        "put it there, or change base_model_name_or_path",
+    )
 
 
 def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
