@@ -26,7 +26,11 @@ def attach_loggers(experiment: Experiment, names: Sequence[str]) -> None:
     if not names:
         return
     listener = experiment.listener
-    loggers = RunLoggers(experiment.run, names, experiment.tell, listener.say)
+    try:
+        loggers = RunLoggers(experiment.run, names, experiment.tell, listener.say)
+    except BaseException:  # Ctrl-C while a server is waited for: `run_all` will not close the run
+        experiment.close()
+        raise
     listener.step = both(listener.step, loggers.follow)
     listener.validation = both(listener.validation, loggers.follow)
     listener.end = both(listener.end, loggers.end)

@@ -148,8 +148,8 @@ def carry_out(
         if experiment.ranks.size > 1:
             shared = f"{experiment.ranks.size} ranks share the work"
             console.print(f"{shared}; the time above is planned for one")
-        attach_loggers(experiment, options.loggers)
         try:
+            attach_loggers(experiment, options.loggers)
             with dashboard(path, options.dash):
                 outcome = experiment.run_all()
         except KeyboardInterrupt:
