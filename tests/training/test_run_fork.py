@@ -102,6 +102,16 @@ def test_a_damaged_checkpoint_and_a_taken_name_are_refused(done, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
+def test_a_fork_does_not_write_into_the_loggers_of_the_run(done, tmp_path):
+    source, made = tmp_path / "run", tmp_path / "fork"
+    shutil.copytree(done, source)
+    (source / "loggers.json").write_text("{}")
+    (source / "tensorboard").mkdir()
+    fork_run(source, 4, made, print)
+    assert (source / "loggers.json").is_file() and (source / "tensorboard").is_dir()
+    assert not (made / "loggers.json").exists() and not (made / "tensorboard").exists()
+
+
 def test_what_is_there_is_no_step(tmp_path):
     (tmp_path / "run@3").mkdir()
     assert run_and_step(tmp_path / "run@3") == (tmp_path / "run@3", None)
