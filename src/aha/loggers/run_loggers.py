@@ -1,9 +1,11 @@
 """The loggers of a run: chosen by name, opened, fed from the run's files, closed.
 
-names = chosen_loggers("wandb,tensorboard")   # raises where a package is missing
-loggers = RunLoggers(run, names, tell, say)
-loggers.follow()                              # after each step
-loggers.end()
+    names = chosen_loggers("wandb,tensorboard")   # raises where a package is missing
+    loggers = RunLoggers(run, names, tell, say)
+    loggers.follow()                              # after each step
+    loggers.end()
+
+The command line joins them to the loop: `aha.cli.logged_run`.
 """
 
 import difflib
