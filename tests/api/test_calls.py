@@ -90,6 +90,7 @@ def takes_more(completion, answer, colour):
         ({"callbacks": [3]}, "the callback 3"),
         ({"recipe": "demmo"}, "no recipe 'demmo'"),
         ({"recipe": None}, "without a recipe"),
+        ({"recipe": None, "model": {"lora_rank": -1}}, "lora_rank"),
         ({"stepps": 3}, "stepps"),
         ({"optim": {"lrr": 3}}, "lrr"),
         ({"optim": 3e-4}, "optim=0.0003"),

@@ -112,12 +112,13 @@ def check_arguments(given: Mapping[str, Any]) -> None:
             "rows with a prompt each",
             "data='rows.jsonl', or data=[{'prompt': ..., 'answer': ...}, ...]",
         )
-    other_model = given["model"] is not None and given["model"] != PACKAGED_MODEL
-    if given["recipe"] is None and resume is None and other_model:
+    model = given["model"]
+    path = model.get("path") if isinstance(model, Mapping) else model
+    if given["recipe"] is None and resume is None and path not in (None, PACKAGED_MODEL):
         from aha.api.recipe_names import packaged_recipes
 
         raise ConfigError(
-            f"the model {given['model']!r} without a recipe",
+            f"the model {str(path)!r} without a recipe",
             "a recipe whose learning rate suits it; the default is for the packaged model",
             f"aha.train('one-gpu-24gb', model=...), or one of {', '.join(packaged_recipes())}",
         )
