@@ -168,7 +168,7 @@ def test_the_trained_model_is_the_last_checkpoint_and_not_the_base(straight, mod
 
 
 def test_the_listener_hears_everything(model, tmp_path):
-    heard = {name: [] for name in ("stage", "progress", "step", "validation", "completion")}
+    heard = {name: [] for name in ("stage", "progress", "tested", "step", "validation", "group")}
     go(
         config(model),
         tmp_path / "run",
@@ -176,13 +176,15 @@ def test_the_listener_hears_everything(model, tmp_path):
         progress=lambda *where: heard["progress"].append(where),
         step=heard["step"].append,
         validation=heard["validation"].append,
-        completion=lambda version, one: heard["completion"].append(version),
+        tested=lambda name, numbers: heard["tested"].append((name, numbers["problems"])),
+        group=lambda version, *group: heard["group"].append((version, *map(len, group))),
     )
     assert [text.split()[0] for text in heard["stage"]] == ["before", "training", "after"]
     assert heard["progress"] == [(5, 5), (5, 5)]
     assert [row["step"] for row in heard["step"]] == list(range(1, STEPS + 1))
     assert [row["step"] for row in heard["validation"]] == [3, 6]
-    assert heard["completion"] == [2, 4, 6]
+    assert heard["tested"] == [("before", 5), ("after", 5)]
+    assert heard["group"] == [(2, 6, 6), (4, 6, 6), (6, 6, 6)]  # completions and advantages
 
 
 def test_evaluations_can_be_left_out(model, tmp_path):

@@ -35,6 +35,7 @@ def done(tmp_path_factory) -> Path:
     model = answering_folder(folder / "tiny")
     cfg = RunConfig.model_validate(RECIPE | {"model": {"path": str(model)}})
     Experiment.start(cfg, folder / "run", Listener()).run_all()
+    (folder / "run" / "loggers.json").write_text("{}")
     return folder / "run"
 
 
@@ -64,7 +65,7 @@ def test_a_fork_goes_on_bit_equal_and_leaves_the_run_as_it_is(done):
     assert contents(done) == before
     kept = set(contents(fork))
     assert {"before.json", "completions/before.jsonl", "completions/eval_000003.jsonl"} <= kept
-    assert not {"after.json", "summary.json", "model/config.json", ".lock"} & kept
+    assert not {"after.json", "summary.json", "model/config.json", ".lock", "loggers.json"} & kept
     assert not [name for name in kept if "000005" in name or "000006" in name]
     assert [row["step"] for row in read_rows(fork / "metrics.jsonl")] == [1, 2, 3, 4]
     record = json.loads((fork / "fork.json").read_text())

@@ -14,10 +14,9 @@ from aha.store.run_folder import Run, check_new
 from aha.training.resume import cut_back
 
 AT_STEP = re.compile(r"(.+)@(\d{1,12})")
-# Of the end of a run, or of its process: a fork has neither yet.
+# Of the end of a run, of its process, or of trackers, which would take the fork for the run itself.
 LEFT_OUT = ("model", "failed_step", "summary*.json", "after*.json", "after*.jsonl", "report.html")
-LEFT_OUT += ("owner.json", ".lock", f"{PARTIAL}*")
-LEFT_OUT += ("loggers.json", "tensorboard")  # else its rows would go into the other run's curves
+LEFT_OUT += ("loggers.json", "tensorboard", "owner.json", ".lock", f"{PARTIAL}*")
 RECORD = "fork.json"
 
 
