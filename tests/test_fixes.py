@@ -30,6 +30,12 @@ UNCHECKED = {
     "--help",
     "--version",
     "--porcelain",
+    # Of git, and of WSL.
+    "--binary",
+    "--others",
+    "--exclude-standard",
+    "--no-index",
+    "--install",
 }  # the last two are git's and cc's
 OWN_MODULE = {"new_task": "new-task", "show_config": "config", "run_in_terminal": "train"}
 WITH_TASK = ("train", "doctor", "eval", "problems", "grade", "ask")

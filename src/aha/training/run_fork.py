@@ -15,7 +15,14 @@ from aha.training.resume import cut_back
 
 AT_STEP = re.compile(r"(.+)@(\d{1,12})")
 # Of the end of a run, of its process, or of trackers, which would take the fork for the run itself.
-LEFT_OUT = ("model", "failed_step", "summary*.json", "after*.json", "after*.jsonl", "report.html")
+LEFT_OUT: tuple[str, ...] = (
+    "model",
+    "failed_step",
+    "summary*.json",
+    "after*.json",
+    "after*.jsonl",
+    "report.html",
+)
 LEFT_OUT += ("loggers.json", "tensorboard", "owner.json", ".lock", f"{PARTIAL}*")
 RECORD = "fork.json"
 
