@@ -34,6 +34,10 @@ def test_a_run_from_the_command_line_and_what_takes_it(aha, model, data):
     card = (data.parent / "exported/README.md").read_text()
     assert "reinforcement" not in card and "4 steps, seed 0" in card
     assert aha("report", "runs/sft", "--out", "report.html").code == 0
+    for words in (("eval", "runs/sft", "--n", 2), ("ask", 3, 4, 5, "--target", 12)):
+        limit = ("--max-new-tokens", 4) if words[0] == "eval" else ("--model", "runs/sft")
+        tested = aha(*words, *limit)
+        assert tested.code == 0, tested.err
     dry = aha("train", "demo", "--model", "runs/sft", "--dry-run")
     assert dry.code == 0, dry.err
     # A second run begins where the first has ended, under its own name.
