@@ -1,6 +1,8 @@
 """`aha train`: start a run of a recipe, or resume a run that was stopped."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe, new_run_path
@@ -21,6 +23,9 @@ from aha.cli.parameters import (
 )
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aha.cli.run_in_terminal import RunOptions
 
 
 def train(
@@ -64,24 +69,10 @@ def train(
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
         unused |= {"--probe": probe, "--calibration": calibration}
         refuse_with_resume(resume, unused)
-        from aha.api.logged_run import loggers_of
-        from aha.cli.fork import at_step
-        from aha.cli.run_in_terminal import RunOptions, resume_run
-        from aha.cli.sft import resume_tuning
-        from aha.sft.tuning_config import is_tuning
-        from aha.store.run_folder import Run
-        from aha.training.run_fork import run_and_step
+        from aha.cli.run_in_terminal import RunOptions
 
-        source, _ = run_and_step(resume)
-        if is_tuning(Run(source).read_or_none("config.json")):
-            refuse_of_tuning({"--dash": dash, "--ranks": ranks, "--log": log, "--json": as_json})
-            resume_tuning(at_step(resume), budget, accept_changes, changes)
-            return
-
-        # Those of the run itself: a fork of it has its own runs in them, and none yet.
-        loggers = loggers_of(log, source)
-        options = RunOptions(budget, dash, ranks=number, loggers=loggers, as_json=as_json)
-        resume_run(at_step(resume), options, changes, accept_changes)
+        options = RunOptions(budget, dash, ranks=number, as_json=as_json)
+        go_on(resume, options, log, changes, accept_changes)
         return
     refuse_without_resume(accept_changes)
     path = find_recipe(recipe or recipe_for_this_machine())
@@ -92,6 +83,29 @@ def train(
 
     shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
     start_run(cfg, run, RunOptions(budget, dash, *shared))
+
+
+def go_on(
+    resume: Path, options: "RunOptions", log: str | None, changes: dict[str, Any], accept: bool
+) -> None:
+    """Resume a run of RL or of fine-tuning, from a step of its own where RUN@STEP names one."""
+    from aha.api.logged_run import loggers_of
+    from aha.cli.fork import at_step
+    from aha.cli.run_in_terminal import resume_run
+    from aha.cli.sft import resume_tuning
+    from aha.sft.tuning_config import is_tuning
+    from aha.store.run_folder import Run
+    from aha.training.run_fork import run_and_step
+
+    source, _ = run_and_step(resume)
+    if is_tuning(Run(source).read_or_none("config.json")):
+        given = {"--dash": options.dash, "--ranks": options.ranks, "--json": options.as_json}
+        refuse_of_tuning(given | {"--log": log})
+        resume_tuning(at_step(resume), options.budget, accept, changes)
+        return
+    # Of the run itself: a fork of it begins runs of its own there.
+    options = replace(options, loggers=loggers_of(log, source))
+    resume_run(at_step(resume), options, changes, accept)
 
 
 def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
