@@ -38,12 +38,13 @@ def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> Chose
 def task_of_run(folder: Path) -> ChosenTask | None:
     """The task that a run was trained on; None for a fine-tuning, and where there is no run."""
     from aha.algo.recipe import begun
+    from aha.sft.tuning_config import is_tuning
     from aha.store.run_folder import Run
 
     if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
         return None  # a model's folder has a config.json too, and its own
     raw = Run.open(folder).read("config.json")
-    if raw.get("kind") == "sft":
+    if is_tuning(raw):
         return None
     try:
         cfg = begun(raw, f"{folder}/config.json: ")
