@@ -210,7 +210,7 @@ def test_a_script_without_a_main_guard_runs_once(model, tmp_path):
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="pip install 'aha[tensorboard]'")
-def test_a_tracker_follows_a_run_over_its_resume(train):
+def test_a_logger_follows_a_run_over_its_resume(train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +223,7 @@ def test_a_tracker_follows_a_run_over_its_resume(train):
     ]
 
 
-def test_an_unknown_tracker_is_refused_in_the_words_of_python(train, tmp_path):
+def test_an_unknown_logger_is_refused_in_the_words_of_python(train, tmp_path):
     with pytest.raises(ConfigError, match="log='wandb'"):
         train(log="wandbb")
     assert not (tmp_path / "runs").exists()

@@ -49,7 +49,7 @@ def train(
     whose sum with `reward_weights` is the reward. data, test_data: a file, a list of dicts, a table
     of pandas or of Hugging Face `datasets`; columns: {name in the data: name for the reward}.
     callbacks: functions that get the row of each step, or objects with `on_step`, `on_validation`.
-    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". log: trackers that get a
+    name: the run's folder below runs/. budget: "30min", "2h" or "0.5usd". log: loggers that get a
     copy, such as "wandb,tensorboard"; "none" for a resumed run that had some. show: print the
     steps, or draw them in a notebook.
 

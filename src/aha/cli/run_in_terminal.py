@@ -47,7 +47,7 @@ class RunOptions:
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
     `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
-    `loggers`: names of trackers that get a copy of the run. `as_json`: events as JSON lines in
+    `loggers`: names of loggers that get a copy of the run. `as_json`: events as JSON lines in
     place of text.
     """
 

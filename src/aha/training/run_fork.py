@@ -14,7 +14,7 @@ from aha.store.run_folder import Run, check_new
 from aha.training.resume import cut_back
 
 AT_STEP = re.compile(r"(.+)@(\d{1,12})")
-# Of the end of a run, of its process, or of trackers, which would take the fork for the run itself.
+# Of the end of a run, of its process, or of loggers, which would take the fork for the run itself.
 LEFT_OUT: tuple[str, ...] = (
     "model",
     "failed_step",
