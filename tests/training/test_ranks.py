@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from aha.batching.batch import totals_of
+from aha.core.config import RunConfig
 from aha.core.errors import RunStopped
 from aha.dist.local_ranks import LocalRanks, can_meet
 from aha.dist.world import World
@@ -95,7 +96,9 @@ def test_four_ranks_take_the_steps_of_one_in_every_recipe(alone):
 
 def test_averaging_what_each_rank_has_divided_itself_is_another_gradient():
     """The rank with few tokens would count for more."""
-    trainer = trainer_of(dict(configs())["grpo"], World())
+    raw = dict(configs())["grpo"].model_dump()
+    raw["algo"]["aggregation"], raw["rollout"]["max_new_tokens"] = "token_mean", 20
+    trainer = trainer_of(RunConfig.model_validate(raw), World())
     collected = trainer.rollout.collect(trainer.problems(), trainer.seeds, PhaseClock())
     estimate = trainer.advantages.estimate(collected.groups, collected.scores)
     rows = trainer.objective.begin_update(estimate.counted_rows(), 0)
