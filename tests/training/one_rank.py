@@ -1,4 +1,4 @@
-"""One of two processes that share a step: `python -m tests.train.one_rank RANK FOLDER`.
+"""One of two processes that share a step: `python -m tests.training.one_rank RANK FOLDER`.
 
 Every other row is its own, the totals are those of all rows, and the gradients are summed over
 both processes by gloo. Rank 0 writes what came out.

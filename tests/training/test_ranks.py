@@ -26,7 +26,7 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed")
 def test_two_processes_have_the_gradient_of_one(tmp_path):
-    words = [sys.executable, "-m", "tests.train.one_rank"]
+    words = [sys.executable, "-m", "tests.training.one_rank"]
     # The loopback: a machine without a name for itself would not find the other process.
     where = os.environ | {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else os.environ
     ranks = [
