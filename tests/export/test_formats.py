@@ -14,7 +14,7 @@ from aha.export.formats import export
 from aha.model.weights import load_model
 
 from ..tiny import TOKENIZER, answering_folder
-from ..train.test_experiment import config, go
+from ..training.test_experiment import config, go
 
 TOKENS_BT = torch.tensor([TOKENIZER.encode("numbers 3 7 25 target 82")])
 

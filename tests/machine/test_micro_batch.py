@@ -9,7 +9,7 @@ from aha.model.lora import add_lora
 from aha.training.rl import RLTrainer
 
 from ..tiny import TOKENIZER, tiny_transformer
-from ..train.test_rl import config, make, weights
+from ..training.test_rl import config, make, weights
 
 CPU = torch.device("cpu")
 CPU_WORDS = (
