@@ -24,6 +24,7 @@ from .conftest import ROWS
         ("at most --n 5", "at most n=5"),
         ("--optim.recompute true", "optim={'recompute': True}"),
         ("--name '../up'", "name='../up'"),
+        ("pip install 'aha[wandb]', or --log none", "pip install 'aha[wandb]', or log='none'"),
         (
             "go on all the same: aha train --resume runs/a --accept-changes",
             "go on all the same: aha.train(resume='runs/a', accept_changes=True, ...)",

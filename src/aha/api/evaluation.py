@@ -27,7 +27,7 @@ class EvalResult:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval (Wilson), None as above."""
+        """Its 95 % interval over problems (`over_problems`), None as above."""
         ends = self.numbers.get("interval")
         return (float(ends[0]), float(ends[1])) if ends else None
 

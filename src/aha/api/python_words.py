@@ -44,7 +44,8 @@ def argument_of(option: re.Match[str]) -> str:
     """One option as an argument."""
     key, text = option[1], option[2]
     value = "True" if text is None else text if LITERAL.fullmatch(text) else repr(text)
-    value = {"'true'": "True", "'false'": "False", "'none'": "None"}.get(value, value)
+    if key != "log":  # whose "none" is a word, and not what stands for nothing named
+        value = {"'true'": "True", "'false'": "False", "'none'": "None"}.get(value, value)
     section, _, inner = key.partition(".")
     if key in OWN or not inner:
         return f"{OWN.get(key, key.replace('-', '_'))}={value}"

@@ -46,7 +46,7 @@ def chosen_loggers(text: str) -> list[str]:
         if name not in LOGGERS:
             known = ", ".join(LOGGERS)
             near = difflib.get_close_matches(name, LOGGERS, 1, 0.5)
-            fix = f"--log {near[0]}" if near else f"--log {','.join(LOGGERS)}"
+            fix = f"--log {near[0] if near else next(iter(LOGGERS))}"
             raise ConfigError(f"--log {shown(text)}", f"{known}, several with commas, or none", fix)
     check_installed(names)
     return names

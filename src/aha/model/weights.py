@@ -104,12 +104,12 @@ def load_model(folder: str | Path, above: tuple[Path, ...] = ()) -> LoadedModel:
         base = folder
     else:
         raise ModelError(f"no model in {folder}", MODEL_FOLDER, "check the path")
-    told: list[Finding] = []
+    below: list[Finding] = []
     if base != folder and (base / ADAPTER).is_file():
         if base in above:
             raise no_base(folder, base)
         under = load_model(base, (*above, folder))
-        policy, told, base = under.policy, under.findings, under.tokens_from
+        policy, below, base = under.policy, under.findings, under.tokens_from
         findings = []
     else:
         policy, findings = read_policy(base)
@@ -128,7 +128,7 @@ def load_model(folder: str | Path, above: tuple[Path, ...] = ()) -> LoadedModel:
     findings = [replace(finding, check="base_model") for finding in findings]
     for finding in findings:
         warn_of(finding)
-    return LoadedModel(policy, tokenizer, folder, told + findings, tokens_from)
+    return LoadedModel(policy, tokenizer, folder, below + findings, tokens_from)
 
 
 def named_base(folder: Path) -> Path:
