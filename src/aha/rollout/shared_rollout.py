@@ -80,4 +80,4 @@ def packed_row(graded: Graded) -> Row:
 def unpacked(row: Row, prompt: Prompt) -> Graded:
     """The inverse of `packed_row`, on this prompt."""
     grade, completion = row
-    return Graded(*grade, completion=Completion(prompt, *completion))
+    return Graded(*grade, Completion(prompt, *completion))
