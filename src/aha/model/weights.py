@@ -110,7 +110,7 @@ def load_model(folder: str | Path, above: tuple[Path, ...] = ()) -> LoadedModel:
             raise no_base(folder, base)
         under = load_model(base, (*above, folder))
         policy, below, base = under.policy, under.findings, under.tokens_from
-        findings = []
+        findings: list[Finding] = []
     else:
         policy, findings = read_policy(base)
     if (folder / ADAPTER).is_file():
