@@ -79,5 +79,5 @@ def packed_row(graded: Graded) -> Row:
 
 def unpacked(row: Row, prompt: Prompt) -> Graded:
     """The inverse of `packed_row`, on this prompt."""
-    grade, completion = row
-    return Graded(*grade, Completion(prompt, *completion))
+    (reward, correct, reason, parts), completion = row
+    return Graded(reward, correct, reason, parts, Completion(prompt, *completion))
