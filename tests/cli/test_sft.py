@@ -38,7 +38,8 @@ def test_a_run_from_the_command_line_and_what_takes_it(aha, model, data):
         limit = ("--max-new-tokens", 4) if words[0] == "eval" else ("--model", "runs/sft")
         tested = aha(*words, *limit)
         assert tested.code == 0, tested.err
-    dry = aha("train", "demo", "--model", "runs/sft", "--dry-run")
+    short = ("--rollout.max_new_tokens", 16)
+    dry = aha("train", "demo", "--model", "runs/sft", *short, "--dry-run")
     assert dry.code == 0, dry.err
     # A second run begins where the first has ended, under its own name.
     second = aha("sft", "runs/sft", "--data", data, *QUICK)
