@@ -8,7 +8,7 @@ import sys
 import pytest
 
 COMPLETE = """\
-source script
+source ./script
 complete_line() {{ COMP_WORDS=($1); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_LINE=$1
     COMP_POINT=${{#1}}; _aha; echo "${{COMPREPLY[@]}}"; }}
 aha() {{ {python} -m aha "$@"; }}

@@ -123,5 +123,5 @@ def test_a_run_serves_its_dashboard_and_takes_it_along(folder):
 def test_without_a_terminal_a_run_only_says_how_to_watch_it(folder):
     done = start(folder, "mine.toml", "--name", "unseen", "--steps", "1")
     out, _ = done.communicate(timeout=200)
-    assert done.returncode == 0 and "run `aha dash` in another terminal" in out
+    assert done.returncode == 0 and "aha dash` in another terminal" in out
     assert "http://" not in out

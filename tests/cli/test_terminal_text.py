@@ -185,5 +185,5 @@ def test_the_panels_of_a_run_send_none(aha, writes_bytes):
     words = ("train", "demo", "--model.path", writes_bytes, "--steps", 2, "--show_every", 1)
     sizes = ("--rollout.prompts", 2, "--rollout.group_size", 2, "--rollout.max_new_tokens", 120)
     done = aha(*words, *sizes, "--eval.every", 0, "--eval.final", 2, "--optim.dtype", "float32")
-    assert done.code == 0 and "(step 1)" in done.out and harmless(done.out + done.err)
+    assert done.code == 0 and "step 1: " in done.out and harmless(done.out + done.err)
     assert "\ufffd" in done.out or "\u241b" in done.out

@@ -27,9 +27,9 @@ PUBLISHED = {
     "SmolLM2-135M": 134_515_008,
     "SmolLM2-360M": 361_821_120,
     "SmolLM2-1.7B": 1_711_376_384,
-    "aha-tiny": 815_744,
-    "base-10m": 10_412_160,
-    "base-multiply": 815_744,
+    "aha-tiny": 814_464,
+    "base-10m": 10_408_320,
+    "base-multiply": 814_464,
 }
 
 

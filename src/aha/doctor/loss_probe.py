@@ -18,6 +18,7 @@ import torch
 from aha.batching.batch import TrainingRow
 from aha.batching.layout import Layout
 from aha.core.records import Graded, StepReport
+from aha.dist.world import World
 from aha.training.advantage_estimators import Estimate, counted_by
 from aha.training.rl import RLTrainer
 
@@ -112,6 +113,10 @@ class Standstill:
 
     def update(self, lr: float) -> float:
         return 0.0
+
+    def add_up(self, world: World, sums: torch.Tensor, place: str) -> torch.Tensor:
+        """Of one rank: there is nothing to add."""
+        return sums
 
     def clear(self) -> None:
         """The gradients are the stand-in's own."""
