@@ -76,8 +76,15 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
         elif isinstance(node, ast.JoinedStr):
-            parts = [p.value if isinstance(p, ast.Constant) else "VALUE" for p in node.values]
-            yield node.lineno, "".join(map(str, parts))
+            yield node.lineno, "".join(map(filled_in, node.values))
+
+
+def filled_in(part: ast.expr) -> str:
+    """A part of an f-string as `texts` writes it; the user's own way to call the command is aha."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    assert isinstance(part, ast.FormattedValue)
+    return "aha" if ast.unparse(part.value) in ("own_command()", "typed") else "VALUE"
 
 
 def faults_in(text: str, own: str | None = None, everywhere: bool = False) -> list[str]:

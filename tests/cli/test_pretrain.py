@@ -106,10 +106,10 @@ def test_a_start_of_other_sizes_leaves_no_folder(aha, tmp_path):
     """A base of the first edition had 112 tokens."""
     tiny_folder(tmp_path / "start", max_position_embeddings=1280, vocab_size=BASES["tiny"].shape.V)
     config = tmp_path / "start" / "config.json"
-    config.write_text(config.read_text().replace('"vocab_size": 212', '"vocab_size": 112'))
+    config.write_text(config.read_text().replace('"vocab_size": 202', '"vocab_size": 112'))
     shape = ("--layers", 2, "--hidden", 32, "--mlp", 48)
     done = aha("pretrain", "base", *shape, "--start", "start", "--tokens", 1)
-    assert done.code == 2 and "vocab_size 112; wanted vocab_size 212" in done.err
+    assert done.code == 2 and "vocab_size 112; wanted vocab_size 202" in done.err
     done = aha("pretrain", "base", *shape[2:], "--start", "start", "--tokens", 1)
     assert done.code == 2 and "fix: start from a base of this shape" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["start"]
@@ -150,7 +150,7 @@ def test_what_was_spent_elsewhere_is_carried_along(tmp_path):
 
 def test_settings_are_told_apart_by_their_dotted_names():
     found = flattened(make_job("tiny").settings)
-    assert found["pretraining.mix.search"] == 0.22 and found["model.hidden_size"] == 128
+    assert found["pretraining.mix.search"] == 0.24 and found["model.hidden_size"] == 128
 
 
 # -- with writers ------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_bad_input_is_one_line_and_no_run(aha, model, data, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--optim.lr", "0.5"), "--resume of a fine-tuning with optim.lr"),
+        (("--optim.lr", "0.5"), "optim.lr for a fine-tuning that goes on"),
         (("--ranks", 2), "--ranks with a run of `aha sft`"),
         (("--log", "tensorboard"), "--log with a run of `aha sft`"),
         (("--json",), "--json with a run of `aha sft`"),

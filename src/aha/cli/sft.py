@@ -192,7 +192,7 @@ def resume_tuning(path: Path, budget: str | None, accept: bool, changes: dict[st
     for `changes` of its settings."""
     if changes:
         raise ConfigError(
-            f"--resume of a fine-tuning with {next(iter(changes))}",
+            f"{next(iter(changes))} for a fine-tuning that goes on",
             "the run as it was configured",
             f"aha train --resume {path}",
         )
