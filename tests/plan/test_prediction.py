@@ -77,20 +77,20 @@ def test_an_error_of_length_is_told_from_an_error_of_speed():
     assert figures["peak_bytes"]["ratio"] == pytest.approx(0.5)
     assert "ratio_at_length" not in figures["peak_bytes"]
     source = "rollout.expected_tokens"
-    assert found["mean_tokens"] == {"assumed": 69.0, "from": source, "measured": 40.0}
+    assert found["mean_tokens"] == {"assumed": 70.0, "from": source, "measured": 40.0}
     lines = dict(lines_of(found))
     assert lines["time"].endswith("2.00 of that") and "planned" in lines["cost"]
     assert lines["peak memory"].endswith("0.50 of it")
     assert lines["speeds"] == "here, measured"
     said = lines["tokens of a completion"]
-    assert said == f"assumed 69 ({source}), were 40: next time --rollout.expected_tokens 40"
+    assert said == f"assumed 70 ({source}), were 40: next time --rollout.expected_tokens 40"
 
 
 def test_what_is_planned_is_a_line_and_a_budget_another():
     told = predict(workload(demo(), TINY), CPU, "here", False, 2e8)
     (line,) = lines_before(told)
     minutes = told["seconds"] / 60
-    assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 69" in line
+    assert f"planned: {minutes:,.1f} minutes" in line and "on here, completions of 70" in line
     assert lines_before(told, told["seconds"]) == [line]
     tests_s = told["seconds"] - told["training_s"]
     half = tests_s / 2 + told["training_s"] / 2
@@ -209,7 +209,7 @@ def test_where_bf16_is_not_in_hardware_a_row_of_its_own_foresees_time_and_memory
 
 def test_without_a_filed_run_the_bases_own_length_says_more_than_the_limit():
     """The first step is the base's: nothing of these runs but that goes into the guess. It is a
-    guess: for the second edition a third too long, for the first one within 15 %."""
+    guess: for the editions since the second a third too long, for the first one within 15 %."""
     cfg = demo(rollout__expected_tokens=0)
     for run in filed("demo"):
         first = run["curve"][0]["mean_tokens"]
