@@ -36,7 +36,7 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(aha, tmp_path):
     ):
         done = aha(*words)
         assert done.code == 0
-        planned = done.err.startswith("planned: ") and "completions of 69 tokens" in done.err
+        planned = done.err.startswith("planned: ") and "completions of 70 tokens" in done.err
         assert planned if "--dry-run" in words else done.err == ""
         shown = json.loads(done.out)
         assert shown["optim"]["lr"] == 1e-5 and shown["rollout"]["group_size"] == 16

@@ -30,7 +30,9 @@ MAX_CHARS = 50_000
 LOOK_AHEAD = 16  # events; one attempt at six numbers has five lines, each with a verdict or goal
 
 # The verifier accepts plain integers and + - * / ( ) alone, and so does `answered`.
-_PLAIN = re.compile(r"(?:[-+*/() \t\r\n]|(?<![0-9])(?:0|[1-9][0-9]*+)(?![0-9]))*+")
+# Without possessive repeats of a group: Python 3.11.2 (Debian 12) matches those wrongly.
+_BETWEEN = r"[-+*/() \t\r\n]"
+_PLAIN = re.compile(rf"{_BETWEEN}*(?:(?:0|[1-9][0-9]*){_BETWEEN}+)*(?:0|[1-9][0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
