@@ -6,7 +6,7 @@ import pytest
 
 from aha.behaviors.detector import Behaviours, count_behaviours
 from aha.corpus.bases import TraceMix
-from aha.corpus.orderly import ANY, Eyes, OrderlySearch
+from aha.corpus.orderly import NEAR_GLANCE, Eyes, OrderlySearch
 from aha.corpus.shards import played_puzzle
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 
@@ -120,7 +120,7 @@ def test_a_subgoal_is_achieved_where_the_writer_makes_it():
 def test_counts_of_an_orderly_search(size, glance):
     """One attempt a verdict, each from the table that the next pair in order lies on."""
     mix, rng, backtracks = TraceMix(), Random(12), 0
-    writer, eyes = TraceWriter(mix, rng), Eyes(ANY if glance else None)
+    writer, eyes = TraceWriter(mix, rng), Eyes(NEAR_GLANCE if glance else None)
     for _ in range(100):
         trace = played_puzzle(writer, size, range(10, 101))
         OrderlySearch(trace, mix, rng).one_pass(eyes)

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from aha.corpus.bases import TraceMix
-from aha.corpus.orderly import ANY, Eyes, OrderlySearch
+from aha.corpus.orderly import NEAR_GLANCE, Eyes, OrderlySearch
 from aha.corpus.shards import documents, drawn_puzzle
 from aha.corpus.traces import Trace, TraceWriter
 from aha.tasks.countdown import grade_countdown
@@ -18,7 +18,7 @@ from aha.tasks.solver import apply
 
 TARGETS = range(10, 101)
 LINE = re.compile(r"(\d+)([-+*/])(\d+)(?:=(\d+)((?: \d+)*)( yes| no| need)?)?")
-ALL, GLANCE, LOOK = Eyes(None), Eyes(ANY), Eyes(0)
+ALL, GLANCE, LOOK = Eyes(None), Eyes(NEAR_GLANCE), Eyes(0)
 MIX = TraceMix(max_lines=10**6, skips=1.0, give_up_early=0.0)
 
 
@@ -147,7 +147,7 @@ def test_blind_eyes_pass_hits_by_and_a_second_pass_finds_them():
     blind = Counter()
     for trace in puzzles(3, 300):
         search = OrderlySearch(trace, MIX, Random(len(blind)))
-        blind[search.one_pass(Eyes(ANY, blind=0.5))] += 1
+        blind[search.one_pass(Eyes(NEAR_GLANCE, blind=0.5))] += 1
     assert 40 < blind[False] < 260
 
     def solved(again: float) -> float:

@@ -11,16 +11,17 @@ from aha.behaviors.detector import count_behaviours
 from aha.behaviors.move_order import LARGE
 from aha.behaviors.search_ways import read_search
 from aha.corpus.bases import TraceMix
-from aha.corpus.orderly import ANY, Eyes, OrderlySearch
+from aha.corpus.orderly import NEAR_GLANCE, Eyes, OrderlySearch
 from aha.corpus.shards import drawn_puzzle
 from aha.corpus.traces import Trace, TraceWriter, completion_text
 
 WAYS = [
     ("in_order", Eyes(None), False),
-    ("glance", Eyes(ANY), False),
+    ("glance", Eyes(NEAR_GLANCE), False),
     ("look", Eyes(0), False),
     ("look", Eyes(10), False),
-    ("backward", Eyes(ANY), True),
+    ("look", Eyes(25), False),
+    ("backward", Eyes(NEAR_GLANCE), True),
     ("backward", Eyes(3), True),
 ]
 

@@ -85,3 +85,12 @@ def is_right(a: int, op: int, b: int, result: int) -> bool:
     if op == 1:
         return a - b == result
     return a * b == result if op == 2 else b != 0 and result * b == a
+
+
+def nearest(a: int, b: int, goal: int) -> int:
+    """How near one operation on two numbers comes to `goal`; a quotient counts if it is whole."""
+    a, b = max(a, b), min(a, b)
+    results = [a + b, a - b, a * b]
+    if b and a % b == 0:
+        results.append(a // b)
+    return min(abs(result - goal) for result in results)

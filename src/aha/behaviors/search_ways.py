@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aha.behaviors.events import last_answer, working_end
-from aha.behaviors.move_order import IN_ORDER, Level, Table, is_right
+from aha.behaviors.move_order import IN_ORDER, Level, Table, is_right, nearest
 
 WAYS = ("by_chance", "in_order", "glance", "look", "backward")
 NOT_WAYS = ("unclear", "none")
@@ -38,7 +38,8 @@ LABELS = {
 
 MAX_CHARS = 50_000
 LEAST_POINTS, LEAST_MEAN = 2.0, 1 / 3
-NEAR, FAR = 5, 20  # a try that ends so near its goal, or far from it
+NEAR, FAR = 5, 25  # a try that ends so near its goal, or far from it
+OUT_OF_SIGHT, LITTLE = 60, 0.1  # from its goal: an opening that leads no nearer says little
 LEAST_MORE = 1 / 2
 
 # Possessive and bounded: linear in the text.
@@ -82,7 +83,9 @@ class Search(NamedTuple):
     - `unclear`: no opening counts, or all of them are tried once and end NEAR their goals, as a
       glance and a look both do;
     - `look`: more openings are passed by than speak against it, which are those tried more than
-      once or FAR from their goals, and a third of those tried once and neither near nor far;
+      once or FAR from their goals, and a quarter of those tried once and neither near nor far. One
+      that is passed by where every operation ends OUT OF SIGHT counts for a tenth: a glance may
+      leave it out too;
     - `in_order`: of those tried, at least half are tried more than once;
     - `glance`: the others.
 
@@ -153,7 +156,8 @@ class _SearchReader:
         self.verdicts = self.attempts = self.tries = self.tries_here = 0
         self.moves = self.moves_in_order = self.openings = self.steps_back = 0
         self.passed = self.once = self.more = self.dropped = 0
-        self.against = 0.0  # openings that speak against a look
+        self.in_favour = 0.0  # openings that speak for a look
+        self.against = 0.0  # and against it
         self.points = 0.0
 
     # -- the lines -------------------------------------------------------------------------
@@ -284,7 +288,10 @@ class _SearchReader:
 
     def close_opening(self, last: bool = False) -> None:
         if self.opened and (self.tries_here > 1 or not last):
-            self.passed += self.tries_here == 0
+            if self.tries_here == 0:
+                self.passed += 1
+                seen = self.pair is None or nearest(*self.pair, self.goal) <= OUT_OF_SIGHT
+                self.in_favour += 1.0 if seen else LITTLE
             self.once += self.tries_here == 1
             self.more += self.tries_here > 1
             self.against += self.weight_against()
@@ -293,7 +300,7 @@ class _SearchReader:
     def weight_against(self) -> float:
         """How much the tries of an opening speak against a look."""
         if self.tries_here == 1:
-            return 0.0 if self.distance <= NEAR else 1.0 if self.distance > FAR else 1 / 3
+            return 0.0 if self.distance <= NEAR else 1.0 if self.distance > FAR else 1 / 4
         return float(self.tries_here > 1)
 
     # -- the way ---------------------------------------------------------------------------
@@ -325,8 +332,8 @@ class _SearchReader:
         if self.points < LEAST_POINTS or self.points < LEAST_MEAN * self.moves:
             return "unclear" if self.moves < 3 and self.points > 0 else "by_chance"
         tried = self.once + self.more
-        if not self.passed and not self.against:
+        if not self.in_favour and not self.against:
             return "unclear"
-        if self.passed > self.against:
+        if self.in_favour > self.against:
             return "look"
         return "in_order" if self.more >= LEAST_MORE * tried else "glance"

@@ -33,12 +33,12 @@ class TraceMix:
     subgoal: float = 0.08  # an attempt that names its goal first
     give_up: float = 0.45  # after each failed attempt
     orderly: float = 0.8  # searches that try operations in order, see `corpus.orderly`
-    glance: float = 0.9  # of those: writes one operation on the last two numbers, the nearest ...
-    look: float = 0.5  # ... and of those: writes it only where it is near the target
+    glance: float = 0.9  # of those: of the last two numbers only the nearest operation, if near ...
+    look: float = 0.6  # ... and of those: only if it is very near the target
     sloppy: float = 0.4  # of those with a glance or look: pass some operations by
     again: float = 0.7  # after one of those without a solution: another pass, other eyes
     work_back: float = 0.15  # orderly searches that work back from the target
-    skips: float = 0.4  # orderly searches that leave out operations that lead nowhere
+    skips: float = 0.6  # orderly searches that leave out operations that lead nowhere
     patient: float = 0.12  # other searches that are long: give_up / 12, gold_attempt / 8
     max_attempts: int = 60
     max_lines: int = 140  # of an orderly search
@@ -55,7 +55,7 @@ class TraceMix:
 class PretrainConfig:
     """Everything that decides the weights of a base; written to its `pretraining.json`."""
 
-    tokens: int = 80_000_000  # tokens of documents to read, padding not counted
+    tokens: int = 72_000_000  # tokens of documents to read, padding not counted
     batch_tokens: int = 5_120  # per update, padding counted
     shard_documents: int = 20_000
     lr: float = 6e-3  # of Muon, for the matrices

@@ -65,7 +65,7 @@ def calculation(rng: Random, max_result: int) -> str:
     if kind > 0.82:
         return unfinished(rng)
     if kind < 0.35:
-        high = rng.choice((99, 99, 200, 999))
+        high = rng.choice((99, 200, 400, 999))  # results of three digits are the hard ones
         a, b = rng.randint(1, high), rng.randint(1, 99)
         if rng.random() < 0.5:
             b = rng.randint(1, high) if rng.random() < 0.3 else b

@@ -3,8 +3,8 @@
     numbers 24 1 3 7 target 73
     24+1=25 3 7                   three or more numbers are left: they are written
     25+3=28                       two are left, and are tried by eye:
-    28+7=35 no                    a glance writes the nearest of the four operations,
-    ...                           a look writes it only where it is near the target
+    28+7=35 no                    the nearest of the four operations is written: by a glance
+    ...                           if it is at all near the target, by a look only if very near
     back 24-1=23 3 7              all is tried with 25 3 7: back to the numbers before
     check                         the end was reached: once more, with other eyes
 
@@ -30,8 +30,8 @@ from aha.corpus.terms import Move, OpenMove, Table, TableNumber, join, line, wit
 from aha.corpus.traces import Trace
 from aha.tasks.solver import OPERATORS
 
-NEAR = (0, 0, 0, 4, 20)  # how near a result must be for a look to write it
-ANY = 10**9  # near enough for a glance
+NEAR_LOOKS = (0, 10, 25, 25)  # how near a result must be for a look to write it
+NEAR_GLANCE = 60  # and for a glance: farther away are nearly all results of three digits
 MOST_BLIND = 0.4  # share of the operations that a sloppy search passes by, at most
 WRITTEN_FROM = 3  # numbers left, from which on they are written behind the result
 BACK = "back "
@@ -81,8 +81,8 @@ class OrderlySearch:
                 return
             self.trace.lines.append("check")
             # A look may have missed what a glance writes, and that misses what all four show.
-            looked = eyes.near < ANY or eyes.blind
-            eyes = Eyes(ANY if looked and rng.random() < 0.5 else None)
+            looked = eyes.near < NEAR_GLANCE or eyes.blind
+            eyes = Eyes(NEAR_GLANCE if looked and rng.random() < 0.5 else None)
             backward = backward and eyes.near is not None
 
     def draw_eyes(self) -> Eyes:
@@ -92,7 +92,7 @@ class OrderlySearch:
             return Eyes(None)
         blind = MOST_BLIND * rng.random() if rng.random() < mix.sloppy else 0.0
         looks = rng.random() < mix.look
-        return Eyes(rng.choice(NEAR) if looks else ANY, blind)
+        return Eyes(rng.choice(NEAR_LOOKS) if looks else NEAR_GLANCE, blind)
 
     def one_pass(self, eyes: Eyes, backward: bool = False) -> bool:
         """Once through the operations from the first pair on; True if solved."""
@@ -128,7 +128,7 @@ class OrderlySearch:
         """
         target, eyes = (
             TableNumber.given(self.trace.target),
-            eyes if eyes.near is not None else Eyes(ANY),
+            eyes if eyes.near is not None else Eyes(NEAR_GLANCE),
         )
         for kept in terms:
             for first, op, second, need in self.operations(target, kept, by_one=True):
