@@ -29,7 +29,7 @@ RowType = TypeVar("RowType", bound=Row)
 class TrainingRow(NamedTuple):
     """One completion with what its loss needs besides the log-probs.
 
-    `advantages_T` has a number for each of the completion's own tokens. `selected_T` is 1 for the
+    `advantages_T` has a number for each of the completion's drawn tokens. `selected_T` is 1 for the
     tokens that an entropy control selected among all tokens of the update, else 0; None where the
     recipe has no such control.
     """
@@ -41,7 +41,7 @@ class TrainingRow(NamedTuple):
     @classmethod
     def of(cls, graded: Graded, advantage: float) -> "TrainingRow":
         """A row in which every token has the advantage of its completion."""
-        return cls(graded, torch.full((num_own_tokens(graded),), advantage))
+        return cls(graded, torch.full((num_drawn_tokens(graded),), advantage))
 
 
 class PlacedRow(NamedTuple):
@@ -56,8 +56,9 @@ class MicroBatch:
     """B rows `prompt + completion`, padded on the right.
 
     Column t of the [B, T] tensors is about the token at position `start + t`; the mask is 1
-    exactly on the completion's own tokens, its stop token included. The mask is built from
-    lengths, never from the pad id, which may equal the stop token's.
+    exactly on the completion's own tokens, its stop token included, but for forced ones, which
+    nobody has drawn. The mask is built from lengths, never from the pad id, which may equal the
+    stop token's.
     """
 
     tokens_BT: torch.Tensor  # [B, start + T]
@@ -71,7 +72,7 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Own tokens of all completions."""
+        """Drawn tokens of all completions."""
         return int(self.mask_BT.sum())
 
     def to(self, device: torch.device | str) -> "MicroBatch":
@@ -90,6 +91,11 @@ class MicroBatch:
 def num_own_tokens(graded: Graded) -> int:
     """Tokens of the completion alone."""
     return len(graded.completion.tokens)
+
+
+def num_drawn_tokens(graded: Graded) -> int:
+    """Tokens of the completion that the policy has drawn: all but the forced ones."""
+    return len(graded.completion.tokens) - len(graded.completion.forced)
 
 
 def num_prompt_tokens(graded: Graded) -> int:
@@ -121,19 +127,19 @@ def totals_of(rows: Sequence[Row], max_new_tokens: int) -> Totals:
     prompt_tokens: dict[int, int] = {}
     for row in rows:
         key = prompt_key(row.graded)
-        prompt_tokens[key] = prompt_tokens.get(key, 0) + num_own_tokens(row.graded)
+        prompt_tokens[key] = prompt_tokens.get(key, 0) + num_drawn_tokens(row.graded)
     return Totals(len(rows), sum(prompt_tokens.values()), max_new_tokens, prompt_tokens)
 
 
 def scatter_rows(rows: Sequence[torch.Tensor], mask_BT: torch.Tensor) -> torch.Tensor:
-    """[B, T]: each row's numbers at its own tokens, 0 elsewhere."""
+    """[B, T]: each row's numbers at its drawn tokens, 0 elsewhere."""
     values_BT = torch.zeros_like(mask_BT)
     values_BT[mask_BT.bool()] = torch.cat(list(rows)).to(mask_BT)
     return values_BT
 
 
 def gather_rows(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
-    """The inverse of `scatter_rows`: each row's numbers at its own tokens."""
+    """The inverse of `scatter_rows`: each row's numbers at its drawn tokens."""
     own_BT = mask_BT.bool()
     return list(values_BT[own_BT].split(own_BT.sum(1).tolist()))
 
@@ -151,8 +157,10 @@ def pack(rows: Sequence[TrainingRow], pad_id: int) -> MicroBatch:
         own = slice(prompts[b] - start, ends[b] - start)
         tokens_BT[b, : ends[b]] = torch.tensor(completion.prompt.tokens + completion.tokens)
         mask_BT[b, own] = 1.0
+        if completion.forced:
+            mask_BT[b, own][list(completion.forced)] = 0.0
         old_BT[b, own] = torch.tensor(completion.logprobs)
-        advantages_BT[b, own] = row.advantages_T
+        advantages_BT[b][mask_BT[b].bool()] = row.advantages_T
     keys = tuple(prompt_key(row.graded) for row in rows)
     selected = [row.selected_T for row in rows if row.selected_T is not None]
     selected_BT = scatter_rows(selected, mask_BT) if selected else None

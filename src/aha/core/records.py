@@ -65,6 +65,10 @@ class Completion:
     of version `version` (steps done so far). `text` is decoded once, and is the text that is
     graded. `entropies` (nats) are those of the distributions that the tokens were drawn from; empty
     where an engine does not return them.
+
+    `forced` are the places of tokens that a thinking budget has put there: nothing was drawn, so
+    they have no part in a loss nor in statistics of draws. The log-prob of one is that at the moment
+    it was put there; tokens before it may have been taken back then.
     """
 
     prompt: Prompt
@@ -74,10 +78,19 @@ class Completion:
     finish: Finish
     version: int = 0
     entropies: tuple[float, ...] = ()
+    forced: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.logprobs), "a token without its log-prob"
         assert len(self.entropies) in (0, len(self.tokens)), "a token without its entropy"
+        assert all(place < len(self.tokens) for place in self.forced), "a forced token that is none"
+
+    def drawn(self, numbers: Sequence[float]) -> Sequence[float]:
+        """Of numbers by token those of the tokens that were drawn."""
+        if not self.forced:
+            return numbers
+        forced = set(self.forced)
+        return [number for place, number in enumerate(numbers) if place not in forced]
 
 
 @dataclass(frozen=True, slots=True)

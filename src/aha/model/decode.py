@@ -189,6 +189,10 @@ class KVCache:
             cached[:count] = cached[rows]
         self.lengths[:count] = self.lengths[rows]
 
+    def rewind(self, first: int, counts_B: torch.Tensor) -> None:
+        """Forget the last `counts_B[i]` positions of row first + i: the next ones overwrite them."""
+        self.lengths[first : first + counts_B.shape[0]] -= counts_B
+
     def copy_prompts(self, first: int, source: "KVCache", rows: torch.Tensor) -> None:
         """Row first + i becomes row `rows[i]` of a cache of prompts: each row of a group gets a
         copy of the one prompt that was read for all of them."""

@@ -22,6 +22,7 @@ from aha.machine.c_build import LANES, CStruct, NotCompiled, load_code
 from aha.machine.device import num_threads
 from aha.model.decode import FusedLayer, InferenceWeights
 from aha.rollout.engine import Sampling
+from aha.rollout.forcing import ForcingTables
 
 SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
 
@@ -46,6 +47,24 @@ class ModelStruct(CStruct):
     ]
 
 
+class BudgetStruct(CStruct):
+    """`Budget` of native_c/forcing.h."""
+
+    _fields_ = [
+        ("steps", ctypes.c_void_p),
+        ("ends_line", ctypes.c_void_p),
+        ("stops", ctypes.c_void_p),
+        ("texts", ctypes.c_void_p),
+        ("next", ctypes.c_void_p),
+        ("close_starts", ctypes.c_void_p),
+        ("wait_start", ctypes.c_int32),
+        ("wait_size", ctypes.c_int32),
+        ("max_tokens", ctypes.c_int32),
+        ("min_tokens", ctypes.c_int32),
+        ("waits", ctypes.c_int32),
+    ]
+
+
 class JobStruct(CStruct):
     """`Job` of native_c/decode.h."""
 
@@ -62,22 +81,27 @@ class JobStruct(CStruct):
         ("stop_tokens", ctypes.c_void_p),
         ("prompt_of", ctypes.c_void_p),
         ("seeds", ctypes.c_void_p),
+        ("budget", ctypes.c_void_p),
+        ("at_line", ctypes.c_void_p),
         ("tokens", ctypes.c_void_p),
         ("counts", ctypes.c_void_p),
         ("logprobs", ctypes.c_void_p),
         ("entropies", ctypes.c_void_p),
+        ("forced", ctypes.c_void_p),
     ]
 
 
 @dataclass(frozen=True)
 class GeneratedRows:
-    """Of B rows: tokens, their log-probs and the entropies of their distributions [B, T], of which
-    the first counts[b] are filled."""
+    """Of B rows: tokens, their log-probs, the entropies of their distributions, and which of them
+    are forced [B, T], of which the first counts[b] are filled; `forced` is [B, 0] without a budget.
+    """
 
     tokens: npt.NDArray[np.int32]
     logprobs: npt.NDArray[np.float32]
     entropies: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int32]
+    forced: npt.NDArray[np.uint8]
 
 
 class CompiledLoop:
@@ -133,8 +157,10 @@ class CompiledLoop:
         seeds: list[list[int]],
         stop_tokens: list[int],
         sampling: Sampling,
+        tables: ForcingTables | None = None,
     ) -> GeneratedRows:
         """One row for every seed of every prompt, in that order."""
+        budget = BudgetInC(tables)
         counts_P = [len(group) for group in seeds]
         B, T = sum(counts_P), sampling.max_new_tokens
         prompt_tokens = np.array([token for prompt in prompts for token in prompt], np.int32)
@@ -147,7 +173,9 @@ class CompiledLoop:
             logprobs=np.zeros((B, T), np.float32),
             entropies=np.zeros((B, T), np.float32),
             counts=np.zeros(B, np.int32),
+            forced=np.zeros((B, T if tables else 0), np.uint8),
         )
+        at_line = np.array([budget.ends_line(prompt[-1]) for prompt in prompts], np.uint8)
         job = JobStruct(
             num_prompts=len(prompts),
             num_rows=B,
@@ -161,14 +189,52 @@ class CompiledLoop:
             stop_tokens=stops.ctypes.data,
             prompt_of=prompt_of.ctypes.data,
             seeds=all_seeds.ctypes.data,
+            budget=ctypes.addressof(budget.struct),
+            at_line=at_line.ctypes.data,
             tokens=rows.tokens.ctypes.data,
             counts=rows.counts.ctypes.data,
             logprobs=rows.logprobs.ctypes.data,
             entropies=rows.entropies.ctypes.data,
+            forced=rows.forced.ctypes.data,
         )
         if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
             raise MemoryError("no memory for the keys and values of the rows")
         return rows
+
+
+class BudgetInC:
+    """A thinking budget for the C loop; without one the struct is empty. Keeps its arrays alive."""
+
+    def __init__(self, tables: ForcingTables | None):
+        self.tables = tables
+        if tables is None:
+            self.struct = BudgetStruct(**{field[0]: 0 for field in BudgetStruct._fields_})
+            return
+        bytes_by_name = {
+            "steps": tables.steps_SV,
+            "ends_line": tables.ends_line_V.astype(np.uint8),
+            "stops": tables.stops_V.astype(np.uint8),
+        }
+        numbers_by_name = {
+            "texts": tables.texts.tokens_F,
+            "next": tables.texts.next_F,
+            "close_starts": tables.close_starts,
+        }
+        self.arrays = bytes_by_name | {
+            name: np.array(numbers, np.int32) for name, numbers in numbers_by_name.items()
+        }
+        self.struct = BudgetStruct(
+            **{name: array.ctypes.data for name, array in self.arrays.items()},
+            wait_start=tables.wait_start,
+            wait_size=tables.wait_size,
+            max_tokens=tables.max_tokens,
+            min_tokens=tables.min_tokens,
+            waits=tables.waits,
+        )
+
+    def ends_line(self, token: int) -> bool:
+        """Whether the token ends with a line break; of no interest without a budget."""
+        return self.tables is not None and bool(self.tables.ends_line_V[token])
 
 
 def matrices_of(layer: FusedLayer) -> tuple[torch.Tensor, ...]:

@@ -1,5 +1,6 @@
 """The protocol of an engine, and how tokens are drawn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.model.policy import Policy
+from aha.rollout.thinking_budget import ThinkingBudget
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Sampling:
     group_size: int = 1  # G, completions of each prompt
     temperature: float = 1.0  # 0 is greedy
     seed: int = 0
+    budget: ThinkingBudget | None = None  # of each thought; engines without one refuse it
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.group_size < 1:
@@ -31,6 +34,8 @@ class Sampling:
             )
         if not 0.0 <= self.temperature <= 10.0:
             raise ConfigError(f"temperature {self.temperature}", "a number from 0 to 10")
+        if self.budget is not None:
+            self.budget.most(self.max_new_tokens)
 
 
 class Engine(Protocol):
@@ -83,10 +88,15 @@ LARGE_VOCABULARY = 4_096
 
 
 def draw(
-    logits_BV: torch.Tensor, noise_B1: torch.Tensor, temperature: float
+    logits_BV: torch.Tensor,
+    noise_B1: torch.Tensor,
+    temperature: float,
+    replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tokens [B], drawn by inverting the cumulative distribution at `noise`; their log-probs [B];
     the entropies [B] of the distributions, float32, in nats.
+
+    `replace` gives the tokens to record in place of those that were drawn.
 
     Log-probs and entropies are those at this temperature, the distribution that is sampled and
     trained; greedy generation (temperature 0) records those at temperature 1.
@@ -100,6 +110,8 @@ def draw(
     else:
         # Clamped: where probabilities are NaN the search ends after the last token.
         tokens = invert(probs_BV, noise_B1).squeeze(1).clamp_(max=logits_BV.shape[1] - 1)
+    if replace is not None:
+        tokens = replace(tokens)
     entropies = torch.special.entr(probs_BV).sum(-1)
     return tokens, logprobs_BV.gather(1, tokens[:, None]).squeeze(1), entropies
 

@@ -18,6 +18,8 @@ import torch
 from aha.core.errors import ConfigError
 from aha.model.hf_policy import HfPolicy, HfShape
 from aha.model.policy import Policy
+from aha.rollout.engine import Sampling
+from aha.rollout.forcing import ForcingTables
 from aha.rollout.slot_engine import SlotEngine
 from aha.rollout.slots import Cache, SlotRow
 
@@ -81,6 +83,14 @@ class HfCache:
         self.lengths = self.lengths[rows]
         if self.past is not None and len(rows):
             self.past.reorder_cache(rows)
+
+    def rewind(self, first: int, counts_B: torch.Tensor) -> None:
+        """The positions stay, and are masked as padding is."""
+        rows = slice(first, first + counts_B.shape[0])
+        written_BS = self.mask[rows].cumsum(1)
+        left_B1 = (self.lengths[rows] - counts_B)[:, None]
+        self.mask[rows] *= written_BS <= left_B1
+        self.lengths[rows] -= counts_B
 
     def copy_prompts(self, first: int, source: "HfCache", rows: torch.Tensor) -> None:
         """Row i becomes row `rows[i]` of the prompts; nothing else may be in the cache."""
@@ -147,6 +157,16 @@ class HfEngine(SlotEngine):
         new = cache.capacity if cache.past is None else 1
         logits_BV, cache.past = self.loaded().read(cache.tokens, cache.mask, new, cache.past)
         return logits_BV
+
+    def tables_of(self, sampling: Sampling) -> ForcingTables | None:
+        tables = super().tables_of(sampling)
+        if tables is not None and tables.waits and not self.pads:
+            raise ConfigError(
+                f"waits in a thought of {self.loaded().config.architecture}",
+                "a model that ignores masked positions, so that an end can be taken back",
+                "a maximum of thinking alone",
+            )
+        return tables
 
     def num_groups_to_start(self, free: int, waiting: deque[list[SlotRow]]) -> int:
         count = min(free, len(waiting))

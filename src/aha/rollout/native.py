@@ -71,6 +71,7 @@ class NativeEngine(SlotEngine):
             [[row.seed for row in group] for group in groups],
             self.stop.tolist(),
             sampling,
+            self.tables_of(sampling),
         )
         rows = [row for group in groups for row in group]
         for b, row in enumerate(rows):
@@ -78,6 +79,7 @@ class NativeEngine(SlotEngine):
             row.tokens = generated.tokens[b, :count].tolist()
             row.logprobs = generated.logprobs[b, :count].tolist()
             row.entropies = generated.entropies[b, :count].tolist()
+            row.forced = generated.forced[b, :count].astype(bool).tolist()
 
     def new_cache(self, rows: int) -> KVCache:
         return KVCache(self.loaded(), rows, 0)

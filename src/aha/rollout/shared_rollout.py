@@ -73,7 +73,8 @@ def exchanged(
 def packed_row(graded: Graded) -> Row:
     """All of it but the prompt."""
     one = graded.completion
-    completion = (one.tokens, one.logprobs, one.text, one.finish, one.version, one.entropies)
+    numbers = (one.version, one.entropies, one.forced)
+    completion = (one.tokens, one.logprobs, one.text, one.finish, *numbers)
     return (graded.reward, graded.correct, graded.reason, dict(graded.parts)), completion
 
 

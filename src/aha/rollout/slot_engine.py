@@ -23,7 +23,9 @@ from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.cuda_graphs import CACHE_BLOCK, STEPS_PER_SYNC, DecodeSteps
 from aha.rollout.engine import Sampling
+from aha.rollout.forcing import ForcingTables
 from aha.rollout.slots import Cache, SlotRow, Slots
+from aha.rollout.thinking_budget import check_thought_is_open
 
 # auto: the loop in C on a CPU, where it can be built; CUDA graphs on a GPU.
 Loop = Literal["auto", "compiled", "graphs", "torch"]
@@ -64,6 +66,7 @@ class SlotEngine(ABC):
         self.dtype = compute_dtype(dtype, policy.device)
         self.stop = torch.tensor(tokenizer.stop_ids)
         self.version = 0
+        self.last_tables: tuple[Any, ForcingTables] | None = None
         self.load(policy, 0)
 
     # -- for subclasses --------------------------------------------------------------------
@@ -141,6 +144,17 @@ class SlotEngine(ABC):
     def make_groups(self, prompts: list[Prompt], sampling: Sampling) -> list[list[SlotRow]]:
         return make_groups(prompts, sampling, self.loaded().config.max_position_embeddings)
 
+    def tables_of(self, sampling: Sampling) -> ForcingTables | None:
+        """The thinking budget in this vocabulary's tokens; the last one is kept."""
+        key = (sampling.budget, sampling.max_new_tokens)
+        if sampling.budget is None:
+            return None
+        if self.last_tables is None or self.last_tables[0] != key:
+            vocabulary = self.loaded().config.vocab_size
+            tables = ForcingTables.of(self.tokenizer, vocabulary, *key)
+            self.last_tables = (key, tables)
+        return self.last_tables[1]
+
     def run(
         self, groups: list[list[SlotRow]], sampling: Sampling, steps_per_sync: int = 1
     ) -> Iterator[Slots]:
@@ -151,7 +165,8 @@ class SlotEngine(ABC):
         size = min(max(self.max_rows // G, 1), len(groups)) * G
         longest_prompt = max(len(group[0].prompt.tokens) for group in groups)
         cache = self.new_cache(size)
-        slots = Slots(cache, size, longest_prompt, sampling, self.stop)
+        tables = self.tables_of(sampling)
+        slots = Slots(cache, size, longest_prompt, sampling, self.stop, tables)
         if steps_per_sync > 1:
             cache.block = CACHE_BLOCK
         steps = DecodeSteps(slots, lambda width: self.step(slots, width))
@@ -200,6 +215,7 @@ class SlotEngine(ABC):
             finish="stop" if ended else "length",
             version=self.version,
             entropies=tuple(row.entropies),
+            forced=tuple(place for place, is_forced in enumerate(row.forced) if is_forced),
         )
 
 
@@ -207,10 +223,13 @@ def make_groups(prompts: list[Prompt], sampling: Sampling, positions: int) -> li
     """One row for every completion, with a seed of its own. A prompt that comes twice in the call
     gets other seeds the second time.
 
-    Raises `ConfigError` where a prompt and its new tokens need more than `positions`.
+    Raises `ConfigError` where a prompt and its new tokens need more than `positions`, or where a
+    thinking budget is for a prompt without a thought.
     """
     groups, occurrences = [], Counter[str]()
     for index, prompt in enumerate(prompts):
+        if sampling.budget is not None:
+            check_thought_is_open(prompt.text)
         if len(prompt.tokens) + sampling.max_new_tokens > positions:
             raise ConfigError(
                 f"max_new_tokens {sampling.max_new_tokens} after a prompt of "

@@ -8,12 +8,14 @@ Shapes: B rows, V vocabulary, T new tokens.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self
 
 import torch
 
 from aha.core.records import Prompt
 from aha.rollout.engine import Sampling, draw, uniforms
+from aha.rollout.forcing import Forcing, ForcingTables
 
 
 class Cache(Protocol):
@@ -32,6 +34,9 @@ class Cache(Protocol):
     def compact(self, rows: torch.Tensor) -> None:
         """Row i becomes row `rows[i]`."""
 
+    def rewind(self, first: int, counts_B: torch.Tensor) -> None:
+        """Forget the last `counts_B[i]` positions of row first + i."""
+
     def copy_prompts(self, first: int, source: Self, rows: torch.Tensor) -> None:
         """Row first + i becomes row `rows[i]` of a cache of prompts."""
 
@@ -46,6 +51,7 @@ class SlotRow:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
+    forced: list[bool] = field(default_factory=list)  # by token; empty without a budget
     ended: bool = False
 
 
@@ -59,7 +65,13 @@ class Slots:
     """
 
     def __init__(
-        self, cache: Cache, size: int, longest_prompt: int, sampling: Sampling, stop: torch.Tensor
+        self,
+        cache: Cache,
+        size: int,
+        longest_prompt: int,
+        sampling: Sampling,
+        stop: torch.Tensor,
+        tables: ForcingTables | None = None,
     ):
         cache_device = cache.lengths.device
         self.device = torch.device("cpu") if cache_device.type == "mps" else cache_device
@@ -73,10 +85,13 @@ class Slots:
         self.alive = self.zeros((size,), torch.bool)
         self.used = self.zeros((size,), torch.long)  # tokens drawn
         self.last = self.zeros((size,), torch.long)  # the token drawn last
-        self.noise = self.zeros((size, self.max_new), torch.float64)
+        self.forcing = None if tables is None else Forcing(tables, size, self.device)
+        self.num_draws = self.max_new + (tables.extra_draws(self.max_new) if tables else 0)
+        self.noise = self.zeros((size, self.num_draws), torch.float64)
         self.tokens = self.zeros((size, self.max_new), torch.long)
         self.logprobs = self.zeros((size, self.max_new), torch.float32)
         self.entropies = self.zeros((size, self.max_new), torch.float32)
+        self.forced = self.zeros((size, self.max_new if tables else 0), torch.bool)
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -98,7 +113,9 @@ class Slots:
         self.rows += rows
         self.alive[first:last] = self.live[first:last] = True
         self.used[first:last] = 0
-        noise = [torch.from_numpy(uniforms(row.seed, self.max_new)) for row in rows]
+        if self.forcing is not None:
+            self.forcing.begin(slice(first, last), [row.prompt for row in rows])
+        noise = [torch.from_numpy(uniforms(row.seed, self.num_draws)) for row in rows]
         self.noise[first:last] = torch.stack(noise).to(self.device)
         self.longest = max(self.longest, prompts.capacity)
 
@@ -122,10 +139,15 @@ class Slots:
         slots = slice(first, first + logits_BV.shape[0])
         logits_BV = logits_BV.to(self.device)
         alive_B, used_B = self.alive[slots], self.used[slots]  # views: changed in place below
+        records, forced = [self.tokens, self.logprobs, self.entropies], []
+        index_B, replace = used_B, None
+        if self.forcing is not None:
+            index_B, replace = self.forcing.draws[slots], partial(self.force, first, forced)
+            records.append(self.forced)
+        noise_B1 = self.noise[slots].gather(1, index_B.clamp(max=self.num_draws - 1)[:, None])
+        drawn = draw(logits_BV, noise_B1, self.temperature, replace)
         place_B1 = used_B.clamp(max=self.max_new - 1)[:, None]
-        drawn = draw(logits_BV, self.noise[slots].gather(1, place_B1), self.temperature)
-        records = (self.tokens, self.logprobs, self.entropies)
-        for record, new_B in zip(records, drawn, strict=True):
+        for record, new_B in zip(records, [*drawn, *forced], strict=True):
             old_B1 = record[slots].gather(1, place_B1)
             new_B1 = torch.where(alive_B[:, None], new_B[:, None], old_B1)
             record[slots].scatter_(1, place_B1, new_B1)
@@ -135,6 +157,21 @@ class Slots:
         stopped_B = (tokens_B[:, None] == self.stop).any(1)
         alive_B &= ~stopped_B & (used_B < self.max_new)
         self.cache.lengths[slots] *= alive_B.to(self.cache.lengths.device)
+
+    def force(
+        self, first: int, forced: list[torch.Tensor], drawn_B: torch.Tensor
+    ) -> torch.Tensor:
+        """The tokens to record by the thinking budget, in place of those that were drawn; which of
+        them are forced is appended to `forced`. What is taken back leaves record and cache."""
+        assert self.forcing is not None
+        slots = slice(first, first + drawn_B.shape[0])
+        tokens_B, forced_B, back_B = self.forcing.choose(slots, drawn_B, self.used[slots])
+        if self.forcing.tables.waits:
+            back_B = back_B * self.alive[slots]
+            self.used[slots] -= back_B
+            self.cache.rewind(first, back_B.to(self.cache.lengths.device))
+        forced.append(forced_B)
+        return tokens_B
 
     def sync(self) -> None:
         """Wait for the device, and copy their tokens to the rows that have ended."""
@@ -150,11 +187,13 @@ class Slots:
         index = slots.to(self.device)
         records = (self.tokens, self.logprobs, self.entropies)
         tokens, logprobs, entropies = (record[index].tolist() for record in records)
-        counts = self.used[index].tolist()
+        counts, forced = self.used[index].tolist(), self.forced[index].tolist()
         for i, (b, count) in enumerate(zip(slots.tolist(), counts, strict=True)):
             row = self.rows[b]
             row.tokens, row.logprobs = tokens[i][:count], logprobs[i][:count]
             row.entropies = entropies[i][:count]
+            if self.forcing is not None:
+                row.forced = forced[i][:count]
 
     def compact(self) -> None:
         """Remove the rows that have ended: the live ones move to the first slots, in their order.
@@ -166,7 +205,9 @@ class Slots:
         """
         kept = self.live[: len(self.rows)].nonzero().flatten()
         count, index = len(kept), kept.to(self.device)
-        tensors = (self.used, self.last, self.noise, self.tokens, self.logprobs, self.entropies)
+        tensors = [self.used, self.last, self.noise, self.tokens, self.logprobs, self.entropies]
+        if self.forcing is not None:
+            tensors += [self.forced, *self.forcing.tensors]
         for tensor in tensors:
             tensor[:count] = tensor[index]
         self.cache.compact(kept.to(self.cache.lengths.device))

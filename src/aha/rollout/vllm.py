@@ -128,6 +128,12 @@ class VllmEngine:
         """Nothing to do: vLLM is asleep between two rollouts."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        if sampling.budget is not None:
+            raise ConfigError(
+                "a thinking budget with rollout.engine 'vllm'",
+                "an engine that can put a token in another's place",
+                "--rollout.engine native",
+            )
         groups = make_groups(prompts, sampling, self.positions)
         if not groups:
             return []

@@ -20,7 +20,7 @@ from aha.batching.batch import (
     TrainingRow,
     gather_rows,
     num_completion_tokens,
-    num_own_tokens,
+    num_drawn_tokens,
     pack_graded,
     split_rows,
 )
@@ -136,7 +136,7 @@ class GroupEstimator:
             return Estimate(advantages, counted_by(self.algo, advantages, scores), rows)
         rows = [
             [
-                TrainingRow(graded, own_T[: num_own_tokens(graded)])
+                TrainingRow(graded, own_T[: num_drawn_tokens(graded)])
                 for graded, own_T in zip(*pair, strict=True)
             ]
             for pair in zip(groups, advantages, strict=True)
@@ -170,7 +170,7 @@ def kl_of_tokens(reference: Reference, groups: Groups, pad_id: int, tokens: int)
     Of the rows of other ranks 0. Computed in micro-batches of at most `tokens`.
     """
     rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
-    longest = max(num_own_tokens(row.graded) for row in rows)
+    longest = max(num_drawn_tokens(row.graded) for row in rows)
     gaps_NT = torch.zeros(len(rows), longest, dtype=torch.float64)
     own = reference.world.deal(rows, num_completion_tokens)
     for dealt in split_rows(own, tokens, reference.policy.supports_layout):

@@ -25,6 +25,7 @@ from aha.batching.batch import (
     TrainingRow,
     gather_rows,
     num_completion_tokens,
+    num_drawn_tokens,
     pack_graded,
     scatter_rows,
     split_rows,
@@ -150,7 +151,7 @@ class CriticEstimator:
         rounding when all rewards are equal.
         """
         flat = [graded for group in groups for graded in group]
-        sizes = torch.tensor([len(graded.completion.tokens) for graded in flat])
+        sizes = torch.tensor(list(map(num_drawn_tokens, flat)))
         mask_NT = (torch.arange(int(sizes.max())) < sizes[:, None]).double()
         rewards_NT = torch.zeros_like(mask_NT)
         rewards_NT[torch.arange(len(flat)), sizes - 1] = scores.rewards_PG.flatten().double()

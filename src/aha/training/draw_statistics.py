@@ -27,10 +27,10 @@ def draw_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     `duplicates_expected`, their number by the recorded log-probs; absent for groups of one.
     """
     completions = [graded.completion for group in groups for graded in group]
-    surprisals_N = -flat([completion.logprobs for completion in completions])
+    surprisals_N = -flat([completion.drawn(completion.logprobs) for completion in completions])
     numbers = {"entropy": float(surprisals_N.mean())}
     if all(completion.entropies for completion in completions):
-        gaps_N = surprisals_N - flat([completion.entropies for completion in completions])
+        gaps_N = surprisals_N - flat([one.drawn(one.entropies) for one in completions])
         numbers["draw_gap"] = float(gaps_N.mean())
         # Given the tokens before it, each gap has mean 0: the variance of the sum is the sum of the
         # squares, though the tokens of a completion depend on each other.
@@ -45,6 +45,11 @@ def flat(columns: Sequence[Sequence[float]]) -> npt.NDArray[Any]:
     return np.fromiter(chain.from_iterable(columns), np.float64)
 
 
+def total_logprob(graded: Graded) -> float:
+    """The log-prob of the completion's drawn tokens, in nats."""
+    return sum(graded.completion.drawn(graded.completion.logprobs))
+
+
 def duplicate_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     """Pairs of equal completions, counted and expected.
 
@@ -56,6 +61,6 @@ def duplicate_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     for group in groups:
         counts = Counter(graded.completion.tokens for graded in group)
         pairs += sum(count * (count - 1) / 2 for count in counts.values())
-        probability = sum(math.exp(min(0.0, sum(graded.completion.logprobs))) for graded in group)
+        probability = sum(math.exp(min(0.0, total_logprob(graded))) for graded in group)
         expected += probability * (len(group) - 1) / 2
     return {"duplicates": pairs, "duplicates_expected": expected}

@@ -12,7 +12,7 @@ import torch
 
 from aha.algo.entropy import ControlFacts, entropy_bonus, held
 from aha.algo.registry import Algorithm
-from aha.batching.batch import TrainingRow, num_own_tokens
+from aha.batching.batch import TrainingRow, num_drawn_tokens
 from aha.core.config import AlgoSection
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
@@ -20,7 +20,7 @@ from aha.training.objective import ScoredMicroBatch, Term
 
 
 def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
-    """[N] of all tokens, in nats, of the distributions that they were sampled from.
+    """[N] of all drawn tokens, in nats, of the distributions that they were sampled from.
 
     Raises ConfigError where the engine records none.
     """
@@ -28,7 +28,12 @@ def entropies_of(graded: Sequence[Graded]) -> torch.Tensor:
         raise ConfigError(
             "an engine that records no entropies", "one that does", "--rollout.engine native"
         )
-    return torch.tensor([entropy for row in graded for entropy in row.completion.entropies])
+    return torch.tensor([number for row in graded for number in drawn_of(row, "entropies")])
+
+
+def drawn_of(graded: Graded, name: str) -> Sequence[float]:
+    """The completion's log-probs or entropies of the tokens that were drawn."""
+    return graded.completion.drawn(getattr(graded.completion, name))
 
 
 def with_selection(
@@ -46,12 +51,12 @@ def with_selection(
     if "entropies_N" in control.parameters:
         inputs["entropies_N"] = entropies_of(graded)
     else:
-        logprobs = [logprob for row in graded for logprob in row.completion.logprobs]
+        logprobs = [logprob for row in graded for logprob in drawn_of(row, "logprobs")]
         # In float64: the mean over a whole step is subtracted from numbers that may be close to it.
         inputs["logprobs_N"] = torch.tensor(logprobs, dtype=torch.float64)
         inputs["advantages_N"] = torch.cat([row.advantages_T for row in rows]).double()
     selected_N = control(**inputs)
-    selected = selected_N.split([num_own_tokens(row) for row in graded])
+    selected = selected_N.split([num_drawn_tokens(row) for row in graded])
     return [row._replace(selected_T=own) for row, own in zip(rows, selected, strict=True)]
 
 

@@ -13,6 +13,7 @@ import torch
 
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
+from aha.batching.batch import num_drawn_tokens
 from aha.core.config import AlgoSection, RolloutSection
 from aha.core.records import Graded, Problem, Prompt
 from aha.core.seeds import seed_for
@@ -137,7 +138,7 @@ class Scores:
         if ADVANTAGES[algo.advantage].facts.rewards == "binary":
             rewards_PG = correct_PG
         lengths_PG = torch.tensor(
-            [[float(len(graded.completion.tokens)) for graded in g] for g in groups]
+            [[float(num_drawn_tokens(graded)) for graded in g] for g in groups]
         )
         truncated_PG = torch.tensor(
             [[float(graded.completion.finish == "length") for graded in g] for g in groups]

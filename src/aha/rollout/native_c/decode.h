@@ -9,6 +9,8 @@
  */
 #include "numbers.h"
 
+#include "forcing.h"
+
 /* aha.rollout.c_loop.Model fills this by the same names; a test compares the two. */
 typedef struct {
     int32_t hidden_size, num_heads, num_kv_heads, head_dim, intermediate_size, num_layers, vocab_size;
@@ -27,9 +29,12 @@ typedef struct {
     const int32_t *stop_tokens;
     const int32_t *prompt_of; /* [num_rows] */
     const uint64_t *seeds;    /* [num_rows] */
+    const Budget *budget;
+    const uint8_t *at_line; /* [num_prompts]: whether a prompt ends with a line break */
     int32_t *tokens, *counts; /* [num_rows, max_new_tokens], [num_rows] */
     float *logprobs;          /* [num_rows, max_new_tokens] */
     float *entropies;         /* [num_rows, max_new_tokens] */
+    uint8_t *forced;          /* [num_rows, max_new_tokens], with a budget */
 } Job;
 
 /* Sizes of a KV cache, in numbers: all keys come first, then all values. */
@@ -41,7 +46,9 @@ typedef struct {
     int32_t row;      /* while prompts are read: the prompt */
     int32_t token;    /* the next input */
     int32_t position; /* of that token */
-    int32_t count;    /* tokens drawn */
+    int32_t count;    /* tokens recorded */
+    int32_t draws;    /* tokens drawn: more than are recorded, where some were taken back */
+    Thought thought;
     num *cache;
 } Slot;
 

@@ -32,7 +32,8 @@ static double uniform(uint64_t seed, int index) {
 }
 
 /* Draw the slot's next token: the first one at which the cumulative sum of the probabilities
- * reaches a uniform random number. Returns whether the row has ended.
+ * reaches a uniform random number. A thinking budget may put another one in its place, and take
+ * tokens back. Returns whether the row has ended.
  *
  * Sums over the vocabulary are double: 150,000 float additions lose more than the rarest tokens
  * weigh. With p = exp(x - top), Z = sum(p): log-prob = x - top - log Z, entropy = log Z + sum(p
@@ -53,11 +54,18 @@ static int draw(Worker *worker, Slot *slot, const float *logits) {
     for (int v = 0; v < V; v++) total += p[v];
     for (int v = 0; v < V; v++) gap += p[v] * (top - tempered[v]);
     if (!greedy) {
-        const double edge = uniform(job->seeds[slot->row], slot->count) * total;
+        const double edge = uniform(job->seeds[slot->row], slot->draws) * total;
         for (token = 0; token < V - 1; token++)
             if ((cumulative += p[token]) >= edge) break;
     }
+    slot->draws++;
+    int forced = 0, back = 0;
+    if (job->budget->steps)
+        token = choose(job->budget, &slot->thought, V, token, slot->count, &forced, &back);
+    slot->count -= back;
+    slot->position -= back;
     const int64_t place = (int64_t)slot->row * job->max_new_tokens + slot->count++;
+    if (job->budget->steps) job->forced[place] = forced;
     job->tokens[place] = slot->token = token;
     job->logprobs[place] = (float)((double)tempered[token] - top - log(total));
     job->entropies[place] = (float)(gap / total + log(total));
@@ -119,7 +127,8 @@ static int start_row(Worker *worker, Slot *slot, num *cache) {
         const int prompt = job->prompt_of[row];
         const int length =
             job->prompt_ends[prompt] - (prompt ? job->prompt_ends[prompt - 1] : 0);
-        *slot = (Slot){.row = row, .position = length, .cache = cache};
+        const Thought thought = new_thought(job->budget, job->at_line[prompt]);
+        *slot = (Slot){.row = row, .position = length, .cache = cache, .thought = thought};
         const int64_t stride = padded(m->vocab_size, TILE);
         if (draw(worker, slot, shared->first_logits + prompt * stride)) continue;
         const num *source = shared->prompt_caches + prompt * shared->prompt_shape.total_size;
