@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aha.api.run_task import choose_task
 from aha.cli.parameters import (
@@ -10,6 +10,7 @@ from aha.cli.parameters import (
     BadRowsRule,
     DataFile,
     ModelName,
+    Natural,
     Numbers,
     ProblemCount,
     ProblemSeed,
@@ -21,7 +22,12 @@ from aha.cli.parameters import (
     task_settings,
 )
 from aha.cli.terminal_text import say_json, say_line
+from aha.core.errors import ConfigError, shown
 from aha.core.findings import Finding, worst_level
+
+if TYPE_CHECKING:
+    from aha.eval.thoughts import ThinkingNumbers
+    from aha.rollout.thinking_budget import ThinkingBudget
 
 
 def evaluate(
@@ -38,6 +44,10 @@ def evaluate(
     max_new_tokens: Whole | None = None,
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
+    think_max: Natural | None = None,
+    think_min: Natural | None = None,
+    waits: Natural | None = None,
+    wait_text: str | None = None,
     as_json: AsJson = False,
     out: Path | None = None,
 ) -> None:
@@ -57,6 +67,17 @@ def evaluate(
     max_new_tokens
         Token limit of a completion. Default: that of the run; of any other model, 320 for
         Countdown with three numbers and else 1024.
+    think_max
+        Most tokens of a thought: there it is closed and the answer begun. Default with --think-min
+        or --waits: max_new_tokens less 32.
+    think_min
+        Least tokens of a thought: an earlier end is suppressed, and the model goes on thinking.
+    waits
+        How many ends of a thought are suppressed at most. Default: with --think-min all that come
+        too early, else none.
+    wait_text
+        Text in place of an end that is suppressed. Default: "back " for aha-tiny and its kin, else
+        "Wait".
     out
         New file for all completions, as JSON lines.
     """
@@ -73,6 +94,7 @@ def evaluate(
         group_size=group_size,
         temperature=temperature,
         max_new_tokens=chosen.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        budget=budget_of(think_max, think_min, waits, wait_text),
     )
     findings: list[Finding] = []
     row = evaluate_model(model, settings, out, findings.append)
@@ -86,6 +108,24 @@ def evaluate(
         sys.exit(1)
 
 
+def budget_of(
+    think_max: int | None, think_min: int | None, waits: int | None, wait_text: str | None
+) -> "ThinkingBudget | None":
+    """The thinking budget of these options, None without any. Raises `ConfigError` for options
+    that contradict each other."""
+    from aha.rollout.thinking_budget import ThinkingBudget
+
+    if wait_text is not None and think_min is None and not waits:
+        raise ConfigError(
+            f"--wait-text {shown(wait_text)} without an end that is suppressed",
+            "--waits or --think-min beside it",
+            "--waits 1",
+        )
+    if think_max is None and think_min is None and waits is None:
+        return None
+    return ThinkingBudget(think_max, think_min, waits, wait_text)
+
+
 def solve_rate_line(model: str, row: dict[str, Any]) -> str:
     """The row for people."""
     tail = (
@@ -97,7 +137,23 @@ def solve_rate_line(model: str, row: dict[str, Any]) -> str:
     text = f"{model}: solve rate {row['solve_rate']:.3f} [{low:.3f}, {high:.3f}] {tail}"
     # pass@1 is the solve rate.
     passed = {k: rate for k, rate in row.get("pass_at_k", {}).items() if k != "1"}
-    return text + "".join(f", pass@{k} {rate:.3f}" for k, rate in passed.items())
+    text += "".join(f", pass@{k} {rate:.3f}" for k, rate in passed.items())
+    return text + thinking_words(row["thinking"]) if "thinking" in row else text
+
+
+def thinking_words(thinking: "ThinkingNumbers") -> str:
+    """What a budget has done, as the end of the line."""
+    least, most = thinking["min_tokens"], thinking["max_tokens"]
+    text = (
+        f"; {thinking['mean_tokens']:.0f} tokens of thinking each, {thinking['control']:.1%} of the "
+        f"thoughts within {least} to {most} tokens, {thinking['closed_by_budget']:.1%} closed by "
+        "the budget"
+    )
+    if thinking["mean_waits"]:
+        text += f", {thinking['mean_waits']:.2f} waits each"
+    if thinking["not_closed"]:
+        text += f", {thinking['not_closed']:.1%} not closed"
+    return text
 
 
 def tested(row: dict[str, Any]) -> str:

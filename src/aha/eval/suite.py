@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,16 +24,19 @@ from aha.eval.grade_errors import GradeErrors
 from aha.eval.prompt_check import readable, skipped_problems
 from aha.eval.prompt_limits import PromptLimits
 from aha.eval.statistics import over_problems, pass_at_k
+from aha.eval.thoughts import ThinkingNumbers, thinking_numbers
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
 from aha.rollout.shared_rollout import graded_groups
+from aha.rollout.thinking_budget import ThinkingBudget, lead_for
 from aha.store.durable import to_json
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
+from aha.tasks.tags import ANSWER_OPEN
 
 PART = 512  # prompts that go to the engine together
 
@@ -52,6 +55,7 @@ class EvalNumbers(TypedDict):
     grade_error_reasons: NotRequired[dict[str, int]]  # the most frequent ones, where grades failed
     behaviors: dict[str, float]  # `behaviors_of`; empty for tasks without arithmetic
     pass_at_k: NotRequired[dict[str, float]]  # by k; with more than one completion per problem
+    thinking: NotRequired[ThinkingNumbers]  # of an evaluation with a thinking budget
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def completion_row(graded: Graded) -> dict[str, Any]:
         "correct": graded.correct,
         "reason": graded.reason,
         **({"parts": parts} if parts else {}),
+        **({"forced": list(completion.forced)} if completion.forced else {}),
     }
 
 
@@ -220,7 +225,8 @@ class EvalSettings:
 
     `task_settings` are the keyword arguments of the task's constructor. `n` None: DEFAULT_PROBLEMS,
     or every row of the split "all". `max_new_tokens` None: a limit that suits the size of the
-    puzzles, see `token_limit`.
+    puzzles, see `token_limit`. `budget` is that of each thought; how its answer begins follows
+    from model and prompts.
     """
 
     task: str
@@ -231,6 +237,7 @@ class EvalSettings:
     group_size: int
     temperature: float
     max_new_tokens: int | None
+    budget: ThinkingBudget | None = None
 
     @property
     def token_limit(self) -> int:
@@ -315,7 +322,12 @@ def evaluate_model(
         settings.token_limit, settings.group_size, settings.temperature, settings.seed
     )
     prompts, left_out = readable_prompts(task, model, settings, n, on_finding)
-    report = evaluate(open_engine(model.policy, model.tokenizer), task, prompts, sampling)
+    sampling = with_budget(sampling, settings.budget, prompts, model.tokenizer)
+    engine = open_engine(model.policy, model.tokenizer)
+    report = evaluate(engine, task, prompts, sampling)
+    if settings.budget is not None:
+        flat = [completion_of(row) for group in report.graded for row in group]
+        report.numbers["thinking"] = thinking_numbers(flat, engine, sampling)
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
@@ -340,6 +352,18 @@ def evaluate_model(
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row
+
+
+def with_budget(
+    sampling: Sampling, budget: ThinkingBudget | None, prompts: list[Prompt], tokenizer: Tokenizer
+) -> Sampling:
+    """The sampling with a budget whose forced close begins the answer as these prompts want it.
+    Raises `ConfigError` where the limit leaves no room for the answer."""
+    if budget is None:
+        return sampling
+    in_vocabulary = tokenizer.fast.token_to_id(ANSWER_OPEN) is not None
+    lead = lead_for((prompt.text for prompt in prompts), in_vocabulary)
+    return replace(sampling, budget=replace(budget, answer_lead=lead))
 
 
 def num_problems(task: Task, split: str) -> int | None:

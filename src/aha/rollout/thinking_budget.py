@@ -12,6 +12,7 @@ Source: budget forcing of s1 (arXiv 2501.19393). There the answer begins with "F
 with the tag that the tasks read.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aha.core.errors import ConfigError
@@ -94,6 +95,14 @@ class ThinkingBudget:
                 f"max_new_tokens = {thinking + ANSWER_ROOM}",
             )
         return largest
+
+
+def lead_for(prompts: Iterable[str], has_answer_token: bool) -> str:
+    """What follows a forced close: the answer's tag, where the vocabulary has it as a token or each
+    prompt asks for it."""
+    texts = list(prompts)
+    in_tags = has_answer_token or (bool(texts) and all(ANSWER_OPEN in text for text in texts))
+    return TAG_LEAD if in_tags else CHAT_LEAD
 
 
 def check_thought_is_open(prompt: str) -> None:

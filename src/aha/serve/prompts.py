@@ -8,13 +8,11 @@ whatever its model. The field `prompt` of /v1/completions is used unchanged for 
 """
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from aha.core.errors import AhaError
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
-from aha.serve.request_body import RequestError, short
+from aha.serve.request_body import RequestError, short, with_request_error
 from aha.serve.request_fields import asks_for_nothing, check_message
 from aha.tasks.countdown import Countdown
 from aha.tasks.problem_lines import parse_puzzle
@@ -31,7 +29,6 @@ class TrainingTask(NamedTuple):
 
 
 ROLES = ("system", "developer", "user", "assistant")
-Result = TypeVar("Result")
 PUZZLE = '[{"role": "user", "content": "numbers 3 7 25 target 82"}]'
 
 
@@ -92,14 +89,6 @@ def is_puzzle(messages: list[dict[str, str]]) -> bool:
     except RequestError:
         return False
     return True
-
-
-def with_request_error(param: str, make: Callable[[], Result]) -> Result:
-    """The result of `make()`; its AhaError becomes a RequestError about the field `param`."""
-    try:
-        return make()
-    except AhaError as error:
-        raise RequestError(error.got, error.wanted, error.fix, param=param) from error
 
 
 def read_messages(given: object) -> list[dict[str, str]]:

@@ -5,10 +5,13 @@ come out somewhere else, as another error or as another request.
 """
 
 import json
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from aha.core.errors import AhaError
 from aha.store.guarded_files import MAX_DEPTH, is_deep
+
+Result = TypeVar("Result")
 
 
 class RequestError(AhaError):
@@ -29,6 +32,14 @@ class RequestError(AhaError):
     ):
         super().__init__(got, wanted, fix)
         self.param, self.status, self.code = param, status, code
+
+
+def with_request_error(param: str, make: Callable[[], Result]) -> Result:
+    """The result of `make()`; its AhaError becomes a RequestError about the field `param`."""
+    try:
+        return make()
+    except AhaError as error:
+        raise RequestError(error.got, error.wanted, error.fix, param=param) from error
 
 
 def short(value: object) -> str:

@@ -6,19 +6,27 @@ value that switches the feature off.
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aha.core.records import Prompt
 from aha.rollout.engine import Sampling
+from aha.rollout.thinking_budget import (
+    ANSWER_ROOM,
+    ThinkingBudget,
+    check_thought_is_open,
+    lead_for,
+)
 from aha.serve.open_models import OpenModel
-from aha.serve.request_body import RequestError, short
+from aha.serve.request_body import RequestError, short, with_request_error
+from aha.tasks.tags import ANSWER_OPEN
 
 MAX_COMPLETIONS = 128  # of one request
 DEFAULT_TOKENS = 1024
 MAX_STOPS, MAX_STOP_CHARS = 4, 256
 
 SUPPORTED = {"model", "stream", "stream_options", "stop", "temperature", "n", "seed"}
-SUPPORTED |= {"max_tokens", "max_completion_tokens"}
+SUPPORTED |= {"max_tokens", "max_completion_tokens", "max_thinking_tokens"}
 # For the caller's own records, or how a server works; no result depends on them.
 IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 IGNORED |= {"prompt_cache_retention", "cache_prompt", "cache_salt", "id_slot", "slot_id"}
@@ -157,8 +165,11 @@ def read_settings(body: dict[str, Any], prompts: list[Prompt], model: OpenModel)
         )
     random_seed = secrets.randbits(31)
     seed = whole_number(body, "seed", random_seed, -(2**63), 2**63 - 1)
-    limit = token_limit(body, prompts, model.positions)
-    sampling = Sampling(limit, n, temperature_of(body), seed)
+    thinking = body.get("max_thinking_tokens")
+    most = None if thinking is None else whole_number(body, "max_thinking_tokens", 0, 0, 10**9)
+    limit = token_limit(body, prompts, model.positions, most or 0)
+    budget = None if most is None else thinking_budget(most, limit, prompts, model)
+    sampling = Sampling(limit, n, temperature_of(body), seed, budget)
     options = body.get("stream_options") or {}
     unknown = [
         key
@@ -177,6 +188,29 @@ def read_settings(body: dict[str, Any], prompts: list[Prompt], model: OpenModel)
         stream,
         flag(options, "include_usage", "stream_options"),
     )
+
+
+def thinking_budget(
+    most: int, limit: int, prompts: list[Prompt], model: OpenModel
+) -> ThinkingBudget:
+    """The budget for thoughts of at most `most` tokens in completions of `limit`.
+
+    Raises RequestError where the answer has no room, or a prompt opens no thought.
+    """
+    if most + ANSWER_ROOM > limit:
+        raise RequestError(
+            f"max_thinking_tokens {most} in a completion of at most {limit} tokens",
+            f"at least {ANSWER_ROOM} tokens for the answer",
+            f"max_thinking_tokens {limit - ANSWER_ROOM}"
+            if limit >= ANSWER_ROOM
+            else f"max_tokens {most + ANSWER_ROOM}",
+            param="max_thinking_tokens",
+        )
+    texts = [prompt.text for prompt in prompts]
+    for text in texts:
+        with_request_error("max_thinking_tokens", partial(check_thought_is_open, text))
+    lead = lead_for(texts, model.tokenizer.fast.token_to_id(ANSWER_OPEN) is not None)
+    return ThinkingBudget(most, answer_lead=lead)
 
 
 def temperature_of(body: dict[str, Any]) -> float:
@@ -198,10 +232,13 @@ def temperature_of(body: dict[str, Any]) -> float:
     return float(value)
 
 
-def token_limit(body: dict[str, Any], prompts: list[Prompt], positions: int) -> int:
+def token_limit(
+    body: dict[str, Any], prompts: list[Prompt], positions: int, thinking: int = 0
+) -> int:
     """The largest number of tokens of a completion.
 
-    Without a field that says it: all positions after the longest prompt, at most DEFAULT_TOKENS.
+    Without a field that says it: all positions after the longest prompt, at most DEFAULT_TOKENS
+    and those of a thinking budget.
     Raises RequestError where prompt and completion exceed the model's positions.
     """
     longest = max(len(prompt.tokens) for prompt in prompts)
@@ -209,7 +246,7 @@ def token_limit(body: dict[str, Any], prompts: list[Prompt], positions: int) -> 
     # -1 is no limit for llama.cpp, LM Studio and their clients.
     names = ("max_completion_tokens", "max_tokens")
     given = [key for key in names if body.get(key) not in (None, -1)]
-    default = max(1, min(positions_left, DEFAULT_TOKENS))
+    default = max(1, min(positions_left, DEFAULT_TOKENS + thinking))
     limits = [whole_number(body, key, default, 1, 10**9) for key in given]
     if len(set(limits)) > 1:
         raise RequestError(
