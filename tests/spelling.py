@@ -55,9 +55,9 @@ def thinker(spelt: bool, seed: int = 0) -> Transformer:
 
 
 def follows(words: Tokenizer) -> torch.Tensor:
-    """[V, V]: how much more likely than nothing token i is after token j."""
+    """[V, V]: how likely token i is after token j."""
     V = words.vocab_size
-    likes_VV = torch.zeros(V, V)
+    likes_VV = torch.full((V, V), -0.8)  # so that hardly anything else is drawn
 
     def like(before: str, after: dict[str, float]) -> None:
         for token, strength in after.items():

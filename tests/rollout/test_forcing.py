@@ -162,7 +162,7 @@ def test_a_stop_token_inside_a_thought_is_suppressed_too():
     policy, words = thinker(False), tokenizer(False)
     with torch.no_grad():
         policy.lm_head.weight[words.id_of("</think>")] -= 4  # it ends thoughts by ending the text
-        policy.lm_head.weight[words.stop_ids[0], :32] += 0.6
+        policy.lm_head.weight[words.stop_ids[0], : words.vocab_size] += 1.3
     engine = NativeEngine(policy, words, "float32", loop="torch")
     assert any(length.closed == "open" for length in thoughts(written(engine, None), False))
     lengths = thoughts(written(engine, ThinkingBudget(min_tokens=10)), False)

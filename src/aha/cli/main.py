@@ -97,6 +97,9 @@ app.command("aha.cli.eval:evaluate", name="eval")
 config_app = App(name="config", help="Recipes and their keys.")
 config_app.command("aha.cli.show_config:show", name="show")
 app.command(config_app)
+study_app = App(name="study", help="Experiments over a grid of cells, with intervals and verdicts.")
+study_app.command("aha.cli.study:thinking", name="thinking")
+app.command(study_app)
 show_as_notes()
 
 

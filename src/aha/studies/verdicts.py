@@ -9,8 +9,10 @@ from typing import Any
 
 from aha.eval.statistics import over_seeds
 from aha.store.run_folder import Run, read_rows
+from aha.studies.judgement import compared, mean, too_few_seeds
 
-MIN_SEEDS = 3  # for a verdict
+# What an end is beside its start.
+CHANGES = {"above": "learnt", "below": "worse", "no evidence": "no evidence"}
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,6 @@ def shared_keys(rows: list[dict[str, Any]]) -> list[str]:
     return [key for key in rows[0] if all(key in row for row in rows)]
 
 
-def mean(values: list[float]) -> float:
-    """The arithmetic mean of at least one value."""
-    return sum(values) / len(values)
-
-
 def verdicts(
     results: list[RecipeResult], tokens: int
 ) -> tuple[dict[str, RecipeVerdict], list[str]]:
@@ -115,19 +112,16 @@ def verdicts(
 
     `tokens` is the budget of a run; 0 means that there was none, and then there is no verdict.
     """
-    notes = []
-    if few_seeds := [r.recipe for r in results if len(r.seeds) < MIN_SEEDS]:
-        notes.append(f"fewer than {MIN_SEEDS} finished seeds: {', '.join(few_seeds)}")
+    notes = too_few_seeds({result.recipe: len(result.seeds) for result in results})
     if unspent := [r.recipe for r in results if not tokens or min(r.spent) < tokens]:
         notes.append(f"ended before the token budget was spent: {', '.join(unspent)}")
     if notes or not results:
         return {}, notes
     by_recipe = {}
     for result in results:
-        low, high = result.end.interval
-        above = [other.recipe for other in results if other.end.interval[1] < low]
-        start_low, start_high = result.start.interval
-        change = "learnt" if low > start_high else "worse" if high < start_low else "no evidence"
+        end = result.end.interval
+        above = [other.recipe for other in results if compared(end, other.end.interval) == "above"]
+        change = CHANGES[compared(end, result.start.interval)]
         by_recipe[result.recipe] = RecipeVerdict(change, above)
     return by_recipe, notes
 

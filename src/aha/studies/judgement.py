@@ -1,0 +1,90 @@
+"""The one rule for intervals and verdicts of every study, `lab` included.
+
+A verdict needs MIN_SEEDS seeds. Two numbers that were measured apart differ where their whole 95 %
+intervals do; a difference that was measured on the same problems is one where its interval leaves
+out 0. Anything else is "no evidence".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+MIN_SEEDS = 3  # for a verdict
+DRAWS = 2_000  # of a bootstrap
+
+Interval = tuple[float, float]
+Judgement = Literal["above", "below", "no evidence"]
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+    def text(self, digits: int = 3) -> str:
+        """`0.842 [0.818, 0.863]`."""
+        low, high = self.interval
+        return f"{self.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def compared(one: Interval, other: Interval) -> Judgement:
+    """Where `one` is beside `other`, both measured by themselves."""
+    if one[0] > other[1]:
+        return "above"
+    return "below" if one[1] < other[0] else "no evidence"
+
+
+def of_difference(interval: Interval) -> Judgement:
+    """Whether a paired difference is above or below 0."""
+    return compared(interval, (0.0, 0.0))
+
+
+def too_few_seeds(seeds: Mapping[str, int]) -> list[str]:
+    """Why there is no verdict: a line where something has too few finished seeds, else nothing."""
+    few = [name for name, count in seeds.items() if count < MIN_SEEDS]
+    return [f"fewer than {MIN_SEEDS} finished seeds: {', '.join(few)}"] if few else []
+
+
+@lru_cache(maxsize=2)
+def drawn_again(problems: int) -> Array:
+    """[DRAWS, problems]: how often each problem comes where as many are drawn, with replacement.
+    Seeded: the same for the same number."""
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(problems, np.full(problems, 1 / problems), size=DRAWS)
+    return counts.astype(np.float64)
+
+
+def over_problems_drawn_again(problems: int, statistic: Callable[[Array], Array]) -> Measured:
+    """A number of n problems, with the interval that it has when whole problems are drawn again
+    (paired bootstrap).
+
+    `statistic(counts_DN)` computes it [D] for problems of which each comes so often. All that it
+    reads of a problem stays together: completions of the same problem, and several methods on it.
+    Draws that have no value (NaN, as where no problem qualifies) are left out. Source: Davison &
+    Hinkley 1997, section 2.4.
+    """
+    value = float(statistic(np.ones((1, problems)))[0])
+    values = statistic(drawn_again(problems))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Measured(value, (value, value))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return Measured(value, (float(low), float(high)))
+
+
+def difference_of(one: Array, other: Array) -> Measured:
+    """The mean difference one - other over the same problems [n] of both."""
+    gaps = one - other
+    return over_problems_drawn_again(len(gaps), lambda counts_DN: counts_DN @ gaps / len(gaps))
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean of at least one value."""
+    return sum(values) / len(values)
