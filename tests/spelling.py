@@ -16,7 +16,27 @@ from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import END, PAD, Tokenizer
 from aha.model.transformer import ModelConfig, Transformer
 
-LETTERS = ["\n", "a", "b", "c", "W", " ", "<", "/", "t", "h", "i", "n", "k", ">", "x", "s", "w", "e", "r"]
+LETTERS = [
+    "\n",
+    "a",
+    "b",
+    "c",
+    "W",
+    " ",
+    "<",
+    "/",
+    "t",
+    "h",
+    "i",
+    "n",
+    "k",
+    ">",
+    "x",
+    "s",
+    "w",
+    "e",
+    "r",
+]
 WIDTH = 64
 
 
@@ -50,7 +70,9 @@ def thinker(spelt: bool, seed: int = 0) -> Transformer:
         centre = 1.0 if name.endswith("norm.weight") else 0.0
         parameter.normal_(centre, 0.05, generator=generator)
     policy.model.embed_tokens.weight.add_(torch.eye(WIDTH)[: words.vocab_size] * 4)
-    policy.lm_head.weight.add_(follows(words)[:, : words.vocab_size] @ torch.eye(WIDTH)[: words.vocab_size])
+    policy.lm_head.weight.add_(
+        follows(words)[:, : words.vocab_size] @ torch.eye(WIDTH)[: words.vocab_size]
+    )
     return policy
 
 
@@ -65,7 +87,11 @@ def follows(words: Tokenizer) -> torch.Tensor:
 
     # One unit is 8 nats: the norm makes a vector of length sqrt(64) of every token.
     thought = {"a": 0.7, "b": 0.7, "\n": 0.6}
-    tag = {"</": 0.55, ".</": 0.4} if words.fast.token_to_id("</think>") is None else {"</think>": 0.65}
+    tag = (
+        {"</": 0.55, ".</": 0.4}
+        if words.fast.token_to_id("</think>") is None
+        else {"</think>": 0.65}
+    )
     for letter in ("a", "b", "\n", "Wait", "<think>"):
         like(letter, thought | tag)
     if words.fast.token_to_id("</think>") is None:

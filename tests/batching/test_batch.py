@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aha.algo.aggregation import AGGREGATIONS, Totals, token_weights
+from aha.algo.aggregation import AGGREGATIONS, Totals, token_mean, token_weights
 from aha.algo.losses import LOSSES
 from aha.batching.batch import (
     PlacedRow,
@@ -236,3 +236,36 @@ def test_what_stands_beside_a_row_travels_with_it():
         flat = [row for part in parts for row in part]
         assert sorted(place for _, place in flat) == list(range(len(ROWS)))
         assert all(one is PAIRS[place][0] for one, place in flat)
+
+
+# -- forced tokens ----------------------------------------------------------------------------
+
+
+def with_forced(one: Graded, *places: int) -> Graded:
+    return replace(one, completion=replace(one.completion, forced=places))
+
+
+def test_a_forced_token_has_no_part_in_the_update():
+    """Its mask is 0; so are its weight in the loss, its advantage, and its share of the sums."""
+    one, advantage = PAIRS[0]  # three tokens, of which the first and the last are forced
+    row = TrainingRow.of(with_forced(one, 0, 2), advantage)
+    rows = [row, *ROWS[1:]]
+    batch, totals = pack(rows, PAD), totals_of(rows, 8)
+    own = slice(len(one.completion.prompt.tokens) - batch.start, None)
+    assert batch.mask_BT[0, own][:3].tolist() == [0, 1, 0]
+    assert batch.advantages_BT[0, own][:3].tolist() == [0, 0.5, 0]
+    assert row.advantages_T.tolist() == [0.5]
+    assert totals.tokens == totals_of(ROWS, 8).tokens - 2 == batch.num_tokens
+    logprobs_BT = torch.zeros(batch.mask_BT.shape, requires_grad=True)
+    losses_BT = LOSSES["pg"](logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
+    (losses_BT * token_mean(batch.mask_BT, totals)).sum().backward()
+    gradient_T = logprobs_BT.grad[0, own][:3]
+    assert gradient_T[0] == 0 == gradient_T[2] and gradient_T[1] != 0
+
+
+def test_numbers_by_token_leave_forced_ones_out_in_both_directions():
+    rows = [TrainingRow.of(with_forced(PAIRS[0][0], 1), 2.0), *ROWS[1:]]
+    batch = pack(rows, PAD)
+    numbers = [torch.arange(1.0, len(row.advantages_T) + 1) for row in rows]
+    back = gather_rows(scatter_rows(numbers, batch.mask_BT), batch.mask_BT)
+    assert all(torch.equal(one, other) for one, other in zip(numbers, back, strict=True))

@@ -26,7 +26,9 @@ def engine_of(spelt: bool, loop: str = "torch") -> NativeEngine:
     return NativeEngine(thinker(spelt), tokenizer(spelt), "float32", loop=loop)
 
 
-def written(engine, budget: ThinkingBudget | None, count=12, size=4, spelt=False) -> list[Completion]:
+def written(
+    engine, budget: ThinkingBudget | None, count=12, size=4, spelt=False
+) -> list[Completion]:
     sampling = Sampling(LIMIT, size, 1.0, 5, budget)
     groups = engine.generate(prompts(count, spelt), sampling)
     return [completion for group in groups for completion in group]
@@ -170,7 +172,9 @@ def test_a_stop_token_inside_a_thought_is_suppressed_too():
 
 
 def test_another_text_may_stand_in_place_of_the_end():
-    texts = [one.text for one in written(engine_of(False), ThinkingBudget(waits=1, wait_text="We wa"))]
+    texts = [
+        one.text for one in written(engine_of(False), ThinkingBudget(waits=1, wait_text="We wa"))
+    ]
     assert any("We wa" in text for text in texts)
 
 
@@ -183,7 +187,9 @@ BUDGETS = [ThinkingBudget(max_tokens=6), ThinkingBudget(waits=2), ThinkingBudget
 @pytest.mark.parametrize("spelt", [False, True])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_c_writes_what_torch_writes(spelt, budget):
-    one, other = (written(engine_of(spelt, loop), budget, spelt=spelt) for loop in ("torch", "compiled"))
+    one, other = (
+        written(engine_of(spelt, loop), budget, spelt=spelt) for loop in ("torch", "compiled")
+    )
     same = [pair for pair in zip(one, other, strict=True) if pair[0].tokens == pair[1].tokens]
     assert len(same) >= len(one) - 1
     for ours, theirs in same:

@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 from aha.core.errors import ConfigError
 from aha.model.hf_policy import HfPolicy
 from aha.rollout.engine import Sampling
-from aha.rollout.hf_engine import HfEngine
+from aha.rollout.hf_engine import HfCache, HfEngine
 from aha.rollout.native import NativeEngine, open_engine
+from aha.rollout.thinking_budget import ThinkingBudget
 
 from ..strangers import STRANGERS, load_stranger, stranger
 from ..tiny import TOKENIZER, ask, some_prompts, tiny_transformer
@@ -155,3 +156,31 @@ def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(policy):
     assert type(open_engine(tiny_transformer(), TOKENIZER)) is NativeEngine
     with pytest.raises(ConfigError, match="'compiled' with .*--rollout.loop auto"):
         open_engine(policy, TOKENIZER, loop="compiled")
+
+
+# -- thinking budgets -------------------------------------------------------------------------
+
+
+def test_a_thought_is_closed_at_its_maximum(engine, policy, prompts):
+    sampling = Sampling(44, 2, 1.0, seed=3, budget=ThinkingBudget(6))
+    completions = flat(engine.generate(prompts[:3], sampling))
+    assert any(completion.forced for completion in completions)
+    for completion in completions:
+        thought, tag, rest = completion.text.partition("</think>")
+        assert tag and len(TOKENIZER.encode(thought.rstrip())) <= 6
+        assert not completion.forced or rest.startswith("\n<answer>")
+        drawn = [p for p in range(len(completion.tokens)) if p not in completion.forced]
+        own = forced(policy, completion, 1.0)[drawn]
+        recorded = torch.tensor(completion.logprobs)[drawn]
+        torch.testing.assert_close(recorded, own, rtol=1e-3, atol=1e-3)
+
+
+def test_what_was_taken_back_is_masked():
+    """A cache of `transformers` has one length for all rows: positions stay, and are not read."""
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
+    cache = HfCache(torch.zeros_like(mask), mask)
+    cache.rewind(0, torch.tensor([1, 2]))
+    assert cache.mask.tolist() == [[0, 1, 1, 0], [1, 1, 0, 0]]
+    assert cache.lengths.tolist() == [2, 2]
+    cache.append(torch.tensor([5, 6]))
+    assert cache.mask[:, -1].tolist() == [1, 1]

@@ -12,6 +12,7 @@ from aha.core.errors import AhaError, ConfigError, MissingExtra, ModelError
 from aha.model.lora import add_lora, merged_weights
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
+from aha.rollout.thinking_budget import ThinkingBudget
 from aha.rollout.vllm import VllmEngine
 
 from ..tiny import TOKENIZER, some_prompts, tiny_folder, tiny_transformer
@@ -273,3 +274,8 @@ def test_its_tokens_are_corrected_unless_a_ratio_does_it():
 def test_settings_that_make_no_sense_are_refused(changes, words):
     with pytest.raises(AhaError, match=words):
         load_recipe(None, changes)
+
+
+def test_a_thinking_budget_is_refused_by_name(engine):
+    with pytest.raises(ConfigError, match="thinking budget with rollout.engine 'vllm'"):
+        engine.generate(some_prompts(1), Sampling(60, budget=ThinkingBudget(4)))

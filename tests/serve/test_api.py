@@ -290,3 +290,12 @@ def test_bound_elsewhere_the_token_is_the_api_key(opened):
         assert answer.status_code == 403 and "token" in answer.json()["error"]["message"]
     right = outside.get("/v1/models", headers={"authorization": "Bearer a-token"})
     assert right.json()["data"][0]["id"] == "tiny"
+
+
+def test_a_thinking_budget_closes_the_thought_streamed_and_whole(client):
+    settings = {"seed": 4, "max_tokens": 60, "extra_body": {"max_thinking_tokens": 9}}
+    whole = client.chat.completions.create(**CHAT, **settings).choices[0].message.content
+    thought, tag, rest = whole.partition("</think>")
+    assert tag and rest.startswith("\n<answer>") and len(TOKENIZER.encode(thought)) <= 9 + 1
+    stream = client.chat.completions.create(**CHAT, **settings, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == whole

@@ -137,3 +137,51 @@ def test_what_a_message_brings_for_the_callers_own_records_is_taken(more):
 def test_what_the_model_would_not_get_to_read_is_refused_by_name(more):
     with pytest.raises(RequestError, match=rf"messages\[2\].{next(iter(more))}"):
         check_message({"role": "user", "content": "x", **more}, 2)
+
+
+# -- thinking budgets -------------------------------------------------------------------------
+
+OPEN = [Prompt(Problem("text", "text", {}), "abc <think>", (1, 2, 3))]
+
+
+def budget(prompts=OPEN, token=None, **fields):
+    check_fields({"messages": "...", **fields}, "messages")
+    fast = SimpleNamespace(token_to_id=lambda text: token)
+    model = SimpleNamespace(positions=2_000, tokenizer=SimpleNamespace(fast=fast))
+    return read_settings(fields, prompts, model).sampling
+
+
+def test_a_thinking_budget_becomes_one_of_the_engine():
+    made = budget(max_thinking_tokens=50, max_tokens=100)
+    assert (made.budget.max_tokens, made.budget.answer_lead) == (50, "\n\n")
+    assert made.budget.waits is made.budget.min_tokens is None
+    assert budget(max_thinking_tokens=0, max_tokens=100).budget.max_tokens == 0
+    assert budget(max_tokens=100).budget is None is budget(max_thinking_tokens=None).budget
+    assert budget(max_thinking_tokens=50, token=4).budget.answer_lead == "\n<answer>"
+
+
+def test_without_max_tokens_the_answer_keeps_its_room():
+    assert budget(max_thinking_tokens=900).max_new_tokens == DEFAULT_TOKENS + 900
+    assert budget(max_thinking_tokens=1_500).max_new_tokens == 2_000 - 3
+
+
+@pytest.mark.parametrize("value", [-1, "5", 1.5, True, 10**10])
+def test_what_is_no_number_of_thinking_tokens_is_refused(value):
+    with pytest.raises(RequestError) as caught:
+        budget(max_thinking_tokens=value)
+    assert caught.value.param == "max_thinking_tokens"
+
+
+def test_a_budget_without_room_for_the_answer_names_the_largest_one_that_has_it():
+    with pytest.raises(RequestError, match="max_thinking_tokens 68") as caught:
+        budget(max_thinking_tokens=69, max_tokens=100)
+    assert caught.value.param == "max_thinking_tokens"
+    assert budget(max_thinking_tokens=68, max_tokens=100).budget.max_tokens == 68
+    with pytest.raises(RequestError, match="max_tokens 42"):
+        budget(max_thinking_tokens=10, max_tokens=20)
+
+
+def test_a_prompt_that_opens_no_thought_gets_no_budget():
+    with pytest.raises(RequestError, match="opens no <think>") as caught:
+        budget(PROMPTS, max_thinking_tokens=9)
+    assert caught.value.param == "max_thinking_tokens"

@@ -76,3 +76,10 @@ def test_greedier_draws_show_in_the_sign():
     trainer.rollout.engine.scorer = policy
     numbers = trainer.step(trainer.problems()).numbers
     assert numbers["draw_z"] < -6 and numbers["mismatch"] < 1e-5
+
+
+def test_forced_tokens_are_no_draws():
+    one = drawn(0.5, 0.001, 0.25, entropies=(0.7, 9.0, 1.4))
+    forced = replace(one, completion=replace(one.completion, forced=(1,)))
+    without = drawn(0.5, 0.25, entropies=(0.7, 1.4))
+    assert draw_numbers([[forced]]) == pytest.approx(draw_numbers([[without]]))

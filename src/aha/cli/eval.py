@@ -145,9 +145,9 @@ def thinking_words(thinking: "ThinkingNumbers") -> str:
     """What a budget has done, as the end of the line."""
     least, most = thinking["min_tokens"], thinking["max_tokens"]
     text = (
-        f"; {thinking['mean_tokens']:.0f} tokens of thinking each, {thinking['control']:.1%} of the "
-        f"thoughts within {least} to {most} tokens, {thinking['closed_by_budget']:.1%} closed by "
-        "the budget"
+        f"; {thinking['mean_tokens']:.0f} tokens of thinking each, {thinking['control']:.1%} of "
+        f"the thoughts within {least} to {most} tokens, {thinking['closed_by_budget']:.1%} closed "
+        "by the budget"
     )
     if thinking["mean_waits"]:
         text += f", {thinking['mean_waits']:.2f} waits each"

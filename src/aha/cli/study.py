@@ -26,7 +26,6 @@ from aha.core.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from aha.studies.study_frame import Machine, StudyFolder
-    from aha.studies.thinking_cells import ThinkingGrid
 
 Models = Annotated[
     tuple[str, ...],
@@ -60,7 +59,7 @@ def thinking(
     usd_per_hour: UsdPerHour = None,
     watts: Watts = None,
 ) -> None:
-    """Study what tokens of thinking buy: budgets, waits, several thoughts, searches at equal tokens.
+    """Study what tokens of thinking buy: budgets, waits, several thoughts, and searches beside.
 
     Writes OUT/study.html and OUT/study.json; after a stop, the same command continues.
 
@@ -85,6 +84,7 @@ def thinking(
     quick
         A smoke run of minutes: fewer problems, budgets, waits and completions.
     """
+    from aha.rollout.thinking_budget import ThinkingBudget
     from aha.studies.study_frame import Machine, StudyFolder
     from aha.studies.thinking_cells import ThinkingGrid, default_budgets, subjects_of
     from aha.studies.thinking_study import ThinkingStudy
@@ -99,7 +99,7 @@ def thinking(
         subjects=subjects,
         seeds=tuple(seed_numbers(seeds)),
         problems=n or (QUICK_PROBLEMS if quick else PROBLEMS),
-        budgets=default_budgets(limit - 32, quick)
+        budgets=default_budgets(ThinkingBudget().most(limit), quick)
         if budgets is None
         else number_list(budgets, "budgets"),
         waits=counts,

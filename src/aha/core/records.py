@@ -67,8 +67,8 @@ class Completion:
     where an engine does not return them.
 
     `forced` are the places of tokens that a thinking budget has put there: nothing was drawn, so
-    they have no part in a loss nor in statistics of draws. The log-prob of one is that at the moment
-    it was put there; tokens before it may have been taken back then.
+    they have no part in a loss nor in statistics of draws. The log-prob of one is that of the
+    moment when it was put there; tokens before it may have been taken back then.
     """
 
     prompt: Prompt

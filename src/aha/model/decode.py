@@ -190,7 +190,7 @@ class KVCache:
         self.lengths[:count] = self.lengths[rows]
 
     def rewind(self, first: int, counts_B: torch.Tensor) -> None:
-        """Forget the last `counts_B[i]` positions of row first + i: the next ones overwrite them."""
+        """Forget the last `counts_B[i]` positions of row first + i; new ones overwrite them."""
         self.lengths[first : first + counts_B.shape[0]] -= counts_B
 
     def copy_prompts(self, first: int, source: "KVCache", rows: torch.Tensor) -> None:

@@ -158,9 +158,7 @@ class Slots:
         alive_B &= ~stopped_B & (used_B < self.max_new)
         self.cache.lengths[slots] *= alive_B.to(self.cache.lengths.device)
 
-    def force(
-        self, first: int, forced: list[torch.Tensor], drawn_B: torch.Tensor
-    ) -> torch.Tensor:
+    def force(self, first: int, forced: list[torch.Tensor], drawn_B: torch.Tensor) -> torch.Tensor:
         """The tokens to record by the thinking budget, in place of those that were drawn; which of
         them are forced is appended to `forced`. What is taken back leaves record and cache."""
         assert self.forcing is not None

@@ -168,8 +168,10 @@ class StudyFolder:
         return lines
 
     def run_cells(self, machine: Machine, say: Callable[[str], None]) -> None:
-        """Do all that is not done, and write the results from time to time and at the end. Raises `RunError` while
-        another process works in the folder."""
+        """Do all that is not done, and write the results from time to time and at the end.
+
+        Raises `RunError` while another process works in the folder.
+        """
         self.cells.mkdir(parents=True, exist_ok=True)
         lock = RunLock(self.out, say)
         written = time.perf_counter()

@@ -1,9 +1,9 @@
 """The cells of the study `thinking`: completions of the same problems under different budgets.
 
-    free        no budget, many completions of each problem: parallel thinking, and rejection
-    max-N       thoughts closed at N tokens, as many completions as fit into the largest N together
-    waits-K     K ends of each thought suppressed, within the largest N
-    search-X    a search without a model, in the tokens of the model
+free        no budget, many completions of each problem: parallel thinking, and rejection
+max-N       thoughts closed at N tokens, as many completions as fit into the largest N together
+waits-K     K ends of each thought suppressed, within the largest N
+search-X    a search without a model, in the tokens of the model
 """
 
 from collections.abc import Sequence
@@ -106,8 +106,12 @@ class ThinkingGrid:
 
 
 def default_budgets(most: int, quick: bool) -> tuple[int, ...]:
-    """Eight budgets up to `most`, closer together where thoughts are short; four for a quick one."""
-    shares = (1 / 6, 3 / 8, 2 / 3, 1) if quick else (1 / 18, 1 / 9, 1 / 6, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1)
+    """Eight budgets up to `most`, closer together where thoughts are short; four if `quick`."""
+    shares = (
+        (1 / 6, 3 / 8, 2 / 3, 1)
+        if quick
+        else (1 / 18, 1 / 9, 1 / 6, 1 / 4, 3 / 8, 9 / 16, 3 / 4, 1)
+    )
     return tuple(sorted({round(most * share) for share in shares}))
 
 
@@ -118,7 +122,9 @@ def subjects_of(names: Sequence[str]) -> tuple[Subject, ...]:
     for text in names:
         models = tuple(name.strip() for name in text.split(",") if name.strip())
         if not models or len({*models}) < len(models):
-            raise ConfigError(f"the model {text!r}", "a model, or several different ones with commas")
+            raise ConfigError(
+                f"the model {text!r}", "a model, or several different ones with commas"
+            )
         label = " + ".join(Path(model).name for model in models)
         alike = sum(subject.label.split(" #")[0] == label for subject in subjects)
         subjects.append(Subject(f"{label} #{alike + 1}" if alike else label, models))
@@ -155,7 +161,9 @@ def cells_of(grid: ThinkingGrid) -> list[Cell]:
                 budgets += [(f"search-{name}", {"search": name}) for name in SEARCHES]
             for kind, setting in budgets:
                 name = f"{number}-{Path(model).name}-{kind}-seed{seed}"
-                cells.append(Cell(name, {**about, "subject": number, "kind": kind, **setting}, shared))
+                cells.append(
+                    Cell(name, {**about, "subject": number, "kind": kind, **setting}, shared)
+                )
     return cells
 
 
@@ -206,9 +214,7 @@ def run_cell(cell: Cell) -> Result:
     return rows_of(graded, engine, sampling)
 
 
-def rows_of(
-    graded: Sequence[Sequence[Graded]], engine: SlotEngine, sampling: Sampling
-) -> Result:
+def rows_of(graded: Sequence[Sequence[Graded]], engine: SlotEngine, sampling: Sampling) -> Result:
     """Of every completion of every problem: whether it is right, its tokens, its answer, and its
     thought: tokens, who closed it, waits."""
     completions = [completion_of(row) for group in graded for row in group]
@@ -230,9 +236,7 @@ def answer_of(text: str) -> str | None:
     return None if answer is None else "".join(answer.split())[:LONGEST_ANSWER] or None
 
 
-def searched(
-    settings: dict[str, Any], loaded: LoadedModel, given: Sequence[Any]
-) -> Result:
+def searched(settings: dict[str, Any], loaded: LoadedModel, given: Sequence[Any]) -> Result:
     """An opponent's whole curve: see `yardstick.Curve`. Raises `ConfigError` for a tokenizer that
     counts lines otherwise one by one than together."""
     if not counts_by_line(loaded.tokenizer):

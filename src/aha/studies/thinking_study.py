@@ -29,6 +29,7 @@ from aha.studies.thinking_points import (
 )
 from aha.studies.thinking_tables import page_of
 
+
 class ThinkingStudy:
     """Implements `Study`."""
 

@@ -43,14 +43,19 @@ def page_of(grid: ThinkingGrid, results: Sequence[SubjectResult], notes: list[st
         verdicts += [f"{name}: {line}" for line in verdict_lines(result)]
         figures += figures_of(result)
         tables += [
-            StudyTable(f"{name}: control, scaling, performance", METRIC_HEADER, metric_rows(result)),
+            StudyTable(
+                f"{name}: control, scaling, performance", METRIC_HEADER, metric_rows(result)
+            ),
             StudyTable(
                 f"{name}: one thought under a budget",
-                (*POINT_HEADER, *(f"{search} search" for search in SEARCHES if search in result.searches)),
+                (
+                    *POINT_HEADER,
+                    *(f"{search} search" for search in SEARCHES if search in result.searches),
+                ),
                 point_rows(result, SEQUENTIAL),
-                "Control: share of thoughts within their limits; of rejection the share of problems "
-                "that have a thought so short. A search has perfect arithmetic and as many tokens in "
-                "the mean as the whole completions of its row.",
+                "Control: share of thoughts within their limits; of rejection the share of "
+                "problems that have a thought so short. A search has perfect arithmetic and as "
+                "many tokens in the mean as the whole completions of its row.",
             ),
             StudyTable(
                 f"{name}: several thoughts side by side",
@@ -84,14 +89,16 @@ def page_of(grid: ThinkingGrid, results: Sequence[SubjectResult], notes: list[st
 def about_lines(grid: ThinkingGrid) -> list[str]:
     """What was studied, as lines."""
     subjects = "; ".join(
-        subject.models[0] if len(subject.models) == 1 else f"{' '.join(subject.models)} (one a seed)"
+        subject.models[0]
+        if len(subject.models) == 1
+        else f"{' '.join(subject.models)} (one a seed)"
         for subject in grid.subjects
     )
     settings = ", ".join(f"{key} {value}" for key, value in grid.task_settings.items())
     return [
-        f"{subjects} on {grid.task}{f' ({settings})' if settings else ''}: {grid.problems} problems "
-        f"of the split {grid.split}, seeds {' '.join(map(str, grid.seeds))}, temperature 1",
-        f"at most {grid.max_new_tokens} tokens a completion; budgets of "
+        f"{subjects} on {grid.task}{f' ({settings})' if settings else ''}: {grid.problems} "
+        f"problems of the split {grid.split}, seeds {' '.join(map(str, grid.seeds))}",
+        f"temperature 1, at most {grid.max_new_tokens} tokens a completion; budgets of "
         f"{' '.join(map(str, grid.budgets))} thinking tokens; "
         f"{' '.join(map(str, grid.waits)) or 'no'} waits; {grid.completions} completions of each "
         "problem without a budget",
@@ -110,7 +117,9 @@ def line_of(label: str, points: Sequence[ThinkingPoint]) -> Line:
 def search_line(result: SubjectResult, search: str) -> Line:
     """A search at the tokens of the budgets; drawn at their thinking tokens."""
     rows, maximum = result.searches[search], result.methods["maximum"]
-    return Line(f"{search} search", [p.tokens for p in maximum], [row["solve_rate"] for row in rows])
+    return Line(
+        f"{search} search", [p.tokens for p in maximum], [row["solve_rate"] for row in rows]
+    )
 
 
 def intervals(points: Sequence[ThinkingPoint]) -> list[Point]:
@@ -206,9 +215,7 @@ def verdict_lines(result: SubjectResult) -> list[str]:
         lines.append(f"{name}: {scaling_words(metrics)}")
     rise = [pair for pair in result.falls if pair.verdict == "below"]
     for pair in rise:
-        lines.append(
-            f"accuracy falls from {pair.other} to {pair.one}, by {pair.difference.text()}"
-        )
+        lines.append(f"accuracy falls from {pair.other} to {pair.one}, by {pair.difference.text()}")
     if not rise:
         lines.append("no step of the curve of budgets falls by more than chance explains")
     for word, pairs in (("waits", result.of_waits), ("several thoughts", result.against_parallel)):

@@ -1,0 +1,66 @@
+"""The rule for intervals and verdicts that all studies share."""
+
+import numpy as np
+import pytest
+
+from aha.studies.judgement import (
+    Measured,
+    compared,
+    difference_of,
+    of_difference,
+    over_problems_drawn_again,
+    too_few_seeds,
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "judgement"),
+    [
+        ((0.5, 0.6), (0.3, 0.4), "above"),
+        ((0.1, 0.2), (0.3, 0.4), "below"),
+        ((0.3, 0.5), (0.4, 0.6), "no evidence"),
+        ((0.4, 0.5), (0.3, 0.4), "no evidence"),  # they touch
+    ],
+)
+def test_two_numbers_differ_where_their_whole_intervals_do(one, other, judgement):
+    assert compared(one, other) == judgement
+
+
+def test_a_difference_is_one_where_its_interval_leaves_out_zero():
+    assert [of_difference(i) for i in ((0.01, 0.2), (-0.2, -0.01), (-0.1, 0.1), (0.0, 0.1))] == [
+        "above",
+        "below",
+        "no evidence",
+        "no evidence",
+    ]
+
+
+def test_fewer_than_three_seeds_are_named():
+    assert too_few_seeds({"a": 3, "b": 4}) == []
+    assert too_few_seeds({"a": 2, "b": 3, "c": 1}) == ["fewer than 3 finished seeds: a, c"]
+
+
+def test_the_bootstrap_has_the_width_of_the_normal_approximation():
+    """200 of 1,000 problems: 1.96 * sqrt(.2 * .8 / 1000) = .0248 to either side."""
+    right = np.array([1.0] * 200 + [0.0] * 800)
+    measured = difference_of(right, np.zeros(1000))
+    low, high = measured.interval
+    assert measured.value == pytest.approx(0.2)
+    assert (high - low) / 2 == pytest.approx(0.0248, rel=0.1)
+    assert difference_of(right, np.zeros(1000)) == measured  # seeded
+
+
+def test_pairs_stay_together():
+    """Two methods that are right on the same problems differ nowhere, so without any width."""
+    right = np.array([1.0, 0.0] * 50)
+    assert difference_of(right, right) == Measured(0.0, (0.0, 0.0))
+
+
+def test_draws_without_a_value_are_left_out():
+    known = np.array([1.0, np.nan, np.nan])
+
+    def mean_of_known(counts_DN):
+        with np.errstate(invalid="ignore"):
+            return counts_DN @ np.nan_to_num(known) / (counts_DN @ np.isfinite(known))
+
+    assert over_problems_drawn_again(3, mean_of_known) == Measured(1.0, (1.0, 1.0))
