@@ -19,6 +19,7 @@ from aha.cli.parameters import (
     TaskOptions,
     UsdPerHour,
     Watts,
+    run_words,
     task_settings,
 )
 from aha.cli.terminal_text import console, say_line
@@ -27,11 +28,12 @@ from aha.core.errors import ConfigError, shown
 if TYPE_CHECKING:
     from aha.studies.study_frame import Machine, StudyFolder
 
-Models = Annotated[
-    tuple[str, ...],
+StudiedModel = Annotated[
+    str,
     Parameter(
-        help="Models or runs. Several with commas are the seeds of one method: "
+        help="Model or run; any number of them. Several with commas are the seeds of one method: "
         "runs/a,runs/b,runs/c.",
+        completer=lambda context: ["aha-tiny", *run_words(context)],
     ),
 ]
 QUICK_PROBLEMS, PROBLEMS = 100, 1_000
@@ -40,9 +42,7 @@ QUICK_WAITS, WAITS = "1,2", "1,2,4,6"  # those of s1
 
 
 def thinking(
-    models: Models,
-    /,
-    *,
+    *models: StudiedModel,
     task: TaskName | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,

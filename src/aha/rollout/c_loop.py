@@ -8,6 +8,7 @@ Shapes: P prompts, B rows, N outputs and K inputs of a matrix, T new tokens.
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -210,19 +211,18 @@ class BudgetInC:
         if tables is None:
             self.struct = BudgetStruct(**{field[0]: 0 for field in BudgetStruct._fields_})
             return
-        bytes_by_name = {
+        self.arrays: dict[str, npt.NDArray[Any]] = {
             "steps": tables.steps_SV,
             "ends_line": tables.ends_line_V.astype(np.uint8),
             "stops": tables.stops_V.astype(np.uint8),
         }
-        numbers_by_name = {
+        numbers_by_name: dict[str, Sequence[int]] = {
             "texts": tables.texts.tokens_F,
             "next": tables.texts.next_F,
             "close_starts": tables.close_starts,
         }
-        self.arrays = bytes_by_name | {
-            name: np.array(numbers, np.int32) for name, numbers in numbers_by_name.items()
-        }
+        for name, numbers in numbers_by_name.items():
+            self.arrays[name] = np.array(numbers, np.int32)
         self.struct = BudgetStruct(
             **{name: array.ctypes.data for name, array in self.arrays.items()},
             wait_start=tables.wait_start,

@@ -146,13 +146,13 @@ class SlotEngine(ABC):
 
     def tables_of(self, sampling: Sampling) -> ForcingTables | None:
         """The thinking budget in this vocabulary's tokens; the last one is kept."""
-        key = (sampling.budget, sampling.max_new_tokens)
-        if sampling.budget is None:
+        budget, limit = sampling.budget, sampling.max_new_tokens
+        if budget is None:
             return None
-        if self.last_tables is None or self.last_tables[0] != key:
+        if self.last_tables is None or self.last_tables[0] != (budget, limit):
             vocabulary = self.loaded().config.vocab_size
-            tables = ForcingTables.of(self.tokenizer, vocabulary, *key)
-            self.last_tables = (key, tables)
+            tables = ForcingTables.of(self.tokenizer, vocabulary, budget, limit)
+            self.last_tables = ((budget, limit), tables)
         return self.last_tables[1]
 
     def run(

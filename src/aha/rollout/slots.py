@@ -139,9 +139,10 @@ class Slots:
         slots = slice(first, first + logits_BV.shape[0])
         logits_BV = logits_BV.to(self.device)
         alive_B, used_B = self.alive[slots], self.used[slots]  # views: changed in place below
-        records, forced = [self.tokens, self.logprobs, self.entropies], []
-        index_B, replace = used_B, None
-        if self.forcing is not None:
+        records, forced = [self.tokens, self.logprobs, self.entropies], list[torch.Tensor]()
+        if self.forcing is None:
+            index_B, replace = used_B, None
+        else:
             index_B, replace = self.forcing.draws[slots], partial(self.force, first, forced)
             records.append(self.forced)
         noise_B1 = self.noise[slots].gather(1, index_B.clamp(max=self.num_draws - 1)[:, None])
