@@ -14,8 +14,14 @@ from aha.rollout import c_loop
 
 from ..tiny import needs_compiler
 
-STRUCTS = {"Model": c_loop.ModelStruct, "Job": c_loop.JobStruct}
-DECODE_H = (c_loop.SOURCE.parent / "decode.h").read_text()
+STRUCTS = {
+    "Model": c_loop.ModelStruct,
+    "Job": c_loop.JobStruct,
+    "Budget": c_loop.BudgetStruct,
+}
+DECODE_H = "".join(
+    (c_loop.SOURCE.parent / f"{name}.h").read_text() for name in ("decode", "forcing")
+)
 # ctypes has one class for int32_t and int.
 C_TYPES = {
     ctypes.c_void_p: "pointer",

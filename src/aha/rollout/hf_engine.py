@@ -88,8 +88,8 @@ class HfCache:
         """The positions stay, and are masked as padding is."""
         rows = slice(first, first + counts_B.shape[0])
         written_BS = self.mask[rows].cumsum(1)
-        left_B1 = (self.lengths[rows] - counts_B)[:, None]
-        self.mask[rows] *= written_BS <= left_B1
+        # Not from `lengths`, which are 0 for rows that have ended: nothing of them would be left.
+        self.mask[rows] *= written_BS <= written_BS[:, -1:] - counts_B[:, None]
         self.lengths[rows] -= counts_B
 
     def copy_prompts(self, first: int, source: "HfCache", rows: torch.Tensor) -> None:
