@@ -157,12 +157,16 @@ class ForcingTables:
         texts = ForcedTexts([], [])
         starts = []
         lead = encoded(tokenizer, LINE_END)
+        spelt = {0, *reader.steps_SV.flat}  # a tag that is one token leaves no state between
         for state in range(STATES):
-            close = encoded(tokenizer, THINK_CLOSE[state:] + budget.answer_lead)
-            check_closes(reader, state, close)
+            rest = THINK_CLOSE[state:] if state in spelt else THINK_CLOSE
+            close = encoded(tokenizer, rest + budget.answer_lead)
+            check_closes(reader, state if state in spelt else 0, close)
             starts.append(texts.add(close if state else [*lead, *close]))
         starts.append(texts.add(encoded(tokenizer, THINK_CLOSE + budget.answer_lead)))
-        wait = encoded(tokenizer, budget.wait_text or default_wait(tokenizer))
+        wait = lead
+        if budget.suppresses:
+            wait = encoded(tokenizer, budget.wait_text or default_wait(tokenizer))
         stops_V = np.zeros(vocab_size, bool)
         stops_V[[token for token in tokenizer.stop_ids if token < vocab_size]] = True
         suppressed = max_new_tokens if budget.waits is None else budget.waits

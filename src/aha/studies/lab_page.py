@@ -13,6 +13,7 @@ from aha.core.control_characters import visible
 from aha.store.durable import to_json, write_text
 from aha.store.run_folder import environment
 from aha.studies.method_lab import PlannedRun
+from aha.studies.study_page import line_styles
 from aha.studies.verdicts import (
     EvalPoint,
     RecipeResult,
@@ -22,9 +23,6 @@ from aha.studies.verdicts import (
     verdicts,
 )
 from aha.web.svg_curves import Figure, Line, Point, short
-
-# These six differ for readers who see few colours too; from the seventh line on, lines are dashed.
-COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")
 
 
 def finished_results(planned: list[PlannedRun]) -> list[RecipeResult]:
@@ -74,10 +72,7 @@ def lab_html(results: list[RecipeResult], tokens: int, planned: int, about: list
         "rows": [[visible(cell) for cell in row] for row in table(results, by_recipe)],
         "overview": [figure for figure in overview(results) if not figure.empty],
         "single": [single_figure(result) for result in results],
-        "styles": [
-            (line, COLOURS[line % len(COLOURS)], line >= len(COLOURS))
-            for line in range(max(len(results), *(len(result.seeds) for result in results), 0))
-        ],
+        "styles": line_styles(max(len(results), *(len(result.seeds) for result in results), 0)),
     }
     return template().render(content)
 

@@ -10,8 +10,17 @@ from jinja2 import Environment, StrictUndefined, Template
 
 import aha
 from aha.core.control_characters import visible
-from aha.studies.lab_page import COLOURS
 from aha.web.svg_curves import Figure
+
+
+# These six differ for readers who see few colours too; from the seventh line on, lines are dashed.
+COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")
+
+
+def line_styles(lines: int) -> list[tuple[int, str, bool]]:
+    """(number, colour, whether it is dashed) of each line of a figure, for the page's CSS."""
+    count = len(COLOURS)
+    return [(line, COLOURS[line % count], line >= count) for line in range(lines)]
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,7 @@ def page_html(page: StudyPage, about: Sequence[str], failed: Sequence[str]) -> s
             }
             for table in page.tables
         ],
-        "styles": [
-            (line, COLOURS[line % len(COLOURS)], line >= len(COLOURS)) for line in range(most_lines)
-        ],
+        "styles": line_styles(most_lines),
     }
     return page_template().render(content)
 

@@ -102,7 +102,7 @@ class ThinkingGrid:
 
     def plays_countdown(self) -> bool:
         """Whether searches without a model can be compared."""
-        return self.task == "countdown" and not self.task_settings.get("data")
+        return self.task == "countdown"
 
 
 def default_budgets(most: int, quick: bool) -> tuple[int, ...]:
