@@ -12,7 +12,6 @@ import aha
 from aha.core.control_characters import visible
 from aha.web.svg_curves import Figure
 
-
 # These six differ for readers who see few colours too; from the seventh line on, lines are dashed.
 COLOURS = ("#22577a", "#c2410c", "#2b7044", "#6a47a3", "#8a5a00", "#0f8b8d")
 
