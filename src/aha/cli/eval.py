@@ -2,7 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from aha.api.run_task import choose_task
 from aha.cli.parameters import (
@@ -29,6 +31,35 @@ if TYPE_CHECKING:
     from aha.eval.thoughts import ThinkingNumbers
     from aha.rollout.thinking_budget import ThinkingBudget
 
+ThinkMax = Annotated[
+    Natural | None,
+    Parameter(
+        help="Most tokens of a thought: there it is closed and the answer begun. Default with "
+        "--think-min or --waits: max_new_tokens less 32."
+    ),
+]
+ThinkMin = Annotated[
+    Natural | None,
+    Parameter(
+        help="Least tokens of a thought: an earlier end is suppressed, and the model goes on "
+        "thinking."
+    ),
+]
+Waits = Annotated[
+    Natural | None,
+    Parameter(
+        help="How many ends of a thought are suppressed at most. Default: with --think-min all "
+        "that come too early, else none."
+    ),
+]
+WaitText = Annotated[
+    str | None,
+    Parameter(
+        help='Text in place of an end that is suppressed. Default: "back " for aha-tiny and its '
+        'kin, else "Wait".'
+    ),
+]
+
 
 def evaluate(
     model: ModelName,
@@ -44,10 +75,10 @@ def evaluate(
     max_new_tokens: Whole | None = None,
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
-    think_max: Natural | None = None,
-    think_min: Natural | None = None,
-    waits: Natural | None = None,
-    wait_text: str | None = None,
+    think_max: ThinkMax = None,
+    think_min: ThinkMin = None,
+    waits: Waits = None,
+    wait_text: WaitText = None,
     as_json: AsJson = False,
     out: Path | None = None,
 ) -> None:
@@ -67,21 +98,9 @@ def evaluate(
     max_new_tokens
         Token limit of a completion. Default: that of the run; of any other model, 320 for
         Countdown with three numbers and else 1024.
-    think_max
-        Most tokens of a thought: there it is closed and the answer begun. Default with --think-min
-        or --waits: max_new_tokens less 32.
-    think_min
-        Least tokens of a thought: an earlier end is suppressed, and the model goes on thinking.
-    waits
-        How many ends of a thought are suppressed at most. Default: with --think-min all that come
-        too early, else none.
-    wait_text
-        Text in place of an end that is suppressed. Default: "back " for aha-tiny and its kin, else
-        "Wait".
     out
         New file for all completions, as JSON lines.
     """
-    from aha.cli.finding_lines import print_finding
     from aha.eval.suite import EvalSettings, evaluate_model
 
     chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))
@@ -98,6 +117,13 @@ def evaluate(
     )
     findings: list[Finding] = []
     row = evaluate_model(model, settings, out, findings.append)
+    show_result(model, row, findings, as_json)
+
+
+def show_result(model: str, row: dict[str, Any], findings: list[Finding], as_json: bool) -> None:
+    """Print the row and what was noticed; exit code 1 where too many grades failed."""
+    from aha.cli.finding_lines import print_finding
+
     for finding in findings:
         print_finding(finding)
     if as_json:

@@ -36,6 +36,40 @@ StudiedModel = Annotated[
         completer=lambda context: ["aha-tiny", *run_words(context)],
     ),
 ]
+ProblemNumber = Annotated[
+    Count | None, Parameter(help="How many problems. Default: 1000, with --quick 100.")
+]
+Seeds = Annotated[str, Parameter(help="Separated by commas; a verdict needs three.")]
+Budgets = Annotated[
+    str | None,
+    Parameter(
+        help="Most tokens of a thought, separated by commas. Default: eight up to max_new_tokens "
+        "less 32, with --quick four."
+    ),
+]
+WaitNumbers = Annotated[
+    str | None,
+    Parameter(
+        help="How many ends of a thought are suppressed, separated by commas. Default: 1,2,4,6, "
+        "with --quick 1,2."
+    ),
+]
+CompletionNumber = Annotated[
+    Count | None,
+    Parameter(help="Completions of each problem without a budget. Default: 16, with --quick 4."),
+]
+TokenLimit = Annotated[
+    Count | None,
+    Parameter(
+        help="Token limit of a completion. Default: as of `aha eval`, and the same for all models."
+    ),
+]
+StudyFolderPath = Annotated[Path, Parameter(help="Folder of the study.")]
+StudyPlan = Annotated[DryRun, Parameter(help="Print the cells with time and money, and exit.")]
+Quick = Annotated[
+    Flag,
+    Parameter(help="A smoke run of minutes: fewer problems, budgets, waits and completions."),
+]
 QUICK_PROBLEMS, PROBLEMS = 100, 1_000
 QUICK_COMPLETIONS, COMPLETIONS = 4, 16
 QUICK_WAITS, WAITS = "1,2", "1,2,4,6"  # those of s1
@@ -47,42 +81,21 @@ def thinking(
     options: TaskOptions = "",
     numbers: Numbers = None,
     split: Split = "test",
-    n: Count | None = None,
-    seeds: str = "0,1,2",
-    budgets: str | None = None,
-    waits: str | None = None,
-    completions: Count | None = None,
-    max_new_tokens: Count | None = None,
-    out: Path = Path("runs/studies/thinking"),
-    dry_run: DryRun = False,
-    quick: Flag = False,
+    n: ProblemNumber = None,
+    seeds: Seeds = "0,1,2",
+    budgets: Budgets = None,
+    waits: WaitNumbers = None,
+    completions: CompletionNumber = None,
+    max_new_tokens: TokenLimit = None,
+    out: StudyFolderPath = Path("runs/studies/thinking"),
+    dry_run: StudyPlan = False,
+    quick: Quick = False,
     usd_per_hour: UsdPerHour = None,
     watts: Watts = None,
 ) -> None:
     """Study what tokens of thinking buy: budgets, waits, several thoughts, and searches beside.
 
     Writes OUT/study.html and OUT/study.json; after a stop, the same command continues.
-
-    Parameters
-    ----------
-    n
-        How many problems. Default: 1000, with --quick 100.
-    seeds
-        Separated by commas; a verdict needs three.
-    budgets
-        Most tokens of a thought, separated by commas. Default: eight up to max_new_tokens less 32.
-    waits
-        How many ends of a thought are suppressed, separated by commas. Default: 1,2,4,6.
-    completions
-        Completions of each problem without a budget. Default: 16.
-    max_new_tokens
-        Token limit of a completion. Default: as of `aha eval`, and the same for all models.
-    out
-        Folder of the study.
-    dry_run
-        Print the cells with time and money, and exit.
-    quick
-        A smoke run of minutes: fewer problems, budgets, waits and completions.
     """
     from aha.rollout.thinking_budget import ThinkingBudget
     from aha.studies.study_frame import Machine, StudyFolder

@@ -31,6 +31,7 @@ from aha.model.weights import LoadedModel, load_model
 from aha.rollout.engine import Engine, Sampling
 from aha.rollout.native import open_engine
 from aha.rollout.shared_rollout import graded_groups
+from aha.rollout.slot_engine import SlotEngine
 from aha.rollout.thinking_budget import ThinkingBudget, lead_for
 from aha.store.durable import to_json
 from aha.tasks.catalog import make_task, notes_of
@@ -325,9 +326,7 @@ def evaluate_model(
     sampling = with_budget(sampling, settings.budget, prompts, model.tokenizer)
     engine = open_engine(model.policy, model.tokenizer)
     report = evaluate(engine, task, prompts, sampling)
-    if settings.budget is not None:
-        flat = [completion_of(row) for group in report.graded for row in group]
-        report.numbers["thinking"] = thinking_numbers(flat, engine, sampling)
+    add_thoughts(report, engine, sampling)
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
@@ -352,6 +351,13 @@ def evaluate_model(
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row
+
+
+def add_thoughts(report: EvalReport, engine: SlotEngine, sampling: Sampling) -> None:
+    """Put the numbers of its thoughts into the report of an evaluation with a budget."""
+    if sampling.budget is not None:
+        flat = [completion_of(row) for group in report.graded for row in group]
+        report.numbers["thinking"] = thinking_numbers(flat, engine, sampling)
 
 
 def with_budget(
