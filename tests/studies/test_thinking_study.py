@@ -90,7 +90,7 @@ def test_the_searches_stand_at_the_tokens_of_the_budgets(report):
 def test_the_page_shows_it_all(out):
     page = (out / "study.html").read_text()
     assert page.count("<svg") == 3 and page.count("<table") == 4
-    for text in ("control, scaling, performance", "at most 8", "blind search", "no longer than 8"):
+    for text in ("control, scaling, performance", "at most 8", "1 waits", "blind search"):
         assert text in page
     assert "no verdict" not in page
 
