@@ -7,6 +7,7 @@ graph can contain it; `sync` is where the host waits for the device and reads wh
 Shapes: B rows, V vocabulary, T new tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, Self
@@ -140,10 +141,9 @@ class Slots:
         logits_BV = logits_BV.to(self.device)
         alive_B, used_B = self.alive[slots], self.used[slots]  # views: changed in place below
         records, forced = [self.tokens, self.logprobs, self.entropies], list[torch.Tensor]()
-        if self.forcing is None:
-            index_B, replace = used_B, None
-        else:
-            index_B, replace = self.forcing.draws[slots], partial(self.force, first, forced)
+        index_B, replace = used_B, self.replacing(first, forced)
+        if self.forcing is not None:
+            index_B = self.forcing.draws[slots]
             records.append(self.forced)
         noise_B1 = self.noise[slots].gather(1, index_B.clamp(max=self.num_draws - 1)[:, None])
         drawn = draw(logits_BV, noise_B1, self.temperature, replace)
@@ -158,6 +158,12 @@ class Slots:
         stopped_B = (tokens_B[:, None] == self.stop).any(1)
         alive_B &= ~stopped_B & (used_B < self.max_new)
         self.cache.lengths[slots] *= alive_B.to(self.cache.lengths.device)
+
+    def replacing(
+        self, first: int, forced: list[torch.Tensor]
+    ) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What puts forced tokens in the place of drawn ones; None without a budget."""
+        return None if self.forcing is None else partial(self.force, first, forced)
 
     def force(self, first: int, forced: list[torch.Tensor], drawn_B: torch.Tensor) -> torch.Tensor:
         """The tokens to record by the thinking budget, in place of those that were drawn; which of
