@@ -162,12 +162,15 @@ def test_each_policy_gets_its_engine_and_the_loop_in_c_is_not_theirs(policy):
 
 
 def test_a_thought_is_closed_at_its_maximum(engine, policy, prompts):
-    sampling = Sampling(44, 2, 1.0, seed=3, budget=ThinkingBudget(6))
+    sampling = Sampling(38, 2, 1.0, seed=3, budget=ThinkingBudget(6))
     completions = flat(engine.generate(prompts[:3], sampling))
     assert any(completion.forced for completion in completions)
     for completion in completions:
         thought, tag, rest = completion.text.partition("</think>")
-        assert tag and len(TOKENIZER.encode(thought.rstrip())) <= 6
+        if not tag:  # a random model may end by itself
+            assert len(completion.tokens) <= 6
+            continue
+        assert len(TOKENIZER.encode(thought.rstrip())) <= 6
         assert not completion.forced or rest.startswith("\n<answer>")
         drawn = [p for p in range(len(completion.tokens)) if p not in completion.forced]
         own = forced(policy, completion, 1.0)[drawn]
