@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aha.algo.recipe import check_names
-from aha.cli.main import app, config_app
+from aha.cli.main import app, config_app, study_app
 from aha.cli.recipe_keys import toml_value
 from aha.core.config import known_keys, validated
 from aha.core.errors import ConfigError
@@ -47,8 +47,7 @@ LOADING |= {"tasks/puzzle_rows.py", "tasks/math_files.py", "tasks/countdown.py"}
 def options() -> dict[str, set[str]]:
     """The options of every command."""
     names = {name: app[name] for name in app if not name.startswith("-")}
-    names.pop("config")
-    names["config"] = config_app["show"]
+    names |= {"config": config_app["show"], "study": study_app["thinking"]}
     return {
         name: {
             option
