@@ -8,11 +8,11 @@ from cyclopts import Parameter
 
 from aha.api.run_task import choose_task
 from aha.cli.parameters import (
+    AT_LEAST_0,
     AsJson,
     BadRowsRule,
     DataFile,
     ModelName,
-    Natural,
     Numbers,
     ProblemCount,
     ProblemSeed,
@@ -22,6 +22,7 @@ from aha.cli.parameters import (
     Temperature,
     Whole,
     task_settings,
+    whole,
 )
 from aha.cli.terminal_text import say_json, say_line
 from aha.core.errors import ConfigError, shown
@@ -32,24 +33,30 @@ if TYPE_CHECKING:
     from aha.rollout.thinking_budget import ThinkingBudget
 
 ThinkMax = Annotated[
-    Natural | None,
+    int | None,
     Parameter(
+        converter=whole,
+        validator=AT_LEAST_0,
         help="Most tokens of a thought: there it is closed and the answer begun. Default with "
-        "--think-min or --waits: max_new_tokens less 32."
+        "--think-min or --waits: max_new_tokens less 32.",
     ),
 ]
 ThinkMin = Annotated[
-    Natural | None,
+    int | None,
     Parameter(
+        converter=whole,
+        validator=AT_LEAST_0,
         help="Least tokens of a thought: an earlier end is suppressed, and the model goes on "
-        "thinking."
+        "thinking.",
     ),
 ]
 Waits = Annotated[
-    Natural | None,
+    int | None,
     Parameter(
+        converter=whole,
+        validator=AT_LEAST_0,
         help="How many ends of a thought are suppressed at most. Default: with --think-min all "
-        "that come too early, else none."
+        "that come too early, else none.",
     ),
 ]
 WaitText = Annotated[

@@ -10,7 +10,7 @@ from rich.markup import escape
 from aha.api.run_task import ChosenTask, choose_task
 from aha.cli.lab import seed_numbers
 from aha.cli.parameters import (
-    Count,
+    AT_LEAST_1,
     DryRun,
     Flag,
     Numbers,
@@ -21,6 +21,7 @@ from aha.cli.parameters import (
     Watts,
     run_words,
     task_settings,
+    whole,
 )
 from aha.cli.terminal_text import console, say_line
 from aha.core.errors import ConfigError, shown
@@ -37,7 +38,12 @@ StudiedModel = Annotated[
     ),
 ]
 ProblemNumber = Annotated[
-    Count | None, Parameter(help="How many problems. Default: 1000, with --quick 100.")
+    int | None,
+    Parameter(
+        converter=whole,
+        validator=AT_LEAST_1,
+        help="How many problems. Default: 1000, with --quick 100.",
+    ),
 ]
 Seeds = Annotated[str, Parameter(help="Separated by commas; a verdict needs three.")]
 Budgets = Annotated[
@@ -55,13 +61,19 @@ WaitNumbers = Annotated[
     ),
 ]
 CompletionNumber = Annotated[
-    Count | None,
-    Parameter(help="Completions of each problem without a budget. Default: 16, with --quick 4."),
+    int | None,
+    Parameter(
+        converter=whole,
+        validator=AT_LEAST_1,
+        help="Completions of each problem without a budget. Default: 16, with --quick 4.",
+    ),
 ]
 TokenLimit = Annotated[
-    Count | None,
+    int | None,
     Parameter(
-        help="Token limit of a completion. Default: as of `aha eval`, and the same for all models."
+        converter=whole,
+        validator=AT_LEAST_1,
+        help="Token limit of a completion. Default: as of `aha eval`, and the same for all models.",
     ),
 ]
 StudyFolderPath = Annotated[Path, Parameter(help="Folder of the study.")]
