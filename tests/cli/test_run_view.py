@@ -124,6 +124,19 @@ def test_a_group_shows_the_problem_rewards_advantages_and_parts(screen):
     assert "[bold]right[/bold]" in text and "[red" in text and "no [/answer]" in text
 
 
+def test_a_group_comes_with_the_numbers_of_the_update(screen):
+    row = {"groups_flat": 0.875, "reward_std": 0.123, "entropy": 12.345, "kl": 0.12345}
+    row |= {"clipped": 0.875, "grad_norm": 1.23e-05}
+    words = run_view.update_words(row)
+    assert words == (
+        "update: flat groups 87.5%, deviation 0.12, entropy 12.345, KL 0.1235, clipped 87.5%, "
+        "gradient 1.2e-05"
+    )
+    # What was not measured is left out.
+    assert run_view.update_words({"entropy": 0.5, "kl": None}) == "update: entropy 0.500"
+    assert run_view.update_words({}) == ""
+
+
 def test_side_by_side_where_the_terminal_is_wide(screen):
     for width, lines in ((80, 2), (130, 1)):
         out = screen(width)

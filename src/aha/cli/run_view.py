@@ -36,6 +36,15 @@ from aha.web.turn_view import WAY_WORDS
 HEADER = (
     "[dim]       step  reward  solved  tokens  trunc.   tok/s  elapsed     left     cents[/dim]"
 )
+# Numbers of an update that a group is shown with: name, word, format.
+UPDATE_NUMBERS = (
+    ("groups_flat", "flat groups", ".1%"),
+    ("reward_std", "deviation", ".2f"),
+    ("entropy", "entropy", ".3f"),
+    ("kl", "KL", ".4f"),
+    ("clipped", "clipped", ".1%"),
+    ("grad_norm", "gradient", ".2g"),
+)
 COUNTS = ("answer_blocks",)  # parts of a grade that are counted and not paid for
 TWO_COLUMNS = 120  # characters of a terminal from which on completions stand side by side
 
@@ -50,6 +59,7 @@ class RunView:
         self.leading_way = ""  # a key of WAY_WORDS
         self.time_left: TimeLeft | None = None
         self.bar: Progress | None = None
+        self.row: dict[str, Any] = {}  # of the last step
 
     def listener(self) -> Listener:
         return Listener(
@@ -114,6 +124,7 @@ class RunView:
         if self.header_due:
             console.print(HEADER)
             self.header_due = False
+        self.row = row
         time_left = self.clock_of_run()
         time_left.add(row)
         left = time_left.seconds()
@@ -147,6 +158,7 @@ class RunView:
 
     def group(self, version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:
         print_group(version, group, advantages)
+        console.print(f"[dim]{update_words(self.row)}[/dim]", soft_wrap=True)
         self.header_due = True
 
 
@@ -167,6 +179,16 @@ def print_step_finding(finding: Finding) -> None:
     """A fault of a step, below the line of that step."""
     message, fix = escape(finding.message), escape(finding.fix)
     console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
+
+
+def update_words(row: Mapping[str, Any]) -> str:
+    """The numbers of an update in one line; those that were not measured are left out."""
+    known = [
+        f"{word} {row[name]:{form}}"
+        for name, word, form in UPDATE_NUMBERS
+        if row.get(name) is not None
+    ]
+    return "update: " + ", ".join(known) if known else ""
 
 
 # -- one problem and its completions ---------------------------------------------------------

@@ -9,6 +9,7 @@ runs/NAME/
   prediction.json    memory, time and cost as planned before the run began
   calibration.json   the machine as measured before, where that was asked for
   run.log            what the terminal showed
+  ranks/             rank_1.log ...: what the other ranks did, where there are any
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
