@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
-from aha.cli import run_view
+from aha.cli import run_view, share_bar
 from aha.cli.run_view import print_group, ranked
 from aha.core.records import Completion, Graded
 
@@ -145,14 +145,12 @@ def test_side_by_side_where_the_terminal_is_wide(screen):
         assert len(tops) == lines and all(len(line) <= width for line in tops)
 
 
-def test_the_bar_of_a_lab_follows_the_share_of_steps_or_tokens(monkeypatch, screen):
-    out = screen()
+def test_the_bar_of_a_lab_follows_the_share_of_steps_or_tokens(monkeypatch):
     cfg = load_recipe(None, {"steps": "10", "tokens": "1000"})
-    with run_view.steps_bar(cfg) as bar:
-        bar({"step": 5, "generated": 900})
-    assert out.getvalue() == ""
-    terminal = io.StringIO()
-    monkeypatch.setattr(run_view, "console", Console(file=terminal, width=80, force_terminal=True))
-    with run_view.steps_bar(cfg) as bar:
-        bar({"step": 5, "generated": 900})
-    assert "90%" in terminal.getvalue()
+    for terminal in (False, True):
+        out = io.StringIO()
+        console = Console(file=out, width=80, force_terminal=terminal)
+        monkeypatch.setattr(share_bar, "console", console)
+        with run_view.steps_bar(cfg) as bar:
+            bar({"step": 5, "generated": 900})
+        assert ("90%" in out.getvalue()) == terminal, "no bar where the output is no terminal"

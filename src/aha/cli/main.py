@@ -45,7 +45,18 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 # Named by module, and by function where that has another name.
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
-    *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
+    *(
+        "export",
+        "fork",
+        "grade",
+        "lab",
+        "new-task",
+        "note",
+        "plan",
+        "pretrain",
+        "problems",
+        "recipes",
+    ),
     *("report", "serve", "sft", "tasks", "train", "verify-resume"),
 )
 

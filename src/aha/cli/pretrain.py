@@ -95,10 +95,13 @@ def pretrain(
     if dry_run:
         print_plan(job, writers, usd_per_hour, watts)
         return
+    from aha.cli.share_bar import share_bar
     from aha.pretrain.make_base import PretrainMachine, pretrain_base
 
     machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
-    end(pretrain_base(job, machine, say))
+    with share_bar() as bar:
+        stopped_by = pretrain_base(job, machine, say, bar)
+    end(stopped_by)
 
 
 def end(stopped_by: int | None) -> None:

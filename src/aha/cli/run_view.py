@@ -13,15 +13,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 
 from aha.cli.own_command import as_typed_here
 from aha.cli.report_card import clock, shortened
+from aha.cli.share_bar import share_bar
 from aha.cli.terminal_text import console
 from aha.core.config import RunConfig
 from aha.core.findings import Finding
@@ -166,13 +165,8 @@ class RunView:
 def steps_bar(cfg: RunConfig) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A bar over a run of which no line is printed for each step; it gets the rows. Where the
     output is no terminal there is none."""
-    if not console.is_terminal:
-        yield lambda row: None
-        return
-    columns = (TextColumn("      "), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda row: bar.update(task, completed=share_done(row, cfg))
+    with share_bar() as bar:
+        yield lambda row: bar(share_done(row, cfg))
 
 
 def print_step_finding(finding: Finding) -> None:

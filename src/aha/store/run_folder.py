@@ -25,6 +25,7 @@ runs/NAME/
   fork.json          of a copy by `aha fork`: the run and the step that it is from
   loggers.json       for each logger the id of its run and the last step that it has
   tensorboard/       event files, where that logger was asked for
+  notes.md           what people have noted
   owner.json         the process that writes to the run, while there is one; .lock is its lock
 """
 
