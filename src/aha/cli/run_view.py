@@ -26,6 +26,7 @@ from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
+from aha.eval.telling import telling_places
 from aha.plan.machines import Cost
 from aha.plan.time_left import TimeLeft, share_done
 from aha.training.outcome import Listener
@@ -194,12 +195,7 @@ def ranked(group: Sequence[Graded], advantages: Sequence[float]) -> list[tuple[s
     if len({graded.reward for graded in group}) == 1:
         return [("all alike", 0)] if len(group) > 1 else [("", 0)]
     order = sorted(range(len(group)), key=lambda i: (-group[i].reward, -advantages[i], i))
-    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    return [
-        (name, index)
-        for name, index in places.items()
-        if name != "median" or index not in (order[0], order[-1])
-    ]
+    return list(telling_places(order).items())
 
 
 def print_group(version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:

@@ -101,7 +101,7 @@ class PolicyLoss(Term):
 
     def numbers(self, sums: dict[str, float]) -> dict[str, float]:
         measured = self.clipped and sums["tokens"]
-        return {"clipped": sums["clipped"] / sums["tokens"]} if measured else {}
+        return {"clipped": sums["clipped"]} if measured else {}
 
 
 class Correction(Term):
@@ -165,8 +165,8 @@ class MismatchLog:
 class Objective:
     """Computes the gradient of an update, micro-batch by micro-batch."""
 
-    # Over an update's computed tokens: the loss, |logp - old|, their count, the KL, and how many of
-    # them the bound of the loss acts on.
+    # Over an update's computed tokens: the loss, |logp - old|, their count, the KL; and which share
+    # of all tokens of the update the bound of the loss acts on.
     SUMS = ("loss", "logprob_difference", "tokens", "kl", "clipped")
 
     def __init__(
@@ -223,7 +223,8 @@ class Objective:
         self.mismatch.add(scored)
         difference = ((scored.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
         kl = loss.new_tensor(scored.kl_sum)
-        clipped = loss.new_tensor(0.0) if scored.clipped is None else scored.clipped
+        count = loss.new_tensor(0.0) if scored.clipped is None else scored.clipped
+        clipped = count / totals.tokens
         return torch.stack([loss.detach(), difference, mask_BT.sum(), kl, clipped]).cpu()
 
     def accumulate_gradient(

@@ -102,7 +102,7 @@ def charts_of(usd_per_hour: float | None) -> list[tuple[str, list[Row]]]:
     ]
     training = [
         chart("Gradient norm", line("before clipping", "grad_norm", 5)),
-        chart("Clipped tokens", line("share of computed tokens", "clipped", 3), **share),
+        chart("Clipped tokens", line("share of an update's tokens", "clipped", 3), **share),
         chart("KL to the reference", line("nats a token", "kl", 1), optional=True),
     ]
     return [

@@ -169,9 +169,7 @@ class Dashboard:
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
                 "charts": charts_of(price),
-                "curves": curves.thinned(
-                    (*dict.fromkeys((*columns(), *SEARCH_COLUMNS)), "elapsed_s")
-                )
+                "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
                 | curves.thinned_together(column for _, column in PHASES),
             }
         )
