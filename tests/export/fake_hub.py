@@ -37,7 +37,7 @@ class FakeHub:
         if path == "/api/repos/create":
             wanted = json.loads(body)
             name = f"{wanted.get('organization', 'me')}/{wanted['name']}"
-            self.repositories.setdefault(name, bool(wanted.get("private")))
+            self.repositories.setdefault(name, wanted.get("visibility") == "private")
             return {"url": f"{self.url}/{name}", "name": name, "id": name}
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}

@@ -80,7 +80,7 @@ def push(folder: Path, name: str, private: bool) -> str:
             words = (f"{endpoint()} says no ({status})", "a login that may write there", LOGIN)
             raise refused(folder, name, *words) from error
         raise refused(folder, name, first_line(error), "a hub that takes it", "later") from error
-    except (OSError, RuntimeError) as error:  # the network fails in many ways
+    except Exception as error:  # the hub, its client and the network fail in many ways
         network = "a network that reaches the hub"
         raise refused(folder, name, first_line(error), network, "the same later") from error
     return f"{endpoint()}/{name}"
