@@ -86,10 +86,10 @@ def push(folder: Path, name: str, private: bool) -> str:
     return f"{endpoint()}/{name}"
 
 
-def refused(folder: Path, name: str, got: str, wanted: str, fix: str) -> AhaError:
+def refused(folder: Path, name: str, got: str, expected: str, fix: str) -> AhaError:
     """The error of an upload that did not come about. What was exported is whole."""
     again = f"{fix}; then: hf upload {name} {folder}"
-    return RunError(f"cannot push {folder} to {name}: {got}", wanted, again)
+    return RunError(f"cannot push {folder} to {name}: {got}", expected, again)
 
 
 def first_line(error: Exception) -> str:

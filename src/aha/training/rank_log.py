@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def rank_log(folder: Path, world: World) -> Iterator[Note]:
     with log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(line_buffering=True)  # a rank may be killed at any moment
             os.dup2(log.fileno(), stream.fileno())
 
         def note(line: str) -> None:

@@ -7,6 +7,7 @@ everywhere), `counted` (from the completions, not the metrics), `scale` (a facto
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from aha.store.guarded_files import Row
 from aha.web.turn_view import WAY_WORDS
@@ -34,12 +35,25 @@ def line(label: str, column: str, colour: int = 0) -> Series:
     return [label, column, colour]
 
 
+SHARE: dict[str, Any] = {"rate": True, "optional": True}
+TURNING: dict[str, Any] = {"turn": True, "optional": True}
+
+
 def charts_of(usd_per_hour: float | None) -> list[tuple[str, list[Row]]]:
     """(heading, charts) in the order of the page. Without a price there is no chart of the cost."""
-    lines = [line(label, name, n % COLOURS) for n, (name, label) in enumerate(WAY_WORDS.items())]
-    share, turning = {"rate": True, "optional": True}, {"turn": True, "optional": True}
-    counted = {"counted": True}
-    learning = [
+    return [
+        ("Learning", learning()),
+        ("Search", search()),
+        ("Behaviour", behaviour()),
+        ("Completions", completions()),
+        ("Training", training()),
+        ("Operations", operations(usd_per_hour)),
+    ]
+
+
+def learning() -> list[Row]:
+    """What is rewarded, and what teaches nothing."""
+    return [
         chart(
             "Solve rate",
             line("training puzzles", "solve_rate"),
@@ -57,61 +71,67 @@ def charts_of(usd_per_hour: float | None) -> list[tuple[str, list[Row]]]:
             rate=True,
         ),
     ]
-    search = [
-        chart("Ways of search", *lines, note="shares of a step's completions", **share, turn=True),
-        chart(
-            "Right at the first attempt",
-            line("of all completions", "first_attempt_rate"),
-            **share,
-            turn=True,
-        ),
-        chart("Attempts for each right answer", line("attempts", "attempts_per_solve"), **turning),
-        chart("Tokens for each right answer", line("tokens", "tokens_per_solve"), **turning),
+
+
+def search() -> list[Row]:
+    """How completions search, from the metrics; of an older run as counted in its completions."""
+    ways = [line(label, name, n % COLOURS) for n, (name, label) in enumerate(WAY_WORDS.items())]
+    first = line("of all completions", "first_attempt_rate")
+    return [
+        chart("Ways of search", *ways, note="shares of a step's completions", turn=True, **SHARE),
+        chart("Right at the first attempt", first, turn=True, **SHARE),
+        chart("Attempts for each right answer", line("attempts", "attempts_per_solve"), **TURNING),
+        chart("Tokens for each right answer", line("tokens", "tokens_per_solve"), **TURNING),
     ]
-    behaviour = [
+
+
+def behaviour() -> list[Row]:
+    """What is counted in the completions of some steps."""
+    return [
         chart(
             "Attempts and checks",
             line("attempts", "attempts"),
             line("checks", "checks", 2),
-            **counted,
+            counted=True,
         ),
         chart(
             "Going back",
             line("to the start", "backtracks_root", 4),
             line("to an intermediate result", "backtracks_intermediate", 1),
-            **counted,
+            counted=True,
         ),
         chart(
             "Truth",
             line("lines with right arithmetic", "line_accuracy"),
             line("checks that are true", "verdict_truth", 2),
             rate=True,
-            **counted,
+            counted=True,
         ),
     ]
-    completions = [
+
+
+def completions() -> list[Row]:
+    """Their length and how they ended."""
+    share = "share of completions"
+    return [
         chart("Length", line("tokens of a completion", "mean_tokens"), turn=True),
         chart(
             "Could not be graded",
-            line("share of completions", "grade_error_share", 3),
+            line(share, "grade_error_share", 3),
             note="the grader failed: a reward of 0 that says nothing",
-            **share,
+            **SHARE,
         ),
-        chart("Truncated at the limit", line("share of completions", "truncated", 3), rate=True),
+        chart("Truncated at the limit", line(share, "truncated", 3), rate=True),
         chart("Entropy", line("entropy", "entropy", 4), note="of the policy, nats a token"),
     ]
-    training = [
-        chart("Gradient norm", line("before clipping", "grad_norm", 5)),
-        chart("Clipped tokens", line("share of an update's tokens", "clipped", 3), **share),
-        chart("KL to the reference", line("nats a token", "kl", 1), optional=True),
-    ]
+
+
+def training() -> list[Row]:
+    """The update."""
     return [
-        ("Learning", learning),
-        ("Search", search),
-        ("Behaviour", behaviour),
-        ("Completions", completions),
-        ("Training", training),
-        ("Operations", operations(usd_per_hour)),
+        chart("Gradient norm", line("before clipping", "grad_norm", 5)),
+        chart("Clipped tokens", line("share of an update's tokens", "clipped", 3), **SHARE),
+        chart("KL to the reference", line("nats a token", "kl", 1), optional=True),
     ]
 
 

@@ -136,12 +136,12 @@ class CompletionIndex:
         source.seek(entry.offset)
         return row_of(source.read(entry.size)) or {}  # {}: the file was rewritten a moment ago
 
-    def matching(self, wanted: "CompletionFilter") -> list[IndexEntry]:
+    def matching(self, chosen: "CompletionFilter") -> list[IndexEntry]:
         """The entries that pass every filter, in its order."""
-        matches = [entry for entry in self.entries if wanted.passes(entry)]
-        if wanted.order:
-            matches.sort(key=lambda entry: ORDERS[wanted.order] * (entry.advantage or 0.0))
-        text = wanted.text
+        matches = [entry for entry in self.entries if chosen.passes(entry)]
+        if chosen.order:
+            matches.sort(key=lambda entry: ORDERS[chosen.order] * (entry.advantage or 0.0))
+        text = chosen.text
         if not text:
             return matches
         folded = text.casefold()

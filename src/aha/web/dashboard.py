@@ -36,7 +36,7 @@ from aha.web.completions import (
 from aha.web.curves import BehaviorCurves, Curves
 from aha.web.event_spans import EVENT_KINDS, Row, token_values
 from aha.web.file_reader import dumps
-from aha.web.held_out import held_out_points, held_out_puzzle
+from aha.web.held_out_view import held_out_points, held_out_puzzle
 from aha.web.prometheus import CONTENT_TYPE, metrics_text
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html

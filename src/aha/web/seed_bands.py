@@ -1,7 +1,7 @@
 """Runs that differ in the seed alone, as one curve: the mean over them, from the lowest to the
 highest."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from aha.store.guarded_files import Row
 from aha.web.curves import AXES, MAX_POINTS, Column, Curves, thin
@@ -24,15 +24,14 @@ def seed_groups(configs: Sequence[Row]) -> list[list[int]]:
 
 
 def band_of(
-    runs: Sequence[Curves], names: Iterable[str], points: int = MAX_POINTS
+    runs: Sequence[Curves], names: Sequence[str], points: int = MAX_POINTS
 ) -> dict[str, dict[str, Column]]:
     """{name: {step, total_tokens, elapsed_s, value, low, high}} of the steps that all runs have.
 
     `value` and the axes are means over the runs. A step at which one of them has no number is a
     gap: a mean over fewer seeds would jump.
     """
-    wanted_names = list(names)
-    tables = [curves.columns_of((*AXES, *wanted_names)) for curves in runs]
+    tables = [curves.columns_of((*AXES, *names)) for curves in runs]
     rows = [{step: row for row, step in enumerate(table.get("step", []))} for table in tables]
     shared = sorted(step for step in rows[0] if step is not None and all(step in r for r in rows))
     places = [[run[step] for run in rows] for step in shared]
@@ -53,7 +52,7 @@ def band_of(
 
     axes = {axis: [mean(values) for values in values_at(axis)] for axis in AXES}
     bands = {}
-    for name in wanted_names:
+    for name in names:
         numbers = values_at(name)
         middle = [mean(values) for values in numbers]
         if all(value is None for value in middle):
