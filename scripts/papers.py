@@ -61,7 +61,7 @@ def facts_of(algorithm: Algorithm[Any]) -> str:
     stated = [
         f"`{field.name} = {getattr(algorithm.facts, field.name)}`"
         for field in fields(algorithm.facts)
-        if getattr(algorithm.facts, field.name) != field.default
+        if field.repr and getattr(algorithm.facts, field.name) != field.default
     ]
     return ", ".join(stated)
 

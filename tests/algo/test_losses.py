@@ -72,6 +72,30 @@ def test_ppo_clip_stays_finite_where_the_policy_has_gone_astray():
     assert loss == pytest.approx(exp(20)) and slope == 0.0
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_what_counts_as_clipped_is_what_the_bound_acts_on(name):
+    """A clipped token has no gradient (with CISPO: the weight of the bound), another one has."""
+    algorithm = LOSSES[name]
+    assert bool(algorithm.facts.clipped) == ("clip_low" in algorithm.reads)
+    if not algorithm.facts.clipped:
+        return
+    torch.manual_seed(0)
+    old_BT = -2 * torch.rand(64, 1, dtype=torch.float64)
+    logprobs_BT = (old_BT + 0.4 * torch.randn(64, 1).double()).requires_grad_()
+    advantages_BT = torch.randn(64, 1).double()
+    tensors, mask_BT = (logprobs_BT, old_BT, advantages_BT), torch.ones(64, 1)
+    bounds = {"clip_low": 0.1, "clip_high": 0.2}
+    algorithm(*tensors, mask_BT=mask_BT, **bounds).sum().backward()
+    inputs = (logprobs_BT.detach(), old_BT, advantages_BT, mask_BT)
+    clipped_BT = algorithm.facts.clipped(*inputs, *bounds.values())
+    assert 0 < clipped_BT.sum() < 64
+    free = logprobs_BT.grad == 0
+    if name == "cispo":
+        edge_BT = torch.where(advantages_BT > 0, 1.2, 0.9)
+        free = (logprobs_BT.grad + edge_BT * advantages_BT).abs() < 1e-6
+    assert torch.equal(free, clipped_BT)
+
+
 def test_on_policy_all_losses_push_alike():
     """Vector loss/onpolicy_gradient_equivalence: at r = 1 the choice does not matter."""
     gradients = []

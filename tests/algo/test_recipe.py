@@ -129,6 +129,8 @@ def test_every_key_can_be_set_from_the_command_line():
         ("eval.final", -5),
         ("eval.problems", 0),
         ("keep_last", 0),
+        ("keep_last", []),
+        ("keep_last", [1, 20, 300]),
         ("model", 5),
     ],
 )
@@ -171,6 +173,13 @@ def test_several_updates_need_a_loss_that_knows_the_past():
 
 def test_more_updates_than_prompts_are_refused():
     refused("updates 9", algo__updates=9, algo__loss="ppo_clip", rollout__prompts=8)
+
+
+def test_every_so_many_checkpoints_have_to_be_steps_that_are_saved():
+    assert load_recipe(None, {"keep_last": 3}).keep_last == (3,)
+    assert load_recipe(None, {"keep_last": [3, 40]}).keep_last == (3, 40)
+    assert "--keep_last '[3, 40]'" in refused("keep_last", keep_last=[3, 50])
+    assert "--checkpoint_every 50" in refused("keep_last", keep_last=[3, 50], checkpoint_every=0)
 
 
 GMPO = {"loss": "gmpo", "aggregation": "sequence_mean"}

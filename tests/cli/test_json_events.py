@@ -4,6 +4,19 @@ import json
 
 from ..tiny import answering_folder
 
+BROKEN = """
+from aha.core.records import Problem
+
+def problems(split, seed):
+    for number in {"train": range(50), "validation": range(50, 60), "test": range(60, 80)}[split]:
+        yield Problem(f"broken/{number}", "broken", {"number": number})
+
+def ask(problem):
+    return f"numbers {problem.given['number']} target 1\\n<think>\\n"
+
+def grade(problem, text):
+    raise RuntimeError("a bad day")
+"""
 RECIPE = """\
 steps = 2
 show_every = 1
@@ -48,6 +61,23 @@ def test_a_run_as_events(aha, tmp_path):
     assert events[-1]["exit_code"] == 0 and events[-1]["summary"]["steps"] == 2
     # The words are in the log all the same.
     assert "Next:" in (tmp_path / "runs" / "mine" / "run.log").read_text()
+
+
+def test_a_run_that_an_error_ends_has_an_end_as_well(aha, tmp_path):
+    answering_folder(tmp_path / "base")
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    done = aha("train", "mine.toml", "--name", "mine", "--json", "--no-dash")
+    (end,) = events_of(done)
+    assert done.code == end["exit_code"] == 2 and end["summary"] is None
+    assert end["error"]["kind"] == "RunError" and "--name mine-2" in end["error"]["fix"]
+    assert done.err.strip() == f"aha: {end['error']['message']}"
+    # A grader that never works ends the run itself: exit code 1.
+    (tmp_path / "broken.py").write_text(BROKEN)
+    words = ("--task.name", "broken.py", "--name", "other", "--json", "--no-dash")
+    done = aha("train", "mine.toml", *words)
+    end = events_of(done)[-1]
+    assert done.code == end["exit_code"] == 1 and end["error"]["kind"] == "RunStopped", done.err
 
 
 def test_a_stopped_run_ends_with_its_exit_code_and_goes_on(aha, tmp_path):

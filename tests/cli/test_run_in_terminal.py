@@ -43,7 +43,7 @@ dtype = "float32"
 every = 0
 final = 4
 """
-TIMES = ("_s", "_per_s")
+TIMES = ("_s", "_per_s", "memory_gb")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from aha.algo.recipe import load_recipe
-from aha.cli import run_view
+from aha.cli import run_view, share_bar
 from aha.cli.run_view import print_group, ranked
 from aha.core.records import Completion, Graded
 
@@ -124,6 +124,19 @@ def test_a_group_shows_the_problem_rewards_advantages_and_parts(screen):
     assert "[bold]right[/bold]" in text and "[red" in text and "no [/answer]" in text
 
 
+def test_a_group_comes_with_the_numbers_of_the_update(screen):
+    row = {"groups_flat": 0.875, "reward_std": 0.123, "entropy": 12.345, "kl": 0.12345}
+    row |= {"clipped": 0.875, "grad_norm": 1.23e-05}
+    words = run_view.update_words(row)
+    assert words == (
+        "update: flat groups 87.5%, deviation 0.12, entropy 12.345, KL 0.1235, clipped 87.5%, "
+        "gradient 1.2e-05"
+    )
+    # What was not measured is left out.
+    assert run_view.update_words({"entropy": 0.5, "kl": None}) == "update: entropy 0.500"
+    assert run_view.update_words({}) == ""
+
+
 def test_side_by_side_where_the_terminal_is_wide(screen):
     for width, lines in ((80, 2), (130, 1)):
         out = screen(width)
@@ -132,14 +145,12 @@ def test_side_by_side_where_the_terminal_is_wide(screen):
         assert len(tops) == lines and all(len(line) <= width for line in tops)
 
 
-def test_the_bar_of_a_lab_follows_the_share_of_steps_or_tokens(monkeypatch, screen):
-    out = screen()
+def test_the_bar_of_a_lab_follows_the_share_of_steps_or_tokens(monkeypatch):
     cfg = load_recipe(None, {"steps": "10", "tokens": "1000"})
-    with run_view.steps_bar(cfg) as bar:
-        bar({"step": 5, "generated": 900})
-    assert out.getvalue() == ""
-    terminal = io.StringIO()
-    monkeypatch.setattr(run_view, "console", Console(file=terminal, width=80, force_terminal=True))
-    with run_view.steps_bar(cfg) as bar:
-        bar({"step": 5, "generated": 900})
-    assert "90%" in terminal.getvalue()
+    for terminal in (False, True):
+        out = io.StringIO()
+        console = Console(file=out, width=80, force_terminal=terminal)
+        monkeypatch.setattr(share_bar, "console", console)
+        with run_view.steps_bar(cfg) as bar:
+            bar({"step": 5, "generated": 900})
+        assert ("90%" in out.getvalue()) == terminal, "no bar where the output is no terminal"

@@ -11,7 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError, RunError
 from aha.export.formats import export
+from aha.export.model_card import front_matter, licence_section
+from aha.export.use_section import example_section, use_section
 from aha.model.weights import load_model
+from aha.store.run_folder import read_rows
 
 from ..tiny import TOKENIZER, answering_folder
 from ..training.test_experiment import config, go
@@ -87,6 +90,47 @@ def test_the_card_carries_the_evidence_of_the_run(runs, tmp_path):
     front = front_of(card)
     assert "library_name: transformers" in front
     assert "base_model" not in front  # a folder of this machine is no name on the hub
+
+
+def test_the_code_on_the_card_runs_as_it_is(runs, tmp_path, capsys):
+    out = export(str(runs / "whole"), tmp_path / "out", "hf", "float32")
+    card = (out / "README.md").read_text()
+    first = next(iter(read_rows(runs / "whole" / "completions" / "after.jsonl")))
+    assert f"as the model reads it:\n\n```\n{first['prompt'].rstrip()}\n```" in card
+    assert f"which is {'right' if first['correct'] else 'wrong'}:" in card
+    (code,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["name"] == str(out) and names["prompt"] == first["prompt"]
+    assert names["inputs"].input_ids[0].tolist() == TOKENIZER.encode(first["prompt"])
+    assert capsys.readouterr().out.startswith(first["prompt"].splitlines()[0])
+
+
+@pytest.mark.parametrize("form", ["adapter", "gguf"])
+def test_other_forms_have_a_use_section_too(form):
+    example = {
+        "prompt": "it's 1\n<think>\n",
+        "completion": "x```y",
+        "correct": False,
+        "test": "after",
+    }
+    text = use_section(form, "runs/My Model", example, 64)
+    if form == "gguf":
+        assert "-p 'it'\"'\"'s 1\\n<think>\\n' -n 64" in text and "ollama create my-model" in text
+        assert "TEMPLATE {{ .Prompt }}" in text and "at hand" in text
+    else:
+        compile(re.search(r"```python\n(.*?)\n```", text, re.DOTALL)[1], "README.md", "exec")
+        assert "AutoPeftModelForCausalLM.from_pretrained(name)" in text
+    assert "\n````\nx```y\n````" in example_section(example)
+
+
+def test_the_licence_is_said_as_far_as_it_is_known():
+    assert "license: apache-2.0" in front_matter("hf", "aha-tiny")
+    assert "license" not in front_matter("hf", "Qwen/Qwen2.5-0.5B")
+    assert "Qwen/Qwen2.5-0.5B: its licence" in licence_section("Qwen/Qwen2.5-0.5B")
+    assert "not known" in licence_section("/somewhere/base") and "not known" in licence_section(
+        None
+    )
 
 
 def test_a_card_without_a_test_says_so(runs, tmp_path):

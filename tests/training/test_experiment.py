@@ -78,7 +78,11 @@ def same_weights(one: Path, other: Path) -> bool:
 def timeless(path: Path) -> list[dict]:
     """The rows of a file without what a clock says."""
     return [
-        {key: value for key, value in row.items() if not key.endswith("_s") and key != "seconds"}
+        {
+            key: value
+            for key, value in row.items()
+            if not key.endswith(("_s", "memory_gb", "seconds"))
+        }
         for row in read_rows(path)
     ]
 

@@ -178,16 +178,24 @@ def is_whole(path: Path, straight: Path) -> None:
 def test_a_run_of_two_ranks_writes_what_one_writes(straight, model, tmp_path):
     path = tmp_path / "alone"
     Experiment.start(small(model), path, Listener()).run_all()
-    names = [
-        sorted(str(file.relative_to(run)) for file in run.rglob("*")) for run in (path, straight)
-    ]
-    assert names[0] == names[1]
+    alone, shared = (
+        {str(file.relative_to(run)) for file in run.rglob("*")} for run in (path, straight)
+    )
+    assert shared - alone == {"ranks", "ranks/rank_1.log"} and alone <= shared
     close_rows(straight, path)
     for name in ("before", "after"):
         ours, theirs = (
             list(read_rows(run / f"completions/{name}.jsonl")) for run in (straight, path)
         )
         assert ours == theirs
+
+
+def test_the_other_ranks_keep_a_log(straight):
+    log = (straight / "ranks" / "rank_1.log").read_text()
+    words = [line.split(" ", 2)[2].split(":")[0].split(",")[0] for line in log.splitlines()]
+    steps = len(list(read_rows(straight / "metrics.jsonl")))
+    assert words[:2] == ["rank 1 of 2", "begins after step 0"] and words[-1] == "the end"
+    assert words.count("make_step") == steps and words.count("take_test") >= 2
 
 
 def test_a_rank_that_is_killed_or_told_to_stop_changes_no_bit(straight, model, tmp_path):

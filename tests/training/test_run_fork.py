@@ -53,7 +53,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def timeless(path: Path) -> list[dict]:
     return [
-        {k: v for k, v in row.items() if not k.endswith("_s")}
+        {k: v for k, v in row.items() if not k.endswith(("_s", "memory_gb"))}
         for row in read_rows(path / "metrics.jsonl")
     ]
 

@@ -1,14 +1,19 @@
 """What happens between steps: rows, files, pictures of progress."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from aha.behaviors.way_shares import WAY_COLUMNS
+from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
-from aha.store.checkpoint import checkpoints, prune
+from aha.machine.device import PeakMemory
+from aha.store.checkpoint import checkpoints, prune, step_of
 from aha.store.run_folder import Run, append, read_rows
 from aha.training.watchers import (
+    Checkpoint,
     Record,
     Show,
     Stopwatch,
@@ -50,6 +55,7 @@ def test_a_row_by_hand():
         "elapsed_s": 12.346,
         "reward": 0.5,
         "reward_std": pytest.approx(0.5 / 3),  # 0, .5 and 0 within the three groups
+        "groups_flat": pytest.approx(2 / 3),
         "solve_rate": 0.5,
         "groups_none_solved": pytest.approx(1 / 3),
         "groups_all_solved": pytest.approx(1 / 3),
@@ -205,6 +211,20 @@ def test_the_checkpoint_of_the_best_validation_is_kept(tmp_path):
     assert [path.name for path in checkpoints(run.checkpoints)] == ["step_000004", "step_000008"]
 
 
+@pytest.mark.parametrize(
+    ("keep_last", "kept"), [((1,), [40]), ((1, 20), [20, 40]), ((2, 30), [30, 40])]
+)
+def test_the_newest_and_every_so_many_checkpoints_are_kept(tmp_path, keep_last, kept):
+    run = Run.create(tmp_path / "run", {})
+    for step in (10, 20, 30, 40):
+        (run.checkpoints / f"step_{step:06d}").mkdir()
+        (run.checkpoints / f"step_{step:06d}" / "trainer.pt").write_text("")
+    trainer = SimpleNamespace(version=40, cfg=RunConfig(keep_last=keep_last))
+    # Saved already, by a process that died before it removed the older ones.
+    Checkpoint(trainer, run, Stopwatch(), None, PeakMemory(torch.device("cpu")), 40).save()
+    assert [step_of(path) for path in checkpoints(run.checkpoints)] == kept
+
+
 def test_one_completion_has_no_deviation():
     single = StepReport(1, ((graded(True, 2),), (graded(False, 3),)), ((0.5,), (-0.5,)), {}, {})
-    assert "reward_std" not in step_row(single, 1.0)
+    assert not {"reward_std", "groups_flat"} & step_row(single, 1.0).keys()

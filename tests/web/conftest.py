@@ -7,6 +7,8 @@ import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 
+from aha.store.run_lock import this_process
+
 from .browser import CHROMIUM
 
 RIGHT = "3+7=10\n10+25=35 no\n25*3=75\n75+7=82 yes\n</think>\n<answer>25*3+7</answer>"
@@ -69,6 +71,12 @@ def bytes_read() -> int:
     process = psutil.Process()
     counters = process.io_counters() if hasattr(process, "io_counters") else None
     return getattr(counters, "read_chars", 0)
+
+
+def own(path: Path, host: str = "") -> None:
+    """Let this process, or one of another machine, be the one that writes to the run."""
+    owner = this_process() | ({"host": host} if host else {})
+    (path / "owner.json").write_text(json.dumps(owner), encoding="utf-8")
 
 
 def held_out(right: int, of: int) -> dict:

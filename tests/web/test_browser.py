@@ -12,7 +12,7 @@ from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
 
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
-from .conftest import make_run, metrics, row, with_tokens, write_rows, write_step
+from .conftest import make_run, metrics, own, row, with_tokens, write_rows, write_step
 from .turning import make_turning_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
@@ -240,3 +240,134 @@ def test_the_report_opens_from_disk(visit, runs, tmp_path):
     assert visit.page.locator("svg").count() >= 10
     visit.page.set_viewport_size({"width": 380, "height": 800})
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+# -- rewards, groups, seeds, operations ----------------------------------------------------------
+
+
+@pytest.fixture
+def graded_run(runs):
+    """A step of three groups of three with rewards of 0, .5 and 1."""
+    run = runs / "rewards"
+    if not run.exists():
+        make_run(run, steps=2)
+        rows = [
+            row(
+                group,
+                member == 2,
+                group=group,
+                reward=member / 2,
+                advantage=member / 2 - 0.5 - group,
+            )
+            for group in range(3)
+            for member in range(3)
+        ]
+        write_rows(run / "completions" / "step_000003.jsonl", rows)
+    return run
+
+
+def test_the_histogram_of_rewards_filters_by_pointer_and_by_keyboard(visit, graded_run):
+    page = visit.go("#/run/rewards/rollouts?file=step_000003")
+    bars = page.locator(".rewards button")
+    bars.first.wait_for()
+    assert [bar.get_attribute("aria-label") for bar in bars.all()] == [
+        f"3 with reward {reward}" for reward in ("0", "0.5", "1")
+    ]
+    bars.nth(1).click()
+    page.get_by_text("3 of 9 completions").wait_for()
+    # Drawn over two bars.
+    first, last = bars.nth(1).bounding_box(), bars.nth(2).bounding_box()
+    page.mouse.move(first["x"] + 5, first["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(last["x"] + 5, last["y"] + 5, steps=4)
+    page.mouse.up()
+    page.get_by_text("6 of 9 completions").wait_for()
+    assert "low=0.5&high=1" in page.url
+    bars.nth(0).focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("3 of 9 completions").wait_for()
+    bars.nth(1).focus()
+    page.keyboard.press("Shift+Enter")
+    page.get_by_text("6 of 9 completions").wait_for()
+    page.locator(".rewards").get_by_role("button", name="all", exact=True).click()
+    page.get_by_text("9 of 9 completions").wait_for()
+
+
+def test_completions_in_the_order_of_their_advantage(visit, graded_run):
+    page = visit.go("#/run/rewards/rollouts?file=step_000003")
+    page.get_by_role("button", name="▲ advantage").click()
+    shown = page.locator(".completion .advantage")
+    expect(shown.first).to_contain_text("+0.50")
+    assert "−2.50" in shown.last.inner_text()
+    page.get_by_role("button", name="▼ advantage").click()
+    expect(shown.first).to_contain_text("−2.50")
+
+
+def test_a_group_side_by_side(visit, graded_run):
+    page = visit.go("#/run/rewards/rollouts?file=step_000003&group=1&place=3")
+    page.get_by_role("button", name="side by side").click()
+    beside = page.locator(".group .side-by-side .completion")
+    expect(beside).to_have_count(3)
+    assert "+" not in beside.last.locator(".advantage").inner_text()
+    tops = {round(one.bounding_box()["y"]) for one in beside.all()}
+    assert len(tops) == 1, "beside each other on a wide screen"
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    page.get_by_role("button", name="side by side").click()
+    expect(page.locator(".group .completion")).to_have_count(1)
+
+
+def test_seeds_of_the_same_settings_are_one_curve_with_a_band(visit, runs):
+    for seed in (1, 2):
+        make_run(runs / f"seed{seed}", seed=seed + 10)
+    page = visit.go("#/compare?run=demo&run=seed1&run=seed2")
+    keys = page.locator(".chart", has_text="Reward").locator(".readout li")
+    expect(keys).to_have_count(1)
+    assert "demo + seed1 + seed2" in keys.inner_text()
+    page.get_by_role("button", name="one by one").click()
+    expect(keys).to_have_count(3)
+    assert len({key.get_attribute("class") for key in keys.locator("i").all()}) == 3
+    page.get_by_role("button", name="other", exact=True).click()
+    expect(page.locator(".cards li")).to_have_count(4)
+
+
+def test_time_of_a_step_memory_and_what_clipped(visit, runs):
+    run = make_run(runs / "operations", steps=0)
+    phases = {"rollout_s": 1.0, "grade_s": 0.25, "train_s": 0.5, "publish_s": 0.0}
+    rows = [metrics(n, memory_gb=0.5 + n / 10, clipped=0.02, **phases) for n in range(1, 9)]
+    write_rows(run / "metrics.jsonl", rows)
+    (run / "notes.md").write_text("- a first try\n")
+    page = visit.go("#/run/operations")
+    step = page.locator(".chart", has_text="Seconds of a step")
+    expect(step.locator(".readout")).to_contain_text("generation 1")
+    assert step.locator(".readout", has_text="critic").count() == 0
+    expect(page.locator(".chart", has_text="Memory").locator(".readout")).to_contain_text("1.3")
+    expect(page.locator(".chart", has_text="Clipped tokens")).to_contain_text("2.0 %")
+    assert page.locator(".chart", has_text="KL to the reference").count() == 0
+    assert page.get_by_text("a first try").is_visible()
+    visit.go("#/")
+    assert page.get_by_role("row", name="operations").get_by_text("a first try").is_visible()
+
+
+def test_a_dead_run_is_told_from_a_live_one(visit, runs):
+    for name in ("dead", "living"):
+        (make_run(runs / name) / "summary.json").unlink()
+    own(runs / "living")
+    page = visit.go("#/")
+    page.get_by_role("row", name="living").get_by_text("● running").wait_for()
+    assert page.get_by_role("row", name="dead").get_by_text("‖ interrupted").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_every_figure_of_the_axis_is_inside_of_the_chart(visit, width):
+    """uPlot centres a figure below its tick: the last one needs room at the side."""
+    page = visit.go("#/run/demo")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.locator(".chart canvas").first.wait_for()
+    room = page.evaluate(
+        """() => [...document.querySelectorAll(".plot")].map((plot) => {
+          const over = plot.querySelector(".u-over");
+          return plot.getBoundingClientRect().right - over.getBoundingClientRect().right;
+        })"""
+    )
+    assert room and min(room) >= 14

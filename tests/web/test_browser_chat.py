@@ -15,7 +15,7 @@ from aha.web.server import make_server, open_socket
 
 from ..tiny import TOKENIZER, ask, tiny_folder, tiny_transformer
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
-from .conftest import RIGHT, make_run
+from .conftest import RIGHT, make_run, own
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 EVIL = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>\n"
@@ -119,6 +119,7 @@ def test_while_a_run_trains_its_newest_checkpoint_answers(visiting, real, runs):
     run = make_run(runs / "live")
     shutil.copy(runs / "demo" / "config.json", run / "config.json")
     (run / "summary.json").unlink()
+    own(run)
     visit = visiting(real, "#/run/live/chat")
     page = visit.page
     page.get_by_text("This run is still training").wait_for()

@@ -4,7 +4,8 @@ import shutil
 import pytest
 from starlette.testclient import TestClient
 
-from aha.web.dashboard import make_app
+from aha.web.dashboard import Dashboard, make_app
+from aha.web.runs import RunsFolder
 
 from .conftest import make_run, metrics, row, write_rows
 
@@ -75,9 +76,39 @@ def test_comparing_runs(client, run):
     make_run(run.parent / "other", right_after=10, seed=1)
     found = client.get("/api/compare?run=demo&run=other").json()
     assert [one["card"]["name"] for one in found["runs"]] == ["demo", "other"]
-    assert found["differences"] == [[["seed", "0", "1"]]]
-    assert found["paired"][0]["verdict"] == "worse"
+    assert found["differences"] == [["seed", "0", "1"]]
+    paired = found["paired"][0]
+    assert paired["verdict"] == "worse" and paired["points"] == "-40.0 points"
+    assert "90.0 % [" in paired["text"] and "] in other, on the same 20" in paired["text"]
+    (band,) = found["bands"]
+    assert band["runs"] == [0, 1] and band["curves"]["reward"]["low"][-1] == 0.5
     assert client.get("/api/compare").json()["runs"] == []
+
+
+def test_many_runs_are_compared_and_each_pair_is_reckoned_once(client, run):
+    names = [make_run(run.parent / f"run{n}", steps=1, seed=n).name for n in range(13)]
+    found = client.get("/api/compare?" + "&".join(f"run={name}" for name in names)).json()
+    assert len(found["runs"]) == 12 and len(found["paired"]) == 11
+    assert found["differences"] == [["seed", *map(str, range(12))]]
+    assert found["bands"][0]["runs"] == list(range(12))
+    dashboard = Dashboard(RunsFolder(run.parent))
+    runs = [dashboard.find(name) for name in names[:3]]
+    first, again = (dashboard.comparisons.page(runs)["paired"] for _ in range(2))
+    assert all(old is new for old, new in zip(first, again, strict=True))
+    write_rows(runs[1].path / "completions" / "after.jsonl", [row(50, True)])
+    changed = dashboard.comparisons.page(runs)["paired"]
+    assert [old is new for old, new in zip(first, changed, strict=True)] == [False, True]
+
+
+def test_a_held_out_puzzle_to_try(client, run):
+    assert client.get("/api/runs/demo/puzzle").json() == {"numbers": [3, 7, 25], "target": 82}
+    for name in ("before", "after"):
+        write_rows(run / "completions" / f"{name}.jsonl", [])
+        (run / "completions" / f"{name}.jsonl").write_text('{"id": "p", "prompt": "why?"}\n')
+    assert "no puzzle in before" in client.get("/api/runs/demo/puzzle").json()["error"]
+    shutil.rmtree(run / "completions")
+    answer = client.get("/api/runs/demo/puzzle")
+    assert answer.status_code == 404 and "no held-out test" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +133,7 @@ def test_no_path_leads_out(client, path):
     assert answer.status_code in (403, 404), answer.text
 
 
-@pytest.mark.parametrize("field", ["start", "group", "place"])
+@pytest.mark.parametrize("field", ["start", "group", "place", "low", "high", "order"])
 @pytest.mark.parametrize("value", ["-1", "x", "1e9", "9" * 30, "٣", "%00"])
 def test_nonsense_in_an_address_is_harmless(client, field, value):
     for what in ("completions", "groups", "completion"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aha.core.errors import DataError, RunError
 from aha.web.report_page import mean_line, report_html, write_report
 from aha.web.runs import RunFolder
-from aha.web.svg_curves import Figure, Line, Point, ticks
+from aha.web.svg_curves import LEFT, WIDTH, Figure, Line, Point, ticks
 
 from .conftest import make_run, row, write_rows
 
@@ -126,3 +126,14 @@ def test_a_figure_draws_lines_gaps_and_intervals():
     assert svg.count('class="curve') == 1 and svg.count('class="interval') == 2
     assert "T&lt;i&gt;: a &amp; b from 10% to 30%" in svg
     assert Figure("x", [Line("a", [], [])]).empty
+
+
+@pytest.mark.parametrize("last", [1, 7, 43, 61, 100, 999, 1001, 12_345, 10_000_000])
+def test_the_figures_below_a_curve_are_inside_of_the_picture(last):
+    """Ticks go on to the next round number, which may lie beyond the last step."""
+    svg = Figure("T", [Line("a", [0, last], [0.0, 1.0])]).svg()
+    below = re.findall(r'<text x="([\d.]+)" y="183" class="mid">([^<]+)<', svg)
+    assert len(below) >= 2
+    for x, figure in below:
+        half = 2.8 * len(figure)  # a digit of ten pixels is 5.6 wide
+        assert LEFT <= float(x) and float(x) + half <= WIDTH + 1, (x, figure)

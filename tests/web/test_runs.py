@@ -3,10 +3,11 @@ import os
 
 import pytest
 
-from aha.core.errors import RunError
+from aha.core.errors import DataError, RunError
+from aha.store.run_notes import add_note
 from aha.web.runs import RunFolder, RunsFolder, cost_of, open_run
 
-from .conftest import make_run
+from .conftest import make_run, own
 
 
 def test_runs_are_listed_newest_first_and_other_folders_are_not(run):
@@ -61,12 +62,38 @@ def test_a_card_tells_how_far_and_how_good(run):
     assert card["task"] == "countdown, 3 numbers" and card["cost_usd"] == 0.001
 
 
-def test_a_run_without_a_summary_is_running_while_it_is_fresh(run):
+def test_a_run_without_a_summary_runs_while_its_process_lives(run):
     (run / "summary.json").unlink()
+    assert RunFolder(run).status() == "interrupted"
+    own(run)
+    assert RunFolder(run).status() == "running"
+    for path in (run, run / "metrics.jsonl", run / "evals.jsonl", run / "completions"):
+        os.utime(path, (1, 1))
+    assert RunFolder(run).status() == "running", "a long step is no end"
+
+
+def test_a_process_of_another_machine_is_quiet_when_it_writes_nothing(run):
+    (run / "summary.json").unlink()
+    own(run, host="elsewhere")
     assert RunFolder(run).status() == "running"
     for path in (run, run / "metrics.jsonl", run / "evals.jsonl", run / "completions"):
         os.utime(path, (1, 1))
     assert RunFolder(run).status() == "quiet"
+
+
+def test_notes_of_people_are_on_the_card_as_far_as_they_can_be_seen(run):
+    assert RunFolder(run).card()["notes"] == ""
+    add_note(run, "a higher  rate,\nsee \u202eabove")
+    add_note(run, "no better")
+    first, second = RunFolder(run).card()["notes"].splitlines()
+    assert first.endswith(": a higher rate, see \ufffdabove") and second.endswith(": no better")
+    with pytest.raises(DataError, match="0 characters"):
+        add_note(run, " \n")
+    (run / "notes.md").unlink()
+    (run / "notes.md").symlink_to(run.parent.parent / "secret")
+    with pytest.raises(RunError, match="is a link"):
+        add_note(run, "no")
+    assert RunFolder(run).card()["notes"] == ""
 
 
 def test_notes_say_what_is_missing_and_what_is_newer(run):

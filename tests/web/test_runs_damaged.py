@@ -130,7 +130,7 @@ def test_findings_are_in_the_list_on_the_page_and_in_the_report(client, run):
     assert "&lt;b&gt;the gradient&lt;/b&gt;" in report and "\u202e" not in report
 
 
-@pytest.mark.parametrize("step, status", [(5, "stopped"), (3, "running")])
+@pytest.mark.parametrize("step, status", [(5, "stopped"), (3, "interrupted")])
 def test_a_run_that_a_fault_ended_is_stopped_until_it_is_resumed(run, step, status):
     (run / "summary.json").unlink()
     Run(run).tell(step, fail("no number", "a lower rate"))

@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from aha.core.errors import AhaError
-from aha.web.completions import IndexCache, completion_view, completions_page, groups_page
+from aha.web.completions import (
+    CompletionFilter,
+    IndexCache,
+    completion_view,
+    completions_page,
+    groups_page,
+)
 from aha.web.curves import Curves
 from aha.web.dashboard import make_app
 from aha.web.event_spans import token_values
@@ -181,7 +187,11 @@ def test_every_row_is_drawn(good, tmp_path_factory, seed):
 def draw_all_rows(run: RunFolder) -> None:
     index = IndexCache().index(run.completion_file("after"))
     rows = index.rows(index.entries)
-    shown = [completions_page(index, None, None, "x", 0), groups_page(index, 0), index.faults()]
+    shown = [
+        completions_page(index, CompletionFilter(text="x", low=0.0), 0),
+        groups_page(index, 0),
+        index.faults(),
+    ]
     shown += [completion_view(row, 0, 1_000) for row in rows] + [token_values(row) for row in rows]
     curves, faults = Curves(run), []
     curves.refresh()

@@ -12,8 +12,9 @@ Shapes: B rows, T tokens; B1 one number for each row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from aha.algo.lazy_torch import torch
 from aha.algo.ratios import bounded, ratio_of, row_mean
@@ -31,6 +32,9 @@ class LossFacts:
     every_row: bool = False  # gives a gradient also where the advantage is 0: compute all rows
     aggregation: str | None = None  # the only one that it is correct with; None: any
     separable: bool = True  # each token's loss uses that token alone: some may be left out
+    # (logprobs, old_logprobs, advantages, mask, clip_low, clip_high) -> [B, T] of bool: the tokens
+    # that its bound acts on; None where it has no bound.
+    clipped: Callable[..., Any] | None = field(default=None, repr=False)
 
 
 LOSSES: Registry[LossFacts] = Registry(
@@ -74,7 +78,56 @@ def clipped_surrogate(
     return torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT)
 
 
-@loss("ppo_clip")
+def beyond(
+    moved_BT: torch.Tensor, advantages_BT: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
+    """Whether a token has moved beyond its bound on the side of its advantage: above `high` where
+    that is positive, below `low` where it is negative. [B, T] of bool."""
+    up_BT = (advantages_BT > 0) & (moved_BT > high)
+    return up_BT | ((advantages_BT < 0) & (moved_BT < low))
+
+
+def clipped_tokens(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> torch.Tensor:
+    """Tokens without a gradient because their ratio is beyond the bound; [B, T] of bool. Those of
+    the dual clip are not among them, as in TRL's `clip_ratio/region_mean`."""
+    ratio_BT = ratio_of(logprobs_BT, old_logprobs_BT)
+    return beyond(ratio_BT, advantages_BT, 1 - clip_low, 1 + clip_high)
+
+
+def clipped_sequences(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> torch.Tensor:
+    """As `clipped_tokens`, by the ratio of the whole completion."""
+    ratio_B1 = bounded(row_mean(logprobs_BT - old_logprobs_BT, mask_BT)).exp()
+    ratio_BT = ratio_B1.expand_as(logprobs_BT)
+    return beyond(ratio_BT, advantages_BT, 1 - clip_low, 1 + clip_high)
+
+
+def clipped_log_ratios(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> torch.Tensor:
+    """As `clipped_tokens`, for bounds of the log-ratio."""
+    return beyond(logprobs_BT - old_logprobs_BT, advantages_BT, -clip_low, clip_high)
+
+
+@loss("ppo_clip", clipped=clipped_tokens)
 def ppo_clip(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
@@ -99,7 +152,7 @@ def ppo_clip(
     return torch.where(advantages_BT < 0, bounded_BT, losses_BT)
 
 
-@loss("gspo", unit="sequence", aggregation="sequence_mean")
+@loss("gspo", unit="sequence", aggregation="sequence_mean", clipped=clipped_sequences)
 def gspo(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
@@ -120,7 +173,7 @@ def gspo(
     return clipped_surrogate(bounded(log_ratio_BT).exp(), advantages_BT, clip_low, clip_high)
 
 
-@loss("cispo")
+@loss("cispo", clipped=clipped_tokens)
 def cispo(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
@@ -167,7 +220,20 @@ def kept_policy_gradient(
     return -advantages_BT * (ratio_BT * keep_BT).detach() * logprobs_BT
 
 
-@loss("dppo_tv")
+def dropped_by_tv(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor | None,
+    clip_low: float,
+    clip_high: float,
+) -> torch.Tensor:
+    """Tokens that dppo_tv leaves out; [B, T] of bool."""
+    moved_BT = logprobs_BT.exp() - old_logprobs_BT.exp()
+    return beyond(moved_BT, advantages_BT, -clip_low, clip_high)
+
+
+@loss("dppo_tv", clipped=dropped_by_tv)
 def dppo_tv(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
@@ -181,12 +247,28 @@ def dppo_tv(
     A difference, not a ratio: a rare token may double without leaving.
     Source: DPPO (arXiv 2602.04879), total variation.
     """
-    moved_BT = logprobs_BT.exp() - old_logprobs_BT.exp()
-    keep_BT = torch.where(advantages_BT > 0, moved_BT <= clip_high, -moved_BT <= clip_low)
-    return kept_policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, keep_BT)
+    tensors = (logprobs_BT, old_logprobs_BT, advantages_BT)
+    return kept_policy_gradient(*tensors, ~dropped_by_tv(*tensors, None, clip_low, clip_high))
 
 
-@loss("dppo_kl")
+def dropped_by_kl(
+    logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
+    advantages_BT: torch.Tensor,
+    mask_BT: torch.Tensor | None,
+    clip_low: float,
+    clip_high: float,
+) -> torch.Tensor:
+    """Tokens that dppo_kl leaves out; [B, T] of bool."""
+    # Probabilities of 1 would make log(1 - p) infinite.
+    now_BT, old_BT = (p.detach().exp().clamp(max=1 - 1e-7) for p in (logprobs_BT, old_logprobs_BT))
+    kl_BT = old_BT * (old_logprobs_BT - logprobs_BT.detach())
+    kl_BT = kl_BT + (1 - old_BT) * (torch.log1p(-old_BT) - torch.log1p(-now_BT))
+    # The distance has no sign of its own; the direction gives it one.
+    return beyond(kl_BT * (now_BT - old_BT).sign(), advantages_BT, -clip_low, clip_high)
+
+
+@loss("dppo_kl", clipped=dropped_by_kl)
 def dppo_kl(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,
@@ -198,17 +280,17 @@ def dppo_kl(
 
     [B, T] -> [B, T].  Source: DPPO (arXiv 2602.04879), binary KL(old || now).
     """
-    # Probabilities of 1 would make log(1 - p) infinite.
-    now_BT, old_BT = (p.detach().exp().clamp(max=1 - 1e-7) for p in (logprobs_BT, old_logprobs_BT))
-    kl_BT = old_BT * (old_logprobs_BT - logprobs_BT.detach())
-    kl_BT = kl_BT + (1 - old_BT) * (torch.log1p(-old_BT) - torch.log1p(-now_BT))
-    good_BT = (kl_BT <= clip_high) | (now_BT <= old_BT)
-    bad_BT = (kl_BT <= clip_low) | (now_BT >= old_BT)
-    keep_BT = torch.where(advantages_BT > 0, good_BT, bad_BT)
-    return kept_policy_gradient(logprobs_BT, old_logprobs_BT, advantages_BT, keep_BT)
+    tensors = (logprobs_BT, old_logprobs_BT, advantages_BT)
+    return kept_policy_gradient(*tensors, ~dropped_by_kl(*tensors, None, clip_low, clip_high))
 
 
-@loss("gmpo", unit="sequence", aggregation="sequence_mean", separable=False)
+@loss(
+    "gmpo",
+    unit="sequence",
+    aggregation="sequence_mean",
+    separable=False,
+    clipped=clipped_log_ratios,
+)
 def gmpo(
     logprobs_BT: torch.Tensor,
     old_logprobs_BT: torch.Tensor,

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from aha.core.control_characters import visible
+from aha.eval.telling import telling_places
 from aha.store.guarded_files import number
 from aha.web.svg_curves import Figure, Line, Point
 
@@ -101,9 +102,9 @@ def shown_text(text: str) -> str:
 def telling_completions(rows: Sequence[Row]) -> list[Row]:
     """The best, the median and the worst of some completions by their reward; of equal ones the
     first."""
-    ordered = sorted(rows, key=lambda row: -(number(row.get("reward")) or 0.0))
-    places = sorted({0, len(ordered) // 2, len(ordered) - 1}) if ordered else []
-    return [ordered[place] for place in places]
+    rewards = [number(row.get("reward")) or 0.0 for row in rows]
+    order = sorted(range(len(rows)), key=lambda place: -rewards[place])
+    return [rows[place] for place in telling_places(order).values()]
 
 
 def notebook_publisher() -> Publish | None:

@@ -1,15 +1,18 @@
 """A run's events as JSON lines on the output, one object each, for programs: `aha train --json`.
 
 Every object has `event`: start, stage, progress, test, step, validation, group, finding, note, end.
-The keys of step and validation are those of metrics.jsonl and evals.jsonl.
+The keys of step and validation are those of metrics.jsonl and evals.jsonl. The last event is always
+`end`, with the exit code; where an error has ended the run it has `error`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aha.cli.terminal_text import say_json
+from aha.cli.error_translation import as_user_error, exit_code_of
+from aha.cli.terminal_text import OutputClosed, say_json
 from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.core.records import Graded
@@ -20,6 +23,22 @@ from aha.training.outcome import Listener, Outcome
 def emit(event: str, **content: Any) -> None:
     """One line."""
     say_json({"event": event, **content})
+
+
+@contextmanager
+def end_at_a_fault(run: Path) -> Iterator[None]:
+    """An error within ends the events with an `end` that has the exit code to come and the error,
+    as the error stream will say it."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, OutputClosed):  # there is nobody to read it
+            known = as_user_error(error)
+            words = {"kind": type(known or error).__name__, "message": str(known or error)}
+            if known:
+                words |= {"got": known.got, "wanted": known.wanted, "fix": known.fix}
+            emit("end", run=str(run), exit_code=exit_code_of(error), summary=None, error=words)
+        raise
 
 
 class JsonEvents:

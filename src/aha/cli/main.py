@@ -7,7 +7,6 @@ quick and needs no torch.
 import difflib
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -30,14 +29,14 @@ from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
-from aha.cli.error_translation import as_user_error
+from aha.cli.error_translation import as_user_error, exit_code_of
 from aha.cli.first_steps import print_first_steps
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.cli.terminal_text import OutputClosed, say, say_line
 from aha.cli.terminal_text import console as terminal
 from aha.core.config import known_keys
-from aha.core.errors import AhaError, ConfigError, RunStopped, shown
+from aha.core.errors import AhaError, ConfigError, shown
 from aha.core.unknown_keys import LONGEST, nearest_keys, reason_left_out, unknown_key
 from aha.model.model_warning import show_as_notes
 
@@ -46,7 +45,18 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 # Named by module, and by function where that has another name.
 COMMANDS = (
     *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
-    *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
+    *(
+        "export",
+        "fork",
+        "grade",
+        "lab",
+        "new-task",
+        "note",
+        "plan",
+        "pretrain",
+        "problems",
+        "recipes",
+    ),
     *("report", "serve", "sft", "tasks", "train", "verify-resume"),
 )
 
@@ -119,9 +129,7 @@ def run() -> None:
         fail(usage_error(error))
     except KeyboardInterrupt as error:
         say("aha: stopped", file=sys.stderr)
-        # A run's second signal has its number; Python's own Ctrl-C has none.
-        numbers = [value for value in error.args if isinstance(value, int)]
-        sys.exit(128 + (numbers or [signal.SIGINT])[0])
+        sys.exit(exit_code_of(error))
     except OutputClosed:
         sys.stderr.close()  # Python would write there that it cannot flush
         sys.exit(0)
@@ -129,7 +137,7 @@ def run() -> None:
         known = as_user_error(error)
         if known is None:
             say(traceback.format_exc() + FAULT, file=sys.stderr)
-            sys.exit(1)
+            sys.exit(exit_code_of(error))
         fail(known)
 
 
@@ -147,7 +155,7 @@ def never_fail_to_print() -> None:
 def fail(error: AhaError) -> None:
     with suppress(OSError):  # a full disk takes no message either, and the code says it too
         say_line(f"aha: {error}", sys.stderr)
-    sys.exit(1 if isinstance(error, RunStopped) else 2)
+    sys.exit(exit_code_of(error))
 
 
 # -- errors of usage: what cyclopts found wrong, in our form ----------------------------------

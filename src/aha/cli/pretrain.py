@@ -19,6 +19,7 @@ from aha.cli.parameters import (
 from aha.cli.terminal_text import say, say_json
 
 if TYPE_CHECKING:
+    from aha.pretrain.make_base import PretrainMachine
     from aha.pretrain.settings import PretrainJob
 
 WeightSeed = Annotated[
@@ -95,10 +96,18 @@ def pretrain(
     if dry_run:
         print_plan(job, writers, usd_per_hour, watts)
         return
-    from aha.pretrain.make_base import PretrainMachine, pretrain_base
+    from aha.pretrain.make_base import PretrainMachine
 
-    machine = PretrainMachine.of(device, writers, usd_per_hour, watts, number)
-    end(pretrain_base(job, machine, say))
+    end(with_bar(job, PretrainMachine.of(device, writers, usd_per_hour, watts, number)))
+
+
+def with_bar(job: "PretrainJob", machine: "PretrainMachine") -> int | None:
+    """Train below a bar; returns as `pretrain_base` does."""
+    from aha.cli.share_bar import share_bar
+    from aha.pretrain.make_base import pretrain_base
+
+    with share_bar() as bar:
+        return pretrain_base(job, machine, say, bar)
 
 
 def end(stopped_by: int | None) -> None:

@@ -6,7 +6,7 @@ Needs torch: a command imports this module inside its function.
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from aha.algo.recipe import check_recipe
 from aha.api.logged_run import attach_loggers
-from aha.cli.json_events import JsonEvents
+from aha.cli.json_events import JsonEvents, end_at_a_fault
 from aha.cli.own_command import as_typed_here, own_command
 from aha.cli.plan import calibration_of
 from aha.cli.report_card import print_outcome
@@ -68,12 +68,13 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         refuse_as_a_run(cfg, path, options)
         print_dry_run(cfg, options.budget)
         return
-    check_new(path)  # before the machine is measured
-    calibration = None
-    if options.probe or options.calibration:
-        shape = shape_of(str(resolve_model(cfg.model.path)))
-        calibration = calibration_of(cfg, shape, options.probe, options.calibration)
-    run_to_report_card(cfg, path, options, calibration)
+    with end_at_a_fault(path) if options.as_json else nullcontext():
+        check_new(path)  # before the machine is measured
+        calibration = None
+        if options.probe or options.calibration:
+            shape = shape_of(str(resolve_model(cfg.model.path)))
+            calibration = calibration_of(cfg, shape, options.probe, options.calibration)
+        run_to_report_card(cfg, path, options, calibration)
 
 
 def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
@@ -125,14 +126,15 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
 
     `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
     """
-    view = JsonEvents(RunConfig()) if options.as_json else RunView(RunConfig())
-    shared = (changes, accept, options.budget, options.ranks)
-    experiment = Experiment.resume(path, view.listener(), *shared)
-    view.cfg = experiment.cfg
-    text = f"{path} resumes after step {experiment.trainer.version}"
-    if isinstance(view, JsonEvents):
-        view.begin(path, experiment.trainer.policy.num_parameters(), [text])
-    carry_out(experiment, view, options, [f"[bold]aha[/bold]  {escape(text)}"])
+    with end_at_a_fault(path) if options.as_json else nullcontext():
+        view = JsonEvents(RunConfig()) if options.as_json else RunView(RunConfig())
+        shared = (changes, accept, options.budget, options.ranks)
+        experiment = Experiment.resume(path, view.listener(), *shared)
+        view.cfg = experiment.cfg
+        text = f"{path} resumes after step {experiment.trainer.version}"
+        if isinstance(view, JsonEvents):
+            view.begin(path, experiment.trainer.policy.num_parameters(), [text])
+        carry_out(experiment, view, options, [f"[bold]aha[/bold]  {escape(text)}"])
 
 
 def carry_out(

@@ -13,20 +13,20 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 
 from aha.cli.own_command import as_typed_here
 from aha.cli.report_card import clock, shortened
+from aha.cli.share_bar import share_bar
 from aha.cli.terminal_text import console
 from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.doctor.run_checks import first_step_findings
+from aha.eval.telling import telling_places
 from aha.plan.machines import Cost
 from aha.plan.time_left import TimeLeft, share_done
 from aha.training.outcome import Listener
@@ -35,6 +35,15 @@ from aha.web.turn_view import WAY_WORDS
 
 HEADER = (
     "[dim]       step  reward  solved  tokens  trunc.   tok/s  elapsed     left     cents[/dim]"
+)
+# Numbers of an update that a group is shown with: name, word, format.
+UPDATE_NUMBERS = (
+    ("groups_flat", "flat groups", ".1%"),
+    ("reward_std", "deviation", ".2f"),
+    ("entropy", "entropy", ".3f"),
+    ("kl", "KL", ".4f"),
+    ("clipped", "clipped", ".1%"),
+    ("grad_norm", "gradient", ".2g"),
 )
 COUNTS = ("answer_blocks",)  # parts of a grade that are counted and not paid for
 TWO_COLUMNS = 120  # characters of a terminal from which on completions stand side by side
@@ -50,6 +59,7 @@ class RunView:
         self.leading_way = ""  # a key of WAY_WORDS
         self.time_left: TimeLeft | None = None
         self.bar: Progress | None = None
+        self.row: dict[str, Any] = {}  # of the last step
 
     def listener(self) -> Listener:
         return Listener(
@@ -114,6 +124,7 @@ class RunView:
         if self.header_due:
             console.print(HEADER)
             self.header_due = False
+        self.row = row
         time_left = self.clock_of_run()
         time_left.add(row)
         left = time_left.seconds()
@@ -147,6 +158,7 @@ class RunView:
 
     def group(self, version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:
         print_group(version, group, advantages)
+        console.print(f"[dim]{update_words(self.row)}[/dim]", soft_wrap=True)
         self.header_due = True
 
 
@@ -154,19 +166,24 @@ class RunView:
 def steps_bar(cfg: RunConfig) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A bar over a run of which no line is printed for each step; it gets the rows. Where the
     output is no terminal there is none."""
-    if not console.is_terminal:
-        yield lambda row: None
-        return
-    columns = (TextColumn("      "), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda row: bar.update(task, completed=share_done(row, cfg))
+    with share_bar() as bar:
+        yield lambda row: bar(share_done(row, cfg))
 
 
 def print_step_finding(finding: Finding) -> None:
     """A fault of a step, below the line of that step."""
     message, fix = escape(finding.message), escape(finding.fix)
     console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
+
+
+def update_words(row: Mapping[str, Any]) -> str:
+    """The numbers of an update in one line; those that were not measured are left out."""
+    known = [
+        f"{word} {row[name]:{form}}"
+        for name, word, form in UPDATE_NUMBERS
+        if row.get(name) is not None
+    ]
+    return "update: " + ", ".join(known) if known else ""
 
 
 # -- one problem and its completions ---------------------------------------------------------
@@ -178,12 +195,7 @@ def ranked(group: Sequence[Graded], advantages: Sequence[float]) -> list[tuple[s
     if len({graded.reward for graded in group}) == 1:
         return [("all alike", 0)] if len(group) > 1 else [("", 0)]
     order = sorted(range(len(group)), key=lambda i: (-group[i].reward, -advantages[i], i))
-    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    return [
-        (name, index)
-        for name, index in places.items()
-        if name != "median" or index not in (order[0], order[-1])
-    ]
+    return list(telling_places(order).items())
 
 
 def print_group(version: int, group: Sequence[Graded], advantages: Sequence[float]) -> None:

@@ -15,6 +15,7 @@ def check(cfg: RunConfig) -> None:
     """Refuse combinations that cannot work whatever the algorithms, with the reason."""
     check_rollout(cfg)
     check_task(cfg)
+    check_kept(cfg)
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
         raise ConfigError(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
@@ -26,6 +27,19 @@ def check(cfg: RunConfig) -> None:
             "optim.state 'cpu' with adapters, whose state is small",
             "'device'",
             "--optim.state device",
+        )
+
+
+def check_kept(cfg: RunConfig) -> None:
+    """A step without a checkpoint cannot be kept."""
+    every = cfg.checkpoint_every
+    newest, *regular = cfg.keep_last
+    if regular and (not every or regular[0] % every):
+        near = max(1, round(regular[0] / every)) * every if every else regular[0]
+        raise ConfigError(
+            f"keep_last [{newest}, {regular[0]}] with checkpoint_every {every}",
+            "every so many steps of those that have a checkpoint",
+            f"--keep_last '[{newest}, {near}]'" if every else f"--checkpoint_every {near}",
         )
 
 

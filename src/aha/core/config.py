@@ -11,7 +11,15 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from aha.core.combined_keys import check
-from aha.core.section import BILLION, MILLION, Section, explain, is_json, key_of
+from aha.core.section import (
+    BILLION,
+    MILLION,
+    KeptCheckpoints,
+    Section,
+    explain,
+    is_json,
+    key_of,
+)
 
 
 class ModelSection(Section):
@@ -285,7 +293,9 @@ class RunConfig(Section):
     checkpoint_every: int = Field(
         20, ge=0, le=BILLION, description="Steps between checkpoints; 0 = only at the end."
     )
-    keep_last: int = Field(2, ge=1, le=BILLION, description="Checkpoints that are kept.")
+    keep_last: KeptCheckpoints = Field(
+        (2,), description="Newest checkpoints that are kept; [N, M] keeps every Mth step as well."
+    )
     show_every: int = Field(
         10, ge=0, le=BILLION, description="Steps between printed completions; 0 = never."
     )

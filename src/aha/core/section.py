@@ -3,9 +3,17 @@
 import difflib
 import math
 import re
-from typing import Any, TypeGuard, get_args
+from typing import Annotated, Any, TypeGuard, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from aha.core.errors import ConfigError, shown
@@ -42,6 +50,19 @@ class Section(BaseModel):
         if isinstance(value, str) and "\0" in value:
             raise PydanticCustomError("nul", "text without a NUL")
         return value
+
+
+def as_list(value: Any) -> Any:
+    """One number as a list of it."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+# N, or [N, M]. Runs of before have the number alone in their config.json.
+KeptCheckpoints = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=BILLION)], ...],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(as_list),
+]
 
 
 def is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:

@@ -19,12 +19,13 @@ Form = Literal["hf", "adapter", "gguf"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
+def export(name: str, out: Path, form: Form, dtype: Dtype, hub_name: str = "") -> Path:
     """Write the model of a run (or of a model folder) to the new folder `out`, with README.md.
 
     `hf`: weights, an adapter merged into them, for transformers. `adapter`: the adapter alone, for
     PEFT. `gguf`: one file for llama.cpp. `dtype` is that of the written weights; an adapter keeps
-    its own. Returns `out`. Raises RunError where `out` exists or cannot be written, ModelError
+    its own. `hub_name`: the name by which the card loads the model, where it goes to the hub.
+    Returns `out`. Raises RunError where `out` exists or cannot be written, ModelError
     where the model cannot be loaded or does not have the form.
     """
     if out.exists():
@@ -48,7 +49,8 @@ def export(name: str, out: Path, form: Form, dtype: Dtype) -> Path:
     try:
         out.mkdir(parents=True)
         write_model(out, model, folder, form, getattr(torch, dtype))
-        card = model_card(Path(name), model, form, base_of(folder, Path(name)))
+        loaded_by = hub_name or str(out)
+        card = model_card(Path(name), model, form, base_of(folder, Path(name)), loaded_by)
         (out / "README.md").write_text(card, encoding="utf-8")
     except BaseException as error:  # do not leave a partial model
         shutil.rmtree(out, ignore_errors=True)

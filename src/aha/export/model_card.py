@@ -11,27 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.errors import RunError
-from aha.model.folders import looks_like_hub_name
+from aha.export.use_section import example_of, example_section, use_section
+from aha.model.folders import is_packaged, looks_like_hub_name
 from aha.model.weights import LoadedModel
 from aha.store.guarded_files import number
 from aha.store.run_folder import Run
 
-USE = {
-    "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained(FOLDER)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)""",
-    "adapter": """from peft import AutoPeftModelForCausalLM
-
-model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)""",
-    "gguf": "llama-cli -m model.gguf -p PROMPT",
-}
-
-
-def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> str:
+def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name: str) -> str:
     """The text of README.md, front matter included.
 
-    `run` is a run folder or a model folder, `form` a key of USE, `base` the base model's name.
+    `run` is a run folder or a model folder, `form` hf, adapter or gguf, `base` the base model's
+    name; `name` is what the written model is loaded by.
     """
     summary = read_record(run, "summary.json")
     config = None if summary is None else read_record(run, "config.json")
@@ -53,7 +44,10 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
     else:
         parts.append(introduction(model, form, base, config))
         parts.append("No run with a finished test belongs to this model: nothing was measured.")
-    parts.append(f"## Use\n```\n{USE[form]}\n```")
+    example = example_of(run)
+    parts += [example_section(example)] if example else []
+    parts.append(use_section(form, name, example, token_limit(config)))
+    parts.append(licence_section(base))
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,14 +70,31 @@ def is_tuned(config: dict[str, Any] | None) -> bool:
     return config is not None and config.get("kind") == "sft"
 
 
+def token_limit(config: dict[str, Any] | None) -> int | None:
+    """The limit of a completion in training; None where the run has none."""
+    rollout = (config or {}).get("rollout")
+    limit = number(rollout.get("max_new_tokens")) if isinstance(rollout, dict) else None
+    return None if limit is None else int(limit)
+
+
+def licence_section(base: str | None) -> str:
+    """Which licence the weights have, as far as it is known here."""
+    if base and is_packaged(base):
+        return f"## Licence\nApache-2.0, as that of {base}, from which it was trained."
+    if base and looks_like_hub_name(base):
+        return f"## Licence\nThe weights are made from {base}: its licence holds for them."
+    return "## Licence\nThat of the base model, which is not known here."
+
+
 def front_matter(form: str, base: str | None, tuned: bool = False) -> str:
-    """The metadata for the hub. Without a licence, because that of the base model is not known
-    here."""
+    """The metadata for the hub; a licence only where that of the base model is known."""
     names = {"hf": "transformers", "adapter": "peft", "gguf": "gguf"}
     method = "supervised-fine-tuning" if tuned else "reinforcement-learning"
     lines = [f"library_name: {names[form]}", f"tags: [{method}, reasoning, aha]"]
     if base and looks_like_hub_name(base):
         lines.append(f"base_model: {base}")
+    if base and is_packaged(base):
+        lines.append("license: apache-2.0")
     return "\n".join(["---", *lines, "---"])
 
 

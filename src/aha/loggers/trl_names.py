@@ -20,6 +20,8 @@ OF_A_STEP = {
     "entropy": "train/entropy",
     "entropy_bonus": "train/entropy_coef",
     "kl": "train/kl",
+    "clipped": "train/clip_ratio/region_mean",
+    "groups_flat": "train/frac_reward_zero_std",
     "mismatch": "train/sampling/sampling_logp_difference/mean",
 }
 # Of a validation, without our prefix.

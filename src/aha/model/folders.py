@@ -14,6 +14,7 @@ from aha.store.checkpoint import latest_checkpoint
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.checksums import damage_of
 
+PACKAGED = Path(str(files("aha"))) / "models"
 FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
@@ -88,6 +89,12 @@ def check_whole(trained: Path) -> Path:
     return trained
 
 
+def is_packaged(name: str) -> bool:
+    """Whether it is the name of a model of this package."""
+    # A bare name only: joined to an absolute path, the left side is dropped.
+    return Path(name).name == name and (PACKAGED / name / "config.json").is_file()
+
+
 def resolve_model(name: str) -> Path:
     """The folder of a packaged model, a run, a model folder or a model on the hub.
 
@@ -95,10 +102,8 @@ def resolve_model(name: str) -> Path:
     for a run's model that has changed since it was written.
     """
     folder = Path(name)
-    packaged = Path(str(files("aha"))) / "models" / name
-    # A bare name only: joined to an absolute path, the left side is dropped.
-    if folder.name == name and (packaged / "config.json").is_file():
-        return packaged
+    if is_packaged(name):
+        return PACKAGED / name
     if is_run(folder):
         trained = folder / "model"
         return check_whole(trained) if trained.is_dir() else latest_checkpoint(folder / CHECKPOINTS)

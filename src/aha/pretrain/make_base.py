@@ -162,14 +162,17 @@ def no_line(line: str) -> None:
 
 
 def pretrain_base(
-    job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None] = print
+    job: PretrainJob,
+    machine: PretrainMachine,
+    say: Callable[[str], None] = print,
+    on_share: Callable[[float], None] | None = None,
 ) -> int | None:
     """Train until all tokens are read, or until interrupted; `out/model` is written at the end.
 
     Returns the number of the signal that has stopped it, None where it is done.
-    `say` gets each line for the user. Raises ConfigError where `out` was begun with other settings
-    and for a number of ranks that cannot work, RunError while another process trains there, and
-    RunStopped where a rank is lost.
+    `say` gets each line for the user, `on_share` the share that is done. Raises ConfigError where
+    `out` was begun with other settings and for a number of ranks that cannot work, RunError while
+    another process trains there, and RunStopped where a rank is lost.
     """
     parameters, batch_tokens = job.shape.parameters, job.cfg.batch_tokens
     ranks = choose_ranks(machine.ranks, machine.device, parameters, batch_tokens)
@@ -179,7 +182,7 @@ def pretrain_base(
         job.out.mkdir(parents=True, exist_ok=True)
     lock = RunLock(job.out, say)
     try:
-        return pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say)
+        return pretrain_locked(job, dataclasses.replace(machine, ranks=ranks), say, on_share)
     finally:
         lock.release()
 
@@ -204,7 +207,10 @@ def check_start(job: PretrainJob) -> None:
 
 
 def pretrain_locked(
-    job: PretrainJob, machine: PretrainMachine, say: Callable[[str], None]
+    job: PretrainJob,
+    machine: PretrainMachine,
+    say: Callable[[str], None],
+    on_share: Callable[[float], None] | None,
 ) -> int | None:
     """`pretrain_base` while the lock of its folder is held."""
     ranks = machine.ranks or 1
@@ -226,8 +232,8 @@ def pretrain_locked(
     checkpoint = saved.path if saved else None
     del saved  # each rank reads the checkpoint itself: these tensors would be kept to the end
     shared = (job, machine, checkpoint, facts)
-    with LocalRanks(ranks, partial(train_rank, *shared, no_line)) as world:
-        return train_rank(*shared, say, world)
+    with LocalRanks(ranks, partial(train_rank, *shared, no_line, None)) as world:
+        return train_rank(*shared, say, on_share, world)
 
 
 def train_rank(
@@ -236,6 +242,7 @@ def train_rank(
     checkpoint: Path | None,
     facts: dict[str, Any],
     say: Callable[[str], None],
+    on_share: Callable[[float], None] | None,
     world: World,
 ) -> int | None:
     """The training as one rank sees it, from a checkpoint if there is one. All ranks do this; rank
@@ -258,10 +265,13 @@ def train_rank(
         ranks = [*ranks, world.size]
     saved_step = trainer.step_count if checkpoint else -1
     progress = ProgressWatcher(trainer, job.out, machine, spent, say, saved_step, ranks)
+    watchers: list[Callable[[NextTokenReport], None]] = [progress]
+    if on_share:
+        watchers.append(lambda report: on_share(report.tokens_seen / job.cfg.tokens))
     world.check_equal(trainer.parameters, "the start")
     with closing(trainer), Interrupt() if world.rank == 0 else QuietInterrupt() as stop:
         world.requests = {"stop": stop, "save": progress.is_due}
-        drive(trainer.steps(), [progress], lambda: world.should("stop"))
+        drive(trainer.steps(), watchers, lambda: world.should("stop"))
         progress.save()
     if trainer.done:
         # On a CPU the peak is that of whole processes, which the plan does not count.

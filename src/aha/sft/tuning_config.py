@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from aha.core.config import ModelSection, OptimSection, RunConfig
-from aha.core.section import BILLION, MILLION, Section, explain
+from aha.core.section import BILLION, MILLION, KeptCheckpoints, Section, explain
 
 TINY = 5_000_000  # parameters: below, a model takes larger steps
 
@@ -26,7 +26,7 @@ class TuningConfig(Section):
     steps: int = Field(0, ge=0, le=BILLION)  # follows from the data
     seed: int = 0
     checkpoint_every: int = Field(100, ge=0, le=BILLION)
-    keep_last: int = Field(2, ge=1, le=BILLION)
+    keep_last: KeptCheckpoints = (2,)
     usd_per_hour: float | None = Field(None, ge=0.0, le=BILLION)
     watts: float | None = Field(None, ge=0.0, le=BILLION)
     model: ModelSection = ModelSection()

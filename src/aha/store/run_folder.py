@@ -9,6 +9,7 @@ runs/NAME/
   prediction.json    memory, time and cost as planned before the run began
   calibration.json   the machine as measured before, where that was asked for
   run.log            what the terminal showed
+  ranks/             rank_1.log ...: what the other ranks did, where there are any
   metrics.jsonl      one row per step (its keys: docs/glossary.md)
   evals.jsonl        one row per validation
   findings.jsonl     all faults that the run noticed: step, level, check, message, fix
@@ -24,6 +25,7 @@ runs/NAME/
   fork.json          of a copy by `aha fork`: the run and the step that it is from
   loggers.json       for each logger the id of its run and the last step that it has
   tensorboard/       event files, where that logger was asked for
+  notes.md           what people have noted
   owner.json         the process that writes to the run, while there is one; .lock is its lock
 """
 

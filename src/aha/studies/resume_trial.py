@@ -28,7 +28,16 @@ from aha.training.outcome import Listener
 READY = "ready"  # what the other process prints when its model is loaded
 WAIT_SECONDS = 1800.0  # for one process, against a hang
 PROMPTS, COMPLETIONS, TOKENS, PROBLEMS = 8, 8, 128, 8  # at most, in the short run
-CLOCKS = {"seconds", "elapsed_s", "peak_bytes", "cost_usd", "kwh", "time_to_aha_s", "plan"}
+CLOCKS = {
+    "seconds",
+    "elapsed_s",
+    "peak_bytes",
+    "cost_usd",
+    "kwh",
+    "time_to_aha_s",
+    "plan",
+    "memory_gb",
+}
 NO_RESULTS = CLOCKS | {"commit"}  # a commit may be made while the runs go on
 
 

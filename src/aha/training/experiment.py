@@ -346,8 +346,8 @@ class Experiment:
             )
         elapsed = Stopwatch(self.elapsed_before)
         shown_tokens = (trainer.tokenizer, cfg.token_groups)
-        record = Record(self.run, elapsed, listener.step, *shown_tokens, trainer.version)
         memory = self.memory
+        record = Record(self.run, elapsed, listener.step, *shown_tokens, trainer.version, memory)
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, memory, self.saved_step)
         look = Evaluate(trainer, validation, self.run, elapsed, listener.validation)
         # The checkpoint comes before the evaluation of its step: a fault there costs no step.

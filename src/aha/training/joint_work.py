@@ -27,6 +27,7 @@ from aha.store.checkpoint import load_state
 from aha.training.builders import make_trainer, open_policy, task_of
 from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
+from aha.training.rank_log import FOLDER, carry_out, rank_log
 from aha.training.rl import RLTrainer
 
 Order = Callable[[RLTrainer], object]
@@ -82,21 +83,23 @@ def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) ->
     for `grade_s` seconds. Raises ConfigError for a number that cannot work on this machine."""
     check_ranks(ranks, device, ON_CPU)
     again = f"aha train --resume {run}; with --ranks 1 if it comes again"
-    return LocalRanks(ranks, take_part, LATE_S + grade_s, again)
+    return LocalRanks(ranks, partial(take_part, run / FOLDER), LATE_S + grade_s, again)
 
 
 # -- the ranks other than 0 ------------------------------------------------------------------------
 
 
-def take_part(world: World) -> None:
-    """The life of such a rank: it makes its trainer, and carries out the orders of rank 0."""
-    with QuietInterrupt() as stop:
+def take_part(logs: Path, world: World) -> None:
+    """The life of such a rank: it makes its trainer, and carries out the orders of rank 0. Its log
+    is in the folder `logs`."""
+    with QuietInterrupt() as stop, rank_log(logs, world) as note:
         world.requests = {"stop": stop}
         setting: RankSetting = world.broadcast(NO_SETTING, 0, "the start")
         trainer = setting.make_trainer(world)
         compare_weights("the start", trainer)
+        note(f"begins after step {trainer.version}")
         while order := world.broadcast(NO_ORDER, 0, ORDERS):
-            order(trainer)
+            carry_out(order, trainer, note)
 
 
 NO_ORDER: Order | None = None

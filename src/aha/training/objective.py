@@ -32,13 +32,15 @@ from aha.training.reference import Reference
 class ScoredMicroBatch:
     """A micro-batch with the policy's log-probs now, and its entropies where a term needs them.
 
-    Both [B, T], in nats. `kl_sum` is set by the KL term: the sum over the own tokens.
+    Both [B, T], in nats. `kl_sum` is set by the KL term: the sum over the own tokens. `clipped` is
+    set by a loss with a bound: how many own tokens it acts on.
     """
 
     batch: MicroBatch
     logprobs_BT: torch.Tensor
     entropies_BT: torch.Tensor | None
     kl_sum: float = 0.0
+    clipped: torch.Tensor | None = None
 
 
 class Term:
@@ -83,12 +85,23 @@ class PolicyLoss(Term):
 
     def __init__(self, loss: Algorithm[LossFacts], algo: AlgoSection):
         self.loss, self.settings = loss, loss.settings(algo)
+        self.clipped = loss.facts.clipped
+        names = ("clip_low", "clip_high") if self.clipped else ()
+        self.bounds = tuple(loss.value_of(name, algo) for name in names)
 
     def __call__(self, losses_BT: torch.Tensor, scored: ScoredMicroBatch) -> torch.Tensor:
         batch = scored.batch
         inputs = (scored.logprobs_BT, batch.old_logprobs_BT, batch.advantages_BT)
         policy_BT: torch.Tensor = self.loss(*inputs, mask_BT=batch.mask_BT, **self.settings)
+        if self.clipped:
+            now_BT, *others = inputs
+            beyond_BT = self.clipped(now_BT.detach(), *others, batch.mask_BT, *self.bounds)
+            scored.clipped = (beyond_BT * batch.mask_BT).sum()
         return policy_BT
+
+    def numbers(self, sums: dict[str, float]) -> dict[str, float]:
+        measured = self.clipped and sums["tokens"]
+        return {"clipped": sums["clipped"]} if measured else {}
 
 
 class Correction(Term):
@@ -152,8 +165,9 @@ class MismatchLog:
 class Objective:
     """Computes the gradient of an update, micro-batch by micro-batch."""
 
-    # Over an update's computed tokens: the loss, |logp - old|, their count, the KL.
-    SUMS = ("loss", "logprob_difference", "tokens", "kl")
+    # Over an update's computed tokens: the loss, |logp - old|, their count, the KL; and which share
+    # of all tokens of the update the bound of the loss acts on.
+    SUMS = ("loss", "logprob_difference", "tokens", "kl", "clipped")
 
     def __init__(
         self,
@@ -209,7 +223,9 @@ class Objective:
         self.mismatch.add(scored)
         difference = ((scored.logprobs_BT.detach() - batch.old_logprobs_BT).abs() * mask_BT).sum()
         kl = loss.new_tensor(scored.kl_sum)
-        return torch.stack([loss.detach(), difference, mask_BT.sum(), kl]).cpu()
+        count = loss.new_tensor(0.0) if scored.clipped is None else scored.clipped
+        clipped = count / totals.tokens
+        return torch.stack([loss.detach(), difference, mask_BT.sum(), kl, clipped]).cpu()
 
     def accumulate_gradient(
         self, rows: Sequence[TrainingRow], totals: Totals | None, pad_id: int, tokens: int

@@ -9,6 +9,7 @@ from typing import Any
 
 from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
+from aha.core.sizes import GB
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import EvalReport, completion_row, ways_of, write_completions
 from aha.machine.device import PeakMemory
@@ -63,12 +64,14 @@ def mean_parts(flat: Sequence[Graded]) -> dict[str, float]:
 
 
 def spread_of(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
-    """`reward_std`: the deviation of the rewards within a group, mean over the groups; nothing
-    where a group has one completion, because one has no deviation."""
+    """`reward_std`: the deviation of the rewards within a group, mean over the groups;
+    `groups_flat`: the share of groups without one. Nothing where a group has one completion,
+    because one has no deviation."""
     if any(len(group) < 2 for group in groups):
         return {}
     deviations = [pstdev(graded.reward for graded in group) for group in groups]
-    return {"reward_std": sum(deviations) / len(deviations)}
+    count = len(deviations)
+    return {"reward_std": sum(deviations) / count, "groups_flat": deviations.count(0.0) / count}
 
 
 class Stopwatch:
@@ -84,7 +87,7 @@ class Stopwatch:
 class Record:
     """Writes completions/step_*.jsonl and metrics.jsonl, and calls `on_row` with the row.
 
-    `last_step` is the last step whose row is written.
+    `last_step` is the last step whose row is written; `memory` is measured for each row.
     """
 
     def __init__(
@@ -95,13 +98,16 @@ class Record:
         tokenizer: Tokenizer,
         token_groups: int,
         last_step: int = 0,
+        memory: PeakMemory | None = None,
     ):
         self.run, self.elapsed, self.on_row = run, elapsed, on_row
         self.tokenizer, self.token_groups = tokenizer, token_groups
-        self.last_step = last_step
+        self.last_step, self.memory = last_step, memory
 
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
+        if self.memory and (peak := self.memory.bytes()):
+            row["memory_gb"] = round(peak / GB, 4)
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
         with disk_errors(f"write {path}"):
             path.unlink(missing_ok=True)
@@ -240,7 +246,7 @@ class Checkpoint:
         if self.saved == trainer.version:
             # A process that died in the end may have saved this version and removed nothing.
             if not keep_older:
-                prune(self.run.checkpoints, trainer.cfg.keep_last, best_checkpoint(self.run))
+                prune(self.run.checkpoints, self.newest, self.kept_steps())
             return
         clocks = {"elapsed_s": self.elapsed(), "peak_bytes": self.memory.bytes()}
         self.failed = trainer.version
@@ -249,10 +255,24 @@ class Checkpoint:
             trainer.version,
             trainer.state_dict() | clocks,
             partial(save_trained, trainer, self.base),
-            0 if keep_older else trainer.cfg.keep_last,
-            best_checkpoint(self.run),
+            0 if keep_older else self.newest,
+            self.kept_steps(),
         )
         self.saved, self.failed = trainer.version, -1
+
+    @property
+    def newest(self) -> int:
+        """How many of the newest checkpoints are kept, whatever their steps."""
+        return self.trainer.cfg.keep_last[0]
+
+    def kept_steps(self) -> set[int]:
+        """The steps whose checkpoints are kept besides the newest: that of the best validation, and
+        every Mth where `keep_last` is [N, M]."""
+        saved = map(step_of, checkpoints(self.run.checkpoints))
+        regular = {
+            step for every in self.trainer.cfg.keep_last[1:] for step in saved if not step % every
+        }
+        return regular | best_checkpoint(self.run).keys()
 
 
 def best_checkpoint(run: Run) -> dict[int, float]:

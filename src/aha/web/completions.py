@@ -6,7 +6,7 @@ text, and reads only the new lines when the file has grown.
 
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,35 @@ ROW_TYPES: dict[str, Callable[[object], bool]] = {
     "pieces": lambda value: isinstance(value, list),
 }
 VERDICTS = {"": None, "right": True, "wrong": False}  # the filter in an address
+
+
+ORDERS = {"best": -1.0, "worst": 1.0}  # by the advantage; else as the file has them
+REWARD_BARS, SINGLE_REWARDS = 12, 8  # of the histogram; so many different rewards get a bar each
+
+
+@dataclass(frozen=True)
+class CompletionFilter:
+    """What a list of completions shows; None and "" filter nothing.
+
+    `text` is searched in prompt, completion and reason; `low` and `high` are rewards, both
+    included; `order` is a key of ORDERS.
+    """
+
+    verdict: bool | None = None
+    group: int | None = None
+    text: str = ""
+    low: float | None = None
+    high: float | None = None
+    order: str = ""
+
+    def passes(self, entry: "IndexEntry") -> bool:
+        """Whether an entry passes all filters but that of the text."""
+        return (
+            (self.verdict is None or entry.correct == self.verdict)
+            and (self.group is None or entry.group == self.group)
+            and (self.low is None or (entry.reward is not None and entry.reward >= self.low))
+            and (self.high is None or (entry.reward is not None and entry.reward <= self.high))
+        )
 
 
 # -- the index -----------------------------------------------------------------------------------
@@ -107,17 +136,12 @@ class CompletionIndex:
         source.seek(entry.offset)
         return row_of(source.read(entry.size)) or {}  # {}: the file was rewritten a moment ago
 
-    def matching(self, verdict: bool | None, group: int | None, text: str) -> list[IndexEntry]:
-        """The entries that pass every filter; `text` is searched in prompt, completion and reason.
-
-        None and "" filter nothing.
-        """
-        matches = [
-            entry
-            for entry in self.entries
-            if (verdict is None or entry.correct == verdict)
-            and (group is None or entry.group == group)
-        ]
+    def matching(self, chosen: "CompletionFilter") -> list[IndexEntry]:
+        """The entries that pass every filter, in its order."""
+        matches = [entry for entry in self.entries if chosen.passes(entry)]
+        if chosen.order:
+            matches.sort(key=lambda entry: ORDERS[chosen.order] * (entry.advantage or 0.0))
+        text = chosen.text
         if not text:
             return matches
         folded = text.casefold()
@@ -177,11 +201,9 @@ class IndexCache:
 # -- pages ---------------------------------------------------------------------------------------
 
 
-def completions_page(
-    index: CompletionIndex, verdict: bool | None, group: int | None, text: str, start: int
-) -> Row:
-    """One page of the completions that pass the filters of `CompletionIndex.matching`."""
-    entries = index.matching(verdict, group, text)
+def completions_page(index: CompletionIndex, chosen: CompletionFilter, start: int) -> Row:
+    """One page of the completions that pass a filter."""
+    entries = index.matching(chosen)
     on_page = entries[start : start + PAGE_SIZE]
     rows = index.rows(on_page)
     return {
@@ -190,12 +212,34 @@ def completions_page(
         "matching": len(entries),
         "start": start,
         "page": PAGE_SIZE,
+        "rewards": reward_bars(index.entries),
         "faults": index.faults(),
         "rows": [
             completion_view(row, entry.place, SHOWN_CHARS)
             for row, entry in zip(rows, on_page, strict=True)
         ],
     }
+
+
+def reward_bars(entries: Sequence[IndexEntry]) -> list[list[float]]:
+    """[lowest reward, highest reward, completions] of each bar of the histogram, lowest first.
+
+    A bar for each reward where there are few, else bars of equal width. The ends are rewards that
+    occur, so that a filter between them has exactly the bar. Empty bars between others are 0 high.
+    """
+    rewards = sorted(entry.reward for entry in entries if entry.reward is not None)
+    if not rewards:
+        return []
+    counts = Counter(rewards)
+    if len(counts) <= SINGLE_REWARDS:
+        return [[reward, reward, count] for reward, count in counts.items()]
+    low, width = rewards[0], (rewards[-1] - rewards[0]) / REWARD_BARS
+    bars: dict[int, list[float]] = {}
+    for reward, count in counts.items():
+        place = min(REWARD_BARS - 1, int((reward - low) / width)) if width > 0 else 0
+        bar = bars.setdefault(place, [reward, reward, 0])
+        bar[1], bar[2] = reward, bar[2] + count
+    return [bars.get(n, [low + n * width, low + n * width, 0]) for n in range(REWARD_BARS)]
 
 
 def completion_view(row: Row, place: int, limit: int) -> Row:
@@ -249,6 +293,7 @@ def groups_page(index: CompletionIndex, start: int, count: int = 64) -> Row:
             }
         )
     page = {"groups": len(groups), "start": start, "page": count, "lines": lines}
+    page["rewards"] = reward_bars(index.entries)
     return page | {"faults": index.faults()}
 
 

@@ -21,11 +21,6 @@ from aha.web.runs import RunFolder
 MAX_POINTS = 600  # of one curve
 MAX_ROWS, MAX_COLUMNS, MAX_REASONS = 1_000_000, 200, 20
 AXES = ("step", "total_tokens", "elapsed_s")
-OVERVIEW_COLUMNS = (
-    *("solve_rate", "reward", "groups_none_solved", "groups_all_solved", "mean_tokens"),
-    *("truncated", "entropy", "grad_norm", "tokens_per_s", "elapsed_s", "grade_error_share"),
-)
-
 Column = list[float | None]
 
 
@@ -137,6 +132,31 @@ class Curves:
                 }
                 curves[name] = curve | {"value": [column[i] for i in kept]}
             return curves
+
+    def thinned_together(
+        self, names: Iterable[str], points: int = MAX_POINTS
+    ) -> dict[str, dict[str, Column]]:
+        """As `thinned`, with the same rows of all columns, so that they can be added up; those of
+        the lowest and the highest sum stay."""
+        columns = self.columns_of((*AXES, *names))
+        axes = {axis: column for axis in AXES if (column := columns.pop(axis, None))}
+        if not columns:
+            return {}
+        rows = zip(*columns.values(), strict=True)
+        known = [[value for value in row if value is not None] for row in rows]
+        kept = thin([sum(values) if values else None for values in known], points)
+        return {
+            name: {
+                key: [values[i] for i in kept] for key, values in (axes | {"value": column}).items()
+            }
+            for name, column in columns.items()
+        }
+
+    def columns_of(self, names: Iterable[str]) -> dict[str, Column]:
+        """Copies of the whole columns of these names that have a number in some row."""
+        with self.lock:
+            there = {name: self.columns[name] for name in names if name in self.columns}
+            return {k: list(c) for k, c in there.items() if any(v is not None for v in c)}
 
     def axes_at(self, steps: list[int]) -> dict[str, Column]:
         """Tokens and seconds of training at each of the steps; None where the step has no row."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,29 +18,32 @@ from aha.core.control_characters import visible
 from aha.core.errors import AhaError, DataError
 from aha.store.guarded_files import number
 from aha.web.access import AccessControl
+from aha.web.address_fields import finite_number, whole_number
+from aha.web.chart_list import PHASES, charts_of, columns
 from aha.web.chat_page import StreamCompletion, stream_answer
+from aha.web.comparison_page import MOST_RUNS, ComparisonPage
 from aha.web.completions import (
+    ORDERS,
     VERDICTS,
     WHOLE_CHARS,
+    CompletionFilter,
     CompletionIndex,
     IndexCache,
     completion_view,
     completions_page,
     groups_page,
 )
-from aha.web.curves import OVERVIEW_COLUMNS, BehaviorCurves, Curves
+from aha.web.curves import BehaviorCurves, Curves
 from aha.web.event_spans import EVENT_KINDS, Row, token_values
 from aha.web.file_reader import dumps
+from aha.web.held_out_view import held_out_points, held_out_puzzle
 from aha.web.prometheus import CONTENT_TYPE, metrics_text
 from aha.web.report_page import POLICY as REPORT_POLICY
 from aha.web.report_page import report_html
 from aha.web.run_comparison import (
-    FAMILIES,
     compare_before_after,
-    comparison_of,
     comparison_row,
     history_page,
-    setting_differences,
     settings_of,
 )
 from aha.web.runs import (
@@ -52,14 +55,13 @@ from aha.web.runs import (
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
-from aha.web.turn_view import SEARCH_COLUMNS, WAY_WORDS, turn_of_curves
+from aha.web.turn_view import SEARCH_COLUMNS, turn_of_curves
 
 STATIC = Path(__file__).parent / "static"
 KEPT_RUNS = 32
 LISTED_RUNS = 500
 BEHAVIOR_POINTS, BEHAVIOR_SECONDS = 120, 0.3  # of one request
 MAX_EVALS = 2_000
-COMPARED_COLUMNS = ("solve_rate", "reward", "mean_tokens", "entropy", "truncated")
 Cached = TypeVar("Cached")
 
 
@@ -81,6 +83,7 @@ class Dashboard:
     def __init__(self, runs: RunsFolder, stream_completion: StreamCompletion | None = None):
         self.runs, self.stream_completion = runs, stream_completion
         self.indexes = IndexCache()
+        self.comparisons = ComparisonPage(self.curves_of)
         self._curves: OrderedDict[str, Curves] = OrderedDict()
         self._behaviors: OrderedDict[str, BehaviorCurves] = OrderedDict()
 
@@ -100,6 +103,7 @@ class Dashboard:
             Route(f"{run}/tokens", self.tokens),
             Route(f"{run}/groups", self.groups),
             Route(f"{run}/history", self.history),
+            Route(f"{run}/puzzle", self.puzzle),
             Route(f"{run}/report", self.report),
             Route(f"{run}/chat", self.chat),
             Route("/api/compare", self.compare),
@@ -145,13 +149,14 @@ class Dashboard:
         evals = [view for row in files["evals"].read_all() if (view := evaluation_view(row))]
         findings = [finding_view(row) for row in files["findings"].read_all(MAX_FINDINGS)]
         config = run.read("config")
+        price = number(config.get("usd_per_hour"))
         faults = [fault for name in ("evals", "findings") for fault in files[name].faults]
         notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
         offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
             {
                 "card": run.card(),
-                "usd_per_hour": number(config.get("usd_per_hour")),
+                "usd_per_hour": price,
                 "max_new_tokens": number(section(config, "rollout").get("max_new_tokens")),
                 "details": {
                     name.capitalize(): settings_of(run.read(name))
@@ -163,8 +168,9 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "ways": list(WAY_WORDS.items()),
-                "curves": curves.thinned((*OVERVIEW_COLUMNS, *SEARCH_COLUMNS)),
+                "charts": charts_of(price),
+                "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
+                | curves.thinned_together(column for _, column in PHASES),
             }
         )
 
@@ -206,13 +212,18 @@ class Dashboard:
         return Json({**numbered, "tests": [n for n in ("before", "after") if n in names]})
 
     def completions(self, request: Request) -> Json:
-        """One page of a file's completions, filtered by verdict, group and text."""
+        """One page of a file's completions, filtered by verdict, group, text and reward."""
         index, fields = self.index_of(request), request.query_params
-        verdict = VERDICTS.get(fields.get("verdict", ""))
-        group = whole_number(fields.get("group"), None)
-        start = whole_number(fields.get("start"), 0)
-        text = fields.get("text", "")[:200]
-        return Json(completions_page(index, verdict, group, text, start))
+        order = fields.get("order", "")
+        chosen = CompletionFilter(
+            VERDICTS.get(fields.get("verdict", "")),
+            whole_number(fields.get("group"), None),
+            fields.get("text", "")[:200],
+            finite_number(fields.get("low")),
+            finite_number(fields.get("high")),
+            order if order in ORDERS else "",
+        )
+        return Json(completions_page(index, chosen, whole_number(fields.get("start"), 0)))
 
     def completion(self, request: Request) -> Json:
         """One completion with all its text."""
@@ -230,9 +241,13 @@ class Dashboard:
     def history(self, request: Request) -> Json:
         """One page of held-out problems with the verdict at every evaluation."""
         run, fields = self.run_of(request), request.query_params
-        family = fields.get("family", FAMILIES[0])
+        family = fields.get("family", "test")
         start = whole_number(fields.get("start"), 0)
         return Json(history_page(run, self.indexes, family, fields.get("change", ""), start))
+
+    def puzzle(self, request: Request) -> Json:
+        """A held-out puzzle of the run, by chance. Raises HTTPException (404) without one."""
+        return Json(held_out_puzzle(self.run_of(request), self.indexes))
 
     # -- chat --------------------------------------------------------------------------------
 
@@ -250,21 +265,9 @@ class Dashboard:
     # -- comparison and report ---------------------------------------------------------------
 
     def compare(self, request: Request) -> Json:
-        """Up to four runs: their curves, and each of the others against the first."""
-        names = request.query_params.getlist("run")[:4]
-        runs = [self.find(name) for name in names]
-        configs = [run.read("config") for run in runs]
-        paired = [comparison_of(runs[0], other) for other in runs[1:]]
-        return Json(
-            {
-                "runs": [self._card_and_curves(run) for run in runs],
-                "differences": [setting_differences(configs[0], other) for other in configs[1:]],
-                "paired": paired,
-            }
-        )
-
-    def _card_and_curves(self, run: RunFolder) -> Row:
-        return {"card": run.card(), "curves": self.curves_of(run).thinned(COMPARED_COLUMNS)}
+        """Up to twelve runs: their curves, and each of the others against the first."""
+        names = request.query_params.getlist("run")[:MOST_RUNS]
+        return Json(self.comparisons.page([self.find(name) for name in names]))
 
     def report(self, request: Request) -> Response:
         """The report with the pins of the address; with `save` as a file to download."""
@@ -328,32 +331,6 @@ def cached(store: OrderedDict[str, Cached], key: str, make: Callable[[], Cached]
     while len(store) > KEPT_RUNS:
         store.popitem(last=False)
     return value
-
-
-def held_out_points(run: RunFolder, curves: Curves, evals: list[Row]) -> list[Row]:
-    """Every held-out measurement with its place on each axis; `test`: one before or after."""
-    last = curves.last().get("step") or 0
-    tests = ((0, run.read("before")), (last, run.read("after")))
-    before, after = (evaluation_view({**row, "step": step}) for step, row in tests)
-    rows = [*evals, *([after | {"test": True}] if after else [])]
-    axes = curves.axes_at([row["step"] for row in rows])
-    points = [
-        row | {axis: column[place] for axis, column in axes.items()}
-        for place, row in enumerate(rows)
-    ]
-    first = dict.fromkeys(("total_tokens", "elapsed_s"), 0) | {"test": True}
-    return [*([before | first] if before else []), *points]
-
-
-@overload
-def whole_number(text: str | None, default: int) -> int: ...
-@overload
-def whole_number(text: str | None, default: None) -> int | None: ...
-def whole_number(text: str | None, default: int | None) -> int | None:
-    """A number from an address; the default for any other text."""
-    if text is None or not (text.isascii() and text.isdigit() and len(text) < 10):
-        return default
-    return int(text)
 
 
 async def _error_response(request: Request, error: Exception) -> Json:

@@ -144,7 +144,16 @@ def _event_spans(text: str, row: Row) -> list[Mark]:
 
 
 MAX_TOKENS = 4_000
-MEASURES = ("logprobs", "entropies", "advantages")
+DARKER = "The taller and darker, the"
+MEASURES = (  # name, label, explanation
+    ("logprobs", "log-prob", f"{DARKER} less likely the token was (−log-prob in nats)."),
+    ("entropies", "entropy", f"{DARKER} higher the policy's entropy at this token (nats)."),
+    (
+        "advantages",
+        "advantage",
+        f"▲ the update makes the token more likely, ▼ less likely. {DARKER} more.",
+    ),
+)
 NOT_RECORDED = (
     "No tokens were recorded for this completion: a run keeps those of a few groups of each step "
     "(token_groups), and runs made before Aha recorded tokens have none."
@@ -165,13 +174,13 @@ def token_values(row: Row) -> Row:
     """The tokens of a completion for the page.
 
     {pieces: texts of at most MAX_TOKENS tokens, logprobs, entropies, advantages: a number or null
-    for each token (null for a measure that was not recorded), missing: sentences, hidden: number of
-    tokens that were left out}.
+    for each token (null for a measure that was not recorded), measures: [name, label, explanation]
+    of those that were, missing: sentences, hidden: number of tokens that were left out}.
     """
     if not has_tokens(row):
-        return {"pieces": [], "missing": [NOT_RECORDED], "hidden": 0, **dict.fromkeys(MEASURES)}
+        return {"pieces": [], "missing": [NOT_RECORDED], "hidden": 0, **dict.fromkeys(MISSING)}
     pieces = [visible(piece) if isinstance(piece, str) else "?" for piece in row["pieces"]]
-    columns = {name: _column(row.get(name), len(pieces)) for name in MEASURES}
+    columns = {name: _column(row.get(name), len(pieces)) for name in MISSING}
     advantage = number(row.get("advantage"))
     if columns["advantages"] is None and advantage is not None:
         # Without a critic all tokens of a completion have the completion's advantage.
@@ -179,7 +188,8 @@ def token_values(row: Row) -> Row:
     return {
         "pieces": pieces[:MAX_TOKENS],
         **columns,
-        "missing": [MISSING[name] for name in MEASURES if columns[name] is None],
+        "measures": [measure for measure in MEASURES if columns[measure[0]] is not None],
+        "missing": [words for name, words in MISSING.items() if columns[name] is None],
         "hidden": max(0, len(pieces) - MAX_TOKENS),
     }
 

@@ -50,6 +50,7 @@ ENDINGS = {
     "done": "",
     "stopped": "this run was ended by a fault (see what it noticed): there is nothing after it",
     "running": "this run is not done: the measurements after training are missing",
+    "interrupted": "this run is not done and no process works on it: it was interrupted",
     "quiet": "this run is not done and writes nothing: it was interrupted, has crashed, or is slow",
 }
 SIDES = ("before", "after")
@@ -119,6 +120,7 @@ def report_html(run: RunFolder, pins: Sequence[str] = ()) -> str:
         # A page cannot set frame-ancestors: browsers take it from the HTTP header alone.
         "policy": POLICY.replace("; frame-ancestors 'self'", ""),
         "name": visible(run.name),
+        "written": run.notes_of_people(),
         "version": aha.__version__,
         "task": visible(describe_task(config)),
         "model": clipped(section(config, "model").get("path", "?")),

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,8 @@ def comparison_of(first: RunFolder, second: RunFolder) -> Row | None:
     """The second run against the first; None where they share no problem."""
     faults: list[str] = []
     comparison = compare_runs(first, second, faults)
-    return None if comparison is None else comparison_row(comparison, faults)
+    names = (f"in {visible(first.name)}", f"in {visible(second.name)}")
+    return None if comparison is None else comparison_row(comparison, faults, names)
 
 
 def settings_of(content: Row) -> list[tuple[str, str]]:
@@ -162,10 +164,16 @@ def settings_of(content: Row) -> list[tuple[str, str]]:
     return [*shown, ("...", f"{more} more")] if more else shown
 
 
-def comparison_row(comparison: PairedComparison, faults: list[str]) -> Row:
+def comparison_row(
+    comparison: PairedComparison,
+    faults: list[str],
+    names: tuple[str, str] = ("before", "after"),
+) -> Row:
     """A comparison without its completions; `faults` say what could not be read."""
     return {
         "faults": faults,
+        "points": f"{100 * comparison.gain:+.1f} points",
+        "text": comparison_words(comparison, names),
         "words": VERDICTS[comparison.verdict],
         "problems": comparison.problems,
         "rates": comparison.rates(),
@@ -179,10 +187,29 @@ def comparison_row(comparison: PairedComparison, faults: list[str]) -> Row:
     }
 
 
-def setting_differences(first: Row, second: Row) -> list[tuple[str, str, str]]:
-    """What differs in two configs, as text for a page."""
-    differences = config_differences(first, second)[:MAX_SETTINGS]
-    return [(clipped(key), setting_text(a), setting_text(b)) for key, a, b in differences]
+def comparison_words(comparison: PairedComparison, names: tuple[str, str]) -> str:
+    """The interval of the gain, both solve rates with theirs, and how many were won and lost."""
+    low, high = comparison.interval
+    sides = [
+        f"{100 * rate:.1f} % [{100 * ends[0]:.1f} %, {100 * ends[1]:.1f} %] {name}"
+        for rate, ends, name in zip(comparison.rates(), comparison.intervals(), names, strict=True)
+    ]
+    return (
+        f"[{100 * low:+.1f}, {100 * high:+.1f}] from {' to '.join(sides)}, on the same "
+        f"{comparison.problems} held-out problems: {len(comparison.won)} won, "
+        f"{len(comparison.lost)} lost."
+    )
+
+
+def setting_differences(configs: Sequence[Row]) -> list[tuple[str, ...]]:
+    """(key, its value in each config as text) of all keys in which some of them differ."""
+    first, *others = configs
+    keys = dict.fromkeys(key for other in others for key, *_ in config_differences(first, other))
+    flat = [flatten(config) for config in configs]
+    return [
+        (clipped(key), *(setting_text(config.get(key)) for config in flat))
+        for key in list(keys)[:MAX_SETTINGS]
+    ]
 
 
 def setting_text(value: object) -> str:
@@ -194,7 +221,15 @@ def setting_text(value: object) -> str:
 
 # -- every evaluation of a run ------------------------------------------------------------------
 
-FAMILIES = ("test", "validation")
+FAMILIES = {"test": "test: before, after", "validation": "validation: every evaluation"}
+ALL = "all"
+CHANGES = {
+    "learnt": "✗→✓ learnt",
+    "lost": "✓→✗ lost",
+    "always": "✓ always",
+    "never": "✗ never",
+    ALL: "all",
+}
 MAX_FILES = 12
 PAGE_SIZE = 40
 
@@ -214,7 +249,8 @@ def files_of(run: RunFolder, family: str) -> list[str]:
 def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, start: int) -> Row:
     """One page of problems, with a cell for each evaluation, for the dashboard.
 
-    `change` is one of `change_of`'s values, or "" for all problems; `start` the first line.
+    `change` is a key of CHANGES, and any other text stands for all problems; `start` is the first
+    line.
     """
     files, indexes = [], []
     for name in files_of(run, family):
@@ -226,10 +262,13 @@ def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, st
     # A problem that one evaluation has not reached yet gets an empty cell there.
     problems = list(dict.fromkeys(problem for column in columns for problem in column))
     lines = [[column.get(problem) for column in columns] for problem in problems]
-    matching = [cells for cells in lines if change in ("", change_of(cells))]
+    every = change not in CHANGES or change == ALL
+    matching = [cells for cells in lines if every or change == change_of(cells)]
+    families = {name: label for name, label in FAMILIES.items() if files_of(run, name)}
     return {
         "family": family,
-        "families": [name for name in FAMILIES if files_of(run, name)],
+        "families": list((families or dict(list(FAMILIES.items())[:1])).items()),
+        "changes": list(CHANGES.items()),
         "files": files,
         "faults": [fault for index in indexes for fault in index.faults()],
         "problems": len(lines),

@@ -18,13 +18,16 @@ from aha.store.guarded_files import (
     is_guarded_folder,
     number,
 )
+from aha.store.run_notes import NOTES
 from aha.web.file_reader import last_row, spread_rows
+from aha.web.run_owner import owner_lives
 
 QUIET_AFTER_S = 45.0  # a run that has written nothing for so long is displayed as quiet
 SPARKLINE_POINTS = 40
 COMPLETIONS = re.compile(r"before|after|(?:step|eval)_(?:[0-9]{6}|[1-9][0-9]{6,11})")
 NEEDED, OPTIONAL = ("config", "environment"), ("summary", "before", "after", "prediction")
 MAX_FINDINGS, MAX_FINDINGS_BYTES = 200, 1_000_000
+MAX_NOTES = 4_000  # bytes of them that are shown
 RUN_FILES = ("metrics.jsonl", "completions", "config.json", "environment.json")
 SHOWN_CHARS = 300  # of a text from a run's JSON files
 
@@ -110,10 +113,11 @@ class RunFolder:
         return [finding_view(row) for row in rows], lines.faults
 
     def status(self) -> str:
-        """done, stopped, running or quiet.
+        """done, stopped, running, interrupted or quiet.
 
-        A stopped run was ended by a fault. A quiet run is interrupted, crashed or slow; its files
-        do not show which.
+        A stopped run was ended by a fault. An interrupted one has no process any more: a signal, a
+        kill or a spent budget ended it. A quiet run belongs to a process of another machine and has
+        written nothing for a while: it is interrupted or slow.
         """
         if GuardedFile(self.path, "summary.json").exists():
             return "done"
@@ -122,6 +126,9 @@ class RunFolder:
             last = number((last_row(self.metrics) or {}).get("step")) or 0
             if (failures[-1]["step"] or 0) >= last:
                 return "stopped"
+        lives = owner_lives(self.read("owner"))
+        if lives is not None:
+            return "running" if lives else "interrupted"
         newest = 0.0
         for path in (self.metrics.path, self.evals.path, self.completions, self.path):
             try:
@@ -185,8 +192,17 @@ class RunFolder:
             "before": rate_of(summary.get("before") or self.read("before")),
             "after": rate_of(summary.get("after") or self.read("after")),
             "modified": self.modified(),
+            "notes": self.notes_of_people(),
             "marks": marks_of(self.findings()[0], self.faults()),
         }
+
+    def notes_of_people(self) -> str:
+        """notes.md, which `aha note` or an editor writes; empty where there is none."""
+        try:
+            with GuardedFile(self.path, NOTES).open() as file:
+                return visible(file.read(MAX_NOTES).decode("utf-8", "replace"))
+        except OSError:
+            return ""
 
     def modified(self) -> float:
         """When the run was last written to, in seconds since 1970; 0 where that is not known."""
@@ -239,6 +255,7 @@ def damaged_card(name: str, reason: str) -> Row:
         "model": "?",
         "sparkline": [],
         "modified": 0.0,
+        "notes": "",
         "marks": marks_of([], [clipped(reason)]),
         **dict.fromkeys(unknown),
     }

@@ -7,7 +7,7 @@ from math import floor, log10
 
 WIDTH, HEIGHT = 360, 190
 DOT = "h0"  # a line without length: the round end of a stroke makes a dot of a lone point
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 14, 24
+LEFT, RIGHT, TOP, BOTTOM = 44, 16, 14, 24  # the last figure is centred below its place
 MARK_WIDTH = 70  # room that the words at a turn need to one side of it
 
 
@@ -74,7 +74,7 @@ class Figure:
             shown = f"{100 * y:.0f} %" if self.rate else short(y)
             parts.append(f'<path class="grid" d="M{LEFT} {height}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text x="{LEFT - 5}" y="{height + 3.5}" class="end">{shown}</text>')
-        for x in ticks_x:
+        for x in (x for x in ticks_x if low_x <= x <= high_x):
             across = position(x, 0)[0]
             parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
         if self.turn is not None and low_x <= self.turn <= high_x:

@@ -1,13 +1,14 @@
 // The frame around every page, and the page of an address.
 
-import { html, render, useAddress, useLoad, address, api, visible } from "/static/shared.js";
-import { Runs } from "/static/runs.js";
-import { Overview } from "/static/overview.js";
-import { Rollouts } from "/static/rollouts.js";
-import { ProblemHistory } from "/static/problem_history.js";
-import { Compare } from "/static/compare.js";
-import { Chat } from "/static/chat.js";
-import { usePins, clearPins } from "/static/pins.js";
+import { html, render, useAddress, useLoad, address, api, visible } from "./shared.js";
+import { Runs } from "./runs.js";
+import { Overview } from "./overview.js";
+import { Rollouts } from "./rollouts.js";
+import { ProblemHistory } from "./problem_history.js";
+import { Compare } from "./compare.js";
+import { Chat } from "./chat.js";
+import { setKinds } from "./completion.js";
+import { usePins, clearPins } from "./pins.js";
 
 const TABS = [
   ["", "Overview"], ["rollouts", "Rollouts"], ["history", "Held-out problems"], ["chat", "Chat"], ["report", "Report"],
@@ -24,24 +25,18 @@ function Report({ run }) {
     <iframe class="report" title=${"Report of " + run} src=${url} sandbox=""></iframe></section>`;
 }
 
-function Page({ parts, fields, list }) {
-  const kinds = (list && list.kinds) || {};
-  if (parts[0] === "run" && parts[1]) {
-    const run = parts[1];
-    if (parts[2] === "rollouts") return html`<${Rollouts} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
-    if (parts[2] === "history") return html`<${ProblemHistory} key=${run} run=${run} fields=${fields} kinds=${kinds} />`;
-    if (parts[2] === "chat") return html`<${Chat} key=${run} run=${run} kinds=${kinds} list=${list} />`;
-    if (parts[2] === "report") return html`<${Report} key=${run} run=${run} />`;
-    return html`<${Overview} key=${run} run=${run} />`;
-  }
-  if (parts[0] === "compare") return html`<${Compare} fields=${fields} list=${list} />`;
-  return html`<${Runs} list=${list} />`;
+const PAGES = { rollouts: Rollouts, history: ProblemHistory, chat: Chat, report: Report };
+
+function Page({ parts: [place, run, page], fields, list }) {
+  if (place === "run" && run) return html`<${PAGES[page] || Overview} key=${run} run=${run} fields=${fields} list=${list} />`;
+  return html`<${place === "compare" ? Compare : Runs} fields=${fields} list=${list} />`;
 }
 
 function App() {
   const { parts, fields } = useAddress();
   const { content: list, error } = useLoad(api(null, "runs"), 3000);
   const run = parts[0] === "run" ? parts[1] : null;
+  if (list) setKinds(list.kinds);
   document.title = run ? `${run} · aha` : "aha";
   return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <header class="top">

@@ -1,15 +1,14 @@
 // Curves by uPlot: raw values stay under the smoothed line; a click or Enter opens a step.
 
-import { html, useEffect, useRef, useState, short, percent, Choice } from "/static/shared.js";
+import { html, useEffect, useRef, useState, short, percent, Choice } from "./shared.js";
 
-export const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
 const AXES = [["step", "step"], ["total_tokens", "tokens"], ["elapsed_s", "seconds"]];
 const HEIGHT = 190;
-const WHOLE_INCREMENTS = [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6].map((p) => n * 10 ** p)).sort((a, b) => a - b); // no half steps
+const WHOLE_INCREMENTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6]; // no half steps
 
-// Exponential moving average; gaps (null) and rows of other series (undefined) stay what they are.
-export function smoothed(values, weight) {
+// Exponential moving average; gaps (null) and rows of other series (undefined) stay.
+function smoothed(values, weight) {
   let mean = null;
   return values.map((v) => {
     if (v == null) return v;
@@ -21,22 +20,35 @@ export function smoothed(values, weight) {
 function themeColours() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(name).trim();
-  return { series: COLOURS.map(read), ink: read("--dim"), grid: read("--line"), paper: read("--card") };
+  return { series: [1, 2, 3, 4, 5, 6].map((n) => read("--c" + n)), ink: read("--dim"), grid: read("--line"), paper: read("--card") };
 }
 
-// {data: one column of x and, for every series, its values there; steps: the step of each x}. Thinned
-// series have different x, so they are joined. The points get an empty column, so that the axis
-// includes them.
-function joinSeries(series, axis, smooth, points) {
-  const tables = series.map(({ curve }) => [curve[axis], curve.value].map((column) => column.filter((_, i) => curve[axis][i] != null)));
+// Sums from the last column on: drawn in this order, each area covers the lower part of the one before.
+function stacked(columns) {
+  const sums = columns[0].map(() => null);
+  return columns.toReversed().map((column) => column.map((v, row) => {
+    if (v != null) sums[row] += v;
+    return v === undefined ? v : sums[row];
+  })).reverse();
+}
+
+// {data: the columns to draw; shown: x and the values of each series; steps: the step of each x}. Thinned
+// series have different x, so they are joined. The points' x get an empty column: the axis includes them.
+// After the values come the bands, two columns each, then the smoothed values.
+function joinSeries(series, axis, smooth, points, stack) {
+  const table = (curve, columns) => [curve[axis], ...columns].map((column) => column.filter((_, i) => curve[axis][i] != null));
+  const tables = series.map(({ curve }) => table(curve, [curve.value]));
+  for (const { curve } of series) if (curve.low) tables.push(table(curve, [curve.low, curve.high]));
   const pointsX = [...new Set(points.map((p) => p.x))].sort((a, b) => a - b);
   if (pointsX.length) tables.push([pointsX, pointsX.map(() => null)]);
   const joined = tables.length === 1 ? tables[0].slice() : uPlot.join(tables);
   if (pointsX.length) joined.pop();
   const steps = new Map(points.map((p) => [p.x, p.step]));
   for (const line of series) line.curve[axis].forEach((x, i) => steps.set(x, line.curve.step[i]));
-  if (!smooth) return { data: joined, steps };
-  return { data: [joined[0], ...joined.slice(1), ...joined.slice(1).map((v) => smoothed(v, smooth))], steps };
+  const columns = joined.slice(1);
+  const [values, bands] = [columns.slice(0, series.length), columns.slice(series.length)];
+  const drawn = stack ? stacked(values) : values;
+  return { steps, shown: joined, data: [joined[0], ...drawn, ...bands, ...(smooth ? drawn.map((v) => smoothed(v, smooth)) : [])] };
 }
 
 // A value between two gaps has no line to either side: it is drawn as a point.
@@ -83,16 +95,19 @@ function drawTurn({ ctx, bbox, valToPos }, step, at, theme) {
 }
 
 function plotOptions(props, theme, width, setIndex) {
-  const { series, smooth, rate, format, points, turn, open, axisName } = props;
+  const { series, smooth, rate, format, points, turn, open, axisName, stack } = props;
   const lineOptions = (n, faint) => ({
     label: series[n].label, stroke: theme.series[series[n].colour ?? n], width: faint ? 1 : 2, alpha: faint ? 0.35 : 1,
-    dash: faint ? [] : DASHES[series[n].dash ?? n % DASHES.length], points: { show: false, filter: lonePoints },
+    dash: faint || stack ? [] : DASHES[series[n].dash ?? n % DASHES.length], points: { show: false, filter: lonePoints },
+    fill: stack && !faint ? theme.series[series[n].colour] : null,
   });
+  const edges = series.flatMap((line, n) => (line.curve.low ? [n, n] : [])).map((n) => ({ label: "", stroke: theme.series[series[n].colour], width: 0, points: { show: false } }));
   const raw = series.map((_, n) => lineOptions(n, Boolean(smooth)));
   const smoothLines = smooth ? series.map((_, n) => lineOptions(n, false)) : [];
   const axis = { stroke: theme.ink, grid: { stroke: theme.grid, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   return {
-    width, height: HEIGHT, legend: { show: false }, series: [{}, ...raw, ...smoothLines],
+    width, height: HEIGHT, legend: { show: false }, series: [{}, ...raw, ...edges, ...smoothLines], padding: [null, 16, null, null],
+    bands: edges.filter((_, i) => i % 2).map(({ stroke }, i) => ({ series: [series.length + 2 * i + 2, series.length + 2 * i + 1], fill: stroke + "30" })),
     cursor: { sync: { key: axisName }, drag: { x: true, y: false }, points: { size: 6 } },
     scales: {
       x: { time: false },
@@ -130,13 +145,15 @@ function Readout({ series, data, index, format, rate }) {
 // series: [{label, curve: {step, total_tokens, elapsed_s, value}, colour, dash}]; optional: turn ({step,
 // total_tokens, elapsed_s}: where to draw it), open(step).
 export function Chart(props) {
-  const { title, note, series, axis = "step", smooth = 0, rate, format, turn, open, scheme } = props;
+  const { title, note, series, axis = "step", rate, format, turn, open, stack } = props;
+  const smooth = stack ? 0 : props.smooth || 0; // a sum of smoothed parts would not be that of the parts
   const points = (props.points || []).filter((p) => p.x != null);
+  const scheme = useScheme();
   const box = useRef(null);
   const plot = useRef(null);
   const [index, setIndex] = useState(null);
   const drawn = series.filter((line) => line.curve && line.curve[axis] && line.curve.value.length);
-  const { data, steps } = drawn.length ? joinSeries(drawn, axis, smooth, points) : { data: [[]], steps: new Map() };
+  const { data, steps, shown } = drawn.length ? joinSeries(drawn, axis, smooth, points, stack) : { data: [[]], steps: new Map() };
   const openRow = (row) => { if (open && row != null) open(steps.get(data[0][row])); };
   const latest = useRef({}); // the plot lives longer than this drawing's data
   latest.current = { openRow };
@@ -145,7 +162,7 @@ export function Chart(props) {
   useEffect(() => {
     if (!drawn.length) return undefined;
     const created = new uPlot(plotOptions(
-      { series: drawn, smooth, rate, format, points, turn, axisName: axis, open: (row) => latest.current.openRow(row) },
+      { series: drawn, smooth, rate, format, points, turn, stack, axisName: axis, open: (row) => latest.current.openRow(row) },
       themeColours(), box.current.clientWidth, setIndex,
     ), data, box.current);
     plot.current = created;
@@ -171,19 +188,21 @@ export function Chart(props) {
       ${note && html`<small>${note}</small>`}</figcaption>
     ${drawn.length ? html`<div ref=${box} class=${open ? "plot clickable" : "plot"} tabindex="0" role="group" onKeyDown=${onKeyDown}
         aria-label=${`${title}: arrow keys move over the steps${open ? ", Enter opens the completions of a step" : ""}`}></div>
-      <${Readout} series=${drawn} data=${data} index=${index} format=${format} rate=${rate} />`
+      <${Readout} series=${drawn} data=${shown} index=${index} format=${format} rate=${rate} />`
     : html`<p class="nothing">no numbers yet</p>`}
   </figure>`;
 }
 
-// The x axis and the smoothing of a page's charts.
-export function CurveSettings({ axis, setAxis, smooth, setSmooth }) {
-  return html`<${Choice} label="over" value=${axis} options=${AXES} choose=${setAxis} />
-    <label class="slider">smooth <input type="range" min="0" max="0.95" step="0.05" value=${smooth} onInput=${(e) => setSmooth(Number(e.target.value))} /></label>`;
+// [{axis, smooth}, the controls]: the x axis and the smoothing of a page's charts.
+export function useCurveSettings(initial) {
+  const [axis, setAxis] = useState("step");
+  const [smooth, setSmooth] = useState(initial);
+  return [{ axis, smooth }, html`<${Choice} label="over" value=${axis} options=${AXES} choose=${setAxis} />
+    <label class="slider">smooth <input type="range" min="0" max="0.95" step="0.05" value=${smooth} onInput=${(e) => setSmooth(Number(e.target.value))} /></label>`];
 }
 
 // "dark" or "light", as the browser prefers; a canvas does not follow the style sheet by itself.
-export function useScheme() {
+function useScheme() {
   const query = useRef(matchMedia("(prefers-color-scheme: dark)"));
   const [dark, setDark] = useState(query.current.matches);
   useEffect(() => {

@@ -1,7 +1,7 @@
 // A typed puzzle, answered by the base model and the trained model side by side.
 
-import { html, useState, useEffect, api, load, fileLabel, useLoad, evalFile, failure } from "/static/shared.js";
-import { Completion, Legend } from "/static/completion.js";
+import { html, useState, useEffect, api, load, useLoad, failure } from "./shared.js";
+import { Completion, Legend } from "./completion.js";
 
 const SIDES = [["before", "before training"], ["after", "after training"]];
 const LIMITS = { temperature: 10, seed: 999999999, max_new_tokens: 4096 };
@@ -37,29 +37,17 @@ function useAnswer(run, side, request) {
   return state;
 }
 
-function Side({ run, title, answer, kinds }) {
+function Side({ run, title, answer }) {
   const { text, row, error, origin, busy } = answer;
   const label = origin ? `${title}: ${origin}` : title;
-  if (row && !error) return html`<${Completion} run=${run} file="" row=${row} kinds=${kinds} label=${label} />`;
+  if (row && !error) return html`<${Completion} run=${run} file="" row=${row} label=${label} />`;
   return html`<article class="completion" aria-busy=${busy ? "true" : "false"}>
     <header><b>${label}</b>${busy && html`<span class="dim">${text ? "writing …" : origin ? "waiting …" : "opening the model …"}</span>`}</header>
     ${failure(error)}
     <pre class="text">${text}</pre>${!busy && text && html`<footer><span class="reason">stopped</span></footer>`}</article>`;
 }
 
-// [numbers, target] of a random held-out puzzle of the run.
-async function randomPuzzle(run) {
-  const files = await load(api(run, "files"));
-  const file = files.tests[0] || (files.eval.length && evalFile(files.eval[0]));
-  if (!file) throw new Error("this run has no held-out test yet");
-  const { lines } = await load(api(run, "groups", { file }));
-  const puzzles = lines.filter((line) => line.puzzle);
-  if (!puzzles.length) throw new Error(`no puzzle in ${fileLabel(file)}`);
-  const { numbers, target } = puzzles[Math.floor(Math.random() * puzzles.length)].puzzle;
-  return [numbers.join(" "), String(target)];
-}
-
-export function Chat({ run, kinds, list }) {
+export function Chat({ run, list }) {
   const [numbers, setNumbers] = useState("47 30 3");
   const [target, setTarget] = useState("37");
   const [options, setOptions] = useState({ temperature: "1", seed: "0", max_new_tokens: null });
@@ -68,13 +56,12 @@ export function Chat({ run, kinds, list }) {
   const { content } = useLoad(api(run));
   const answers = SIDES.map(([side]) => useAnswer(run, side, request));
   const busy = answers.some((answer) => answer.busy);
-  useEffect(() => { setRequest(null); setError(""); }, [run]);
   // The token limit of the run's training, until another one is typed.
   const limit = content && content.max_new_tokens;
   const chosen = { ...options, max_new_tokens: options.max_new_tokens ?? String(limit || 1024) };
   if (list && !list.chat) return html`<section class="empty"><h1>No model to ask</h1><p>This server shows runs only. <code>aha dash</code> can also answer puzzles.</p></section>`;
   const submit = (event) => { event.preventDefault(); setError(""); setRequest({ fields: { puzzle: `numbers ${numbers} target ${target}`, ...chosen } }); };
-  const drawPuzzle = () => randomPuzzle(run).then(([drawnNumbers, drawnTarget]) => { setError(""); setNumbers(drawnNumbers); setTarget(drawnTarget); }).catch((caught) => setError(caught.message));
+  const drawPuzzle = () => load(api(run, "puzzle")).then((drawn) => { setError(""); setNumbers(drawn.numbers.join(" ")); setTarget(String(drawn.target)); }).catch((caught) => setError(caught.message));
   const field = (key, title, step) => html`<label>${title} <input type="number" min=${key === "max_new_tokens" ? 1 : 0} max=${LIMITS[key]} step=${step} required
     value=${chosen[key]} onInput=${(e) => setOptions({ ...options, [key]: e.target.value })} /></label>`;
   const card = list && list.runs.find((other) => other.name === run);
@@ -90,7 +77,7 @@ export function Chat({ run, kinds, list }) {
       <span><button class="strong" type="submit">Ask</button> <button type="button" disabled=${!busy} onClick=${() => setRequest({ stopped: true })}>Stop</button> <button type="button" onClick=${drawPuzzle}>A held-out puzzle</button></span>
     </form>
     ${failure(error)}
-    <${Legend} kinds=${kinds} />
-    ${(request || answers.some((answer) => answer.text)) && html`<div class="side-by-side answers" aria-live="off">${SIDES.map(([side, title], n) => html`<${Side} key=${side} run=${run} title=${title} answer=${answers[n]} kinds=${kinds} />`)}</div>`}
+    <${Legend} />
+    ${(request || answers.some((answer) => answer.text)) && html`<div class="side-by-side answers" aria-live="off">${SIDES.map(([side, title], n) => html`<${Side} key=${side} run=${run} title=${title} answer=${answers[n]} />`)}</div>`}
     <p class="unseen" role="status">${busy ? "answering" : answers.every((answer) => answer.row) ? `before: ${answers[0].row.reason}; after: ${answers[1].row.reason}` : ""}</p></section>`;
 }

@@ -1,45 +1,53 @@
-// Two to four runs: curves, config differences, paired results.
+// Two to twelve runs: curves, several seeds as one, config differences, paired results.
 
-import { html, useState, api, useLoad, openPage, address, loading, Status, failure, visible } from "/static/shared.js";
-import { Chart, CurveSettings, useScheme } from "/static/charts.js";
-import { Gain } from "/static/overview.js";
+import { html, useState, api, useLoad, openPage, address, loading, Status, failure, visible, Choice } from "./shared.js";
+import { Chart, useCurveSettings } from "./charts.js";
+import { Gain } from "./overview.js";
 
-const CURVES = [["solve_rate", "Solve rate", true], ["reward", "Reward"], ["mean_tokens", "Length in tokens"], ["entropy", "Entropy"], ["truncated", "Truncated at the limit", true]];
+export const MAX_COMPARED = 12;
+
+// Of six colours and four ways to dash a line, no pair twice.
+const style = (n) => ({ colour: n % 6, dash: (n + Math.floor(n / 6)) % 4 });
 
 function RunChoice({ list, names }) {
-  const toggle = (name) => openPage(["compare"], { run: names.includes(name) ? names.filter((n) => n !== name) : [...names, name].slice(-4) });
+  const toggle = (name) => openPage(["compare"], { run: names.includes(name) ? names.filter((n) => n !== name) : [...names, name].slice(-MAX_COMPARED) });
   return html`<fieldset class="choice many"><legend>runs</legend>${list.runs.slice(0, 24).map((run) => html`<button type="button" key=${run.name}
     aria-pressed=${names.includes(run.name)} onClick=${() => toggle(run.name)}>${visible(run.name)}</button>`)}</fieldset>`;
 }
 
+// differences: [[key, the value in each run], ...]
 function Differences({ names, differences }) {
-  const keys = [...new Set(differences.flatMap((entries) => entries.map(([key]) => key)))];
-  if (!keys.length) return html`<p class="nothing">Their configs are the same.</p>`;
-  // Each entry is [key, value in the first run, value in the other run], only where the two differ.
-  const entryOf = (key, entries) => entries.find(([k]) => k === key);
-  const value = (key, n) => (n && entryOf(key, differences[n - 1])?.[2]) || entryOf(key, differences.flat())[1];
+  if (!differences.length) return html`<p class="nothing">Their configs are the same.</p>`;
   return html`<div class="wide"><table><thead><tr><th>key</th>${names.map((name) => html`<th key=${name}>${visible(name)}</th>`)}</tr></thead>
-    <tbody>${keys.map((key) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${names.map((name, n) => html`<td key=${name}>${value(key, n)}</td>`)}</tr>`)}</tbody></table></div>`;
+    <tbody>${differences.map(([key, ...values]) => html`<tr key=${key}><th scope="row"><code>${key}</code></th>${values.map((value, n) => html`<td key=${n}>${value}</td>`)}</tr>`)}</tbody></table></div>`;
+}
+
+// A curve for each run; with `together` one for the seeds of the same settings, in the colour of the first.
+function seriesOf({ runs, bands }, column, together) {
+  const groups = together ? bands : [];
+  const own = runs.map((run, n) => ({ label: visible(run.card.name), curve: run.curves[column], ...style(n) }));
+  const single = own.filter((_, n) => !groups.some((group) => group.runs.includes(n)));
+  return [...groups.map((group) => ({ ...own[group.runs[0]], label: group.runs.map((n) => own[n].label).join(" + "), curve: group.curves[column] })), ...single];
 }
 
 export function Compare({ fields, list }) {
   const names = fields.getAll("run");
-  const [axis, setAxis] = useState("step");
-  const [smooth, setSmooth] = useState(0.6);
-  const scheme = useScheme();
+  const [curves, controls] = useCurveSettings(0.6);
+  const [together, setTogether] = useState(true);
   const { content, error } = useLoad(names.length > 1 ? api(null, "compare", { run: names }) : null, 5000);
   if (!list) return loading();
   const ready = content && content.runs.length === names.length && content.runs.every((run, n) => run.card.name === names[n]);
   return html`<section><div class="bar"><h1>Compare</h1></div>
     <${RunChoice} list=${list} names=${names} />
     ${failure(error)}
-    ${names.length < 2 && html`<p class="nothing">Choose two to four runs.</p>`}
+    ${names.length < 2 && html`<p class="nothing">Choose two to twelve runs.</p>`}
     ${ready && html`
-      <ul class="cards">${content.runs.map(({ card }, n) => html`<li key=${card.name}><i class=${`key k${n} d${n}`}></i><a href=${address(["run", card.name])}>${visible(card.name)}</a> <${Status} status=${card.status} /> <small class="amber">${card.marks.join("; ")}</small></li>`)}</ul>
-      ${content.paired.map((gain, n) => (gain ? html`<${Gain} key=${n} gain=${gain} names=${[names[0], names[n + 1]].map((name) => "in " + visible(name))} />`
+      <ul class="cards">${content.runs.map(({ card }, n) => html`<li key=${card.name}><i class=${`key k${style(n).colour} d${style(n).dash}`}></i><a href=${address(["run", card.name])}>${visible(card.name)}</a> <${Status} status=${card.status} /> <small class="amber">${card.marks.join("; ")}</small></li>`)}</ul>
+      ${content.paired.map((gain, n) => (gain ? html`<${Gain} key=${n} gain=${gain} />`
       : html`<p class="note" key=${n}>${visible(names[0])} and ${visible(names[n + 1])} share no held-out problem: no comparison.</p>`))}
-      <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} /></div>
-      <div class="charts">${CURVES.map(([key, title, rate]) => html`<${Chart} key=${key} title=${title} rate=${rate} axis=${axis} smooth=${smooth} scheme=${scheme}
-        series=${content.runs.map((run, n) => ({ label: visible(run.card.name), curve: run.curves[key], colour: n, dash: n }))} />`)}</div>
+      <div class="bar">${controls}
+        ${content.bands.length > 0 && html`<${Choice} label="seeds" value=${together} options=${[[true, "mean, lowest to highest"], [false, "one by one"]]} choose=${setTogether} />`}</div>
+      <div class="charts">${content.charts.map(({ title, column, rate }) => html`<${Chart} key=${title} title=${title} rate=${rate} ...${curves}
+        series=${seriesOf(content, column, together)} />`)}</div>
       <h2>What differs in their configs</h2><${Differences} names=${names} differences=${content.differences} />`}</section>`;
 }

@@ -1,10 +1,10 @@
-// The overview of one run: what it noticed, a few tiles and twelve curves, kept up to date.
+// The overview of one run: what it noticed, a few tiles and its curves, kept up to date.
 
 import {
-  html, useState, useEffect, useRef, useMemo, api, load, useLoad, openPage, percent, fixed, signed, short, progress, duration, money,
+  html, useState, useEffect, useRef, useMemo, api, load, useLoad, openPage, percent, fixed, short, progress, duration, money,
   stepFile, loading, Status, failure, visible, Notes,
-} from "/static/shared.js";
-import { Chart, CurveSettings, useScheme } from "/static/charts.js";
+} from "./shared.js";
+import { Chart, useCurveSettings } from "./charts.js";
 
 // Adds a row of the metrics to the curves, in place.
 function addRow(curves, row, tokens) {
@@ -104,60 +104,28 @@ function Tiles({ content, status }) {
     <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
 }
 
-export function Gain({ gain, names = ["before", "after"] }) {
-  if (!gain) return null;
-  const interval = ([low, high]) => `[${percent(low)}, ${percent(high)}]`;
-  return html`<p class=${"gain " + gain.verdict.replace(" ", "-")}>
-    <b>${signed(100 * gain.gain, 1)} points</b> [${signed(100 * gain.interval[0], 1)}, ${signed(100 * gain.interval[1], 1)}]
-    from ${percent(gain.rates[0])} ${interval(gain.intervals[0])} ${names[0]} to ${percent(gain.rates[1])} ${interval(gain.intervals[1])} ${names[1]},
-    on the same ${gain.problems} held-out problems: ${gain.won} won, ${gain.lost} lost. <strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
-}
+export const Gain = ({ gain }) => gain && html`<p class=${"gain " + gain.verdict.replace(" ", "-")}><b>${gain.points}</b> ${gain.text}
+  <strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
 
 // Held-out measurements as points of the solve rate; both tests in another colour.
 const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
   { step: row.step, x: row[axis], y: row.solve_rate, low: interval[0], high: interval[1], colour: row.test ? 2 : 1 }));
 
-// [[heading, charts], ...]
+// [[heading, charts], ...]: those of the server, with their curves.
 function charts(content, behaviors, axis) {
-  const c = content.curves;
-  const price = content.usd_per_hour;
-  const cost = c.elapsed_s && price !== null ? { ...c.elapsed_s, value: c.elapsed_s.value.map((s) => (s === null ? null : (s / 3600) * price)) } : null;
-  const line = (label, curve, colour) => ({ label, curve, colour });
-  const behavior = (label, name, colour) => line(label, behaviors && { ...behaviors, value: behaviors[name] }, colour);
-  // A run from before its metrics had these: as counted in its completions.
-  const search = (label, name, colour) => (c[name] ? line(label, c[name], colour) : behavior(label, name, colour));
-  const ways = content.ways.map(([name, label], n) => ({ ...search(label, name, n % 6), dash: n % 4 }));
-  const turn = behaviors?.turn.step && behaviors.turn;
-  const shown = ({ curve }) => curve?.value?.some((v) => v > 0);
-  const searches = [
-    { title: "Ways of search", note: "shares of a step's completions", rate: true, series: ways.filter(shown) },
-    { title: "Right at the first attempt", rate: true, series: [search("of all completions", "first_attempt_rate")] },
-    { title: "Attempts for each right answer", series: [search("attempts", "attempts_per_solve")] },
-    { title: "Tokens for each right answer", series: [search("tokens", "tokens_per_solve")] },
-  ].filter(({ series }) => series.some(shown)).map((chart) => ({ ...chart, turn }));
   const counted = behaviors ? `counted in ${behaviors.per_step} completions of a step${behaviors.waiting ? "; still counting …" : ""}${behaviors.damaged ? `; ${behaviors.damaged} files are damaged` : ""}` : "counting …";
-  return [
-    ["Learning", [
-      { title: "Solve rate", note: "◆ held-out, with 95 % intervals", rate: true, turn, points: evaluationPoints(content.evals, axis), series: [line("training puzzles", c.solve_rate)] },
-      { title: "Reward", series: [line("mean reward", c.reward)] },
-      { title: "Groups without an advantage", note: "all right or all wrong: these groups teach nothing", rate: true,
-        series: [line("none solved", c.groups_none_solved, 3), line("all solved", c.groups_all_solved, 2)] }]],
-    ...(searches.length ? [["Search", searches]] : []),
-    ["Behaviour", [
-      { title: "Attempts and checks", note: counted, series: [behavior("attempts", "attempts"), behavior("checks", "checks", 2)] },
-      { title: "Going back", note: counted, series: [behavior("to the start", "backtracks_root", 4), behavior("to an intermediate result", "backtracks_intermediate", 1)] },
-      { title: "Truth", note: counted, rate: true, series: [behavior("lines with right arithmetic", "line_accuracy"), behavior("checks that are true", "verdict_truth", 2)] }]],
-    ["Completions", [
-      { title: "Length", turn, series: [line("tokens of a completion", c.mean_tokens)] },
-      ...(c.grade_error_share && c.grade_error_share.value.some((v) => v > 0) ? [{ title: "Could not be graded", note: "the grader failed: a reward of 0 that says nothing", rate: true,
-        series: [line("share of completions", c.grade_error_share, 3)] }] : []),
-      { title: "Truncated at the limit", rate: true, series: [line("share of completions", c.truncated, 3)] },
-      { title: "Entropy", note: "of the policy, nats a token", series: [line("entropy", c.entropy, 4)] }]],
-    ["Training", [
-      { title: "Gradient norm", series: [line("before clipping", c.grad_norm, 5)] },
-      { title: "Tokens a second", series: [line("tokens a second", c.tokens_per_s)] },
-      { title: "Cost", series: [line("dollars", cost, 1)], format: money }]],
-  ];
+  const shown = ({ curve }) => curve?.value?.some((v) => v > 0);
+  // A run from before its metrics had a column of the search: as counted in its completions.
+  const curveOf = (name, chart) => {
+    const curve = (!chart.counted && content.curves[name]) || (behaviors?.[name] && { ...behaviors, value: behaviors[name] });
+    return curve && chart.scale ? { ...curve, value: curve.value.map((v) => (v === null ? null : v * chart.scale)) } : curve;
+  };
+  const complete = (chart) => {
+    const series = chart.series.map(([label, name, colour], n) => ({ label, colour, dash: n % 4, curve: curveOf(name, chart) }));
+    return { ...chart, note: chart.counted ? counted : chart.note, format: chart.money && money, turn: chart.turn && behaviors?.turn.step && behaviors.turn,
+      points: chart.points && evaluationPoints(content.evals, axis), series: chart.optional ? series.filter(shown) : series };
+  };
+  return content.charts.map(([heading, list]) => [heading, list.map(complete).filter(({ series }) => series.length)]).filter(([, list]) => list.length);
 }
 
 // What the run noticed of itself, the newest first.
@@ -171,27 +139,26 @@ const Details = ({ details }) => html`<div class="run-details">${Object.entries(
 
 export function Overview({ run }) {
   const { content, error, status, disconnected } = useLiveOverview(run);
-  const [axis, setAxis] = useState("step");
-  const [smooth, setSmooth] = useState(0);
-  const scheme = useScheme();
+  const [curves, controls] = useCurveSettings(0);
   const gain = useLoad(content && content.card.after ? api(run, "gain") : null).content;
   const behaviors = useBehaviors(run, content && content.last.step + content.card.status);
-  const sections = useMemo(() => content && charts(content, behaviors, axis), [content, behaviors, axis]);
+  const sections = useMemo(() => content && charts(content, behaviors, curves.axis), [content, behaviors, curves.axis]);
   if (error) return failure(error);
   if (!content) return loading();
   const currentStatus = status || content.card.status;
   return html`<section>
     <div class="bar"><h1>${visible(run)}</h1><${Status} status=${currentStatus} /><span class="dim">${content.card.task} · ${content.card.model}</span></div>
     ${disconnected && html`<p class="note">The connection was lost; trying again …</p>`}
+    ${content.card.notes && html`<pre class="text gain">${content.card.notes}</pre>`}
     <${Notes} notes=${content.notes} />
     <${Findings} findings=${content.findings} />
     <${Tiles} content=${content} status=${currentStatus} />
     <${Gain} gain=${gain} />
     ${behaviors?.turn.words && html`<p class="gain"><b>Way of search</b> ${behaviors.turn.words}</p>`}
-    <div class="bar"><${CurveSettings} axis=${axis} setAxis=${setAxis} smooth=${smooth} setSmooth=${setSmooth} />
+    <div class="bar">${controls}
       <span class="dim">A click on a curve opens the completions of that step.</span></div>
     ${sections.map(([heading, list]) => html`<h2 key=${heading}>${heading}</h2><div class="charts">
-      ${list.map((chart) => html`<${Chart} key=${chart.title} ...${chart} axis=${axis} smooth=${smooth} scheme=${scheme}
+      ${list.map((chart) => html`<${Chart} key=${chart.title} ...${chart} ...${curves}
         open=${(step) => step !== undefined && openPage(["run", run, "rollouts"], { file: step ? stepFile(step) : "before" })} />`)}</div>`)}
     <${Details} details=${content.details} /></section>`;
 }

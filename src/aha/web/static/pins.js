@@ -1,7 +1,7 @@
 // Completions that a visitor has pinned to a run's report. They are stored in this browser: the
 // dashboard never writes to a run folder.
 
-import { html, useState, useEffect } from "/static/shared.js";
+import { html, useState, useEffect } from "./shared.js";
 
 const CHANGED = "aha-pins"; // the event that tells the other components of this page
 const storageKey = (run) => "aha.pins." + run;

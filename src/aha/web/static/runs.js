@@ -1,10 +1,9 @@
 // The list of runs: task and model, progress, results.
 
-import { html, useState, address, openPage, visible, percent, progress, money, timeAgo, duration, loading, Status } from "/static/shared.js";
+import { html, useState, address, openPage, visible, percent, progress, money, timeAgo, duration, loading, Status } from "./shared.js";
+import { MAX_COMPARED } from "./compare.js";
 
-const MAX_COMPARED = 4;
-
-export function Sparkline({ values }) {
+function Sparkline({ values }) {
   const known = values.map((v, i) => [i, v]).filter(([, v]) => v !== null);
   if (known.length < 2) return html`<span class="dim">–</span>`;
   const last = Math.max(1, values.length - 1);
@@ -20,7 +19,7 @@ const rateText = (rate) => (rate ? percent(rate.solve_rate) : "–");
 function RunRow({ run, chosen, choose }) {
   return html`<tr>
     <td><input type="checkbox" checked=${chosen} aria-label=${"compare " + run.name} onChange=${choose} /></td>
-    <th scope="row"><a href=${address(["run", run.name])}>${visible(run.name)}</a><small>${run.task} · ${run.model}</small></th>
+    <th scope="row"><a href=${address(["run", run.name])}>${visible(run.name)}</a><small>${run.task} · ${run.model}</small>${run.notes && html`<small class="amber" title=${run.notes}>${run.notes.split("\n")[0].slice(0, 80)}</small>`}</th>
     <td data-name="status"><${Status} status=${run.status} />${run.marks.map((mark) => html`<small class="amber" key=${mark}>${mark}</small>`)}</td>
     <td data-name="step" class="num">${progress(run.step, run.steps)}</td>
     <td data-name="solve rate"><${Sparkline} values=${run.sparkline} /></td>
@@ -47,14 +46,14 @@ export function Runs({ list }) {
       <pre>aha demo</pre><${LeftOut} names=${list.left_out} /></section>`;
   }
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status} ${run.marks}`.toLowerCase().includes(word)));
+  const shown = list.runs.filter((run) => words.every((word) => `${run.name} ${run.task} ${run.model} ${run.status} ${run.marks} ${run.notes}`.toLowerCase().includes(word)));
   const toggle = (name) => setChosen(chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name].slice(-MAX_COMPARED));
   return html`<section>
     <div class="bar"><h1>Runs</h1>
       <input type="search" placeholder="search: running, countdown, a name …" aria-label="search runs" value=${text} onInput=${(e) => setText(e.target.value)} />
       <button class="strong" disabled=${chosen.length < 2} onClick=${() => openPage(["compare"], { run: chosen })}>
         Compare ${chosen.length || ""}</button>
-      <span class="dim">${chosen.length < 2 ? "tick two to four" : ""}</span></div>
+      <span class="dim">${chosen.length < 2 ? "tick two to twelve" : ""}</span></div>
     <div class="wide"><table class="runs">
       <thead><tr><td></td><th>run</th><th>status</th><th class="num">step</th><th>solve rate</th><th class="num">last step</th>
         <th class="num">held-out</th><th class="num">training</th><th class="num">cost</th><th>changed</th></tr></thead>

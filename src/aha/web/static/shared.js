@@ -2,13 +2,13 @@
 
 import {
   html, render, useState, useEffect, useRef, useMemo,
-} from "/static/vendor/htm-preact-standalone.module.js";
+} from "./vendor/htm-preact-standalone.module.js";
 
 export { html, render, useState, useEffect, useRef, useMemo };
 
 // -- addresses: #/run/NAME/rollouts?file=step_000010 --
 
-export function readAddress() {
+function readAddress() {
   const [path, fields] = location.hash.replace(/^#/, "").split("?");
   const parts = path.split("/").filter(Boolean).map(decode);
   return { parts, fields: new URLSearchParams(fields || "") };
@@ -168,7 +168,7 @@ export const Notes = ({ notes }) => notes.map((note) => html`<p class="note" key
 export const failure = (error) => error && html`<p class="failure" role="alert">${error}</p>`;
 
 export const Status = ({ status }) => {
-  const sign = { done: "✓", running: "●", quiet: "◌", stopped: "✗" }[status] || "?";
+  const sign = { done: "✓", running: "●", quiet: "◌", stopped: "✗", interrupted: "‖" }[status] || "?";
   return html`<span class=${"status " + status}>${sign} ${status}</span>`;
 };
 

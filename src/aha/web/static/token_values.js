@@ -1,16 +1,10 @@
 // A completion token by token. The bar below a token says the same as its colour.
 
-import { html, useState, useRef, load, api, fixed, signed, percent, Choice, grouped, failure } from "/static/shared.js";
+import { html, useState, useRef, load, api, fixed, signed, percent, Choice, grouped, failure } from "./shared.js";
 
-const MEASURES = [["logprobs", "log-prob"], ["entropies", "entropy"], ["advantages", "advantage"]];
 const BARS = [" ", "▂", "▄", "▆", "█"];
 // In nats: probabilities of 95 %, 75 %, 37 % and 10 %.
 const LEVEL_EDGES = [0.05, 0.29, 1, 2.3];
-const EXPLANATIONS = {
-  logprobs: "The taller and darker, the less likely the token was (−log-prob in nats).",
-  entropies: "The taller and darker, the higher the entropy of the policy at this token (nats).",
-  advantages: "▲ the update makes the token more likely, ▼ less likely; the taller and darker, the more.",
-};
 
 const Fragment = ({ children }) => children;
 const levelOf = (nats) => LEVEL_EDGES.filter((edge) => nats >= edge).length;
@@ -44,7 +38,7 @@ function description(tokens, n) {
 
 // `tokens` is the answer of the endpoint; `name` makes the ids unique in the page.
 function Tokens({ tokens, name }) {
-  const recorded = MEASURES.filter(([key]) => tokens[key]);
+  const recorded = tokens.measures; // [[key, label, explanation], ...]
   const [chosen, setMeasure] = useState("logprobs");
   const [selected, setSelected] = useState(0);
   const box = useRef(null);
@@ -60,7 +54,7 @@ function Tokens({ tokens, name }) {
     box.current.querySelectorAll(".token")[next].scrollIntoView({ block: "nearest" });
   };
   return html`<div class="bar"><${Choice} label="show" value=${measure} options=${recorded} choose=${setMeasure} />
-      <span class="dim">${EXPLANATIONS[measure]}</span></div>
+      <span class="dim">${recorded.find(([key]) => key === measure)?.[2]}</span></div>
     ${tokens.missing.map((note) => html`<p class="dim" key=${note}>Missing: ${note}.</p>`)}
     <div class="token-list" ref=${box} role="listbox" tabindex="0" onKeyDown=${onKeyDown} aria-activedescendant=${`${name}t${selected}`}
       aria-label="the tokens; arrow keys select one">${tokens.pieces.map((piece, n) => {
