@@ -68,6 +68,10 @@ class Endpoint:
             base = base.removesuffix(f"/{ending}")
         return f"{base}/{self.path}"
 
+    def model_field(self) -> dict[str, str]:
+        """The field of a request that names the model; none for a server that has one alone."""
+        return {"model": self.model} if self.model else {}
+
 
 class TryAgain(Exception):
     """A request failed in a way that may pass. `pause_s`: the seconds to wait that the endpoint

@@ -72,8 +72,8 @@ def measured(value: object) -> float:
 
 
 def is_tuned(config: dict[str, Any] | None) -> bool:
-    """Whether the run is one of `aha sft`, which learns from examples and makes no test."""
-    return config is not None and config.get("kind") == "sft"
+    """Whether the run is one of `aha sft` or `aha prefer`: no reinforcement learning."""
+    return config is not None and config.get("kind") in ("sft", "prefer")
 
 
 def front_matter(form: str, base: str | None, tuned: bool = False) -> str:
@@ -98,7 +98,8 @@ def introduction(
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
     if is_tuned(config):
-        text += " by supervised fine-tuning on examples"
+        kinds = {"sft": "supervised fine-tuning on examples"}
+        text += f" by {kinds.get(str((config or {}).get('kind')), 'learning from preference pairs')}"
     elif config and config.get("task"):
         text += f" with reinforcement learning on the task {config['task']['name']}"
     return text + "."
