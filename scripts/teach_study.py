@@ -247,9 +247,8 @@ def table(unused_args: argparse.Namespace) -> None:
             prices = [(row.get("ledger") or {}).get("own_usd", row.get("usd")) for row in own]
             cents = "-" if None in prices else f"{100 * sum(prices) / len(prices):.2f}"
             mean = sum(rates) / len(rates)
-            print(
-                f"| {way} | {len(own)} | {mean:.3f} | {low:.3f}-{high:.3f} | {tokens:.1f} | {cents} |"
-            )
+            interval = f"{low:.3f}-{high:.3f}"
+            print(f"| {way} | {len(own)} | {mean:.3f} | {interval} | {tokens:.1f} | {cents} |")
 
 
 STUDIES = {"rejection": rejection, "select": select, "shorten": shorten, "money": money}

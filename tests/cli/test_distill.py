@@ -51,9 +51,9 @@ def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):
     # Reports, cards and lists take the run with its tests.
     assert aha("report", "runs/one", "--out", "report.html").code == 0
     exported = aha("export", "runs/one", "--out", "exported")
-    assert exported.code == 0 and "held-out problems" in (
-        tmp_path / "exported/README.md"
-    ).read_text()
+    assert (
+        exported.code == 0 and "held-out problems" in (tmp_path / "exported/README.md").read_text()
+    )
     # Once more: nothing is left to do.
     again = aha(*words)
     assert again.code == 0 and len(teacher.bodies) == 6
@@ -122,5 +122,3 @@ def test_a_run_under_the_name_that_learns_something_else_is_left_alone(
     assert aha("sft", model, "--data", path, "--epochs", 1, "--name", "one").code == 0
     done = aha("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
     assert done.code == 2 and "learns from" in done.err and "--name one-2" in done.err
-
-

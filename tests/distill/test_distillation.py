@@ -30,7 +30,9 @@ def collect(made: Distillation) -> list[dict]:
 
 
 def make(settings: DistillJob, path, limit: int = 60, findings: list | None = None) -> Distillation:
-    return Distillation(settings, path, (limit, None), [].append if findings is None else findings.append)
+    return Distillation(
+        settings, path, (limit, None), [].append if findings is None else findings.append
+    )
 
 
 def test_right_answers_become_examples_that_the_student_reads(teach, student, tmp_path):
@@ -139,7 +141,9 @@ def test_a_student_without_tokens_for_the_tags_is_told_of():
     from aha.model.tokenizer import END, Tokenizer
 
     characters = [END, *"</>thinkaswer"]
-    fast = FastTokenizer(BPE(vocab={c: n for n, c in enumerate(dict.fromkeys(characters))}, merges=[]))
+    fast = FastTokenizer(
+        BPE(vocab={c: n for n, c in enumerate(dict.fromkeys(characters))}, merges=[])
+    )
     (finding,) = check_student("s", Tokenizer(fast))
     assert "</think> (8 tokens)" in finding.message
     assert check_student("s", TOKENIZER) == []

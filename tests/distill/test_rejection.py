@@ -100,7 +100,10 @@ def test_tests_are_kept_out_whatever_the_file(tmp_path):
 def test_a_test_of_a_file_among_the_examples(tmp_path):
     path = tmp_path / "questions.jsonl"
     questions = [
-        {"question": f"How much is {n} apples and {n * n} pears together in the end?", "answer": "1"}
+        {
+            "question": f"How much is {n} apples and {n * n} pears together in the end?",
+            "answer": "1",
+        }
         for n in range(40)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in questions))

@@ -18,7 +18,7 @@ FORMS = {
     "a last line": "3*25=75 and 7 more.\n\n**Final answer:** 3*25+7",
     "the answer is": "3*25=75 and 7 more.\nThe answer is 3*25+7.",
     "hashes": "3*25=75 and 7 more\n#### 3*25+7",
-    "two answers": "<answer>3+7+25</answer> no, wait\n</think>\n<answer>3*25+7</answer>",
+    "two answers": "<answer>3+7+25</answer> no, 3*25=75\n</think>\n<answer>3*25+7</answer>",
     "text after the answer": f"{RIGHT}\nI hope this helps!",
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -10,39 +10,30 @@ from aha.api.recipe_names import free_name, new_run_path
 from aha.api.run_task import task_of_run
 from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
-    AT_LEAST_0,
     AT_LEAST_1,
     BadRowsRule,
-    Budget,
-    Count,
     DataFile,
     ModelName,
-    Natural,
     Numbers,
-    Seconds,
     TaskName,
     TaskOptions,
-    Temperature,
-    UsdPerHour,
-    Watts,
     Whole,
     task_settings,
     whole,
 )
-from aha.cli.sft import (
-    Dtype,
-    Epochs,
-    Lr,
-    MicroBatch,
-    OfUpdate,
-    Rank,
-    TunedOn,
-    Warmup,
-    model_keys,
-    say_tuning,
+from aha.cli.sft import Epochs, OfUpdate, say_tuning
+from aha.cli.teaching_options import (
+    Answering,
+    AnswerOptions,
+    BothNames,
+    Choosing,
+    ExampleOptions,
+    Tests,
+    TokenLimit,
+    Training,
+    TrainingOptions,
 )
 from aha.cli.terminal_text import say
-from aha.core.errors import ConfigError
 
 Teacher = Annotated[
     str,
@@ -51,19 +42,9 @@ Teacher = Annotated[
         "name on the hub that generates here. A key is read from AHA_TEACHER_KEY."
     ),
 ]
-Prices = Annotated[
-    tuple[float, float] | None,
-    Parameter(
-        validator=AT_LEAST_0,
-        negative=(),
-        help="USD for a million tokens of prompts, and of answers; without it the price of the "
-        "endpoint is not known.",
-    ),
-]
 Problems = Annotated[
     int, Parameter(converter=whole, validator=AT_LEAST_1, help="Problems of the training split.")
 ]
-Share = Annotated[float | None, Parameter(validator=AT_LEAST_0)]
 
 
 def distill(
@@ -75,41 +56,16 @@ def distill(
     numbers: Numbers = None,
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
-    name: str | None = None,
+    name: BothNames = None,
     n: Problems = 1_000,
     seed: Whole = 0,
-    per_problem: Count = 1,
-    temperature: Temperature = 1.0,
-    max_new_tokens: Count | None = None,
-    teacher_model: str | None = None,
-    teacher_api: Literal["chat", "text"] = "chat",
-    teacher_template: Literal["plain", "r1", "instruct"] | None = None,
-    teacher_price: Prices = None,
-    workers: Count = 4,
-    timeout: Seconds = 120.0,
-    tries: Count = 6,
-    reuse: Path | None = None,
-    keep: Literal["right", "all"] = "right",
-    prefer: Literal["first", "shortest"] = "first",
-    at_most: Natural = 0,
-    rewrite: str = "none",
-    rewrite_model: str | None = None,
-    rewrite_price: Prices = None,
-    mix: Annotated[list[Path] | None, Parameter(negative=(), consume_multiple=True)] = None,
-    mix_share: Share = None,
-    tests: Natural = 1_000,
+    max_new_tokens: TokenLimit = None,
+    tests: Tests = 1_000,
     epochs: Epochs = 3,
     examples: OfUpdate = 16,
-    lr: Lr = None,
-    warmup: Warmup = None,
-    lora_rank: Rank = None,
-    device: TunedOn = None,
-    dtype: Dtype = None,
-    micro_batch_tokens: MicroBatch = None,
-    checkpoint_every: Natural = 100,
-    budget: Budget = None,
-    usd_per_hour: UsdPerHour = None,
-    watts: Watts = None,
+    answering: Answering = None,
+    choosing: Choosing = None,
+    training: Training = None,
     collect_only: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Teach a student what a teacher gets right: ask, reject, choose, fine-tune, test.
@@ -119,95 +75,70 @@ def distill(
 
     Parameters
     ----------
-    name
-        Name of both folders; without it, distilled, numbered. A stopped distillation goes on under
-        its name.
     seed
         Seed of the problems, of the answers and of the training.
-    per_problem
-        Answers to each problem.
-    max_new_tokens
-        Token limit of an answer and of the tests. Default: that of the teacher's run; else 320 for
-        Countdown with three numbers and 1024 for anything else.
-    teacher_model
-        Name of the model at the endpoint; not needed where it serves one alone.
-    teacher_api
-        chat: /v1/chat/completions; text: /v1/completions, with the prompt as the student reads it.
-    teacher_template
-        Frame of the teacher's prompts. Default: that of its own run; for a chat instruct.
-    workers
-        Requests to an endpoint at the same time.
-    timeout
-        Seconds to wait for an answer before the request is sent again.
-    tries
-        Tries of a request before it counts as without an answer.
-    reuse
-        Folder of another distillation, whose answers are taken where teacher, prompt and limits are
-        the same.
-    keep
-        right: wrong answers are dropped, by the task's own grade; all: they are learnt too.
-    prefer
-        Which answers to a problem come first: first as drawn, or shortest.
-    at_most
-        Examples of a problem; 0: all its different answers.
-    rewrite
-        none; rule: the tags are put in by a rule; or the address of an endpoint that rewrites.
-    rewrite_model
-        Name of the model at that endpoint. A key is read from AHA_REWRITE_KEY.
-    mix
-        Files of other examples, in any form that `aha sft` reads.
-    mix_share
-        Share of the examples that come from them; without it all of their rows.
-    tests
-        Held-out problems before and after; 0: no test.
-    checkpoint_every
-        Steps between checkpoints of the student; 0: at the end alone.
     collect_only
         Make the examples, and stop before the training.
     """
+    answering, choosing = answering or AnswerOptions(), choosing or ExampleOptions()
+    training = training or TrainingOptions()
+    own = None if teacher.startswith("http") else task_of_run(Path(teacher))
+    limit = max_new_tokens or (own.max_new_tokens if own else None)
+    settings = task_settings(options, numbers, data, bad_rows)
+    about = (student, task, settings, n, seed, tests)
+    job = job_of(teacher, max_new_tokens, about, answering, choosing, training)
+    run = new_run_path(name or free_name_of_both("distilled"), "distilled")
+    settings_of_run = own.settings if own and own.name == task else None
+    raw = training.raw(student, epochs, examples, seed)
+    carry_out(job, run, (limit, settings_of_run), raw, (training.budget, collect_only))
+
+
+def job_of(
+    teacher: str,
+    limit: int | None,
+    about: tuple[str, str, dict[str, Any], int, int, int],
+    answering: AnswerOptions,
+    choosing: ExampleOptions,
+    training: TrainingOptions,
+) -> Any:
+    """The settings of the examples. `about`: student, task, its settings, problems, seed, tests."""
     from aha.distill.distill_job import DistillJob, RewriteSettings, TeacherSettings
 
-    settings = task_settings(options, numbers, data, bad_rows)
-    own = None if teacher.startswith("http") else task_of_run(Path(teacher))
-    job = DistillJob(
-        TeacherSettings(
-            teacher,
-            teacher_model,
-            teacher_api,
-            teacher_template,
-            per_problem,
-            temperature,
-            max_new_tokens,
-            teacher_price,
-            workers,
-            timeout,
-            tries,
-        ),
-        student,
-        task,
-        settings,
-        n,
-        seed,
-        keep,
-        prefer,
-        at_most,
-        RewriteSettings(checked_rewriter(rewrite), rewrite_model, rewrite_price),
-        tuple(map(str, mix or ())),
-        mix_share,
-        None if reuse is None else str(reuse),
-        tests,
-        usd_per_hour,
-        watts,
+    student, task, settings, n, seed, tests = about
+    of_teacher = TeacherSettings(
+        teacher,
+        answering.teacher_model,
+        answering.teacher_api,
+        answering.teacher_template,
+        answering.per_problem,
+        answering.temperature,
+        limit,
+        answering.teacher_price,
+        answering.workers,
+        answering.timeout,
+        answering.tries,
     )
-    model = {"path": student, "device": device, "lora_rank": lora_rank}
-    optim = {"lr": lr, "warmup": warmup, "dtype": dtype, "micro_batch_tokens": micro_batch_tokens}
-    raw: dict[str, Any] = {"epochs": epochs, "examples": examples, "seed": seed}
-    raw |= {"checkpoint_every": checkpoint_every, "usd_per_hour": usd_per_hour, "watts": watts}
-    raw |= {"model": model_keys(model), "optim": model_keys(optim), "data": ""}
-    run = new_run_path(name or free_name_of_both("distilled"), "distilled")
-    limit = max_new_tokens or (own.max_new_tokens if own else None)
-    settings_of_run = own.settings if own and own.name == task else None
-    carry_out(job, run, (limit, settings_of_run), raw, (budget, collect_only))
+    rewrite = RewriteSettings(
+        choosing.checked_rewriter(), choosing.rewrite_model, choosing.rewrite_price
+    )
+    return DistillJob(
+        teacher=of_teacher,
+        student=student,
+        task=task,
+        task_settings=settings,
+        n=n,
+        seed=seed,
+        keep=choosing.keep,
+        prefer=choosing.prefer,
+        at_most=choosing.at_most,
+        rewrite=rewrite,
+        mix=tuple(map(str, choosing.mix or ())),
+        mix_share=choosing.mix_share,
+        reuse=None if answering.reuse is None else str(answering.reuse),
+        tests=tests,
+        usd_per_hour=training.usd_per_hour,
+        watts=training.watts,
+    )
 
 
 def free_name_of_both(stem: str) -> str:
@@ -217,15 +148,6 @@ def free_name_of_both(stem: str) -> str:
         number += 1
         name = f"{stem}-{number}"
     return name
-
-
-def checked_rewriter(by: str) -> str:
-    """The value of --rewrite. Raises ConfigError for one that is none."""
-    if by in ("none", "rule") or by.startswith(("http://", "https://")):
-        return by
-    raise ConfigError(
-        f"--rewrite {by!r}", "none, rule, or the address of an endpoint", "--rewrite rule"
-    )
 
 
 def carry_out(

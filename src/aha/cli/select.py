@@ -74,7 +74,7 @@ def select(
         What grades a solver. Default: the task of the first solver's run, else countdown.
     """
     settings = task_settings(options, numbers, data, bad_rows)
-    chosen = choose_task((solver or [""])[0], task, settings)
+    chosen = choose_task(solver[0] if solver else "aha-tiny", task, settings)
     folder = Path("data") / new_run_path(name or free_name_of_both("selected"), "selected").name
     limits = (max_new_tokens or chosen.max_new_tokens, tries, temperature, seed)
     solve = ([*(solver or [])], chosen, limits)
@@ -140,9 +140,7 @@ def difficulty_of(
     from aha.tasks.catalog import make_task
 
     limit, tries, temperature, seed = limits
-    test = EvalSettings(
-        chosen.name, chosen.settings, "train", 1, seed, tries, temperature, limit
-    )
+    test = EvalSettings(chosen.name, chosen.settings, "train", 1, seed, tries, temperature, limit)
     sampling = Sampling(test.token_limit, tries, temperature, seed)
     task = make_task(chosen.name, chosen.settings)
     problems, progress = problems_in(rows, chosen.name), progress_lines()

@@ -12,8 +12,8 @@ from typing import Any
 
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
-from aha.distill.rejection import check_grades, known_rows
 from aha.dist.world import World
+from aha.distill.rejection import check_grades, known_rows
 from aha.machine.device import gpu_name
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
@@ -62,9 +62,7 @@ class Solver:
         self, problems: Sequence[Problem], task: Task, progress: Callable[[int, int], None]
     ) -> dict[str, int | None]:
         model = load_model(self.folder)
-        generate = partial(
-            graded_groups, World(), open_engine(model.policy, model.tokenizer), task
-        )
+        generate = partial(graded_groups, World(), open_engine(model.policy, model.tokenizer), task)
         price = price_of(gpu_name(model.policy.device), None, None)
         right: dict[str, int | None] = {}
         for first in range(0, len(problems), PART):

@@ -99,8 +99,7 @@ def open_folder(path: Path, job: Mapping[str, Any]) -> bool:
     if before is not None and before != now:
         other = next(key for key in {**before, **now} if before.get(key) != now.get(key))
         raise ConfigError(
-            f"{path} was made with {other} {shown(before.get(other))}, "
-            f"not {shown(now.get(other))}",
+            f"{path} was made with {other} {shown(before.get(other))}, not {shown(now.get(other))}",
             "the same settings, to go on, or a new name",
             f"--name {path.name}-2 --reuse {path}",
         )

@@ -19,8 +19,8 @@ from aha.tasks.tags import well_formed
 NO_FORM = "without an answer that can be put into the tags"
 NOT_REWRITTEN = "not rewritten"
 REQUEST = """\
-Below, between two lines of tildes, stands somebody's solution of a problem. Write it again in this \
-form:
+Below, between two lines of tildes, stands somebody's solution of a problem. Write it again in \
+this form:
 
 the thoughts, in full and almost word for word
 </think>

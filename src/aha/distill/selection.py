@@ -149,9 +149,7 @@ def domain_of(row: Mapping[str, Any], column: str | None) -> str:
     return f"{len(numbers)} {''.join(sorted(set(answer) & set('+-*/')))}"
 
 
-def select(
-    rows: Sequence[Row], n: int, way: str, seed: int, domain: Callable[[Row], str]
-) -> Stage:
+def select(rows: Sequence[Row], n: int, way: str, seed: int, domain: Callable[[Row], str]) -> Stage:
     """Stage "selected": n of the rows, in the order in which they were drawn.
 
     Raises `DataError` where there are fewer, but for the way "all", which takes every one.
@@ -198,8 +196,8 @@ def drawn_by_domain(
         name = rng.choice(names)
         members = domains[name]
         weights = [2.0**-rank for rank in range(min(len(members), RANKS))]
-        rank = rng.choices(range(len(weights)), weights)[0] if longer else rng.randrange(
-            len(members)
+        rank = (
+            rng.choices(range(len(weights)), weights)[0] if longer else rng.randrange(len(members))
         )
         chosen.append(members.pop(rank))
         if not members:

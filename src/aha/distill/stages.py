@@ -40,10 +40,11 @@ class Stage:
 
     def reasons(self) -> str:
         """What was dropped, the most frequent reason first."""
-        return "; ".join(
-            f"{count:,} {reason}" + (f" (first: {self.first[reason]})" * (reason in self.first))
-            for reason, count in self.dropped.most_common()
-        )
+        texts = []
+        for reason, count in self.dropped.most_common():
+            details = f" (first: {self.first[reason]})" if reason in self.first else ""
+            texts.append(f"{count:,} {reason}{details}")
+        return "; ".join(texts)
 
     def line(self) -> str:
         """The stage for people."""

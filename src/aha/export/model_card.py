@@ -98,8 +98,9 @@ def introduction(
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
     if is_tuned(config):
-        kinds = {"sft": "supervised fine-tuning on examples"}
-        text += f" by {kinds.get(str((config or {}).get('kind')), 'learning from preference pairs')}"
+        pairs = config is not None and config["kind"] == "prefer"
+        text += " by learning from preference pairs" if pairs else " by supervised fine-tuning"
+        text += "" if pairs else " on examples"
     elif config and config.get("task"):
         text += f" with reinforcement learning on the task {config['task']['name']}"
     return text + "."
