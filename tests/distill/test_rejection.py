@@ -25,21 +25,22 @@ def answer(place: int, text: str | None = None, finish: str = "stop", member: in
 def test_right_answers_are_examples_and_the_others_are_counted():
     wrong = "</think>\n<answer>1+1</answer>"
     rows = [answer(0), answer(1, wrong), answer(2, finish="length"), answer(2, " ")]
-    stage = grade_all(rows, TASK, right_only=True)
+    stage = grade_all(rows, TASK, True, {})
     assert stage.dropped == {"wrong": 1, "truncated": 1, "empty": 1}
     assert "1" in stage.first["wrong"]
     (example,) = stage.rows
     assert example["prompt"] == TASK.ask(PROBLEMS[0]) and example["correct"] is True
     # Through JSON and back it is the same problem.
     again = problem_of(json.loads(json.dumps(example)), "countdown")
-    assert again == PROBLEMS[0] and TASK.grade(again, example["completion"]).correct
-    kept = grade_all(rows, TASK, right_only=False)
+    assert problem_row(again) == json.loads(json.dumps(problem_row(PROBLEMS[0])))
+    assert TASK.ask(again) == example["prompt"] and TASK.grade(again, example["completion"]).correct
+    kept = grade_all(rows, TASK, False, {one.id: one for one in PROBLEMS})
     assert [row["correct"] for row in kept.rows] == [True, False]
 
 
 def test_nothing_left_is_an_error_with_the_reasons():
     with pytest.raises(DataError, match=r"none of 1 answers .* 1 wrong .*--rewrite rule"):
-        grade_all([answer(0, "no")], TASK, right_only=True)
+        grade_all([answer(0, "no")], TASK, True, {})
 
 
 def examples(*texts: tuple[int, str]) -> list[dict]:
@@ -89,7 +90,7 @@ def test_tests_are_kept_out_whatever_the_file(tmp_path):
         {"prompt": test, "completion": "x"},
         {"messages": [{"role": "user", "content": test}, {"role": "assistant", "content": "x"}]},
         {"prompt": "something else", "completion": "x"},
-        *grade_all([answer(0)], TASK, True).rows,
+        *grade_all([answer(0)], TASK, True, {}).rows,
     ]
     stage = keep_from_tests(rows, HeldOutQuestions.of(TASK, 0, 3), TASK)
     assert len(stage.rows) == 2 and stage.dropped == {"with a held-out problem": 2}

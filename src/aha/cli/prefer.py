@@ -59,19 +59,20 @@ def prefer(
         --split train --group-size 8 --out FILE` writes it; or a file of pairs: prompt, chosen,
         rejected. Default: BASE, where it is a run.
     seed
-        Seed of the pairs' order and of the tests.
+        Seed of the pairs' order.
     task
         What the tests ask. Default: the task of BASE's run; of any other model, countdown.
     task_data
         File of problems, for a task that reads one.
     """
+    from aha.distill.distill_job import TEST_SEED
     from aha.eval.suite import EvalSettings
     from aha.sft.pair_rows import PairRules
 
     pairing, training = pairing or PairOptions(), training or TrainingOptions()
     chosen = choose_task(base, task, task_settings(options, numbers, task_data, bad_rows))
     limit = max_new_tokens or chosen.max_new_tokens
-    test = EvalSettings(chosen.name, chosen.settings, "test", tests, seed, 1, 1.0, limit)
+    test = EvalSettings(chosen.name, chosen.settings, "test", tests, TEST_SEED, 1, 1.0, limit)
     rules = PairRules(pairing.pairs != "right", pairing.pairs != "shorter", pairing.most)
     strengths = {key: getattr(pairing, key) for key in ("method", "beta", "gamma", "nll")}
     raw = {"kind": "prefer", "preference": strengths}

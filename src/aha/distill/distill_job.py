@@ -1,7 +1,7 @@
 """The settings of a distillation, and the folder that keeps them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from aha.eval.suite import EvalSettings
 from aha.store.durable import disk_errors, to_json, write_text
 
 JOB = "job.json"
+TEST_SEED = 0  # the same tests whatever the seed of a run
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,11 @@ class DistillJob:
     tests: int = 1_000
     usd_per_hour: float | None = None
     watts: float | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)  # settings of the training
 
     def eval_settings(self, max_new_tokens: int | None) -> EvalSettings:
         """The held-out test: one completion of each problem at temperature 1."""
         task = (self.task, dict(self.task_settings))
-        return EvalSettings(*task, "test", self.tests, self.seed, 1, 1.0, max_new_tokens)
+        return EvalSettings(*task, "test", self.tests, TEST_SEED, 1, 1.0, max_new_tokens)
 
     def as_row(self) -> dict[str, Any]:
         """The settings as JSON, but for those on which no example depends."""

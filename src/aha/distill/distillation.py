@@ -24,9 +24,9 @@ from typing import Any
 
 from aha.core.errors import DataError, ModelError
 from aha.core.findings import Finding, warn
-from aha.core.records import Prompt
+from aha.core.records import Problem, Prompt
 from aha.distill.contamination import HeldOutQuestions
-from aha.distill.distill_job import DistillJob, open_folder
+from aha.distill.distill_job import TEST_SEED, DistillJob, open_folder
 from aha.distill.ledger import BASE, TEACHER, Entry, Ledger
 from aha.distill.problem_rows import Row
 from aha.distill.rejection import (
@@ -52,11 +52,14 @@ from aha.model.parents import chain_of
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.sft.data_cost import write_data_cost
+from aha.sft.example_rows import EXPECTED
 from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.tasks.catalog import constructor, make_task, notes_of, setting_names
+from aha.tasks.files import read_rows as read_any_rows
 from aha.tasks.protocol import Task
 from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 
+FEWEST_TESTS = 1_000  # to compare with, where no test is to be made
 ANSWERS, REWRITTEN = "answers.jsonl", "rewriter.jsonl"
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -123,16 +126,17 @@ class Distillation:
         """
         check_share(self.job.mix_share, self.files_to_mix)
         teacher = self.check_all()
-        answers = self.ask(teacher)
-        answers = self.rewrite(answers)
-        graded = grade_all(answers, self.task, self.job.keep == "right")
+        problems = list(islice(self.task.problems("train", self.job.seed), self.job.n))
+        answers = self.rewrite(self.ask(teacher, problems))
+        by_id = {problem.id: problem for problem in problems}
+        graded = grade_all(answers, self.task, self.job.keep == "right", by_id)
         self.stages.write(graded)
         chosen = choose(graded.rows, self.job.prefer, self.job.at_most)
         self.stages.write(chosen)
         mixed = mix(chosen.rows, self.files_to_mix, self.job.mix_share, self.job.seed)
         self.stages.write(mixed)
         plain = self.with_template("plain")
-        tests = HeldOutQuestions.of(plain, self.job.seed, self.job.tests)
+        tests = HeldOutQuestions.of(plain, TEST_SEED, self.job.tests or FEWEST_TESTS)
         path = self.stages.write(keep_from_tests(mixed.rows, tests, plain))
         self.price(path, teacher)
         return path
@@ -151,6 +155,8 @@ class Distillation:
         """Whatever can be refused before a teacher is paid. Returns the teacher."""
         for note in notes_of(self.task):
             self.on_finding(note)
+        for path in self.files_to_mix:
+            next(iter(read_any_rows(path, EXPECTED)), None)
         tokenizer = Tokenizer.load(self.student)
         for finding in check_student(self.job.student, tokenizer):
             self.on_finding(finding)
@@ -193,10 +199,9 @@ class Distillation:
             return self.with_template(frame) if isinstance(frame, str) else self.task
         return self.with_template("instruct") if settings.api == "chat" else self.task
 
-    def ask(self, teacher: Teacher) -> list[Row]:
+    def ask(self, teacher: Teacher, problems: list[Problem]) -> list[Row]:
         """The teacher's answers, those of earlier calls included."""
         job, path = self.job, self.path / ANSWERS
-        problems = list(islice(self.task.problems("train", job.seed), job.n))
         if len(problems) < job.n:
             text = f"{len(problems):,} problems in the training split, not {job.n:,}"
             self.on_finding(warn(text, "--n takes them all; more rows in --data give more"))

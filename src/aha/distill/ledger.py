@@ -44,20 +44,22 @@ class Ledger:
     """All entries, in the order in which the money was spent."""
 
     entries: list[Entry] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)  # whose making is among them
 
     def add(self, *entries: Entry) -> None:
         """Note more of them."""
         self.entries += entries
 
     def add_chain(self, chain: Sequence[Parent], payer: str, whose: str) -> None:
-        """What the models of a chain have cost, each once however often it comes."""
-        known = {(entry.what, entry.payer) for entry in self.entries}
+        """What the models of a chain have cost, each once: teacher and student may have the same
+        base."""
         for one in chain:
+            if one["name"] in self.models:
+                continue
+            self.models.add(one["name"])
             what = f"{whose}: {Path(one['name']).name} ({one['kind']})"
             why = "" if one["cost_usd"] is not None else "nothing is recorded of it"
-            entry = Entry(what, one["cost_usd"], one["kwh"], payer=payer, why=why)
-            if (what, payer) not in known:
-                self.add(entry)
+            self.add(Entry(what, one["cost_usd"], one["kwh"], payer=payer, why=why))
 
     def usd(self, *payers: str) -> tuple[float, bool]:
         """(USD of the entries of these payers, whether all of them are known)."""

@@ -23,8 +23,8 @@ def problem_row(problem: Problem) -> Row:
 
 
 def read_problem(row: Mapping[str, Any]) -> Problem:
-    """The inverse of `problem_row`."""
-    return Problem(str(row["id"]), str(row["task"]), with_tuples(row["given"]))
+    """The inverse of `problem_row`, but for lists where a task had made tuples."""
+    return Problem(str(row["id"]), str(row["task"]), row["given"])
 
 
 def problem_of(row: Mapping[str, Any], task: str) -> Problem | None:
@@ -33,12 +33,7 @@ def problem_of(row: Mapping[str, Any], task: str) -> Problem | None:
     given = {key: value for key, value in row.items() if key not in OWN}
     if not isinstance(row.get("id"), str) or not given:
         return None
-    return Problem(row["id"], str(row.get("task", task)), with_tuples(given))
-
-
-def with_tuples(given: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has lists where a task made tuples."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+    return Problem(row["id"], str(row.get("task", task)), given)
 
 
 def example_row(problem: Problem, prompt: str, answer: Mapping[str, Any], graded: Graded) -> Row:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from aha.core.errors import ConfigError, DataError, RunStopped
-from aha.core.records import Graded
+from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.distill.contamination import HeldOutQuestions, question_of
 from aha.distill.problem_rows import Row, example_row, problem_of, read_problem
@@ -21,16 +21,21 @@ TRUNCATED, EMPTY, WRONG = "truncated", "empty", "wrong"
 REPEATED, TOO_MANY = "that repeat an answer", "more than enough for their problem"
 
 
-def grade_all(answers: Sequence[Row], task: Task, right_only: bool) -> Stage:
+def grade_all(
+    answers: Sequence[Row], task: Task, right_only: bool, problems: Mapping[str, Problem]
+) -> Stage:
     """Every answer with its grade, as an example of the student; wrong ones are dropped where
     `right_only`, truncated and empty ones always: their end is none.
+
+    `problems` are the task's own by their ids, as far as they are there: what JSON has made of one
+    may be graded in another way.
 
     Raises `RunStopped` where the task's own grader fails too often, `DataError` where nothing is
     left.
     """
     stage, grades = Stage("graded"), []
     for answer in answers:
-        problem = read_problem(answer["problem"])
+        problem = problems.get(answer["problem"]["id"]) or read_problem(answer["problem"])
         graded = task.grade(problem, answer["text"])
         grades.append(graded)
         if answer["finish"] == "length":

@@ -25,8 +25,7 @@ THOUGHTS = (
 )
 SOLUTIONS = ("<|begin_of_solution|>", "<|end_of_solution|>")
 LAST_LINE = re.compile(
-    r"(?:^|\n)[ \t*#]*(?:the )?(?:final )?(?:answer|solution|result)(?: is)?[ \t*]*[:=]?[ \t*]*"
-    r"(?P<answer>[^\n]+?)[ \t.*]*$",
+    r"[ \t*#]*(?:the )?(?:final )?(?:answer|solution|result)(?: is)?[ \t*]*[:=]?[ \t*]*(.+)",
     re.IGNORECASE,
 )
 MAX_ANSWER = 400  # characters: a longer one is no answer, but more of the thought
@@ -62,14 +61,16 @@ def before_answer(text: str) -> str:
     head, block, _ = text.rpartition(ANSWER_OPEN)
     if block:
         return head
-    match = None if last_boxed(text) is not None else LAST_LINE.search(text.rstrip())
-    return text[: match.start()] if match else text
+    if last_boxed(text) is None and on_last_line(text) is not None:
+        return text.rstrip().rpartition("\n")[0]
+    return text
 
 
 def on_last_line(text: str) -> str | None:
     """The answer of a last line "Answer: ..."; None without one."""
-    match = LAST_LINE.search(text.rstrip())
-    return match["answer"].strip().strip("$`").strip() if match else None
+    line = text.rstrip().rpartition("\n")[2].rstrip(" \t.*")
+    match = LAST_LINE.fullmatch(line) if len(line) <= 2 * MAX_ANSWER else None
+    return match[1].strip().strip("$`").strip() if match else None
 
 
 def without_tags(text: str) -> str:
