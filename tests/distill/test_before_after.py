@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aha.distill.before_after import Change, change_of, tested
+from aha.distill.before_after import Change, change_of, held_out_test
 from aha.eval.suite import EvalSettings
 
 
@@ -13,12 +13,12 @@ def settings(n: int = 3) -> EvalSettings:
 
 
 def test_a_test_is_made_once_and_again_where_it_was_stopped(student, tmp_path):
-    first = tested(tmp_path, "before", str(student), settings(), bool)
+    first = held_out_test(tmp_path, "before", str(student), settings(), bool)
     assert first["problems"] == 3 and first["max_new_tokens"] == 8
-    again = tested(tmp_path, "before", "no such model", settings(), bool)
+    again = held_out_test(tmp_path, "before", "no such model", settings(), bool)
     assert again == json.loads(json.dumps(first))
     (tmp_path / "before.json").unlink()  # as if it had been stopped while it wrote completions
-    assert tested(tmp_path, "before", str(student), settings(), bool)["solve_rate"] == 0.0
+    assert held_out_test(tmp_path, "before", str(student), settings(), bool)["solve_rate"] == 0.0
 
 
 def row(rate: float | None, tokens: float) -> dict:

@@ -34,7 +34,7 @@ def count_of(meaning: str) -> Parameter:
 
 def number_of(meaning: str) -> Parameter:
     """A number from 0."""
-    return Parameter(validator=AT_LEAST_0, help=meaning)
+    return Parameter(validator=AT_LEAST_0, negative=(), help=meaning)
 
 
 Prices = tuple[float, float] | None

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 NAMES = ("before", "after")
 
 
-def tested(
+def held_out_test(
     folder: Path,
     name: str,
     model: str,

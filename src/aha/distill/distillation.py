@@ -27,7 +27,7 @@ from aha.core.findings import Finding, warn
 from aha.core.records import Problem, Prompt
 from aha.distill.contamination import HeldOutQuestions
 from aha.distill.distill_job import TEST_SEED, DistillJob, open_folder
-from aha.distill.ledger import BASE, TEACHER, Entry, Ledger
+from aha.distill.ledger import BASE, TEACHER, Ledger, machine_entry
 from aha.distill.problem_rows import Row
 from aha.distill.rejection import (
     check_share,
@@ -299,11 +299,7 @@ class Distillation:
 
     def add_training(self, summary: Row, tests_s: float | None, price: tuple[float, float]) -> None:
         """Note what training and tests have cost, and write the ledger again."""
-        seconds, hours = float(summary["seconds"]), 1 / 3600
-        usd, watts = price
-        kwh = seconds * hours * watts / 1000
-        self.ledger.add(Entry("fine-tuning", seconds * hours * usd, kwh, seconds))
+        self.ledger.add(machine_entry("fine-tuning", summary["seconds"], price))
         if tests_s is not None:
-            cost = (tests_s * hours * usd, tests_s * hours * watts / 1000)
-            self.ledger.add(Entry("tests before and after", *cost, tests_s))
+            self.ledger.add(machine_entry("tests before and after", tests_s, price))
         self.ledger.write(self.path / "ledger.json")

@@ -11,7 +11,7 @@ from typing import Any
 
 from aha.core.errors import RunError
 from aha.core.findings import Finding
-from aha.distill.before_after import NAMES, Change, change_of, numbers_of, tested
+from aha.distill.before_after import NAMES, Change, change_of, held_out_test, numbers_of
 from aha.distill.stages import read_object
 from aha.eval.suite import EvalSettings
 from aha.plan.machines import Cost
@@ -63,14 +63,14 @@ class TrainingTests:
         if not self.settings.n:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
-        return tested(self.folder, NAMES[0], model, self.settings, self.on_finding)
+        return held_out_test(self.folder, NAMES[0], model, self.settings, self.on_finding)
 
     def after(self) -> Change | None:
         """The test of the trained model, and what has changed; both go to the run as well."""
         if not self.settings.n:
             return None
         model = str(self.run.path)
-        after = tested(self.folder, NAMES[1], model, self.settings, self.on_finding)
+        after = held_out_test(self.folder, NAMES[1], model, self.settings, self.on_finding)
         before = read_object(self.folder / f"{NAMES[0]}.json")
         assert before is not None, "`before` comes first"
         change = change_of(self.folder, before, after)
