@@ -7,16 +7,15 @@ import pytest
 
 from aha.behaviors.detector import count_behaviours
 from aha.behaviors.judge import (
-    MAX_LOST,
     MAX_WORKING_CHARS,
     QUESTIONS,
     Judge,
     Working,
     count_in,
     judge_all,
-    seconds_of,
 )
 from aha.core.errors import ConfigError, MissingExtra
+from aha.endpoints.chat_requests import MAX_LOST, seconds_of
 
 from .fake_judge import FakeJudge
 

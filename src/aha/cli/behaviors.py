@@ -5,13 +5,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter, validators
 from rich.markup import escape
 from rich.table import Table
 
-from aha.cli.parameters import AsJson, Count, Whole
+from aha.cli.parameters import AsJson, Count, Seconds, Whole
 from aha.cli.terminal_text import console, say_json, say_line
 from aha.core.errors import DataError
 from aha.store.guarded_files import GuardedFile, number, read_all_rows
@@ -48,7 +47,7 @@ def behaviors(
     judge_seed: Whole = 0,
     judge_workers: Count = 4,
     judge_tokens: Count = 1_024,
-    judge_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 120.0,
+    judge_timeout: Seconds = 120.0,
 ) -> None:
     """Count behaviours (attempts, checks, backtracks ...) in completions of a file or a run.
 

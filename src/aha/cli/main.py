@@ -44,20 +44,10 @@ FAULT = "aha: this is a fault of the program: please report it, with the lines a
 
 # Named by module, and by function where that has another name.
 COMMANDS = (
-    *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "doctor"),
-    *(
-        "export",
-        "fork",
-        "grade",
-        "lab",
-        "new-task",
-        "note",
-        "plan",
-        "pretrain",
-        "problems",
-        "recipes",
-    ),
-    *("report", "serve", "sft", "tasks", "train", "verify-resume"),
+    *("ask", "baseline", "behaviors", "chat", "compare", "completion", "dash", "demo", "distill"),
+    *("doctor", "export", "fork", "grade", "lab", "new-task", "note", "plan", "prefer"),
+    *("pretrain", "problems", "recipes", "report", "select", "serve", "sft", "tasks", "train"),
+    "verify-resume",
 )
 
 # Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.

@@ -34,6 +34,7 @@ Count = Annotated[int, Parameter(converter=whole, validator=AT_LEAST_1)]
 Natural = Annotated[int, Parameter(converter=whole, validator=AT_LEAST_0)]
 Amount = Annotated[float, Parameter(validator=AT_LEAST_0)]
 Flag = Annotated[bool, Parameter(negative=())]
+Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=10**9))]
 
 # -- problems and models --------------------------------------------------------------------
 

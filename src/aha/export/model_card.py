@@ -66,8 +66,8 @@ def measured(value: object) -> float:
 
 
 def is_tuned(config: dict[str, Any] | None) -> bool:
-    """Whether the run is one of `aha sft`, which learns from examples and makes no test."""
-    return config is not None and config.get("kind") == "sft"
+    """Whether the run is one of `aha sft` or `aha prefer`: no reinforcement learning."""
+    return config is not None and config.get("kind") in ("sft", "prefer")
 
 
 def token_limit(config: dict[str, Any] | None) -> int | None:
@@ -109,7 +109,9 @@ def introduction(
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
     if is_tuned(config):
-        text += " by supervised fine-tuning on examples"
+        pairs = config is not None and config["kind"] == "prefer"
+        text += " by learning from preference pairs" if pairs else " by supervised fine-tuning"
+        text += "" if pairs else " on examples"
     elif config and config.get("task"):
         text += f" with reinforcement learning on the task {config['task']['name']}"
     return text + "."

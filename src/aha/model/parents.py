@@ -24,8 +24,9 @@ def name_of(folder: Path) -> str:
 
 
 class Parent(TypedDict):
-    """One model of the chain. `kind` is how it was made: pretrain, sft, rl, or model where that is
-    not known. The cost is its own, without that of its parents."""
+    """One model of the chain. `kind` is how it was made: pretrain, sft, prefer, rl, or model where
+    that is not known; data stands for examples that cost something, such as a teacher's. The cost
+    is its own, without that of its parents."""
 
     name: str
     kind: str
@@ -42,7 +43,7 @@ def chain_of(model: Path) -> list[Parent]:
     if run is None:
         return [Parent(name=name_of(model), kind="model", cost_usd=None, kwh=None)]
     config, fingerprints = (run.read_or_none(name) or {} for name in RECORDS)
-    kind = "sft" if config.get("kind") == "sft" else "rl"
+    kind = str(config.get("kind", "rl"))
     usd, kwh = cost_of_run(run, config, model)
     before = fingerprints.get("parents")
     if not isinstance(before, list):

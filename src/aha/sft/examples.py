@@ -3,9 +3,10 @@
 What cannot be used is left out as a whole and counted, by kind; nothing is ever shortened.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ModelError
 from aha.core.findings import Finding
@@ -47,11 +48,31 @@ class Example:
         return len(self.prompt) + len(self.completion)
 
 
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """Two completions of one prompt, each with its stop token: `chosen` is to become likelier than
+    `rejected`."""
+
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+    @property
+    def completion(self) -> tuple[int, ...]:
+        """The tokens of both: what an update computes."""
+        return self.chosen + self.rejected
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
 @dataclass(frozen=True)
 class ExampleSet:
-    """The examples of a file in its order, and what is to be said of the rows left out."""
+    """The examples or pairs of a file in its order, and what is to be said of the rows left
+    out."""
 
-    examples: list[Example]
+    examples: list[Example] | list[PreferencePair]
     notes: list[Finding]
 
     @property
@@ -64,24 +85,34 @@ class ExampleSet:
         return max(example.num_tokens for example in self.examples)
 
 
-def load_examples(path: Path, tokenizer: Tokenizer, limit: int, rule: str = "drop") -> ExampleSet:
+def load_examples(
+    path: Path,
+    tokenizer: Tokenizer,
+    limit: int,
+    rule: str = "drop",
+    encode: Callable[[object, Tokenizer, int], list[Any]] | None = None,
+    expected: str = EXPECTED,
+) -> ExampleSet:
     """The examples of a file for this tokenizer, each of at most `limit` tokens.
+
+    `encode` makes them of a row: `encoded_row`, or for a file of pairs `encoded_pair`.
 
     Raises `DataError` for a file that cannot be read, for the first row that cannot be used where
     `rule` is "refuse", and where no row can be used.
     """
     bad = BadRows(path, rule)
     kinds: dict[str, list[tuple[int, str]]] = {}
-    examples: list[Example] = []
+    encode = encode or encoded_row
+    examples: list[Any] = []
     rows = 0
-    for number, row in read_rows(path, EXPECTED):
+    for number, row in read_rows(path, expected):
         try:
-            examples += encoded_row(row, tokenizer, limit)
+            examples += encode(row, tokenizer, limit)
             rows += 1
         except UnusableRow as reason:
             bad.add(number, f"a row {reason.kind} ({reason.details})")
             kinds.setdefault(reason.kind, []).append((number, reason.details))
-    bad.settle(rows, EXPECTED)
+    bad.settle(rows, expected)
     notes = []
     if kinds:
         counts = [counted(kind, rows_of_kind) for kind, rows_of_kind in kinds.items()]

@@ -140,6 +140,10 @@ class FineTuner(NextTokenTrainer):
             sum(example.num_tokens for example in examples),
         )
 
+    def numbers(self) -> dict[str, float]:
+        """What else the row of the last update has."""
+        return {}
+
     def rate(self) -> float:
         return scheduled_rate(self.cfg.optim, self.step_count, self.cfg.steps)
 

@@ -6,7 +6,7 @@ Model and optimiser are the sections of a recipe of RL, with the same keys.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from aha.core.config import ModelSection, OptimSection, RunConfig
 from aha.core.section import BILLION, MILLION, KeptCheckpoints, Section, explain
@@ -14,10 +14,27 @@ from aha.core.section import BILLION, MILLION, KeptCheckpoints, Section, explain
 TINY = 5_000_000  # parameters: below, a model takes larger steps
 
 
-class TuningConfig(Section):
-    """Everything that decides the result of a fine-tuning, `steps` included."""
+KINDS = ("sft", "prefer")
 
-    kind: Literal["sft"] = "sft"
+
+class PreferenceSection(Section):
+    """How pairs are learnt (`aha prefer`). None: as usual for the method, see
+    `algo.preferences`."""
+
+    method: Literal["simpo", "dpo"] = "simpo"
+    beta: float | None = Field(None, gt=0.0, le=MILLION)
+    gamma: float | None = Field(None, ge=0.0, le=MILLION)
+    nll: float = Field(0.0, ge=0.0, le=MILLION)  # weight of the chosen completions' own loss
+
+
+class TuningConfig(Section):
+    """Everything that decides the result of a fine-tuning, `steps` included.
+
+    `preference` None: completions are learnt. Else `data` has pairs of them, and `kind` is
+    "prefer".
+    """
+
+    kind: Literal["sft", "prefer"] = "sft"
     data: str
     bad_rows: Literal["drop", "refuse"] = "drop"
     epochs: int = Field(3, ge=1, le=MILLION)
@@ -31,6 +48,14 @@ class TuningConfig(Section):
     watts: float | None = Field(None, ge=0.0, le=BILLION)
     model: ModelSection = ModelSection()
     optim: OptimSection = OptimSection()
+    preference: PreferenceSection | None = None
+
+    @model_validator(mode="after")
+    def kind_says_what_is_learnt(self) -> "TuningConfig":
+        """Readers of a run look at `kind` alone."""
+        if (self.kind == "prefer") != (self.preference is not None):
+            raise ValueError("kind prefer is one with [preference], and no other")
+        return self
 
     @property
     def recipe(self) -> RunConfig:
@@ -48,15 +73,16 @@ def tuning_config(raw: dict[str, Any]) -> TuningConfig:
 
 
 def is_tuning(config: Mapping[str, Any] | None) -> bool:
-    """Whether the config.json of a run is one of fine-tuning; None: there is none to read."""
-    return config is not None and config.get("kind") == "sft"
+    """Whether the config.json of a run is one of fine-tuning, on examples or on pairs; None: there
+    is none to read."""
+    return config is not None and config.get("kind") in KINDS
 
 
-def default_lr(parameters: int, lora_rank: int) -> float:
+def default_lr(parameters: int, lora_rank: int, pairs: bool = False) -> float:
     """The learning rate where none is given: as usual for AdamW at this size, not tuned here.
 
     1e-5 is that of s1 and of Sky-T1 for whole models; adapters take ten times as much or more.
+    Pairs take a twentieth: Sky-T1-Flash 5e-7.
     """
-    if parameters < TINY:
-        return 1e-3
-    return 2e-4 if lora_rank else 1e-5
+    usual = 1e-3 if parameters < TINY else 2e-4 if lora_rank else 1e-5
+    return usual / 20 if pairs else usual

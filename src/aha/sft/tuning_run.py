@@ -12,12 +12,16 @@ import aha
 from aha.core.errors import ConfigError, RunError
 from aha.core.findings import Finding
 from aha.machine.device import PeakMemory
-from aha.model.folders import base_cost, resolve_model
-from aha.model.parents import chain_of
+from aha.model.folders import resolve_model
+from aha.model.parents import chain_of, cost_of_chain
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.machines import Budget, Cost, budget_seconds
+from aha.sft.data_cost import cost_of_data
 from aha.sft.examples import ExampleSet, load_examples
 from aha.sft.fine_tuner import FineTuner, num_steps
+from aha.sft.pair_rows import EXPECTED as PAIR_COLUMNS
+from aha.sft.pair_rows import encoded_pair
+from aha.sft.preference_tuner import PreferenceTuner
 from aha.sft.tuning_config import TuningConfig, default_lr, tuning_config
 from aha.sft.tuning_plan import compared_with_plan, refuse_hopeless, tuning_prediction
 from aha.store.checkpoint import SavedState
@@ -58,11 +62,13 @@ def open_run_parts(
     model = open_policy(cfg.recipe, base or checkpoint)
     positions = model.policy.config.max_position_embeddings
     limit = min(positions, cfg.max_tokens or positions)
-    examples = load_examples(Path(cfg.data), model.tokenizer, limit, cfg.bad_rows)
+    pairs = (encoded_pair, PAIR_COLUMNS) if cfg.preference else ()
+    examples = load_examples(Path(cfg.data), model.tokenizer, limit, cfg.bad_rows, *pairs)
     recipe = with_machine_price(cfg.recipe, model.policy.device)
     optim = cfg.optim
     if "lr" not in optim.model_fields_set:
-        lr = default_lr(model.policy.num_parameters(), cfg.model.lora_rank)
+        size, pairs_alone = model.policy.num_parameters(), cfg.preference is not None
+        lr = default_lr(size, cfg.model.lora_rank, pairs_alone)
         optim = optim.model_copy(update={"lr": lr})
     follows = {
         "data": str(Path(cfg.data).absolute()),
@@ -79,11 +85,12 @@ def fingerprints_of_tuning(
 ) -> Fingerprints:
     """What the run depends on, as `aha.training.fingerprints` keeps it for RL."""
     files = [path for form in BASE_FILES for path in base.glob(form)] if base else []
+    chain = [*cost_of_data(Path(cfg.data)), *chain_of(base)] if base else before.get("parents", [])
     return {
         "recipe": cfg.model_dump(mode="json"),
         "base": digests_by_name(sorted(files)) if base else before.get("base", {}),
-        "base_cost": base_cost(base) if base else before.get("base_cost", {}),
-        "parents": chain_of(base) if base else before.get("parents", []),
+        "base_cost": cost_of_chain(chain) if base else before.get("base_cost", {}),
+        "parents": chain,
         "data": digests_by_name([Path(cfg.data)]),
         "task": {},
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
@@ -113,6 +120,7 @@ class TuningRecord:
             "mean_tokens": tokens / len(examples),
             "tokens_per_s": tokens / max(trainer.seconds, 1e-9),
             "train_s": round(trainer.seconds, 4),
+            **trainer.numbers(),
             **trainer.micro_batch.numbers(),
         }
         append(self.run.metrics, [row])
@@ -129,9 +137,9 @@ class FineTuning:
         price, _ = price_of_run(self.cfg.recipe)
         self.budget_s = math.inf if budget is None else budget_seconds(budget, price)
         model = opened.model
-        self.trainer = FineTuner(
-            model.policy, model.tokenizer, opened.examples.examples, opened.cfg
-        )
+        trainer: type[FineTuner] = PreferenceTuner if self.cfg.preference else FineTuner
+        examples: Any = opened.examples.examples
+        self.trainer = trainer(model.policy, model.tokenizer, examples, opened.cfg)
         self.memory = PeakMemory(model.policy.device)
         self.elapsed_before, self.saved_step = 0.0, -1
         self.stopped_by: int | None = None  # the number of a signal

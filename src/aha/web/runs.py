@@ -331,8 +331,9 @@ def section(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 def describe_task(config: dict[str, Any]) -> str:
     """The task's name, for Countdown with how many numbers a puzzle has; ? where unknown."""
-    if config.get("kind") == "sft":
-        return clipped(f"fine-tuning on {config.get('data', '?')}")
+    if config.get("kind") in ("sft", "prefer"):
+        what = "fine-tuning on" if config["kind"] == "sft" else "preference pairs of"
+        return clipped(f"{what} {config.get('data', '?')}")
     task = section(config, "task")
     if task.get("name") != "countdown":
         return clipped(task.get("name", "?"))

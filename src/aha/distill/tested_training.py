@@ -1,0 +1,94 @@
+"""A fine-tuning with the same held-out test before and after it, whatever it learns from.
+
+The run keeps both tests as a run of `aha train` does, so that reports, `aha compare` and the
+dashboard show them.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aha.core.errors import RunError
+from aha.core.findings import Finding
+from aha.distill.before_after import NAMES, Change, change_of, held_out_test, numbers_of
+from aha.distill.stages import read_object
+from aha.eval.suite import EvalSettings
+from aha.plan.machines import Cost
+from aha.sft.tuning_config import TuningConfig
+from aha.sft.tuning_run import FineTuning
+from aha.store.durable import disk_errors, to_json, write_text
+from aha.store.run_folder import Run
+from aha.training.builders import price_of_run
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+def open_training(cfg: TuningConfig, path: Path, say: Say, budget: str | None) -> FineTuning | None:
+    """The run at this path: a new one, or the stopped one that goes on; None where it is done.
+
+    Raises `RunError` where the run there learns from another file.
+    """
+    run = Run(path)
+    config = run.read_or_none("config.json")
+    if config is None:
+        return FineTuning.start(cfg, path, say, budget)
+    if config.get("data") != str(Path(cfg.data).absolute()):
+        raise RunError(
+            f"{path} exists, and learns from {config.get('data')}",
+            "a new name",
+            f"--name {path.name}-2",
+        )
+    if run.read_or_none("summary.json") is not None:
+        return None
+    return FineTuning.resume(path, say, False, budget)
+
+
+class TrainingTests:
+    """The tests of one training, in the folder of its data."""
+
+    def __init__(
+        self,
+        folder: Path,
+        run: Path,
+        settings: EvalSettings,
+        on_finding: Callable[[Finding], object] = bool,
+    ):
+        self.folder, self.run, self.settings = folder, Run(run), settings
+        self.on_finding = on_finding
+
+    def before(self, model: str) -> Row | None:
+        """The test of the model that is to learn; None where there is to be no test."""
+        if not self.settings.n:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return held_out_test(self.folder, NAMES[0], model, self.settings, self.on_finding)
+
+    def after(self) -> Change | None:
+        """The test of the trained model, and what has changed; both go to the run as well."""
+        if not self.settings.n:
+            return None
+        model = str(self.run.path)
+        after = held_out_test(self.folder, NAMES[1], model, self.settings, self.on_finding)
+        before = read_object(self.folder / f"{NAMES[0]}.json")
+        assert before is not None, "`before` comes first"
+        change = change_of(self.folder, before, after)
+        write_text(self.folder / "change.json", to_json(change.as_row(), indent=2) + "\n")
+        self.keep(change)
+        return change
+
+    def keep(self, change: Change) -> None:
+        """Write both tests into the run, and their cost into its summary."""
+        run = self.run
+        with disk_errors(f"write {run.path}"):
+            run.completions.mkdir(exist_ok=True)
+            for name, row in zip(NAMES, (change.before, change.after), strict=True):
+                shutil.copyfile(self.folder / f"{name}.jsonl", run.completions / f"{name}.jsonl")
+                run.write(f"{name}.json", numbers_of(row))
+        summary = run.read("summary.json")
+        cfg = TuningConfig.model_validate(run.read("config.json"))
+        cost = Cost.of(summary["seconds"] + change.seconds, *price_of_run(cfg.recipe))
+        tests = {"before": numbers_of(change.before), "after": numbers_of(change.after)}
+        prices = {"cost_usd": cost.usd, "kwh": cost.kwh, "wall_s": cost.seconds}
+        run.write("summary.json", summary | tests | prices)

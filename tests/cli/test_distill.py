@@ -1,0 +1,124 @@
+"""`aha distill` on the command line: from a teacher to a tested student, stopped and gone on
+with."""
+
+import importlib.util
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from aha.serve.api import Api, make_api
+from aha.serve.open_models import ModelCache
+from aha.serve.prompts import TrainingTask
+
+SPEC = importlib.util.spec_from_file_location(
+    "fake_teacher", Path(__file__).parent.parent / "distill" / "fake_teacher.py"
+)
+fake_teacher = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(fake_teacher)
+
+FEW = ("--n", 6, "--tests", 4, "--max-new-tokens", 40, "--epochs", 2, "--examples", 3)
+QUICK = (*FEW, "--dtype", "float32", "--workers", 1, "--tries", 2)
+
+
+@pytest.fixture
+def teacher():
+    fake = fake_teacher.FakeTeacher()
+    yield fake
+    fake.stop()
+
+
+def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):
+    words = ("distill", "--teacher", teacher.url, "--student", model, "--name", "one")
+    words += (*QUICK, "--teacher-price", 1, 2, "--seed", 3)
+    stopped = aha(*words, "--budget", "0.000001s")
+    assert stopped.code == 3 and "go on with: " in stopped.out, stopped.err
+    done = aha(*words)
+    assert done.code == 0, done.err
+    assert len(teacher.bodies) == 6 and "resumes" not in done.err
+    assert "graded" in done.out and "6 kept" in done.out
+    assert "solve rate 0.000 -> 0.000" in done.out and "no evidence of a change" in done.out
+    assert "teacher's generation (300 tokens)" in done.out and "fine-tuning" in done.out
+    assert "with the making of the student's base" in done.out
+    ledger = json.loads((tmp_path / "data/one/ledger.json").read_text())
+    assert ledger["own_usd"] > 0.0012 and ledger["with_base_usd"] is None
+    summary = json.loads((tmp_path / "runs/one/summary.json").read_text())
+    assert summary["after"]["problems"] == 4 and summary["base_cost_usd"] == pytest.approx(0.0012)
+    assert summary["cost_usd"] > 0 and summary["wall_s"] > summary["seconds"]
+    # Reports, cards and lists take the run with its tests.
+    assert aha("report", "runs/one", "--out", "report.html").code == 0
+    exported = aha("export", "runs/one", "--out", "exported")
+    assert (
+        exported.code == 0 and "held-out problems" in (tmp_path / "exported/README.md").read_text()
+    )
+    # Once more: nothing is left to do.
+    again = aha(*words)
+    assert again.code == 0 and len(teacher.bodies) == 6
+    assert json.loads((tmp_path / "runs/one/summary.json").read_text()) == summary
+    chain = aha("sft", "runs/one", "--data", "data/one/examples.jsonl", "--epochs", 1)
+    assert chain.code == 0 and "after one (sft)" in chain.out and "answers of" in chain.out
+
+
+def test_our_own_server_can_teach(aha, model, tmp_path):
+    """`aha serve` over HTTP, with the prompts of the student; a random model knows no answer."""
+    api = Api(ModelCache().get(str(model)), "tiny", TrainingTask(), 0)
+    app = make_api(api, "127.0.0.1", None)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    words = ("distill", "--teacher", f"http://127.0.0.1:{port}", "--student", model, *QUICK)
+    words += ("--teacher-api", "text", "--name", "one")
+    try:
+        done = aha(*words, "--collect-only")
+        assert done.code == 2 and "none of 6 answers of the teacher is left" in done.err
+        rows = (tmp_path / "data/one/answers.jsonl").read_text().splitlines()
+        assert len(rows) == 6 and json.loads(rows[0])["tokens"] > 0
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--teacher", "nobody"), "no model called 'nobody'"),
+        (("--teacher", "http://127.0.0.1:9/v1", "--tries", 1), "no usable answer from the teacher"),
+        (("--rewrite", "well"), "--rewrite 'well'"),
+        (("--mix-share", 0.5), "--mix-share 0.5 without --mix"),
+        (("--mix", "none.jsonl"), "none.jsonl is no file"),
+        (("--n", 0), "--n"),
+        (("--lr", "nan"), "--lr"),
+        (("--task", "chess"), "no task 'chess'"),
+        (("--name", "a/b"), "--name 'a/b'"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_run(aha, model, teacher, tmp_path, words, message):
+    given = () if "--teacher" in words else ("--teacher", teacher.url)
+    done = aha("distill", *given, "--student", model, *FEW, *words)
+    assert done.code == 2 and message in done.err, done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_same_name_with_other_settings_is_refused(aha, model, teacher):
+    words = ("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
+    assert aha(*words, "--collect-only").code == 0
+    done = aha(*words, "--keep", "all", "--collect-only")
+    assert done.code == 2 and "was made with keep 'right'" in done.err
+    reused = aha(*words[:-1], "two", "--keep", "all", "--reuse", "data/one", "--collect-only")
+    assert reused.code == 0 and len(teacher.bodies) == 6
+
+
+def test_a_run_under_the_name_that_learns_something_else_is_left_alone(
+    aha, model, teacher, tmp_path
+):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert aha("sft", model, "--data", path, "--epochs", 1, "--name", "one").code == 0
+    done = aha("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
+    assert done.code == 2 and "learns from" in done.err and "--name one-2" in done.err
