@@ -34,6 +34,7 @@ from aha.store.durable import to_json
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
+from aha.tasks.wording import unworded
 
 PART = 512  # prompts that go to the engine together
 
@@ -319,8 +320,9 @@ def evaluate_model(
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
-    if isinstance(task, Countdown):
-        row |= {"numbers": task.numbers, "data": None}
+    game = unworded(task)
+    if isinstance(game, Countdown):
+        row |= {"numbers": game.numbers, "data": None}
     row |= settings.task_settings
     row |= {
         "split": settings.split,
