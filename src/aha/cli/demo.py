@@ -10,14 +10,12 @@ from aha.cli.parameters import (
     Flag,
     JsonLines,
     Log,
-    ModelName,
     Probe,
     RunName,
     SharedBy,
     number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, overrides_of
-from aha.core.errors import ConfigError
 
 REAL_RECIPE = "smollm2-sums"
 
@@ -25,7 +23,6 @@ REAL_RECIPE = "smollm2-sums"
 def demo(
     *,
     real: Flag = False,
-    model: ModelName | None = None,
     name: RunName = None,
     dash: Dash = None,
     ranks: SharedBy = None,
@@ -46,18 +43,13 @@ def demo(
     Parameters
     ----------
     real
-        Train SmolLM2-135M-Instruct, from the hub unless --model names its folder.
-    model
-        With --real: folder of the model, such as `aha import` writes from a GGUF file.
+        Train SmolLM2-135M-Instruct, from the hub unless --model names its folder, such as
+        `aha import` writes from a GGUF file.
     dry_run
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
-    changes = overrides_of(overrides)
-    if model is not None:
-        refuse_model(model, real, changes.get("model.path"))
-        changes = {**changes, "model.path": model}
     recipe = REAL_RECIPE if real else "demo"
-    cfg = load_recipe(find_recipe(recipe), changes)
+    cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
     run = new_run_path(name, recipe)
     from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
@@ -65,17 +57,3 @@ def demo(
     number = None if ranks is None else number_of_ranks(ranks)
     shared = (dry_run, probe, calibration, number, loggers_of(log), as_json, anyway)
     start_run(cfg, run, RunOptions(None, dash, *shared))
-
-
-def refuse_model(model: str, real: bool, path: object) -> None:
-    """Raise `ConfigError` for a --model that would be left out, or that contradicts the recipe."""
-    if not real:
-        raise ConfigError(
-            f"--model {model} without --real",
-            "the demo's own model, or the demo on a real one",
-            f"aha demo --real --model {model}",
-        )
-    if path is not None:
-        raise ConfigError(
-            f"--model {model} with --model.path {path}", "one of the two", "leave --model.path out"
-        )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Split
@@ -79,7 +80,7 @@ def import_gguf(file: Path, out: Path) -> LoadedModel:
 def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
     """All files of the model."""
     net, words = read_with_transformers(file, header)
-    net.save_pretrained(folder)
+    write_net(folder, net, file, header)
     if header.factors:
         write_scaling(folder / "config.json", file, header)
     fast = corrected(words, header)
@@ -100,6 +101,29 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
         folder / "generation_config.json",
         {"eos_token_id": ends, "pad_token_id": fast.token_to_id(settings["pad_token"])},
     )
+
+
+def write_net(folder: Path, net: Any, file: Path, header: GgufHeader) -> None:
+    """config.json and model.safetensors. `save_pretrained` refuses what was read from GGUF, even
+    where all weights are plain numbers by now."""
+    content = net.config.to_dict()
+    content.pop("quantization_config", None)
+    content |= {"architectures": [type(net).__name__], "torch_dtype": "float32"}
+    write_json(folder / "config.json", content)
+    tensors: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in net.state_dict().items():
+        if not tensor.is_floating_point():
+            raise ModelError(
+                f"transformers keeps {name} of {file} ({header}) quantised",
+                "weights as plain numbers",
+                "take the model's own folder from the hub",
+            )
+        if tensor.data_ptr() not in places:  # a tied head is the embedding once more
+            tensors[name] = tensor.float().contiguous()
+        places.add(tensor.data_ptr())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
 # -- the file -------------------------------------------------------------------------------
@@ -223,12 +247,11 @@ def read_with_transformers(file: Path, header: GgufHeader) -> tuple[Any, Any]:
         raise MissingExtra("transformers", "hf") from error
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    place = {"gguf_file": file.name, "local_files_only": True}
+    place: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     try:
         words = AutoTokenizer.from_pretrained(file.parent, **place)
-        net, info = AutoModelForCausalLM.from_pretrained(
-            file.parent, dtype=torch.float32, output_loading_info=True, **place
-        )
+        place |= {"dtype": torch.float32, "output_loading_info": True, **plain_numbers()}
+        net, info = AutoModelForCausalLM.from_pretrained(file.parent, **place)
     except Exception as error:  # an unknown architecture or number type fails in its own way
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(
@@ -245,6 +268,15 @@ def read_with_transformers(file: Path, header: GgufHeader) -> tuple[Any, Any]:
             "take the model's own folder from the hub",
         )
     return net, words
+
+
+def plain_numbers() -> dict[str, Any]:
+    """What tells newer versions of `transformers` not to keep weights quantised."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
 
 
 def corrected(words: Any, header: GgufHeader) -> FastTokenizer:
