@@ -126,7 +126,9 @@ def test_prompts_of_all_lengths_have_room_of_their_own():
     few rows give what one call of all gives."""
     policy = shaped(max_position_embeddings=1_200)
     short = some_prompts(30)
-    long = replace(short[0], tokens=short[0].tokens * (1_000 // len(short[0].tokens)))
+    problem = replace(short[0].problem, id="long")  # an id gives the seeds
+    tokens = short[0].tokens * (1_000 // len(short[0].tokens))
+    long = replace(short[0], problem=problem, tokens=tokens)
     prompts, sampling = [*short[:9], long, *short[9:]], replace(SAMPLING, group_size=2)
     together = NativeEngine(policy, TOKENIZER, "float32", loop="compiled")
     few = NativeEngine(policy, TOKENIZER, "float32", max_rows=7, loop="compiled")

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunError
+from aha.core.errors import LONGEST, RunError
 from aha.model.folders import looks_like_hub_name
 from aha.model.weights import LoadedModel
 from aha.store.guarded_files import number
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, read_rows
 
 USE = {
     "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -41,7 +41,7 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None) -> st
         environment = read_record(run, "environment.json")
         try:
             parts += [introduction(model, form, base, config)]
-            parts += [] if tuned else [evidence_section(summary)]
+            parts += [] if tuned else [evidence_section(summary), *form_section(run, config)]
             parts += [cost_section(summary)]
             parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -128,6 +128,23 @@ def evidence_section(summary: dict[str, Any]) -> str:
     )
 
 
+def form_section(run: Path, config: dict[str, Any] | None) -> list[str]:
+    """How the model was asked, by the run's config and its own first prompt; nothing of a run that
+    has kept no test. Asked in another form, it does not do what the evidence says."""
+    task = (config or {}).get("task")
+    if not isinstance(task, dict):
+        return []
+    options = task.get("options") or {}
+    text = f"## How it was asked\nThe template `{task['template']}` of the task {task['name']}"
+    text += f", with {json.dumps(options)}" if options else ""
+    row = next(read_rows(Run(run).completions / "after.jsonl"), None)
+    if row is None or not isinstance(row.get("prompt"), str):
+        return [f"{text}."]
+    prompt = row["prompt"]
+    fence = "````" if "```" in prompt else "```"
+    return [f"{text}. A prompt of the test:\n\n{fence}\n{prompt[:LONGEST]}\n{fence}"]
+
+
 def rate_with_interval(report: dict[str, Any]) -> str:
     """`0.842 [0.818, 0.863]`."""
     low, high = map(measured, report["interval"])
@@ -148,6 +165,8 @@ def cost_section(summary: dict[str, Any]) -> str:
     )
     if summary.get("base_cost_usd") is not None:
         text += f" The base model, once for everybody: ${measured(summary['base_cost_usd']):.2f}."
+    elif "base_cost_usd" in summary:
+        text += " The pre-training of the base model, by its makers, is not in this."
     return text
 
 
