@@ -4,43 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aha.core.errors import ModelError, RunError
 from aha.model.gguf import save_gguf
 from aha.model.gguf_import import import_gguf, read_header, refuse_large, scaling_of
 from aha.model.rope_scaling import Llama3Scaling
-from aha.model.tokenizer import Tokenizer
 
-from ..tiny import tiny_transformer
+from ..tiny import LEARNT, TURNS, foreign_tokenizer, tiny_transformer
 
 gguf = pytest.importorskip("gguf")
-
-TEXT = "Reach 82  with 3, 7 and 25: 25*3+7 = 82, and don't forget it.\n<think>\nIt's  1234567!"
-TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
-
-
-def smollm_tokenizer(begins: bool = False) -> Tokenizer:
-    """SmolLM2's kind: digits alone, then GPT-2's rule; two tokens that end a turn or a text."""
-    fast = FastTokenizer(BPE())
-    fast.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(False)])
-    fast.decoder = ByteLevelDecoder()
-    trainer = BpeTrainer(
-        vocab_size=296,
-        initial_alphabet=ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        show_progress=False,
-    )
-    fast.train_from_iterator([TEXT] * 3, trainer)
-    if begins:
-        fast.post_processor = TemplateProcessing("<|im_start|> $A", None, [("<|im_start|>", 1)])
-    return Tokenizer(fast, stop=("<|im_end|>",), pad="<|im_end|>", template=TEMPLATE)
 
 
 def written(tmp_path, tokenizer, dtype=torch.float32, **shape):
@@ -54,20 +27,20 @@ def written(tmp_path, tokenizer, dtype=torch.float32, **shape):
 @torch.no_grad()
 def test_what_was_exported_comes_back(tmp_path, begins):
     """Weights, tokens, template, and the token before every text; for transformers as well."""
-    tokenizer = smollm_tokenizer(begins)
+    tokenizer = foreign_tokenizer(begins=begins)
     policy = written(tmp_path, tokenizer)
     model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
     tokens_BT = torch.randint(0, 296, (2, 40), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model.policy(tokens_BT), policy(tokens_BT), rtol=1e-5, atol=1e-5)
-    ids = tokenizer.encode(TEXT)
-    assert model.tokenizer.encode(TEXT) == ids and (ids[0] == 1) is begins
-    assert model.tokenizer.template == TEMPLATE and model.tokenizer.stop_ids == (2,)
+    ids = tokenizer.encode(LEARNT)
+    assert model.tokenizer.encode(LEARNT) == ids and (ids[0] == 1) is begins
+    assert model.tokenizer.template == TURNS and model.tokenizer.stop_ids == (2,)
     net = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(net(tokens_BT).logits, policy(tokens_BT), rtol=1e-4, atol=1e-4)
     assert net.generation_config.eos_token_id == 2
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert theirs(TEXT, add_special_tokens=False).input_ids == ids[begins:]
-    assert theirs.chat_template == TEMPLATE and theirs.eos_token == "<|im_end|>"
+    assert theirs(LEARNT, add_special_tokens=False).input_ids == ids[begins:]
+    assert theirs.chat_template == TURNS and theirs.eos_token == "<|im_end|>"
     assert not list(tmp_path.glob(".out*"))
 
 
@@ -75,7 +48,7 @@ def test_what_was_exported_comes_back(tmp_path, begins):
 def test_stretched_positions_of_llama_3_come_back(tmp_path):
     scaling = Llama3Scaling(32.0, 1.0, 4.0, 8192)
     sizes = {"rope_scaling": scaling, "rope_theta": 5e5, "max_position_embeddings": 256}
-    policy = written(tmp_path, smollm_tokenizer(), head_dim=64, **sizes)
+    policy = written(tmp_path, foreign_tokenizer(), head_dim=64, **sizes)
     model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
     assert model.policy.config.rope_scaling == scaling
     tokens_BT = torch.arange(200)[None]
@@ -83,14 +56,14 @@ def test_stretched_positions_of_llama_3_come_back(tmp_path):
 
 
 def test_factors_of_another_rule_are_no_scaling(tmp_path):
-    written(tmp_path, smollm_tokenizer())
+    written(tmp_path, foreign_tokenizer())
     header = read_header(tmp_path / "model.gguf")
     assert header.factors == () and str(header) == "architecture llama, F32"
     assert scaling_of(replace(header, factors=(1.0, 2.0, 9.0, 4.0))) is None
 
 
 def test_quantised_weights_keep_their_values(tmp_path):
-    policy = written(tmp_path, smollm_tokenizer(), torch.bfloat16)
+    policy = written(tmp_path, foreign_tokenizer(), torch.bfloat16)
     model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
     for name, tensor in policy.weights().items():
         rounded = tensor.bfloat16().float() if tensor.ndim > 1 else tensor
@@ -158,7 +131,7 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, keys, words):
 
 def test_a_rule_of_splitting_without_a_name_is_refused(tmp_path):
     """`transformers` would split by GPT-2's rule, and the model would read other tokens."""
-    written(tmp_path, smollm_tokenizer())
+    written(tmp_path, foreign_tokenizer())
     path = tmp_path / "model.gguf"
     # The same number of bytes, so that no place in the file moves.
     path.write_bytes(path.read_bytes().replace(b"smollm", b"zmollm"))
@@ -167,7 +140,7 @@ def test_a_rule_of_splitting_without_a_name_is_refused(tmp_path):
 
 
 def test_a_taken_folder_and_a_model_that_is_too_large_are_refused_before_it_is_read(tmp_path):
-    written(tmp_path, smollm_tokenizer())
+    written(tmp_path, foreign_tokenizer())
     path = tmp_path / "model.gguf"
     with pytest.raises(RunError, match="exists already.*another --out"):
         import_gguf(path, tmp_path)

@@ -7,7 +7,6 @@ import torch
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
-from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel
 from aha.tasks.countdown import Countdown
 from aha.training.recipe_fit import (
@@ -20,7 +19,7 @@ from aha.training.recipe_fit import (
     refuse_misfits,
 )
 
-from ..tiny import TOKENIZER, first_edition, tiny_transformer
+from ..tiny import TOKENIZER, foreign_tokenizer, tiny_transformer
 
 
 class LargePolicy(torch.nn.Module):
@@ -52,21 +51,15 @@ def test_a_rate_that_destroys_a_large_model_is_a_failure(lr, policy, rank, level
     assert level == "ok" or finding.fix in ("--optim.lr 2e-05", "--optim.lr 0.0002")
 
 
-def foreign(template: str | None = None) -> Tokenizer:
-    """A tokenizer without the words of our bases."""
-    fast = first_edition("abcdefghijklmnopqrstuvwxyz0123456789 \n<>/").fast
-    return Tokenizer(fast, template=template)
-
-
 @pytest.mark.parametrize(
     ("tokenizer", "template", "level", "fix"),
     [
         (TOKENIZER, "plain", "ok", ""),
-        (foreign("{{ messages }}"), "plain", "fail", "--task.template instruct"),
-        (foreign("{{ messages }}"), "r1", "ok", ""),
-        (foreign("{{ messages }}"), "instruct", "ok", ""),
-        (foreign(), "plain", "warn", "--task.template r1"),
-        (foreign(), "r1", "ok", ""),
+        (foreign_tokenizer(), "plain", "fail", "--task.template instruct"),
+        (foreign_tokenizer(), "r1", "ok", ""),
+        (foreign_tokenizer(), "instruct", "ok", ""),
+        (foreign_tokenizer(None), "plain", "warn", "--task.template r1"),
+        (foreign_tokenizer(None), "r1", "ok", ""),
     ],
 )
 def test_a_form_that_the_model_has_not_read_is_told(tokenizer, template, level, fix):
@@ -77,7 +70,7 @@ def test_a_form_that_the_model_has_not_read_is_told(tokenizer, template, level, 
 def test_only_a_failure_is_refused_and_the_fix_names_the_way_through():
     suited = fit_of()
     assert misfits(suited.cfg, suited.model, suited.task) == []
-    fit = fit_of(4e-4, LargePolicy(), foreign())
+    fit = fit_of(4e-4, LargePolicy(), foreign_tokenizer(None))
     findings = misfits(fit.cfg, fit.model, fit.task)
     assert [finding.level for finding in findings] == ["fail", "warn"]
     with pytest.raises(ConfigError, match="optim.lr 0.0004.*--optim.lr 2e-05; or --anyway"):
