@@ -1,4 +1,4 @@
-"""Models of others from the command line: imported, asked in their own form, talked with, stopped."""
+"""Models of others on the command line: imported, asked in their own form, talked with, stopped."""
 
 import json
 from pathlib import Path

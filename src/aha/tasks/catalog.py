@@ -76,13 +76,12 @@ def make_task(
     from outside, `memory_gb` the memory limit of the process that grades it. Raises `ConfigError`
     for a name or a setting that does not exist.
     """
-    if name in _provided.get():
-        return _provided.get()[name]
+    made = _provided.get().get(name)
     settings, words = part_wording(
-        dict(settings or {}), lambda: setting_names(constructor(name))[0]
+        dict(settings or {}), lambda: [] if made else setting_names(constructor(name))[0]
     )
-    task = build_task(name, settings)
-    if name not in PACKAGED:
+    task = made or build_task(name, settings)
+    if not made and name not in PACKAGED:
         build = "aha.tasks.catalog:build_grader"
         task = IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
     return WordedTask(task, Wording.of(words)) if words else task
