@@ -63,13 +63,11 @@ def suited_form(model: str, task: str) -> dict[str, Any]:
 
 
 def settings_of(task: str) -> list[str]:
-    """The names of a task's own settings; none for one that does not exist."""
-    from aha.tasks.catalog import constructor, setting_names
+    """The names of a packaged task's own settings; none for any other, whose code is not ours to
+    run only to ask."""
+    from aha.tasks.catalog import PACKAGED, constructor, setting_names
 
-    try:
-        return setting_names(constructor(task))[0]
-    except AhaError:
-        return []
+    return setting_names(constructor(task))[0] if task in PACKAGED else []
 
 
 def task_of_run(folder: Path) -> ChosenTask | None:

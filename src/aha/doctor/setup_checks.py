@@ -179,14 +179,13 @@ def prompt_tokens(start: SetupFacts) -> Finding:
     return ok(f"prompts of up to {longest} tokens, which decode to their text")
 
 
-@checks
-def export_forms(start: SetupFacts) -> Finding:
+def export_forms(cfg: RunConfig, model: LoadedModel) -> Finding:
     """The forms in which the trained model can be exported, said before it is trained."""
-    reason = gguf_fault(start.model.policy, start.model.tokenizer)
-    forms = ["hf", *(["adapter"] if start.cfg.model.lora_rank else [])]
-    if reason is None:
-        return ok(f"can be exported as {', '.join([*forms, 'gguf'])}")
-    return ok(f"can be exported as {', '.join(forms)}; not as gguf: {reason}")
+    reason = gguf_fault(model.policy, model.tokenizer)
+    forms = ["hf", *(["adapter"] if cfg.model.lora_rank else [])]
+    forms += [] if reason else ["gguf"]
+    message = f"can be exported as {', '.join(forms)}" + (f"; not gguf: {reason}" if reason else "")
+    return replace(ok(message), check="export_forms")
 
 
 # -- all checks of a recipe ---------------------------------------------------------------------
@@ -204,6 +203,7 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
         model = load_model(resolve_model(cfg.model.path))
         findings = checks.run(SetupFacts.of(cfg, model, task)) + model.findings
         findings += recipe_fit.checks.run(recipe_fit.Fit(cfg, model, task))
+        findings.append(export_forms(cfg, model))
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise
