@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aha.core.errors import ModelError, RunError
 from aha.model.gguf import save_gguf
-from aha.model.gguf_import import import_gguf, read_header, refuse_large, scaling_of
+from aha.model.gguf_header import read_header, refuse_large
+from aha.model.gguf_import import import_gguf, scaling_of
 from aha.model.rope_scaling import Llama3Scaling
 
 from ..tiny import LEARNT, TURNS, foreign_tokenizer, tiny_transformer
@@ -119,7 +120,8 @@ def file_with(path, **keys):
         ({"eos": None}, "no token that ends a text"),
         ({"rope": "yarn"}, "stretched by the rule 'yarn'"),
         ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
-        ({}, "transformers cannot read .*architecture llama, F32"),
+        ({}, "architecture llama, F32"),
+        ({"words": "rwkv"}, "transformers cannot read .*architecture llama, F32"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, keys, words):

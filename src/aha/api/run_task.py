@@ -44,8 +44,8 @@ def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> Chose
 
 
 def suited_form(model: str, task: str) -> dict[str, Any]:
-    """The template for a model that no run says anything of: `instruct` for one that was trained on
-    conversations, `r1` for any other base of somebody else; nothing for our own bases, which read
+    """The template for a model that no run says anything of: `instruct` for one with a chat
+    template, `r1` for any other base of somebody else; nothing for our own bases, which read
     `plain`, for a task that has no template, and for a model that cannot be opened: that is told
     where it is."""
     if "template" not in settings_of(task):
@@ -59,7 +59,7 @@ def suited_form(model: str, task: str) -> dict[str, Any]:
         return {}
     if tokenizer.reads_plain:
         return {}
-    return {"template": "instruct" if tokenizer.converses() else "r1"}
+    return {"template": "instruct" if tokenizer.template is not None else "r1"}
 
 
 def settings_of(task: str) -> list[str]:

@@ -64,7 +64,7 @@ def chat(
     task = countdown_from_config(config.get("task"))
     if task is None:
         opened = speaker.models.get(model)
-        if opened.tokenizer.converses():
+        if opened.tokenizer.template is not None:
             refuse_base(base)
             talk(opened, Sampling(max_new_tokens, 1, temperature, seed))
             return

@@ -1,9 +1,10 @@
 """A GGUF file of llama.cpp as a Hugging Face folder, for `aha import`.
 
-`transformers` reads the shape, the weights and the vocabulary (the extras [hf] and [gguf]). Four
-things in a file it leaves out without a word; each is added here, or the file is refused by name:
-the rule that splits a text before its merges (SmolLM2's is one it has no name for), rotary
-frequencies that are stretched, the token before every text, and the tokens that end a turn.
+`transformers` reads the shape and the weights (the extras [hf] and [gguf]). Some things in a file
+it leaves out without a word; each is added here, or the file is refused by name: the rule that
+splits a text before its merges (SmolLM2's is one it has no name for), rotary frequencies that are
+stretched, the token before every text, the tokens that end a turn. So byte-level vocabularies are
+built here, and only those of other kinds by `transformers`.
 """
 
 import json
@@ -12,52 +13,34 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Split
 from tokenizers.processors import TemplateProcessing
 
 from aha.core.errors import AhaError, MissingExtra, ModelError, RunError
-from aha.core.sizes import GB
-from aha.machine.host import memory_bytes
-from aha.model.gguf import NAMES_OF_STEPS, ROPE_FACTORS, SPLITS, WHOLE_WORDS
+from aha.model.gguf import (
+    CONTROL,
+    NAMES_OF_STEPS,
+    SPLITS,
+    UNUSED,
+    USER_DEFINED,
+    WHOLE_WORDS,
+)
+from aha.model.gguf_header import GgufHeader, read_header, refuse_large
 from aha.model.rope_scaling import Llama3Scaling, written_scaling
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import LoadedModel, load_model, write_json
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader
-
-MAGIC = b"GGUF"
-POINTER = b"version https://git-lfs"
-ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # each of them ends a completion
-COPIES = 2  # of all weights in float32, while they are read and while they are written
 LLAMA3 = Llama3Scaling(8.0, 1.0, 4.0, 8192)  # of Llama 3.1 and later; only the factor differs
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """What a GGUF file says of itself, and `transformers` does not look at."""
-
-    architecture: str
-    kinds: tuple[str, ...]  # the number types of its tensors
-    numbers: int  # in all tensors
-    words: str  # the kind of its tokenizer: gpt2 is byte-level BPE, llama sentencepiece
-    split: str | None  # the name of the rule that splits text; of byte-level BPE alone
-    ends: tuple[int, ...]  # the tokens that end a completion
-    before: int | None  # the token before every text
-    pad: int | None
-    factors: tuple[float, ...]  # of the rotary frequencies; empty where they are plain
-    theta: float
-
-    def __str__(self) -> str:
-        return f"architecture {self.architecture}, {' and '.join(self.kinds)}"
 
 
 def import_gguf(file: Path, out: Path) -> LoadedModel:
@@ -79,11 +62,10 @@ def import_gguf(file: Path, out: Path) -> LoadedModel:
 
 def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
     """All files of the model."""
-    net, words = read_with_transformers(file, header)
-    write_net(folder, net, file, header)
+    fast = read_tokenizer(file, header)
+    write_net(folder, read_net(file, header), file, header)
     if header.factors:
         write_scaling(folder / "config.json", file, header)
-    fast = corrected(words, header)
     names = [fast.id_to_token(token) for token in header.ends]
     pad = fast.id_to_token(header.pad) if header.pad is not None else None
     settings = {
@@ -94,8 +76,7 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
     }
     if header.before is not None:
         settings["bos_token"] = fast.id_to_token(header.before)
-    template = words.chat_template if isinstance(words.chat_template, str) else None
-    Tokenizer(fast, header.ends, settings["pad_token"], settings, template).save(folder)
+    Tokenizer(fast, header.ends, settings["pad_token"], settings, header.template).save(folder)
     ends = list(header.ends) if len(header.ends) > 1 else header.ends[0]
     write_json(
         folder / "generation_config.json",
@@ -106,7 +87,7 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
 def write_net(folder: Path, net: Any, file: Path, header: GgufHeader) -> None:
     """config.json and model.safetensors. `save_pretrained` refuses what was read from GGUF, even
     where all weights are plain numbers by now."""
-    content = net.config.to_dict()
+    content = net.config.to_diff_dict()
     content.pop("quantization_config", None)
     content |= {"architectures": [type(net).__name__], "torch_dtype": "float32"}
     write_json(folder / "config.json", content)
@@ -126,139 +107,40 @@ def write_net(folder: Path, net: Any, file: Path, header: GgufHeader) -> None:
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
-# -- the file -------------------------------------------------------------------------------
-
-
-def read_header(file: Path) -> GgufHeader:
-    """What the file says of itself. Raises `ModelError` for what is no model in one file."""
-    try:
-        with file.open("rb") as content:
-            begin = content.read(len(POINTER))
-    except OSError as error:
-        raise ModelError(f"{file}: {error.strerror}", "a GGUF file", "check the path") from None
-    if not begin.startswith(MAGIC):
-        pointer = begin == POINTER
-        what = "a pointer of Git LFS" if pointer else f"a file that begins with {begin[:4]!r}"
-        fix = "git lfs pull, where it is from" if pointer else "give a file that llama.cpp loads"
-        raise ModelError(f"{file}: {what}", "a GGUF file", fix)
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise MissingExtra("gguf", "gguf") from error
-    try:
-        reader = GGUFReader(file)
-    except Exception as error:  # a file that is cut off or of another version fails in many ways
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(
-            f"{file} cannot be read: {reason}",
-            "a whole GGUF file of version 2 or 3",
-            "copy it anew: it may have been cut off",
-        ) from error
-    refuse_part(file, reader)
-    return header_of(file, reader)
-
-
-def refuse_part(file: Path, reader: "GGUFReader") -> None:
-    """Raise `ModelError` for a file that is not a whole model."""
-    parts, kind = content_of(reader, "split.count") or 1, content_of(reader, "general.type")
-    if parts > 1:
-        raise ModelError(
-            f"{file}: one of {parts} parts of a model",
-            "one file with all of it",
-            "join them: `llama-gguf-split --merge FIRST.gguf OUT.gguf` of llama.cpp",
-        )
-    if kind not in (None, "model"):
-        raise ModelError(f"{file}: a file of the type {kind!r}", "a model", "import the model")
-    if content_of(reader, "general.architecture") is None or not reader.tensors:
-        raise ModelError(f"{file}: no architecture or no tensors", "a model", "import a model")
-    if "tokenizer.ggml.tokens" not in reader.fields:
-        raise ModelError(
-            f"{file}: no vocabulary", "a model with its tokenizer", "import a file that has one"
-        )
-
-
-def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
-    """The header of a file that is a model."""
-
-    def token(name: str) -> int | None:
-        value = content_of(reader, f"tokenizer.ggml.{name}")
-        return value if isinstance(value, int) else None
-
-    architecture = str(content_of(reader, "general.architecture"))
-    words = str(content_of(reader, "tokenizer.ggml.model"))
-    ends = [end for end in map(token, ENDS) if end is not None]
-    if not ends:
-        raise ModelError(
-            f"{file}: no token that ends a text", f"one of {', '.join(ENDS)}", "import another file"
-        )
-    begins = content_of(reader, "tokenizer.ggml.add_bos_token")
-    begins = words == "llama" if begins is None else begins
-    rule = content_of(reader, f"{architecture}.rope.scaling.type")
-    if rule not in (None, "none"):
-        raise ModelError(
-            f"{file}: positions stretched by the rule {rule!r}, which transformers does not read",
-            "plain positions, or those of Llama 3",
-            "take the model's own folder from the hub",
-        )
-    factors = [tensor.data for tensor in reader.tensors if tensor.name == ROPE_FACTORS]
-    return GgufHeader(
-        architecture,
-        tuple(sorted({tensor.tensor_type.name for tensor in reader.tensors})),
-        sum(int(tensor.n_elements) for tensor in reader.tensors),
-        words,
-        content_of(reader, "tokenizer.ggml.pre") if words == "gpt2" else None,
-        tuple(dict.fromkeys(ends)),
-        token("bos_token_id") if begins else None,
-        token("padding_token_id"),
-        tuple(float(factor) for factor in factors[0]) if factors else (),
-        float(content_of(reader, f"{architecture}.rope.freq_base") or 10_000.0),
-    )
-
-
-def content_of(reader: "GGUFReader", key: str) -> Any:
-    """The value of a key; None where the file does not have it."""
-    field = reader.fields.get(key)
-    return None if field is None else field.contents()
-
-
-def refuse_large(file: Path, header: GgufHeader) -> None:
-    """Raise `ModelError` for a model that this machine's memory does not hold, before it is
-    read."""
-    needed, free = 4 * COPIES * header.numbers, memory_bytes().free
-    if free and needed > free:
-        raise ModelError(
-            f"{file}: {header.numbers / 1e6:,.0f} million weights, {needed / GB:.1f} GB while they "
-            "are written in float32",
-            f"at most the {free / GB:.1f} GB of memory that are free",
-            f"a machine with {needed / GB:.0f} GB, or a smaller model",
-        )
-
-
 # -- what `transformers` makes of it ----------------------------------------------------------
 
 
-def read_with_transformers(file: Path, header: GgufHeader) -> tuple[Any, Any]:
-    """(model, tokenizer). Raises `ModelError` for what it cannot read, and where it would draw a
-    weight at random."""
+def transformers_of(header: GgufHeader) -> Any:
+    """The package, quiet. Raises `MissingExtra`."""
     try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        import transformers
     except ImportError as error:
         raise MissingExtra("transformers", "hf") from error
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def cannot_read(file: Path, header: GgufHeader, error: Exception) -> ModelError:
+    """The error for what `transformers` cannot read: each kind of file fails in its own way."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return ModelError(
+        f"transformers cannot read {file} ({header}): {reason}",
+        "an architecture and number types that it reads from GGUF",
+        "another quantisation of the model, or its own folder from the hub",
+    )
+
+
+def read_net(file: Path, header: GgufHeader) -> Any:
+    """The model with its weights as float32. Raises `ModelError` for what cannot be read, and where
+    a weight would be drawn at random."""
     place: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    place |= {"dtype": torch.float32, "output_loading_info": True, **plain_numbers()}
+    loader = transformers_of(header).AutoModelForCausalLM
     try:
-        words = AutoTokenizer.from_pretrained(file.parent, **place)
-        place |= {"dtype": torch.float32, "output_loading_info": True, **plain_numbers()}
-        net, info = AutoModelForCausalLM.from_pretrained(file.parent, **place)
-    except Exception as error:  # an unknown architecture or number type fails in its own way
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(
-            f"transformers cannot read {file} ({header}): {reason}",
-            "an architecture and number types that it reads from GGUF",
-            "another quantisation of the model, or its own folder from the hub",
-        ) from error
+        net, info = loader.from_pretrained(file.parent, **place)
+    except Exception as error:
+        raise cannot_read(file, header, error) from error
     tied = set(getattr(net, "_tied_weights_keys", None) or ())
     missing = sorted(key for key in info["missing_keys"] if key not in tied)
     if missing or info["mismatched_keys"]:
@@ -267,7 +149,7 @@ def read_with_transformers(file: Path, header: GgufHeader) -> tuple[Any, Any]:
             "all weights of the model: transformers would draw those at random",
             "take the model's own folder from the hub",
         )
-    return net, words
+    return net
 
 
 def plain_numbers() -> dict[str, Any]:
@@ -279,29 +161,43 @@ def plain_numbers() -> dict[str, Any]:
     return {"quantization_config": GgufConfig(dequantize=True)}
 
 
-def corrected(words: Any, header: GgufHeader) -> FastTokenizer:
-    """The tokenizer that `transformers` made, with the file's rule of splitting and its token
-    before every text. Raises `ModelError` for a rule without a name here or there."""
-    content = json.loads(words.backend_tokenizer.to_str())
-    if header.words == "gpt2":
-        rule = splitting_of(header.split)
-        if rule is not None:
-            model = FastTokenizer.from_str(json.dumps(content))
-            model.pre_tokenizer = rule
-            content = json.loads(model.to_str())
-            content["model"]["ignore_merges"] = header.split in WHOLE_WORDS
-        elif header.split not in rules_of_transformers():
-            raise ModelError(
-                f"a tokenizer that splits text by the rule {header.split!r}",
-                f"one of {', '.join(sorted({*SPLITS.values(), *NAMES_OF_STEPS}))}",
-                "take the model's own folder from the hub",
-            )
-    fast = FastTokenizer.from_str(json.dumps(content))
+def read_tokenizer(file: Path, header: GgufHeader) -> FastTokenizer:
+    """The tokenizer. Raises `ModelError` for a kind or a rule of splitting that has no name here or
+    in `transformers`: with another one the model would read other tokens than it was trained on."""
+    rule = splitting_of(header.split)
+    if rule is not None:
+        fast = byte_level_tokenizer(header, rule)
+    elif header.words == "gpt2" and header.split not in rules_of_transformers():
+        raise ModelError(
+            f"{file}: a tokenizer that splits text by the rule {header.split!r}",
+            f"one of {', '.join(sorted({*SPLITS.values(), *NAMES_OF_STEPS}))}",
+            "take the model's own folder from the hub",
+        )
+    else:
+        loader = transformers_of(header).AutoTokenizer
+        try:
+            words = loader.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+        except Exception as error:
+            raise cannot_read(file, header, error) from error
+        fast = FastTokenizer.from_str(words.backend_tokenizer.to_str())
     if header.before is not None:
         name = fast.id_to_token(header.before)
         fast.post_processor = TemplateProcessing(
             single=f"{name} $A", pair=f"{name} $A $B", special_tokens=[(name, header.before)]
         )
+    return fast
+
+
+def byte_level_tokenizer(header: GgufHeader, rule: PreTokenizer) -> FastTokenizer:
+    """Byte-level BPE with the tokens of the file under their ids."""
+    tokens, kinds, merges = header.vocabulary
+    vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
+    pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+    fast = FastTokenizer(BPE(vocab=vocab, merges=pairs, ignore_merges=header.split in WHOLE_WORDS))
+    fast.pre_tokenizer, fast.decoder = rule, ByteLevelDecoder()
+    for kind, add in ((CONTROL, fast.add_special_tokens), (USER_DEFINED, fast.add_tokens)):
+        named = [token for token, own in zip(tokens, kinds, strict=True) if own == kind]
+        add([AddedToken(token, normalized=False, special=kind == CONTROL) for token in named])
     return fast
 
 

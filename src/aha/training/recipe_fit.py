@@ -70,7 +70,7 @@ def prompt_form(fit: Fit) -> Finding | None:
     conversation = CHATML.fullmatch(request) is not None
     if tokenizer.reads_plain or fit.cfg.task.template != "plain":
         return ok("a conversation" if conversation else f"template {fit.cfg.task.template}")
-    if tokenizer.converses() and not conversation:
+    if tokenizer.template is not None and not conversation:
         fix = "--task.template instruct"
         return fail("template 'plain', made for our own bases, with an instruct model", fix)
     if not conversation and "<think>" in request:
