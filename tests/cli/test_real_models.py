@@ -95,7 +95,7 @@ def test_a_recipe_that_does_not_suit_its_model_is_stopped_with_a_way_through(aha
     done = aha(*words, "--name", "one", "--anyway")
     assert done.code == 0, done.err
     assert "makers' pre-training is not in this" in done.out
-    found = aha("doctor", "demo", "--model", instruct, "--json")
+    found = aha("doctor", "demo", "--model", instruct, *SHORT, "--json")
     findings = {row["check"]: row for row in json.loads(found.out)["findings"]}
     assert findings["prompt_form"]["level"] == "fail"
     assert findings["export_forms"]["message"].startswith("can be exported as hf")

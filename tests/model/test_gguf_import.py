@@ -90,13 +90,20 @@ def test_what_is_no_gguf_file_is_named(tmp_path):
 def file_with(path, **keys):
     """A file with one tensor and a vocabulary, and these keys in place of the usual ones."""
     writer = gguf.GGUFWriter(path, keys.pop("architecture", "llama"))
-    given = {"type": "model", "pre": "smollm", "words": "gpt2", "eos": 1, "tokens": True} | keys
+    given = {
+        "type": "model",
+        "pre": "smollm",
+        "words": "gpt2",
+        "eos": 1,
+        "tokens": True,
+        "merge": "a b",
+    } | keys
     writer.add_type(given["type"])
     if given["tokens"]:
         writer.add_tokenizer_model(given["words"])
         writer.add_tokenizer_pre(given["pre"])
-        writer.add_token_list(["a", "b"])
-        writer.add_token_merges(["a b"])
+        writer.add_token_list(["a", "b", "ab"])
+        writer.add_token_merges([given["merge"]])
     if given["eos"] is not None:
         writer.add_eos_token_id(given["eos"])
     if "parts" in given:
@@ -120,6 +127,7 @@ def file_with(path, **keys):
         ({"eos": None}, "no token that ends a text"),
         ({"rope": "yarn"}, "stretched by the rule 'yarn'"),
         ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
+        ({"merge": "b b"}, "the merge 'b b', one of which is no token"),
         ({}, "architecture llama, F32"),
         ({"words": "rwkv"}, "transformers cannot read .*architecture llama, F32"),
     ],

@@ -88,7 +88,8 @@ def write_net(folder: Path, net: Any, file: Path, header: GgufHeader) -> None:
     """config.json and model.safetensors. `save_pretrained` refuses what was read from GGUF, even
     where all weights are plain numbers by now."""
     content = net.config.to_diff_dict()
-    content.pop("quantization_config", None)
+    left_out = ("quantization_config", *(key for key in content if key.startswith("_")))
+    content = {key: value for key, value in content.items() if key not in left_out}
     content |= {"architectures": [type(net).__name__], "torch_dtype": "float32"}
     write_json(folder / "config.json", content)
     tensors: dict[str, torch.Tensor] = {}
@@ -193,12 +194,24 @@ def byte_level_tokenizer(header: GgufHeader, rule: PreTokenizer) -> FastTokenize
     tokens, kinds, merges = header.vocabulary
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+    refuse_strange_merges(pairs, vocab)
     fast = FastTokenizer(BPE(vocab=vocab, merges=pairs, ignore_merges=header.split in WHOLE_WORDS))
     fast.pre_tokenizer, fast.decoder = rule, ByteLevelDecoder()
     for kind, add in ((CONTROL, fast.add_special_tokens), (USER_DEFINED, fast.add_tokens)):
         named = [token for token, own in zip(tokens, kinds, strict=True) if own == kind]
         add([AddedToken(token, normalized=False, special=kind == CONTROL) for token in named])
     return fast
+
+
+def refuse_strange_merges(pairs: list[tuple[str, str]], vocab: dict[str, int]) -> None:
+    """Raise `ModelError` for a merge of or into what is no token: the library would end Python."""
+    for left, right in pairs:
+        if not {left, right, left + right} <= vocab.keys():
+            raise ModelError(
+                f"a vocabulary with the merge {left + ' ' + right!r:.60}, one of which is no token",
+                "merges of its tokens into its tokens",
+                "another file of the model",
+            )
 
 
 def splitting_of(name: str | None) -> PreTokenizer | None:
