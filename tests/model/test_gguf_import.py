@@ -90,14 +90,8 @@ def test_what_is_no_gguf_file_is_named(tmp_path):
 def file_with(path, **keys):
     """A file with one tensor and a vocabulary, and these keys in place of the usual ones."""
     writer = gguf.GGUFWriter(path, keys.pop("architecture", "llama"))
-    given = {
-        "type": "model",
-        "pre": "smollm",
-        "words": "gpt2",
-        "eos": 1,
-        "tokens": True,
-        "merge": "a b",
-    } | keys
+    usual = {"type": "model", "pre": "smollm", "words": "gpt2", "eos": 1, "tokens": True}
+    given = usual | {"merge": "a b"} | keys
     writer.add_type(given["type"])
     if given["tokens"]:
         writer.add_tokenizer_model(given["words"])

@@ -67,6 +67,12 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
     if header.factors:
         write_scaling(folder / "config.json", file, header)
     names = [fast.id_to_token(token) for token in header.ends]
+    if None in names:
+        raise ModelError(
+            f"{file}: ends of a text with the ids {', '.join(map(str, header.ends))}",
+            "tokens of its vocabulary",
+            "another file of the model",
+        )
     pad = fast.id_to_token(header.pad) if header.pad is not None else None
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
