@@ -126,6 +126,8 @@ def test_the_second_demo_is_planned_without_the_model_on_this_disk(aha):
     assert config["model"]["path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert config["task"]["name"] == "calculate" and config["task"]["template"] == "instruct"
     assert "is not on this disk" in done.err
+    none = aha("demo", "--real", "--no-dash")
+    assert none.code == 2 and "`make real`" in none.err and none.err.count("\n") == 1
 
 
 def test_a_run_on_another_task_without_a_template_is_no_chat(aha, base):

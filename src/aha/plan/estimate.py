@@ -17,7 +17,15 @@ from aha.core.config import RunConfig
 from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
-from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, Workload, generation_of, training_of
+from aha.plan.speed import (
+    PROMPT_TOKENS,
+    Card,
+    Lengths,
+    Workload,
+    expected_tokens,
+    generation_of,
+    training_of,
+)
 
 RESERVE = 0.1  # of a card's memory: for the libraries, and gaps between tensors
 UPDATE_BYTES = 28  # for each weight that trains: four float32 numbers are read, three written
@@ -149,9 +157,11 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
 
 
 def longest_batch(cfg: RunConfig, prompt: int) -> int:
-    """Tokens of the largest batch of an update: a micro-batch cannot be larger."""
+    """Tokens of the largest batch of an update: a micro-batch cannot be larger. A few steps have
+    completions a quarter longer than the mean of the run."""
     prompts = -(-cfg.rollout.prompts // cfg.algo.updates)
-    return prompts * (prompt + cfg.rollout.group_size * cfg.rollout.max_new_tokens)
+    tokens = min(cfg.rollout.max_new_tokens, 1.25 * expected_tokens(cfg)[0])
+    return math.ceil(prompts * (prompt + cfg.rollout.group_size * tokens))
 
 
 def runs_in_c(cfg: RunConfig, shape: Shape) -> bool:
