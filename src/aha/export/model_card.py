@@ -135,7 +135,8 @@ def form_section(run: Path, config: dict[str, Any] | None) -> list[str]:
     if not isinstance(task, dict):
         return []
     options = task.get("options") or {}
-    text = f"## How it was asked\nThe template `{task['template']}` of the task {task['name']}"
+    template, name = task.get("template", "plain"), task.get("name")
+    text = f"## How it was asked\nThe template `{template}` of the task {name}"
     text += f", with {json.dumps(options)}" if options else ""
     row = next(read_rows(Run(run).completions / "after.jsonl"), None)
     if row is None or not isinstance(row.get("prompt"), str):

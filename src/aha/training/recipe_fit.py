@@ -14,6 +14,7 @@ from aha.eval.suite import EvalReport
 from aha.model.own_words import CHATML
 from aha.model.weights import LoadedModel
 from aha.tasks.protocol import Task
+from aha.tasks.tags import plain_frame
 
 checks = Checklist()
 
@@ -67,16 +68,14 @@ def prompt_form(fit: Fit) -> Finding | None:
     request, tokenizer = fit.first_request(), fit.model.tokenizer
     if request is None:
         return None
-    conversation = CHATML.fullmatch(request) is not None
-    if tokenizer.reads_plain or fit.cfg.task.template != "plain":
-        return ok("a conversation" if conversation else f"template {fit.cfg.task.template}")
-    if tokenizer.template is not None and not conversation:
-        fix = "--task.template instruct"
-        return fail("template 'plain', made for our own bases, with an instruct model", fix)
-    if not conversation and "<think>" in request:
-        fix = "--task.template r1"
-        return warn("template 'plain', made for our own bases, with a base of others", fix)
-    return ok("a conversation" if conversation else "the task's own words")
+    if not request.endswith(plain_frame("")):
+        return ok("a conversation" if CHATML.fullmatch(request) else "words for any model")
+    if tokenizer.reads_plain:
+        return ok("the form of our own bases")
+    message = "template 'plain', made for our own bases, with"
+    if tokenizer.template is not None:
+        return fail(f"{message} an instruct model", "--task.template instruct")
+    return warn(f"{message} a base of others", "--task.template r1")
 
 
 def misfits(cfg: RunConfig, model: LoadedModel, task: Task) -> list[Finding]:
