@@ -112,7 +112,10 @@ def parts_of(problem: Problem) -> tuple[int, str, int]:
 
 # -- the prompt -----------------------------------------------------------------------------
 
+# A small model copies what stands last, its numbers too: "as in <answer> 42 </answer>" makes it
+# calculate rightly and then answer 42. So the example shows how calculation and answer belong
+# together.
 REQUEST = (
-    "What is {line}? Work it out inside <think> </think> tags, then give the result, in digits "
-    "alone, inside <answer> </answer> tags, as in <answer> 42 </answer>."
+    "What is {line}? Write the calculation, then its result inside <answer> </answer> tags, as in: "
+    "2 + 3 = 5 <answer>5</answer>"
 )
