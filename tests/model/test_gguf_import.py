@@ -116,7 +116,7 @@ def file_with(path, **keys):
     ("keys", "words"),
     [
         ({"type": "mmproj"}, "a file of the type 'mmproj'"),
-        ({"parts": 3}, "one of 3 parts.*llama-gguf-split --merge"),
+        ({"parts": 3}, "one of 3 parts.*llama-gguf-split"),
         ({"tokens": False}, "no vocabulary"),
         ({"eos": None}, "no token that ends a text"),
         ({"rope": "yarn"}, "stretched by the rule 'yarn'"),

@@ -76,7 +76,7 @@ def refuse_part(file: Path, reader: "GGUFReader") -> None:
         raise ModelError(
             f"{file}: one of {parts} parts of a model",
             "one file with all of it",
-            "join them: `llama-gguf-split --merge FIRST.gguf OUT.gguf` of llama.cpp",
+            "join them with llama-gguf-split of llama.cpp",
         )
     if kind not in (None, "model"):
         raise ModelError(f"{file}: a file of the type {kind!r}", "a model", "import the model")
