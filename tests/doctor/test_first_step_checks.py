@@ -379,6 +379,7 @@ FAULTS = {
     "all is right": ("all_solved", "fail", {"task": StartsWith(("",))}),
     "never stops": ("truncated", "fail", {"policy": tiny_transformer}),
     "never answers": ("answers", "fail", {"task": Countdown((3,))}),
+    "never solves": ("base_solves", "fail", {"task": StartsWith("\0")}),
 }
 
 

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from aha.core.errors import ModelError
 from aha.core.records import Prompt
 from aha.model.chat_template import render
+from aha.model.model_warning import ModelWarning
 from aha.model.tokenizer import Tokenizer
 from aha.tasks.countdown import Countdown, as_problem
 
@@ -130,7 +131,6 @@ def test_a_base_model_is_not_asked_as_an_instruct_model():
     [
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ cycler.__init__.__globals__.os.system('true') }}", "unsafe"),
-        (MISTRAL, "Only user and assistant"),
         ("{% for %}", "chat template"),
         ("{{ messages + 1 }}", "chat template"),
         ("{{ 1 // 0 }}", "division"),
@@ -142,6 +142,15 @@ def test_a_template_that_is_hostile_or_broken_is_one_line(tmp_path, template, wo
     with pytest.raises(ModelError, match=words) as found:
         instructed(tokenizer)
     assert "\n" not in str(found.value)
+
+
+def test_a_template_that_refuses_a_system_turn_has_it_in_the_users_and_in_a_chat_says_so(tmp_path):
+    tokenizer = Tokenizer.load(folder_with(tmp_path, MISTRAL))
+    with pytest.warns(ModelWarning, match="Only user and assistant roles.*before the user's text"):
+        text = instructed(tokenizer).text
+    assert text.startswith("<think>[INST] You are a helpful assistant.") and "[3, 7, 25]" in text
+    with pytest.raises(ModelError, match="Only user and assistant"):
+        tokenizer.converse([{"role": "system", "content": "x"}, *SAID])
 
 
 def test_a_list_of_templates_may_hold_what_is_none(tmp_path):

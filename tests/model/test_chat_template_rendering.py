@@ -14,8 +14,9 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from aha.core.errors import ModelError
 from aha.core.records import Prompt
 from aha.model import chat_template
-from aha.model.chat_template import RenderedText, conversation, in_own_words
+from aha.model.chat_template import RenderedText, conversation
 from aha.model.model_warning import ModelWarning
+from aha.model.own_words import in_own_words
 from aha.model.tokenizer import Tokenizer
 from aha.tasks.countdown import Countdown, as_problem
 from aha.tasks.tags import LEAD_IN, instruct_frame
@@ -154,7 +155,7 @@ def test_a_conversation_without_a_task_is_what_the_template_says():
 def test_every_problem_of_a_task_gets_one_open_thought():
     tokenizer = Tokenizer(TOKENIZER.fast, template=BASE + OPENS)
     problem = as_problem((3, 7, 25), 82)
-    with pytest.warns(ModelWarning, match="one open <think>"):
+    with pytest.warns(ModelWarning, match="one open thought"):
         prompt = Prompt.of(problem, Countdown(template="instruct"), tokenizer)
     assert prompt.text.endswith("<assistant>\n<think>\n") and "[3, 7, 25]" in prompt.text
 

@@ -93,7 +93,7 @@ def test_what_the_format_cannot_say_is_refused_before_a_file_exists(tmp_path):
         (tiny_transformer(), TOKENIZER, "tokenizer"),
         (tiny_transformer(vocab_size=300), real_tokenizer(r"\d|\D+"), "tokenizer"),
         (
-            tiny_transformer(model_type="llama", vocab_size=300, rope_scaling=scaling),
+            tiny_transformer(vocab_size=300, rope_scaling=scaling),
             tokenizer,
             "scaled rotary",
         ),

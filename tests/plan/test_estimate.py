@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_what_is_computed_again_is_not_held():
 
 def test_memory_by_part_by_hand():
     shape = Shape(V=100, C=8, I=16, L=2, H=2, K=1, D=4, tied=True)
-    raw = {"rollout": {"prompts": 4, "group_size": 4, "max_rows": 8, "max_new_tokens": 76}}
+    raw = {"rollout": {"prompts": 8, "group_size": 4, "max_rows": 8, "max_new_tokens": 76}}
     raw |= {"optim": {"micro_batch_tokens": 1000}}
     memory = estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory
     N = 100 * 8 + 2 * (8 * (8 + 4 + 4 + 8) + 3 * 8 * 16 + 2 * 8) + 8
@@ -89,6 +90,10 @@ def test_memory_by_part_by_hand():
     # 8 rows of 24 + 76 positions, keys and values of 2 layers, 4 numbers of 2 bytes each
     assert memory["kv cache"] == 8 * 100 * 2 * 2 * 4 * 2
     assert memory["logits"] == 1000 * 100 * 12 and memory["reference"] == 0
+    # A batch of 2 prompts of 24 tokens with 4 completions of 1.25 times half of 76 is smaller.
+    few = raw | {"rollout": raw["rollout"] | {"prompts": 2}}
+    logits = estimate(workload(RunConfig.model_validate(few), shape), CARDS["rtx-4090"]).memory
+    assert logits["logits"] == 2 * (24 + 4 * 47.5) * 100 * 12
     raw["model"] = {"lora_rank": 4}
     memory = estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory
     R = 4 * 2 * (2 * (8 + 8) + 2 * (8 + 4) + 3 * (8 + 16))
@@ -212,3 +217,20 @@ def test_a_tiny_model_gains_little_from_a_large_card():
         return slow.cost.seconds / fast.cost.seconds
 
     assert gain(tiny) < 1.7 and gain(large) > 4
+
+
+def test_a_cpu_holds_the_caches_of_a_call_and_of_the_rows_that_are_under_way():
+    """In the loop in C: 48 rows of two threads at their longest, and the prompts of the call; where
+    the sizes do not suit it, all rows."""
+    raw = {"rollout": {"prompts": 32, "group_size": 16, "max_rows": 256, "max_new_tokens": 100}}
+    tiny = shape_of("aha-tiny")
+    assert tiny.kv_numbers == 2 * 4 * 2 * 32
+
+    def cache(shape, **rollout) -> float:
+        changed = RunConfig.model_validate({"rollout": raw["rollout"] | rollout})
+        return estimate(workload(changed, shape), CARDS["cpu-2-cores"]).memory["kv cache"]
+
+    positions = 48 * (24 + 100) + 16 * 24
+    assert cache(tiny) == 2 * positions * tiny.kv_numbers
+    assert cache(tiny, loop="torch") == 2 * 256 * 124 * tiny.kv_numbers
+    assert cache(replace(tiny, D=24)) == 2 * 256 * 124 * 2 * 4 * 2 * 24

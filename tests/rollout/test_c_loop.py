@@ -118,3 +118,21 @@ def test_a_size_that_no_vector_divides_is_left_to_torch():
     with pytest.raises(NotCompiled, match="16"):
         CompiledLoop(weights)
     assert NativeEngine(tiny_transformer(), TOKENIZER, "float32").compiled is None
+
+
+@needs_compiler
+def test_prompts_of_all_lengths_have_room_of_their_own():
+    """One prompt of a thousand tokens among short ones: each row is what it is alone, and calls of
+    few rows give what one call of all gives."""
+    policy = shaped(max_position_embeddings=1_200)
+    short = some_prompts(30)
+    problem = replace(short[0].problem, id="long")  # an id gives the seeds
+    tokens = short[0].tokens * (1_000 // len(short[0].tokens))
+    long = replace(short[0], problem=problem, tokens=tokens)
+    prompts, sampling = [*short[:9], long, *short[9:]], replace(SAMPLING, group_size=2)
+    together = NativeEngine(policy, TOKENIZER, "float32", loop="compiled")
+    few = NativeEngine(policy, TOKENIZER, "float32", max_rows=7, loop="compiled")
+    whole = [c.tokens for c in flat(together.generate(prompts, sampling))]
+    assert [c.tokens for c in flat(few.generate(prompts, sampling))] == whole
+    alone = together.generate([long], sampling)
+    assert [c.tokens for c in flat(alone)] == whole[18:20]

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import ConfigError, RunError
+from aha.core.errors import AhaError, ConfigError, RunError
+from aha.tasks.wording import KEYS
 
 DEFAULT_TASK = "countdown"
+FORM = ("template", *KEYS)  # the settings that say how a problem is asked, not which one
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,61 @@ class ChosenTask:
 
 
 def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> ChosenTask:
-    """The task `name` with the settings that were typed. Without a name that of the run `model`,
-    with the run's settings under those that were typed; without a run, Countdown.
+    """The task that a model is asked, and how: by the settings that were typed, then by those of
+    the run `model`, then by the form that suits the model.
 
-    Raises `RunError` for a run whose config.json cannot be read.
+    Where a task is named, only the form of the run's prompts counts, and only where that task has
+    one. Without a run the task is Countdown, in the form of `suited_form`. Raises `RunError` for a
+    run whose config.json cannot be read.
     """
-    if name is not None:
-        return ChosenTask(name, settings)
     own = task_of_run(Path(model))
     if own is None:
-        return ChosenTask(DEFAULT_TASK, settings)
-    return ChosenTask(own.name, own.settings | settings, own.max_new_tokens)
+        chosen = name or DEFAULT_TASK
+        return ChosenTask(chosen, suited_form(model, chosen) | settings)
+    if name is None:
+        return ChosenTask(own.name, own.settings | settings, own.max_new_tokens)
+    form = {key: own.settings[key] for key in FORM if key in own.settings}
+    if "template" not in settings_of(name):
+        form.pop("template", None)
+    return ChosenTask(name, form | settings)
+
+
+def suited_form(model: str, task: str) -> dict[str, Any]:
+    """The template for a model that no run says anything of: `instruct` for one with a chat
+    template, `r1` for any other base of somebody else; nothing for our own bases, which read
+    `plain`, for a task that has no template, and for a model that cannot be opened: that is told
+    where it is."""
+    if "template" not in settings_of(task):
+        return {}
+    from aha.model.folders import resolve_model
+    from aha.model.weights import tokenizer_of
+
+    try:
+        tokenizer = tokenizer_of(resolve_model(model))
+    except AhaError:
+        return {}
+    if tokenizer.reads_plain:
+        return {}
+    return {"template": "instruct" if tokenizer.template is not None else "r1"}
+
+
+def settings_of(task: str) -> list[str]:
+    """The names of a packaged task's own settings; none for any other, whose code is not ours to
+    run only to ask."""
+    from aha.tasks.catalog import PACKAGED, constructor, setting_names
+
+    return setting_names(constructor(task))[0] if task in PACKAGED else []
 
 
 def task_of_run(folder: Path) -> ChosenTask | None:
-    """The task that a run was trained on; None for a fine-tuning, and where there is no run."""
+    """The task that a run was trained on, by the folder of the run or of its model; None for a
+    fine-tuning, and where there is no run."""
     from aha.algo.recipe import begun
     from aha.sft.tuning_config import is_tuning
     from aha.store.run_folder import Run
 
+    if folder.name == "model" and (folder.parent / "checkpoints").is_dir():
+        folder = folder.parent
     if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
         return None  # a model's folder has a config.json too, and its own
     raw = Run.open(folder).read("config.json")

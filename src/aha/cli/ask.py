@@ -60,7 +60,12 @@ def ask(
                 "one problem: numbers, or --given with a JSON object",
                 "leave the numbers and --target out",
             )
-        settings = chosen.settings if chosen.name == "countdown" else {}
+        if data is not None or bad_rows is not None:
+            word = "--data" if data is not None else "--bad-rows"
+            raise ConfigError(f"numbers with {word}", "one or the other", f"leave {word} out")
+        if chosen.name != "countdown":
+            chosen = choose_task(model, "countdown", {})
+        settings = chosen.settings
         asked_task, problem = typed_countdown(numbers, target, settings)
     else:
         asked_task, problem = task_problem(chosen.name, chosen.settings, given, seed)

@@ -1,4 +1,5 @@
-"""`aha chat`: puzzles typed in the terminal, answered by two models side by side."""
+"""`aha chat`: puzzles typed in the terminal, answered by two models side by side; or a conversation
+with an instruct model."""
 
 import queue
 import sys
@@ -17,7 +18,7 @@ from rich.text import Text
 from aha.cli.parameters import Count, ModelName, Whole
 from aha.cli.terminal_text import console
 from aha.core.control_characters import visible
-from aha.core.errors import AhaError
+from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
 
@@ -37,12 +38,13 @@ def chat(
 ) -> None:
     """Type puzzles; the base and the trained model answer side by side, with grades.
 
-    An empty line ends the program. Ctrl-C ends only an answer.
+    With an instruct model that was not trained on puzzles it is a conversation, in the model's own
+    chat template. An empty line ends the program. Ctrl-C ends only an answer.
 
     Parameters
     ----------
     base
-        Model to compare with; without it, the run's own base.
+        Model to compare with on puzzles; without it, the run's own base.
     seed
         Seed of the completions.
     temperature
@@ -50,17 +52,27 @@ def chat(
     max_new_tokens
         Token limit of a completion.
     """
+    from aha.api.run_task import suited_form
+    from aha.cli.talk import talk
+    from aha.rollout.engine import Sampling
     from aha.serve.open_models import run_config
     from aha.serve.problem_answers import CompletionStreamer
     from aha.tasks.countdown import Countdown
     from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 
-    config = run_config(model)
+    config, speaker = run_config(model), CompletionStreamer()
+    task = countdown_from_config(config.get("task"))
+    if task is None:
+        opened = speaker.models.get(model)
+        if opened.tokenizer.template is not None:
+            refuse_base(base)
+            talk(opened, Sampling(max_new_tokens, 1, temperature, seed))
+            return
+        refuse_other_task(model, config)
+        task = Countdown(**suited_form(model, "countdown"))
     if base is None and isinstance(config.get("model"), dict):
         base = config["model"].get("path")
-    task = countdown_from_config(config.get("task")) or Countdown()
     names = [("before", base), ("after", model)] if base else [("", model)]
-    speaker = CompletionStreamer()
     for _, name in names:
         speaker.models.get(name)  # now, so that a wrong name is an error before the first puzzle
     sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
@@ -72,6 +84,28 @@ def chat(
             continue
         sides = [Side(f"{label}: {name}".removeprefix(": "), name) for label, name in names]
         answer_side_by_side(console, speaker, sides, task, problem, sampling)
+
+
+def refuse_base(base: str | None) -> None:
+    """Raise `ConfigError` for a second model in a conversation, where nothing is compared."""
+    if base is not None:
+        raise ConfigError(
+            f"--base {base} with an instruct model that was not trained on puzzles",
+            "one model in a conversation",
+            "leave --base out, or compare them: aha eval",
+        )
+
+
+def refuse_other_task(model: str, config: dict[str, Any]) -> None:
+    """Raise `ConfigError` for a run on another task whose model takes no conversation."""
+    section = config.get("task")
+    name = section.get("name") if isinstance(section, dict) else None
+    if name is not None:
+        raise ConfigError(
+            f"a chat with {model}, which was trained on the task {name!r}",
+            "a run on countdown, or a model with a chat template",
+            f"aha ask --model {model}",
+        )
 
 
 @dataclass
@@ -105,13 +139,13 @@ class Side:
         return Panel(Group(body, Text(), verdict), title=Text(self.title), title_align="left")
 
 
-def read_line(console: Console) -> str:
+def read_line(console: Console, hint: str = HINT, prompt: str = "puzzle> ") -> str:
     """The typed line; empty at the end of the input."""
     try:
         if not sys.stdin.isatty():
             return console.input().strip()
-        console.print(HINT, style="dim")
-        return console.input("puzzle> ").strip()
+        console.print(hint, style="dim")
+        return console.input(prompt).strip()
     except EOFError:
         return ""
 

@@ -94,6 +94,7 @@ for command in COMMANDS:
     module = command.replace("-", "_")
     app.command(f"aha.cli.{module}:{module}", name=command)
 app.command("aha.cli.eval:evaluate", name="eval")
+app.command("aha.cli.import_model:import_model", name="import")
 config_app = App(name="config", help="Recipes and their keys.")
 config_app.command("aha.cli.show_config:show", name="show")
 app.command(config_app)

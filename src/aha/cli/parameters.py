@@ -194,6 +194,15 @@ CalibrationFile = Annotated[
     Parameter(help="File that --probe writes; without --probe, such a file to plan with."),
 ]
 
+Anyway = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Begin although the recipe does not suit the model, as far as is known: too high a "
+        "learning rate, prompts in a form that the model has not read.",
+    ),
+]
+
 SharedBy = Annotated[
     str | None,
     Parameter(

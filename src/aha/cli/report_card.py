@@ -186,6 +186,8 @@ def closing_lines(summary: dict[str, Any], cfg: RunConfig) -> str:
     ]
     if base is not None:
         lines.append(f"its base model, once for everybody: {money(base)}, {1000 * kwh:.0f} Wh")
+    else:
+        lines.append(f"{cfg.model.path}: its makers' pre-training is not in this")
     return "\n  ".join(lines)
 
 

@@ -48,7 +48,7 @@ class RunOptions:
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
     `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
     `loggers`: names of loggers that get a copy of the run. `as_json`: events as JSON lines in
-    place of text.
+    place of text. `anyway`: a recipe that does not suit its model is no reason to stop.
     """
 
     budget: str | None = None
@@ -59,6 +59,7 @@ class RunOptions:
     ranks: int | None = None
     loggers: Sequence[str] = ()
     as_json: bool = False
+    anyway: bool = False
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
@@ -88,7 +89,8 @@ def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         say_line(text, sys.stderr)
         return
     note = Listener(say=partial(say_line, file=sys.stderr))
-    Experiment.prepare(cfg, path, note, budget=options.budget, ranks=options.ranks or 1)
+    ranks, strict = options.ranks or 1, not options.anyway
+    Experiment.prepare(cfg, path, note, budget=options.budget, ranks=ranks, strict=strict)
 
 
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
@@ -106,7 +108,8 @@ def run_to_report_card(
     """Carry out a new run and print it, from the first line to the report card."""
     view = JsonEvents(cfg) if options.as_json else RunView(cfg)
     shared = (calibration, options.budget, options.ranks or 1)
-    experiment = Experiment.start(cfg, path, view.listener(), *shared)
+    strict = not options.anyway
+    experiment = Experiment.start(cfg, path, view.listener(), *shared, strict=strict)
     view.cfg = cfg = experiment.cfg
     planned = []
     if (path / "prediction.json").is_file():

@@ -8,6 +8,7 @@ from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe, new_run_path
 from aha.cli.default_recipe import recipe_for_this_machine
 from aha.cli.parameters import (
+    Anyway,
     Budget,
     CalibrationFile,
     Dash,
@@ -42,6 +43,7 @@ def train(
     probe: Probe = False,
     calibration: CalibrationFile = None,
     as_json: JsonLines = False,
+    anyway: Anyway = False,
     overrides: Overrides = None,
 ) -> None:
     """Train with a recipe (a packaged name or a TOML file); `--section.key value` overrides it.
@@ -67,7 +69,7 @@ def train(
     number = None if ranks is None else number_of_ranks(ranks) or 1
     if resume is not None:
         unused = {"a recipe": recipe, "--name": name, "--dry-run": dry_run}
-        unused |= {"--probe": probe, "--calibration": calibration}
+        unused |= {"--probe": probe, "--calibration": calibration, "--anyway": anyway}
         refuse_with_resume(resume, unused)
         from aha.cli.run_in_terminal import RunOptions
 
@@ -81,7 +83,7 @@ def train(
     from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json, anyway)
     start_run(cfg, run, RunOptions(budget, dash, *shared))
 
 

@@ -45,7 +45,8 @@ class TaskSection(Section):
 
     name: str = Field(
         "countdown",
-        description="countdown, multiply, math, gym:NAME, a Python file, or an installed task.",
+        description="countdown, calculate, multiply, ladder, math, gym:NAME, a Python file, or an "
+        "installed task.",
     )
     numbers: tuple[int, ...] = Field(
         (3,), description="countdown: how many numbers a puzzle has, 2 to 6; drawn evenly."
@@ -70,7 +71,9 @@ class TaskSection(Section):
         0.0, ge=0.0, le=1.0, description="Reward for R1's exact format, right or wrong; 0 = off."
     )
     options: dict[str, Any] = Field(
-        {}, description="Settings that only this task has, as in --task.options.digits '[2, 3]'."
+        {},
+        description="Settings that only this task has, as in --task.options.digits '[2, 3]'; and "
+        "for every task system, lead_in, template_args, think_tags: the words of its prompts.",
     )
 
     grade_seconds: float = Field(

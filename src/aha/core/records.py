@@ -23,7 +23,8 @@ class Problem:
 
 
 class PromptWriter(Protocol):
-    """The part of a task that writes prompts."""
+    """The part of a task that writes prompts. It may have `template_args`: variables of the model's
+    chat template."""
 
     def ask(self, problem: Problem) -> str: ...
 
@@ -37,7 +38,7 @@ class Grader(Protocol):
 class TextEncoder(Protocol):
     """The part of a tokenizer that prompts need: `say` frames a text, `encode` makes its tokens."""
 
-    def say(self, text: str) -> str: ...
+    def say(self, text: str, **options: object) -> str: ...
 
     def encode(self, text: str) -> Sequence[int]: ...
 
@@ -53,7 +54,7 @@ class Prompt:
     @classmethod
     def of(cls, problem: Problem, task: PromptWriter, tokenizer: TextEncoder) -> "Prompt":
         """The task's prompt for the problem, encoded once."""
-        text = tokenizer.say(task.ask(problem))
+        text = tokenizer.say(task.ask(problem), **getattr(task, "template_args", {}))
         return cls(problem, text, tuple(tokenizer.encode(text)))
 
 

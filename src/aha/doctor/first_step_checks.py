@@ -16,6 +16,7 @@ from aha.doctor.first_step_trial import LogprobGap, Trial, run_trial
 from aha.doctor.run_checks import first_step_findings
 from aha.tasks.tags import read_answer
 from aha.training.draw_checks import check_draws
+from aha.training.recipe_fit import nothing_solved
 from aha.training.rl import RLTrainer
 
 checks = Checklist()
@@ -239,6 +240,16 @@ def answers(trial: Trial) -> Finding | None:
         )
         return (fail if share == 0 else warn)(message, fix)
     return ok(message)
+
+
+@checks
+def base_solves(trial: Trial) -> Finding:
+    """The base solves some of the problems: without a reward that differs nothing is learned."""
+    graded = [one for group in trial.report.groups for one in group]
+    right, rewards = sum(one.correct for one in graded), [one.reward for one in graded]
+    ended = sum(one.completion.finish == "stop" for one in graded)
+    finding = nothing_solved(rewards, right, 1 - ended / len(graded))
+    return finding or ok(f"the base solves {right} of {len(graded)} tries")
 
 
 def try_first_step(trainer: RLTrainer) -> list[Finding]:

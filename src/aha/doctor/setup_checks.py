@@ -21,15 +21,19 @@ from aha.doctor.first_step_trial import reduced_recipe
 from aha.doctor.problem_checks import check_problems
 from aha.eval.prompt_check import ReadableTask
 from aha.model.folders import resolve_model
+from aha.model.gguf import gguf_fault
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks import audit
 from aha.tasks.protocol import Task
+from aha.training import recipe_fit
 from aha.training.builders import make_trainer, task_of
 from aha.training.preflight import prompt_limits, readable_task
 
 checks = Checklist()
 
 CHAT_STOP = "<|im_end|>"
+# Settings such as a rate of 0 or too high a one do not keep the first step from being made.
+NO_FAULT_OF_SETUP = ("settings", "learning_rate", "prompt_form")
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ def pad_token(start: SetupFacts) -> Finding:
         return fail(f"the pad id {pad} is not among the model's {size}", "set pad_token")
     if pad in tokenizer.stop_ids:
         return ok(f"{start.name_of(pad)} pads and stops; allowed, as masks are made from lengths")
+    if pad in tokenizer.prefix:
+        return ok(f"{start.name_of(pad)} pads and begins each text; masks are made from lengths")
     if any(pad in prompt.tokens for prompt in start.prompts):
         return fail(f"prompts have the pad token {start.name_of(pad)}", "mend the task's `ask`")
     return ok(f"{start.name_of(pad)} is the pad token, and no prompt has it")
@@ -173,6 +179,15 @@ def prompt_tokens(start: SetupFacts) -> Finding:
     return ok(f"prompts of up to {longest} tokens, which decode to their text")
 
 
+def export_forms(cfg: RunConfig, model: LoadedModel) -> Finding:
+    """The forms in which the trained model can be exported, said before it is trained."""
+    reason = gguf_fault(model.policy, model.tokenizer)
+    forms = ["hf", *(["adapter"] if cfg.model.lora_rank else [])]
+    forms += [] if reason else ["gguf"]
+    message = f"can be exported as {', '.join(forms)}" + (f"; not gguf: {reason}" if reason else "")
+    return replace(ok(message), check="export_forms")
+
+
 # -- all checks of a recipe ---------------------------------------------------------------------
 
 
@@ -187,6 +202,8 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     try:
         model = load_model(resolve_model(cfg.model.path))
         findings = checks.run(SetupFacts.of(cfg, model, task)) + model.findings
+        findings += recipe_fit.checks.run(recipe_fit.Fit(cfg, model, task))
+        findings.append(export_forms(cfg, model))
     except ModelError as error:
         if command_for(cfg.model.path) is None:
             raise
@@ -195,11 +212,10 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
     yield "its problems", check_problems(cfg, task)
     audited = audit.audit(task, cfg.seed)
     yield "the reward", audit.checks.run(audited)
-    # Settings such as a learning rate of 0 do not keep the step from being made.
     if (
         model
         and not audited.is_blind
-        and worst_level([f for f in findings if f.check != "settings"]) != "fail"
+        and worst_level([f for f in findings if f.check not in NO_FAULT_OF_SETUP]) != "fail"
     ):
         reduced = reduced_recipe(cfg)
         size = f"{reduced.rollout.prompts} prompts x {reduced.rollout.group_size}"

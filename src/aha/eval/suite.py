@@ -38,6 +38,7 @@ from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
 from aha.tasks.tags import ANSWER_OPEN
+from aha.tasks.wording import unworded
 
 PART = 512  # prompts that go to the engine together
 
@@ -330,8 +331,9 @@ def evaluate_model(
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
-    if isinstance(task, Countdown):
-        row |= {"numbers": task.numbers, "data": None}
+    game = unworded(task)
+    if isinstance(game, Countdown):
+        row |= {"numbers": game.numbers, "data": None}
     row |= settings.task_settings
     row |= {
         "split": settings.split,

@@ -32,7 +32,7 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name:
         environment = read_record(run, "environment.json")
         try:
             parts += [introduction(model, form, base, config)]
-            parts += [] if tuned else [evidence_section(summary)]
+            parts += [] if tuned else [evidence_section(summary), *form_section(config)]
             parts += [cost_section(summary)]
             parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -141,6 +141,19 @@ def evidence_section(summary: dict[str, Any]) -> str:
     )
 
 
+def form_section(config: dict[str, Any] | None) -> list[str]:
+    """How the model was asked, by the run's config; nothing where that has no task. Asked in
+    another form, it does not do what the evidence says. The prompt itself: `example_section`."""
+    task = (config or {}).get("task")
+    if not isinstance(task, dict):
+        return []
+    options = task.get("options") or {}
+    template, name = task.get("template", "plain"), task.get("name")
+    text = f"## How it was asked\nThe template `{template}` of the task {name}"
+    text += f", with {json.dumps(options)}" if options else ""
+    return [f"{text}."]
+
+
 def rate_with_interval(report: dict[str, Any]) -> str:
     """`0.842 [0.818, 0.863]`."""
     low, high = map(measured, report["interval"])
@@ -161,6 +174,8 @@ def cost_section(summary: dict[str, Any]) -> str:
     )
     if summary.get("base_cost_usd") is not None:
         text += f" The base model, once for everybody: ${measured(summary['base_cost_usd']):.2f}."
+    elif "base_cost_usd" in summary:
+        text += " The pre-training of the base model, by its makers, is not in this."
     return text
 
 

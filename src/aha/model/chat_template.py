@@ -1,13 +1,11 @@
 """Chat templates: the text form of a conversation that a model was trained on.
 
-Tasks write conversations in ChatML, the form of Qwen; here they are rewritten for any model. A
-template is a program that comes with a model, and anybody may have written it: it runs in Jinja's
-sandbox, where it can format text and nothing else.
+A template is a program that comes with a model, and anybody may have written it: it runs in Jinja's
+sandbox, where it can format text and nothing else. `own_words` brings tasks and templates together.
 """
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,16 +24,6 @@ from aha.model.model_warning import warn_of
 
 FILE = "chat_template.jinja"
 TURN, END = "<|im_start|>", "<|im_end|>"
-CHATML = re.compile(
-    rf"(?P<turns>({re.escape(TURN)}\w+\n.*?{re.escape(END)}\n)+)"
-    rf"{re.escape(TURN)}assistant\n(?P<begun>.*)",
-    re.DOTALL,
-)
-ONE_TURN = re.compile(rf"{re.escape(TURN)}(\w+)\n(.*?){re.escape(END)}\n", re.DOTALL)
-
-
-OPENED, CLOSED = "<think>", "</think>"
-EMPTY_THOUGHT = re.compile(rf"{OPENED}\s*{CLOSED}\s*\Z")
 SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
@@ -44,70 +32,6 @@ class RenderedText(str):
     no begin-of-text token before it, as `apply_chat_template` of `transformers` puts none."""
 
     __slots__ = ()
-
-
-def in_own_words(
-    text: str,
-    template: str | None,
-    settings: Mapping[str, Any],
-    id_of: Callable[[str], int | None],
-) -> str:
-    """A text in ChatML rewritten by the model's template; any other text unchanged. The beginning
-    of the assistant's turn stays at the end, but a thought is opened once (`with_thought`). Raises
-    `ModelError` for a conversation with a model that has neither a template nor ChatML's tokens.
-    """
-    match = CHATML.fullmatch(text)
-    if not match:
-        return text
-    messages = [
-        {"role": role, "content": content} for role, content in ONE_TURN.findall(match["turns"])
-    ]
-    begun = match["begun"]
-    rendered = conversation(messages, template, settings, id_of, held_now)
-    if template is None:
-        return rendered + begun
-    if begun.rstrip().endswith(OPENED):
-        return RenderedText(with_thought(rendered, begun, template, messages, settings))
-    return RenderedText(rendered + begun)
-
-
-def with_thought(
-    rendered: str,
-    begun: str,
-    template: str,
-    messages: list[dict[str, str]],
-    settings: Mapping[str, Any],
-) -> str:
-    """A rendered conversation, followed by a task's `begun` turn that ends with `<think>`: one
-    thought, and it is open.
-
-    A template may open the thought itself (DeepSeek's distillates): then `begun` is left out. Or it
-    may end with an empty thought, which says that there is to be none (Qwen3 without thinking):
-    then it is asked to think, and if it cannot be asked, its empty thought is opened again.
-    """
-    change = ""
-    if EMPTY_THOUGHT.search(rendered):
-        thinking = render(template, messages, settings, held_now, enable_thinking=True)
-        if EMPTY_THOUGHT.search(thinking):
-            rendered = EMPTY_THOUGHT.sub(f"{OPENED}\n", rendered)
-            say_of_thought("ends with an empty thought, which is opened again")
-            return rendered
-        rendered, change = thinking, "ends with an empty thought, is rendered with enable_thinking"
-    last = messages[-1]["content"].strip()
-    tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
-    if tail.rfind(OPENED) <= tail.rfind(CLOSED):
-        if change:
-            say_of_thought(change, left_out=False)
-        return rendered + begun
-    say_of_thought(f"{change} and then opens it" if change else "opens the thought itself")
-    return rendered
-
-
-def say_of_thought(what: str, left_out: bool = True) -> None:
-    """Tell how template and task were brought together."""
-    message = f"the model's chat template {what}"
-    message += ": a task's own beginning of the answer is left out" if left_out else ""
-    warn_of(warn(f"{message}; each prompt ends with one open {OPENED}", ""))
 
 
 def conversation(

@@ -1,8 +1,8 @@
 """A model as one GGUF file, for llama.cpp and programs that are built on it.
 
-Supported: Qwen2.5, Qwen3, and Llama-shaped models without scaled positions, with a byte-level BPE
-tokenizer whose pre-tokenisation GGUF has a name for. Everything else is refused: the tests could
-not read it back.
+Supported: Qwen2.5, Qwen3, and Llama-shaped models with plain positions or Llama 3's, with a
+byte-level BPE tokenizer whose pre-tokenisation GGUF has a name for. Everything else is refused: the
+tests could not read it back.
 Source: the GGUF specification of ggml, and the names that llama.cpp gives tensors and keys.
 """
 
@@ -20,6 +20,7 @@ from tokenizers.models import BPE
 from aha.core.errors import MissingExtra, ModelError
 from aha.model.architecture import ModelConfig
 from aha.model.hf_policy import refuse_hf_policy
+from aha.model.rope_scaling import Llama3Scaling
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
 from aha.model.transformer import Transformer
 
@@ -38,6 +39,7 @@ NEMO_PATTERN = (
 SPLITS = {QWEN2_PATTERN: "qwen2", LLAMA3_PATTERN: "llama-bpe", NEMO_PATTERN: "tekken"}
 # Rules without a regular expression of their own, by their steps: ByteLevel brings GPT-2's.
 STEPS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
+NAMES_OF_STEPS = {name: steps for steps, name in STEPS.items()}
 # llama.cpp takes a word that is in the vocabulary without its merges under these names.
 WHOLE_WORDS = {"llama-bpe", "tekken"}
 PARTS = {
@@ -56,6 +58,7 @@ PARTS = {
     "norm": "output_norm",
     "lm_head": "output",
 }
+ROPE_FACTORS = "rope_freqs.weight"  # what llama.cpp divides the rotary frequencies by
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
 
 
@@ -84,16 +87,42 @@ def save_gguf(path: Path, policy: Transformer, tokenizer: Tokenizer, dtype: torc
 
 def check(config: ModelConfig) -> None:
     """Raise `ModelError` for a shape that the format cannot describe."""
-    if config.rope_scaling:
+    if config.rope_scaling and not has_rope_factors(config):
         raise ModelError(
-            f"scaled rotary positions ({config.rope_scaling.kind})",
-            "plain ones: GGUF keeps the scaling apart",
+            f"scaled rotary positions ({config.rope_scaling.kind}) in a {config.model_type}",
+            "plain ones, or those of Llama 3 in a Llama: GGUF has no other way of writing them",
             "--form hf",
         )
     if config.model_type == "qwen2" and config.head_dim * config.num_attention_heads != (
         config.hidden_size
     ):
         raise ModelError(f"head_dim {config.head_dim}", "hidden_size / heads", "--form hf")
+
+
+def gguf_fault(policy: object, tokenizer: Tokenizer) -> str | None:
+    """Why a model cannot be a GGUF file, in words; None where it can."""
+    try:
+        refuse_hf_policy(policy, "GGUF", "--form hf")
+        assert isinstance(policy, Transformer), "all others run in transformers"
+        check(policy.config)
+        read_vocabulary(tokenizer, policy.config.vocab_size)
+    except ModelError as error:
+        return error.got
+    return None
+
+
+def has_rope_factors(config: ModelConfig) -> bool:
+    """Whether the rotary frequencies are divided by factors that llama.cpp reads from a tensor."""
+    llama = ARCHITECTURES[config.model_type] == "llama"
+    return llama and isinstance(config.rope_scaling, Llama3Scaling)
+
+
+def rope_factors(config: ModelConfig) -> npt.NDArray[np.float32]:
+    """What the rotary frequencies [D/2] are divided by."""
+    assert config.rope_scaling is not None, "only of stretched positions"
+    half = config.head_dim // 2
+    plain = config.rope_theta ** -(torch.arange(half, dtype=torch.float32) / half)
+    return (plain / config.rope_scaling.stretch(plain, config.rope_theta)).numpy()
 
 
 def write_shape(writer: "GGUFWriter", config: ModelConfig) -> None:
@@ -133,6 +162,8 @@ def write_tensors(writer: "GGUFWriter", policy: Transformer, dtype: torch.dtype)
         torch.float16: GGMLQuantizationType.F16,
         torch.bfloat16: GGMLQuantizationType.BF16,
     }[dtype]
+    if has_rope_factors(config):
+        writer.add_tensor(ROPE_FACTORS, rope_factors(config))
     for name, tensor in policy.weights().items():
         numbers = tensor.detach().to("cpu", torch.float32).numpy()
         part = name.split(".")[-2]

@@ -23,9 +23,9 @@ from aha.model.chat_template import (
     RenderedText,
     conversation,
     find_template,
-    in_own_words,
     knows_chatml,
 )
+from aha.model.own_words import in_own_words
 from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -160,10 +160,17 @@ class Tokenizer:
             pieces.append(after[len(before.rstrip("\ufffd")) :].rstrip("\ufffd"))
         return pieces
 
-    def say(self, text: str) -> str:
+    def say(self, text: str, **options: object) -> str:
         """A prompt in the form of this model's training: a conversation in ChatML is rewritten by
-        the model's own chat template, any other text stays as it is."""
-        return in_own_words(text, self.template, self.settings or {}, self.fast.token_to_id)
+        the model's own chat template, any other text stays as it is. `options` are variables of the
+        template, such as enable_thinking."""
+        settings, id_of = self.settings or {}, self.fast.token_to_id
+        return in_own_words(text, self.template, settings, id_of, **options)
+
+    @property
+    def reads_plain(self) -> bool:
+        """Whether it is the tokenizer of our own bases, which have read the template `plain`."""
+        return all(self.fast.token_to_id(word) is not None for word in (" target", "back "))
 
     def converses(self) -> bool:
         """Whether this model was trained on conversations: it has a chat template, or ChatML's

@@ -131,6 +131,17 @@ def load_model(folder: str | Path, above: tuple[Path, ...] = ()) -> LoadedModel:
     return LoadedModel(policy, tokenizer, folder, below + findings, tokens_from)
 
 
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """The tokenizer of a model's folder; of an adapter without one, that of its base."""
+    above: list[Path] = []
+    while not (folder / "tokenizer.json").is_file() and (folder / ADAPTER).is_file():
+        if folder in above:
+            raise no_base(above[-1], folder)
+        above.append(folder)
+        folder = named_base(folder)
+    return Tokenizer.load(folder)
+
+
 def named_base(folder: Path) -> Path:
     """The folder of the base that an adapter names."""
     name = read_object(folder / ADAPTER).get("base_model_name_or_path")

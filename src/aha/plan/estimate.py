@@ -17,12 +17,22 @@ from aha.core.config import RunConfig
 from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
-from aha.plan.speed import PROMPT_TOKENS, Card, Lengths, Workload, generation_of, training_of
+from aha.plan.speed import (
+    PROMPT_TOKENS,
+    Card,
+    Lengths,
+    Workload,
+    expected_tokens,
+    generation_of,
+    training_of,
+)
 
 RESERVE = 0.1  # of a card's memory: for the libraries, and gaps between tensors
 UPDATE_BYTES = 28  # for each weight that trains: four float32 numbers are read, three written
 MOMENTS = {"device": 8.0, "cpu": 0.0, "8bit": 2 * (1 + 4 / 256)}  # bytes a weight, on the device
 HOST_BYTES = 16.0  # for each weight whose optimiser state is in the host's memory
+CPU_THREADS = 2  # of the CPUs in cards.toml
+C_LOOP_ROWS, C_LOOP_LANES = 24, 16  # of `native_c`: rows of a thread, and what divides all sizes
 SAMPLING_NUMBERS = 5  # float32 numbers for each word of the vocabulary while a token is sampled
 # Assumed of an ordinary machine: the bandwidth of its memory and of the bus to its GPU, in bytes/s.
 HOST_RATE, BUS_RATE = 20e9, 12e9
@@ -111,7 +121,13 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     bf16 = 2.0 if card.float32 else 1.0  # times the bytes of bf16
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
-    micro = max(cfg.optim.micro_batch_tokens, longest)
+    prompts = max(1, rows // rollout.group_size)
+    micro = min(max(cfg.optim.micro_batch_tokens, longest), longest_batch(cfg, prompt))
+    # The loop in C holds the caches of a call's prompts, and of the rows that are under way.
+    caches, drawn = float(rows * longest), float(rows)
+    if card.cpu and runs_in_c(cfg, shape):
+        at_once = min(rows, C_LOOP_ROWS * CPU_THREADS)
+        caches, drawn = float(at_once * longest + prompts * prompt), float(prompts + at_once)
     lora, on_host = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
     # Bytes of a weight that trains: bf16 where its float32 copy is in the host's memory.
@@ -135,9 +151,24 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         "logits": 3 * 4.0 * logits + 4.0 * head,
         "generation weights": bf16
         * generation_bytes(shape, trained if lora and not card.cpu else 0),
-        "kv cache": bf16 * 2.0 * rows * longest * shape.kv_numbers,
-        "drawing": 4.0 * SAMPLING_NUMBERS * rows * shape.V,
+        "kv cache": bf16 * 2.0 * caches * shape.kv_numbers,
+        "drawing": 4.0 * SAMPLING_NUMBERS * drawn * shape.V,
     }
+
+
+def longest_batch(cfg: RunConfig, prompt: int) -> int:
+    """Tokens of the largest batch of an update: a micro-batch cannot be larger. A few steps have
+    completions a quarter longer than the mean of the run."""
+    prompts = -(-cfg.rollout.prompts // cfg.algo.updates)
+    tokens = min(cfg.rollout.max_new_tokens, 1.25 * expected_tokens(cfg)[0])
+    return math.ceil(prompts * (prompt + cfg.rollout.group_size * tokens))
+
+
+def runs_in_c(cfg: RunConfig, shape: Shape) -> bool:
+    """Whether a CPU generates in the loop in C, if there is a compiler."""
+    sizes = (shape.C, shape.I, shape.D)
+    whole = not any(size % C_LOOP_LANES for size in sizes)
+    return cfg.rollout.loop in ("auto", "compiled") and whole and not shape.norms
 
 
 def generation_bytes(shape: Shape, adapters: float) -> float:

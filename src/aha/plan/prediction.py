@@ -18,12 +18,14 @@ from aha.plan.speed import Card, Lengths, Workload, expected_tokens
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
 # used; bytes of a token that is kept as a record; and gaps in the heap, which micro-batches of
 # different sizes leave, as a multiple of the activations (fitted to the demo, glibc). Tensors
-# larger than `MAPPED` leave no gaps: glibc maps each of them separately.
+# larger than `MAPPED` leave no gaps: glibc maps each of them separately. Nor do models from
+# `NO_GAPS` parameters on: 135 million took 3.7 GB in all, where such gaps alone would be 22.
 LIBRARIES = 100e6
 RECORD = 100.0
 GAPS = 6.3
 GAPS_FLOAT32 = 0.4  # most float32 tensors are mapped; fitted to demo-avx2 and multiply
 MAPPED = 32 * 2**20
+NO_GAPS = 50e6
 NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # for a plan of the memory alone
 # Parts that a smaller micro-batch or fewer rows make smaller.
 SHRINKS = ("activations", "logits", "kv cache", "drawing")
@@ -71,6 +73,7 @@ def process_bytes(
     kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
     width = 4 if float32 else 2
     small = width * cfg.optim.micro_batch_tokens * load.shape.C < MAPPED
+    small = small and load.shape.parameters < NO_GAPS
     gaps = (GAPS_FLOAT32 if float32 else GAPS) * plan.memory["activations"]
     return {
         "process": held + LIBRARIES,

@@ -63,9 +63,16 @@ class NativeEngine(SlotEngine):
     def run_compiled(
         self, compiled: CompiledLoop, groups: list[list[SlotRow]], sampling: Sampling
     ) -> None:
-        """Generate all rows in one call into C."""
-        if not groups:
-            return
+        """Generate all rows in calls into C of at most `max_rows` rows, and of one group at least:
+        a call holds the caches of all its prompts."""
+        at_once = max(self.max_rows // sampling.group_size, 1)
+        for first in range(0, len(groups), at_once):
+            self.call_compiled(compiled, groups[first : first + at_once], sampling)
+
+    def call_compiled(
+        self, compiled: CompiledLoop, groups: list[list[SlotRow]], sampling: Sampling
+    ) -> None:
+        """Generate the rows of some groups in one call into C."""
         generated = compiled.generate(
             [group[0].prompt.tokens for group in groups],
             [[row.seed for row in group] for group in groups],

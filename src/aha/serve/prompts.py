@@ -16,6 +16,7 @@ from aha.serve.request_body import RequestError, short, with_request_error
 from aha.serve.request_fields import asks_for_nothing, check_message
 from aha.tasks.countdown import Countdown
 from aha.tasks.problem_lines import parse_puzzle
+from aha.tasks.protocol import Task
 
 
 class TrainingTask(NamedTuple):
@@ -25,7 +26,7 @@ class TrainingTask(NamedTuple):
     """
 
     task: str | None = None
-    countdown: Countdown | None = None
+    countdown: Task | None = None
 
 
 ROLES = ("system", "developer", "user", "assistant")

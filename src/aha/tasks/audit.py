@@ -20,6 +20,7 @@ from aha.core.records import Graded, Problem
 from aha.tasks.audit_cases import AuditCase, cheats_for, right_for, solved_by
 from aha.tasks.isolation import IsolatedTask
 from aha.tasks.protocol import Task
+from aha.tasks.wording import unworded
 
 # -- grading the texts ------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ def audit(task: Task, seed: int = 0, patience_s: float = PATIENCE_S) -> Audit:
     cheats, right = cheats_for(problem, str(task.ask(problem))), right_for(problem)
     solved, unsolved = solved_by(task, seed)
     cases = cheats + right + solved
-    if isinstance(task, IsolatedTask):
+    if isinstance(unworded(task), IsolatedTask):
         graded = list(grade_in_turn(task, cases))
     else:
         graded = list(grade_in_process(task, cases, patience_s))

@@ -1,6 +1,6 @@
 """Tasks by name: packaged ones, those that installed packages register, and plain Python files.
 
-    countdown, multiply, math    packaged; trusted, graded in this process
+    countdown, multiply, ...     packaged (PACKAGED); trusted, graded in this process
     gym:NAME                     a data set of reasoning-gym, with the extra [gym]
     my_task.py                   a file that holds the three functions of a task, or one class
     reward:NAME                  reward functions of a Python program, which alone has them
@@ -29,6 +29,7 @@ from aha.core.records import Problem
 from aha.tasks.isolation import IsolatedTask, checked_grader
 from aha.tasks.protocol import Task
 from aha.tasks.reward_task import PREFIX as REWARD
+from aha.tasks.wording import WordedTask, Wording, part_wording
 from aha.tasks.worker import Worker
 from aha.tasks.worker_process import locate
 
@@ -36,6 +37,8 @@ PACKAGED = {
     "countdown": "aha.tasks.countdown:Countdown",
     "multiply": "aha.tasks.multiply:Multiply",
     "math": "aha.tasks.math_files:MathFiles",
+    "calculate": "aha.tasks.calculate:Calculate",
+    "ladder": "aha.tasks.ladder:Ladder",
 }
 # Settings that others read as well: a task that does not name them is made without.
 READ_BY_OTHERS = ("bad_rows",)
@@ -68,18 +71,20 @@ def make_task(
 ) -> Task:
     """The task of that name, isolated unless it is packaged.
 
-    `settings` are keywords for its constructor; `seconds` is the time limit for one grade of a task
+    `settings` are keywords for its constructor, and those of the wording (`aha.tasks.wording`),
+    which every task takes; `seconds` is the time limit for one grade of a task
     from outside, `memory_gb` the memory limit of the process that grades it. Raises `ConfigError`
     for a name or a setting that does not exist.
     """
-    if name in _provided.get():
-        return _provided.get()[name]
-    settings = dict(settings or {})
-    task = build_task(name, settings)
-    if name in PACKAGED:
-        return task
-    build = "aha.tasks.catalog:build_grader"
-    return IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
+    made = _provided.get().get(name)
+    settings, words = part_wording(
+        dict(settings or {}), lambda: [] if made else setting_names(constructor(name))[0]
+    )
+    task = made or build_task(name, settings)
+    if not made and name not in PACKAGED:
+        build = "aha.tasks.catalog:build_grader"
+        task = IsolatedTask(task, name, Worker(build, (name, settings), seconds, memory_gb))
+    return WordedTask(task, Wording.of(words)) if words else task
 
 
 def notes_of(task: Task) -> list[Finding]:

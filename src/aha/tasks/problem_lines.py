@@ -9,6 +9,7 @@ from aha.core.errors import AhaError, ConfigError, DataError
 from aha.core.records import Graded, Problem
 from aha.tasks.countdown import Countdown, as_problem
 from aha.tasks.protocol import Task
+from aha.tasks.wording import KEYS, WordedTask, Wording
 
 COUNTDOWN_LINE = '{"numbers": [3, 7, 25], "target": 82, "completion": "..."}'
 
@@ -104,7 +105,7 @@ def parse_puzzle(text: str) -> Problem:
     return as_problem(numbers, target)
 
 
-def countdown_from_config(section: object) -> Countdown | None:
+def countdown_from_config(section: object) -> Task | None:
     """The Countdown task of a run, from the `task` section of its config.json.
 
     So prompts and grading are those of the run. None for a run on another task. A setting that this
@@ -114,7 +115,12 @@ def countdown_from_config(section: object) -> Countdown | None:
     if settings.get("name") != "countdown":
         return None
     known = {key: settings[key] for key in ("template", "verifier") if key in settings}
+    options = settings.get("options")
+    words = (
+        {key: options[key] for key in KEYS if key in options} if isinstance(options, dict) else {}
+    )
     try:
-        return Countdown(**known)
+        game = Countdown(**known)
+        return WordedTask(game, Wording.of(words)) if words else game
     except ConfigError:  # of a newer version, or damaged
         return Countdown()

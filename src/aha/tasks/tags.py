@@ -83,6 +83,11 @@ judge_answer = grade_answer
 
 TEMPLATES = ("plain", "r1", "instruct")
 LEAD_IN = "Let me work this out step by step.\n<think>"
+SYSTEM = (
+    "You are a helpful assistant. You first think about the reasoning in your mind and then give "
+    "the user the answer."
+)
+ASSISTANT = "<|im_start|>assistant\n"
 
 
 def plain_frame(line: str) -> str:
@@ -107,11 +112,12 @@ def r1_frame(request: str) -> str:
 
 def instruct_frame(request: str) -> str:
     """The frame for instruct models: the request in ChatML, with the assistant's turn begun."""
-    return (
-        "<|im_start|>system\nYou are a helpful assistant. You first think about the reasoning "
-        "in your mind and then give the user the answer.<|im_end|>\n"
-        f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n{LEAD_IN}"
-    )
+    return f"{system_turn(SYSTEM)}<|im_start|>user\n{request}<|im_end|>\n{ASSISTANT}{LEAD_IN}"
+
+
+def system_turn(text: str) -> str:
+    """The system's turn of a conversation in ChatML; no turn without a text."""
+    return f"<|im_start|>system\n{text}<|im_end|>\n" if text else ""
 
 
 def check_template(template: str) -> str:

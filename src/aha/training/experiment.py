@@ -52,6 +52,7 @@ from aha.training.preflight import (
     with_machine_price,
 )
 from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
+from aha.training.recipe_fit import refuse_misfits, unsolved_test
 from aha.training.run_cost import compare_with_prediction, cost_of
 from aha.training.save_on_error import save_on_error
 from aha.training.step_watch import StepWatch
@@ -105,21 +106,22 @@ class Experiment:
         calibration: Calibration | None = None,
         budget: str | None = None,
         ranks: int = 1,
+        strict: bool = False,
     ) -> "Experiment":
         """A new run in the new folder `path`.
 
         `calibration`: this machine as measured, for the prediction that the run is compared with at
         its end; without one the table of machines is used. `budget`: see `budget_seconds`. `ranks`:
-        how many processes share the work; those besides this one run during `run_all`. Raises as
-        `prepare` does.
+        how many processes share the work; those besides this one run during `run_all`. `strict`: a
+        recipe that does not suit its model is refused, and else told. Raises as `prepare` does.
         """
-        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks)
+        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks, strict)
         run = experiment.run
         Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
         with run.taken(listener.say):
             for finding in made.model.findings:
                 run.tell(0, finding)
-            for finding in experiment.row_findings:
+            for finding in [*experiment.row_findings, *made.misfits]:
                 experiment.tell(0, finding)
             for note in notes_of(experiment.task):
                 if note.level != "ok":
@@ -135,10 +137,13 @@ class Experiment:
         calibration: Calibration | None = None,
         budget: str | None = None,
         ranks: int = 1,
+        strict: bool = False,
     ) -> tuple["Experiment", PreparedRun]:
         """A new run up to the moment at which its folder is made. Writes nothing, and raises for
         all that a run refuses before it begins, so that a trial may end here."""
         made = prepare_run(cfg, path, listener.say, calibration, budget, ranks)
+        if strict:
+            refuse_misfits(made.misfits)
         # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
         shared = (listener, made.fingerprints, made.base, made.budget_s)
         return cls(made.cfg, Run(path), made.model, *shared), made
@@ -286,6 +291,8 @@ class Experiment:
 
     def run_stages(self) -> Outcome:
         before = self.test_before()
+        if self.trainer.version == 0 and before and (finding := unsolved_test(before)):
+            self.tell(0, finding)
         self.first_test_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:

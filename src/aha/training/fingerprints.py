@@ -22,6 +22,7 @@ from aha.store.run_folder import version_of
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
 from aha.tasks.reward_task import RewardTask
+from aha.tasks.wording import unworded
 
 NAME = "fingerprints.json"
 # Keys that change what a run writes or costs, or when a broken grader ends it, and nothing that it
@@ -86,6 +87,7 @@ def data_files(cfg: RunConfig) -> list[Path]:
 def task_digests(cfg: RunConfig, task: Task) -> dict[str, str]:
     """The digests of a task's code: of its files, or those that it gives itself, as a task of
     reward functions does for the source of each."""
+    task = unworded(task)
     if isinstance(task, RewardTask):
         return task.digests()
     return digests_by_name(code_files(cfg, task))

@@ -11,6 +11,7 @@ from typing import Any
 
 from aha.algo.recipe import check_recipe
 from aha.core.config import RunConfig
+from aha.core.findings import Finding
 from aha.machine.device import choose_device
 from aha.machine.host import process_bytes
 from aha.model.folders import resolve_model
@@ -28,6 +29,7 @@ from aha.training.preflight import (
     shape_in_folder,
     with_machine_price,
 )
+from aha.training.recipe_fit import misfits
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class PreparedRun:
     base: Path
     budget_s: float
     records: dict[str, Mapping[str, Any]]
+    misfits: list[Finding]  # of recipe and model
 
 
 def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
@@ -79,4 +82,5 @@ def prepare_run(
         records["prediction.json"] = prediction
     if calibration:
         records["calibration.json"] = asdict(calibration)
-    return PreparedRun(cfg, model, fingerprints, base, budget_s, records)
+    unsuited = misfits(cfg, model, task)
+    return PreparedRun(cfg, model, fingerprints, base, budget_s, records, unsuited)

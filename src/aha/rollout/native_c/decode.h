@@ -42,6 +42,12 @@ typedef struct {
     int64_t head_size, values_start, total_size; /* head_size: keys of one head of one layer */
 } CacheShape;
 
+/* Memory for a KV cache, of `size` numbers. */
+typedef struct {
+    num *cache;
+    int64_t size;
+} Room;
+
 typedef struct {
     int32_t row;      /* while prompts are read: the prompt */
     int32_t token;    /* the next input */
@@ -49,14 +55,15 @@ typedef struct {
     int32_t count;    /* tokens recorded */
     int32_t draws;    /* tokens drawn: more than are recorded, where some were taken back */
     Thought thought;
-    num *cache;
+    Room room;
+    CacheShape shape; /* of its cache: every row has room for its own prompt and no more */
 } Slot;
 
 typedef struct {
     const Model *model;
     const Job *job;
-    CacheShape prompt_shape, row_shape;
-    num *prompt_caches;            /* [num_prompts, prompt_shape.total_size] */
+    num *prompt_caches;            /* of all prompts, one after the other */
+    int64_t *prompt_starts;        /* [num_prompts + 1], in prompt_caches */
     float *first_logits;           /* [num_prompts, vocabulary padded]: after each prompt */
     int32_t next_prompt, next_row; /* counters that the workers share */
 } Shared;
@@ -71,7 +78,6 @@ typedef struct {
     float *scores;    /* [positions] of one head */
     float *tempered;  /* [vocabulary padded]: logits / temperature */
     float *probs;     /* [vocabulary padded], not yet divided by their sum */
-    CacheShape shape; /* of the caches that its slots have now */
     int reading, failed;
 } Worker;
 
@@ -130,14 +136,14 @@ static void attend(
  * D]. */
 static void attention(Worker *worker, const Slot *slot, int layer, float *qkv, float *attended) {
     const Model *m = worker->shared->model;
-    const CacheShape *shape = &worker->shape;
+    const CacheShape *shape = &slot->shape;
     const int D = m->head_dim, half = D / 2, position = slot->position;
     const float *cos = m->cos + (int64_t)position * half, *sin = m->sin + (int64_t)position * half;
     for (int head = 0; head < m->num_heads + m->num_kv_heads; head++)
         rotate(qkv + head * D, cos, sin, half);
     for (int kv = 0; kv < m->num_kv_heads; kv++) {
         const int64_t place = (layer * m->num_kv_heads + kv) * shape->head_size;
-        num *keys = slot->cache + place, *values = slot->cache + shape->values_start + place;
+        num *keys = slot->room.cache + place, *values = slot->room.cache + shape->values_start + place;
         const float *key = qkv + (m->num_heads + kv) * D, *value = key + m->num_kv_heads * D;
         num *column = keys + (int64_t)(position / LANES) * LANES * D + position % LANES;
         for (int d = 0; d < D; d++) column[d * LANES] = narrow_one(key[d]);

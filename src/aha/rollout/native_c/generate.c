@@ -82,6 +82,17 @@ static void *allocate(int64_t bytes) {
     return posix_memalign(&memory, 64, padded(bytes, 64)) ? NULL : memset(memory, 0, bytes);
 }
 
+static CacheShape cache_shape(const Model *m, int positions) {
+    CacheShape shape = {.head_size = padded(positions, LANES) * m->head_dim};
+    shape.values_start = shape.head_size * m->num_layers * m->num_kv_heads;
+    shape.total_size = 2 * shape.values_start;
+    return shape;
+}
+
+static int prompt_length(const Job *job, int prompt) {
+    return job->prompt_ends[prompt] - (prompt ? job->prompt_ends[prompt - 1] : 0);
+}
+
 /* Read prompts, each into a cache of its own, and keep the logits after its last token. Several are
  * read side by side, a token of each at a time: the weights are then read once for all of them. */
 static void read_prompts(Worker *worker, int n) {
@@ -93,8 +104,11 @@ static void read_prompts(Worker *worker, int n) {
         for (; n < SLOTS; n++) {
             const int prompt = __atomic_fetch_add(&shared->next_prompt, 1, __ATOMIC_RELAXED);
             if (prompt >= job->num_prompts) break;
-            num *cache = shared->prompt_caches + prompt * shared->prompt_shape.total_size;
-            worker->slots[n] = (Slot){.row = prompt, .cache = cache};
+            worker->slots[n] = (Slot){
+                .row = prompt,
+                .room.cache = shared->prompt_caches + shared->prompt_starts[prompt],
+                .shape = cache_shape(shared->model, prompt_length(job, prompt)),
+            };
             next[n] = prompt ? job->prompt_ends[prompt - 1] : 0;
         }
         if (!n) return;
@@ -112,64 +126,76 @@ static void read_prompts(Worker *worker, int n) {
     }
 }
 
+/* Make a room hold `size` numbers; 0 where there is no memory. One that is large enough is used
+ * again, unless more than half of it would be empty: so one long prompt does not stay for ever. */
+static int make_room(Room *room, int64_t size) {
+    if (room->size >= size && room->size <= 2 * size) return 1;
+    free(room->cache);
+    room->cache = allocate(size * sizeof(num));
+    room->size = room->cache ? size : 0;
+    return room->cache != NULL;
+}
+
 /* Give a slot the next row of the queue: a copy of its prompt's cache, and its first token. Returns
  * 0 when no row is left. A row whose first token ends it needs no slot: the next row is tried.
  *
  * Caches of prompts are shorter than those of rows, so keys and values are copied head by head:
  * part i is at i * head_size of either cache, and only the prompt's blocks are copied. */
-static int start_row(Worker *worker, Slot *slot, num *cache) {
+static int start_row(Worker *worker, Slot *slot, Room *room) {
     Shared *shared = worker->shared;
     const Model *m = shared->model;
     const Job *job = shared->job;
     for (;;) {
         const int row = __atomic_fetch_add(&shared->next_row, 1, __ATOMIC_RELAXED);
         if (row >= job->num_rows) return 0;
-        const int prompt = job->prompt_of[row];
-        const int length =
-            job->prompt_ends[prompt] - (prompt ? job->prompt_ends[prompt - 1] : 0);
+        const int prompt = job->prompt_of[row], length = prompt_length(job, prompt);
         const Thought thought = new_thought(job->budget, job->at_line[prompt]);
-        *slot = (Slot){.row = row, .position = length, .cache = cache, .thought = thought};
+        *slot = (Slot){.row = row, .position = length, .thought = thought};
         const int64_t stride = padded(m->vocab_size, TILE);
         if (draw(worker, slot, shared->first_logits + prompt * stride)) continue;
-        const num *source = shared->prompt_caches + prompt * shared->prompt_shape.total_size;
-        const int64_t bytes = (int64_t)padded(length, LANES) * m->head_dim * sizeof(num);
+        slot->shape = cache_shape(m, length + job->max_new_tokens);
+        if (!make_room(room, slot->shape.total_size)) {
+            worker->failed = 1;
+            return 0;
+        }
+        slot->room = *room;
+        const CacheShape from = cache_shape(m, length);
+        const num *source = shared->prompt_caches + shared->prompt_starts[prompt];
         for (int part = 0; part < 2 * m->num_layers * m->num_kv_heads; part++)
-            memcpy(cache + part * shared->row_shape.head_size,
-                   source + part * shared->prompt_shape.head_size, bytes);
+            memcpy(room->cache + part * slot->shape.head_size, source + part * from.head_size,
+                   from.head_size * sizeof(num));
         return 1;
     }
 }
 
 /* Rows of the queue until it is empty. The n active rows are in slots 0 .. n-1. A row that ends
- * gives its slot to the last active row, so that none of them is empty; its cache goes back to the
+ * gives its slot to the last active row, so that none of them is empty; its room goes back to the
  * free ones.
  *
- * The free caches are free_caches[0 .. SLOTS-1-n], and the next to be used is the last of them.
- * Example with 4 slots: 3 rows are active, only free_caches[0] is free. Slot 1 ends: n becomes 2,
- * its cache is stored at free_caches[4 - 1 - 2 = 1], and slot 2 moves to slot 1. Slots are visited
+ * The free rooms are free_rooms[0 .. SLOTS-1-n], and the next to be used is the last of them.
+ * Example with 4 slots: 3 rows are active, only free_rooms[0] is free. Slot 1 ends: n becomes 2,
+ * its room is stored at free_rooms[4 - 1 - 2 = 1], and slot 2 moves to slot 1. Slots are visited
  * from the last to the first, so the row that moves has had its turn. */
-static void generate_rows(Worker *worker, num *caches) {
-    Shared *shared = worker->shared;
-    const int stride = padded(shared->model->vocab_size, TILE);
-    num *free_caches[SLOTS];
+static void generate_rows(Worker *worker) {
+    const int stride = padded(worker->shared->model->vocab_size, TILE);
+    Room free_rooms[SLOTS] = {{0}};
     int n = 0;
-    for (int s = 0; s < SLOTS; s++) free_caches[s] = caches + s * shared->row_shape.total_size;
     for (;;) {
-        while (n < SLOTS && start_row(worker, worker->slots + n, free_caches[SLOTS - 1 - n])) n++;
-        if (!n) return;
+        while (n < SLOTS && start_row(worker, worker->slots + n, free_rooms + SLOTS - 1 - n)) n++;
+        if (!n) break;
         decode_step(worker, n);
         for (int s = n - 1; s >= 0; s--) {
             if (!draw(worker, worker->slots + s, worker->product + s * stride)) continue;
             n--;
-            free_caches[SLOTS - 1 - n] = worker->slots[s].cache;
+            free_rooms[SLOTS - 1 - n] = worker->slots[s].room;
             worker->slots[s] = worker->slots[n];
         }
     }
+    for (int s = 0; s < SLOTS; s++) free(free_rooms[s].cache);
 }
 
-/* The scratch memory of one worker, cut out of one block at `x`; returns the caches of its rows, or
- * NULL without memory. */
-static num *allocate_scratch(Worker *worker) {
+/* The scratch memory of one worker, cut out of one block at `x`; 0 without memory. */
+static int allocate_scratch(Worker *worker) {
     const Model *m = worker->shared->model;
     const Job *job = worker->shared->job;
     const int HD = m->num_heads * m->head_dim;
@@ -185,11 +211,7 @@ static num *allocate_scratch(Worker *worker) {
     const int64_t floats =
         SLOTS * ((int64_t)m->hidden_size + widest_input) + product_floats + HD + positions;
     worker->x = allocate((floats + 2 * vocab) * sizeof(float));
-    num *caches = allocate(SLOTS * (worker->reading ? 1 : worker->shape.total_size) * sizeof(num));
-    if (!worker->x || !caches) {
-        free(caches);
-        return NULL;
-    }
+    if (!worker->x) return 0;
     worker->product = worker->x + SLOTS * m->hidden_size;
     worker->input = (num *)(worker->product + product_floats);
     worker->attended = worker->product + product_floats + SLOTS * (int64_t)widest_input;
@@ -197,16 +219,17 @@ static num *allocate_scratch(Worker *worker) {
     worker->tempered = worker->scores + positions;
     worker->probs = worker->tempered + vocab;
     for (int64_t v = m->vocab_size; v < vocab; v++) worker->tempered[v] = -1e30f;
-    return caches;
+    return 1;
 }
 
 static void *work(void *argument) {
     Worker *worker = argument;
-    num *caches = allocate_scratch(worker);
-    if (!caches) worker->failed = 1;
-    if (caches && worker->reading) read_prompts(worker, 0);
-    if (caches && !worker->reading) generate_rows(worker, caches);
-    free(caches);
+    if (!allocate_scratch(worker))
+        worker->failed = 1;
+    else if (worker->reading)
+        read_prompts(worker, 0);
+    else
+        generate_rows(worker);
     free(worker->x);
     return NULL;
 }
@@ -218,8 +241,7 @@ static int run(Shared *shared, int reading) {
     Worker workers[threads];
     int failed = 0, started = 0;
     for (int t = 0; t < threads; t++) {
-        const CacheShape shape = reading ? shared->prompt_shape : shared->row_shape;
-        workers[t] = (Worker){.shared = shared, .reading = reading, .shape = shape};
+        workers[t] = (Worker){.shared = shared, .reading = reading};
         if (t + 1 == threads || pthread_create(ids + t, NULL, work, workers + t)) break;
         started++;
     }
@@ -229,22 +251,19 @@ static int run(Shared *shared, int reading) {
     return failed;
 }
 
-static CacheShape cache_shape(const Model *m, int positions) {
-    CacheShape shape = {.head_size = padded(positions, LANES) * m->head_dim};
-    shape.values_start = shape.head_size * m->num_layers * m->num_kv_heads;
-    shape.total_size = 2 * shape.values_start;
-    return shape;
-}
-
 /* Generate `num_rows` completions; 0, or 1 where there is not enough memory. */
 int32_t aha_generate(const Model *m, const Job *job) {
     Shared shared = {.model = m, .job = job};
-    shared.prompt_shape = cache_shape(m, job->longest_prompt);
-    shared.row_shape = cache_shape(m, job->longest_prompt + job->max_new_tokens);
-    shared.prompt_caches = allocate(job->num_prompts * shared.prompt_shape.total_size * sizeof(num));
+    shared.prompt_starts = allocate((job->num_prompts + 1) * sizeof(int64_t));
+    if (!shared.prompt_starts) return 1;
+    for (int prompt = 0; prompt < job->num_prompts; prompt++)
+        shared.prompt_starts[prompt + 1] =
+            shared.prompt_starts[prompt] + cache_shape(m, prompt_length(job, prompt)).total_size;
+    shared.prompt_caches = allocate(shared.prompt_starts[job->num_prompts] * sizeof(num));
     shared.first_logits = allocate(job->num_prompts * padded(m->vocab_size, TILE) * sizeof(float));
     const int failed =
         !shared.prompt_caches || !shared.first_logits || run(&shared, 1) || run(&shared, 0);
+    free(shared.prompt_starts);
     free(shared.prompt_caches);
     free(shared.first_logits);
     return failed;

@@ -1,0 +1,74 @@
+"""A ladder of tasks from easy to hard: sums, products, Countdown with two and with three numbers.
+
+Each step of training mixes the rungs. With `algo.curriculum` the pool draws by solve rate, so that
+training moves up the ladder as the model learns.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+from aha.core.errors import ConfigError
+from aha.core.records import Graded, Problem
+from aha.core.seeds import seed_for
+from aha.tasks.calculate import Calculate
+from aha.tasks.countdown import Countdown
+from aha.tasks.splits import check_split
+
+RUNGS = ("sums", "products", "countdown2", "countdown3", "countdown4")
+
+
+class Ladder:
+    """Sums and products of numbers up to 20 and 12, and Countdown with 2, 3 or 4 numbers, in one
+    stream; each problem is graded by the task of its rung.
+
+    `rungs` are drawn evenly. Raises `ConfigError` for one that does not exist.
+    """
+
+    name = "ladder"
+
+    def __init__(self, rungs: Sequence[str] = RUNGS[:4], template: str = "plain"):
+        chosen = (rungs,) if isinstance(rungs, str) else tuple(rungs)
+        if not chosen or not all(isinstance(rung, str) and rung in RUNGS for rung in chosen):
+            raise ConfigError(f"rungs {list(chosen)}", f"some of {', '.join(RUNGS)}")
+        self.rungs = {rung: task_of_rung(rung, template) for rung in dict.fromkeys(chosen)}
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        """Different problems of one split from all rungs; a rung without any left is passed by."""
+        check_split(split)
+        rng = Random(seed_for("ladder", split, seed, *self.rungs))
+        streams = [task.problems(split, seed) for task in self.rungs.values()]
+        while streams:
+            stream = rng.choice(streams)
+            problem = next(stream, None)
+            if problem is None:
+                streams.remove(stream)
+            else:
+                yield replace(problem, task=self.name)
+
+    def task_of(self, problem: Problem) -> Calculate | Countdown:
+        """The task of a problem, by its columns: Countdown asks and grades all sizes alike, and so
+        does `Calculate` all operations. Raises KeyError for a problem of no rung."""
+        kind = Countdown if "numbers" in problem.given else Calculate
+        return {type(task): task for task in self.rungs.values()}[kind]
+
+    def ask(self, problem: Problem) -> str:
+        """The prompt, as the task of its rung writes it."""
+        return self.task_of(problem).ask(problem)
+
+    def grade(self, problem: Problem, text: str) -> Graded:
+        """The grade, as the task of its rung gives it."""
+        return self.task_of(problem).grade(problem, text)
+
+    def solve(self, problem: Problem) -> str | None:
+        """A right completion, as the task of its rung writes it."""
+        return self.task_of(problem).solve(problem)
+
+
+def task_of_rung(rung: str, template: str) -> Calculate | Countdown:
+    """The task of a rung."""
+    if rung == "sums":
+        return Calculate(("+",), largest=20, template=template)
+    if rung == "products":
+        return Calculate(("*",), smallest=2, largest=12, template=template)
+    return Countdown((int(rung.removeprefix("countdown")),), template)

@@ -1,0 +1,153 @@
+"""A GGUF file as a model folder: what was written comes back, and what cannot be read is named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from aha.core.errors import ModelError, RunError
+from aha.model.gguf import save_gguf
+from aha.model.gguf_header import read_header, refuse_large
+from aha.model.gguf_import import import_gguf, scaling_of
+from aha.model.rope_scaling import Llama3Scaling
+
+from ..tiny import LEARNT, TURNS, foreign_tokenizer, tiny_transformer
+
+gguf = pytest.importorskip("gguf")
+
+
+def written(tmp_path, tokenizer, dtype=torch.float32, **shape):
+    sizes = {"model_type": "llama", "vocab_size": 300, **shape}
+    policy = tiny_transformer(**sizes)
+    save_gguf(tmp_path / "model.gguf", policy, tokenizer, dtype)
+    return policy
+
+
+@pytest.mark.parametrize("begins", [False, True])
+@torch.no_grad()
+def test_what_was_exported_comes_back(tmp_path, begins):
+    """Weights, tokens, template, and the token before every text; for transformers as well."""
+    tokenizer = foreign_tokenizer(begins=begins)
+    policy = written(tmp_path, tokenizer)
+    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    tokens_BT = torch.randint(0, 296, (2, 40), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.policy(tokens_BT), policy(tokens_BT), rtol=1e-5, atol=1e-5)
+    ids = tokenizer.encode(LEARNT)
+    assert model.tokenizer.encode(LEARNT) == ids and (ids[0] == 1) is begins
+    assert model.tokenizer.template == TURNS and model.tokenizer.stop_ids == (2,)
+    net = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(net(tokens_BT).logits, policy(tokens_BT), rtol=1e-4, atol=1e-4)
+    assert net.generation_config.eos_token_id == 2
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert theirs(LEARNT, add_special_tokens=False).input_ids == ids[begins:]
+    assert theirs.chat_template == TURNS and theirs.eos_token == "<|im_end|>"
+    assert not list(tmp_path.glob(".out*"))
+
+
+@torch.no_grad()
+def test_stretched_positions_of_llama_3_come_back(tmp_path):
+    scaling = Llama3Scaling(32.0, 1.0, 4.0, 8192)
+    sizes = {"rope_scaling": scaling, "rope_theta": 5e5, "max_position_embeddings": 256}
+    policy = written(tmp_path, foreign_tokenizer(), head_dim=64, **sizes)
+    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    assert model.policy.config.rope_scaling == scaling
+    tokens_BT = torch.arange(200)[None]
+    torch.testing.assert_close(model.policy(tokens_BT), policy(tokens_BT), rtol=1e-5, atol=1e-5)
+
+
+def test_factors_of_another_rule_are_no_scaling(tmp_path):
+    written(tmp_path, foreign_tokenizer())
+    header = read_header(tmp_path / "model.gguf")
+    assert header.factors == () and str(header) == "architecture llama, F32"
+    assert scaling_of(replace(header, factors=(1.0, 2.0, 9.0, 4.0))) is None
+
+
+def test_quantised_weights_keep_their_values(tmp_path):
+    policy = written(tmp_path, foreign_tokenizer(), torch.bfloat16)
+    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    for name, tensor in policy.weights().items():
+        rounded = tensor.bfloat16().float() if tensor.ndim > 1 else tensor
+        assert torch.equal(model.policy.weights()[name], rounded), name
+
+
+def test_what_is_no_gguf_file_is_named(tmp_path):
+    path = tmp_path / "model.gguf"
+    with pytest.raises(ModelError, match=r"No such file.*check the path"):
+        import_gguf(path, tmp_path / "out")
+    path.write_bytes(b"PK\x03\x04 and more of it")
+    with pytest.raises(ModelError, match=r"begins with b'PK.*llama.cpp loads"):
+        import_gguf(path, tmp_path / "out")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ModelError, match="a pointer of Git LFS.*git lfs pull"):
+        import_gguf(path, tmp_path / "out")
+    path.write_bytes(b"GGUF\x03\0\0\0 and then nothing")
+    with pytest.raises(ModelError, match="cannot be read.*copy it anew"):
+        import_gguf(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def file_with(path, **keys):
+    """A file with one tensor and a vocabulary, and these keys in place of the usual ones."""
+    writer = gguf.GGUFWriter(path, keys.pop("architecture", "llama"))
+    usual = {"type": "model", "pre": "smollm", "words": "gpt2", "eos": 1, "tokens": True}
+    given = usual | {"merge": "a b"} | keys
+    writer.add_type(given["type"])
+    if given["tokens"]:
+        writer.add_tokenizer_model(given["words"])
+        writer.add_tokenizer_pre(given["pre"])
+        writer.add_token_list(["a", "b", "ab"])
+        writer.add_token_merges([given["merge"]])
+    if given["eos"] is not None:
+        writer.add_eos_token_id(given["eos"])
+    if "parts" in given:
+        writer.add_uint16("split.count", given["parts"])
+    if "rope" in given:
+        writer.add_rope_scaling_type(gguf.RopeScalingType(given["rope"]))
+    writer.add_tensor("token_embd.weight", torch.zeros(2, 8).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"type": "mmproj"}, "a file of the type 'mmproj'"),
+        ({"parts": 3}, "one of 3 parts.*llama-gguf-split"),
+        ({"tokens": False}, "no vocabulary"),
+        ({"eos": None}, "no token that ends a text"),
+        ({"rope": "yarn"}, "stretched by the rule 'yarn'"),
+        ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
+        ({"merge": "b b"}, "the merge 'b b', one of which is no token"),
+        ({}, "architecture llama, F32"),
+        ({"words": "rwkv"}, "transformers cannot read .*architecture llama, F32"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path, keys, words):
+    path = file_with(tmp_path / "model.gguf", **keys)
+    with pytest.raises(ModelError, match=words):
+        import_gguf(path, tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_a_rule_of_splitting_without_a_name_is_refused(tmp_path):
+    """`transformers` would split by GPT-2's rule, and the model would read other tokens."""
+    written(tmp_path, foreign_tokenizer())
+    path = tmp_path / "model.gguf"
+    # The same number of bytes, so that no place in the file moves.
+    path.write_bytes(path.read_bytes().replace(b"smollm", b"zmollm"))
+    with pytest.raises(ModelError, match="splits text by the rule 'zmollm'.*smollm"):
+        import_gguf(path, tmp_path / "out")
+
+
+def test_a_taken_folder_and_a_model_that_is_too_large_are_refused_before_it_is_read(tmp_path):
+    written(tmp_path, foreign_tokenizer())
+    path = tmp_path / "model.gguf"
+    with pytest.raises(RunError, match="exists already.*another --out"):
+        import_gguf(path, tmp_path)
+    header = replace(read_header(path), numbers=10**15)
+    with pytest.raises(ModelError, match="1,000,000,000 million weights, .* GB.*a smaller model"):
+        refuse_large(path, header)
