@@ -1,7 +1,6 @@
 """`aha demo`: a run of the packaged recipe `demo`, complete in minutes."""
 
-from aha.algo.recipe import load_recipe
-from aha.api.recipe_names import find_recipe, new_run_path
+from aha.cli.launched import Started, run_launched
 from aha.cli.parameters import (
     CalibrationFile,
     Dash,
@@ -14,6 +13,7 @@ from aha.cli.parameters import (
     number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.train_command import TrainCommand
 
 
 def demo(
@@ -21,6 +21,7 @@ def demo(
     name: RunName = None,
     dash: Dash = None,
     ranks: SharedBy = None,
+    launcher: Started = None,
     log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
@@ -37,11 +38,9 @@ def demo(
     dry_run
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
-    cfg = load_recipe(find_recipe("demo"), overrides_of(overrides))
-    run = new_run_path(name, "demo")
-    from aha.api.logged_run import loggers_of
-    from aha.cli.run_in_terminal import RunOptions, start_run
-
     number = None if ranks is None else number_of_ranks(ranks)
-    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
-    start_run(cfg, run, RunOptions(None, dash, *shared))
+    command = TrainCommand(
+        *("demo", name, None, False, None, dash, log, dry_run, probe, calibration, as_json),
+        overrides_of(overrides),
+    )
+    run_launched(command, launcher, number)

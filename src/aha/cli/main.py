@@ -7,7 +7,6 @@ quick and needs no torch.
 import difflib
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -31,14 +30,16 @@ from rich.console import Console
 
 import aha
 from aha.cli.error_translation import as_user_error
+from aha.cli.exit_codes import code_of
 from aha.cli.first_steps import print_first_steps
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.cli.terminal_text import OutputClosed, say, say_line
 from aha.cli.terminal_text import console as terminal
 from aha.core.config import known_keys
-from aha.core.errors import AhaError, ConfigError, RunStopped, shown
+from aha.core.errors import AhaError, ConfigError, shown
 from aha.core.unknown_keys import LONGEST, nearest_keys, reason_left_out, unknown_key
+from aha.dist.rank_place import refuse_copies
 from aha.model.model_warning import show_as_notes
 
 FAULT = "aha: this is a fault of the program: please report it, with the lines above"
@@ -49,6 +50,9 @@ COMMANDS = (
     *("export", "fork", "grade", "lab", "new-task", "plan", "pretrain", "problems", "recipes"),
     *("report", "serve", "sft", "tasks", "train", "verify-resume"),
 )
+
+# Of which torchrun may start several processes.
+SHARE_THEIR_WORK = ("train", "demo")
 
 # Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.
 # Without dashes, and only suggested where the command has the option.
@@ -109,6 +113,8 @@ def run() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         if sys.argv[1:]:
+            if sys.argv[1] not in SHARE_THEIR_WORK:
+                refuse_copies(f"`aha {sys.argv[1]}`", os.environ)
             app(sys.argv[1:], exit_on_error=False, print_error=False)
         else:
             print_first_steps()
@@ -116,9 +122,7 @@ def run() -> None:
         fail(usage_error(error))
     except KeyboardInterrupt as error:
         say("aha: stopped", file=sys.stderr)
-        # A run's second signal has its number; Python's own Ctrl-C has none.
-        numbers = [value for value in error.args if isinstance(value, int)]
-        sys.exit(128 + (numbers or [signal.SIGINT])[0])
+        sys.exit(code_of(error))
     except OutputClosed:
         sys.stderr.close()  # Python would write there that it cannot flush
         sys.exit(0)
@@ -144,7 +148,7 @@ def never_fail_to_print() -> None:
 def fail(error: AhaError) -> None:
     with suppress(OSError):  # a full disk takes no message either, and the code says it too
         say_line(f"aha: {error}", sys.stderr)
-    sys.exit(1 if isinstance(error, RunStopped) else 2)
+    sys.exit(code_of(error))
 
 
 # -- errors of usage: what cyclopts found wrong, in our form ----------------------------------
