@@ -1,6 +1,6 @@
 """Fills a template of this folder in, and prints it.
 
-    python deploy/render.py slurm.sh NAME=first RECIPE=demo NODES=2 RANKS=8 FOLDER=/shared/aha > job.sh
+    python deploy/render.py skypilot.yaml NAME=first RECIPE=demo RANKS=8 BUCKET=runs > task.yaml
 
 A template has its values as @NAME@. Every one that it has must be given, and no other. What they
 mean: docs/scale.md.
