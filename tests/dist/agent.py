@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from multiprocessing import connection
 from typing import Any
 
 from torch import distributed
@@ -22,30 +24,41 @@ class Agent:
     def __init__(self, size: int):
         wait = timedelta(seconds=30)
         self.store = distributed.TCPStore("127.0.0.1", 0, None, True, wait, False)
-        self.size, self.results = size, FORK.SimpleQueue()
+        self.size = size
         self.processes: list[Any] = []
+        self.pipes: list[Any] = []
 
     def place(self, rank: int) -> RankPlace:
         numbers = (rank, self.size, rank, self.size)
         return RankPlace(*numbers, "127.0.0.1", self.store.port, hosted=True)
 
     def start(self, part: Callable[[RankPlace], Any]) -> None:
-        places = [self.place(rank) for rank in range(self.size)]
-        self.processes = [FORK.Process(target=self.live, args=(place, part)) for place in places]
-        for process in self.processes:
+        self.processes, self.pipes = [], []
+        for rank in range(self.size):
+            ours, theirs = FORK.Pipe(duplex=False)  # one each: a killed process holds no lock
+            process = FORK.Process(target=self.live, args=(self.place(rank), part, theirs))
             process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.pipes.append(ours)
 
-    def live(self, place: RankPlace, part: Callable[[RankPlace], Any]) -> None:
+    def live(self, place: RankPlace, part: Callable[[RankPlace], Any], pipe: Any) -> None:
         try:
-            self.results.put(pickle.dumps((place.rank, part(place))))
+            pipe.send_bytes(pickle.dumps(part(place)))
         except AhaError as error:
-            self.results.put(pickle.dumps((place.rank, error)))
+            pipe.send_bytes(pickle.dumps(error))
         finally:
             os._exit(0)  # as a process that has lost another one does
 
     def ends(self, ranks: int) -> dict[int, Any]:
-        """What so many ranks have come to: a result, or an error for the user."""
-        ended = dict(pickle.loads(self.results.get()) for _ in range(ranks))
+        """What so many ranks have come to, by rank: a result, or an error for the user."""
+        ended: dict[int, Any] = {}
+        left = {pipe: rank for rank, pipe in enumerate(self.pipes)}
+        while left and len(ended) < ranks:
+            for pipe in connection.wait(list(left)):
+                rank = left.pop(pipe)
+                with suppress(EOFError):  # it was killed
+                    ended[rank] = pickle.loads(pipe.recv_bytes())
         for process in self.processes:
             process.kill()
             process.join()

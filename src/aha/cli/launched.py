@@ -142,8 +142,13 @@ def repeatable(command: TrainCommand) -> TrainCommand:
 
     Raises `RunError` where its new run exists already.
     """
-    if command.resume is not None or command.dry_run:
+    if command.resume == AUTO or command.dry_run:
         return command
+    if command.resume is not None:
+        from aha.cli.fork import at_step
+
+        # Else each attempt would go on in a new copy of RUN@STEP.
+        return replace(command, resume=at_step(command.resume))
     from aha.store.run_folder import check_new
 
     check_new(command.path)

@@ -5,7 +5,7 @@ The command itself does, or each of the processes that a launcher has started.
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ class TrainCommand:
             raise ConfigError(
                 "--accept-changes without --resume", "a run to go on with", "leave it out"
             )
-        assert self.cfg and self.path, "a recipe and a name that can be used"
+        _ = self.cfg, self.path  # raise for a recipe or a name that cannot be used
 
     @cached_property
     def recipe_file(self) -> Path:
@@ -119,7 +119,11 @@ class TrainCommand:
         before = flattened(Run.open(run).read("config.json"))
         task = self.cfg.task.anywhere()
         now = flattened(self.cfg.model_copy(update={"task": task}).model_dump(mode="json"))
-        return {key: value for key, value in now.items() if value != before.get(key) and value}
+        for price in ("usd_per_hour", "watts"):
+            if now[price] is None:
+                del now[price]
+        # A run of an older version may lack keys, which are at their defaults then.
+        return {k: value for k, value in now.items() if k in before and value != before[k]}
 
     def go_on(self, resume: Path, ranks: int | None, changes: dict[str, Any]) -> None:
         """Resume a run of RL or of fine-tuning, from a step of its own where RUN@STEP names one."""
@@ -142,7 +146,7 @@ class TrainCommand:
             return
         # Of the run itself: a fork of it begins runs of its own there.
         options = self.options(ranks, source)
-        resume_run(at_step(resume), replace(options), changes, self.accept_changes)
+        resume_run(at_step(resume), options, changes, self.accept_changes)
 
     def is_automatic(self, resume: Path) -> bool:
         """Whether nobody has named this run to be resumed: a launcher repeats its command."""

@@ -163,9 +163,9 @@ class GlooWorld(World):
         try:
             work.wait(LOOK)
         except RuntimeError:
-            if work.is_completed():
-                raise
-            return False
+            if not work.is_completed():
+                return False
+            work.wait(LOOK)  # raises again where the error was not that of the time
         return True
 
 

@@ -7,13 +7,14 @@ who keeps the others waiting, and every rank why it could not meet.
 
 import pickle
 import secrets
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Event, Thread
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -58,7 +59,7 @@ class JoinedRanks:
         self.world = World()
         if self.size > 1:
             self.world = self.meetings = GlooWorld(place.rank, self.seats, self.pulses)
-        self.over = Event()
+        self.over = threading.Event()
         self.begun = False  # whether rank 0 has named a run to the others
 
     def __enter__(self) -> World:
@@ -89,7 +90,7 @@ class JoinedRanks:
             self.meetings.connect(distributed.PrefixStore("gloo", self.store), self.limits.meet_s)
             self.world.barrier("the start")
         own = distributed.PrefixStore(session, distributed.PrefixStore("aha", base.clone()))
-        Thread(target=self.watch, args=(own,), daemon=True).start()
+        threading.Thread(target=self.watch, args=(own,), daemon=True).start()
 
     def open_store(self) -> distributed.TCPStore:
         """The store at the address of the launcher; rank 0 makes it where the launcher has none."""
@@ -232,7 +233,13 @@ class JoinedRanks:
                 self.store.set(f"error/{self.place.rank}", report)
 
     def reason(self, lost: RankLost) -> BaseException:
-        """Why the ranks could not meet: the error of one of them, or which one has gone."""
+        """Why the ranks could not meet: the error of one of them, or which one has gone.
+
+        From here on this process only says what has happened, so SIGTERM waits: torchrun sends it
+        to all ranks as soon as it misses one.
+        """
+        if threading.current_thread() is threading.main_thread():
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         got = f"the ranks could not meet at {lost.place}: {lost.reason}"
         if self.meetings.given_up:
             return rank_error(self.meetings.given_up, "ranks that work to the end", self.again)
