@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -33,7 +35,7 @@ from ..tiny import answering_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
-STEPS = 3
+STEPS = 6
 RECIPE = """
 steps = {steps}
 checkpoint_every = 1
@@ -72,8 +74,6 @@ def folder(tmp_path, model, monkeypatch) -> Path:
 
 def part(command: TrainCommand, changes: dict[int, dict[str, Any]], place: RankPlace) -> int:
     """The work of a rank, whose own command line may have other `changes` of the recipe."""
-    from dataclasses import replace
-
     sys.stdout = open(os.devnull, "w")
     return work_of_rank(replace(command, changes=changes.get(place.rank, {})), place)
 
@@ -111,35 +111,39 @@ def is_whole(run: Path, straight: Path) -> None:
 
 def test_ranks_that_were_started_from_outside_make_the_run(straight):
     assert json.loads((straight / "fingerprints.json").read_text())["ranks"] == 2
-    assert [row["step"] for row in read_rows(straight / "metrics.jsonl")] == [1, 2, 3]
+    assert [row["step"] for row in read_rows(straight / "metrics.jsonl")] == list(
+        range(1, STEPS + 1)
+    )
     assert (straight / "model").is_dir() and (straight / "summary.json").is_file()
     assert list(read_rows(straight / "findings.jsonl")) == []
     assert [path.name for path in straight.parent.glob(".*")] == []  # no marker is left
 
 
-def dying_part(command: TrainCommand, place: RankPlace) -> int:
-    """Rank 1 is killed as soon as rank 0 has written the first step."""
-    from threading import Thread
+def signalled_part(command: TrainCommand, number: int, step: int, place: RankPlace) -> int:
+    """Rank 1 gets a signal as soon as rank 0 has saved this step."""
 
-    def die() -> None:
-        while not Path("runs/first/checkpoints/step_000001").is_dir():
+    def send() -> None:
+        while not Path(f"runs/first/checkpoints/step_{step:06d}").is_dir():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
     if place.rank == 1:
-        Thread(target=die, daemon=True).start()
+        Thread(target=send, daemon=True).start()
     return part(command, {}, place)
 
 
 def test_a_killed_rank_is_named_and_the_next_attempt_ends_in_the_same_bits(folder, straight):
     agent = Agent(2)
-    agent.start(partial(dying_part, tiny()))
+    agent.start(partial(signalled_part, tiny(), signal.SIGKILL, 1))
     lost = agent.ends(1)[0]
     assert isinstance(lost, RunStopped) and f"rank 1 (process {agent.processes[1].pid}" in str(lost)
     assert f"--resume {Path('runs/first')}" in lost.fix
     run = folder / "runs" / "first"
     assert [row["check"] for row in read_rows(run / "findings.jsonl")] == ["ranks"]
-    # The same command of the same job: no --resume is typed.
+    # The same command of the same job: no --resume is typed. SIGTERM to rank 1 stops all.
+    agent.start(partial(signalled_part, tiny(), signal.SIGTERM, 3))
+    assert agent.ends(2) == {0: 128 + signal.SIGTERM, 1: 0}
+    assert not (run / "summary.json").exists()
     assert carry_out(agent, tiny()) == {0: 0, 1: 0}
     is_whole(run, straight)
     # Another job refuses the name, and goes on with --resume auto, where nothing is left to do.

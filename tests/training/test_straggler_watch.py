@@ -36,6 +36,7 @@ def test_another_rank_each_time_or_a_short_time_is_chance(tmp_path):
     told = Told(tmp_path)
     for step in range(4 * STEPS):
         told.see([1.0 + 2 * (step % 2), 1.0 + 2 * (step % 2 == 0)], [0.1, 0.25])
+    told.see([1.0, 1.0], [1.0, 1.0])
     for _ in range(STEPS - 1):
         told.see([3.0, 1.0], [1.0, 1.0])
     told.see([1.2, 1.0], [1.0, 1.0])

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aha.cli.error_translation import as_user_error
-from aha.cli.exit_codes import BUDGET_SPENT, code_of
+from aha.cli.exit_codes import code_of
 from aha.cli.terminal_text import say_line
 from aha.cli.train_command import AUTO, TrainCommand
 from aha.core.errors import AhaError
@@ -43,7 +43,8 @@ def run_launched(command: TrainCommand, launcher: Launcher | None, ranks: int | 
 
 
 def run_as_rank(command: TrainCommand, place: RankPlace) -> None:
-    """The part of this process in a run that torchrun has started. Ends the program."""
+    """The part of this process in a run that torchrun has started. Ends the program with code 0
+    where the run ended as it should: done, stopped, or its budget spent."""
     try:
         code = work_of_rank(command, place)
     except BaseException as error:
@@ -56,12 +57,9 @@ def run_as_rank(command: TrainCommand, place: RankPlace) -> None:
             say_line(f"aha: rank {place.rank}: {known}", sys.stderr)
             sys.exit(code_of(known))
         raise
-    if code == BUDGET_SPENT:
+    if code:  # of a run that was stopped, or has spent its budget
         # torchrun takes every code but 0 for a fault, and would start the ranks again.
-        say_line("aha: exit code 0 in place of 3, so that torchrun ends too", sys.stderr)
-        code = 0
-    if code:
-        sys.exit(code)
+        say_line(f"aha: exit code 0 in place of {code}, so that torchrun ends too", sys.stderr)
 
 
 def work_of_rank(command: TrainCommand, place: RankPlace) -> int:

@@ -139,8 +139,7 @@ class JoinedRanks:
                 if self.job.check([f"{session}/begins"]):
                     return session
             time.sleep(0.05)
-        missing = self.missing_answers(self.read_key("session")) or [0]
-        names = ", ".join(f"rank {number}" for number in missing)
+        names = ", ".join(f"rank {number}" for number in self.absent(self.read_key("session"), own))
         raise rank_error(
             f"{names} of {self.size} did not come to {self.place.address} in {self.limits.meet_s:.0f} s",
             "all ranks at one meeting point",
@@ -158,6 +157,13 @@ class JoinedRanks:
         """The ranks that have not answered to this session."""
         ranks = range(self.size)
         return [r for r in ranks if not self.job.check([f"{session}/answer/{r}"])]
+
+    def absent(self, session: str, own: str) -> list[int]:
+        """The ranks that this one has waited for in vain."""
+        others = [rank for rank in range(self.size) if rank != self.place.rank]
+        if own in session.split("-"):
+            return [rank for rank in others if rank in self.missing_answers(session)] or [0]
+        return [rank for rank in others if not self.read_key(f"arrived/{rank}")] or [0]
 
     def read_key(self, key: str) -> str:
         """Of the job; empty where nobody has written it."""
@@ -214,7 +220,7 @@ class JoinedRanks:
     def work_of_late(self, late: dict[int, SignOfLife], silent: list[int]) -> tuple[float, bool]:
         """For `Patience.over`: whether ranks that are late work; of rank 0 whether it lives."""
         if self.place.rank:
-            return float(late[0].count), False
+            return float(late[0].number), False
         running = any(sign.running for rank, sign in late.items() if rank not in silent)
         return sum(sign.signs for sign in late.values()), running
 
@@ -268,7 +274,7 @@ class JoinedRanks:
         `silent` since the sign of life `before`."""
         if before.host == socket.gethostname():
             return is_gone(before.pid)
-        return silent and self.sign_of(rank, self.store).count == before.count
+        return silent and self.sign_of(rank, self.store).number == before.number
 
     def error_of(self, rank: int) -> BaseException:
         """The error that has ended another rank; rank 0 has it as its own."""

@@ -11,14 +11,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from aha.core.errors import ConfigError, MissingExtra, RunStopped
 from aha.dist.local_ranks import LOST_RANK
 from aha.dist.rank_place import RankPlace, place_of
-
-if TYPE_CHECKING:
-    from ray.train import Result
 
 End = TypeVar("End")
 Work = Callable[[RankPlace], End]
@@ -60,7 +57,8 @@ def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
             ),
         )
         try:
-            return end_of(trainer.fit())
+            end: End = trainer.fit().return_value  # of rank 0
+            return end
         except TrainingFailedError as error:
             raise lost(error, restarts) from None
     finally:
@@ -69,14 +67,14 @@ def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
             ray.shutdown()
 
 
-def start_ray(ray: object) -> None:
+def start_ray(ray: Any) -> None:
     """Join the cluster of the environment, or start one on this machine."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     try:
         # Workers import this very package, where it is not installed as well.
         paths = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-        ray.init(runtime_env={"env_vars": paths}, log_to_driver=True)  # type: ignore[attr-defined]
-    except (ConnectionError, RuntimeError, OSError) as error:
+        ray.init(runtime_env={"env_vars": paths}, log_to_driver=True)
+    except Exception as error:  # Ray raises that very class where a node does not start in time
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         address = os.environ.get("RAY_ADDRESS", "this machine")
         raise ConfigError(
@@ -86,28 +84,18 @@ def start_ray(ray: object) -> None:
         ) from None
 
 
-def check_cores(ray: object, size: int) -> None:
+def check_cores(ray: Any, size: int) -> None:
     """Ray itself would wait for ever for cores that its cluster does not have."""
-    cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[attr-defined]
+    cores = int(ray.cluster_resources().get("CPU", 0))
     if size > cores:
         got = f"--ranks {size} on a Ray cluster with {cores} CPUs"
         raise ConfigError(got, f"at most {cores}", f"--ranks {max(1, cores)}, or more machines")
 
 
-def worker_loop(settings: dict[str, Work[End]]) -> None:
+def worker_loop(settings: dict[str, Work[End]]) -> End:
     """The life of a worker. Ray has set the variables of torchrun, and keeps a store at their
     address; it goes with rank 0, and the next attempt has another."""
-    from ray import train
-
-    place = replace(place_of(os.environ), hosted=True)
-    train.report({"end": settings["work"](place)})
-
-
-def end_of(result: "Result") -> End:  # type: ignore[type-var]
-    """What rank 0 has returned."""
-    metrics = result.metrics or {}
-    end: End = metrics["end"]
-    return end
+    return settings["work"](replace(place_of(os.environ), hosted=True))
 
 
 def lost(error: BaseException, restarts: int) -> RunStopped:

@@ -13,9 +13,9 @@ COUNTER = itertools.count()
 
 class SignOfLife(NamedTuple):
     """`seat`: the meetings that the rank has come to. `signs`: a number that changes while it
-    works. `running`: it wants a processor now. `count` is another one each time."""
+    works. `running`: it wants a processor now. `number` is another one each time."""
 
-    count: int
+    number: int
     seat: int
     signs: float
     running: bool

@@ -117,7 +117,7 @@ class Experiment:
         """
         experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks)
         run = experiment.run
-        begin_run(experiment.cfg, path, made.fingerprints)
+        begin_run(experiment.cfg, path, made.fingerprints, made.base)
         Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
         keep_run(path)
         with run.taken(listener.say):
@@ -200,7 +200,7 @@ class Experiment:
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version
-        begin_run(cfg, run.path, fingerprints)
+        begin_run(cfg, run.path, fingerprints, base)
         keep_run(run.path)
         resume.cut_back(run, step, say)
         run.write("config.json", fingerprints["recipe"])

@@ -32,11 +32,13 @@ SEE_S = 20.0  # how long a shared disk may take to show a new file to another ma
 
 @dataclass(frozen=True)
 class Beginning:
-    """What rank 0 is about to begin or to go on with: the resolved recipe and the run's folder,
-    absolute."""
+    """What rank 0 is about to begin or to go on with: the resolved recipe, the run's folder,
+    absolute, and the digests of its files. `base_gone`: the run goes on without its base."""
 
     cfg: RunConfig
     path: Path
+    files: Mapping[str, Any]
+    base_gone: bool
 
 
 NOTHING: Beginning | None = None
@@ -49,7 +51,7 @@ def compare_settings(world: World, settings: Mapping[str, Any]) -> None:
     compare(world.gather(mine, "the comparison of commands"), "the same command on every machine")
 
 
-def begin_run(cfg: RunConfig, path: Path, fingerprints: Fingerprints) -> None:
+def begin_run(cfg: RunConfig, path: Path, fingerprints: Fingerprints, base: Path | None) -> None:
     """Of rank 0, before it writes anything: the other ranks compare base, data and task with their
     own, and look for the run's folder. Does nothing where nobody has joined.
 
@@ -58,10 +60,11 @@ def begin_run(cfg: RunConfig, path: Path, fingerprints: Fingerprints) -> None:
     ranks = JoinedRanks.current
     if ranks is None:
         return
-    beginning: Beginning | None = Beginning(cfg, path.absolute())
+    files = {name: fingerprints[name] for name in COMPARED}
+    beginning: Beginning | None = Beginning(cfg, path.absolute(), files, base is None)
     ranks.world.broadcast(beginning, 0, "the run to begin")
     ranks.begun = True
-    agree(ranks.world, path.absolute(), {name: fingerprints[name] for name in COMPARED})
+    agree(ranks.world, path.absolute(), files)
 
 
 def keep_run(path: Path) -> None:
@@ -76,7 +79,8 @@ def work_for_rank_0(ranks: JoinedRanks) -> None:
     if beginning is None:
         return
     cfg = beginning.cfg
-    mine = fingerprints_of(cfg, resolve_model(cfg.model.path), task_of(cfg))
+    base = None if beginning.base_gone else resolve_model(cfg.model.path)
+    mine = fingerprints_of(cfg, base, task_of(cfg), beginning.files)
     agree(ranks.world, beginning.path, {name: mine[name] for name in COMPARED})
     take_part(ranks.world)
 
