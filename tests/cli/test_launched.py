@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -264,6 +265,32 @@ def test_kills_of_any_rank_under_torchrun(folder, straight, capfd):
         runs += 1
     with capfd.disabled():
         print(f"\n{done} kills, {runs} runs, 0 hangs, {time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.slow
+def test_two_torchrun_as_if_on_two_machines(folder, straight):
+    """The lines of deploy/torchrun-machines.sh, twice."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    text = (ROOT / "deploy" / "torchrun-machines.sh").read_text()
+    values = {"NODES": "2", "RANKS": "1", "FOLDER": str(folder), "HEAD": "127.0.0.1"}
+    for field, value in (values | {"RECIPE": "tiny.toml", "NAME": "first"}).items():
+        text = text.replace(f"@{field}@", value)
+    text = text.replace(".venv/bin/torchrun", f"{sys.executable} -m torch.distributed.run")
+    (folder / "run.sh").write_text(text.replace(":29500", f":{port}"))
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    both = [
+        subprocess.Popen(
+            ["bash", "run.sh"], cwd=folder, env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for machine in both:
+        output, _ = machine.communicate(timeout=1500)
+        assert machine.returncode == 0, output[-3000:]
+    is_whole(folder / "runs" / "first", straight)
 
 
 @pytest.mark.slow

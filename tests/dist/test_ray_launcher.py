@@ -56,7 +56,9 @@ def test_the_error_of_a_run_that_failed_too_often_names_a_rank():
         worker_failures = {1: AhaError("a fork", "a spoon")}
 
     words = str(lost(Failed(), 3))
-    assert words.startswith("rank 1 has failed, after 3 restarts: a fork; wanted a spoon")
+    assert words.startswith("rank 1 has failed, after 3 restarts at most: a fork; wanted a spoon")
+    words = str(lost(ValueError("no machine\nleft"), 3))
+    assert words.startswith("Ray cannot go on, after 3 restarts at most: no machine left")
 
 
 # -- with Ray --------------------------------------------------------------------------------------

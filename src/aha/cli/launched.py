@@ -131,7 +131,7 @@ def no_folder(folder: Path, place: RankPlace) -> AhaError:
     return RunError(
         f"rank {place.rank} has no folder {folder}, in which the command was given",
         "a folder that all machines see under the same name",
-        "give the command in a folder of a shared disk (NFS, Lustre, a mounted bucket)",
+        "give the command in a folder of a shared disk (NFS, Lustre)",
     )
 
 

@@ -22,6 +22,7 @@ Work = Callable[[RankPlace], End]
 
 # gloo's own limit of a meeting, for Ray's group; a run of ours waits as `joined_ranks` says.
 LIMIT_S = 120
+START_TRIES = 10  # of a minute each, in which another machine may come for one that is lost
 
 
 def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
@@ -53,7 +54,10 @@ def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
             scaling_config=ScalingConfig(num_workers=size, resources_per_worker={"CPU": 1}),
             torch_config=TorchConfig(backend="gloo", timeout_s=LIMIT_S),
             run_config=RunConfig(
-                storage_path=scratch, failure_config=FailureConfig(max_failures=restarts)
+                storage_path=scratch,
+                failure_config=FailureConfig(
+                    max_failures=restarts, controller_failure_limit=START_TRIES
+                ),
             ),
         )
         try:
@@ -100,11 +104,12 @@ def worker_loop(settings: dict[str, Work[End]]) -> End:
 
 def lost(error: BaseException, restarts: int) -> RunStopped:
     """The error of a run whose workers have failed once too often: the first one of theirs."""
-    failures = getattr(error, "worker_failures", None) or {"?": error}
-    rank, reason = next(iter(sorted(failures.items(), key=str)))
-    words = " ".join(str(reason).split())[-300:]
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    first = min(failures, default=None)
+    reason = " ".join(str(error if first is None else failures[first]).split())[-300:]
+    who = "Ray cannot go on" if first is None else f"rank {first} has failed"
     return RunStopped(
-        f"rank {rank} has failed, after {restarts} restarts: {words}",
+        f"{who}, after {restarts} restarts at most: {reason}",
         "workers that work to the end",
         "look at Ray's logs (ray logs), then the same command with --resume RUN",
         check=LOST_RANK,

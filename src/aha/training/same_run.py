@@ -124,10 +124,10 @@ def check_visible(world: World, path: Path) -> None:
         except OSError as error:
             problem = f"rank 0 cannot write to {folder}: {error.strerror}"
     try:
-        marker = world.broadcast(marker, 0, "the sight of the run folder")
-        if not problem and not is_visible(marker):
+        named = world.broadcast(marker, 0, "the sight of the run folder")
+        if not problem and not is_visible(named):
             host = socket.gethostname()
-            problem = f"rank {world.rank} on {host} cannot see {shown(str(marker.parent))}"
+            problem = f"rank {world.rank} on {host} cannot see {shown(str(named.parent))}"
         problems = world.gather(problem, "the sight of the run folder")
     finally:
         if world.rank == 0:
@@ -137,7 +137,7 @@ def check_visible(world: World, path: Path) -> None:
         raise RunError(
             f"{first}, where the run is",
             "a folder that all ranks see under the same name",
-            "start the command in a folder of a shared disk (NFS, Lustre, a mounted bucket), with "
+            "start the command in a folder of a shared disk (NFS, Lustre), with "
             "the same path on all machines",
         )
 
