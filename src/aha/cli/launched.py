@@ -150,7 +150,7 @@ def repeatable(command: TrainCommand) -> TrainCommand:
     from aha.store.run_folder import check_new
 
     check_new(command.path)
-    recipe = str(command.recipe_file)
+    recipe = command.recipe or command.recipe_file.stem  # a packaged one
     return replace(command, recipe=recipe, name=command.path.name, resume=AUTO)
 
 

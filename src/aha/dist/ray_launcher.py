@@ -75,9 +75,9 @@ def start_ray(ray: Any) -> None:
     """Join the cluster of the environment, or start one on this machine."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     try:
-        # Workers import this very package, where it is not installed as well.
-        paths = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-        ray.init(runtime_env={"env_vars": paths}, log_to_driver=True)
+        # Where this package comes from PYTHONPATH, the workers import it from there.
+        paths = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        ray.init(runtime_env={"env_vars": paths})
     except Exception as error:  # Ray raises that very class where a node does not start in time
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         address = os.environ.get("RAY_ADDRESS", "this machine")
