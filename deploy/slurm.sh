@@ -18,6 +18,8 @@ cd "@FOLDER@" || exit 2
 export OMP_NUM_THREADS=1
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 stopped=
+work=
+trap 'stopped=1; [ -z "$work" ] || kill -TERM "$work"' TERM
 
 srun --kill-on-bad-exit=1 .venv/bin/torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node @RANKS@ --max-restarts 3 \
@@ -25,7 +27,7 @@ srun --kill-on-bad-exit=1 .venv/bin/torchrun \
     --rdzv-id "$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
     -m aha train @RECIPE@ --name @NAME@ --resume auto &
 work=$!
-trap 'stopped=1; kill -TERM "$work"' TERM
+[ -z "$stopped" ] || kill -TERM "$work"
 wait "$work"
 code=$?
 if [ -n "$stopped" ]; then
