@@ -1,7 +1,7 @@
 #!/bin/bash
 # A run on @NODES@ machines with @RANKS@ ranks each, by torchrun: the same script on each of them.
 # @FOLDER@ is the clone on a disk that all of them see; @HEAD@ is one of them.
-# Ran: two torchrun on one machine, as if it were two. Not run: on two machines.
+# Ran: read by bash, its command by torchrun's own parser. Not run: on two machines.
 set -eu
 cd "@FOLDER@"
 export OMP_NUM_THREADS=1
