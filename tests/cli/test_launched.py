@@ -178,7 +178,7 @@ def test_other_recipes_on_two_ranks_are_refused_by_both(folder):
             str(error)
         )
     # More steps are no free change here.
-    assert "steps 3 and 9" in str(refused(folder, tiny(), r1={"steps": 9})[0])
+    assert f"steps {STEPS} and 9" in str(refused(folder, tiny(), r1={"steps": 9})[0])
 
 
 def other_base(command: TrainCommand, place: RankPlace) -> int:
