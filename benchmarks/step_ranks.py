@@ -51,8 +51,8 @@ def other_program(busy: bool) -> Iterator[None]:
         process.wait()
 
 
-def step_seconds(options: argparse.Namespace, more: list[str], ranks: int, busy: bool) -> float:
-    """The median time of a step, with all that happens between it and the next."""
+def step_rows(options: argparse.Namespace, more: list[str], ranks: int, busy: bool) -> list[dict]:
+    """The rows of a run's metrics after the first steps."""
     with tempfile.TemporaryDirectory() as folder, other_program(busy):
         command = [sys.executable, "-m", "aha", "train", options.recipe, "--name", "run"]
         command += ["--steps", str(options.steps), "--ranks", str(ranks)]
@@ -61,7 +61,12 @@ def step_seconds(options: argparse.Namespace, more: list[str], ranks: int, busy:
         quiet = {"stdout": subprocess.DEVNULL, "check": True}
         subprocess.run(command, cwd=folder, env=os.environ | settings, **quiet)
         lines = (Path(folder) / "runs" / "run" / "metrics.jsonl").read_text().splitlines()
-    elapsed = [json.loads(line)["elapsed_s"] for line in lines][WARM_UP:]
+    return [json.loads(line) for line in lines][WARM_UP:]
+
+
+def median_seconds(rows: list[dict]) -> float:
+    """The median time of a step, with all that happens between it and the next."""
+    elapsed = [row["elapsed_s"] for row in rows]
     return statistics.median(after - before for before, after in pairwise(elapsed))
 
 
@@ -84,7 +89,8 @@ def main() -> None:
     for turn in range(options.rounds):
         # The other way round in every second round: a machine's speed drifts.
         for side, busy in cases if turn % 2 == 0 else cases[::-1]:
-            seconds[name_of(side, busy)].append(step_seconds(options, more, ranks[side], busy))
+            rows = step_rows(options, more, ranks[side], busy)
+            seconds[name_of(side, busy)].append(median_seconds(rows))
         last = {name: f"{values[-1]:.3f}" for name, values in seconds.items()}
         print(f"round {turn + 1}: {last} s", flush=True)
     row["seconds"] = {name: spread(values) for name, values in seconds.items()}

@@ -15,7 +15,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "docs", "results")
-CODE = ("src/aha", "examples", "scripts", "tests", "benchmarks", "pyproject.toml", "Makefile")
+CODE = (
+    "src/aha",
+    "examples",
+    "scripts",
+    "tests",
+    "benchmarks",
+    "deploy",
+    "pyproject.toml",
+    "Makefile",
+)
 # The model's weights are large, and no page links to them; the dashboard's page would pass for one
 # of the site's.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.safetensors", "static")

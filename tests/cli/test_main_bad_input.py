@@ -18,6 +18,14 @@ train demo --rollout.grop_size 3 -> did you mean --rollout.group_size?
 train demo --steps -> --steps has no value
 train demo steps 3 -> 'steps' without an option
 train demo --rollout.prompts 0 -> rollout.prompts = 0
+train demo --launcher slurm -> one of local, torchrun, ray
+train demo --launcher torchrun -> the environment has no RANK
+train demo --resume auto -> --resume auto without a recipe and a --name
+train --name first --resume auto -> --resume auto without a recipe and a --name
+plan demo --gpus 0 -> --gpus 0
+plan demo --gpus 9 --rollout.prompts 8 -> 9 ranks for 8 groups
+plan demo --nodes 2.5 -> --nodes '2.5'
+plan demo --network 0 -> --network 0
 train demo --rollout.group_size 1 -> group_size 1
 train demo --rollout.group_size 0 -> group_size = 0
 train demo --rollout.top_k 50 -> log-probs of a cut distribution

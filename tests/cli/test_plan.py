@@ -32,6 +32,23 @@ def test_as_json_with_cards_of_ones_own(aha, tmp_path):
     assert not big["fits"] and big["advice"]
 
 
+def test_several_ranks_add_their_steps_and_what_they_assume(aha):
+    words = ("plan", "demo", "--gpus", 2, "--nodes", 2)
+    done = aha(*words)
+    assert done.code == 0 and done.out.startswith(aha("plan", "demo").out)
+    for text in ("2 x 2 ranks", "all-reduce", "speedup", "assumed, not measured:", "10 Gbit/s"):
+        assert text in done.out
+    record = json.loads(aha(*words, "--network", 100, "--json").out)
+    cluster = record["cluster"]
+    assert (cluster["gpus"], cluster["nodes"], cluster["network"]) == (2, 2, 100)
+    assert [row["card"] for row in cluster["rows"]] == [row["card"] for row in record["cards"]]
+    for row in cluster["rows"]:
+        parts = ("rollout_s", "gather_s", "train_s", "all_reduce_s", "update_s")
+        assert abs(row["step_s"] - sum(row[part] for part in parts)) < 1e-9
+        assert 0 < row["waiting"] < 1 and row["speedup"] < 4
+    assert "cluster" not in json.loads(aha("plan", "demo", "--json").out)
+
+
 def test_bad_input_is_one_line(aha):
     for words in (
         ("nowhere",),

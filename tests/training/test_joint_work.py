@@ -17,7 +17,7 @@ def config(prompts: int = 4, engine: str = "native") -> RunConfig:
 @pytest.mark.parametrize(
     ("ranks", "cfg", "words"),
     [
-        (5, config(), "--ranks 5 for 4 groups"),
+        (5, config(), "5 ranks for 4 groups"),
         (2, config(engine="vllm"), "--rollout.engine native"),
         (100_000, config(100_000), "fix: --ranks auto"),
     ],

@@ -1,7 +1,6 @@
 """`aha demo`: a run of the packaged recipe `demo`, or with --real one on a model of others."""
 
-from aha.algo.recipe import load_recipe
-from aha.api.recipe_names import find_recipe, new_run_path
+from aha.cli.launched import Started, run_launched
 from aha.cli.parameters import (
     Anyway,
     CalibrationFile,
@@ -16,6 +15,7 @@ from aha.cli.parameters import (
     number_of_ranks,
 )
 from aha.cli.recipe_keys import Overrides, overrides_of
+from aha.cli.train_command import TrainCommand
 from aha.core.errors import ModelError
 
 REAL_RECIPE = "smollm2-sums"
@@ -27,6 +27,7 @@ def demo(
     name: RunName = None,
     dash: Dash = None,
     ranks: SharedBy = None,
+    launcher: Started = None,
     log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
@@ -50,16 +51,15 @@ def demo(
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
     recipe = REAL_RECIPE if real else "demo"
-    cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
-    run = new_run_path(name, recipe)
-    from aha.api.logged_run import loggers_of
-    from aha.cli.run_in_terminal import RunOptions, start_run
-
     number = None if ranks is None else number_of_ranks(ranks)
-    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json, anyway)
+    command = TrainCommand(
+        *(recipe, name, None, False, None, dash, log, dry_run, probe, calibration, as_json),
+        anyway,
+        overrides_of(overrides),
+    )
     if real and not dry_run:
-        refuse_missing(cfg.model.path)
-    start_run(cfg, run, RunOptions(None, dash, *shared))
+        refuse_missing(command.cfg.model.path)
+    run_launched(command, launcher, number)
 
 
 def refuse_missing(path: str) -> None:

@@ -8,14 +8,13 @@ import errno
 import json
 import os
 import re
-import signal
 import tomllib
 import traceback
 from pathlib import Path
 
 import cyclopts
 
-from aha.core.errors import AhaError, RunStopped
+from aha.core.errors import AhaError
 from aha.machine.out_of_memory import is_out_of_memory
 
 Words = tuple[str, str, str]  # got, wanted, fix
@@ -82,17 +81,6 @@ def as_user_error(error: BaseException) -> AhaError | None:
     if any(words in str(error).lower() for words in FULL_WORDS):
         return AhaError(f"{FULL[0]} ({first_line(error)})", *FULL[1:])
     return None
-
-
-def exit_code_of(error: BaseException) -> int:
-    """The program's exit code for an error: 2 for one that a user can mend, 1 for a fault that
-    ended a run and for one of the program, 128 plus its number for a signal."""
-    if isinstance(error, KeyboardInterrupt):
-        # A run's second signal has its number; Python's own Ctrl-C has none.
-        numbers = [value for value in error.args if isinstance(value, int)]
-        return 128 + (numbers or [signal.SIGINT])[0]
-    known = as_user_error(error)
-    return 1 if known is None or isinstance(known, RunStopped) else 2
 
 
 def first_line(error: BaseException) -> str:

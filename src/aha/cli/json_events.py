@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aha.cli.error_translation import as_user_error, exit_code_of
+from aha.cli.error_translation import as_user_error
+from aha.cli.exit_codes import code_of
 from aha.cli.terminal_text import OutputClosed, say_json
 from aha.core.config import RunConfig
 from aha.core.findings import Finding
@@ -37,7 +38,7 @@ def end_at_a_fault(run: Path) -> Iterator[None]:
             words = {"kind": type(known or error).__name__, "message": str(known or error)}
             if known:
                 words |= {"got": known.got, "wanted": known.wanted, "fix": known.fix}
-            emit("end", run=str(run), exit_code=exit_code_of(error), summary=None, error=words)
+            emit("end", run=str(run), exit_code=code_of(error), summary=None, error=words)
         raise
 
 

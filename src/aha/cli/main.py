@@ -29,7 +29,8 @@ from cyclopts.argument import Argument, ArgumentCollection
 from rich.console import Console
 
 import aha
-from aha.cli.error_translation import as_user_error, exit_code_of
+from aha.cli.error_translation import as_user_error
+from aha.cli.exit_codes import code_of
 from aha.cli.first_steps import print_first_steps
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
@@ -38,6 +39,7 @@ from aha.cli.terminal_text import console as terminal
 from aha.core.config import known_keys
 from aha.core.errors import AhaError, ConfigError, shown
 from aha.core.unknown_keys import LONGEST, nearest_keys, reason_left_out, unknown_key
+from aha.dist.rank_place import refuse_copies
 from aha.model.model_warning import show_as_notes
 
 FAULT = "aha: this is a fault of the program: please report it, with the lines above"
@@ -49,6 +51,9 @@ COMMANDS = (
     *("pretrain", "problems", "recipes", "report", "select", "serve", "sft", "tasks", "train"),
     "verify-resume",
 )
+
+# Of which torchrun may start several processes.
+SHARE_THEIR_WORK = ("train", "demo")
 
 # Names of TRL, veRL and transformers for what is an option of a command here, and no recipe key.
 # Without dashes, and only suggested where the command has the option.
@@ -113,6 +118,8 @@ def run() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         if sys.argv[1:]:
+            if sys.argv[1] not in SHARE_THEIR_WORK:
+                refuse_copies(f"`aha {sys.argv[1]}`", os.environ)
             app(sys.argv[1:], exit_on_error=False, print_error=False)
         else:
             print_first_steps()
@@ -120,7 +127,7 @@ def run() -> None:
         fail(usage_error(error))
     except KeyboardInterrupt as error:
         say("aha: stopped", file=sys.stderr)
-        sys.exit(exit_code_of(error))
+        sys.exit(code_of(error))
     except OutputClosed:
         sys.stderr.close()  # Python would write there that it cannot flush
         sys.exit(0)
@@ -128,7 +135,7 @@ def run() -> None:
         known = as_user_error(error)
         if known is None:
             say(traceback.format_exc() + FAULT, file=sys.stderr)
-            sys.exit(exit_code_of(error))
+            sys.exit(code_of(error))
         fail(known)
 
 
@@ -146,7 +153,7 @@ def never_fail_to_print() -> None:
 def fail(error: AhaError) -> None:
     with suppress(OSError):  # a full disk takes no message either, and the code says it too
         say_line(f"aha: {error}", sys.stderr)
-    sys.exit(exit_code_of(error))
+    sys.exit(code_of(error))
 
 
 # -- errors of usage: what cyclopts found wrong, in our form ----------------------------------

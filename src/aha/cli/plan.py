@@ -9,7 +9,8 @@ from typing import Any
 from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe
-from aha.cli.parameters import AsJson, CalibrationFile, Probe, RecipeName
+from aha.cli.cluster_table import ClusterTable
+from aha.cli.parameters import AsJson, CalibrationFile, Count, Probe, RecipeName
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import say, say_json, say_line
 from aha.core.config import RunConfig
@@ -17,6 +18,7 @@ from aha.core.errors import ConfigError
 from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL
 from aha.plan.calibration import Calibration, read_calibration
+from aha.plan.cluster import NETWORK_GBIT, Cluster
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import load_cards, money
 from aha.plan.shapes import Shape, shape_of
@@ -34,6 +36,9 @@ def plan(
     as_json: AsJson = False,
     probe: Probe = False,
     calibration: CalibrationFile = None,
+    gpus: Count | None = None,
+    nodes: Count | None = None,
+    network: float = NETWORK_GBIT,
     overrides: Overrides = None,
 ) -> None:
     """Memory, time, energy and cost of a recipe on a table of machines, calculated from shapes.
@@ -44,17 +49,28 @@ def plan(
         Your own table of machines, like aha/plan/cards.toml.
     mean_tokens
         Mean tokens of a completion; without it, rollout.expected_tokens, or a guess if that is 0.
+    gpus
+        GPUs of a machine, each with one rank, or on a CPU ranks that share its cores: adds a
+        simulation of their steps, with what it assumes.
+    nodes
+        Number of such machines; 1 without it.
+    network
+        Gbit/s between the machines.
     """
     if mean_tokens is not None and not mean_tokens > 0:
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
+    if not 0 < network < 1e6:
+        raise ConfigError(f"--network {network}", "Gbit/s between machines", "--network 10")
     cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
     shape, (as_of, machines) = shape_of(cfg.model.path), load_cards(cards)
     measured = calibration_of(cfg, shape, probe, calibration)
     table = plan_table(Workload(cfg, method_of(cfg), shape), measured, mean_tokens, as_of, machines)
+    several = gpus is not None or nodes is not None
+    cluster = table.on(Cluster(gpus or 1, nodes or 1, network)) if several else None
     if as_json:
-        say_json(table.health_report())
+        say_json(table.health_report() | (cluster.as_record() if cluster else {}))
     else:
-        say("\n".join(table.lines()))
+        say("\n".join([*table.lines(), *(cluster.lines() if cluster else [])]))
 
 
 def calibration_of(
@@ -88,6 +104,10 @@ class PlanTable:
         small = self.load.shape.parameters < SMALL_MODEL
         names = [name for name in self.plans if self.cards[name].cpu == small]
         return self.plans[next(iter(names or self.plans))] if self.plans else None
+
+    def on(self, cluster: Cluster) -> ClusterTable:
+        """The same plans carried out by the ranks of a cluster."""
+        return ClusterTable.of(self.load, self.cards, self.plans, self.mean_tokens, cluster)
 
     def rows(self) -> list[dict[str, Any]]:
         return [self.row(name, plan, self.cards[name]) for name, plan in self.plans.items()]

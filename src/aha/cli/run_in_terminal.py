@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from aha.algo.recipe import check_recipe
 from aha.api.logged_run import attach_loggers
+from aha.cli.exit_codes import BUDGET_SPENT
 from aha.cli.json_events import JsonEvents, end_at_a_fault
 from aha.cli.own_command import as_typed_here, own_command
 from aha.cli.plan import calibration_of
@@ -37,7 +38,6 @@ from aha.training.experiment import Experiment
 from aha.training.joint_work import check_setting
 from aha.training.outcome import Listener, Outcome
 
-BUDGET_SPENT = 3  # exit code of a run that has stopped because its budget is spent
 LOG = "run.log"  # in the run folder: what the terminal showed
 
 

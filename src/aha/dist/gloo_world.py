@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import time
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,30 +11,38 @@ import torch
 from torch import distributed
 
 from aha.core.errors import RunStopped
-from aha.dist.world import RankLost, Value, World
+from aha.dist.world import PHASES, RankLost, Value, World
 
 # Who waits too long is decided by the launcher, which does not count the time in which the whole
 # run is stopped (Ctrl-Z, a closed laptop). The clock of a process group does.
 FOREVER = timedelta(days=20)
+LOOK = timedelta(seconds=1)  # so long a waiting rank does not notice that the launcher has given up
 
 
 class GlooWorld(World):
     """One of several ranks. Raises `RankLost` where another rank is gone.
 
-    `seats` and `pulses` are memory that all ranks share: the number of meetings that each has come
-    to, by which the launcher sees who is missing, and that of its signs of life. The ranks meet
-    from `connect` on.
+    `seats` and `pulses` have a number for each rank: of the meetings that it has come to, by which
+    the launcher sees who is missing, and of its signs of life. Ranks of one machine share this
+    memory. The ranks meet from `connect` on. `given_up` is the reason for which the launcher has
+    ended the wait for another rank; empty while it waits.
     """
 
     def __init__(self, rank: int, seats: MutableSequence[int], pulses: MutableSequence[int]):
         super().__init__()
         self.rank, self.size, self.seats, self.pulses = rank, len(seats), seats, pulses
         self.place, self.agreed = "the start", frozenset[str]()
+        self.given_up, self.owns_group = "", False
+        self.left = time.monotonic()  # the last meeting
+        self.own_s = dict.fromkeys(PHASES, 0.0)
 
     def connect(self, store: Any, limit_s: float) -> None:
         """Find the other ranks, in `limit_s` seconds. `store` is one of torch.distributed."""
         limit = timedelta(seconds=limit_s)
         store.set_timeout(limit)
+        if distributed.is_initialized():  # by Ray Train, which also ends it
+            return
+        self.owns_group = True
         self.meet(
             self.place,
             lambda: distributed.init_process_group(
@@ -42,8 +51,8 @@ class GlooWorld(World):
         )
 
     def close(self) -> None:
-        """Leave the process group. The other ranks' calls then fail."""
-        if distributed.is_initialized():
+        """Leave the process group, if this has made it. The other ranks' calls then fail."""
+        if self.owns_group and distributed.is_initialized():
             distributed.destroy_process_group()
 
     def pulse(self) -> None:
@@ -62,10 +71,12 @@ class GlooWorld(World):
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         answers = torch.tensor([float(answer()) for answer in self.requests.values()])
         # One buffer: a meeting costs more than the copies.
-        parts = [*grads, sums, has_own, answers]
+        parts = [*grads, sums, has_own, answers, self.own_seconds()]
         flat = torch.cat([part.flatten().float() for part in parts])
         self.add_up(flat, place)
-        *totals, own_sums, has_any, yes = flat.split([part.numel() for part in parts])
+        *totals, own_sums, has_any, yes, spent = flat.split([part.numel() for part in parts])
+        columns = spent.view(len(PHASES), self.size).tolist()
+        self.work_s = dict(zip(PHASES, columns, strict=True))
         for parameter, total, ranks in zip(parameters, totals, has_any.tolist(), strict=True):
             assert parameter.grad is not None, "each got one above"
             if ranks:
@@ -77,10 +88,25 @@ class GlooWorld(World):
         total_sums: torch.Tensor = own_sums.view_as(sums).to(sums)
         return total_sums
 
+    def own_seconds(self) -> torch.Tensor:
+        """[phases, ranks] with this rank's seconds of work since the last update, and 0 for the
+        others': what all ranks add up is everybody's."""
+        self.count_work("update")
+        seconds = torch.zeros(len(PHASES), self.size)
+        seconds[:, self.rank] = torch.tensor([self.own_s[phase] for phase in PHASES])
+        self.own_s = dict.fromkeys(PHASES, 0.0)
+        return seconds
+
+    def count_work(self, phase: str) -> None:
+        """The time since the last meeting was work of this phase, which ends at the next one."""
+        now = time.monotonic()
+        self.own_s[phase] += now - self.left
+        self.left = now
+
     def add_up(self, values: torch.Tensor, place: str) -> None:
         options = distributed.AllreduceOptions()
         options.timeout = FOREVER
-        self.meet(place, lambda: group().allreduce([values], options).wait())
+        self.meet(place, lambda: group().allreduce([values], options))
 
     def gather(self, value: Value, place: str) -> list[Value]:
         return [self.broadcast(value, source, place) for source in range(self.size)]
@@ -115,18 +141,32 @@ class GlooWorld(World):
         """Fill the buffer of every rank with that of rank `source`."""
         options = distributed.BroadcastOptions()
         options.rootRank, options.rootTensor, options.timeout = source, 0, FOREVER
-        self.meet(place, lambda: group().broadcast([buffer], options).wait())
+        self.meet(place, lambda: group().broadcast([buffer], options))
 
     def meet(self, place: str, exchange: Callable[[], Any]) -> None:
         """Count the meeting, and turn the errors of gloo into `RankLost`."""
         self.place = place
         self.seats[self.rank] += 1
         try:
-            exchange()
+            work = exchange()
+            while work is not None and not self.is_over(work):
+                if self.given_up:
+                    raise RankLost(place, self.given_up)
         except RuntimeError as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RankLost(place, reason) from None
-        self.place = ""
+        self.place, self.left = "", time.monotonic()
+
+    @staticmethod
+    def is_over(work: distributed.Work) -> bool:
+        """Wait for an exchange, `LOOK` at most. Raises RuntimeError where it has failed."""
+        try:
+            work.wait(LOOK)
+        except RuntimeError:
+            if not work.is_completed():
+                return False
+            work.wait(LOOK)  # raises again where the error was not that of the time
+        return True
 
 
 def group() -> distributed.ProcessGroup:

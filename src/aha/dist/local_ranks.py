@@ -25,10 +25,11 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
+from aha.dist.patience import Patience, work_of
+from aha.dist.rank_place import refuse_copies
 from aha.dist.world import RankLost, World
 from aha.machine.device import num_threads
 from aha.machine.host import usable_cores
@@ -131,29 +132,10 @@ class Rank:
 READY = "ready"
 
 
-class Patience:
-    """Counts the seconds in which processes did nothing: `over` is called once in `tick` seconds.
-
-    A process that works, or would if a busy machine let it, is slow and not stuck. So is one with
-    another number of `pulses`, its signs of life. Neither the clock counts nor the time in which
-    the whole run is stopped.
-    """
-
-    def __init__(self, limit_s: float):
-        self.limit_s, self.tick = limit_s, min(1.0, limit_s / 4)
-        self.idle_s, self.used_s = 0.0, 0.0
-
-    def over(self, ranks: Sequence[Rank], pulses: Sequence[int] = ()) -> bool:
-        """Whether none of these ranks has worked for `limit_s` seconds."""
-        used, running = float(sum(pulses)), False
-        for rank in ranks:
-            with suppress(psutil.Error):
-                process = psutil.Process(rank.process.pid)
-                used += sum(process.cpu_times()[:2])
-                running |= process.status() == psutil.STATUS_RUNNING
-        self.idle_s = 0.0 if running or used != self.used_s else self.idle_s + self.tick
-        self.used_s = used
-        return self.idle_s >= self.limit_s
+def signs_of(ranks: Sequence[Rank], pulses: Sequence[int] = ()) -> tuple[float, bool]:
+    """(a number that changes where one of these ranks works, whether one wants a processor)."""
+    used, running = work_of(rank.process.pid for rank in ranks)
+    return used + sum(pulses), running
 
 
 class LocalRanks:
@@ -168,6 +150,7 @@ class LocalRanks:
     """
 
     def __init__(self, size: int, work: Work, late_s: float = LATE_S, again: str = AGAIN):
+        refuse_copies("this work", os.environ)
         self.size, self.work, self.late_s, self.again = size, work, late_s, again
         self.ranks: list[Rank] = []
         self.late: list[Rank] = []
@@ -217,7 +200,7 @@ class LocalRanks:
         for rank in self.ranks:
             patience = Patience(START_S)
             while not rank.pipe.poll(patience.tick):
-                if patience.over([rank]):
+                if patience.over(*signs_of([rank])):
                     got = f"{rank} does not start, and has done nothing for {START_S:.0f} s"
                     raise rank_error(got, "a machine that starts a process", self.again)
             rank.read()
@@ -233,7 +216,7 @@ class LocalRanks:
                 patience, meeting = Patience(self.late_s), self.seats[0]
                 continue
             missing = [rank for rank in self.ranks if self.seats[rank.number] < meeting]
-            if patience.over(missing or self.ranks, self.pulses):
+            if patience.over(*signs_of(missing or self.ranks, self.pulses)):
                 self.late = missing or self.ranks
                 self.kill()
                 return
@@ -312,13 +295,16 @@ class LocalRanks:
 # -- inside a rank ---------------------------------------------------------------------------------
 
 
-def store_of(folder: Path, size: int) -> Any:
-    """The file through which the ranks find each other; also says that the loopback is the way.
-
-    A machine whose name means nothing to its network would not find itself.
-    """
+def prefer_loopback() -> None:
+    """The ranks are on one machine, so the loopback is the way: a machine whose name means nothing
+    to its network would not find itself."""
     if sys.platform in LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
+
+
+def store_of(folder: Path, size: int) -> Any:
+    """The file through which the ranks find each other."""
+    prefer_loopback()
     return torch.distributed.FileStore(  # type: ignore[attr-defined]
         str(folder / "meeting"), size
     )

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 Value = TypeVar("Value")
+PHASES = ("rollout", "update")  # of a step: what a rank does before others need it
 
 
 class RankLost(Exception):
@@ -38,6 +39,12 @@ class World:
 
     def __init__(self) -> None:
         self.requests: dict[str, Callable[[], bool]] = {}
+        # Seconds that each rank has worked before the last update, by phase; by rank. Empty where
+        # nobody waits for anybody.
+        self.work_s: dict[str, list[float]] = {}
+
+    def count_work(self, phase: str) -> None:
+        """What this rank did since it last met the others was work of this phase."""
 
     def pulse(self) -> None:
         """A sign of life, for work that uses little of the processor, such as to wait for a grader:

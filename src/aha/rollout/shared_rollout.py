@@ -37,6 +37,7 @@ def graded_groups(
     # A bad completion is a low reward with a reason, never an exception.
     own = [[graded_one(world, completion, task) for completion in group] for group in generated]
     lap("grade")
+    world.count_work("rollout")
     groups = exchanged(own, prompts, owners, world)
     lap("rollout")
     return groups

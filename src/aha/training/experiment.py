@@ -54,8 +54,10 @@ from aha.training.preflight import (
 from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
 from aha.training.recipe_fit import refuse_misfits, unsolved_test
 from aha.training.run_cost import compare_with_prediction, cost_of
+from aha.training.same_run import begin_run, keep_run
 from aha.training.save_on_error import save_on_error
 from aha.training.step_watch import StepWatch
+from aha.training.straggler_watch import StragglerWatch
 from aha.training.watchers import (
     Checkpoint,
     Evaluate,
@@ -117,7 +119,9 @@ class Experiment:
         """
         experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks, strict)
         run = experiment.run
+        begin_run(experiment.cfg, path, made.fingerprints, made.base)
         Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
+        keep_run(path)
         with run.taken(listener.say):
             for finding in made.model.findings:
                 run.tell(0, finding)
@@ -201,6 +205,8 @@ class Experiment:
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version
+        begin_run(cfg, run.path, fingerprints, base)
+        keep_run(run.path)
         resume.cut_back(run, step, say)
         run.write("config.json", fingerprints["recipe"])
         run.write(FINGERPRINTS, fingerprints)
@@ -361,6 +367,7 @@ class Experiment:
         watchers: list[Callable[[StepReport], None]] = [
             record,
             StepWatch(self.run, listener.finding, cfg.task.max_grade_errors),
+            StragglerWatch(trainer.world, self.run, listener.finding),
             Show(cfg.show_every, listener.group),
             checkpoint,
             look,

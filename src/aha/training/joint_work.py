@@ -16,6 +16,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Prompt, StepReport
+from aha.dist.joined_ranks import JoinedRanks
 from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
 from aha.dist.world import World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
@@ -47,7 +48,8 @@ class RankSetting:
     checkpoint: Path | None
 
     def make_trainer(self, world: World) -> RLTrainer:
-        model = open_policy(self.cfg, self.base or self.checkpoint)
+        # The base as this machine has it: its packages may lie elsewhere.
+        model = open_policy(self.cfg, None if self.base else self.checkpoint)
         task, _ = readable_task(self.cfg, task_of(self.cfg), model)
         trainer = make_trainer(self.cfg, model, task, world)
         if self.checkpoint:
@@ -62,13 +64,22 @@ def check_setting(ranks: int, cfg: RunConfig) -> None:
 
     Reads no model, so it is the first check of a run.
     """
-    check_ranks(ranks, torch.device("cpu"), ON_CPU)
+    joined = JoinedRanks.current is not None
+    if not joined:
+        check_ranks(ranks, torch.device("cpu"), ON_CPU)
+    check_groups(ranks, cfg, joined)
+
+
+def check_groups(ranks: int, cfg: RunConfig, launched: bool = False) -> None:
+    """Raise ConfigError for more ranks than groups, and for an engine that takes a whole machine.
+    `launched`: another program starts the ranks."""
     groups = cfg.rollout.prompts
     if ranks > groups:
+        fewer = f"{groups} processes in the launcher" if launched else f"--ranks {groups}"
         raise ConfigError(
-            f"--ranks {ranks} for {groups} groups a step (rollout.prompts)",
+            f"{ranks} ranks for {groups} groups a step (rollout.prompts)",
             "at most one rank for each group",
-            f"--ranks {groups}, or --rollout.prompts {ranks}",
+            f"{fewer}, or --rollout.prompts {ranks}",
         )
     if ranks > 1 and cfg.rollout.engine != "native":
         raise ConfigError(
@@ -78,9 +89,18 @@ def check_setting(ranks: int, cfg: RunConfig) -> None:
         )
 
 
-def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) -> LocalRanks:
-    """The ranks of the run in the folder `run`; none is started yet. A rank may wait for one grade
-    for `grade_s` seconds. Raises ConfigError for a number that cannot work on this machine."""
+def ranks_of_run(
+    ranks: int, device: torch.device, run: Path, grade_s: float
+) -> LocalRanks | JoinedRanks:
+    """The ranks of the run in the folder `run`: those that this process has joined, or else ranks
+    that are not started yet. A rank may wait for one grade for `grade_s` seconds. Raises
+    ConfigError for a number that cannot work on this machine."""
+    if joined := JoinedRanks.current:
+        assert ranks == joined.size, "the command takes the number of its launcher"
+        check_ranks(joined.place.local_size, device, ON_CPU)
+        joined.late_s = LATE_S + grade_s
+        joined.again = f"the same command again, with --resume {run}"
+        return joined
     check_ranks(ranks, device, ON_CPU)
     again = f"aha train --resume {run}; with --ranks 1 if it comes again"
     return LocalRanks(ranks, partial(take_part, run / FOLDER), LATE_S + grade_s, again)

@@ -1,0 +1,253 @@
+"""What several ranks would make of a plan: a small simulation of steps, from one rank's figures.
+
+A step is over when its last rank is. So its time is not that of one rank over their number: a rank
+with a long completion, or on a slower machine, keeps the others waiting, and what the ranks tell
+each other takes time as well. The steps of one rank are simulated in the same way, and their ratio
+is applied to the plan. Nothing here was compared with a GPU; `ASSUMED` is printed with the figures.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from statistics import fmean
+
+from aha.core.errors import ConfigError
+from aha.core.seeds import seed_for
+from aha.core.sizes import GB
+from aha.plan.estimate import Plan, trained_parameters, update_seconds
+from aha.plan.machines import Cost
+from aha.plan.speed import (
+    TAIL,
+    Card,
+    Generation,
+    Lengths,
+    Training,
+    Workload,
+    computed_share,
+    work_of,
+)
+
+STEPS = 20  # simulated
+SPEED_SPREAD = 0.05  # of a rank's speed from step to step: standard deviation of its logarithm
+ROW_BYTES = 30.0  # of a token of a completion, as the ranks send it to each other
+LINK = 10.0  # GB/s between the GPUs of one machine
+CPU_LINK = 2.0  # GB/s between processes of one machine
+NETWORK_GBIT = 10.0  # Gbit/s between machines
+LATENCY_S = {True: 50e-6, False: 200e-6}  # of one message, by whether all ranks are on one machine
+# Of the lengths: a factor of the prompt times a factor of the completion, each a gamma variable of
+# this shape. Together they have the second moment `TAIL` of the plan.
+GAMMA = 1 / (math.sqrt(TAIL) - 1)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`nodes` machines with `gpus` ranks each; a rank has a card of its own, or on a CPU its share
+    of the cores. `network` Gbit/s between machines."""
+
+    gpus: int
+    nodes: int = 1
+    network: float = NETWORK_GBIT
+
+    @property
+    def ranks(self) -> int:
+        return self.gpus * self.nodes
+
+    def card_of_rank(self, card: Card) -> Card:
+        if not card.cpu:
+            return card
+        share = 1 / self.gpus
+        return replace(card, tflops=share * card.tflops, bandwidth=share * card.bandwidth)
+
+    def rate(self, card: Card) -> float:
+        """Bytes/s of the slowest connection on the way around all ranks."""
+        inside = CPU_LINK if card.cpu else LINK
+        return min(inside, self.network / 8) * GB if self.nodes > 1 else inside * GB
+
+    @property
+    def latency_s(self) -> float:
+        return LATENCY_S[self.nodes == 1]
+
+    def check(self, prompts: int) -> None:
+        """Raise ConfigError for more ranks than groups, which a run would refuse."""
+        if self.ranks > prompts:
+            raise ConfigError(
+                f"{self.ranks} ranks for {prompts} groups a step (rollout.prompts)",
+                "at most one rank for each group",
+                f"--rollout.prompts {self.ranks}, or fewer --gpus",
+            )
+
+    def assumed(self) -> list[str]:
+        """What the figures stand on, in words."""
+        return [
+            "every rank holds all weights, as with `--ranks`; memory is as above, for each rank",
+            f"lengths of completions spread by {100 * math.sqrt(TAIL - 1):.0f} %, half of it from "
+            "prompt to prompt, up to the limit",
+            "groups are shared by number, training rows by tokens; a group waits for free rows",
+            f"a rank's speed varies by {100 * SPEED_SPREAD:.0f} % from step to step, and the last "
+            "rank ends the step",
+            f"{LINK:.0f} GB/s between GPUs and {CPU_LINK:.0f} GB/s between processes of a machine, "
+            f"{self.network:g} Gbit/s between machines; gradients in float32, twice around a ring",
+            "CPU rows: the ranks of a machine share its cores, and have no gain from one thread "
+            "each; GPU rows: no run of this program on several GPUs has been measured",
+        ]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Mean seconds of a step: the last rank's `rollout`, the exchange of completions (`gather`),
+    the last rank's `train`, the sum of the gradients (`all_reduce`), the `update`. `waiting`: the
+    mean share of its rollout and training that a rank waits for the last one."""
+
+    rollout: float
+    gather: float
+    train: float
+    all_reduce: float
+    update: float
+    waiting: float
+
+    @property
+    def seconds(self) -> float:
+        return self.rollout + self.gather + self.train + self.all_reduce + self.update
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """A plan on a cluster. `speedup` over one rank on the same card, or over one rank with all
+    cores of the machine; `usd` of the whole cluster."""
+
+    step: StepTimes
+    speedup: float
+    hours: float
+    usd: float
+
+
+def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluster) -> ClusterPlan:
+    """The plan of one rank on this card, carried out by all ranks of a cluster.
+
+    `mean` tokens of a completion, those of the plan. Raises ConfigError as `Cluster.check` does.
+    """
+    cluster.check(load.cfg.rollout.prompts)
+    alone = simulate(load, card, mean, Cluster(1))
+    step = simulate(load, card, mean, cluster)
+    speedup = alone.seconds / step.seconds
+    # A test or validation is a rollout without a gradient.
+    outside = plan.validation_s + plan.tests_s
+    rollouts = (alone.rollout + alone.gather) / (step.rollout + step.gather)
+    seconds = plan.steps * (plan.rollout_s + plan.train_s) / speedup + outside / rollouts
+    cards = cluster.nodes if card.cpu else cluster.ranks
+    cost = Cost.of(seconds, cards * card.usd_per_hour, cards * card.watts)
+    return ClusterPlan(step, speedup, seconds / 3600, cost.usd)
+
+
+def simulate(load: Workload, card: Card, mean: float, cluster: Cluster) -> StepTimes:
+    """Steps of a recipe on a cluster. The same lengths are drawn whatever the cluster."""
+    own, ranks = cluster.card_of_rank(card), cluster.ranks
+    lengths = Lengths.of(load.cfg, mean)
+    rows = []
+    for step in range(STEPS):
+        groups = drawn_lengths(load, lengths, Random(seed_for(0, "plan", step)))
+        speeds = Random(seed_for(1, "plan", step))
+        rollout, train = [], []
+        for rank in range(ranks):
+            slow = math.exp(speeds.gauss(0.0, SPEED_SPREAD)) if ranks > 1 else 1.0
+            share = groups[rank::ranks]
+            rollout.append(slow * generation_of_rank(load, lengths, share).seconds(load.shape, own))
+            train.append(
+                slow * training_of_rank(load, lengths, groups, rank, ranks).seconds(load.shape, own)
+            )
+        work = fmean(rollout) + fmean(train)
+        rows.append((max(rollout), max(train), 1 - work / (max(rollout) + max(train))))
+    rollout_s, train_s, waiting = map(fmean, zip(*rows, strict=True))
+    gather_s, reduce_s = exchange_seconds(load, card, mean, cluster)
+    update_s = update_seconds(load, own)
+    return StepTimes(rollout_s, gather_s, train_s, reduce_s, update_s, waiting)
+
+
+def exchange_seconds(
+    load: Workload, card: Card, mean: float, cluster: Cluster
+) -> tuple[float, float]:
+    """(seconds to send all completions to all ranks, to add up the gradients) of a step."""
+    ranks, rate = cluster.ranks, cluster.rate(card)
+    if ranks == 1:
+        return 0.0, 0.0
+    rollout, messages = load.cfg.rollout, math.ceil(math.log2(ranks)) * cluster.latency_s
+    tokens = rollout.prompts * rollout.group_size * mean
+    gather_s = 2 * ranks * messages + ROW_BYTES * tokens / rate
+    updates, weights = (
+        load.cfg.algo.updates,
+        load.decoders * trained_parameters(load.cfg, load.shape),
+    )
+    ring = 2 * (ranks - 1) / ranks * 4.0 * weights / rate
+    return gather_s, updates * (ring + 2 * (ranks - 1) * cluster.latency_s)
+
+
+def drawn_lengths(load: Workload, lengths: Lengths, rng: Random) -> list[list[float]]:
+    """Lengths of the completions of a step by group, with the mean of the plan."""
+    rollout, method = load.cfg.rollout, load.method
+    prompts = (2 if method.resamples else 1) * rollout.prompts
+    groups = []
+    for _ in range(prompts):
+        factor = rng.gammavariate(GAMMA, 1 / GAMMA)
+        members = (rng.gammavariate(GAMMA, 1 / GAMMA) for _ in range(rollout.group_size))
+        groups.append([factor * member for member in members])
+    scale = scale_for(groups, lengths)
+    return [[cut(lengths, scale * length) for length in group] for group in groups]
+
+
+def cut(lengths: Lengths, length: float) -> float:
+    return min(lengths.limit, max(1.0, length))
+
+
+def scale_for(groups: Sequence[Sequence[float]], lengths: Lengths) -> float:
+    """The factor that gives cut lengths the mean of the plan, found by halving an interval."""
+    flat, low, high = [length for group in groups for length in group], 0.0, 1e3 * lengths.limit
+    for _ in range(60):
+        middle = (low + high) / 2
+        short = fmean(cut(lengths, middle * length) for length in flat) < lengths.mean
+        low, high = (middle, high) if short else (low, middle)
+    return high
+
+
+def generation_of_rank(
+    load: Workload, lengths: Lengths, groups: Sequence[Sequence[float]]
+) -> Generation:
+    """The rank's rollout: a pass over the weights for each token of the longest row, and again for
+    groups that had to wait for free rows."""
+    tokens = sum(map(sum, groups))
+    context = lengths.prompt + lengths.weighted / 2
+    passes = passes_of(groups, load.cfg.rollout.max_rows)
+    return Generation(tokens, context, passes, len(groups) * lengths.prompt)
+
+
+def passes_of(groups: Sequence[Sequence[float]], max_rows: int) -> float:
+    """Passes until the last group has ended. A group begins when all its rows are free."""
+    free: list[float] = [0.0] * max_rows
+    for group in groups:
+        start = 0.0
+        for _ in group[:max_rows]:
+            start = max(start, heapq.heappop(free))
+        for length in group[:max_rows]:
+            heapq.heappush(free, start + length)
+    return max(free)
+
+
+def training_of_rank(
+    load: Workload, lengths: Lengths, groups: Sequence[Sequence[float]], rank: int, ranks: int
+) -> Training:
+    """The rank's part of the rows: a run of them with its share of the tokens, to the half of a
+    row at each end. A prompt is computed by each rank that has rows of it."""
+    counted = groups[: load.cfg.rollout.prompts]
+    rows = [(length, place) for place, group in enumerate(counted) for length in group]
+    whole, before = sum(length for length, _ in rows), 0.0
+    own: list[tuple[float, int]] = []
+    for row in rows:
+        if min(ranks - 1, int((before + row[0] / 2) * ranks / whole)) == rank:
+            own.append(row)
+        before += row[0]
+    share = computed_share(load)
+    prompts = len({place for _, place in own})
+    tokens = share * (sum(length for length, _ in own) + prompts * lengths.prompt)
+    parts = math.ceil(tokens / load.cfg.optim.micro_batch_tokens)
+    return Training(tokens, lengths.prompt + lengths.weighted, parts, work_of(load))

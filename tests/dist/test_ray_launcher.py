@@ -1,0 +1,166 @@
+"""`--launcher ray`: without Ray one line; with it, on CPUs, whole runs and what ends their workers.
+
+The slow tests start Ray itself on this machine, which takes a minute each.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aha.core.errors import AhaError, ConfigError, MissingExtra
+from aha.dist.ray_launcher import check_cores, lost, run_workers
+from aha.store.run_folder import read_rows
+from aha.studies.resume_trial import differences_of
+
+from ..tiny import answering_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install '.[ray]'")
+STEPS = 6
+WORDS = f"--steps {STEPS} --checkpoint_every 1 --rollout.prompts 2 --rollout.group_size 6 "
+WORDS += "--rollout.max_new_tokens 16 --rollout.dtype float32 --optim.dtype float32 "
+WORDS += "--eval.every 0 --eval.final 4 --task.verifier tinyzero --model.path"
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
+def test_without_ray_the_install_line_is_said(tmp_path):
+    with pytest.raises(MissingExtra, match=r"pip install 'aha\[ray\]'"):
+        run_workers(len, 2, 0, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Cluster:
+    """Of four cores."""
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0, "memory": 1e9}
+
+
+def test_more_ranks_than_cores_are_refused_and_the_fix_works():
+    with pytest.raises(ConfigError, match="--ranks 5 on a Ray cluster with 4 CPUs") as error:
+        check_cores(Cluster(), 5)
+    assert error.value.fix.startswith("--ranks 4,")
+    check_cores(Cluster(), 4)
+
+
+def test_the_error_of_a_run_that_failed_too_often_names_a_rank():
+    class Failed(Exception):
+        worker_failures = {1: AhaError("a fork", "a spoon")}
+
+    words = str(lost(Failed(), 3))
+    assert words.startswith("rank 1 has failed, after 3 restarts at most: a fork; wanted a spoon")
+    words = str(lost(ValueError("no machine\nleft"), 3))
+    assert words.startswith("Ray cannot go on, after 3 restarts at most: no machine left")
+
+
+# -- with Ray --------------------------------------------------------------------------------------
+
+
+def launch(folder: Path, model: Path, *words: str, address: str = "") -> subprocess.Popen:
+    command = [sys.executable, "-m", "aha", "train", "demo", "--name", "first", *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    env |= {"RAY_ADDRESS": address} if address else {}
+    return subprocess.Popen(
+        [*command, *WORDS.split(), str(model)],
+        cwd=folder,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def end(process: subprocess.Popen, seconds: float = 1500.0) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return answering_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, model) -> Path:
+    """The run of two ranks of this machine that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("straight")
+    code, output = end(launch(folder, model, "--ranks", "2"))
+    assert code == 0, output[-3000:]
+    return folder / "runs" / "first"
+
+
+def is_whole(run: Path, straight: Path) -> None:
+    assert list(differences_of(straight, run, {})) == []
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == list(range(1, STEPS + 1))
+    assert json.loads((run / "fingerprints.json").read_text())["ranks"] == 2
+    assert [path.name for path in run.parents[1].glob(".ray-*")] == []
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of Ray's workers that train."""
+    return [p for p in psutil.process_iter(["cmdline"]) if is_worker(" ".join(p.info["cmdline"] or ()))]
+
+
+def is_worker(line: str) -> bool:
+    return "ray::" in line and "TrainWorker" in line
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 1200
+    while not (run / "checkpoints" / f"step_{step:06d}").is_dir():
+        assert process.poll() is None and time.monotonic() < deadline, end(process)
+        time.sleep(0.1)
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_workers_make_the_run_that_local_ranks_make(tmp_path, model, straight):
+    code, output = end(launch(tmp_path, model, "--launcher", "ray", "--ranks", "2"))
+    assert code == 0, output[-3000:]
+    is_whole(tmp_path / "runs" / "first", straight)
+    # The name is taken now, which is said before Ray starts.
+    code, output = end(launch(tmp_path, model, "--launcher", "ray", "--ranks", "2"))
+    assert code == 2 and "exists already" in output
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_worker_that_is_killed_costs_no_bit(tmp_path, model, straight):
+    process = launch(tmp_path, model, "--launcher", "ray", "--ranks", "2")
+    wait_for_step(tmp_path / "runs" / "first", 2, process)
+    workers()[-1].kill()
+    code, output = end(process)
+    assert code == 0, output[-3000:]
+    is_whole(tmp_path / "runs" / "first", straight)
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_machine_that_is_lost_costs_no_bit(tmp_path, model, straight):
+    """A cluster of three machines with one core each, all of them on this one."""
+    from ray.cluster_utils import Cluster as FakeCluster
+
+    cluster = FakeCluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        words = ("--launcher", "ray", "--ranks", "2")
+        process = launch(tmp_path, model, *words, address=cluster.address)
+        wait_for_step(tmp_path / "runs" / "first", 2, process)
+        cluster.remove_node(nodes[0])
+        code, output = end(process)
+        assert code == 0, output[-3000:]
+        is_whole(tmp_path / "runs" / "first", straight)
+    finally:
+        cluster.shutdown()
