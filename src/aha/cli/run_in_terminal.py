@@ -24,7 +24,7 @@ from aha.cli.report_card import print_outcome
 from aha.cli.run_view import RunView
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
-from aha.core.errors import AhaError, ModelError
+from aha.core.errors import AhaError, ConfigError, ModelError
 from aha.measure.base_length import local_model_folder
 from aha.measure.probe import predicted_lines
 from aha.model.folders import looks_like_hub_name, resolve_model
@@ -48,8 +48,13 @@ class RunOptions:
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
     `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
     `loggers`: names of loggers that get a copy of the run. `as_json`: events as JSON lines in
-    place of text.
+    place of text. `shard` None: "auto", or at a resume what the run had.
     """
+
+    def check_shards(self) -> None:
+        """Raise `ConfigError` where one rank is to have shards: it would have all of them."""
+        if self.shard == "on" and self.ranks in (None, 1):
+            raise ConfigError("--shard on with one rank", "at least two", "--ranks 2 --shard on")
 
     budget: str | None = None
     dash: bool | None = None
@@ -59,11 +64,13 @@ class RunOptions:
     ranks: int | None = None
     loggers: Sequence[str] = ()
     as_json: bool = False
+    shard: str | None = None
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
-    check_setting(options.ranks or 1, cfg)
+    options.check_shards()
+    check_setting(options.ranks or 1, cfg, options.shard or "auto")
     if options.dry_run:
         refuse_as_a_run(cfg, path, options)
         print_dry_run(cfg, options.budget)
@@ -87,7 +94,8 @@ def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         say_line(text, sys.stderr)
         return
     note = Listener(say=partial(say_line, file=sys.stderr))
-    Experiment.prepare(cfg, path, note, budget=options.budget, ranks=options.ranks or 1)
+    kind = (options.budget, options.ranks or 1, options.shard or "auto")
+    Experiment.prepare(cfg, path, note, None, *kind)
 
 
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
@@ -104,7 +112,8 @@ def run_to_report_card(
 ) -> None:
     """Carry out a new run and print it, from the first line to the report card."""
     view = JsonEvents(cfg) if options.as_json else RunView(cfg)
-    shared = (calibration, options.budget, options.ranks or 1)
+    ranks, shard = options.ranks or 1, options.shard or "auto"
+    shared = (calibration, options.budget, ranks, shard)
     experiment = Experiment.start(cfg, path, view.listener(), *shared)
     view.cfg = cfg = experiment.cfg
     planned = []
@@ -126,7 +135,7 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
     `changes`: keys of the recipe with new values, for more steps or tokens; with `accept` any.
     """
     view = JsonEvents(RunConfig()) if options.as_json else RunView(RunConfig())
-    shared = (changes, accept, options.budget, options.ranks)
+    shared = (changes, accept, options.budget, options.ranks, options.shard)
     experiment = Experiment.resume(path, view.listener(), *shared)
     view.cfg = experiment.cfg
     text = f"{path} resumes after step {experiment.trainer.version}"
@@ -148,6 +157,8 @@ def carry_out(
         if experiment.ranks.size > 1:
             shared = f"{experiment.ranks.size} ranks share the work"
             console.print(f"{shared}; the time above is planned for one")
+        if experiment.in_shards:
+            console.print("the models are in shards: each rank has its part of them")
         try:
             attach_loggers(experiment, options.loggers)
             with dashboard(path, options.dash):

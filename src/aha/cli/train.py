@@ -18,6 +18,7 @@ from aha.cli.parameters import (
     Probe,
     RecipeName,
     RunName,
+    ShardBy,
     SharedBy,
     number_of_ranks,
 )
@@ -37,6 +38,7 @@ def train(
     budget: Budget = None,
     dash: Dash = None,
     ranks: SharedBy = None,
+    shard: ShardBy = None,
     log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
@@ -71,7 +73,7 @@ def train(
         refuse_with_resume(resume, unused)
         from aha.cli.run_in_terminal import RunOptions
 
-        options = RunOptions(budget, dash, ranks=number, as_json=as_json)
+        options = RunOptions(budget, dash, ranks=number, shard=shard, as_json=as_json)
         go_on(resume, options, log, changes, accept_changes)
         return
     refuse_without_resume(accept_changes)
@@ -81,7 +83,7 @@ def train(
     from aha.api.logged_run import loggers_of
     from aha.cli.run_in_terminal import RunOptions, start_run
 
-    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json)
+    shared = (dry_run, probe, calibration, number, loggers_of(log), as_json, shard)
     start_run(cfg, run, RunOptions(budget, dash, *shared))
 
 
@@ -100,7 +102,7 @@ def go_on(
     source, _ = run_and_step(resume)
     if is_tuning(Run(source).read_or_none("config.json")):
         given = {"--dash": options.dash, "--ranks": options.ranks, "--json": options.as_json}
-        refuse_of_tuning(given | {"--log": log})
+        refuse_of_tuning(given | {"--log": log, "--shard": options.shard})
         resume_tuning(at_step(resume), options.budget, accept, changes)
         return
     # Of the run itself: a fork of it begins runs of its own there.

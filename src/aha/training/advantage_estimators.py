@@ -21,8 +21,6 @@ from aha.batching.batch import (
     gather_rows,
     num_completion_tokens,
     num_own_tokens,
-    pack_graded,
-    split_rows,
 )
 from aha.core.config import AlgoSection
 from aha.machine.micro_batch import MicroBatchSize
@@ -173,10 +171,10 @@ def kl_of_tokens(reference: Reference, groups: Groups, pad_id: int, tokens: int)
     longest = max(num_own_tokens(row.graded) for row in rows)
     gaps_NT = torch.zeros(len(rows), longest, dtype=torch.float64)
     own = reference.world.deal(rows, num_completion_tokens)
-    for dealt in split_rows(own, tokens, reference.policy.supports_layout):
-        part = pack_graded([row.graded for row in dealt], pad_id).to(reference.policy.device)
+    for dealt, part in reference.parts(own, pad_id, tokens):
         gaps_BT = (part.old_logprobs_BT - reference.logprobs(part)).cpu()
-        for row, own_T in zip(dealt, gather_rows(gaps_BT, part.mask_BT.cpu()), strict=True):
+        gaps = gather_rows(gaps_BT, part.mask_BT.cpu())[: len(dealt)]
+        for row, own_T in zip(dealt, gaps, strict=True):
             gaps_NT[row.place, : len(own_T)] = own_T
     return gaps_NT.view(len(groups), -1, longest)
 

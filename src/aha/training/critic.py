@@ -25,9 +25,7 @@ from aha.batching.batch import (
     TrainingRow,
     gather_rows,
     num_completion_tokens,
-    pack_graded,
     scatter_rows,
-    split_rows,
 )
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
@@ -39,6 +37,7 @@ from aha.model.lora import as_transformer, copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
 from aha.training.advantage_estimators import Estimate, counted_by
+from aha.training.even_parts import even_parts
 from aha.training.finite_checks import check_numbers
 from aha.training.rollouts import Groups, Scores
 
@@ -202,7 +201,8 @@ class CriticEstimator:
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)
         loss = float(self.optimizer.add_up(self.world, sums, "an update of the critic"))
         check_numbers({"value_loss": loss}, "critic.lr")
-        norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
+        with self.world.joint("an update of the critic"):
+            norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
         numbers = {"value_loss": loss, "value_grad_norm": norm}
         variance = torch.cat(returns).var(correction=0)
         if variance > 1e-12:
@@ -225,10 +225,8 @@ class CriticEstimator:
         return torch.tensor(loss_sum, dtype=torch.float64)
 
     def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], MicroBatch]]:
-        """The rows dealt into micro-batches of at most `tokens`, each with its batch."""
-        for part in split_rows(rows, tokens):
-            batch = pack_graded([row.graded for row in part], self.pad_id)
-            yield part, batch.to(self.model.decoder.device)
+        """Rows of this rank in micro-batches of at most `tokens`, each with its rows."""
+        return even_parts(self.world, rows, self.pad_id, tokens, self.model.decoder.device)
 
     def _by_token(
         self,
@@ -244,7 +242,7 @@ class CriticEstimator:
         def fill(tokens: int) -> torch.Tensor:
             values_NT = torch.zeros_like(mask_NT)
             for part, batch in self._parts(rows, tokens):
-                own = gather_rows(compute(batch).cpu(), batch.mask_BT.cpu())
+                own = gather_rows(compute(batch).cpu(), batch.mask_BT.cpu())[: len(part)]
                 for row, values_T in zip(part, own, strict=True):
                     values_NT[row.place, : len(values_T)] = values_T
             return values_NT

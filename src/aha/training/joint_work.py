@@ -17,6 +17,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Prompt, StepReport
 from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
+from aha.dist.sharded_tensors import in_shards
 from aha.dist.world import World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
 from aha.machine.host import status_bytes, trim_heap
@@ -28,6 +29,7 @@ from aha.training.builders import make_trainer, open_policy, task_of
 from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
 from aha.training.rl import RLTrainer
+from aha.training.sharded_trainer import enter_shards, whole_state
 
 Order = Callable[[RLTrainer], object]
 Progress = Callable[[int, int], None]
@@ -39,25 +41,36 @@ ORDERS = "what rank 0 begins next"
 @dataclass(frozen=True)
 class RankSetting:
     """What a rank needs to make the trainer that rank 0 has: the resolved recipe, the folder of the
-    base (None where it has gone), and the checkpoint to go on from."""
+    base (None where it has gone), the checkpoint to go on from, and whether it is to be in
+    shards."""
 
     cfg: RunConfig
     base: Path | None
     checkpoint: Path | None
+    in_shards: bool = False
 
     def make_trainer(self, world: World) -> RLTrainer:
-        model = open_policy(self.cfg, self.base or self.checkpoint)
+        model = open_policy(self.cfg, self.base or self.checkpoint, self.in_shards)
         task, _ = readable_task(self.cfg, task_of(self.cfg), model)
         trainer = make_trainer(self.cfg, model, task, world)
         if self.checkpoint:
             load_policy(trainer.policy, self.checkpoint)
-            trainer.load_state_dict(load_state(self.checkpoint))
+            if not self.in_shards:
+                state = load_state(self.checkpoint)
+                trainer.load_state_dict(whole_state(state, self.checkpoint))
         return trainer
 
+    def begin(self, trainer: RLTrainer) -> None:
+        """In every rank: raises RunStopped unless all have the same weights. Then they are cut into
+        shards, where the trainer is to be in shards."""
+        compare_weights("the start", trainer)
+        if self.in_shards:
+            enter_shards(trainer, self.checkpoint)
 
-def check_setting(ranks: int, cfg: RunConfig) -> None:
-    """Raise ConfigError for more ranks than the cores or the groups allow, and for an engine that
-    takes a whole machine.
+
+def check_setting(ranks: int, cfg: RunConfig, shard: str = "auto") -> None:
+    """Raise ConfigError for more ranks than the cores or the groups allow, for an engine that takes
+    a whole machine, and for an optimiser that cannot be cut into shards.
 
     Reads no model, so it is the first check of a run.
     """
@@ -74,6 +87,14 @@ def check_setting(ranks: int, cfg: RunConfig) -> None:
             f"--ranks {ranks} with --rollout.engine {cfg.rollout.engine}",
             "the engine native, of which every rank has one",
             "--ranks 1, or --rollout.engine native",
+        )
+    # Of "8bit" a scale belongs to 256 numbers, which a cut would part; "cpu" keeps weights of its
+    # own.
+    if ranks > 1 and shard == "on" and cfg.optim.state != "device":
+        raise ConfigError(
+            f"--shard on with --optim.state {cfg.optim.state}",
+            "an optimiser whose state is cut as the weights are",
+            "--optim.state device, or --shard off",
         )
 
 
@@ -94,7 +115,7 @@ def take_part(world: World) -> None:
         world.requests = {"stop": stop}
         setting: RankSetting = world.broadcast(NO_SETTING, 0, "the start")
         trainer = setting.make_trainer(world)
-        compare_weights("the start", trainer)
+        setting.begin(trainer)
         while order := world.broadcast(NO_ORDER, 0, ORDERS):
             order(trainer)
 
@@ -123,7 +144,12 @@ def take_test(
 def compare_weights(place: str, trainer: RLTrainer) -> None:
     optimizers = trainer.optimizers
     weights = (weight for optimizer in optimizers for weight in optimizer.parameters)
-    trainer.world.check_equal(weights, place)
+    trainer.world.check_equal((one for one in weights if not in_shards(one)), place)
+
+
+def reload_engine(trainer: RLTrainer) -> None:
+    trainer.engine.release()
+    trainer.publish()
 
 
 def tell_peak(trainer: RLTrainer) -> list[int]:
@@ -133,13 +159,16 @@ def tell_peak(trainer: RLTrainer) -> list[int]:
 # -- rank 0 ----------------------------------------------------------------------------------------
 
 
-def begin_together(trainer: RLTrainer, base: Path | None, checkpoint: Path | None) -> None:
+def begin_together(
+    trainer: RLTrainer, base: Path | None, checkpoint: Path | None, in_shards: bool = False
+) -> None:
     """The others make the trainer that rank 0 has, from the base or from a checkpoint.
 
     Raises RunStopped unless all then have the same weights.
     """
-    trainer.world.broadcast(RankSetting(trainer.cfg, base, checkpoint), 0, "the start")
-    compare_weights("the start", trainer)
+    setting = RankSetting(trainer.cfg, base, checkpoint, in_shards)
+    trainer.world.broadcast(setting, 0, "the start")
+    setting.begin(trainer)
 
 
 def end_together(trainer: RLTrainer) -> None:
@@ -176,6 +205,12 @@ def evaluate_alone(
     limit = trainer.cfg.task.max_grade_errors
     shared = (trainer.engine, trainer.task, prompts, sampling, progress)
     return evaluate(*shared, max_grade_errors=limit)
+
+
+def reload_together(trainer: RLTrainer) -> None:
+    """The engines of all ranks take the present weights, whatever they had."""
+    trainer.world.broadcast(reload_engine, 0, ORDERS)
+    reload_engine(trainer)
 
 
 def compare_together(trainer: RLTrainer, place: str) -> None:

@@ -53,6 +53,12 @@ def stored_ranks(stored: Mapping[str, Any]) -> int:
     return ranks if type(ranks) is int and ranks > 0 else 1
 
 
+def stored_shard(stored: Mapping[str, Any]) -> str:
+    """What `--shard` said when the run was begun or last resumed; "auto" of older versions."""
+    shard = stored.get("shard")
+    return shard if shard in ("on", "off") else "auto"
+
+
 def config_of(
     run: Run, stored: Mapping[str, Any], changes: Mapping[str, Any], say: Say
 ) -> RunConfig:
