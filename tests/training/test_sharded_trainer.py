@@ -18,7 +18,7 @@ from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 from .sharded_steps import LONG, take_both
-from .test_experiment import config, timeless
+from .test_experiment import config, stop_after, timeless
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_gloo = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
@@ -81,47 +81,47 @@ def small(model: Path, **changes):
     return type(cfg).model_validate(raw)
 
 
-def stop_after(step: int, experiments: list):
-    """A listener's `step` that ends the process after that step, as its budget would."""
-
-    def at(row: dict) -> None:
-        if row["step"] == step:
-            experiments[0].budget_s = 0.0
-            experiments[0].trainer.world.requests["stop"] = lambda: True
-
-    return at
-
-
 def live(path: Path, until: int, cfg=None, **how):
-    experiments: list[Experiment] = []
-    listener = Listener(step=stop_after(until, experiments))
+    """Start or resume the run, which is told to stop after a step."""
+    listener = Listener(step=stop_after(until) if until < STEPS else lambda row: None)
     if cfg is not None:
-        experiments.append(Experiment.start(cfg, path, listener, **how))
+        experiment = Experiment.start(cfg, path, listener, **how)
     else:
-        experiments.append(Experiment.resume(path, listener, **how))
-    outcome = experiments[0].run_all()
+        experiment = Experiment.resume(path, listener, **how)
+    assert experiment.in_shards == (experiment.ranks.size > 1)
+    outcome = experiment.run_all()
     assert multiprocessing.active_children() == []
     return outcome
 
 
 @needs_gloo
-def test_a_run_in_shards_goes_on_with_one_rank_and_with_four(tmp_path):
+@pytest.mark.parametrize(
+    "later", [(1,), pytest.param((1, 4), marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_a_run_in_shards_goes_on_with_other_ranks(tmp_path, later):
+    """From 2 ranks to 1, whole; and from there to 4, in shards again."""
     model = answering_folder(tmp_path / "tiny")
-    cfg = small(
-        model, critic={"warmup": 1}, algo={"advantage": "gae", "kl": "loss", "kl_coef": 0.1}
-    )
-    Experiment.start(cfg, tmp_path / "straight", Listener()).run_all()
-    path = tmp_path / "run"
+    algo = {"advantage": "gae", "kl": "loss", "kl_coef": 0.1, "reference_reset": 3}
+    cfg = small(model, critic={"warmup": 1}, algo=algo)
+    straight, path = tmp_path / "straight", tmp_path / "run"
+    Experiment.start(cfg, straight, Listener()).run_all()
     assert live(path, 2, cfg, ranks=2, shard="on").summary is None
     saved = checkpoints(path / "checkpoints")[-1]
     assert len(list((saved / "shards").glob("__*"))) == 2  # each rank has written its own
-    notes = load_state(saved)["optimizer"]["state"][0]["exp_avg"]
-    assert notes["in_shards"] == "optimizer/state/0/exp_avg"
-    assert live(path, 4, ranks=1).summary is None
-    assert not (checkpoints(path / "checkpoints")[-1] / "shards").exists()
-    outcome = live(path, STEPS, ranks=4)
+    note = load_state(saved)["optimizer"]["state"][0]["exp_avg"]
+    assert note["in_shards"] == "optimizer/state/0/exp_avg"
+    ends = [4, STEPS] if len(later) > 1 else [STEPS]
+    for ranks, end in zip(later, ends, strict=True):
+        outcome = live(path, end, ranks=ranks)
+        last = checkpoints(path / "checkpoints")[-1]
+        assert (last / "shards").exists() == (ranks > 1)
     assert outcome.summary["steps"] == STEPS
-    ours, theirs = (timeless(run / "metrics.jsonl") for run in (path, tmp_path / "straight"))
+    compare_runs(path, straight)
+
+
+def compare_runs(path: Path, straight: Path) -> None:
+    """Rows and models of two runs, equal but for the order of sums."""
+    ours, theirs = (timeless(run / "metrics.jsonl") for run in (path, straight))
     assert len(ours) == len(theirs) == STEPS
     for mine, its in zip(ours, theirs, strict=True):
         for key, value in its.items():
@@ -129,12 +129,9 @@ def test_a_run_in_shards_goes_on_with_one_rank_and_with_four(tmp_path):
                 assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-5), (mine["step"], key)
         assert abs(mine["loss"] - its["loss"]) <= 1e-5
     # The model is the same Hugging Face folder.
-    names = [
-        sorted(file.name for file in (run / "model").iterdir())
-        for run in (path, tmp_path / "straight")
-    ]
+    names = [sorted(file.name for file in (run / "model").iterdir()) for run in (path, straight)]
     assert names[0] == names[1]
-    pair = [load_model(run / "model").policy.weights() for run in (path, tmp_path / "straight")]
+    pair = [load_model(run / "model").policy.weights() for run in (path, straight)]
     for name, tensor in pair[0].items():
         assert torch.allclose(tensor, pair[1][name], atol=2e-4), name
     rows = list(read_rows(path / "findings.jsonl"))

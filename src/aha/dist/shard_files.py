@@ -53,13 +53,13 @@ def notes_of(state: Any) -> dict[str, Mapping[str, Any]]:
 
 def with_shards(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """The inverse of `without_shards`."""
-    if isinstance(state, Mapping):
-        if NOTE in state:
-            return tensors[state[NOTE]]
-        return {key: with_shards(value, tensors) for key, value in state.items()}
-    if isinstance(state, list | tuple):
+    if not notes_of(state):
+        return state
+    if not isinstance(state, Mapping):
         return [with_shards(value, tensors) for value in state]
-    return state
+    if NOTE in state:
+        return tensors[state[NOTE]]
+    return {key: with_shards(value, tensors) for key, value in state.items()}
 
 
 def write_shards(shards: Mapping[str, torch.Tensor], folder: Path, group: ProcessGroup) -> None:

@@ -184,7 +184,10 @@ def shortage(
         return sum(process_bytes(load, plan, 0.0, Lengths.of(load.cfg), float32).values())
 
     def more(load: Workload, plan: Plan) -> float:
-        """Bytes besides the plan of a rank with whole models: fewer where they are in shards."""
+        """Bytes besides the plan of a rank with whole models: fewer where they are in shards, which
+        no optimiser state elsewhere can be."""
+        if shards > 1 and load.cfg.optim.state != "device":
+            return math.inf
         return process(load, plan) + plan_in_shards(load, plan, shards).peak - plan.peak
 
     needed = plan.peak + process(load, plan)

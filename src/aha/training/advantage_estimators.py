@@ -146,8 +146,10 @@ class GroupEstimator:
         """`measure(groups, pad_id, tokens)`, in micro-batches that fit; each rank measures its
         share."""
         assert isinstance(self.reference, Reference), "a KL in the reward without a reference"
-        part = self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
-        self.reference.world.add_up(part, "the KL of each completion")
+        world, place = self.reference.world, "the KL of each completion"
+        with world.joint(place):
+            part = self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
+        world.add_up(part, place)
         return part
 
     def learn(self, share: Estimate, learning_rate: Callable[[float], float]) -> dict[str, float]:

@@ -201,8 +201,7 @@ class CriticEstimator:
         sums = self.micro_batch.fit(gradient, self.optimizer.clear)
         loss = float(self.optimizer.add_up(self.world, sums, "an update of the critic"))
         check_numbers({"value_loss": loss}, "critic.lr")
-        with self.world.joint("an update of the critic"):
-            norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
+        norm = self.optimizer.update(learning_rate(self.cfg.critic.lr))
         numbers = {"value_loss": loss, "value_grad_norm": norm}
         variance = torch.cat(returns).var(correction=0)
         if variance > 1e-12:
@@ -247,7 +246,8 @@ class CriticEstimator:
                     values_NT[row.place, : len(values_T)] = values_T
             return values_NT
 
-        values_NT = self.micro_batch.fit(fill, clear=lambda: None)
+        with self.world.joint("the values of all tokens"):
+            values_NT = self.micro_batch.fit(fill, clear=lambda: None)
         self.world.add_up(values_NT, "the values of all tokens")
         return values_NT
 

@@ -20,13 +20,12 @@ def even_parts(
     `split_rows`.
 
     Where models are in shards, blank ones without rows follow, until this rank has as many as the
-    one that has the most. What computes them is joint work.
+    one that has the most. What computes them is joint work (`World.joint`).
     """
     parts = split_rows(rows, tokens, shared)
     rounds = world.rounds(len(parts), "the micro-batches of a model")
-    with world.joint("the micro-batches of a model"):
-        for part in parts:
-            yield part, pack_graded([row.graded for row in part], pad_id).to(device)
-            world.pulse()
-        for _ in range(rounds - len(parts)):
-            yield [], blank_batch(pad_id).to(device)
+    for part in parts:
+        yield part, pack_graded([row.graded for row in part], pad_id).to(device)
+        world.pulse()
+    for _ in range(rounds - len(parts)):
+        yield [], blank_batch(pad_id).to(device)

@@ -225,13 +225,12 @@ class Objective:
         parts = pack_parts(rows, pad_id, tokens, self.policy.supports_layout)
         world = self.mismatch.world
         missing = world.rounds(len(parts), "the micro-batches of an update") - len(parts)
-        with world.joint("the gradient of an update"):
-            for place in range(len(parts) + missing):
-                assert totals is not None, "rows without their totals"
-                own = place < len(parts)
-                batch = parts[place] if own else blank_batch(pad_id, totals.any_prompt)
-                sums += self.backward(batch.to(self.policy.device), totals)
-                world.pulse()
+        for place in range(len(parts) + missing):
+            assert totals is not None, "rows without their totals"
+            own = place < len(parts)
+            batch = parts[place] if own else blank_batch(pad_id, totals.any_prompt)
+            sums += self.backward(batch.to(self.policy.device), totals)
+            world.pulse()
         return sums
 
     def numbers(self, sums_of_update: torch.Tensor) -> dict[str, float]:

@@ -168,13 +168,14 @@ class RLTrainer:
     def learn(self, estimate: Estimate) -> dict[str, float]:
         """All updates on one rollout: its groups are split into `algo.updates` equal shares."""
         reports = []
-        for index in range(self.cfg.algo.updates):
-            share = estimate.share(index, self.cfg.algo.updates)
-            report = self.advantages.learn(share, self.learning_rate)
-            # Before that version only the critic learns.
-            if self.version >= self.advantages.first_version:
-                report |= self.update(share, index)
-            reports.append(report)
+        with self.world.joint(f"the updates of step {self.version + 1}"):
+            for index in range(self.cfg.algo.updates):
+                share = estimate.share(index, self.cfg.algo.updates)
+                report = self.advantages.learn(share, self.learning_rate)
+                # Before that version only the critic learns.
+                if self.version >= self.advantages.first_version:
+                    report |= self.update(share, index)
+                reports.append(report)
         informative = {"informative": estimate.informative_share()}
         numbers = means_of(reports) | engine_gap_of(reports)
         check_numbers(numbers)
@@ -200,8 +201,7 @@ class RLTrainer:
         numbers = self.objective.numbers(sums)
         check_numbers(numbers)
         rate = self.learning_rate(self.cfg.optim.lr)
-        with self.world.joint(f"update {index + 1} of step {self.version + 1}"):
-            norm = self.optimizer.update(rate)
+        norm = self.optimizer.update(rate)
         return numbers | {"grad_norm": norm, "lr": rate}
 
     def learning_rate(self, peak: float) -> float:
