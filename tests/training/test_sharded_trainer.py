@@ -1,17 +1,20 @@
 """Models in shards: the steps of whole ones, and runs that go on with another number of ranks."""
 
 import multiprocessing
+import os
+import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, RunStopped
 from aha.dist.local_ranks import LocalRanks, can_meet
 from aha.model.weights import load_model
 from aha.store.checkpoint import checkpoints, load_state
 from aha.store.run_folder import read_rows
+from aha.studies.resume_trial import differences_of
 from aha.training.experiment import Experiment
 from aha.training.joint_work import check_setting
 from aha.training.outcome import Listener
@@ -136,6 +139,29 @@ def compare_runs(path: Path, straight: Path) -> None:
         assert torch.allclose(tensor, pair[1][name], atol=2e-4), name
     rows = list(read_rows(path / "findings.jsonl"))
     assert [row for row in rows if row["level"] == "fail"] == []
+
+
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_rank_in_shards_that_is_killed_costs_no_bit(tmp_path):
+    model = answering_folder(tmp_path / "tiny")
+    cfg = small(model, checkpoint_every=1)
+    straight, path, lines = tmp_path / "straight", tmp_path / "run", []
+    live(straight, STEPS, cfg, ranks=2, shard="on")
+
+    def kill(row: dict) -> None:
+        if row["step"] == 3:
+            (other,) = multiprocessing.active_children()
+            os.kill(other.pid, signal.SIGKILL)
+
+    with pytest.raises(RunStopped, match=r"rank 1 \(process \d+\) was ended by SIGKILL"):
+        told = Listener(step=kill, say=lines.append)
+        Experiment.start(cfg, path, told, ranks=2, shard="on").run_all()
+    assert multiprocessing.active_children() == []
+    assert any("is not saved, which would take the shards of all ranks" in line for line in lines)
+    assert live(path, STEPS).summary["steps"] == STEPS
+    assert list(differences_of(straight, path, {})) == []
 
 
 def test_what_shards_cannot_do_is_refused_by_name(tmp_path):

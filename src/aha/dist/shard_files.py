@@ -6,6 +6,7 @@ number of ranks may change from one process to the next. What is no tensor in sh
 state as it is; in place of each such tensor the state has a note of its name, shape and type.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,9 @@ def read_shards(
         return {}
     reader = dcp.FileSystemReader(folder)
     try:
-        dcp.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is meant
+            dcp.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
     except (CheckpointException, OSError, ValueError, KeyError) as error:
         cause = first_of(error) if isinstance(error, CheckpointException) else error
         reason = (str(cause).splitlines() or [type(cause).__name__])[0]
