@@ -24,7 +24,7 @@ from aha.cli.report_card import print_outcome
 from aha.cli.run_view import RunView
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
-from aha.core.errors import AhaError, ConfigError, ModelError
+from aha.core.errors import AhaError, ModelError
 from aha.measure.base_length import local_model_folder
 from aha.measure.probe import predicted_lines
 from aha.model.folders import looks_like_hub_name, resolve_model
@@ -34,7 +34,7 @@ from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
-from aha.training.joint_work import check_setting
+from aha.training.joint_work import check_setting, refuse_shards_of_one
 from aha.training.outcome import Listener, Outcome
 
 BUDGET_SPENT = 3  # exit code of a run that has stopped because its budget is spent
@@ -51,11 +51,6 @@ class RunOptions:
     place of text. `shard` None: "auto", or at a resume what the run had.
     """
 
-    def check_shards(self) -> None:
-        """Raise `ConfigError` where one rank is to have shards: it would have all of them."""
-        if self.shard == "on" and self.ranks in (None, 1):
-            raise ConfigError("--shard on with one rank", "at least two", "--ranks 2 --shard on")
-
     budget: str | None = None
     dash: bool | None = None
     dry_run: bool = False
@@ -69,7 +64,7 @@ class RunOptions:
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
-    options.check_shards()
+    refuse_shards_of_one(options.shard, options.ranks or 1)
     check_setting(options.ranks or 1, cfg, options.shard or "auto")
     if options.dry_run:
         refuse_as_a_run(cfg, path, options)

@@ -52,7 +52,7 @@ from aha.training.preflight import needs_shards, readable_task, with_machine_pri
 from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
 from aha.training.run_cost import compare_with_prediction, cost_of
 from aha.training.save_on_error import save_on_error
-from aha.training.sharded_trainer import whole_state
+from aha.training.sharded_trainer import load_before_shards
 from aha.training.step_watch import StepWatch
 from aha.training.watchers import (
     Checkpoint,
@@ -186,7 +186,7 @@ class Experiment:
         before = resume.stored_fingerprints(run, say)
         cfg = resume.config_of(run, before, changes, say)
         ranks = ranks or resume.stored_ranks(before)
-        shard = shard or resume.stored_shard(before)
+        shard = resume.chosen_shard(shard, ranks, before)
         check_setting(ranks, cfg, shard)
         base = resume.base_of(cfg, say)
         fingerprints = fingerprints_of(cfg, base, task_of(cfg), before, ranks, shard)
@@ -224,10 +224,7 @@ class Experiment:
         self.elapsed_before = resume.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
         # Checkpoints of older versions keep no peak.
         self.memory.before = state.pop("peak_bytes", 0)
-        if self.in_shards:  # the rest comes when the shards are there
-            trainer.load_progress(state)
-        else:
-            trainer.load_state_dict(whole_state(state, saved.path))
+        load_before_shards(trainer, state, saved.path, self.in_shards)
         self.checkpoint, self.saved_step = saved.path, trainer.version
 
     def close(self) -> None:

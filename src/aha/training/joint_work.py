@@ -29,7 +29,7 @@ from aha.training.builders import make_trainer, open_policy, task_of
 from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
 from aha.training.rl import RLTrainer
-from aha.training.sharded_trainer import enter_shards, whole_state
+from aha.training.sharded_trainer import enter_shards, load_before_shards
 
 Order = Callable[[RLTrainer], object]
 Progress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ class RankSetting:
             load_policy(trainer.policy, self.checkpoint)
             if not self.in_shards:
                 state = load_state(self.checkpoint)
-                trainer.load_state_dict(whole_state(state, self.checkpoint))
+                load_before_shards(trainer, state, self.checkpoint)
         return trainer
 
     def begin(self, trainer: RLTrainer) -> None:
@@ -96,6 +96,13 @@ def check_setting(ranks: int, cfg: RunConfig, shard: str = "auto") -> None:
             "an optimiser whose state is cut as the weights are",
             "--optim.state device, or --shard off",
         )
+
+
+def refuse_shards_of_one(shard: str | None, ranks: int) -> None:
+    """Raise ConfigError where `--shard on` was typed for one rank, which would have all shards. A
+    run that was begun in shards goes on with one rank without it."""
+    if shard == "on" and ranks == 1:
+        raise ConfigError("--shard on with one rank", "at least two", "--ranks 2 --shard on")
 
 
 def ranks_of_run(ranks: int, device: torch.device, run: Path, grade_s: float) -> LocalRanks:

@@ -94,6 +94,17 @@ def write_own_shards(folder: Path, trainer: RLTrainer) -> None:
             write_shards(shards, folder, trainer.mesh.get_group())
 
 
+def load_before_shards(
+    trainer: RLTrainer, state: Mapping[str, Any], checkpoint: Path, for_shards: bool = False
+) -> None:
+    """Load the state of a checkpoint, whoever saved it. `for_shards`: how far its run is, and no
+    more; the rest comes when the trainer enters its shards."""
+    if for_shards:
+        trainer.load_progress(state)
+    else:
+        trainer.load_state_dict(whole_state(state, checkpoint))
+
+
 def whole_state(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
     """The state of a checkpoint for a trainer that is whole, whoever saved it."""
     if not (checkpoint / SHARDS).is_dir():
