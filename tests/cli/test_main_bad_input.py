@@ -51,6 +51,9 @@ train demo --ranks 9999 --rollout.prompts 9999 -> cores
 train demo --ranks 5 --rollout.prompts 4 -> fix: --ranks 4, or --rollout.prompts 5
 train demo --ranks 5 --rollout.prompts 4 --dry-run -> 5 for 4 groups
 train --resume nowhere --ranks -2 -> --ranks '-2'
+train demo --shard on -> --shard on with one rank
+train demo --shard perhaps -> --shard
+train demo --ranks 2 --shard on --optim.state cpu -> fix: --optim.state device, or --shard off
 train --resume nowhere -> no run in nowhere
 train --resume runs/taken -> no run in
 train demo --resume runs/taken -> --resume

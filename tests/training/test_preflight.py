@@ -1,5 +1,8 @@
 """What is foreseen on this machine, and that too little memory is said before anything happens."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
 from aha.training.preflight import (
     check_memory,
+    needs_shards,
     predict_run,
     shape_in_folder,
     shape_of_config,
@@ -67,6 +71,32 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
     with_memory(monkeypatch, 0)  # a system that does not tell
     check_memory(cfg, shape, CPU, said.append)
     assert len(said) == 1
+
+
+def test_where_a_rank_cannot_have_everything_it_gets_shards(cfg, tmp_path, monkeypatch):
+    small, said = shape_in_folder(tmp_path / "base"), []
+    large = replace(small, C=2048, I=8192, L=24, H=16, D=128)  # 1.8 billion weights
+    cfg = cfg.model_copy(update={"rollout": cfg.rollout.model_copy(update={"prompts": 8})})
+    with_memory(monkeypatch, 120e9)  # for four ranks: 30 GB each
+    ask = partial(check_memory, cfg, large, CPU, said.append)
+    with pytest.raises(ConfigError, match=r"30\.00 GB free for each of 4 ranks") as refused:
+        ask(4, "off")
+    assert refused.value.fix == "--ranks 1"  # which fits alone
+    assert ask(4, "auto") and ask(4, "on")
+    assert not ask(1, "auto") and not ask(1, "on")
+    assert not check_memory(cfg, small, CPU, said.append, 4, "auto")
+    assert check_memory(cfg, small, CPU, said.append, 4, "on")
+    with_memory(monkeypatch, 60e9)
+    with pytest.raises(ConfigError, match="ranks") as refused:
+        ask(2, "off")
+    # An optimiser with its state elsewhere is not cut: what is missing stays missing.
+    elsewhere = cfg.model_copy(update={"optim": cfg.optim.model_copy(update={"state": "cpu"})})
+    with_memory(monkeypatch, 100e9)
+    with pytest.raises(ConfigError, match="for each of 4 ranks;"):
+        check_memory(elsewhere, large, CPU, said.append, 4, "auto")
+    # A resumed run is not refused: it has fitted before.
+    assert not needs_shards(elsewhere, None, 4, "auto")
+    assert needs_shards(elsewhere, None, 4, "on") and not needs_shards(cfg, None, 1, "on")
 
 
 def test_more_completions_than_memory_holds_are_refused_by_their_keys(cfg, tmp_path, monkeypatch):

@@ -41,6 +41,11 @@ class Totals:
         self.rows, self.tokens, self.max_new_tokens = rows, tokens, max_new_tokens
         self.prompt_tokens = prompt_tokens or {}
 
+    @property
+    def any_prompt(self) -> int:
+        """The key of one of the prompts; 0 where none are counted."""
+        return next(iter(self.prompt_tokens), 0)
+
 
 @aggregation("token_mean")
 def token_mean(mask_BT: torch.Tensor, totals: Totals) -> torch.Tensor:

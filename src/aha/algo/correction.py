@@ -137,7 +137,7 @@ def k3_rejection(
 
 def normalised(weights_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Weights with mean 1 over the tokens of the mask, so that a cap does not shrink the step."""
-    mean = (weights_BT * mask_BT).sum() / mask_BT.sum()
+    mean = (weights_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
     return weights_BT / mean.clamp(min=1e-8)
 
 

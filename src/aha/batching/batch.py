@@ -134,7 +134,8 @@ def totals_of(rows: Sequence[Row], max_new_tokens: int) -> Totals:
 def scatter_rows(rows: Sequence[torch.Tensor], mask_BT: torch.Tensor) -> torch.Tensor:
     """[B, T]: each row's numbers at its drawn tokens, 0 elsewhere."""
     values_BT = torch.zeros_like(mask_BT)
-    values_BT[mask_BT.bool()] = torch.cat(list(rows)).to(mask_BT)
+    if rows:
+        values_BT[mask_BT.bool()] = torch.cat(list(rows)).to(mask_BT)
     return values_BT
 
 
@@ -171,6 +172,13 @@ def pack(rows: Sequence[TrainingRow], pad_id: int) -> MicroBatch:
 def pack_graded(graded: Sequence[Graded], pad_id: int) -> MicroBatch:
     """A batch that is only read: all advantages are 0."""
     return pack([TrainingRow.of(one, 0.0) for one in graded], pad_id)
+
+
+def blank_batch(pad_id: int, prompt: int = 0) -> MicroBatch:
+    """The smallest batch, whose mask is empty: a model computes it, and it counts nowhere. `prompt`
+    is the key of its prompt."""
+    nothing = torch.zeros(1, 1)
+    return MicroBatch(torch.full((1, 2), pad_id), 1, nothing, nothing, nothing, (prompt,), nothing)
 
 
 def split_rows(

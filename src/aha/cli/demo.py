@@ -55,7 +55,7 @@ def demo(
     command = TrainCommand(
         *(recipe, name, None, False, None, dash, log, dry_run, probe, calibration, as_json),
         anyway,
-        overrides_of(overrides),
+        changes=overrides_of(overrides),
     )
     if real and not dry_run:
         refuse_missing(command.cfg.model.path)

@@ -72,7 +72,7 @@ def work_of_rank(command: TrainCommand, place: RankPlace) -> int:
     from aha.training.same_run import compare_settings, nothing_to_begin, work_for_rank_0
 
     if command.resume in (None, AUTO):
-        check_groups(place.size, command.cfg, True)  # before anybody waits for anybody
+        check_groups(place.size, command.cfg, True, command.shard)  # before anybody waits for anybody
     with joined(place) as ranks:
         compare_settings(ranks.world, command.settings())
         if place.rank:
@@ -161,7 +161,7 @@ def run_on_ray(command: TrainCommand, ranks: int) -> None:
     from aha.training.joint_work import check_groups
 
     if command.resume in (None, AUTO):
-        check_groups(ranks, command.cfg, True)
+        check_groups(ranks, command.cfg, True, command.shard)
     work = RayWork(repeatable(command), Path.cwd())
     end = run_workers(work, ranks, RESTARTS, work.folder)
     if isinstance(end, AhaError):

@@ -213,6 +213,17 @@ SharedBy = Annotated[
 ]
 
 
+ShardBy = Annotated[
+    Literal["auto", "on", "off"] | None,
+    Parameter(
+        name="--shard",
+        help="Whether each of several ranks has only its shards of the model and of its "
+        "optimiser; auto takes shards where a rank has no memory for all of them. --resume "
+        "without it takes what the run had.",
+    ),
+]
+
+
 def number_of_ranks(text: str) -> int | None:
     """The number, or None for auto. Raises ConfigError for anything else."""
     if text == "auto":

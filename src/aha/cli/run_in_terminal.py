@@ -35,8 +35,9 @@ from aha.plan.shapes import shape_of
 from aha.store.run_folder import check_new
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
-from aha.training.joint_work import check_setting
+from aha.training.joint_work import check_setting, refuse_shards_of_one
 from aha.training.outcome import Listener, Outcome
+from aha.training.recipe_fit import refuse_misfits
 
 LOG = "run.log"  # in the run folder: what the terminal showed
 
@@ -48,7 +49,8 @@ class RunOptions:
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
     `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
     `loggers`: names of loggers that get a copy of the run. `as_json`: events as JSON lines in
-    place of text. `anyway`: a recipe that does not suit its model is no reason to stop.
+    place of text. `anyway`: a recipe that does not suit its model is no reason to stop. `shard`
+    None: "auto", or at a resume what the run had.
     """
 
     budget: str | None = None
@@ -60,11 +62,13 @@ class RunOptions:
     loggers: Sequence[str] = ()
     as_json: bool = False
     anyway: bool = False
+    shard: str | None = None
 
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
-    check_setting(options.ranks or 1, cfg)
+    refuse_shards_of_one(options.shard, options.ranks or 1)
+    check_setting(options.ranks or 1, cfg, options.shard or "auto")
     if options.dry_run:
         refuse_as_a_run(cfg, path, options)
         print_dry_run(cfg, options.budget)
@@ -89,8 +93,10 @@ def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         say_line(text, sys.stderr)
         return
     note = Listener(say=partial(say_line, file=sys.stderr))
-    ranks, strict = options.ranks or 1, not options.anyway
-    Experiment.prepare(cfg, path, note, budget=options.budget, ranks=ranks, strict=strict)
+    kind = (options.budget, options.ranks or 1, options.shard or "auto")
+    _, made = Experiment.prepare(cfg, path, note, None, *kind)
+    if not options.anyway:
+        refuse_misfits(made.misfits)
 
 
 def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
@@ -107,9 +113,12 @@ def run_to_report_card(
 ) -> None:
     """Carry out a new run and print it, from the first line to the report card."""
     view = JsonEvents(cfg) if options.as_json else RunView(cfg)
-    shared = (calibration, options.budget, options.ranks or 1)
-    strict = not options.anyway
-    experiment = Experiment.start(cfg, path, view.listener(), *shared, strict=strict)
+    ranks, shard = options.ranks or 1, options.shard or "auto"
+    shared = (calibration, options.budget, ranks, shard)
+    experiment, made = Experiment.prepare(cfg, path, view.listener(), *shared)
+    if not options.anyway:
+        refuse_misfits(made.misfits)
+    experiment.begin(made)
     view.cfg = cfg = experiment.cfg
     planned = []
     if (path / "prediction.json").is_file():
@@ -131,7 +140,7 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
     """
     with end_at_a_fault(path) if options.as_json else nullcontext():
         view = JsonEvents(RunConfig()) if options.as_json else RunView(RunConfig())
-        shared = (changes, accept, options.budget, options.ranks)
+        shared = (changes, accept, options.budget, options.ranks, options.shard)
         experiment = Experiment.resume(path, view.listener(), *shared)
         view.cfg = experiment.cfg
         text = f"{path} resumes after step {experiment.trainer.version}"
@@ -153,6 +162,8 @@ def carry_out(
         if experiment.ranks.size > 1:
             shared = f"{experiment.ranks.size} ranks share the work"
             console.print(f"{shared}; the time above is planned for one")
+        if experiment.in_shards:
+            console.print("the models are in shards: each rank has its part of them")
         try:
             attach_loggers(experiment, options.loggers)
             with dashboard(path, options.dash):

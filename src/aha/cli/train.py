@@ -15,6 +15,7 @@ from aha.cli.parameters import (
     Probe,
     RecipeName,
     RunName,
+    ShardBy,
     SharedBy,
     number_of_ranks,
 )
@@ -32,6 +33,7 @@ def train(
     dash: Dash = None,
     ranks: SharedBy = None,
     launcher: Started = None,
+    shard: ShardBy = None,
     log: Log = None,
     dry_run: DryRun = False,
     probe: Probe = False,
@@ -63,5 +65,5 @@ def train(
     changes = overrides_of(overrides)
     number = None if ranks is None else number_of_ranks(ranks) or 1
     words = (recipe, name, resume, accept_changes, budget, dash, log)
-    command = TrainCommand(*words, dry_run, probe, calibration, as_json, anyway, changes)
-    run_launched(command, launcher, number)
+    given = (*words, dry_run, probe, calibration, as_json, anyway, shard)
+    run_launched(TrainCommand(*given, changes), launcher, number)

@@ -40,6 +40,7 @@ class TrainCommand:
     calibration: Path | None = None
     as_json: bool = False
     anyway: bool = False
+    shard: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -80,7 +81,7 @@ class TrainCommand:
     def settings(self) -> dict[str, Any]:
         """What all ranks of a run must have been told alike."""
         words = {"accept_changes": self.accept_changes, "dry_run": self.dry_run}
-        words |= {"anyway": self.anyway}
+        words |= {"anyway": self.anyway, "shard": self.shard}
         if self.resume is not None and self.resume != AUTO:
             return words | {"resume": str(self.resume), "changes": dict(self.changes)}
         return words | {"resume": str(self.resume or ""), **self.cfg.model_dump(mode="json")}
@@ -108,7 +109,7 @@ class TrainCommand:
 
         loggers = loggers_of(self.log, source) if source else loggers_of(self.log)
         new = (False, False, None) if source else (self.dry_run, self.probe, self.calibration)
-        words = (ranks, loggers, self.as_json, self.anyway)
+        words = (ranks, loggers, self.as_json, self.anyway, self.shard)
         return RunOptions(self.budget, self.dash, *new, *words)
 
     def changes_of(self, run: Path) -> dict[str, Any]:
@@ -143,9 +144,8 @@ class TrainCommand:
             say_line(f"aha: {source} is done: `aha report {source}`", sys.stderr)
             return
         if is_tuning(Run(source).read_or_none("config.json")):
-            refuse_of_tuning(
-                {"--dash": self.dash, "--ranks": ranks, "--json": self.as_json, "--log": self.log}
-            )
+            given = {"--dash": self.dash, "--ranks": ranks, "--json": self.as_json}
+            refuse_of_tuning(given | {"--log": self.log, "--shard": self.shard})
             resume_tuning(at_step(resume), self.budget, self.accept_changes, changes)
             return
         # Of the run itself: a fork of it begins runs of its own there.

@@ -3,7 +3,8 @@
 import hashlib
 import pickle
 import time
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,7 @@ class GlooWorld(World):
         super().__init__()
         self.rank, self.size, self.seats, self.pulses = rank, len(seats), seats, pulses
         self.place, self.agreed = "the start", frozenset[str]()
+        self.joint_place = ""  # of the joint work that the rank is in
         self.given_up, self.owns_group = "", False
         self.left = time.monotonic()  # the last meeting
         self.own_s = dict.fromkeys(PHASES, 0.0)
@@ -137,6 +139,24 @@ class GlooWorld(World):
                 "start it again from its last checkpoint, with --ranks 1 if this comes back",
             )
 
+    @contextmanager
+    def joint(self, place: str, watched: bool = True) -> Iterator[None]:
+        if not self.in_shards:
+            yield
+            return
+        if watched:
+            self.place = self.joint_place = place
+        self.seats[self.rank] += 1
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_lost_connection(error):
+                raise
+            raise RankLost(place, reason_of(error)) from None
+        finally:
+            self.joint_place = ""
+        self.place = ""
+
     def send(self, buffer: torch.Tensor, source: int, place: str) -> None:
         """Fill the buffer of every rank with that of rank `source`."""
         options = distributed.BroadcastOptions()
@@ -153,9 +173,8 @@ class GlooWorld(World):
                 if self.given_up:
                     raise RankLost(place, self.given_up)
         except RuntimeError as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RankLost(place, reason) from None
-        self.place, self.left = "", time.monotonic()
+            raise RankLost(place, reason_of(error)) from None
+        self.place, self.left = self.joint_place, time.monotonic()
 
     @staticmethod
     def is_over(work: distributed.Work) -> bool:
@@ -167,6 +186,19 @@ class GlooWorld(World):
                 return False
             work.wait(LOOK)  # raises again where the error was not that of the time
         return True
+
+
+def reason_of(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of joint work says that another rank is gone, and is no fault of this one.
+    Gloo raises errors of no type of its own."""
+    words = ("gloo", "connection", "nccl", "timed out")
+    return isinstance(error, distributed.DistError) or any(
+        word in reason_of(error).lower() for word in words
+    )
 
 
 def group() -> distributed.ProcessGroup:

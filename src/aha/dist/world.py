@@ -6,7 +6,8 @@ know how many ranks there are: in a `World` of one each call returns at once, an
 exists.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -36,6 +37,7 @@ class World:
     """
 
     rank, size = 0, 1
+    in_shards = False  # whether the models of the run are: no rank has all weights then
 
     def __init__(self) -> None:
         self.requests: dict[str, Callable[[], bool]] = {}
@@ -75,6 +77,23 @@ class World:
                 own.append(row)
             before += cost
         return own
+
+    def rounds(self, count: int, place: str) -> int:
+        """How many micro-batches every rank computes, where this one has `count` of its own: as
+        many, unless the models are in shards. Then no rank can compute without the others, so it is
+        the largest number of all ranks."""
+        if not self.in_shards:
+            return count
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = count
+        self.add_up(counts, place)
+        return int(counts.max())
+
+    @contextmanager
+    def joint(self, place: str, watched: bool = True) -> Iterator[None]:
+        """Around work in which models in shards make the ranks meet: what their absence raises
+        there becomes `RankLost`. Not `watched`: it may take as long as it takes, as a disk does."""
+        yield
 
     def sum_gradients(
         self, parameters: Sequence[torch.Tensor], sums: torch.Tensor, place: str

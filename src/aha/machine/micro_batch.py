@@ -22,6 +22,7 @@ class MicroBatchSize:
     def __init__(self, tokens: int, device: torch.device):
         self.configured = self.tokens = tokens
         self.device = device
+        self.fixed = False  # where other ranks compute each micro-batch with this one
 
     def numbers(self) -> dict[str, float]:
         """For the step's report: a run that had to take smaller micro-batches says so."""
@@ -39,7 +40,7 @@ class MicroBatchSize:
         """`compute(tokens)`, with half as many tokens each time that memory runs out.
 
         `clear` removes what the failed attempt has left: half a gradient must not be counted.
-        Raises ConfigError when even one row at a time does not fit.
+        Raises ConfigError when even one row at a time does not fit, and when the size is `fixed`.
         """
         while True:
             try:
@@ -49,6 +50,14 @@ class MicroBatchSize:
                     raise
                 reason = str(error).splitlines()[0] if str(error) else "out of memory"
             # Out here the error is gone, and with it the frames that held its tensors.
+            if self.fixed:
+                raise ConfigError(
+                    f"no memory for micro-batches of {self.tokens:,} tokens ({reason}), with a "
+                    "model in shards, where one rank cannot take smaller ones alone",
+                    "micro-batches that fit in every rank",
+                    f"--optim.micro_batch_tokens {max(SMALLEST, self.tokens // 2)}, at a resume "
+                    "with --accept-changes",
+                )
             clear()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

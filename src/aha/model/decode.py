@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional as F
 
+from aha.dist.sharded_tensors import in_shards, own_tensors_whole
 from aha.model import ops
 from aha.model.architecture import ModelConfig
 from aha.model.attention import causal_attention
@@ -56,10 +57,11 @@ class FusedLayer:
     def of(cls, layer: Layer, dtype: torch.dtype) -> "FusedLayer":
         # Cloned: where the type is the same already, `.to` returns the parameter itself, and an
         # optimiser step would change weights that have to stay those of their version.
-        qkv, bias, o, gate_up, down = layer.fused_weights(dtype, merged=True)
-        bias = None if bias is None else bias.clone()
-        norms = layer.self_attn.head_norms(dtype)
-        return cls(qkv.clone(), bias, o.clone(), gate_up.clone(), down.clone(), norms)
+        with own_tensors_whole(layer):
+            qkv, bias, o, gate_up, down = layer.fused_weights(dtype, merged=True)
+            bias = None if bias is None else bias.clone()
+            norms = layer.self_attn.head_norms(dtype)
+            return cls(qkv.clone(), bias, o.clone(), gate_up.clone(), down.clone(), norms)
 
     def qkv_proj(self, normed: torch.Tensor) -> torch.Tensor:
         return F.linear(normed, self.qkv_weight, self.qkv_bias)
@@ -117,17 +119,25 @@ class InferenceWeights:
     @classmethod
     @torch.no_grad()
     def of(cls, policy: Transformer, dtype: torch.dtype, share: bool = False) -> "InferenceWeights":
-        """`share`: do not copy weights that are frozen under adapters, if they have this type."""
+        """`share`: do not copy weights that are frozen under adapters, if they have this type.
+
+        Of a policy in shards this gathers one layer at a time, and shares nothing. Nothing is
+        gathered while tokens are generated: ranks whose completions are not equally long would wait
+        for each other for ever.
+        """
         config, body, (cos, sin) = policy.config, policy.model, policy.rope_tables(dtype)
         embedding: torch.Tensor = body.embed_tokens.weight
         layers: Sequence[InferenceLayer]
+        share = share and not in_shards(embedding)
         if share and policy.adapter is not None and embedding.dtype == dtype:
             layers = [AdapterLayer(layer, dtype) for layer in body.layers]
             norm = body.norm.weight
             return cls(config, embedding, layers, policy.lm_head_weight, norm, cos, sin)
         layers = [FusedLayer.of(layer, dtype) for layer in body.layers]
-        embedding = embedding.to(dtype, copy=True)
-        return cls(config, embedding, layers, policy.folded_lm_head(dtype), None, cos, sin)
+        with own_tensors_whole(policy):
+            embedding = body.embed_tokens.weight.to(dtype, copy=True)
+            head = policy.folded_lm_head(dtype)
+        return cls(config, embedding, layers, head, None, cos, sin)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """[..., C] after the last layer -> [..., V] in float32."""

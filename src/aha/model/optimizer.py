@@ -21,6 +21,7 @@ from torch import nn
 
 from aha.core.config import OptimSection
 from aha.core.errors import MissingExtra, RunStopped
+from aha.dist.sharded_tensors import in_shards, whole
 from aha.dist.world import World
 
 
@@ -40,7 +41,7 @@ def clipped(parameters: list[nn.Parameter], limit: float) -> float:
 
     Raises `RunStopped` where the norm is no number: every weight would become none.
     """
-    norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+    norm = float(whole(nn.utils.clip_grad_norm_(parameters, limit)))
     if not math.isfinite(norm):
         raise RunStopped(
             f"a gradient whose norm is {norm}",
@@ -54,7 +55,7 @@ def clipped(parameters: list[nn.Parameter], limit: float) -> float:
 @torch.no_grad()
 def check_weights(parameters: list[nn.Parameter], lr: float) -> None:
     """Raises `RunStopped` where an update has left a weight that is no number."""
-    if not torch.isfinite(nn.utils.get_total_norm(parameters)):
+    if not torch.isfinite(whole(nn.utils.get_total_norm(parameters))):
         raise RunStopped(
             f"weights that are not finite after an update at the learning rate {lr:g}",
             "finite ones",
@@ -97,7 +98,14 @@ class Optimizer:
 
     def add_up(self, world: World, sums: torch.Tensor, place: str) -> torch.Tensor:
         """Make the gradient the sum of those of all ranks; returns the sum of `sums` over them."""
-        return world.sum_gradients(self.parameters, sums, place)
+        # Gradients in shards are added up as they are computed, layer by layer.
+        own = [parameter for parameter in self.parameters if not in_shards(parameter)]
+        return world.sum_gradients(own, sums, place)
+
+    def begin_anew(self, parameters: list[nn.Parameter]) -> None:
+        """Take other parameters in place of those there are, and forget the state."""
+        self.parameters = parameters
+        self.adam = self.make_adam()
 
     def clear(self) -> None:
         """Drop the gradient, also an incomplete one of a backward pass that failed."""

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
 from aha.core.findings import Finding, warn
+from aha.dist.sharded_tensors import whole
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
 from aha.model.folders import folder_of
@@ -45,6 +46,7 @@ class LoadedModel:
     path: Path
     findings: list[Finding] = field(default_factory=list)  # what was told when it was loaded
     tokens_from: Path = Path()  # the folder of the tokenizer
+    for_shards: bool = False  # in the host's memory, from where its shards go to the device
 
 
 def save_model(
@@ -68,14 +70,21 @@ def save_model(
 
 
 def write_weights(folder: Path, policy: Policy, dtype: torch.dtype) -> None:
-    """Write model.safetensors next to config.json."""
+    """Write model.safetensors next to config.json. Of a policy in shards, each tensor is gathered
+    from all ranks (`gather_weights`)."""
     tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
+        name: whole(tensor.detach()).to("cpu", dtype).contiguous()
         for name, tensor in policy.weights().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     # safetensors makes its file private; the weights are as public as the rest of the folder.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
+
+
+def gather_weights(policy: Policy) -> None:
+    """What a rank that writes nothing does while another one calls `write_weights`."""
+    for tensor in policy.weights().values():
+        whole(tensor.detach())
 
 
 def save_policy(folder: Path, policy: Policy, tokenizer: Tokenizer, base: Path) -> None:

@@ -13,6 +13,7 @@ from aha.core.config import RunConfig
 from aha.core.sizes import GB
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import Cost, money
+from aha.plan.shard_memory import plan_in_shards
 from aha.plan.speed import Card, Lengths, Workload, expected_tokens
 
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
@@ -39,16 +40,17 @@ def predict(
     measured: bool,
     held: float,
     base_tokens: float = 0.0,
+    shards: int = 1,
 ) -> dict[str, Any]:
     """The content of prediction.json: memory by part, time and money of a run.
 
     `machine` names the machine, `measured` is whether its speeds are measured. `held` are the bytes
     that the process holds before it opens the model, `base_tokens` the mean length of the base's
-    completions, where that was measured. Without a card (a GPU that the table lacks) only the
-    memory is predicted.
+    completions, where that was measured. `shards` as in `shortage`. Without a card (a GPU that the
+    table lacks) only the memory is predicted.
     """
     mean, source = expected_tokens(load.cfg, base_tokens)
-    plan = estimate(load, card or NO_CARD, mean)
+    plan = plan_in_shards(load, estimate(load, card or NO_CARD, mean), shards)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
         process = process_bytes(load, plan, held, Lengths.of(load.cfg, mean), card.float32)
@@ -161,15 +163,15 @@ class Shortage:
 
 
 def shortage(
-    load: Workload, free: float, host: float | None, float32: bool = False
+    load: Workload, free: float, host: float | None, float32: bool = False, shards: int = 1
 ) -> Shortage | None:
     """The error where a run needs more than `free` bytes, with the settings that fit; else None.
 
     `host`: free bytes of the host's memory, for a GPU; None on a CPU, whose memory that is.
-    `float32`: see `Card`.
+    `float32`: see `Card`. `shards`: of how many ranks this is one, where models are in shards.
     """
     card = replace(NO_CARD, cpu=host is None, float32=float32)
-    plan = estimate(load, card)
+    plan = plan_in_shards(load, estimate(load, card), shards)
     if host and plan.host > host:
         return Shortage(
             f"{plan.host / GB:.2f} GB of the machine's own memory planned for the optimiser's "
@@ -184,12 +186,19 @@ def shortage(
             return 0.0
         return sum(process_bytes(load, plan, 0.0, Lengths.of(load.cfg), float32).values())
 
+    def more(load: Workload, plan: Plan) -> float:
+        """Bytes besides the plan of a rank with whole models: fewer where they are in shards, which
+        no optimiser state elsewhere can be."""
+        if shards > 1 and load.cfg.optim.state != "device":
+            return math.inf
+        return process(load, plan) + plan_in_shards(load, plan, shards).peak - plan.peak
+
     needed = plan.peak + process(load, plan)
     if needed <= free:
         return None
     least = {part: 0.0 if part in SHRINKS else size for part, size in plan.memory.items()}
     libraries = LIBRARIES if card.cpu else 0.0
-    fits = advice(load, replace(card, memory=free / GB), process)
+    fits = advice(load, replace(card, memory=free / GB), more)
     return Shortage(
         f"{needed / GB:.2f} GB planned for {load.cfg.model.path}, {free / GB:.2f} GB free",
         "as much as is planned (`aha plan` says for what)",

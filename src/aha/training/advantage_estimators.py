@@ -21,8 +21,6 @@ from aha.batching.batch import (
     gather_rows,
     num_completion_tokens,
     num_drawn_tokens,
-    pack_graded,
-    split_rows,
 )
 from aha.core.config import AlgoSection
 from aha.machine.micro_batch import MicroBatchSize
@@ -148,8 +146,10 @@ class GroupEstimator:
         """`measure(groups, pad_id, tokens)`, in micro-batches that fit; each rank measures its
         share."""
         assert isinstance(self.reference, Reference), "a KL in the reward without a reference"
-        part = self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
-        self.reference.world.add_up(part, "the KL of each completion")
+        world, place = self.reference.world, "the KL of each completion"
+        with world.joint(place):
+            part = self.micro_batch.fit(partial(measure, groups, self.pad_id), clear=lambda: None)
+        world.add_up(part, place)
         return part
 
     def learn(self, share: Estimate, learning_rate: Callable[[float], float]) -> dict[str, float]:
@@ -173,10 +173,10 @@ def kl_of_tokens(reference: Reference, groups: Groups, pad_id: int, tokens: int)
     longest = max(num_drawn_tokens(row.graded) for row in rows)
     gaps_NT = torch.zeros(len(rows), longest, dtype=torch.float64)
     own = reference.world.deal(rows, num_completion_tokens)
-    for dealt in split_rows(own, tokens, reference.policy.supports_layout):
-        part = pack_graded([row.graded for row in dealt], pad_id).to(reference.policy.device)
+    for dealt, part in reference.parts(own, pad_id, tokens):
         gaps_BT = (part.old_logprobs_BT - reference.logprobs(part)).cpu()
-        for row, own_T in zip(dealt, gather_rows(gaps_BT, part.mask_BT.cpu()), strict=True):
+        gaps = gather_rows(gaps_BT, part.mask_BT.cpu())[: len(dealt)]
+        for row, own_T in zip(dealt, gaps, strict=True):
             gaps_NT[row.place, : len(own_T)] = own_T
     return gaps_NT.view(len(groups), -1, longest)
 

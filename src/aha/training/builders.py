@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from aha.algo.algorithms import method_of
 from aha.algo.combinations import clashes_of
 from aha.algo.fixes import Changes, Clash, fix_of
@@ -21,6 +23,7 @@ from aha.model.policy import Policy
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.calibration import Calibration
 from aha.rollout.engine import Engine
+from aha.rollout.generation_copy import GenerationCopy
 from aha.rollout.native import open_engine
 from aha.rollout.vllm import VllmEngine
 from aha.tasks.catalog import make_task
@@ -29,14 +32,21 @@ from aha.training.critic import CRITIC
 from aha.training.preflight import predict_run, shape_of_config
 from aha.training.rl import RLTrainer
 
+SHARDED = "a model in shards (--shard on)"
 
-def open_policy(cfg: RunConfig, folder: Path | None = None) -> LoadedModel:
+
+def open_policy(
+    cfg: RunConfig, folder: Path | None = None, for_shards: bool = False
+) -> LoadedModel:
     """The model that a run begins with, on its device, with adapters where the recipe has them.
 
-    `folder` is read in place of the base, where that has gone.
+    `folder` is read in place of the base, where that has gone. `for_shards`: it stays in the host's
+    memory, from where its shards go to the device.
     """
     model = load_model(folder or resolve_model(cfg.model.path))
     check_policy(cfg, model.policy)
+    if for_shards:
+        refuse_hf_policy(model.policy, SHARDED, "--shard off")
     device = choose_device(cfg.model.device, model.policy.num_parameters())
     rank, alpha = cfg.model.lora_rank, cfg.model.lora_alpha
     if rank or cfg.optim.state == "cpu":
@@ -44,7 +54,9 @@ def open_policy(cfg: RunConfig, folder: Path | None = None) -> LoadedModel:
         # weights where the optimiser keeps float32 copies elsewhere. This comes before the move to
         # the device: a GPU may not have the memory for the float32 weights.
         model.policy.to(compute_dtype(cfg.optim.dtype, device))
-    model.policy.to(device)
+    model.for_shards = for_shards
+    if not for_shards:
+        model.policy.to(device)
     if rank:
         add_lora(model.policy, rank, alpha or 2.0 * rank, seed_for(cfg.seed, "lora"))
     return model
@@ -93,14 +105,28 @@ def task_of(cfg: RunConfig) -> Task:
 def make_trainer(
     cfg: RunConfig, model: LoadedModel, task: Task, world: World | None = None
 ) -> RLTrainer:
-    return RLTrainer(model.policy, model.tokenizer, task, make_engine(cfg, model), cfg, world)
+    """The trainer of a model that is `for_shards` computes from `enter_shards` on."""
+    shared = (task, make_engine(cfg, model), cfg, world, device_of(cfg, model))
+    return RLTrainer(model.policy, model.tokenizer, *shared)
+
+
+def device_of(cfg: RunConfig, model: LoadedModel) -> torch.device:
+    """Where the policy computes: where it is, or where its shards will be."""
+    if not model.for_shards:
+        return model.policy.device
+    return choose_device(cfg.model.device, model.policy.num_parameters())
 
 
 def make_engine(cfg: RunConfig, model: LoadedModel) -> Engine:
     rollout = cfg.rollout
     if rollout.engine == "vllm":
         return VllmEngine(model.policy, model.tokenizer, model.path, rollout)
-    return open_engine(model.policy, model.tokenizer, rollout.dtype, rollout.max_rows, rollout.loop)
+
+    def open_with(policy: Policy) -> Engine:
+        settings = (rollout.dtype, rollout.max_rows, rollout.loop)
+        return open_engine(policy, model.tokenizer, *settings)
+
+    return GenerationCopy(open_with) if model.for_shards else open_with(model.policy)
 
 
 def prediction_of(
@@ -114,8 +140,9 @@ def prediction_of(
     plan cannot describe. Its memory is that of all ranks; its times are those of one."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
-    shape, device = shape_of_config(model.policy.config), model.policy.device
-    prediction = predict_run(cfg, shape, device, calibration, resident)
+    shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
+    shards = ranks if model.for_shards else 1
+    prediction = predict_run(cfg, shape, device, calibration, resident, shards)
     if ranks > 1:
         others = (ranks - 1) * prediction["peak_bytes"]
         prediction["memory"] |= {"other ranks": others}

@@ -26,9 +26,7 @@ from aha.batching.batch import (
     gather_rows,
     num_completion_tokens,
     num_drawn_tokens,
-    pack_graded,
     scatter_rows,
-    split_rows,
 )
 from aha.batching.layout import Layout
 from aha.core.config import RunConfig
@@ -40,6 +38,7 @@ from aha.model.lora import as_transformer, copy_sharing_frozen
 from aha.model.optimizer import make_optimizer
 from aha.model.policy import Policy
 from aha.training.advantage_estimators import Estimate, counted_by
+from aha.training.even_parts import even_parts
 from aha.training.finite_checks import check_numbers
 from aha.training.rollouts import Groups, Scores
 
@@ -226,10 +225,8 @@ class CriticEstimator:
         return torch.tensor(loss_sum, dtype=torch.float64)
 
     def _parts(self, rows: Sequence[Any], tokens: int) -> Iterator[tuple[list[Any], MicroBatch]]:
-        """The rows dealt into micro-batches of at most `tokens`, each with its batch."""
-        for part in split_rows(rows, tokens):
-            batch = pack_graded([row.graded for row in part], self.pad_id)
-            yield part, batch.to(self.model.decoder.device)
+        """Rows of this rank in micro-batches of at most `tokens`, each with its rows."""
+        return even_parts(self.world, rows, self.pad_id, tokens, self.model.decoder.device)
 
     def _by_token(
         self,
@@ -245,12 +242,13 @@ class CriticEstimator:
         def fill(tokens: int) -> torch.Tensor:
             values_NT = torch.zeros_like(mask_NT)
             for part, batch in self._parts(rows, tokens):
-                own = gather_rows(compute(batch).cpu(), batch.mask_BT.cpu())
+                own = gather_rows(compute(batch).cpu(), batch.mask_BT.cpu())[: len(part)]
                 for row, values_T in zip(part, own, strict=True):
                     values_NT[row.place, : len(values_T)] = values_T
             return values_NT
 
-        values_NT = self.micro_batch.fit(fill, clear=lambda: None)
+        with self.world.joint("the values of all tokens"):
+            values_NT = self.micro_batch.fit(fill, clear=lambda: None)
         self.world.add_up(values_NT, "the values of all tokens")
         return values_NT
 

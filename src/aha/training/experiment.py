@@ -30,7 +30,7 @@ from aha.store.durable import disk_errors, replace_folder
 from aha.store.run_folder import Run, read_rows
 from aha.tasks.catalog import notes_of
 from aha.training import resume
-from aha.training.builders import make_trainer, open_policy, prediction_of, task_of
+from aha.training.builders import device_of, make_trainer, open_policy, prediction_of, task_of
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.first_test import stored_test
@@ -42,20 +42,19 @@ from aha.training.joint_work import (
     evaluate_together,
     peak_together,
     ranks_of_run,
+    reload_together,
     steps_together,
 )
 from aha.training.loop import Interrupt, drive
 from aha.training.opponents_in_summary import opponents_in_summary
 from aha.training.outcome import Listener, Outcome
-from aha.training.preflight import (
-    readable_task,
-    with_machine_price,
-)
+from aha.training.preflight import needs_shards, readable_task, with_machine_price
 from aha.training.preparation import PreparedRun, prepare_run, seconds_of_budget
-from aha.training.recipe_fit import refuse_misfits, unsolved_test
+from aha.training.recipe_fit import unsolved_test
 from aha.training.run_cost import compare_with_prediction, cost_of
 from aha.training.same_run import begin_run, keep_run
 from aha.training.save_on_error import save_on_error
+from aha.training.sharded_trainer import load_before_shards
 from aha.training.step_watch import StepWatch
 from aha.training.straggler_watch import StragglerWatch
 from aha.training.watchers import (
@@ -86,7 +85,8 @@ class Experiment:
         budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
-        device, limit_s = model.policy.device, cfg.task.grade_seconds
+        self.in_shards = model.for_shards
+        device, limit_s = device_of(cfg, model), cfg.task.grade_seconds
         self.ranks = ranks_of_run(fingerprints["ranks"], device, run.path, limit_s)
         self.fingerprints, self.base = fingerprints, base  # base None: it has gone
         self.task, self.row_findings = readable_task(cfg, task_of(cfg), model, self.tell_skipped)
@@ -97,7 +97,7 @@ class Experiment:
         self.first_test_s, self.stop_reason = 0.0, ""
         self.stopped_by: int | None = None  # the number of a signal
         self.budget_s = budget_s  # of training and the test before it
-        self.memory = PeakMemory(model.policy.device)
+        self.memory = PeakMemory(device)
 
     @classmethod
     def start(
@@ -108,29 +108,32 @@ class Experiment:
         calibration: Calibration | None = None,
         budget: str | None = None,
         ranks: int = 1,
-        strict: bool = False,
+        shard: str = "auto",
     ) -> "Experiment":
         """A new run in the new folder `path`.
 
         `calibration`: this machine as measured, for the prediction that the run is compared with at
         its end; without one the table of machines is used. `budget`: see `budget_seconds`. `ranks`:
-        how many processes share the work; those besides this one run during `run_all`. `strict`: a
-        recipe that does not suit its model is refused, and else told. Raises as `prepare` does.
+        how many processes share the work; those besides this one run during `run_all`. `shard`:
+        whether each of them has only its part of the models: "on", "off", or "auto", as
+        `check_memory` says. Raises as `prepare` does. A recipe that does not suit its model is told.
         """
-        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks, strict)
-        run = experiment.run
-        begin_run(experiment.cfg, path, made.fingerprints, made.base)
-        Run.create(path, experiment.cfg.model_dump(mode="json"), made.records)
-        keep_run(path)
-        with run.taken(listener.say):
-            for finding in made.model.findings:
-                run.tell(0, finding)
-            for finding in [*experiment.row_findings, *made.misfits]:
-                experiment.tell(0, finding)
-            for note in notes_of(experiment.task):
-                if note.level != "ok":
-                    experiment.tell(0, note)
+        experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks, shard)
+        experiment.begin(made)
         return experiment
+
+    def begin(self, made: PreparedRun) -> None:
+        """Make the folder of a run that `prepare` has prepared, with what is known before it."""
+        path = self.run.path
+        begin_run(self.cfg, path, made.fingerprints, made.base)
+        Run.create(path, self.cfg.model_dump(mode="json"), made.records)
+        keep_run(path)
+        with self.run.taken(self.listener.say):
+            for finding in made.model.findings:
+                self.run.tell(0, finding)
+            notes = [note for note in notes_of(self.task) if note.level != "ok"]
+            for finding in [*self.row_findings, *made.misfits, *notes]:
+                self.tell(0, finding)
 
     @classmethod
     def prepare(
@@ -141,13 +144,11 @@ class Experiment:
         calibration: Calibration | None = None,
         budget: str | None = None,
         ranks: int = 1,
-        strict: bool = False,
+        shard: str = "auto",
     ) -> tuple["Experiment", PreparedRun]:
-        """A new run up to the moment at which its folder is made. Writes nothing, and raises for
-        all that a run refuses before it begins, so that a trial may end here."""
-        made = prepare_run(cfg, path, listener.say, calibration, budget, ranks)
-        if strict:
-            refuse_misfits(made.misfits)
+        """A new run up to the moment at which its folder is made, which `begin` does. Writes nothing,
+        and raises for all that a run refuses before it begins, so that a trial may end here."""
+        made = prepare_run(cfg, path, listener.say, calibration, budget, ranks, shard)
         # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
         shared = (listener, made.fingerprints, made.base, made.budget_s)
         return cls(made.cfg, Run(path), made.model, *shared), made
@@ -161,18 +162,19 @@ class Experiment:
         accept: bool = False,
         budget: str | None = None,
         ranks: int | None = None,
+        shard: str | None = None,
     ) -> "Experiment":
         """Go on from the newest whole checkpoint; on a CPU bit-equal to a run never stopped.
 
         `changes` of the recipe by dotted keys: more `steps` or `tokens` make the run longer; others
         are refused, and so is a changed base, data or task, unless `accept`. `budget`: see
-        `budget_seconds`; it is that of this process. `ranks` None: as many as the run had. Raises
-        `RunError` for what is refused, and while another process has the run.
+        `budget_seconds`; it is that of this process. `ranks`, `shard` None: as the run had
+        them. Raises `RunError` for what is refused, and while another process has the run.
         """
         run = Run.open(path)
         run.refuse_links_out()
         with run.taken(listener.say):
-            return cls.resume_locked(run, listener, changes or {}, accept, budget, ranks)
+            return cls.resume_locked(run, listener, changes or {}, accept, budget, ranks, shard)
 
     @classmethod
     def resume_locked(
@@ -183,6 +185,7 @@ class Experiment:
         accept: bool,
         budget: str | None,
         ranks: int | None,
+        shard: str | None,
     ) -> "Experiment":
         """`resume` while the lock is held."""
         say, resident = listener.say, process_bytes()
@@ -190,15 +193,17 @@ class Experiment:
         before = resume.stored_fingerprints(run, say)
         cfg = resume.config_of(run, before, changes, say)
         ranks = ranks or resume.stored_ranks(before)
-        check_setting(ranks, cfg)
+        shard = resume.chosen_shard(shard, ranks, before)
+        check_setting(ranks, cfg, shard)
         base = resume.base_of(cfg, say)
-        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before, ranks)
+        fingerprints = fingerprints_of(cfg, base, task_of(cfg), before, ranks, shard)
         changed = resume.accepted_changes(run, before, fingerprints, accept, say)
         saved = resume.saved_state(run, say)
         if base is None and saved is None:
             resolve_model(cfg.model.path)  # says what is missing
-        model = open_policy(cfg, saved.path if base is None and saved else None)
-        cfg = with_machine_price(cfg, model.policy.device)  # old runs may have none
+        folder = saved.path if base is None and saved else None
+        model = open_policy(cfg, folder, needs_shards(cfg, folder or base, ranks, shard))
+        cfg = with_machine_price(cfg, device_of(cfg, model))  # old runs may have none
         fingerprints["recipe"] = cfg.model_dump(mode="json")
         budget_s = seconds_of_budget(budget, cfg)
         experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
@@ -228,7 +233,7 @@ class Experiment:
         self.elapsed_before = resume.last_elapsed(self.run, state.pop("elapsed_s"), saved.step)
         # Checkpoints of older versions keep no peak.
         self.memory.before = state.pop("peak_bytes", 0)
-        trainer.load_state_dict(state)
+        load_before_shards(trainer, state, saved.path, self.in_shards)
         self.checkpoint, self.saved_step = saved.path, trainer.version
 
     def close(self) -> None:
@@ -284,7 +289,7 @@ class Experiment:
         with closing(self):
             try:
                 with self.ranks:
-                    begin_together(self.trainer, self.base, self.checkpoint)
+                    begin_together(self.trainer, self.base, self.checkpoint, self.in_shards)
                     outcome = self.run_stages()
                     end_together(self.trainer)
                     return outcome
@@ -308,11 +313,8 @@ class Experiment:
         after = self.test("after")
         cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
-        measured = {
-            "peak_bytes": peak_together(self.trainer, self.memory.bytes()),
-            "seconds": summary["wall_s"],
-        }
-        measured |= {"cost_usd": summary["cost_usd"]}
+        measured = {"seconds": summary["wall_s"], "cost_usd": summary["cost_usd"]}
+        measured["peak_bytes"] = peak_together(self.trainer, self.memory.bytes())
         compared = (self.run, self.trainer, rows, measured, self.listener.say)
         summary["plan"] = compare_with_prediction(*compared)
         tokenizer = self.trainer.tokenizer
@@ -340,12 +342,11 @@ class Experiment:
         if self.base is None:
             self.listener.say("no test before training: its record and the base have gone")
             return None
-        # By the same engine: next to vLLM there is no memory for a second one.
+        # By the same engine: there may be no memory for a second one.
         trainer.engine.release()
         trainer.engine.load(open_policy(self.cfg).policy, 0)
         report = self.test("before", evaluate_alone)
-        trainer.engine.release()
-        trainer.engine.load(trainer.policy, trainer.version)
+        reload_together(trainer)
         return report
 
     def train(self) -> tuple[list[dict[str, Any]], bool]:
@@ -357,9 +358,8 @@ class Experiment:
             validation = held_out(
                 self.task, trainer.tokenizer, "validation", cfg.eval.problems, cfg.eval.seed
             )
-        elapsed = Stopwatch(self.elapsed_before)
+        elapsed, memory = Stopwatch(self.elapsed_before), self.memory
         shown_tokens = (trainer.tokenizer, cfg.token_groups)
-        memory = self.memory
         record = Record(self.run, elapsed, listener.step, *shown_tokens, trainer.version, memory)
         checkpoint = Checkpoint(trainer, self.run, elapsed, self.base, memory, self.saved_step)
         look = Evaluate(trainer, validation, self.run, elapsed, listener.validation)

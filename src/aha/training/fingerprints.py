@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import aha
 from aha.core.config import RunConfig
@@ -36,7 +36,7 @@ BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.py")
 class Fingerprints(TypedDict):
     """`base`, `data` and `task` hold digests by file name; `recipe` is the whole config;
     `parents` are the models that the run descends from, its base last; `ranks` is the number of
-    processes that share the work: the last bits depend on it."""
+    processes that share the work: the last bits depend on it. `shard` is what `--shard` said."""
 
     recipe: dict[str, Any]
     base: dict[str, str]
@@ -46,6 +46,7 @@ class Fingerprints(TypedDict):
     task: dict[str, str]
     versions: dict[str, str]
     ranks: int
+    shard: NotRequired[str]
 
 
 def fingerprints_of(
@@ -54,6 +55,7 @@ def fingerprints_of(
     task: Task,
     before: Mapping[str, Any] | None = None,
     ranks: int = 1,
+    shard: str = "auto",
 ) -> Fingerprints:
     """The fingerprints of a run as everything is now. Reads every file of the base.
 
@@ -70,6 +72,7 @@ def fingerprints_of(
         "task": task_digests(cfg, task),
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
         "ranks": ranks,
+        "shard": shard,
     }
 
 
@@ -148,6 +151,9 @@ def differences(before: Mapping[str, Any], now: Fingerprints) -> list[Difference
         changes.append(Difference(f"version of {name}", old, new, free=name != "aha"))
     if before.get("ranks", 1) != now["ranks"]:
         changes.append(Difference("ranks", before.get("ranks", 1), now["ranks"], free=True))
+    shards = before.get("shard", "auto"), now.get("shard", "auto")
+    if shards[0] != shards[1]:
+        changes.append(Difference("shard", *shards, free=True))
     return changes
 
 

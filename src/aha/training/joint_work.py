@@ -18,6 +18,7 @@ from aha.core.errors import ConfigError
 from aha.core.records import Prompt, StepReport
 from aha.dist.joined_ranks import JoinedRanks
 from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
+from aha.dist.sharded_tensors import in_shards
 from aha.dist.world import World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
 from aha.machine.host import status_bytes, trim_heap
@@ -30,6 +31,7 @@ from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
 from aha.training.rank_log import FOLDER, carry_out, rank_log
 from aha.training.rl import RLTrainer
+from aha.training.sharded_trainer import enter_shards, load_before_shards
 
 Order = Callable[[RLTrainer], object]
 Progress = Callable[[int, int], None]
@@ -41,38 +43,52 @@ ORDERS = "what rank 0 begins next"
 @dataclass(frozen=True)
 class RankSetting:
     """What a rank needs to make the trainer that rank 0 has: the resolved recipe, the folder of the
-    base (None where it has gone), and the checkpoint to go on from."""
+    base (None where it has gone), the checkpoint to go on from, and whether it is to be in
+    shards."""
 
     cfg: RunConfig
     base: Path | None
     checkpoint: Path | None
+    in_shards: bool = False
 
     def make_trainer(self, world: World) -> RLTrainer:
         # The base as this machine has it: its packages may lie elsewhere.
-        model = open_policy(self.cfg, None if self.base else self.checkpoint)
+        model = open_policy(self.cfg, None if self.base else self.checkpoint, self.in_shards)
         task, _ = readable_task(self.cfg, task_of(self.cfg), model)
         trainer = make_trainer(self.cfg, model, task, world)
         if self.checkpoint:
             load_policy(trainer.policy, self.checkpoint)
-            trainer.load_state_dict(load_state(self.checkpoint))
+            if not self.in_shards:
+                state = load_state(self.checkpoint)
+                load_before_shards(trainer, state, self.checkpoint)
         return trainer
 
+    def begin(self, trainer: RLTrainer) -> None:
+        """In every rank: raises RunStopped unless all have the same weights. Then they are cut into
+        shards, where the trainer is to be in shards."""
+        compare_weights("the start", trainer)
+        if self.in_shards:
+            enter_shards(trainer, self.checkpoint)
 
-def check_setting(ranks: int, cfg: RunConfig) -> None:
-    """Raise ConfigError for more ranks than the cores or the groups allow, and for an engine that
-    takes a whole machine.
+
+def check_setting(ranks: int, cfg: RunConfig, shard: str = "auto") -> None:
+    """Raise ConfigError for more ranks than the cores or the groups allow, for an engine that takes
+    a whole machine, and for an optimiser that cannot be cut into shards.
 
     Reads no model, so it is the first check of a run.
     """
     joined = JoinedRanks.current is not None
     if not joined:
         check_ranks(ranks, torch.device("cpu"), ON_CPU)
-    check_groups(ranks, cfg, joined)
+    check_groups(ranks, cfg, joined, shard)
 
 
-def check_groups(ranks: int, cfg: RunConfig, launched: bool = False) -> None:
-    """Raise ConfigError for more ranks than groups, and for an engine that takes a whole machine.
-    `launched`: another program starts the ranks."""
+def check_groups(
+    ranks: int, cfg: RunConfig, launched: bool = False, shard: str | None = "auto"
+) -> None:
+    """Raise ConfigError for more ranks than groups, for an engine that takes a whole machine, and
+    for an optimiser that cannot be cut into shards. `launched`: another program starts the ranks.
+    """
     groups = cfg.rollout.prompts
     if ranks > groups:
         fewer = f"{groups} processes in the launcher" if launched else f"--ranks {groups}"
@@ -87,6 +103,21 @@ def check_groups(ranks: int, cfg: RunConfig, launched: bool = False) -> None:
             "the engine native, of which every rank has one",
             "--ranks 1, or --rollout.engine native",
         )
+    # Of "8bit" a scale belongs to 256 numbers, which a cut would part; "cpu" keeps weights of its
+    # own.
+    if ranks > 1 and shard == "on" and cfg.optim.state != "device":
+        raise ConfigError(
+            f"--shard on with --optim.state {cfg.optim.state}",
+            "an optimiser whose state is cut as the weights are",
+            "--optim.state device, or --shard off",
+        )
+
+
+def refuse_shards_of_one(shard: str | None, ranks: int) -> None:
+    """Raise ConfigError where `--shard on` was typed for one rank, which would have all shards. A
+    run that was begun in shards goes on with one rank without it."""
+    if shard == "on" and ranks == 1:
+        raise ConfigError("--shard on with one rank", "at least two", "--ranks 2 --shard on")
 
 
 def ranks_of_run(
@@ -112,14 +143,15 @@ def ranks_of_run(
 def take_part(logs: Path, world: World) -> None:
     """The life of such a rank: it makes its trainer, and carries out the orders of rank 0. Its log
     is in the folder `logs`."""
-    with QuietInterrupt() as stop, rank_log(logs, world) as note:
+    with QuietInterrupt() as stop:
         world.requests = {"stop": stop}
         setting: RankSetting = world.broadcast(NO_SETTING, 0, "the start")
-        trainer = setting.make_trainer(world)
-        compare_weights("the start", trainer)
-        note(f"begins after step {trainer.version}")
-        while order := world.broadcast(NO_ORDER, 0, ORDERS):
-            carry_out(order, trainer, note)
+        with rank_log(logs, world) as note:  # rank 0 has made the run folder by now
+            trainer = setting.make_trainer(world)
+            setting.begin(trainer)
+            note(f"begins after step {trainer.version}")
+            while order := world.broadcast(NO_ORDER, 0, ORDERS):
+                carry_out(order, trainer, note)
 
 
 NO_ORDER: Order | None = None
@@ -146,7 +178,12 @@ def take_test(
 def compare_weights(place: str, trainer: RLTrainer) -> None:
     optimizers = trainer.optimizers
     weights = (weight for optimizer in optimizers for weight in optimizer.parameters)
-    trainer.world.check_equal(weights, place)
+    trainer.world.check_equal((one for one in weights if not in_shards(one)), place)
+
+
+def reload_engine(trainer: RLTrainer) -> None:
+    trainer.engine.release()
+    trainer.publish()
 
 
 def tell_peak(trainer: RLTrainer) -> list[int]:
@@ -156,13 +193,16 @@ def tell_peak(trainer: RLTrainer) -> list[int]:
 # -- rank 0 ----------------------------------------------------------------------------------------
 
 
-def begin_together(trainer: RLTrainer, base: Path | None, checkpoint: Path | None) -> None:
+def begin_together(
+    trainer: RLTrainer, base: Path | None, checkpoint: Path | None, in_shards: bool = False
+) -> None:
     """The others make the trainer that rank 0 has, from the base or from a checkpoint.
 
     Raises RunStopped unless all then have the same weights.
     """
-    trainer.world.broadcast(RankSetting(trainer.cfg, base, checkpoint), 0, "the start")
-    compare_weights("the start", trainer)
+    setting = RankSetting(trainer.cfg, base, checkpoint, in_shards)
+    trainer.world.broadcast(setting, 0, "the start")
+    setting.begin(trainer)
 
 
 def end_together(trainer: RLTrainer) -> None:
@@ -199,6 +239,12 @@ def evaluate_alone(
     limit = trainer.cfg.task.max_grade_errors
     shared = (trainer.engine, trainer.task, prompts, sampling, progress)
     return evaluate(*shared, max_grade_errors=limit)
+
+
+def reload_together(trainer: RLTrainer) -> None:
+    """The engines of all ranks take the present weights, whatever they had."""
+    trainer.world.broadcast(reload_engine, 0, ORDERS)
+    reload_engine(trainer)
 
 
 def compare_together(trainer: RLTrainer, place: str) -> None:

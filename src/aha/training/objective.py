@@ -20,7 +20,7 @@ from aha.algo.correction import CorrectionFacts, mismatch_of
 from aha.algo.kl import EstimatorFacts
 from aha.algo.losses import LossFacts
 from aha.algo.registry import Algorithm
-from aha.batching.batch import MicroBatch, TrainingRow, pack_parts
+from aha.batching.batch import MicroBatch, TrainingRow, blank_batch, pack_parts
 from aha.core.config import AlgoSection
 from aha.core.records import Graded
 from aha.dist.world import World
@@ -238,9 +238,15 @@ class Objective:
         """
         sums = torch.zeros(len(self.SUMS))
         self.mismatch.log_rhos.clear()  # of the update before, or of an attempt that did not fit
-        for batch in pack_parts(rows, pad_id, tokens, self.policy.supports_layout):
+        parts = pack_parts(rows, pad_id, tokens, self.policy.supports_layout)
+        world = self.mismatch.world
+        missing = world.rounds(len(parts), "the micro-batches of an update") - len(parts)
+        for place in range(len(parts) + missing):
             assert totals is not None, "rows without their totals"
+            own = place < len(parts)
+            batch = parts[place] if own else blank_batch(pad_id, totals.any_prompt)
             sums += self.backward(batch.to(self.policy.device), totals)
+            world.pulse()
         return sums
 
     def numbers(self, sums_of_update: torch.Tensor) -> dict[str, float]:

@@ -6,6 +6,7 @@ Nothing is read or written yet when this is said.
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from aha.core.findings import Finding
 from aha.core.sizes import GB
 from aha.eval.prompt_check import OnSkip, ReadableTask, ignore_skip, readable
 from aha.eval.prompt_limits import PromptLimits
-from aha.machine.device import device_memory, empty_cache, gpu_name, has_native_bf16
+from aha.machine.device import choose_device, device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
 from aha.model.weights import LoadedModel
@@ -79,29 +80,41 @@ def predict_run(
     device: torch.device,
     calibration: Calibration | None = None,
     resident_bytes: int = 0,
+    shards: int = 1,
 ) -> dict[str, Any]:
-    """The prediction for a run on this machine, whose process held `resident_bytes` before it."""
+    """The prediction for a run on this machine, whose process held `resident_bytes` before it.
+    `shards`: of how many ranks it is one, where models are in shards."""
     load = Workload(cfg, method_of(cfg), shape)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(load, card, calibration.label, measured, resident_bytes, base)
+        return predict(load, card, calibration.label, measured, resident_bytes, base, shards)
     name, row = machine_row(device)
-    return predict(load, row, name or "a GPU not in the table", False, resident_bytes)
+    label = name or "a GPU not in the table"
+    return predict(load, row, label, False, resident_bytes, shards=shards)
 
 
 def check_memory(
-    cfg: RunConfig, shape: Shape, device: torch.device, say: Callable[[str], None], ranks: int = 1
-) -> None:
+    cfg: RunConfig,
+    shape: Shape,
+    device: torch.device,
+    say: Callable[[str], None],
+    ranks: int = 1,
+    shard: str = "off",
+) -> bool:
     """Refuse a run that cannot fit, and warn of one that fits with smaller micro-batches alone.
+    Returns whether its models are to be in shards.
 
-    Each of several ranks has all weights, gradients, moments and completions.
+    Each of several ranks has all weights, gradients, moments and completions; in shards its part of
+    them, but for the completions. `shard` "auto" takes shards where a rank cannot have everything,
+    and its part fits.
 
     Raises ConfigError where not even the weights, their gradients and the optimiser's state fit.
     Where a smaller micro-batch would do, which a run finds by itself, the warning goes to `say`.
     Both name settings that fit.
     """
+    cut = ranks > 1 and shard == "on"
     on_gpu, host = device.type == "cuda", memory_bytes().free
     if on_gpu:  # memory that torch keeps from an earlier probe or run counts as free
         gc.collect()
@@ -110,19 +123,45 @@ def check_memory(
     _, row = machine_row(device)
     float32 = bool(row and row.float32)
     if not free:  # not known on this system
-        return
+        return cut
     check_completions(cfg, host / ranks)
     load = Workload(cfg, method_of(cfg), shape)
-    missing = shortage(load, free / ranks, host if on_gpu else None, float32)
+    # Ranks on CPUs share one memory; each of several GPUs has its own.
+    own = free if on_gpu else free / ranks
+    need = partial(shortage, load, own, host if on_gpu else None, float32)
+    missing = need(shards=ranks if cut else 1)
+    if missing and missing.hopeless and not cut and ranks > 1 and cfg.optim.state == "device":
+        part = need(shards=ranks)
+        if part is None or not part.hopeless:
+            if shard == "off":
+                missing = replace(missing, fix="--shard on")
+            else:
+                cut, missing = True, part
     if missing is None:
-        return
+        return cut
     if ranks > 1:
-        fits_alone = shortage(load, free, None, float32) is None
-        got = f"{missing.got} for each of {ranks} ranks"
+        fits_alone = not cut and shortage(load, free, None, float32) is None
+        got = f"{missing.got} for each of {ranks} ranks{' in shards' if cut else ''}"
         missing = replace(missing, got=got, fix="--ranks 1" if fits_alone else missing.fix)
     if missing.hopeless:
         raise ConfigError(missing.got, missing.wanted, missing.fix)
     say(f"{missing.got}, wanted {missing.wanted}; {missing.fix}")
+    return cut
+
+
+def needs_shards(cfg: RunConfig, base: Path | None, ranks: int, shard: str) -> bool:
+    """Whether a run that is resumed is to be in shards, by the rule of `check_memory`: it is not
+    refused here, because it has fitted before."""
+    if ranks == 1 or shard != "auto":
+        return ranks > 1 and shard == "on"
+    shape = shape_in_folder(base) if base else None
+    if shape is None:
+        return False
+    device = choose_device(cfg.model.device, shape.parameters)
+    try:
+        return check_memory(cfg, shape, device, bool, ranks, shard)
+    except ConfigError:
+        return False
 
 
 def prompt_limits(cfg: RunConfig, model: LoadedModel) -> PromptLimits:

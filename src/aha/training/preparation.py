@@ -19,7 +19,13 @@ from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.machines import budget_seconds
 from aha.store.run_folder import check_new
-from aha.training.builders import open_policy, prediction_of, price_of_run, task_of
+from aha.training.builders import (
+    device_of,
+    open_policy,
+    prediction_of,
+    price_of_run,
+    task_of,
+)
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.joint_work import check_setting
@@ -57,26 +63,27 @@ def prepare_run(
     calibration: Calibration | None,
     budget: str | None,
     ranks: int,
+    shard: str = "auto",
 ) -> PreparedRun:
     """Everything of a new run in `path` that can be known before it is there; arguments as those of
     `Experiment.start`."""
     check_new(path)
     check_recipe(cfg)
-    check_setting(ranks, cfg)
+    check_setting(ranks, cfg, shard)
     cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
     resident = process_bytes()
     base = resolve_model(cfg.model.path)
-    shape = shape_in_folder(base)
+    shape, in_shards = shape_in_folder(base), ranks > 1 and shard == "on"
     if shape:
         device = choose_device(cfg.model.device, shape.parameters)
         cfg = with_machine_price(cfg, device)
-        check_memory(cfg, shape, device, say, ranks)
-    model = open_policy(cfg)
-    cfg = with_machine_price(cfg, model.policy.device)
+        in_shards = check_memory(cfg, shape, device, say, ranks, shard)
+    model = open_policy(cfg, for_shards=in_shards)
+    cfg = with_machine_price(cfg, device_of(cfg, model))
     budget_s = seconds_of_budget(budget, cfg)
     task = task_of(cfg)
     readable_task(cfg, task, model)
-    fingerprints = fingerprints_of(cfg, base, task, ranks=ranks)
+    fingerprints = fingerprints_of(cfg, base, task, ranks=ranks, shard=shard)
     records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
     if prediction := prediction_of(cfg, model, calibration, resident, ranks):
         records["prediction.json"] = prediction

@@ -24,8 +24,9 @@ Note = Callable[[str], None]
 @contextmanager
 def rank_log(folder: Path, world: World) -> Iterator[Note]:
     """Open the log and give the function that writes a line with the time. Meanwhile the output of
-    the process goes there too. A resumed run adds to the log. A disk that does not take it costs
-    the log, and one line on the error stream says so; the run goes on."""
+    the process goes there too; afterwards an error goes where a launcher reads it. A resumed run
+    adds to the log. A disk that does not take it costs the log, and one line on the error stream
+    says so; the run goes on."""
     try:
         folder.mkdir(exist_ok=True)
         log = (folder / f"rank_{world.rank}.log").open("a", encoding="utf-8", buffering=1)
@@ -33,12 +34,7 @@ def rank_log(folder: Path, world: World) -> Iterator[Note]:
         print(f"aha: rank {world.rank} keeps no log: {error}", file=sys.stderr)
         yield lambda line: None
         return
-    with log:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(line_buffering=True)  # a rank may be killed at any moment
-            os.dup2(log.fileno(), stream.fileno())
+    with log, output_in(log.fileno()):
 
         def note(line: str) -> None:
             with suppress(OSError):  # a full disk: rank 0 meets it too, and says so
@@ -51,6 +47,25 @@ def rank_log(folder: Path, world: World) -> Iterator[Note]:
             note(traceback.format_exc())
             raise
         note("the end")
+
+
+@contextmanager
+def output_in(log: int) -> Iterator[None]:
+    """All that this process and its libraries print goes to an open file meanwhile."""
+    before = []
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a rank may be killed at any moment
+        before.append((stream, os.dup(stream.fileno())))
+        os.dup2(log, stream.fileno())
+    try:
+        yield
+    finally:
+        for stream, own in before:
+            stream.flush()
+            os.dup2(own, stream.fileno())
+            os.close(own)
 
 
 def name_of(order: Callable[..., Any]) -> str:

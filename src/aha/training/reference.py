@@ -1,14 +1,16 @@
 """The reference: a frozen copy of the policy that a KL divergence is measured against."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from aha.batching.batch import MicroBatch, PlacedRow, num_completion_tokens, pack_graded, split_rows
+from aha.batching.batch import MicroBatch, PlacedRow, num_completion_tokens
 from aha.core.records import Graded
 from aha.dist.world import World
 from aha.model.lora import frozen_copy
 from aha.model.policy import Policy
+from aha.training.even_parts import even_parts
 
 
 class NoReference:
@@ -77,11 +79,18 @@ class Reference:
         rows = [PlacedRow(graded, i) for i, graded in enumerate(g for gs in groups for g in gs)]
         distances_N = torch.zeros(len(rows))
         own = self.world.deal(rows, num_completion_tokens)
-        for dealt in split_rows(own, tokens, self.policy.supports_layout):
-            part = pack_graded([row.graded for row in dealt], pad_id).to(self.policy.device)
+        for dealt, part in self.parts(own, pad_id, tokens):
             gaps_BT = (part.old_logprobs_BT - self.logprobs(part)) * part.mask_BT
-            distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()
+            if dealt:
+                distances_N[[row.place for row in dealt]] = gaps_BT.sum(1).cpu()
         return distances_N.view(len(groups), -1)
+
+    def parts(
+        self, rows: Sequence[PlacedRow], pad_id: int, tokens: int
+    ) -> Iterator[tuple[list[PlacedRow], MicroBatch]]:
+        """Rows of this rank in micro-batches of at most `tokens`, each with its rows."""
+        shared = self.policy.supports_layout
+        return even_parts(self.world, rows, pad_id, tokens, self.policy.device, shared)
 
     def follow(self, policy: Policy, version: int) -> None:
         """Reset to the policy where `version` asks for it.

@@ -19,6 +19,7 @@ from aha.store.checkpoint import SavedState, newest_whole, no_checkpoint
 from aha.store.run_folder import Run, environment, read_rows, truncate_after
 from aha.training.fingerprints import NAME as FINGERPRINTS
 from aha.training.fingerprints import Difference, Fingerprints, check_differences, differences
+from aha.training.joint_work import refuse_shards_of_one
 
 Say = Callable[[str], None]
 OF_A_STEP = re.compile(r"(?:step|eval)_(\d+)\.jsonl")
@@ -51,6 +52,14 @@ def stored_ranks(stored: Mapping[str, Any]) -> int:
     """The number of ranks that the run had last; runs of older versions had one."""
     ranks = stored.get("ranks", 1)
     return ranks if type(ranks) is int and ranks > 0 else 1
+
+
+def chosen_shard(shard: str | None, ranks: int, stored: Mapping[str, Any]) -> str:
+    """What `--shard` says now, or what it said when the run was begun or last resumed; "auto" of
+    older versions. Raises ConfigError as `refuse_shards_of_one` does."""
+    refuse_shards_of_one(shard, ranks)
+    before = stored.get("shard")
+    return shard or (before if before in ("on", "off") else "auto")
 
 
 def config_of(

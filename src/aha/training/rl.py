@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
+
 from aha.algo.algorithms import method_of
 from aha.batching.batch import num_completion_tokens, totals_of
 from aha.core.config import RunConfig
@@ -48,13 +50,16 @@ class RLTrainer:
         engine: Engine,
         cfg: RunConfig,
         world: World | None = None,
+        device: torch.device | None = None,
     ):
         self.world = world = world or World()
+        # The policy's, unless it moves there as shards.
+        self.device = device = device or policy.device
         self.policy, self.cfg, self.method = policy, cfg, method_of(cfg)
         policy.recompute = cfg.optim.recompute
-        self.dtype = compute_dtype(cfg.optim.dtype, policy.device)
+        self.dtype = compute_dtype(cfg.optim.dtype, device)
         self.optimizer = make_optimizer(policy.trainable(), cfg.optim, self.dtype)
-        self.micro_batch = MicroBatchSize(cfg.optim.micro_batch_tokens, policy.device)
+        self.micro_batch = MicroBatchSize(cfg.optim.micro_batch_tokens, device)
         self.source = make_source(cfg, task)
         self.rollout = Rollout(tokenizer, task, engine, self.source, cfg.rollout, cfg.algo, world)
         self.reference = make_reference(cfg, policy, self.dtype, world)
@@ -65,6 +70,7 @@ class RLTrainer:
         self.version = 0
         self.tokens = 0  # of all completions so far, discarded ones included
         self.published_updates = 0  # of `num_updates`, those that the version contains
+        self.mesh: Any = None  # how the models lie in the ranks, where they are in shards
         self.failed_step: StepAttempt | None = None  # where the last step ended in an exception
 
     @property
@@ -124,7 +130,7 @@ class RLTrainer:
             clock.lap("train")
             # Publish: the engine must never generate with old weights.
             self.version += 1
-            self.engine.load(self.policy, self.version)
+            self.publish()
             self.reference.follow(self.policy, self.version)
             self.published_updates = self.num_updates
             clock.lap("publish")
@@ -154,16 +160,22 @@ class RLTrainer:
                     part.load_state_dict(state)
             raise
 
+    def publish(self) -> None:
+        """Hand the present version to the engine."""
+        with self.world.joint(f"the weights of version {self.version}"):
+            self.engine.load(self.policy, self.version)
+
     def learn(self, estimate: Estimate) -> dict[str, float]:
         """All updates on one rollout: its groups are split into `algo.updates` equal shares."""
         reports = []
-        for index in range(self.cfg.algo.updates):
-            share = estimate.share(index, self.cfg.algo.updates)
-            report = self.advantages.learn(share, self.learning_rate)
-            # Before that version only the critic learns.
-            if self.version >= self.advantages.first_version:
-                report |= self.update(share, index)
-            reports.append(report)
+        with self.world.joint(f"the updates of step {self.version + 1}"):
+            for index in range(self.cfg.algo.updates):
+                share = estimate.share(index, self.cfg.algo.updates)
+                report = self.advantages.learn(share, self.learning_rate)
+                # Before that version only the critic learns.
+                if self.version >= self.advantages.first_version:
+                    report |= self.update(share, index)
+                reports.append(report)
         informative = {"informative": estimate.informative_share()}
         numbers = means_of(reports) | engine_gap_of(reports)
         check_numbers(numbers)
@@ -232,8 +244,12 @@ class RLTrainer:
         state = upgraded(state)
         for name, part in self.parts.items():
             part.load_state_dict(state.get(name, {}))
-        self.version, self.tokens = state["version"], state["tokens"]
-        self.engine.load(self.policy, self.version)
+        self.load_progress(state)
+        self.publish()
+
+    def load_progress(self, state: Mapping[str, Any]) -> None:
+        """How far a checkpoint's run is, and no more."""
+        self.version, self.tokens = state["version"], state.get("tokens", 0)
 
 
 def means_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:

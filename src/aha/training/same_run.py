@@ -23,6 +23,7 @@ from aha.model.folders import resolve_model
 from aha.training.builders import task_of
 from aha.training.fingerprints import Fingerprints, fingerprints_of, in_words, unequal
 from aha.training.joint_work import take_part
+from aha.training.rank_log import FOLDER
 
 # Of each machine, and filled in where the recipe is silent.
 PRICES = ("usd_per_hour", "watts")
@@ -82,7 +83,7 @@ def work_for_rank_0(ranks: JoinedRanks) -> None:
     base = None if beginning.base_gone else resolve_model(cfg.model.path)
     mine = fingerprints_of(cfg, base, task_of(cfg), beginning.files)
     agree(ranks.world, beginning.path, {name: mine[name] for name in COMPARED})
-    take_part(ranks.world)
+    take_part(beginning.path / FOLDER, ranks.world)
 
 
 def nothing_to_begin(ranks: JoinedRanks) -> None:

@@ -14,7 +14,8 @@ def save_on_error(error: BaseException, run: Run, record: Record, checkpoint: Ch
 
     Nothing is saved in the middle of a step: its weights are of no version. Nor where the row of
     the step is not written, which no resume could make again, nor where this checkpoint has failed
-    already, nor weights that are no numbers. No older checkpoint is removed. A fault of the run
+    already, nor weights that are no numbers, nor weights in shards, which would take the other
+    ranks. No older checkpoint is removed. A fault of the run
     goes to its findings.
     """
     trainer, step = checkpoint.trainer, checkpoint.trainer.version
@@ -25,6 +26,8 @@ def save_on_error(error: BaseException, run: Run, record: Record, checkpoint: Ch
             run.tell(error.step, failure_of(error))
             if trainer.failed_step:
                 keep_failed_step(run, trainer.failed_step, error, trainer.tokenizer)
+    if trainer.world.in_shards:
+        return f"{place}step {step} is not saved, which would take the shards of all ranks"
     if checkpoint.failed == step:
         return f"{place}step {step} is not saved"
     if trainer.mid_step or record.last_step != step:

@@ -14,13 +14,14 @@ from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import EvalReport, completion_row, ways_of, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
-from aha.model.weights import save_policy
+from aha.model.weights import gather_weights, save_policy
 from aha.rollout.engine import Sampling
 from aha.store.checkpoint import checkpoints, prune, save_checkpoint, step_of
 from aha.store.durable import disk_errors
 from aha.store.run_folder import Run, append, read_rows
-from aha.training.joint_work import compare_together, evaluate_together
+from aha.training.joint_work import ORDERS, compare_together, evaluate_together
 from aha.training.rl import RLTrainer
+from aha.training.sharded_trainer import SHARDS, light_state, write_own_shards
 
 
 def step_row(report: StepReport, elapsed_s: float) -> dict[str, Any]:
@@ -253,8 +254,8 @@ class Checkpoint:
         save_checkpoint(
             self.run.checkpoints,
             trainer.version,
-            trainer.state_dict() | clocks,
-            partial(save_trained, trainer, self.base),
+            light_state(trainer) | clocks,
+            partial(save_whole, trainer, self.base),
             0 if keep_older else self.newest,
             self.kept_steps(),
         )
@@ -291,7 +292,26 @@ def best_checkpoint(run: Run) -> dict[int, float]:
 def save_trained(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
     """What training has made: a model, or with LoRA the adapter, which names its base."""
     assert base is not None or trainer.policy.adapter is None, "an adapter without its base"
-    save_policy(folder, trainer.policy, trainer.tokenizer, base or folder)
+    world = trainer.world
+    if world.in_shards and trainer.policy.adapter is None:
+        world.broadcast(give_weights, 0, ORDERS)
+    with world.joint(f"the weights of {folder}", watched=False):
+        save_policy(folder, trainer.policy, trainer.tokenizer, base or folder)
+
+
+def give_weights(trainer: RLTrainer) -> None:
+    """What the other ranks do while rank 0 saves a policy in shards."""
+    with trainer.world.joint("the weights for a file", watched=False):
+        gather_weights(trainer.policy)
+
+
+def save_whole(trainer: RLTrainer, base: Path | None, folder: Path) -> None:
+    """What training has made, and beside it what else is in shards: each rank writes its own."""
+    save_trained(trainer, base, folder)
+    if trainer.world.in_shards:
+        write = partial(write_own_shards, folder.absolute() / SHARDS)
+        trainer.world.broadcast(write, 0, ORDERS)
+        write(trainer)
 
 
 class Show:

@@ -1,0 +1,77 @@
+"""Steps of trainers in shards, and what a test compares of them with whole ones.
+
+A started process imports this: `LocalRanks(2, take_both)`.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from aha.core.config import RunConfig
+from aha.core.records import StepReport
+from aha.dist.sharded_tensors import in_shards, whole
+from aha.dist.world import World
+from aha.rollout.generation_copy import GenerationCopy
+from aha.rollout.native import NativeEngine
+from aha.training.rl import RLTrainer
+from aha.training.sharded_trainer import enter_shards
+
+from ..tiny import TOKENIZER
+from .rank_steps import configs, trainer_of
+
+# Updates of several micro-batches and of none, an entropy control, a critic, adapters, a reference.
+FEW = ("dapo", "gspo", "ppo", "lora-critic", "kl-by-token", "nothing-counts")
+LONG = "grpo"  # takes 20 steps
+
+# (numbers of the report, completions' tokens) of a step
+Step = tuple[dict[str, float], list[tuple[int, ...]]]
+
+
+def sharded_trainer(cfg: RunConfig, world: World) -> RLTrainer:
+    trainer = trainer_of(cfg, world)
+    open_with = partial(
+        NativeEngine, tokenizer=TOKENIZER, dtype="float32", max_rows=cfg.rollout.max_rows
+    )
+    trainer.rollout.engine = GenerationCopy(open_with)
+    enter_shards(trainer, None)
+    return trainer
+
+
+def in_short(report: StepReport) -> Step:
+    tokens = [graded.completion.tokens for group in report.groups for graded in group]
+    return dict(report.numbers), tokens
+
+
+def take_both(world: World, every: bool = False) -> dict[str, Any]:
+    """By recipe, the steps of a whole trainer and of one in shards: the same world, so the same
+    order of sums but within a gradient. `every`: all recipes, else a few."""
+    taken: dict[str, Any] = {}
+    for name, cfg in configs():
+        if not every and name not in (*FEW, LONG) or name == "host-optimiser":
+            continue
+        number = 20 if name == LONG else 3
+        if name == LONG:
+            raw = cfg.model_dump()
+            raw["rollout"]["max_new_tokens"] = 12
+            cfg = RunConfig.model_validate(raw)
+        world.in_shards = False
+        both: list[list[Step]] = []
+        own = [0.0, 0.0]
+        for make in (trainer_of, sharded_trainer):
+            trainer = make(cfg, world)
+            both.append([in_short(trainer.step(trainer.problems())) for _ in range(number)])
+            own.append(held(trainer))
+        weights = [whole(weight).detach().sum() for weight in trainer.policy.parameters()]
+        taken[name] = (*both, own[2:], float(torch.stack(weights).sum()))
+    world.in_shards = False
+    return taken
+
+
+def held(trainer: RLTrainer) -> float:
+    """The numbers that this rank has of the models and of the optimisers' state."""
+    models = [trainer.policy, *(getattr(trainer.advantages, "model", None) or [],)]
+    tensors = [weight for model in models if model for weight in model.parameters()]
+    for optimizer in trainer.optimizers:
+        tensors += [t for state in optimizer.adam.state.values() for t in state.values()]
+    return float(sum((t.to_local() if in_shards(t) else t).numel() for t in tensors if t.dim()))
