@@ -24,7 +24,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
 }
-MAX_CHARS = 1_000
+MAX_READ = 1_000
 MAX_EXPONENT = 64
 MAX_VALUE = 10**18
 
@@ -73,14 +73,16 @@ def last_answer(text: str, template: str) -> str | None:
     return answer
 
 
-def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1") -> Graded:
+def grade_as_tinyzero(
+    text: str, numbers: tuple[int, ...], target: int, template: str = "r1"
+) -> Graded:
     """TinyZero's score with a reason. `correct` is its 1.0, which the strict verifier may deny."""
     answer = last_answer(text, template)
     if answer is None:
         return Graded(0.0, False, "TinyZero finds no answer on the last line")
-    if sorted(int(n) for n in re.findall(r"\d+", answer[:MAX_CHARS])) != sorted(numbers):
+    if sorted(int(n) for n in re.findall(r"\d+", answer[:MAX_READ])) != sorted(numbers):
         return Graded(0.1, False, "TinyZero: format only, the numbers differ")
-    if len(answer) > MAX_CHARS or not _ALLOWED.match(answer):
+    if len(answer) > MAX_READ or not _ALLOWED.match(answer):
         return Graded(0.1, False, "TinyZero: format only, characters not allowed")
     try:
         value = value_of(ast.parse(answer, mode="eval"))
