@@ -55,7 +55,9 @@ class OwnModule:
         """A statement with its decorators and the comment lines right above it."""
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(node.lineno for node in decorators)]) - 1
-        while first and self.lines[first - 1].startswith("#") and "# -- " not in self.lines[first - 1]:
+        while (
+            first and self.lines[first - 1].startswith("#") and "# -- " not in self.lines[first - 1]
+        ):
             first -= 1
         return "\n".join(self.lines[first : statement.end_lineno])
 
@@ -108,7 +110,9 @@ def check_imports_within(module: str, statement: ast.stmt) -> None:
     """A function that imports from `aha` when it is called would fail where there is no `aha`."""
     for node in ast.walk(statement):
         if isinstance(node, ast.ImportFrom):
-            assert not (node.module or "").startswith(PACKAGE), f"{module} imports within a function"
+            assert not (node.module or "").startswith(PACKAGE), (
+                f"{module} imports within a function"
+            )
 
 
 def in_order(modules: set[str]) -> list[str]:

@@ -1,17 +1,18 @@
 """A recipe as a folder that veRL trains from: prompts, reward, overrides and the script to start.
 
-    train.parquet       the prompts of all steps, in order
-    validation.parquet  those of each validation
-    test.parquet        those of the test of the model that comes out
-    reward.py           our grader, in one file
-    overrides.txt       veRL's settings, a line each
-    train.sh            starts veRL with them
-    README.md           what to do, what differs, what was not run
+train.parquet       the prompts of all steps, in order
+validation.parquet  those of each validation
+test.parquet        those of the test of the model that comes out
+reward.py           our grader, in one file
+overrides.txt       veRL's settings, a line each
+train.sh            starts veRL with them
+README.md           what to do, what differs, what was not run
 """
 
 import json
 import shlex
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -47,39 +48,15 @@ OF_TINYZERO = {
 OF_ITS_PPO = {"algo.entropy_coef": 0.001}
 OF_ITS_GRPO = {"algo.kl_estimator": "k3_clamped"}
 
-SCRIPT = """#!/usr/bin/env bash
-# Trains with veRL {version} and the settings of overrides.txt; further ones may follow, as in
-#   bash train.sh trainer.n_gpus_per_node=4
-set -euo pipefail
-cd "$(dirname "${{BASH_SOURCE[0]}}")"
-HERE=$PWD
-have=$(python3 -c 'from importlib.metadata import version; print(version("verl"))' || true)
-if [ "$have" != "{version}" ]; then
-  echo "verl ${{have:-is not installed}}; wanted verl {version}: others ignore or rename settings" >&2
-  echo "without a word; fix: pip install 'verl[vllm,fsdp]=={version}'" >&2
-  exit 2
-fi
-case $HERE in
-  *[\\'\\\\\\$]*) echo "$HERE: veRL cannot be given a path with a quote, \\\\ or \\$; move the folder" >&2; exit 2 ;;
-esac
-overrides=()
-while IFS= read -r line; do
-  case $line in '' | '#'*) continue ;; esac
-  overrides+=("${{line//\\$HERE/$HERE}}")
-done < overrides.txt
-export VERL_FILE_LOGGER_PATH="$HERE/metrics.jsonl"
-exec python3 -m verl.trainer.main_ppo "${{overrides[@]}}" "$@"
-"""
-
 README = """# {name}, for veRL {version}
 
 {rows} for {gpus}. Start it where the GPUs are, with this folder:
 
     {command}
 
-It needs `pip install 'verl[vllm,fsdp]=={version}'` and CUDA. The settings are in `overrides.txt`, one a
-line. For N machines: `ray start --head` on one, `ray start --address=HEAD:6379` on the others,
-`trainer.nnodes=N`, and the same folder at the same path on all of them.
+It needs `pip install 'verl[vllm,fsdp]=={version}'` and CUDA. The settings are in `overrides.txt`,
+one a line. For N machines: `ray start --head` on one, `ray start --address=HEAD:6379` on the
+others, `trainer.nnodes=N`, and the same folder at the same path on all of them.
 
 The model that comes out, back here, tested on the {test} problems of test.parquet:
 
@@ -89,9 +66,9 @@ The model that comes out, back here, tested on the {test} problems of test.parqu
 
 ## What was checked, and what was not
 
-veRL {version} reads the settings, the rows and the reward file: a test of Aha has composed and validated
-the settings and computed the rewards with veRL's own code, on a CPU. Nothing was trained: vLLM, FSDP,
-Ray's workers, memory and speed are not proven.
+veRL {version} reads settings, rows and reward files as Aha writes them: tests of Aha compose and
+validate settings and compute rewards with veRL's own code, on a CPU. This folder itself was not
+tried. Nothing was trained: vLLM, FSDP, Ray's workers, memory and speed are not proven.
 
 ## What is otherwise than in a run of Aha
 
@@ -116,9 +93,7 @@ def tinyzero_settings(name: str, recipe: RunConfig) -> dict[str, Any]:
     return OF_TINYZERO | (OF_ITS_PPO if recipe.algo.advantage == "gae" else OF_ITS_GRPO)
 
 
-def export_to_verl(
-    cfg: RunConfig, name: str, out: Path, gpus: int = 2, nodes: int = 1
-) -> Handover:
+def export_to_verl(cfg: RunConfig, name: str, out: Path, gpus: int = 2, nodes: int = 1) -> Handover:
     """Write the new folder `out`.
 
     Raises `ConfigError` for settings that veRL cannot express, `RunError` where `out` exists or
@@ -136,6 +111,8 @@ def export_to_verl(
     counts: dict[str, int] = {}
     longest = [1]
 
+    script = files("aha") / "export" / "verl_train.sh"
+
     def write(folder: Path) -> None:
         for split, problems in splits_of(task, cfg).items():
             rows = rows_of(problems, split, task, form, longest)
@@ -147,7 +124,7 @@ def export_to_verl(
         texts = {
             "reward.py": reward_file(cfg.task),
             "overrides.txt": "\n".join([head, *lines]) + "\n",
-            "train.sh": SCRIPT.format(version=VERSION),
+            "train.sh": script.read_text(encoding="utf-8").replace("@VERSION@", VERSION),
             "README.md": readme(export, counts, overrides),
         }
         for file, text in texts.items():
@@ -170,9 +147,7 @@ def splits_of(task: Task, cfg: RunConfig) -> dict[str, Any]:
     }
 
 
-def rows_of(
-    problems: Any, split: str, task: Task, form: PromptForm, longest: list[int]
-) -> Any:
+def rows_of(problems: Any, split: str, task: Task, form: PromptForm, longest: list[int]) -> Any:
     """The rows of a split; `longest` keeps the length of the longest prompt so far."""
     for index, problem in enumerate(problems):
         text = form.text(problem, task)
@@ -192,7 +167,10 @@ def differences(cfg: RunConfig) -> list[str]:
     if cfg.optim.warmup:
         notes.append("the rate is 0 in veRL's first step, and rises one step later than here")
     if cfg.algo.zero_variance != "keep":
-        notes.append("veRL draws prompts until the batch is full, not algo.resample_rounds times")
+        notes.append(
+            "veRL draws prompts until the batch is full, not algo.resample_rounds times, and after "
+            "the last of train.parquet the first again"
+        )
     if cfg.algo.advantage == "reinforce_pp":
         notes.append("where all returns of a step are equal, veRL divides rounding errors by 1e-4")
     return notes

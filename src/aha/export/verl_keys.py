@@ -22,10 +22,11 @@ TASKS = ("countdown", "multiply", "math")
 
 
 class Unsaid(Exception):
-    """A value that veRL has no words for: what would do, and the changes that make it so."""
+    """A value that veRL has no words for: what would do, and the changes that make it so. `key` is
+    the one at fault, where it is not the one that was asked about."""
 
-    def __init__(self, expected: str, changes: Changes):
-        self.expected, self.changes = expected, changes
+    def __init__(self, expected: str, changes: Changes, key: str = ""):
+        self.expected, self.changes, self.key = expected, changes, key
         super().__init__(expected)
 
 
@@ -83,8 +84,7 @@ def nothing(key: str, remark: str) -> Translation:
 
 
 def only(key: str, value: Any, remark: str, **changes: Any) -> Translation:
-    """Refused for any value but one; `changes` are others that go with the fix, with __ for a dot.
-    """
+    """Refused for any value but one; `changes` go with the fix, with __ in place of a dot."""
     with_it = {name.replace("__", "."): change for name, change in changes.items()}
 
     def write(_: Export, got: Any) -> Overrides:
@@ -130,6 +130,7 @@ def arithmetic(export: Export, dtype: str) -> Overrides:
     places = [f"{ACTOR}.fsdp_config", *critic_keys(export, "fsdp")]
     return {f"{place}.dtype": "bfloat16" for place in places}
 
+
 def loss(export: Export, name: str) -> Overrides:
     table: Overrides = chosen_from(
         methods.LOSSES, name, "a loss that veRL computes alike", {"algo.loss": "ppo_clip"}
@@ -141,13 +142,14 @@ def loss(export: Export, name: str) -> Overrides:
         if number is not None:
             overrides[target] = number
     if name == "quadratic" and overrides[methods.LOSS_NUMBERS["tau"]] <= 0:
-        raise Unsaid("algo.tau above 0", {"algo.tau": 0.1})
+        raise Unsaid("a weight above 0", {"algo.tau": 0.1}, "algo.tau")
     if export.cfg.rollout.engine == "vllm" and chosen.facts.ratio:
         back = {"rollout.engine": "native", "rollout.memory_share": 0.4}
         raise Unsaid(
-            "a ratio against log-probs that the trainer computes: veRL computes them again, "
-            "and does not take those of vLLM",
+            "log-probs of the trainer for the loss's ratio: veRL computes them again, and does not "
+            "take those of vLLM",
             back,
+            "rollout.engine",
         )
     return overrides
 
@@ -178,19 +180,24 @@ def kl(export: Export, place: str) -> Overrides:
     overrides: Overrides = {in_loss: place == "loss", in_reward: place == "reward"}
     if place == "none":
         return overrides
-    estimator = export.chosen.kl_estimator
-    assert estimator is not None, "a recipe with a KL has an estimator"
     coef = export.cfg.algo.kl_coef
     if place == "reward":
         # Without `use_kl_in_reward` the coefficient would say nothing, and veRL would not tell.
         return overrides | {"algorithm.kl_penalty": "kl", "algorithm.kl_ctrl.kl_coef": coef}
+    return overrides | {f"{ACTOR}.kl_loss_coef": coef}
+
+
+def kl_estimator(export: Export, _: Any) -> Overrides:
+    estimator = export.chosen.kl_estimator
+    if export.cfg.algo.kl != "loss" or estimator is None:
+        return {}  # in the reward it is k1 on both sides
     kind = chosen_from(
         methods.KL_IN_LOSS,
         estimator.name,
         "an estimator of veRL, whose k3 is at most 10",
         {"algo.kl_estimator": "k3_clamped"},
     )
-    return overrides | {f"{ACTOR}.kl_loss_type": kind, f"{ACTOR}.kl_loss_coef": coef}
+    return {f"{ACTOR}.kl_loss_type": kind}
 
 
 def correction(export: Export, name: str) -> Overrides:
@@ -209,9 +216,10 @@ def correction(export: Export, name: str) -> Overrides:
     if name == "icepop":
         limit: Any = f"{low}_{high}"
         if low <= 0:
-            raise Unsaid("algo.correction_low above 0", {"algo.correction_low": None})
+            raise Unsaid("a limit above 0", {"algo.correction_low": None}, "algo.correction_low")
     elif low:
-        raise Unsaid("weights without a lower limit", {"algo.correction_low": None})
+        unset = {"algo.correction_low": None}
+        raise Unsaid("weights without a lower limit", unset, "algo.correction_low")
     else:
         limit = high
     return {key: level, f"{key}_threshold": limit}
@@ -275,7 +283,8 @@ def lora(export: Export, rank: int) -> Overrides:
         return {}
     alpha = export.cfg.model.lora_alpha or 2.0 * rank
     if alpha != int(alpha):
-        raise Unsaid("a whole number as model.lora_alpha", {"model.lora_alpha": float(round(alpha))})
+        rounded = {"model.lora_alpha": float(round(alpha))}
+        raise Unsaid("a whole number", rounded, "model.lora_alpha")
     models = [MODEL, *([f"{CRITIC}.model"] if export.chosen.advantage.facts.critic else [])]
     overrides: Overrides = {}
     for model in models:

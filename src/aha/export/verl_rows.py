@@ -27,8 +27,8 @@ class PromptForm:
     """The prompts of a model, as text: by its tokenizer where that is on this machine.
 
     `model` is where veRL finds the weights, `notes` what could not be checked. Raises `ConfigError`
-    for a model whose completions veRL's rewards would not see whole, `ModelError` for a model folder
-    that cannot be read.
+    for a model whose completions veRL's rewards would not see whole, `ModelError` for a model
+    folder that cannot be read.
     """
 
     def __init__(self, cfg: RunConfig):

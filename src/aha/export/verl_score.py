@@ -5,13 +5,13 @@ veRL hands over the completion without its prompt and without special tokens, in
 workers, and has no time limit: nothing here keeps a state, and every grader is bounded.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from aha.core.records import Graded
 from aha.tasks.answers import true_answer
 from aha.tasks.countdown import grade_puzzle
+from aha.tasks.files import verl_truth
 from aha.tasks.math_files import grade_solution
 from aha.tasks.multiply import grade_product
 
@@ -27,7 +27,7 @@ def row_score(
 
     Raises `ValueError` for a ground truth that is none of this task: such a row is of another file.
     """
-    truth = read_truth(ground_truth)
+    truth = verl_truth({"reward_model": {"ground_truth": ground_truth}})
     extra = extra_info if isinstance(extra_info, Mapping) else {}
     try:
         graded = grade(text, truth, extra, settings)
@@ -40,23 +40,7 @@ def row_score(
     return {"score": graded.reward, "acc": float(graded.correct), "reason": graded.reason}
 
 
-def read_truth(ground_truth: Any) -> Any:
-    """The ground truth of a row: a table, also one that is written as JSON; else as it is.
-
-    As JSON the rows of several tasks have one type, and their files can be joined.
-    """
-    if isinstance(ground_truth, str) and ground_truth.lstrip().startswith("{"):
-        try:
-            table = json.loads(ground_truth)
-        except (ValueError, RecursionError):
-            return ground_truth
-        return table if isinstance(table, dict) else ground_truth
-    return ground_truth
-
-
-def countdown_row(
-    text: str, truth: Any, extra: Mapping[str, Any], settings: Settings
-) -> Graded:
+def countdown_row(text: str, truth: Any, extra: Mapping[str, Any], settings: Settings) -> Graded:
     """The grade of a puzzle {"numbers": [3, 7, 25], "target": 82}."""
     numbers = tuple(int(number) for number in truth["numbers"])
     form = (settings["verifier"], settings["template"], settings["format_reward"])

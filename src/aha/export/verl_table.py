@@ -19,6 +19,7 @@ from aha.export.verl_keys import (
     critic_keys,
     device,
     kl,
+    kl_estimator,
     lora,
     loss,
     nothing,
@@ -110,7 +111,15 @@ TABLE: tuple[Translation, ...] = (
         f"{ROLLOUT}.val_kwargs.temperature",
         remark="validation draws one completion of each problem, as here",
     ),
-    same("rollout.max_rows", f"{ROLLOUT}.max_num_seqs", remark="of one vLLM"),
+    by(
+        "rollout.max_rows",
+        f"{ROLLOUT}.max_num_seqs {ROLLOUT}.max_num_batched_tokens",
+        lambda _, value: {
+            f"{ROLLOUT}.max_num_seqs": value,
+            f"{ROLLOUT}.max_num_batched_tokens": max(8192, value),
+        },
+        "of one vLLM, which takes no fewer tokens at once than rows",
+    ),
     by(
         "rollout.dtype",
         f"{ROLLOUT}.dtype",
@@ -125,7 +134,11 @@ TABLE: tuple[Translation, ...] = (
     ),
     same("rollout.memory_share", f"{ROLLOUT}.gpu_memory_utilization"),
     # -- the method
-    by("algo.advantage", f"{ALGORITHM}.adv_estimator {ALGORITHM}.norm_adv_by_std_in_grpo", advantage),
+    by(
+        "algo.advantage",
+        f"{ALGORITHM}.adv_estimator {ALGORITHM}.norm_adv_by_std_in_grpo",
+        advantage,
+    ),
     by(
         "algo.loss",
         f"{ACTOR}.policy_loss.loss_mode",
@@ -135,12 +148,14 @@ TABLE: tuple[Translation, ...] = (
     by("algo.aggregation", f"{ACTOR}.loss_agg_mode {ACTOR}.loss_scale_factor", aggregation),
     by("algo.clip_low", f"{ACTOR}.clip_ratio_low", lambda *_: {}, "the paper's value where unset"),
     by("algo.clip_high", f"{ACTOR}.clip_ratio_high", lambda *_: {}, "the same"),
-    by("algo.dual_clip", f"{ACTOR}.clip_ratio_c", lambda *_: {}, "1e9 where unset: veRL's own is 3"),
+    by(
+        "algo.dual_clip", f"{ACTOR}.clip_ratio_c", lambda *_: {}, "1e9 where unset: veRL's own is 3"
+    ),
     by("algo.tau", f"{ACTOR}.policy_loss.dro_beta", lambda *_: {}),
     nothing("algo.pass_k", "read by pass_at_k alone, which is refused"),
     by("algo.updates", f"{ACTOR}.ppo_mini_batch_size", updates, "prompts of one update"),
     by("algo.kl", f"{ACTOR}.use_kl_loss {ALGORITHM}.use_kl_in_reward", kl),
-    by("algo.kl_estimator", f"{ACTOR}.kl_loss_type {ALGORITHM}.kl_penalty", lambda *_: {}),
+    by("algo.kl_estimator", f"{ACTOR}.kl_loss_type {ALGORITHM}.kl_penalty", kl_estimator),
     by("algo.kl_coef", f"{ACTOR}.kl_loss_coef {ALGORITHM}.kl_ctrl.kl_coef", lambda *_: {}),
     only("algo.reference_reset", 0, "veRL keeps its reference for the whole run"),
     same("algo.entropy_coef", f"{ACTOR}.entropy_coeff"),
@@ -157,8 +172,14 @@ TABLE: tuple[Translation, ...] = (
         correction,
         "weights of the log-probs before the first update",
     ),
-    by("algo.correction_low", f"{ALGORITHM}.rollout_correction.rollout_is_threshold", lambda *_: {}),
-    by("algo.correction_high", f"{ALGORITHM}.rollout_correction.rollout_is_threshold", lambda *_: {}),
+    by(
+        "algo.correction_low", f"{ALGORITHM}.rollout_correction.rollout_is_threshold", lambda *_: {}
+    ),
+    by(
+        "algo.correction_high",
+        f"{ALGORITHM}.rollout_correction.rollout_is_threshold",
+        lambda *_: {},
+    ),
     by("algo.overlong", "reward.reward_manager.name +reward.reward_kwargs", overlong),
     by("algo.overlong_buffer", "+reward.reward_kwargs.overlong_buffer_cfg.len", lambda *_: {}),
     by(
@@ -293,12 +314,12 @@ def overrides_of(export: Export) -> Overrides:
     overrides = set_for_all(export)
     got, expected, changes = [], [], dict[str, Any]()
     for entry in TABLE:
-        value = export.value_of(entry.key)
         try:
-            overrides |= entry.write(export, value)
+            overrides |= entry.write(export, export.value_of(entry.key))
         except Unsaid as reason:
-            got.append(f"{entry.key} {value}")
-            expected.append(f"{entry.key}: {reason.expected}")
+            key = reason.key or entry.key
+            got.append(f"{key} {export.value_of(key)}")
+            expected.append(f"{key}: {reason.expected}")
             changes |= reason.changes
     if got:
         raise ConfigError(
