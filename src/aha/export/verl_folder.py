@@ -11,6 +11,7 @@ README.md           what to do, what differs, what was not run
 
 import json
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,8 +21,8 @@ from aha.algo.algorithms import chosen_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError
 from aha.core.findings import Finding
+from aha.core.records import Problem
 from aha.export.verl_keys import Export
-from aha.export.verl_methods import Overrides
 from aha.export.verl_reward import reward_file
 from aha.export.verl_rows import (
     PromptForm,
@@ -110,7 +111,6 @@ def export_to_verl(cfg: RunConfig, name: str, out: Path, gpus: int = 2, nodes: i
     task = make_task(cfg.task.name, cfg.task.settings())
     counts: dict[str, int] = {}
     longest = [1]
-
     script = files("aha") / "export" / "verl_train.sh"
 
     def write(folder: Path) -> None:
@@ -118,14 +118,13 @@ def export_to_verl(cfg: RunConfig, name: str, out: Path, gpus: int = 2, nodes: i
             rows = rows_of(problems, split, task, form, longest)
             counts[split] = write_rows(folder / f"{split}.parquet", rows)
         export = Export(cfg, chosen, name, form.model, longest[0], gpus, nodes)
-        overrides = overrides_of(export)
-        lines = [as_hydra(key, value) for key, value in overrides.items()]
+        lines = [as_hydra(key, value) for key, value in overrides_of(export).items()]
         head = f"# veRL {VERSION}, from the recipe {name}. train.sh puts this folder in for $HERE."
         texts = {
             "reward.py": reward_file(cfg.task),
             "overrides.txt": "\n".join([head, *lines]) + "\n",
             "train.sh": script.read_text(encoding="utf-8").replace("@VERSION@", VERSION),
-            "README.md": readme(export, counts, overrides),
+            "README.md": readme(export, counts),
         }
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
@@ -137,23 +136,23 @@ def export_to_verl(cfg: RunConfig, name: str, out: Path, gpus: int = 2, nodes: i
     return Handover(out, f"bash {shlex.quote(str(out / 'train.sh'))}", notes, tuple(notes_of(task)))
 
 
-def splits_of(task: Task, cfg: RunConfig) -> dict[str, Any]:
+def splits_of(task: Task, cfg: RunConfig) -> dict[str, Iterable[Problem]]:
     """The problems of each file. A recipe without a test has no test.parquet."""
-    held_out = {"validation": cfg.eval.problems, "test": cfg.eval.final}
-    return {"train": train_problems(task, cfg)} | {
-        split: held_out_problems(task, split, count, cfg.eval.seed)
-        for split, count in held_out.items()
-        if count
-    }
+    splits: dict[str, Iterable[Problem]] = {"train": train_problems(task, cfg)}
+    for split, count in (("validation", cfg.eval.problems), ("test", cfg.eval.final)):
+        if count:
+            splits[split] = held_out_problems(task, split, count, cfg.eval.seed)
+    return splits
 
 
-def rows_of(problems: Any, split: str, task: Task, form: PromptForm, longest: list[int]) -> Any:
+def rows_of(
+    problems: Iterable[Problem], split: str, task: Task, form: PromptForm, longest: list[int]
+) -> Iterator[Row]:
     """The rows of a split; `longest` keeps the length of the longest prompt so far."""
     for index, problem in enumerate(problems):
         text = form.text(problem, task)
         longest[0] = max(longest[0], form.tokens(text))
-        row: Row = row_of(problem, text, split, index)
-        yield row
+        yield row_of(problem, text, split, index)
 
 
 def differences(cfg: RunConfig) -> list[str]:
@@ -181,7 +180,7 @@ def toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def readme(export: Export, counts: dict[str, int], overrides: Overrides) -> str:
+def readme(export: Export, counts: dict[str, int]) -> str:
     """The page of the folder."""
     cfg, task = export.cfg, export.cfg.task
     words = ["aha eval model --split test", f"--n {counts.get('test', 0)}", f"--task {task.name}"]

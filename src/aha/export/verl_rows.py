@@ -58,10 +58,10 @@ class PromptForm:
 
     def text(self, problem: Problem, task: Task) -> str:
         """The whole text of a prompt, with the token that begins the model's texts."""
-        asked_text = task.ask(problem)
+        request = task.ask(problem)
         if self.tokenizer is None:
-            return asked_text
-        text = self.tokenizer.say(asked_text)
+            return request
+        text = self.tokenizer.say(request)
         first = "".join(self.tokenizer.fast.id_to_token(i) for i in self.tokenizer.prefix)
         ids = self.tokenizer.encode(text)
         plain = self.tokenizer.fast.encode(text, add_special_tokens=False).ids

@@ -1,8 +1,10 @@
 """Every key of a recipe, and what it becomes in veRL 0.9.1; and what no recipe says."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from aha.core.errors import ConfigError
+from aha.export import verl_methods as methods
 from aha.export.verl_keys import (
     CRITIC,
     MODEL,
@@ -44,6 +46,11 @@ HERE = "$HERE"  # in an override: the folder of the export, which train.sh puts 
 NOT_THERE = "veRL has no such thing"
 GRADED_IN_PLACE = "packaged tasks are graded in the reward worker itself"
 FILES = "the rows of the parquet files"
+
+
+def alike(names: Iterable[str]) -> str:
+    return f"{', '.join(names)}; others are refused"
+
 
 TABLE: tuple[Translation, ...] = (
     # -- the run
@@ -138,14 +145,21 @@ TABLE: tuple[Translation, ...] = (
         "algo.advantage",
         f"{ALGORITHM}.adv_estimator {ALGORITHM}.norm_adv_by_std_in_grpo",
         advantage,
+        alike(methods.ADVANTAGES),
     ),
     by(
         "algo.loss",
         f"{ACTOR}.policy_loss.loss_mode",
         loss,
-        "the ratio is taken against log-probs that veRL's trainer computes after the rollout",
+        f"{alike(methods.LOSSES)}. A ratio is taken against log-probs that veRL's trainer computes "
+        "after the rollout",
     ),
-    by("algo.aggregation", f"{ACTOR}.loss_agg_mode {ACTOR}.loss_scale_factor", aggregation),
+    by(
+        "algo.aggregation",
+        f"{ACTOR}.loss_agg_mode {ACTOR}.loss_scale_factor",
+        aggregation,
+        alike(methods.AGGREGATIONS),
+    ),
     by("algo.clip_low", f"{ACTOR}.clip_ratio_low", lambda *_: {}, "the paper's value where unset"),
     by("algo.clip_high", f"{ACTOR}.clip_ratio_high", lambda *_: {}, "the same"),
     by(
@@ -155,7 +169,12 @@ TABLE: tuple[Translation, ...] = (
     nothing("algo.pass_k", "read by pass_at_k alone, which is refused"),
     by("algo.updates", f"{ACTOR}.ppo_mini_batch_size", updates, "prompts of one update"),
     by("algo.kl", f"{ACTOR}.use_kl_loss {ALGORITHM}.use_kl_in_reward", kl),
-    by("algo.kl_estimator", f"{ACTOR}.kl_loss_type {ALGORITHM}.kl_penalty", kl_estimator),
+    by(
+        "algo.kl_estimator",
+        f"{ACTOR}.kl_loss_type {ALGORITHM}.kl_penalty",
+        kl_estimator,
+        f"in the loss {alike(methods.KL_IN_LOSS)}; in the reward it is k1",
+    ),
     by("algo.kl_coef", f"{ACTOR}.kl_loss_coef {ALGORITHM}.kl_ctrl.kl_coef", lambda *_: {}),
     only("algo.reference_reset", 0, "veRL keeps its reference for the whole run"),
     same("algo.entropy_coef", f"{ACTOR}.entropy_coeff"),
@@ -170,7 +189,7 @@ TABLE: tuple[Translation, ...] = (
         "algo.correction",
         f"{ALGORITHM}.rollout_correction.rollout_is",
         correction,
-        "weights of the log-probs before the first update",
+        f"{alike(methods.CORRECTIONS)}. Of the log-probs before the first update",
     ),
     by(
         "algo.correction_low", f"{ALGORITHM}.rollout_correction.rollout_is_threshold", lambda *_: {}
@@ -180,12 +199,18 @@ TABLE: tuple[Translation, ...] = (
         f"{ALGORITHM}.rollout_correction.rollout_is_threshold",
         lambda *_: {},
     ),
-    by("algo.overlong", "reward.reward_manager.name +reward.reward_kwargs", overlong),
+    by(
+        "algo.overlong",
+        "reward.reward_manager.name +reward.reward_kwargs",
+        overlong,
+        alike(["keep", *methods.OVERLONG]),
+    ),
     by("algo.overlong_buffer", "+reward.reward_kwargs.overlong_buffer_cfg.len", lambda *_: {}),
     by(
         "algo.zero_variance",
         f"{ALGORITHM}.filter_groups.enable {ALGORITHM}.filter_groups.metric",
         zero_variance,
+        alike(["keep", *methods.ZERO_VARIANCE]),
     ),
     nothing("algo.resample_rounds", "veRL draws until the batch is full, without a limit"),
     only("algo.curriculum", "off", NOT_THERE),
