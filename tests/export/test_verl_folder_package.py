@@ -138,7 +138,7 @@ def draws(seed: int = 0):
     old = -normal(1.0).abs() - 0.05
     now = (old + normal(0.4)).clamp(max=-1e-3)
     advantages = normal(1.0)[:, :1].expand(-1, 6) * mask
-    return mask, old * mask, now * mask, advantages
+    return mask, old, now, advantages
 
 
 REWARDS_PG = torch.tensor([[0, 1, 0.1, 0], [1, 1, 0, 1], [0, 0.1, 0.1, 1]], dtype=torch.float64)

@@ -169,7 +169,7 @@ def test_ten_thousand_completions_get_the_same_grades_without_aha(name, tmp_path
     ours = [task.grade(problem, text) for text in texts]
     assert alone == [{"score": g.reward, "acc": float(g.correct), "reason": g.reason} for g in ours]
     paid = sum(grade["acc"] for grade in alone)
-    assert COUNT / 20 < paid < COUNT * 0.9, "completions of one kind alone show nothing"
+    assert COUNT / 50 < paid < COUNT * 0.9, "completions of one kind alone show nothing"
 
 
 @pytest.mark.parametrize("name", ["countdown", "multiply", "math"])

@@ -41,9 +41,16 @@ def value_of(node: ast.AST) -> float:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         if type(node.value) is not bool:
             return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = value_of(node.operand)
-        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.UnaryOp):
+        negative = False
+        # A call for each of a thousand signs would end where the caller's own stack lets it.
+        while isinstance(node, ast.UnaryOp):
+            if not isinstance(node.op, ast.USub | ast.UAdd):
+                raise NotEvaluable
+            negative ^= isinstance(node.op, ast.USub)
+            node = node.operand
+        inner = value_of(node)
+        return -inner if negative else inner
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         left, right = value_of(node.left), value_of(node.right)
         if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
