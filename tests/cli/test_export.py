@@ -41,3 +41,42 @@ def test_a_push_that_cannot_be_is_refused_before_anything_is_written(aha, model,
     done = aha("export", model, "--out", "given", "--push", "me/mine")
     assert done.code == 2 and "hf upload me/mine given" in done.err
     assert (tmp_path / "given" / "README.md").is_file()
+
+
+SMALL = "--steps 1 --rollout.prompts 4 --eval.problems 2 --eval.final 2".split()
+
+
+def test_a_recipe_for_verl_is_written_and_its_command_printed(aha, tmp_path):
+    done = aha("export", "tinyzero-0.5b", "--form", "verl", "--out", "given", *SMALL)
+    assert done.code == 0, done.err
+    assert "TinyZero's own settings" in done.out and "--optim.beta2 0.999" in done.out
+    assert "--steps" not in done.out.splitlines()[0], "the caller has set them"
+    assert "bash given/train.sh" in done.out and "On 2 GPUs" in done.out
+    text = (tmp_path / "given" / "overrides.txt").read_text()
+    assert "trainer.n_gpus_per_node=2\n" in text and "optim.betas=[0.9,0.999]\n" in text
+
+
+def test_a_recipe_that_verl_cannot_express_is_one_line_whose_fix_works(aha, tmp_path):
+    words = ("export", "grpo", "--form", "verl", "--out", "given", *SMALL[:2], *SMALL[4:])
+    done = aha(*words)
+    assert done.code == 2 and done.err.count("\n") == 1 and not (tmp_path / "given").exists()
+    assert "algo.reference_reset 25" in done.err and "optim.final_lr 0.1" in done.err
+    fix = done.err.partition("fix: ")[2].split()
+    # Once more: the packaged model's tags are special tokens, which are looked at after the keys.
+    done = aha(*words, *fix)
+    assert done.code == 2 and "special tokens" in done.err
+    fix += done.err.partition("fix: ")[2].split()
+    done = aha(*words, *fix, "--gpus", "4")
+    assert done.code == 0, done.err
+    assert "trainer.n_gpus_per_node=4\n" in (tmp_path / "given" / "overrides.txt").read_text()
+
+
+def test_settings_of_a_recipe_are_refused_beside_another_form(aha, model):
+    for words in (["--optim.lr", "1e-4"], ["--gpus", "2"], ["--nodes", "2"]):
+        done = aha("export", model, "--out", "given", *words)
+        assert done.code == 2 and "--form verl" in done.err and words[0].strip("-") in done.err
+
+
+def test_an_unknown_recipe_for_verl_is_one_line(aha):
+    done = aha("export", "tinyzero-30b", "--form", "verl", "--out", "given")
+    assert done.code == 2 and "did you mean" in done.err and "Traceback" not in done.err

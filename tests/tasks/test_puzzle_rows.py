@@ -35,6 +35,14 @@ FORMS = {
         "data_source": "countdown",
         "reward_model": {"ground_truth": {"target": row["target"], "numbers": row["nums"]}},
     },
+    "veRL with JSON": lambda row: {
+        "data_source": "aha/countdown",
+        "prompt": [{"role": "user", "content": "x"}],
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": json.dumps({"numbers": row["nums"], "target": row["target"]}),
+        },
+    },
     "numpy": lambda row: {**row, "nums": f"[{' '.join(map(str, row['nums']))}]"},
     "a list as text": lambda row: {**row, "nums": str(tuple(row["nums"]))},
 }

@@ -21,6 +21,12 @@ LAYOUTS = {
         "prompt": [{"role": "system", "content": "x"}, {"role": "user", "content": "1+2?"}],
         "reward_model": {"style": "rule", "ground_truth": "3"},
     },
+    "veRL with a frame around the question": {
+        "prompt": [{"role": "user", "content": "User: 1+2?\nAssistant:"}],
+        "reward_model": {"style": "rule", "ground_truth": "so\n#### 3"},
+        "extra_info": {"split": "train", "question": "1+2?"},
+        "images": None,
+    },
     "parts": {"prompt": [{"role": "user", "content": [{"type": "text", "text": "1+2?"}]}]}
     | {"answer": "3"},
     "a list of one": {"question": "1+2?", "final_answer": ["3"]},
@@ -149,3 +155,21 @@ def test_a_question_twice_with_one_answer_counts_once(tmp_path):
     path.write_text('{"question": "A b", "answer": "0.5"}\n{"problem": "a  b", "answer": "1/2"}\n')
     kept, (note,) = load_questions(path)
     assert kept == [("A b", "0.5")] and note.level == "ok" and "row 2" in note.message
+
+
+VERL_ROW = {
+    "prompt": [{"role": "user", "content": "1+2?"}],
+    "reward_model": {"style": "rule", "ground_truth": "3"},
+}
+OF_ANOTHER_TASK = {"reward_model": {"ground_truth": '{"numbers": [3, 7], "target": 21}'}}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"images": [{"bytes": "x"}]}, "has images"), (OF_ANOTHER_TASK, "no answer")],
+)
+def test_rows_of_verl_that_no_completion_can_answer_are_refused(tmp_path, change, reason):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps(VERL_ROW)}\n{json.dumps(VERL_ROW | change)}\n")
+    with pytest.raises(DataError, match=f"row 2: .*{reason}"):
+        load_questions(path)

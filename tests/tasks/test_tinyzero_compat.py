@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aha.tasks.countdown import Countdown, as_problem, grade_countdown
-from aha.tasks.tinyzero_compat import grade, last_answer
+from aha.tasks.tinyzero_compat import grade_as_tinyzero as grade
+from aha.tasks.tinyzero_compat import last_answer
 
 
 def tagged(answer: str) -> str:
@@ -130,3 +131,13 @@ def test_the_task_grades_with_it_when_asked():
     power = tagged("3**2")
     assert Countdown((2,), verifier="tinyzero").grade(problem, power).reward == 1.0
     assert Countdown((2,)).grade(problem, power).reward == 0.0
+
+
+def test_a_grade_does_not_depend_on_how_deep_the_caller_is():
+    """In veRL's threads the stack is another one than in a trainer's."""
+    text = tagged("-" * 980 + "3+8")
+
+    def deeper(levels: int) -> float:
+        return deeper(levels - 1) if levels else grade(text, (3, 8), 11).reward
+
+    assert [deeper(levels) for levels in (0, 300)] == [1.0, 1.0]

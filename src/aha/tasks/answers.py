@@ -15,7 +15,7 @@ _SENTENCE = re.compile(r"[.!?]\s+\S|\n")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end) ?\{\w+\*?\}|\\text")
 _HEADING = re.compile(r"(?:step|final|conclusion|answer|solution|result|summary|note)\b", re.I)
 _VERB = re.compile(r"\b(?:is|are|was|were|equals|has|have|had|gives|get|makes)\b", re.IGNORECASE)
-MAX_CHARS = 1_000  # of an answer, and ten times the length of the truth: more is only decoration
+MAX_ANSWER = 1_000  # of an answer, and ten times the length of the truth: more is only decoration
 MAX_WORDS = 5  # of an answer that stands for itself
 NOT_A_VALUE = frozenset(("", "nan", "none", "null", "<na>", "n/a", "#n/a", "nat", "undefined"))
 
@@ -118,7 +118,7 @@ def compare(
 
     `things`: what the question counts, see `units.counted_things`.
     """
-    if len(answer) > MAX_CHARS + 10 * len(truth):
+    if len(answer) > MAX_ANSWER + 10 * len(truth):
         return False, f"{len(answer):,} characters, not {truth[:60]!r}", False
     true, got = read_quantity(truth, things), read_quantity(answer, things)
     if true is not None and got is not None:

@@ -15,13 +15,13 @@ from aha.core.errors import ConfigError
 from aha.core.findings import Finding
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
-from aha.tasks import tinyzero_compat
 from aha.tasks.expression import Unreadable, read_expression
 from aha.tasks.file_splits import ALL, FileSplits, check_test_data
 from aha.tasks.puzzle_rows import load_puzzles, problem_key
 from aha.tasks.solver import Step, can_make, reachable, solutions
 from aha.tasks.splits import hash_percent
 from aha.tasks.tags import answer_ending, check_template, framed, grade_answer, well_formed
+from aha.tasks.tinyzero_compat import grade_as_tinyzero
 
 SMALLEST, LARGEST = 1, 99
 TARGETS = range(10, 101)
@@ -181,10 +181,8 @@ class Countdown:
     def grade(self, problem: Problem, text: str) -> Graded:
         """The reward by the chosen verifier, with the format reward where there is one."""
         numbers, target = problem.given["numbers"], problem.given["target"]
-        if self.verifier == "tinyzero":
-            return tinyzero_compat.grade(text, numbers, target, self.template)
-        graded = grade_countdown(text, numbers, target)
-        return add_format_reward(graded, text, self.format_reward) if self.format_reward else graded
+        form = (self.verifier, self.template, self.format_reward)
+        return grade_puzzle(text, numbers, target, *form)
 
     def solve(self, problem: Problem) -> str | None:
         """The steps of a solution, then it; None for a puzzle that has none."""
@@ -211,6 +209,21 @@ def taken(made: list[tuple[int, str]], value: int) -> str:
     """
     index = next((i for i, (result, _) in enumerate(made) if result == value), None)
     return str(value) if index is None else made.pop(index)[1]
+
+
+def grade_puzzle(
+    text: str,
+    numbers: tuple[int, ...],
+    target: int,
+    verifier: str = "strict",
+    template: str = "plain",
+    format_reward: float = 0.0,
+) -> Graded:
+    """The grade of one completion by the settings of a task."""
+    if verifier == "tinyzero":
+        return grade_as_tinyzero(text, numbers, target, template)
+    graded = grade_countdown(text, numbers, target)
+    return add_format_reward(graded, text, format_reward) if format_reward else graded
 
 
 def grade_countdown(text: object, numbers: tuple[int, ...], target: int) -> Graded:

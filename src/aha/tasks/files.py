@@ -6,7 +6,7 @@ is refused as what it is.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from aha.core.errors import DataError, MissingExtra
 
+MEDIA = ("images", "videos", "audios")
 PARQUET, BOM = b"PAR1", b"\xef\xbb\xbf"  # editors write a BOM at either end, or twice
 # (first bytes in lower case, what the file is, the fix)
 IMPOSTORS = (
@@ -187,6 +188,25 @@ def cell_text(cell: Any) -> str | None:
 def is_utf8(text: str) -> bool:
     """Whether no half of a surrogate pair stands alone in the text: it could not be written."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def verl_truth(row: Mapping[str, Any]) -> Any:
+    """veRL's `reward_model.ground_truth` of a row, None without one. A table that is written as
+    JSON, so that files of several tasks have one type, is that table."""
+    model = row.get("reward_model")
+    truth = model.get("ground_truth") if isinstance(model, dict) else None
+    if isinstance(truth, str) and truth.lstrip().startswith("{"):
+        try:
+            table = json.loads(truth)
+        except (ValueError, RecursionError):
+            return truth
+        return table if isinstance(table, dict) else truth
+    return truth
+
+
+def media_of(row: Mapping[str, Any]) -> str | None:
+    """The column of a row that holds pictures, films or sounds, by veRL's and TRL's names."""
+    return next((name for name in MEDIA if row.get(name)), None)
 
 
 def last_message(cell: Any) -> Any:

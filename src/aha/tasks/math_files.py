@@ -100,16 +100,10 @@ class MathFiles:
         """1 for the right answer, else 0, with the reason. Raises `DataError` for a problem that
         has no answer."""
         truth = truth_of(problem)
-        if not isinstance(text, str):
-            return Graded(0.0, False, "the completion is not text")
-        answer = answer_of(text)
-        if answer is None:
-            return Graded(0.0, False, "no <answer>...</answer> block and no \\boxed{}")
-        things = counted_things(str(problem.given.get("question", "")))
-        correct, reason, sure = compare(truth, answer, things)
-        if sure or correct or self.symbolic is None:
-            return Graded(float(correct), correct, reason)
-        return self.grade_as_mathematics(truth, answer)
+        graded, open_answer = grade_solution(text, truth, str(problem.given.get("question", "")))
+        if open_answer is None or self.symbolic is None:
+            return graded
+        return self.grade_as_mathematics(truth, open_answer)
 
     def grade_as_mathematics(self, truth: str, answer: str) -> Graded:
         """The grade of an answer that is not clearly a number, by math-verify."""
@@ -120,6 +114,20 @@ class MathFiles:
             return Graded(0.0, False, f"math-verify {fault}", {"grade_error": 1.0})
         relation = "the same as" if correct else "not the same as"
         return Graded(float(correct), correct, f"{answer[:60]!r} is {relation} {truth[:60]!r}")
+
+
+def grade_solution(text: object, truth: str, question: str) -> tuple[Graded, str | None]:
+    """(the grade by the strict rules, the answer).
+
+    The answer is None where nothing is left to interpret: it was right, or truth and answer are
+    numbers, or there is no answer."""
+    if not isinstance(text, str):
+        return Graded(0.0, False, "the completion is not text"), None
+    answer = answer_of(text)
+    if answer is None:
+        return Graded(0.0, False, "no <answer>...</answer> block and no \\boxed{}"), None
+    correct, reason, sure = compare(truth, answer, counted_things(question))
+    return Graded(float(correct), correct, reason), None if sure or correct else answer
 
 
 def truth_of(problem: Problem) -> str:

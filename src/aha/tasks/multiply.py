@@ -89,13 +89,17 @@ class Multiply:
 
     def grade(self, problem: Problem, text: str) -> Graded:
         """1 for the product in the last answer block, else 0, with the reason."""
-        product = problem.given["a"] * problem.given["b"]
-        return grade_answer(text, lambda answer: check(answer, product))
+        return grade_product(text, problem.given["a"] * problem.given["b"])
 
     def solve(self, problem: Problem) -> str:
         """The product, as a completion."""
         a, b = problem.given["a"], problem.given["b"]
         return f"{a}*{b}={a * b}\n{answer_ending(str(a * b))}"
+
+
+def grade_product(text: object, product: int) -> Graded:
+    """The grade of one completion; a value that is no text gets a reward of 0."""
+    return grade_answer(text, lambda answer: check(answer, product))
 
 
 def numbers_of(length: int) -> range:

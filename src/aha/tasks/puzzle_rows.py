@@ -3,6 +3,7 @@
 {"nums": [3, 7, 25], "target": 82}             Countdown-Tasks-3to4
 {"numbers": [3, 7, 25], "target": 82}          as `aha problems` writes it
 {"reward_model": {"ground_truth": {"numbers": [3, 7, 25], "target": 82}}}   veRL, TinyZero
+{"reward_model": {"ground_truth": "{\\"numbers\\": [3, 7, 25], ...}"}}          the same as JSON
 """
 
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from aha.core.findings import Finding, warn
 from aha.tasks.bad_rows import BadRows
-from aha.tasks.files import UnreadableRow, read_rows
+from aha.tasks.files import UnreadableRow, read_rows, verl_truth
 from aha.tasks.solver import unsolvable
 
 Row = tuple[tuple[int, ...], int]  # numbers, target
@@ -63,8 +64,7 @@ def as_puzzle(row: object) -> Row | str:
     if isinstance(row, UnreadableRow):
         return row.reason
     cells = row if isinstance(row, dict) else {}
-    truth = cells.get("reward_model")
-    truth = truth.get("ground_truth") if isinstance(truth, dict) else None
+    truth = verl_truth(cells)
     if isinstance(truth, dict):
         cells = {**truth, **{name: cell for name, cell in cells.items() if cell is not None}}
     numbers, target = cells.get("nums", cells.get("numbers")), cells.get("target")

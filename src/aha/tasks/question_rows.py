@@ -14,7 +14,14 @@ from aha.core.findings import Finding
 from aha.core.seeds import seed_for
 from aha.tasks.answers import same_answer, true_answer
 from aha.tasks.bad_rows import BadRows
-from aha.tasks.files import UnreadableRow, cell_text, last_message, read_rows
+from aha.tasks.files import (
+    UnreadableRow,
+    cell_text,
+    last_message,
+    media_of,
+    read_rows,
+    verl_truth,
+)
 
 QUESTIONS = ("question", "problem", "prompt", "instruction", "input")
 ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "target", "solution")
@@ -68,6 +75,8 @@ def question_and_answer(row: object) -> Question | str:
     if not isinstance(row, dict):
         return f"{str(row)[:60]!r} is no object with columns"
     cells = {str(name).lower(): cell for name, cell in row.items()}
+    if media := media_of(cells):
+        return f"has {media}, and the models here read text"
     extra = cells.get("extra_info")
     questions = [extra.get("question")] if isinstance(extra, dict) else []
     questions += [last_message(cells[name]) for name in QUESTIONS if name in cells]
@@ -96,5 +105,5 @@ def answer_cells(cells: Mapping[str, Any]) -> dict[str, Any]:
     answers = {name: cells[name] for name in ANSWERS if name in cells}
     reward_model = cells.get("reward_model")
     if isinstance(reward_model, dict) and "ground_truth" in reward_model:
-        answers = {"reward_model.ground_truth": reward_model["ground_truth"]} | answers
+        answers = {"reward_model.ground_truth": verl_truth(cells)} | answers
     return answers

@@ -18,7 +18,7 @@ from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.seeds import seed_for
 from aha.tasks.bad_rows import BadRows
-from aha.tasks.files import UnreadableRow, cell_text, is_utf8, read_rows
+from aha.tasks.files import UnreadableRow, cell_text, is_utf8, media_of, read_rows
 from aha.tasks.reward_function import RewardFunction
 
 PROMPT = "prompt"
@@ -83,6 +83,8 @@ def fault_of(row: object, functions: tuple[RewardFunction, ...]) -> str:
         return row.reason
     if not isinstance(row, dict):
         return f"{str(row)[:60]!r} is no object with columns"
+    if media := media_of(row):
+        return f"has {media}, and the models here read text"
     if prompt_of(row) is None:
         name = next((name for name in PROMPTS if name in row), None)
         return f"no prompt: {name} is {str(row[name])[:40]!r}" if name else "no prompt"

@@ -24,7 +24,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
 }
-MAX_CHARS = 1_000
+MAX_READ = 1_000
 MAX_EXPONENT = 64
 MAX_VALUE = 10**18
 
@@ -41,9 +41,16 @@ def value_of(node: ast.AST) -> float:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         if type(node.value) is not bool:
             return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = value_of(node.operand)
-        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.UnaryOp):
+        negative = False
+        # A call for each of a thousand signs would end where the caller's own stack lets it.
+        while isinstance(node, ast.UnaryOp):
+            if not isinstance(node.op, ast.USub | ast.UAdd):
+                raise NotEvaluable
+            negative ^= isinstance(node.op, ast.USub)
+            node = node.operand
+        inner = value_of(node)
+        return -inner if negative else inner
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         left, right = value_of(node.left), value_of(node.right)
         if isinstance(node.op, ast.Pow) and (abs(right) > MAX_EXPONENT or abs(left) > MAX_VALUE):
@@ -73,14 +80,16 @@ def last_answer(text: str, template: str) -> str | None:
     return answer
 
 
-def grade(text: str, numbers: tuple[int, ...], target: int, template: str = "r1") -> Graded:
+def grade_as_tinyzero(
+    text: str, numbers: tuple[int, ...], target: int, template: str = "r1"
+) -> Graded:
     """TinyZero's score with a reason. `correct` is its 1.0, which the strict verifier may deny."""
     answer = last_answer(text, template)
     if answer is None:
         return Graded(0.0, False, "TinyZero finds no answer on the last line")
-    if sorted(int(n) for n in re.findall(r"\d+", answer[:MAX_CHARS])) != sorted(numbers):
+    if sorted(int(n) for n in re.findall(r"\d+", answer[:MAX_READ])) != sorted(numbers):
         return Graded(0.1, False, "TinyZero: format only, the numbers differ")
-    if len(answer) > MAX_CHARS or not _ALLOWED.match(answer):
+    if len(answer) > MAX_READ or not _ALLOWED.match(answer):
         return Graded(0.1, False, "TinyZero: format only, characters not allowed")
     try:
         value = value_of(ast.parse(answer, mode="eval"))
