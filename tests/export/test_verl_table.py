@@ -85,7 +85,9 @@ def test_every_packaged_recipe_can_be_said_after_one_fix(name):
 
 REFUSED = {
     "tokens": 1000,
+    "keep_last": [2, 100],
     "task.name": "gym:chain_sum",
+    "task.options": {"think_tags": ["<thought>", "</thought>"]},
     "task.verifier": "math-verify",
     "model.device": "cpu",
     "algo.reference_reset": 5,

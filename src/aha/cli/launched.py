@@ -72,7 +72,8 @@ def work_of_rank(command: TrainCommand, place: RankPlace) -> int:
     from aha.training.same_run import compare_settings, nothing_to_begin, work_for_rank_0
 
     if command.resume in (None, AUTO):
-        check_groups(place.size, command.cfg, True, command.shard)  # before anybody waits for anybody
+        # Before anybody waits for anybody.
+        check_groups(place.size, command.cfg, True, command.shard)
     with joined(place) as ranks:
         compare_settings(ranks.world, command.settings())
         if place.rank:

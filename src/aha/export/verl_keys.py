@@ -5,7 +5,8 @@ value that says nothing there (`only`). Every refusal names a change under which
 said.
 """
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +14,13 @@ from aha.algo.algorithms import Chosen
 from aha.core.config import RunConfig
 from aha.export import verl_methods as methods
 from aha.export.verl_methods import ACTOR, Overrides
+from aha.tasks.tags import THINK_CLOSE, THINK_OPEN
 
 Changes = Mapping[str, Any]
 
 ROLLOUT, MODEL = "actor_rollout_ref.rollout", "actor_rollout_ref.model"
 OPTIM, CRITIC = f"{ACTOR}.optim", "critic"
+KEPT = ("trainer.max_actor_ckpt_to_keep", "trainer.max_critic_ckpt_to_keep")
 TASKS = ("countdown", "multiply", "math")
 
 
@@ -109,11 +112,13 @@ def chosen_from(names: Mapping[str, Any], value: str, what: str, nearest: Change
 # -- values that need a few lines -------------------------------------------------------------
 
 
-def task_name(_: Export, name: str) -> Overrides:
+def task_name(export: Export, name: str) -> Overrides:
     if name not in TASKS:
+        # Options of the one task are none of the other.
+        without = {"task.options": "{}"} if export.cfg.task.options else {}
         raise Unsaid(
             f"a packaged task ({', '.join(TASKS)}), whose grader can stand in one file",
-            {"task.name": "countdown"},
+            {"task.name": "countdown", **without},
         )
     return {}
 
@@ -122,6 +127,23 @@ def verifier(_: Export, name: str) -> Overrides:
     if name == "math-verify":
         raise Unsaid("a verifier without another package", {"task.verifier": "strict"})
     return {}
+
+
+def wording(_: Export, options: Mapping[str, Any]) -> Overrides:
+    tags = options.get("think_tags")
+    if tags is not None and list(tags) != [THINK_OPEN, THINK_CLOSE]:
+        own = f'["{THINK_OPEN}","{THINK_CLOSE}"]'
+        raise Unsaid(
+            "the tags that the reward file reads", {"task.options.think_tags": shlex.quote(own)}
+        )
+    return {}
+
+
+def kept(_: Export, checkpoints: Sequence[int]) -> Overrides:
+    newest, *regular = checkpoints
+    if regular:
+        raise Unsaid("the newest checkpoints, of which alone veRL keeps any", {"keep_last": newest})
+    return dict.fromkeys(KEPT, newest)
 
 
 def arithmetic(export: Export, dtype: str) -> Overrides:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aha.core.config import RunConfig
+from aha.core.config import RunConfig, TaskSection
 from aha.core.errors import ConfigError, MissingExtra
 from aha.core.records import Problem
 from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
@@ -37,15 +37,16 @@ class PromptForm:
         self.model = self.path if looks_like_hub(self.path) or folder is None else str(folder)
         self.tokenizer = None if folder is None else Tokenizer.load(folder)
         if self.tokenizer is None:
-            self.without_tokenizer(cfg.task.template)
+            self.without_tokenizer(cfg.task)
         else:
             check_tags(self.path, self.tokenizer)
         if folder is not None and self.model != self.path:
             self.notes.append(f"the model is a folder of this machine: {self.model}")
 
-    def without_tokenizer(self, template: str) -> None:
+    def without_tokenizer(self, task: TaskSection) -> None:
         """Notes for a model of the hub that is not in the hub's cache here."""
-        if template == "instruct" and not self.path.startswith(CHATML_OWNER):
+        plain = self.path.startswith(CHATML_OWNER) and not task.options.get("template_args")
+        if task.template == "instruct" and not plain:
             raise ConfigError(
                 f"{self.path}, which is not on this machine, with the template 'instruct'",
                 "its chat template, by which the prompts are written",
@@ -61,7 +62,7 @@ class PromptForm:
         request = task.ask(problem)
         if self.tokenizer is None:
             return request
-        text = self.tokenizer.say(request)
+        text = self.tokenizer.say(request, **getattr(task, "template_args", {}))
         first = "".join(self.tokenizer.fast.id_to_token(i) for i in self.tokenizer.prefix)
         ids = self.tokenizer.encode(text)
         plain = self.tokenizer.fast.encode(text, add_special_tokens=False).ids

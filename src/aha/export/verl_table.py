@@ -7,6 +7,7 @@ from aha.core.errors import ConfigError
 from aha.export import verl_methods as methods
 from aha.export.verl_keys import (
     CRITIC,
+    KEPT,
     MODEL,
     OPTIM,
     ROLLOUT,
@@ -20,6 +21,7 @@ from aha.export.verl_keys import (
     correction,
     critic_keys,
     device,
+    kept,
     kl,
     kl_estimator,
     lora,
@@ -34,6 +36,7 @@ from aha.export.verl_keys import (
     task_name,
     updates,
     verifier,
+    wording,
     zero_variance,
 )
 from aha.export.verl_methods import ACTOR, Overrides
@@ -74,13 +77,7 @@ TABLE: tuple[Translation, ...] = (
         f"{TRAINER}.save_freq",
         lambda e, value: {f"{TRAINER}.save_freq": value or e.cfg.steps},
     ),
-    by(
-        "keep_last",
-        f"{TRAINER}.max_actor_ckpt_to_keep {TRAINER}.max_critic_ckpt_to_keep",
-        lambda _, value: dict.fromkeys(
-            (f"{TRAINER}.max_actor_ckpt_to_keep", f"{TRAINER}.max_critic_ckpt_to_keep"), value
-        ),
-    ),
+    by("keep_last", " ".join(KEPT), kept, "refused for [N, M]: veRL keeps the newest alone"),
     nothing("show_every", "all completions are in the folders rollouts and validations"),
     nothing("token_groups", "veRL records no tokens one by one"),
     nothing("usd_per_hour", "for the plan here"),
@@ -103,7 +100,7 @@ TABLE: tuple[Translation, ...] = (
     nothing("task.bad_rows", FILES),
     by("task.verifier", "", verifier, "reward.py; refused for math-verify, another package"),
     nothing("task.format_reward", "reward.py"),
-    nothing("task.options", FILES),
+    by("task.options", "", wording, f"{FILES}; refused for think_tags, which reward.py lacks"),
     nothing("task.grade_seconds", GRADED_IN_PLACE),
     nothing("task.grade_memory_gb", GRADED_IN_PLACE),
     nothing("task.max_grade_errors", GRADED_IN_PLACE),

@@ -116,7 +116,7 @@ class Experiment:
         its end; without one the table of machines is used. `budget`: see `budget_seconds`. `ranks`:
         how many processes share the work; those besides this one run during `run_all`. `shard`:
         whether each of them has only its part of the models: "on", "off", or "auto", as
-        `check_memory` says. Raises as `prepare` does. A recipe that does not suit its model is told.
+        `check_memory` says. Raises as `prepare` does; that a recipe does not suit is told.
         """
         experiment, made = cls.prepare(cfg, path, listener, calibration, budget, ranks, shard)
         experiment.begin(made)
@@ -146,8 +146,8 @@ class Experiment:
         ranks: int = 1,
         shard: str = "auto",
     ) -> tuple["Experiment", PreparedRun]:
-        """A new run up to the moment at which its folder is made, which `begin` does. Writes nothing,
-        and raises for all that a run refuses before it begins, so that a trial may end here."""
+        """A new run up to the moment at which `begin` makes its folder. Writes nothing, and raises
+        for all that a run refuses before it begins, so that a trial may end here."""
         made = prepare_run(cfg, path, listener.say, calibration, budget, ranks, shard)
         # Before the folder exists: what is refused here, an engine perhaps, leaves none behind.
         shared = (listener, made.fingerprints, made.base, made.budget_s)
