@@ -76,7 +76,9 @@ def test_a_chat_is_asked_in_words_and_a_text_in_the_students(teach):
     assert fake.paths[0] == "/v1/chat/completions" and fake.paths[-1] == "/v1/completions"
     messages = fake.bodies[0]["messages"]
     assert [message["role"] for message in messages] == ["system", "user"]
-    assert "<think>" not in messages[-1]["content"]
+    asked = Countdown(template="instruct").ask(PROBLEMS[0])
+    assert asked.endswith("<think>") and messages[-1]["content"] in asked
+    assert not messages[-1]["content"].endswith("<think>")
     assert fake.bodies[-1]["prompt"] == TASK.ask(PROBLEMS[-1])
     assert fake.bodies[0]["model"] == "big" and fake.bodies[0]["max_tokens"] == 6
     for row, problem in zip(chat, PROBLEMS, strict=True):

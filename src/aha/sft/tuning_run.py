@@ -13,7 +13,7 @@ from aha.core.errors import ConfigError, RunError
 from aha.core.findings import Finding
 from aha.machine.device import PeakMemory
 from aha.model.folders import resolve_model
-from aha.model.parents import chain_of, cost_of_chain
+from aha.model.parents import Parent, chain_of, cost_of_chain
 from aha.model.weights import LoadedModel, load_policy
 from aha.plan.machines import Budget, Cost, budget_seconds
 from aha.sft.data_cost import cost_of_data
@@ -85,7 +85,7 @@ def fingerprints_of_tuning(
 ) -> Fingerprints:
     """What the run depends on, as `aha.training.fingerprints` keeps it for RL."""
     files = [path for form in BASE_FILES for path in base.glob(form)] if base else []
-    chain = [*cost_of_data(Path(cfg.data)), *chain_of(base)] if base else before.get("parents", [])
+    chain = chain_with_data(base, Path(cfg.data)) if base else before.get("parents", [])
     return {
         "recipe": cfg.model_dump(mode="json"),
         "base": digests_by_name(sorted(files)) if base else before.get("base", {}),
@@ -96,6 +96,13 @@ def fingerprints_of_tuning(
         "versions": {"aha": aha.__version__, "torch": version_of("torch") or "unknown"},
         "ranks": 1,
     }
+
+
+def chain_with_data(base: Path, data: Path) -> list[Parent]:
+    """The models that the run descends from, after what its examples have cost; examples that the
+    base has learnt already are paid for."""
+    chain = chain_of(base)
+    return [*(one for one in cost_of_data(data) if one not in chain), *chain]
 
 
 class TuningRecord:
