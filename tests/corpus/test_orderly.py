@@ -44,7 +44,7 @@ def test_a_pass_with_all_operations():
 def test_what_leads_nowhere_is_written_without_a_result_by_who_does_not_see_it():
     assert lines_of((24, 1, 3), 100, GLANCE, skips=0.0)[:8] == [
         *("24+1=25", "25*3=75 no", "24-1=23", "23*3=69 no", "24*1", "24/1"),
-        *("24+3=27", "27+1=28 no"),
+        *("24+3=27", "24-3=21"),  # 28 and 22 are too far from 100 for a glance
     ]
 
 
@@ -62,8 +62,8 @@ def test_back_from_the_target():
         *("82+25=107 need", "82-25=57 need"),
         *("82+7=89 need", "82-7=75 need", "25*3=75 yes"),
     ]
-    assert lines_of((99, 2, 13), 73, GLANCE, backward=True)[2:4] == [
-        *("99-73=26 need", "2*13=26 yes"),
+    assert lines_of((99, 2, 13), 73, GLANCE, backward=True) == [
+        *("73+99=172 need", "99-73=26 need", "2*13=26 yes"),
     ]
 
 
