@@ -20,8 +20,8 @@ from aha.training.sharded_trainer import enter_shards
 from ..tiny import TOKENIZER
 from .rank_steps import configs, trainer_of
 
-# Updates of several micro-batches and of none, an entropy control, a critic, adapters, a reference.
-FEW = ("dapo", "gspo", "ppo", "lora-critic", "kl-by-token", "nothing-counts")
+# A critic beside a reference, adapters with both, an update without a row: the others are slow.
+FEW = ("ppo", "lora-critic", "nothing-counts")
 LONG = "grpo"  # takes 20 steps
 
 # (numbers of the report, completions' tokens) of a step
