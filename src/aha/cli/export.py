@@ -64,6 +64,13 @@ def export(
         raise ConfigError(
             f"{given} without --push", "a repository to push to", f"leave {given} out"
         )
+    export_model(model, out, form, dtype, push, private, dry_run)
+
+
+def export_model(
+    model: str, out: Path, form: str, dtype: str, push: str | None, private: bool, dry_run: bool
+) -> None:
+    """A trained model, written and then uploaded where that was asked for."""
     from aha.export.formats import export as write_model
     from aha.export.hub_push import check_hub_name, endpoint, files_of
     from aha.export.hub_push import push as upload

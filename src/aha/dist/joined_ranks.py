@@ -89,7 +89,8 @@ class JoinedRanks:
         with self:
             self.meetings.connect(distributed.PrefixStore("gloo", self.store), self.limits.meet_s)
             self.world.barrier("the start")
-        own = distributed.PrefixStore(session, distributed.PrefixStore("aha", base.clone()))
+        again = base.clone()  # type: ignore[attr-defined]
+        own = distributed.PrefixStore(session, distributed.PrefixStore("aha", again))
         threading.Thread(target=self.watch, args=(own,), daemon=True).start()
 
     def open_store(self) -> distributed.TCPStore:
@@ -236,7 +237,7 @@ class JoinedRanks:
         if self.size > 1 and hasattr(self, "store") and not is_of_another(error):
             with suppress(RuntimeError):
                 report = pickle.dumps(as_report(error, self.place.rank))
-                self.store.set(f"error/{self.place.rank}", report)
+                self.store.set(f"error/{self.place.rank}", report)  # type: ignore[arg-type]
 
     def reason(self, lost: RankLost) -> BaseException:
         """Why the ranks could not meet: the error of one of them, or which one has gone.

@@ -305,9 +305,7 @@ def prefer_loopback() -> None:
 def store_of(folder: Path, size: int) -> Any:
     """The file through which the ranks find each other."""
     prefer_loopback()
-    return torch.distributed.FileStore(  # type: ignore[attr-defined]
-        str(folder / "meeting"), size
-    )
+    return torch.distributed.FileStore(str(folder / "meeting"), size)
 
 
 def work_as_rank(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from aha.core.config import AlgoSection
 from aha.core.errors import ConfigError
 from aha.export import verl_methods as methods
 from aha.export.verl_keys import (
@@ -210,7 +211,8 @@ TABLE: tuple[Translation, ...] = (
         alike(["keep", *methods.ZERO_VARIANCE]),
     ),
     nothing("algo.resample_rounds", "veRL draws until the batch is full, without a limit"),
-    only("algo.curriculum", "off", NOT_THERE),
+    # Without a curriculum a recipe that sets its pool is refused.
+    only("algo.curriculum", "off", NOT_THERE, algo__pool=AlgoSection.model_fields["pool"].default),
     nothing("algo.pool", "read by a curriculum alone"),
     # -- the critic
     by("critic.lr", f"{CRITIC}.optim.lr", of_critic(f"{CRITIC}.optim.lr")),

@@ -66,27 +66,27 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
     write_net(folder, read_net(file, header), file, header)
     if header.factors:
         write_scaling(folder / "config.json", file, header)
-    names = [fast.id_to_token(token) for token in header.ends]
-    if None in names:
+    names = [name for token in header.ends if (name := fast.id_to_token(token)) is not None]
+    if len(names) < len(header.ends):
         raise ModelError(
             f"{file}: ends of a text with the ids {', '.join(map(str, header.ends))}",
             "tokens of its vocabulary",
             "another file of the model",
         )
-    pad = fast.id_to_token(header.pad) if header.pad is not None else None
-    settings = {
+    pad = (fast.id_to_token(header.pad) if header.pad is not None else None) or names[0]
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": names[0],
-        "pad_token": pad or names[0],
+        "pad_token": pad,
         "clean_up_tokenization_spaces": False,
     }
     if header.before is not None:
         settings["bos_token"] = fast.id_to_token(header.before)
-    Tokenizer(fast, header.ends, settings["pad_token"], settings, header.template).save(folder)
+    Tokenizer(fast, header.ends, pad, settings, header.template).save(folder)
     ends = list(header.ends) if len(header.ends) > 1 else header.ends[0]
     write_json(
         folder / "generation_config.json",
-        {"eos_token_id": ends, "pad_token_id": fast.token_to_id(settings["pad_token"])},
+        {"eos_token_id": ends, "pad_token_id": fast.token_to_id(pad)},
     )
 
 

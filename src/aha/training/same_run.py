@@ -61,7 +61,7 @@ def begin_run(cfg: RunConfig, path: Path, fingerprints: Fingerprints, base: Path
     ranks = JoinedRanks.current
     if ranks is None:
         return
-    files = {name: fingerprints[name] for name in COMPARED}
+    files = compared_of(fingerprints)
     beginning: Beginning | None = Beginning(cfg, path.absolute(), files, base is None)
     ranks.world.broadcast(beginning, 0, "the run to begin")
     ranks.begun = True
@@ -82,7 +82,7 @@ def work_for_rank_0(ranks: JoinedRanks) -> None:
     cfg = beginning.cfg
     base = None if beginning.base_gone else resolve_model(cfg.model.path)
     mine = fingerprints_of(cfg, base, task_of(cfg), beginning.files)
-    agree(ranks.world, beginning.path, {name: mine[name] for name in COMPARED})
+    agree(ranks.world, beginning.path, compared_of(mine))
     take_part(beginning.path / FOLDER, ranks.world)
 
 
@@ -90,6 +90,11 @@ def nothing_to_begin(ranks: JoinedRanks) -> None:
     """Of rank 0 where it has come to its end without a run: the others end as well."""
     if not ranks.begun:
         ranks.world.broadcast(NOTHING, 0, "the run to begin")
+
+
+def compared_of(fingerprints: Fingerprints) -> dict[str, Any]:
+    """The fingerprints that all ranks must have alike."""
+    return {name: value for name, value in fingerprints.items() if name in COMPARED}
 
 
 def agree(world: World, path: Path, files: Mapping[str, Any]) -> None:
