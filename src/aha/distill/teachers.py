@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from aha.core.errors import ModelError
 from aha.core.records import Completion, Problem, Prompt
 from aha.core.seeds import seed_for
-from aha.distill.ledger import Entry, machine_entry
+from aha.distill.ledger import LedgerEntry, machine_entry
 from aha.distill.problem_rows import Row, bare_request, problem_row
 from aha.endpoints.chat_requests import TEXT, Endpoint, TryAgain, chat_answer, send_all
 from aha.machine.device import gpu_name
@@ -54,7 +54,7 @@ class Request(NamedTuple):
 
 
 @dataclass
-class Answers:
+class TeacherAnswers:
     """How many requests were answered now, and why others were not."""
 
     new: int = 0
@@ -62,7 +62,7 @@ class Answers:
 
 
 class Teacher(Protocol):
-    """Answers questions, and says what that has cost."""
+    """TeacherAnswers questions, and says what that has cost."""
 
     name: str
 
@@ -71,10 +71,10 @@ class Teacher(Protocol):
 
     def answer(
         self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
-    ) -> Answers:
+    ) -> TeacherAnswers:
         """Answer these; `keep` gets the rows of answers as they come."""
 
-    def cost(self, rows: Sequence[Row]) -> Entry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         """What these answers have cost."""
 
     def chain(self) -> list[Parent]:
@@ -137,12 +137,12 @@ class OwnTeacher:
 
     def answer(
         self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
-    ) -> Answers:
+    ) -> TeacherAnswers:
         """Generate them, some problems at a time."""
         left = {request.key: request for request in requests}
         problems = list({request.problem.id: request for request in requests}.values())
         known = {(r.problem.id, r.member): r.key for r in requests}
-        answers, limit = Answers(), questions.sampling.max_new_tokens
+        answers, limit = TeacherAnswers(), questions.sampling.max_new_tokens
         prompts: list[Prompt] = []
         for request in problems:
             if prompt := self.readable(request, limit, answers):
@@ -164,7 +164,7 @@ class OwnTeacher:
             progress(min(first + PART, len(prompts)), len(prompts))
         return answers
 
-    def readable(self, request: Request, limit: int, answers: Answers) -> Prompt | None:
+    def readable(self, request: Request, limit: int, answers: TeacherAnswers) -> Prompt | None:
         """The prompt in tokens; None, and noted, where the teacher cannot read it."""
         positions = self.model.policy.config.max_position_embeddings
         try:
@@ -184,7 +184,7 @@ class OwnTeacher:
         row = answer_row(request, self.name, completion.text, completion.finish)
         return row | costs | {"seconds": seconds}
 
-    def cost(self, rows: Sequence[Row]) -> Entry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         seconds = sum(float(row.get("seconds") or 0.0) for row in rows)
         return machine_entry(WHAT, seconds, self.price, tokens_of(rows))
 
@@ -228,7 +228,7 @@ class EndpointTeacher:
 
     def answer(
         self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
-    ) -> Answers:
+    ) -> TeacherAnswers:
         """Send them, several at a time. Raises `ConfigError` where the endpoint refuses them all
         or does not answer any more."""
         by_key = {request.key: request for request in requests}
@@ -242,7 +242,7 @@ class EndpointTeacher:
             progress,
         )
         lost = [("without an answer", why) for why in replies.lost.values()]
-        return Answers(len(replies.answers), lost)
+        return TeacherAnswers(len(replies.answers), lost)
 
     def body_of(self, request: Request, sampling: Sampling, retry: int) -> Row:
         """The JSON of a request."""
@@ -281,7 +281,7 @@ class EndpointTeacher:
         row = answer_row(request, self.name, reply.text, reply.finish)
         return row | {"tokens": reply.tokens, "prompt_tokens": reply.prompt_tokens}
 
-    def cost(self, rows: Sequence[Row]) -> Entry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         return endpoint_cost(WHAT, rows, self.endpoint.prices, "--teacher-price")
 
     def chain(self) -> list[Parent]:
@@ -290,16 +290,16 @@ class EndpointTeacher:
 
 def endpoint_cost(
     what: str, rows: Sequence[Row], prices: tuple[float, float] | None, option: str
-) -> Entry:
+) -> LedgerEntry:
     """The price of the tokens of an endpoint's answers; not known without prices, or where the
     endpoint has not counted."""
     tokens = tokens_of(rows)
     read = tokens_of([{"tokens": row.get("prompt_tokens")} for row in rows])
     if prices is None:
-        return Entry(what, None, tokens=tokens, why=f"its price was not given: {option}")
+        return LedgerEntry(what, None, tokens=tokens, why=f"its price was not given: {option}")
     if tokens is None or read is None:
-        return Entry(what, None, why="the endpoint counts no tokens")
-    return Entry(what, (read * prices[0] + tokens * prices[1]) / 1e6, tokens=tokens)
+        return LedgerEntry(what, None, why="the endpoint counts no tokens")
+    return LedgerEntry(what, (read * prices[0] + tokens * prices[1]) / 1e6, tokens=tokens)
 
 
 def messages_of(prompt: str) -> list[dict[str, str]]:
