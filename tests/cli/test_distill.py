@@ -94,7 +94,7 @@ def test_our_own_server_can_teach(aha, model, tmp_path):
         (("--mix-share", 0.5), "--mix-share 0.5 without --mix"),
         (("--mix", "none.jsonl"), "none.jsonl is no file"),
         (("--n", 0), "--n"),
-        (("--lr", "nan"), "--lr"),
+        (("--lr", "nan"), "optim.lr = nan"),
         (("--task", "chess"), "no task 'chess'"),
         (("--name", "a/b"), "--name 'a/b'"),
     ],

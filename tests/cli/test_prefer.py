@@ -51,7 +51,7 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
         (("--data", "wrong.jsonl"), "1 no right completion"),
         (("--data", "completions.jsonl", "--beta", -1), "--beta"),
         (("--data", "completions.jsonl", "--most", 0), "--most"),
-        (("--data", "completions.jsonl", "--lr", "nan"), "--lr"),
+        (("--data", "completions.jsonl", "--lr", "nan"), "optim.lr = nan"),
     ],
 )
 def test_bad_input_is_one_line_and_no_run(aha, completions, tmp_path, words, message):

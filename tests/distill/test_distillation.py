@@ -19,8 +19,8 @@ from ..tiny import TOKENIZER, first_edition, tiny_transformer
 TASK = Countdown()
 
 
-def job(teacher: str, student, **changes) -> DistillJob:
-    settings = TeacherSettings(teacher, "big", workers=1, tries=2, prices=(1.0, 2.0))
+def job(name: str, student, **changes) -> DistillJob:
+    settings = TeacherSettings(name, "big", workers=1, tries=2, prices=(1.0, 2.0))
     settings = replace(settings, **changes.pop("teacher", {}))
     return DistillJob(settings, str(student), "countdown", {}, n=4, tests=3, **changes)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aha.distill.ledger import BASE, TEACHER, CostEntry, Ledger, machine_entry
+from aha.distill.ledger import BASE, TEACHER, Ledger, LedgerEntry, machine_entry
 from aha.distill.teachers import endpoint_cost
 from aha.model.parents import Parent
 
@@ -29,7 +29,9 @@ def test_sums_go_up_from_the_distillation_to_all_that_it_needed(tmp_path):
 
 
 def test_what_is_not_known_is_never_nothing():
-    ledger = Ledger([CostEntry("teacher's generation", None), CostEntry("fine-tuning", 0.5, 0.1)])
+    ledger = Ledger(
+        [LedgerEntry("teacher's generation", None), LedgerEntry("fine-tuning", 0.5, 0.1)]
+    )
     assert ledger.totals()["own_usd"] is None and ledger.totals()["own_usd_at_least"] == 0.5
     assert ledger.kwh("own") is None
     assert any(line.startswith("=") and ">= 50.00 cents" in line for line in ledger.lines())

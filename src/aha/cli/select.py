@@ -65,6 +65,8 @@ def select(
         operations, else none.
     name
         Name of the folder in data/; without it, selected, numbered.
+    seed
+        Seed of what is drawn, and of the solvers' tries.
     tries
         Tries of a solver at each problem; one right one is enough.
     max_new_tokens

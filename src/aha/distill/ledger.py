@@ -17,7 +17,7 @@ OWN, BASE, TEACHER = "own", "base", "teacher"
 
 
 @dataclass(frozen=True)
-class CostEntry:
+class LedgerEntry:
     """One thing that was paid for. `usd` and `kwh` None: not known; `why` says why."""
 
     what: str
@@ -43,10 +43,10 @@ class CostEntry:
 class Ledger:
     """All entries, in the order in which the money was spent."""
 
-    entries: list[CostEntry] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     models: set[str] = field(default_factory=set)  # whose making is among them
 
-    def add(self, *entries: CostEntry) -> None:
+    def add(self, *entries: LedgerEntry) -> None:
         """Note more of them."""
         self.entries += entries
 
@@ -59,7 +59,7 @@ class Ledger:
             self.models.add(one["name"])
             what = f"{whose}: {Path(one['name']).name} ({one['kind']})"
             why = "" if one["cost_usd"] is not None else "nothing is recorded of it"
-            self.add(CostEntry(what, one["cost_usd"], one["kwh"], payer=payer, why=why))
+            self.add(LedgerEntry(what, one["cost_usd"], one["kwh"], payer=payer, why=why))
 
     def usd(self, *payers: str) -> tuple[float, bool]:
         """(USD of the entries of these payers, whether all of them are known)."""
@@ -105,7 +105,7 @@ SUMS = {"own": (OWN,), "with_base": (OWN, BASE), "with_teacher": (OWN, BASE, TEA
 
 def machine_entry(
     what: str, seconds: float, price: tuple[float, float], tokens: int | None = None
-) -> CostEntry:
+) -> LedgerEntry:
     """Seconds of a machine of this price (USD an hour, W)."""
     cost = Cost.of(seconds, *price)
-    return CostEntry(what, cost.usd, cost.kwh, seconds, tokens)
+    return LedgerEntry(what, cost.usd, cost.kwh, seconds, tokens)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aha.distill.ledger import CostEntry
+from aha.distill.ledger import LedgerEntry
 from aha.distill.problem_rows import Row
 from aha.distill.stages import Stage
 from aha.distill.tag_writer import in_tags
@@ -119,6 +119,6 @@ def read_rewritten(content: Any) -> tuple[str, Row]:
     }
 
 
-def rewriting_cost(rewriter: Rewriter, rows: Sequence[Row]) -> CostEntry:
+def rewriting_cost(rewriter: Rewriter, rows: Sequence[Row]) -> LedgerEntry:
     """What the rewriter's answers have cost."""
     return endpoint_cost("rewriting", rows, rewriter.prices, "--rewrite-price")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from aha.core.errors import ModelError
 from aha.core.records import Completion, Problem, Prompt
 from aha.core.seeds import seed_for
-from aha.distill.ledger import CostEntry, machine_entry
+from aha.distill.ledger import LedgerEntry, machine_entry
 from aha.distill.problem_rows import Row, bare_request, problem_row
 from aha.endpoints.chat_requests import TEXT, Endpoint, TryAgain, chat_answer, send_all
 from aha.machine.device import gpu_name
@@ -62,7 +62,7 @@ class TeacherAnswers:
 
 
 class Teacher(Protocol):
-    """Answers questions, and says what that has cost."""
+    """TeacherAnswers questions, and says what that has cost."""
 
     name: str
 
@@ -74,7 +74,7 @@ class Teacher(Protocol):
     ) -> TeacherAnswers:
         """Answer these; `keep` gets the rows of answers as they come."""
 
-    def cost(self, rows: Sequence[Row]) -> CostEntry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         """What these answers have cost."""
 
     def chain(self) -> list[Parent]:
@@ -184,7 +184,7 @@ class OwnTeacher:
         row = answer_row(request, self.name, completion.text, completion.finish)
         return row | costs | {"seconds": seconds}
 
-    def cost(self, rows: Sequence[Row]) -> CostEntry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         seconds = sum(float(row.get("seconds") or 0.0) for row in rows)
         return machine_entry(WHAT, seconds, self.price, tokens_of(rows))
 
@@ -281,7 +281,7 @@ class EndpointTeacher:
         row = answer_row(request, self.name, reply.text, reply.finish)
         return row | {"tokens": reply.tokens, "prompt_tokens": reply.prompt_tokens}
 
-    def cost(self, rows: Sequence[Row]) -> CostEntry:
+    def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         return endpoint_cost(WHAT, rows, self.endpoint.prices, "--teacher-price")
 
     def chain(self) -> list[Parent]:
@@ -290,16 +290,16 @@ class EndpointTeacher:
 
 def endpoint_cost(
     what: str, rows: Sequence[Row], prices: tuple[float, float] | None, option: str
-) -> CostEntry:
+) -> LedgerEntry:
     """The price of the tokens of an endpoint's answers; not known without prices, or where the
     endpoint has not counted."""
     tokens = tokens_of(rows)
     read = tokens_of([{"tokens": row.get("prompt_tokens")} for row in rows])
     if prices is None:
-        return CostEntry(what, None, tokens=tokens, why=f"its price was not given: {option}")
+        return LedgerEntry(what, None, tokens=tokens, why=f"its price was not given: {option}")
     if tokens is None or read is None:
-        return CostEntry(what, None, why="the endpoint counts no tokens")
-    return CostEntry(what, (read * prices[0] + tokens * prices[1]) / 1e6, tokens=tokens)
+        return LedgerEntry(what, None, why="the endpoint counts no tokens")
+    return LedgerEntry(what, (read * prices[0] + tokens * prices[1]) / 1e6, tokens=tokens)
 
 
 def messages_of(prompt: str) -> list[dict[str, str]]:

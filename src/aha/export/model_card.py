@@ -32,7 +32,9 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name:
         environment = read_record(run, "environment.json")
         try:
             parts += [introduction(model, form, base, config)]
-            parts += [] if tuned else [evidence_section(summary), *form_section(config)]
+            untested = tuned and not summary.get("before")
+            parts += [] if untested else [evidence_section(summary)]
+            parts += [] if tuned else form_section(config)
             parts += [cost_section(summary)]
             parts += [origin_section(summary, environment or {}), recipe_section(config or {})]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
