@@ -21,7 +21,7 @@ def test_export_of_an_unknown_form_is_one_line(aha, model):
     assert done.code == 2 and "pickle" in done.err and "Traceback" not in done.err
 
 
-SMALL = "--steps 1 --rollout.prompts 4 --eval.problems 2 --eval.final 2".split()
+SMALL = "--steps 1 --rollout.prompts 8 --eval.problems 2 --eval.final 2".split()
 
 
 def test_a_recipe_for_verl_is_written_and_its_command_printed(aha, tmp_path):
