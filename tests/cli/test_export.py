@@ -43,7 +43,7 @@ def test_a_push_that_cannot_be_is_refused_before_anything_is_written(aha, model,
     assert (tmp_path / "given" / "README.md").is_file()
 
 
-SMALL = "--steps 1 --rollout.prompts 4 --eval.problems 2 --eval.final 2".split()
+SMALL = "--steps 1 --rollout.prompts 8 --eval.problems 2 --eval.final 2".split()
 
 
 def test_a_recipe_for_verl_is_written_and_its_command_printed(aha, tmp_path):
