@@ -77,6 +77,12 @@ def test_settings_of_a_recipe_are_refused_beside_another_form(aha, model):
         assert done.code == 2 and "--form verl" in done.err and words[0].strip("-") in done.err
 
 
+def test_a_recipe_for_verl_is_not_pushed(aha, tmp_path):
+    done = aha("export", "demo", "--form", "verl", "--out", "given", "--push", "me/mine")
+    assert done.code == 2 and "--push with --form verl" in done.err
+    assert not (tmp_path / "given").exists()
+
+
 def test_an_unknown_recipe_for_verl_is_one_line(aha):
     done = aha("export", "tinyzero-30b", "--form", "verl", "--out", "given")
     assert done.code == 2 and "did you mean" in done.err and "Traceback" not in done.err

@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from aha.algo.recipe import load_recipe
 from aha.core.errors import ConfigError
+from aha.core.records import Prompt
 from aha.export.verl_rows import (
     PromptForm,
     ground_truth,
@@ -107,6 +108,23 @@ def test_the_text_of_a_prompt_has_the_tokens_of_the_run_here(tmp_path, template,
     ids = form.tokenizer.fast.encode(text, add_special_tokens=False).ids
     assert ids == form.tokenizer.encode(form.tokenizer.say(task.ask(problem)))
     assert len(ids) == form.tokens(text) and text.endswith("<think>")
+
+
+def test_the_variables_of_a_chat_template_are_those_of_the_recipe(tmp_path):
+    file = base_folder(tmp_path / "base") / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    settings["chat_template"] = "{{ mood | default('dull') }} " + CHATML
+    file.write_text(json.dumps(settings))
+    options = {"template_args": {"mood": "merry"}}
+    cfg = config(file.parent, **{"task.template": "instruct", "task.options": options})
+    form, task = PromptForm(cfg), make_task("countdown", cfg.task.settings())
+    problem = next(task.problems("train", 0))
+    text, own = form.text(problem, task), Prompt.of(problem, task, form.tokenizer)
+    assert text.startswith("merry ")
+    assert form.tokenizer.fast.encode(text, add_special_tokens=False).ids == list(own.tokens)
+    there = {"model.path": "Qwen/not-here", "task.template": "instruct", "task.options": options}
+    with pytest.raises(ConfigError, match=r"hf download Qwen/not-here"):
+        PromptForm(load_recipe(None, there))
 
 
 def test_a_model_whose_tags_are_special_tokens_is_refused():
