@@ -17,8 +17,8 @@ from aha.distill.ledger import LedgerEntry, machine_entry
 from aha.distill.problem_rows import Row, bare_request, problem_row
 from aha.endpoints.chat_requests import TEXT, Endpoint, TryAgain, chat_answer, send_all
 from aha.machine.device import gpu_name
-from aha.model.chat_template import CHATML, ONE_TURN
 from aha.model.folders import resolve_model
+from aha.model.own_words import CHATML, ONE_TURN
 from aha.model.parents import Parent, chain_of
 from aha.model.weights import load_model
 from aha.plan.machines import price_of
