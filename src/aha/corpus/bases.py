@@ -92,7 +92,7 @@ class Base:
 
 
 # 10m: ten million parameters in few layers, because every layer costs launch time on a GPU; heads
-# of 64. It reads 144 tokens per parameter (aha-tiny: 98) in 47,000 updates. A whole batch fits in
+# of 64. It reads 144 tokens per parameter (aha-tiny: 89) in 47,000 updates. A whole batch fits in
 # the memory of a card of 8 GB. As many puzzles have four numbers as three, as in the RL that
 # follows. The learning rates are those of aha-tiny, not tuned. Two rules would change them: for
 # three times the width 0.6 of Muon's rate (under RMS matching, the spectral norm of an update grows
