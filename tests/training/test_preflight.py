@@ -75,7 +75,7 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
 
 def test_where_a_rank_cannot_have_everything_it_gets_shards(cfg, tmp_path, monkeypatch):
     small, said = shape_in_folder(tmp_path / "base"), []
-    large = replace(small, C=2048, I=8192, L=24, H=16, D=128)  # 1.8 billion weights
+    large = replace(small, C=2048, I=8192, L=30, H=16, D=128)  # 1.8 billion weights
     cfg = cfg.model_copy(update={"rollout": cfg.rollout.model_copy(update={"prompts": 8})})
     with_memory(monkeypatch, 120e9)  # for four ranks: 30 GB each
     ask = partial(check_memory, cfg, large, CPU, said.append)

@@ -58,8 +58,8 @@ def test_two_ranks_in_shards_take_the_steps_of_whole_ones():
     compare(taken)
     steps = taken[LONG][1]
     assert len(steps) == 20
-    # Completions of many lengths: generation that gathered weights would wait for ever.
-    assert all(len({len(tokens) for tokens in step[1]}) > 1 for step in steps)
+    # Not equally long: a generation that gathered weights would wait for ever.
+    assert sum(len({len(tokens) for tokens in step[1]}) > 1 for step in steps) > 10
 
 
 @needs_gloo
@@ -77,7 +77,7 @@ STEPS = 6
 
 
 def small(model: Path, **changes):
-    changes = {"keep_last": 0, "optim": {"micro_batch_tokens": 120}} | changes
+    changes = {"keep_last": 9, "optim": {"micro_batch_tokens": 120}} | changes
     cfg = config(model, steps=STEPS, eval={"every": 0, "final": 2}, **changes)
     raw = cfg.model_dump()
     raw["rollout"]["prompts"] = 4
@@ -130,7 +130,9 @@ def compare_runs(path: Path, straight: Path) -> None:
         for key, value in its.items():
             if isinstance(value, float):
                 assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-5), (mine["step"], key)
-        assert abs(mine["loss"] - its["loss"]) <= 1e-5
+        for key in {"loss", "value_loss"} & its.keys():
+            assert abs(mine[key] - its[key]) <= 1e-5, (mine["step"], key)
+    assert all("loss" in row for row in theirs[1:])
     # The model is the same Hugging Face folder.
     names = [sorted(file.name for file in (run / "model").iterdir()) for run in (path, straight)]
     assert names[0] == names[1]

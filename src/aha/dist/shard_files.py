@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch.distributed import ProcessGroup
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from aha.core.errors import RunError
 from aha.dist.sharded_tensors import in_shards
@@ -75,9 +77,9 @@ def write_shards(shards: Mapping[str, torch.Tensor], folder: Path, group: Proces
             "a run folder on a disk that all ranks share",
             "--name with a folder on the shared disk",
         )
-    writer = dcp.FileSystemWriter(folder, sync_files=True)
+    writer = FileSystemWriter(folder, sync_files=True)
     try:
-        dcp.save(dict(shards), storage_writer=writer, process_group=group)
+        save(dict(shards), storage_writer=writer, process_group=group)
     except CheckpointException as error:
         raise first_of(error) from error
 
@@ -98,11 +100,11 @@ def read_shards(
     }
     if not tensors:
         return {}
-    reader = dcp.FileSystemReader(folder)
+    reader = FileSystemReader(folder)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is meant
-            dcp.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+            load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
     except (CheckpointException, OSError, ValueError, KeyError) as error:
         cause = first_of(error) if isinstance(error, CheckpointException) else error
         reason = (str(cause).splitlines() or [type(cause).__name__])[0]

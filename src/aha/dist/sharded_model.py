@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor, empty
 
 # Between two meetings lies the work of one layer, or that of a disk.
-MEETING = timedelta(minutes=10)
+MEETING = timedelta(hours=1)
 # The warning is about changes in place of what a model returns. Nothing here makes any.
 VIEW_WARNING = "FSDP2-wrapped module .* returned a view tensor"
 

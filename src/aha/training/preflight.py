@@ -159,7 +159,7 @@ def needs_shards(cfg: RunConfig, base: Path | None, ranks: int, shard: str) -> b
         return False
     device = choose_device(cfg.model.device, shape.parameters)
     try:
-        return check_memory(cfg, shape, device, lambda _: None, ranks, shard)
+        return check_memory(cfg, shape, device, lambda text: None, ranks, shard)
     except ConfigError:
         return False
 
