@@ -31,7 +31,7 @@ def grade(row):
 with ThreadPoolExecutor(8) as threads:
     print(json.dumps(list(threads.map(grade, json.load(sys.stdin)))))
 """
-COUNT = 2_500  # completions of each of the four graders
+COUNT = 1_700  # completions of each of the six graders
 
 # Pieces that completions of both kinds are made of: what a verifier may be taken in by.
 TAGS = ["<answer>", "</answer>", "<think>", "</think>", "<answer", "answer>", "</ANSWER>"]
@@ -151,7 +151,7 @@ TASKS = {
 
 @pytest.mark.parametrize("name", TASKS)
 def test_ten_thousand_completions_get_the_same_grades_without_aha(name, tmp_path, math_task):
-    """Six times 2,500 of them; the reasons are the same as well."""
+    """Six times 1,700 of them; the reasons are the same as well."""
     section, problem, right, wrong = TASKS[name]
     if name == "math":
         task = math_task
