@@ -30,7 +30,7 @@ train demo --rollout.group_size 1 -> group_size 1
 train demo --rollout.group_size 0 -> group_size = 0
 train demo --rollout.top_k 50 -> log-probs of a cut distribution
 train demo --algo.loss gspo -> which counts its length once more
-train demo --algo.reference_reset 100 -> with algo.kl 'none'
+train dr_grpo --algo.reference_reset 100 -> with algo.kl 'none'
 train demo --critic.lr 1e-4 -> which has no critic
 train demo --algo.entropy_control kl_cov -> nothing to hold
 train demo --algo.curriculum pools --algo.pool 8 -> fills a step
@@ -49,7 +49,7 @@ train demo --ranks many -> auto, or a number from 1 on
 demo --ranks 0 -> --ranks '0'
 train demo --ranks 9999 --rollout.prompts 9999 -> cores
 train demo --ranks 5 --rollout.prompts 4 -> fix: --ranks 4, or --rollout.prompts 5
-train demo --ranks 5 --rollout.prompts 4 --dry-run -> 5 for 4 groups
+train demo --ranks 5 --rollout.prompts 4 --dry-run -> 5 ranks for 4 groups
 train --resume nowhere --ranks -2 -> --ranks '-2'
 train demo --shard on -> --shard on with one rank
 train demo --shard perhaps -> --shard
