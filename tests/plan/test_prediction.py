@@ -94,7 +94,9 @@ def test_what_is_planned_is_a_line_and_a_budget_another():
     assert lines_before(told, told["seconds"]) == [line]
     tests_s = told["seconds"] - told["training_s"]
     half = tests_s / 2 + told["training_s"] / 2
-    assert lines_before(told, half)[1].endswith("it would end after about step 75")
+    assert lines_before(told, half)[1].endswith(
+        f"it would end after about step {demo().steps // 2}"
+    )
     assert lines_before(told, 0.0)[1].endswith("step 0")
     unknown = predict(workload(demo(), TINY), None, "a new one", False, 2e8)
     # Both tests and not a step between them.
