@@ -46,10 +46,9 @@ def new_student(seed: int) -> Path:
 
     folder = Path("runs") / f"student-{seed}"
     if not folder.exists():
-        torch.manual_seed(seed)
-        tokenizer = build_tokenizer()
-        job = make_job("tiny", folder, SIZES, {}, "", None)
-        save_model(folder, Transformer(job.architecture), tokenizer)
+        policy = Transformer(make_job("tiny", folder, SIZES, {}, "", None).architecture)
+        policy.initialise(torch.Generator().manual_seed(seed))
+        save_model(folder, policy, build_tokenizer())
     return folder
 
 
