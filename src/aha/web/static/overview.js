@@ -104,8 +104,7 @@ function Tiles({ content, status }) {
     <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
 }
 
-export const Gain = ({ gain }) => gain && html`<p class=${"gain " + gain.verdict.replace(" ", "-")}><b>${gain.points}</b> ${gain.text}
-  <strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
+export const Gain = ({ gain }) => gain && html`<p class=${"gain " + gain.verdict.replace(" ", "-")}><b>${gain.points}</b> ${gain.text}${" "}<strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
 
 // Held-out measurements as points of the solve rate; both tests in another colour.
 const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
