@@ -36,7 +36,21 @@ UNCHECKED = {
     "--exclude-standard",
     "--no-index",
     "--install",
-}  # the last two are git's and cc's
+    # Of torchrun, Ray, llama.cpp and veRL.
+    "--nnodes",
+    "--rdzv-id",
+    "--rdzv-endpoint",
+    "--master-addr",
+    "--standalone",
+    "--head",
+    "--address",
+    "--temp",
+    "--top-k",
+    "--top-p",
+    "--backend",
+    "--target_dir",
+    "--local_dir",
+}
 OWN_MODULE = {"new_task": "new-task", "show_config": "config", "run_in_terminal": "train"}
 WITH_TASK = ("train", "doctor", "eval", "problems", "grade", "ask")
 LOADING = {"tasks/files.py", "tasks/bad_rows.py", "tasks/file_splits.py", "tasks/question_rows.py"}

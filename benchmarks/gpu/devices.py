@@ -161,6 +161,8 @@ def time_recipe(bench: Bench) -> dict:
 def time_random_model(bench: Bench, shape: Shape) -> dict:
     changes = {"steps": bench.pick(4, 3, 2), "algo.advantage": "reinforce"}
     changes |= {"rollout.max_new_tokens": bench.pick(64, 32, 8)}
+    # A baseline without groups has none to drop.
+    changes |= {"algo.zero_variance": "keep", "algo.kl": "none", "algo.kl_coef": 0.001}
     trainers = {}
     for name, side in (("cpu", CPU), ("there", other_device(bench))):
         tiny = {"rollout.prompts": 2, "rollout.group_size": 4}

@@ -365,7 +365,7 @@ def test_every_figure_of_the_axis_is_inside_of_the_chart(visit, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.locator(".chart canvas").first.wait_for()
     room = page.evaluate(
-        """() => [...document.querySelectorAll(".plot")].map((plot) => {
+        """() => [...document.querySelectorAll(".plot:has(.u-over)")].map((plot) => {
           const over = plot.querySelector(".u-over");
           return plot.getBoundingClientRect().right - over.getBoundingClientRect().right;
         })"""

@@ -15,7 +15,7 @@ from aha.web.svg_curves import Figure, Line
 from aha.web.turn_view import WAY_WORDS, telling_pair, turn_words, way_of
 from aha.web.ways_of_run import turn_of_run
 
-from .conftest import make_run, metrics, row, write_rows
+from .conftest import make_run, metrics, own, row, write_rows
 from .turning import make_turning_run
 
 EVIL = "<script>alert(1)</script>"
@@ -115,6 +115,7 @@ def test_a_run_that_did_not_turn_says_so_and_marks_nothing(tmp_path):
     assert turn.reason in words_of(page).replace("&gt;", ">") and 'class="turn"' not in page
     assert turn_on_page(run) == {"words": turn_words(turn)}
     (run / "summary.json").unlink()
+    own(run)
     # While it runs, it may still turn.
     assert turn_on_page(run) == {"words": ""}
 

@@ -38,7 +38,7 @@ class Endpoint:
 
     # For messages: what the model is here, the option that names it, and where its key is read.
     role: ClassVar[str] = "model"
-    option: ClassVar[str] = "--url"
+    option: ClassVar[str] = "the address"
     key_variable: ClassVar[str] = "AHA_KEY"
 
     url: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"GGUF"
 POINTER = b"version https://git-lfs"
+SIZES = ("block_count", "embedding_length")
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # each of them ends a completion
 COPIES = 2  # of all weights in float32, while they are read and while they are written
 
@@ -33,6 +34,7 @@ class GgufHeader:
     factors: tuple[float, ...]  # of the rotary frequencies; empty where they are plain
     theta: float
     template: str | None
+    missing: tuple[str, ...]  # of the keys with its sizes; transformers would take those of 7B
     # Of byte-level BPE: its tokens, their kinds, and the merges.
     vocabulary: tuple[list[str], list[int], list[str]] = field(repr=False)
 
@@ -125,6 +127,7 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
         tuple(float(factor) for factor in factors[0]) if factors else (),
         float(content_of(reader, f"{architecture}.rope.freq_base") or 10_000.0),
         template if isinstance(template, str) else None,
+        tuple(key for size in SIZES if (key := f"{architecture}.{size}") not in reader.fields),
         vocabulary_of(reader),
     )
 

@@ -141,6 +141,8 @@ def cannot_read(file: Path, header: GgufHeader, error: Exception) -> ModelError:
 def read_net(file: Path, header: GgufHeader) -> Any:
     """The model with its weights as float32. Raises `ModelError` for what cannot be read, and where
     a weight would be drawn at random."""
+    if header.missing:
+        raise cannot_read(file, header, KeyError(f"no {' and no '.join(header.missing)}"))
     place: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     place |= {"dtype": torch.float32, "output_loading_info": True, **plain_numbers()}
     loader = transformers_of(header).AutoModelForCausalLM

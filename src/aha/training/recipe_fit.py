@@ -27,7 +27,7 @@ MIN_TRIES = 32  # completions of a base, before it is said that it solves none
 EASIER = (
     "easier problems first (`aha train smollm2-ladder` climbs), the form that the model was "
     "trained on (--task.template instruct or r1), a lower --rollout.temperature, "
-    "more --rollout.max_new_tokens where completions are truncated, or a larger model"
+    "a larger --rollout.max_new_tokens, where completions are truncated, or a larger model"
 )
 
 
