@@ -23,7 +23,7 @@ def test_an_address_ends_with_what_is_spoken_there(written):
 
 
 def test_what_is_no_address_is_refused():
-    with pytest.raises(ConfigError, match="--url"):
+    with pytest.raises(ConfigError, match="the address .file.*http://127.0.0.1"):
         Endpoint("file:///etc/passwd", "m").address()
 
 
