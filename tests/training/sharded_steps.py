@@ -6,11 +6,9 @@ A started process imports this: `LocalRanks(2, take_both)`.
 from functools import partial
 from typing import Any
 
-import torch
-
 from aha.core.config import RunConfig
 from aha.core.records import StepReport
-from aha.dist.sharded_tensors import in_shards, whole
+from aha.dist.sharded_tensors import in_shards
 from aha.dist.world import World
 from aha.rollout.generation_copy import GenerationCopy
 from aha.rollout.native import NativeEngine
@@ -44,11 +42,14 @@ def in_short(report: StepReport) -> Step:
 
 
 def take_both(world: World, every: bool = False) -> dict[str, Any]:
-    """By recipe, the steps of a whole trainer and of one in shards: the same world, so the same
-    order of sums but within a gradient. `every`: all recipes, else a few."""
+    """By recipe, the steps of a whole trainer and of one in shards (the same world, so the same
+    order of sums but within a gradient), and how many numbers each of them holds in this rank; not
+    where adapters are whole. `every`: all recipes, else a few."""
     taken: dict[str, Any] = {}
     for name, cfg in configs():
-        if not every and name not in (*FEW, LONG) or name == "host-optimiser":
+        if not every and name not in (*FEW, LONG):
+            continue
+        if cfg.optim.state != "device":  # refused by name
             continue
         number = 20 if name == LONG else 3
         if name == LONG:
@@ -57,13 +58,12 @@ def take_both(world: World, every: bool = False) -> dict[str, Any]:
             cfg = RunConfig.model_validate(raw)
         world.in_shards = False
         both: list[list[Step]] = []
-        own = [0.0, 0.0]
+        own: list[float] = []
         for make in (trainer_of, sharded_trainer):
             trainer = make(cfg, world)
             both.append([in_short(trainer.step(trainer.problems())) for _ in range(number)])
             own.append(held(trainer))
-        weights = [whole(weight).detach().sum() for weight in trainer.policy.parameters()]
-        taken[name] = (*both, own[2:], float(torch.stack(weights).sum()))
+        taken[name] = (*both, [] if cfg.model.lora_rank else own)
     world.in_shards = False
     return taken
 

@@ -44,11 +44,10 @@ def close(ours, theirs, where) -> None:
 
 
 def compare(taken) -> None:
-    for name, (whole_steps, sharded_steps, held, _) in taken.items():
+    for name, (whole_steps, sharded_steps, held) in taken.items():
         for step, pair in enumerate(zip(sharded_steps, whole_steps, strict=True)):
             close(*pair, f"{name}, step {step + 1}")
-        if "lora" not in name and name != "nothing-counts":
-            assert held[1] < 0.6 * held[0], (name, held)
+        assert not held or held[1] < 0.6 * held[0], (name, held)
 
 
 @needs_gloo
