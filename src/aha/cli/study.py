@@ -1,5 +1,6 @@
 """`aha study NAME`: an experiment over a grid of cells, with intervals and verdicts."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -134,7 +135,7 @@ def thinking(
         task_settings=chosen.settings,
         split=split,
     )
-    folder = StudyFolder(ThinkingStudy(grid), out)
+    folder = StudyFolder(ThinkingStudy(grid), out, shlex.join(["aha", *sys.argv[1:]]))
     run_study(folder, Machine.here(usd_per_hour, watts), dry_run)
 
 
@@ -179,8 +180,11 @@ def default_limit(chosen: ChosenTask) -> int:
     return EvalSettings(*settings).token_limit
 
 
-def run_study(folder: "StudyFolder", machine: "Machine", dry_run: bool) -> None:
-    """Carry out any study: print its plan, or do what is not done. Exit code 1: a cell failed."""
+def run_study(
+    folder: "StudyFolder", machine: "Machine", dry_run: bool, processes: int | None = None
+) -> None:
+    """Carry out any study: print its plan, or do what is not done. Exit code 1: a cell failed; 128
+    and the number of a signal: it has stopped the study."""
     from aha.plan.machines import money
 
     cells = folder.to_do
@@ -196,7 +200,10 @@ def run_study(folder: "StudyFolder", machine: "Machine", dry_run: bool) -> None:
         say_line(plan)
         return
     console.print(f"[bold]aha study {folder.study.name}[/bold]  {escape(plan)}", soft_wrap=True)
-    folder.run_cells(machine, say_line)
+    stopped_by = folder.run_cells(machine, say_line, processes)
+    if stopped_by is not None:
+        say_line("stopped; the same command continues")
+        sys.exit(128 + stopped_by)
     page = folder.study.page(folder.done)
     for line in [*page.verdicts, *page.notes]:
         say_line(line)

@@ -2,22 +2,27 @@
 
 A verdict needs MIN_SEEDS seeds. Two numbers that were measured apart differ where their whole 95 %
 intervals do; a difference that was measured on the same problems is one where its interval leaves
-out 0. Anything else is "no evidence".
+out 0. A claim is reproduced where the whole interval is in the range that it names, and not
+reproduced where the whole interval is outside. Anything else is "no evidence".
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf, sqrt
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from aha.eval.statistics import T95
 
 MIN_SEEDS = 3  # for a verdict
 DRAWS = 2_000  # of a bootstrap
 
 Interval = tuple[float, float]
 Judgement = Literal["above", "below", "no evidence"]
+Reproduction = Literal["reproduced", "not reproduced", "no evidence"]
 Array = npt.NDArray[np.float64]
 
 
@@ -83,6 +88,49 @@ def difference_of(one: Array, other: Array) -> Measured:
     """The mean difference one - other over the same problems [n] of both."""
     gaps = one - other
     return over_problems_drawn_again(len(gaps), lambda counts_DN: counts_DN @ gaps / len(gaps))
+
+
+def over_seeds_and_problems(
+    by_seed: Sequence[float], problems: int, statistic: Callable[[Array], Array]
+) -> Measured:
+    """A mean over seeds with the wider of two intervals: Student's t over the seeds, and that of
+    `over_problems_drawn_again`, in which all seeds read the same drawn problems.
+
+    `by_seed` are the values of the seeds, `statistic` as there gives their mean. With one seed the
+    second interval alone.
+    """
+    drawn = over_problems_drawn_again(problems, statistic)
+    low, high = drawn.interval
+    count, value = len(by_seed), mean(by_seed)
+    if count > 1:
+        deviation = sqrt(sum((one - value) ** 2 for one in by_seed) / (count - 1))
+        half = T95[min(count - 1, len(T95)) - 1] * deviation / sqrt(count)
+        low, high = min(low, value - half), max(high, value + half)
+    return Measured(value, (low, high))
+
+
+def mean_over_seeds(rates_SN: Sequence[Array]) -> Measured:
+    """The mean of seeds that were tested on the same problems: an array [problems] for each."""
+    together = np.mean(np.stack(rates_SN), axis=0)
+    by_seed = [float(rates.mean()) for rates in rates_SN]
+    problems = len(together)
+    return over_seeds_and_problems(
+        by_seed, problems, lambda counts_DN: counts_DN @ together / problems
+    )
+
+
+def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured:
+    """one - other, seed by seed and problem by problem. Each has an array [problems] for every
+    seed; the seeds stand in the same order."""
+    return mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
+
+
+def reproduction(interval: Interval, least: float = -inf, most: float = inf) -> Reproduction:
+    """Whether a number is in the range that a claim names."""
+    if least <= interval[0] and interval[1] <= most:
+        return "reproduced"
+    outside = interval[1] < least or most < interval[0]
+    return "not reproduced" if outside else "no evidence"
 
 
 def mean(values: Sequence[float]) -> float:

@@ -22,8 +22,8 @@ from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.store.run_folder import Run
+from aha.studies.training_stages import open_experiment
 from aha.training.builders import make_engine, task_of
-from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
 from aha.training.preflight import readable_task
 from aha.web.run_comparison import config_differences
@@ -130,20 +130,12 @@ def run_planned(planned: PlannedRun, listener: Listener) -> int | None:
     """Do the rest of a run: training, tests, pass@k. Returns the number of the signal that has
     stopped it, None where it is done."""
     if not planned.trained:
-        outcome = experiment_of(planned, listener).run_all()
+        outcome = open_experiment(planned.cfg, planned.run.path, listener).run_all()
         if outcome.summary is None:
             assert outcome.stopped_by is not None, "a run of a lab has no budget in money or time"
             return outcome.stopped_by
     measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json")
     return None
-
-
-def experiment_of(planned: PlannedRun, listener: Listener) -> Experiment:
-    """The experiment of a run, resumed or new. Raises `RunError` while another process has it."""
-    path = planned.run.path
-    if path.exists():
-        return Experiment.resume(path, listener)
-    return Experiment.start(planned.cfg, path, listener)
 
 
 def measure_base(cfg: RunConfig, out: Path) -> None:

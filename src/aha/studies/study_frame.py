@@ -1,23 +1,23 @@
 """The frame of every study: a grid of cells, each run once, judged together.
 
-    OUT/cells/NAME.json     settings, seconds and result of a cell that is done
-    OUT/cells/NAME.error    why a cell failed; the next run of the study tries it again
+    OUT/cells/              a file for every cell that is done, failed or begun (`cell_files`)
+    OUT/runs/               the trainings of the cells, ordinary run folders, where there are any
     OUT/study.json          everything: settings, results, verdicts, machine
     OUT/study.html          the page: figures, tables, verdicts; no script, no other file
 
 A study has its cells and what one of them does; this module checks the grid, runs what is not done,
-keeps results and writes the page after every cell. A study that is stopped loses the cell that it
-is in. The same command goes on with the rest.
+keeps results and writes the page as cells end. The same command goes on with what a stop has left:
+in this process (`processes` None) it loses the cell that it is in, in processes of its own each
+training goes on from its checkpoint.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from aha.core.errors import AhaError, ConfigError, RunError
+from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
 from aha.machine.device import has_native_bf16
 from aha.machine.host import loaded_gpu_name
@@ -26,27 +26,12 @@ from aha.plan.speed import Card
 from aha.store.durable import to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
+from aha.studies.cell_files import Cell, CellFiles, CellRecord, CellStopped, Result, carry_out
+from aha.studies.cell_processes import CellProcesses
 from aha.studies.study_page import StudyPage, page_html
 from aha.web.run_comparison import config_differences
 
-Result = dict[str, Any]
 WRITE_EVERY_S = 30.0  # the page takes seconds where a study is large
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid: `varied` is what the study varies, its seed included; `shared` must be
-    the same in every cell. `name` is unique, and the name of a file."""
-
-    name: str
-    varied: Mapping[str, Any]
-    shared: Mapping[str, Any]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that the result depends on, in JSON's types."""
-        settings: dict[str, Any] = json.loads(to_json({**self.shared, **self.varied}))
-        return settings
 
 
 class Study(Protocol):
@@ -61,8 +46,8 @@ class Study(Protocol):
     def seconds_of(self, cell: Cell, card: Card) -> float:
         """How long a cell will take on a machine, from shapes alone."""
 
-    def run(self, cell: Cell) -> Result:
-        """Do a cell. An `AhaError` makes it a failed one."""
+    def run(self, cell: Cell, out: Path) -> Result:
+        """As `CellRunner.run`. With processes of its own, a study must be picklable."""
 
     def page(self, done: Mapping[str, Result]) -> StudyPage:
         """The results so far, of the cells that are done."""
@@ -90,153 +75,188 @@ class Machine:
 
 
 def check_cells(cells: Sequence[Cell]) -> None:
-    """Raises `ConfigError` for cells that differ in more than what the study varies, and for two
-    cells of one name or with the same settings."""
+    """Raises `ConfigError` for cells of one kind that differ in more than what the study varies,
+    for two cells of one name or with the same settings, and for a need that no earlier cell is."""
     if not cells:
         raise ConfigError("a study without cells", "at least one")
-    first = cells[0]
+    firsts: dict[str, Cell] = {}
     seen: dict[str, str] = {}
     names: set[str] = set()
     for cell in cells:
+        first = firsts.setdefault(cell.kind, cell)
         for key, ours, theirs in config_differences(dict(first.shared), dict(cell.shared)):
             raise ConfigError(
                 f"{key} {ours} in {first.name} and {theirs} in {cell.name}",
                 f"cells that differ in {', '.join(first.varied)} alone",
                 f"the same {key} for all of them",
             )
-        twin = seen.setdefault(to_json(cell.settings), cell.name)
+        twin = seen.setdefault(f"{cell.kind} {to_json(cell.settings)}", cell.name)
         if cell.name in names or twin != cell.name:
             raise ConfigError(f"the cell {cell.name} twice", "each cell once", "name it once")
+        if missing := [need for need in cell.needs if need not in names]:
+            raise ConfigError(f"{cell.name} needs {missing[0]}", "a cell that comes before it")
         names.add(cell.name)
 
 
 class StudyFolder:
-    """The folder of a study, and what is done of it."""
+    """The folder of a study, and what is done of it. `command` is what was typed, for the file of
+    results."""
 
-    def __init__(self, study: Study, out: Path):
+    def __init__(self, study: Study, out: Path, command: str | None = None):
         check_cells(study.cells)
-        self.study, self.out, self.cells = study, out, out / "cells"
-        self.done: dict[str, Result] = {}
-        self.seconds: dict[str, float] = {}
+        self.study, self.out, self.command = study, out, command
+        self.files = CellFiles(out)
+        self.records: dict[str, CellRecord] = {}
         self.failed: dict[str, str] = {}
         for cell in study.cells:
             self.read(cell)
 
-    def file(self, cell: Cell, ending: str = "json") -> Path:
-        return self.cells / f"{cell.name}.{ending}"
-
     def read(self, cell: Cell) -> None:
-        """Take up what an earlier run has left of a cell. Raises `RunError` for a result of other
-        settings, and for a file that is none."""
-        if self.file(cell, "error").is_file():
-            self.failed[cell.name] = self.file(cell, "error").read_text(encoding="utf-8").strip()
-        path = self.file(cell)
-        if not path.is_file():
-            return
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            settings, seconds, result = (stored[key] for key in ("settings", "seconds", "result"))
-        except (OSError, ValueError, LookupError, TypeError):
-            raise RunError(
-                f"{path}, which is no result of a cell", "the file as it was written", f"rm {path}"
-            ) from None
-        for key, then, now in config_differences(settings, cell.settings):
-            raise RunError(
-                f"{path} was made with {key} {then}, and not {now}",
-                "the study that is in this folder",
-                "--out ANOTHER",
-            )
-        self.done[cell.name], self.seconds[cell.name] = result, seconds
+        """Take up what is on the disk of a cell. Raises as `CellFiles.read`."""
+        record, error = self.files.read(cell), self.files.error_of(cell)
         self.failed.pop(cell.name, None)
+        if record is not None:
+            self.records[cell.name] = record
+        elif error is not None:
+            self.failed[cell.name] = error
+
+    @property
+    def done(self) -> dict[str, Result]:
+        """The results of the cells that are done, by name."""
+        return {name: record.result for name, record in self.records.items()}
 
     @property
     def to_do(self) -> list[Cell]:
         """The cells without a result."""
-        return [cell for cell in self.study.cells if cell.name not in self.done]
+        return [cell for cell in self.study.cells if cell.name not in self.records]
 
     def planned_seconds(self, cells: Sequence[Cell], machine: Machine) -> float:
-        """How long these cells will take."""
+        """How long the machine will have to do with these cells."""
         return sum(self.study.seconds_of(cell, machine.card) for cell in cells)
 
     def plan_lines(self, machine: Machine) -> list[str]:
-        """What there is to do, with time and money, as lines to print."""
+        """What there is to do, with the time of each cell, as lines to print."""
         lines = []
         for cell in self.study.cells:
             seconds = self.study.seconds_of(cell, machine.card)
-            state = "done" if cell.name in self.done else f"{seconds:.0f} s"
+            state = "done" if cell.name in self.records else f"{seconds:.0f} s"
             lines.append(f"{cell.name}: {state}")
         return lines
 
-    def run_cells(self, machine: Machine, say: Callable[[str], None]) -> None:
+    def run_cells(
+        self, machine: Machine, say: Callable[[str], None], processes: int | None = None
+    ) -> int | None:
         """Do all that is not done, and write the results from time to time and at the end.
 
-        Raises `RunError` while another process works in the folder.
+        `processes`: how many cells are done side by side, each in a process of its own; None: one
+        after the other in this one. Returns the number of the signal that has stopped them. Raises
+        `RunError` while another process works in the folder.
         """
-        self.cells.mkdir(parents=True, exist_ok=True)
+        self.files.folder.mkdir(parents=True, exist_ok=True)
         lock = RunLock(self.out, say)
-        written = time.perf_counter()
+        progress = Progress(self, machine, say)
         try:
-            cells = self.to_do
-            for number, cell in enumerate(cells, 1):
-                left = self.planned_seconds(cells[number - 1 :], machine)
-                say(f"{number}/{len(cells)}  {cell.name}  (about {left / 60:.1f} min left)")
-                self.run_cell(cell, say)
-                if time.perf_counter() - written > WRITE_EVERY_S:
-                    self.write(machine)
-                    written = time.perf_counter()
+            if processes is None:
+                return self.run_here(progress)
+            runner = CellProcesses(self.study, self.out, processes, progress.begun, progress.ended)
+            stopped_by = runner.run(self.to_do, self.records)
+            if stopped_by is None:
+                self.name_left_out()
+            return stopped_by
         finally:
             try:
                 self.write(machine)
             finally:
                 lock.release()
 
-    def run_cell(self, cell: Cell, say: Callable[[str], None]) -> None:
-        """Do a cell, and keep its result or the reason why it failed."""
-        started = time.perf_counter()
-        try:
-            result = self.study.run(cell)
-        except (AhaError, MemoryError, RuntimeError) as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            self.failed[cell.name] = text
-            write_text(self.file(cell, "error"), text + "\n")
-            say(f"failed: {text}")
-            return
-        seconds = time.perf_counter() - started
-        stored = {"settings": cell.settings, "seconds": seconds, "result": result}
-        write_text(self.file(cell), to_json(stored) + "\n")
-        self.file(cell, "error").unlink(missing_ok=True)
-        self.done[cell.name], self.seconds[cell.name] = result, seconds
-        self.failed.pop(cell.name, None)
+    def run_here(self, progress: "Progress") -> int | None:
+        """All cells in this process."""
+        for cell in self.to_do:
+            if not self.records.keys() >= {*cell.needs}:
+                continue
+            progress.begun(cell)
+            try:
+                carry_out(self.study, cell, self.out)
+            except CellStopped as stop:
+                return stop.number
+            progress.ended(cell)
+        self.name_left_out()
+        return None
+
+    def name_left_out(self) -> None:
+        """Show the cells that were not run because what they need has failed."""
+        for cell in self.to_do:
+            lacking = [need for need in cell.needs if need not in self.records]
+            if lacking and cell.name not in self.failed:
+                self.failed[cell.name] = f"not run: it needs {lacking[0]}, which failed"
 
     def write(self, machine: Machine) -> StudyPage:
         """Write study.json and study.html with the results so far."""
         page, here = self.study.page(self.done), environment()
-        cost = machine.cost(sum(self.seconds.values()))
+        records = self.records.values()
+        cost = machine.cost(sum(record.machine_seconds for record in records))
         planned = self.planned_seconds(self.study.cells, machine)
+        finished = [cell for cell in self.study.cells if cell.name in self.records]
         done = f"{len(self.done)} of {len(self.study.cells)} cells are done"
         about = [
             *page.about,
-            f"{done}, in {cost.seconds / 60:.1f} minutes (all planned: {planned / 60:.1f}), "
+            f"{done}, in {cost.seconds / 60:.1f} minutes (these were planned with "
+            f"{self.planned_seconds(finished, machine) / 60:.1f}, all with {planned / 60:.1f}), "
             f"{cost.usd:.4f} USD, {cost.kwh:.4f} kWh",
             f"{here['machine']}, {here['cores']} cores, commit {here['commit']}",
         ]
         failed = [f"the cell {name} failed: {text}" for name, text in self.failed.items()]
         content = {
             "study": self.study.name,
+            "command": self.command,
             "cells": [cell.settings | {"name": cell.name} for cell in self.study.cells],
-            "done": sorted(self.done),
+            "done": sorted(self.records),
             "failed": self.failed,
             "seconds": cost.seconds,
+            "cpu_seconds": cpu_seconds_of(list(records)),
             "planned_seconds": planned,
+            "planned_seconds_of_done": self.planned_seconds(finished, machine),
             "usd": cost.usd,
             "kwh": cost.kwh,
             "notes": page.notes,
+            "verdicts": page.verdicts,
             "results": page.results,
             "environment": here,
         }
         write_text(self.out / "study.json", to_json(content, indent=1) + "\n")
         write_text(self.out / "study.html", page_html(page, about, failed))
         return page
+
+
+def cpu_seconds_of(records: Sequence[CellRecord]) -> float | None:
+    """The processor time of all cells; None where one was not measured."""
+    seconds = [record.cpu_seconds for record in records]
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None
+
+
+class Progress:
+    """Says what begins and ends, with the time that is left, and writes the page now and then."""
+
+    def __init__(self, folder: StudyFolder, machine: Machine, say: Callable[[str], None]):
+        self.folder, self.machine, self.say = folder, machine, say
+        self.total, self.number = len(folder.to_do), 0
+        self.written = time.perf_counter()
+
+    def begun(self, cell: Cell) -> None:
+        """Before a cell."""
+        self.number += 1
+        left = self.folder.planned_seconds(self.folder.to_do, self.machine)
+        self.say(f"{self.number}/{self.total}  {cell.name}  (about {left / 60:.1f} min left)")
+
+    def ended(self, cell: Cell) -> None:
+        """After a cell."""
+        self.folder.read(cell)
+        if cell.name in self.folder.failed:
+            self.say(f"failed: {cell.name}: {self.folder.failed[cell.name]}")
+        if time.perf_counter() - self.written > WRITE_EVERY_S:
+            self.folder.write(self.machine)
+            self.written = time.perf_counter()
 
 
 def sampling_seed(seed: int, *names: object) -> int:

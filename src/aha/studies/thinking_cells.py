@@ -30,8 +30,9 @@ from aha.rollout.native import open_engine
 from aha.rollout.shared_rollout import graded_groups
 from aha.rollout.slot_engine import SlotEngine
 from aha.rollout.thinking_budget import ANSWER_ROOM, ThinkingBudget
-from aha.store.checksums import digest
-from aha.studies.study_frame import Cell, Result, sampling_seed
+from aha.studies.cell_files import Cell, Result
+from aha.studies.study_frame import sampling_seed
+from aha.studies.training_cells import weights_digest
 from aha.tasks.catalog import make_task
 from aha.tasks.tags import read_answer
 
@@ -165,13 +166,6 @@ def cells_of(grid: ThinkingGrid) -> list[Cell]:
                     Cell(name, {**about, "subject": number, "kind": kind, **setting}, shared)
                 )
     return cells
-
-
-@lru_cache
-def weights_digest(model: str) -> str:
-    """A hash of a model's weights: results of a model that was trained further are another's."""
-    folder = resolve_model(model)
-    return " ".join(digest(path)[:16] for path in sorted(folder.glob("*.safetensors")))
 
 
 # -- one cell ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from aha.studies.judgement import (
     of_difference,
     over_problems_drawn_again,
 )
-from aha.studies.study_frame import Result
+from aha.studies.cell_files import Result
 from aha.studies.thinking_cells import Subject
 
 PER_TOKENS = 1_000  # a slope is in points (hundredths) of accuracy over so many thinking tokens

@@ -9,10 +9,11 @@ Source: s1 (arXiv 2501.19393), section 3.2 and its tables 3 and 4.
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 from aha.plan.speed import Card
 from aha.studies.judgement import MIN_SEEDS, too_few_seeds
-from aha.studies.study_frame import Cell, Result
+from aha.studies.cell_files import Cell, Result
 from aha.studies.study_page import StudyPage
 from aha.studies.thinking_cells import Subject, ThinkingGrid, cells_of, run_cell, seconds_of
 from aha.studies.thinking_points import (
@@ -45,7 +46,7 @@ class ThinkingStudy:
     def seconds_of(self, cell: Cell, card: Card) -> float:
         return seconds_of(cell, card)
 
-    def run(self, cell: Cell) -> Result:
+    def run(self, cell: Cell, out: Path) -> Result:
         return run_cell(cell)
 
     def page(self, done: Mapping[str, Result]) -> StudyPage:

@@ -1,0 +1,135 @@
+"""Cells side by side, each in a process of its own with its share of the cores.
+
+A process that crashes, is killed or runs out of memory is a failed cell, and takes no other down. A
+stop reaches every process as a SIGTERM: trainings finish their step and save. Processes end with
+the one that has started them, however that ends.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from threading import Thread
+
+from aha.corpus.writers import end_with_parent
+from aha.machine.host import num_cores
+from aha.studies.cell_files import Cell, CellFiles, CellRunner, CellStopped, carry_out
+from aha.training.loop import Interrupt
+
+LOOK_EVERY_S = 0.5  # for a signal, while no process ends
+STOPPED = 64  # added to the number of a signal: the exit code of a cell that one has stopped
+
+
+def work(study: CellRunner, cell: Cell, out: Path, threads: int, processes: int) -> None:
+    """The life of a process: one cell."""
+    Thread(target=end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    log = CellFiles(out).path(cell, "log").open("a", encoding="utf-8", buffering=1)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    try:
+        # Whatever goes wrong is this cell's: a fault of the program as well.
+        carry_out(study, cell, out, processes, (Exception,))
+    except CellStopped as stop:
+        sys.exit(STOPPED + stop.number)
+
+
+class CellProcesses:
+    """Runs cells, at most `size` at a time, in their order as far as what they need is done.
+
+    `ended(cell)` is called after each, with its file or its error on the disk; `begun(cell)` before
+    each. Use `run` once.
+    """
+
+    def __init__(
+        self,
+        study: CellRunner,
+        out: Path,
+        size: int,
+        begun: Callable[[Cell], None],
+        ended: Callable[[Cell], None],
+    ):
+        self.study, self.out, self.size = study, out, size
+        self.begun, self.ended = begun, ended
+        self.files = CellFiles(out)
+        self.running: dict[int, tuple[Cell, SpawnProcess]] = {}  # by the process's sentinel
+        self.handed_on = False  # a stop, to the processes
+
+    def run(self, cells: Sequence[Cell], done: Collection[str]) -> int | None:
+        """All cells that can be done; `done` are names of others. Returns the number of the signal
+        that has stopped them, None without one. A cell whose needs failed is left out."""
+        waiting, finished = list(cells), {*done}
+        with Interrupt() as stop:
+            try:
+                while True:
+                    while not stop() and len(self.running) < self.size:
+                        cell = next((c for c in waiting if finished.issuperset(c.needs)), None)
+                        if cell is None:
+                            break
+                        waiting.remove(cell)
+                        self.start(cell)
+                    if not self.running:
+                        return stop.signal
+                    for cell in self.ends(stop):
+                        if self.files.path(cell).is_file():
+                            finished.add(cell.name)
+                        self.ended(cell)
+            finally:
+                self.kill()
+
+    def start(self, cell: Cell) -> None:
+        """Begin a cell. Ctrl-C goes to all processes of a terminal; this one alone hears it, and
+        tells the others."""
+        self.begun(cell)
+        self.files.path(cell, "error").unlink(missing_ok=True)  # of an earlier try
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, (num_cores() or 1) // self.size)
+        resource_tracker.ensure_running()  # else the first start does this, and unblocks Ctrl-C
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = context.Process(
+                target=work, args=(self.study, cell, self.out, threads, self.size)
+            )
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.running[process.sentinel] = cell, process
+
+    def ends(self, stop: Interrupt) -> list[Cell]:
+        """Wait until at least one process has ended; returns the cells that are done or failed. A
+        stop is handed on once."""
+        while not (ready := wait(list(self.running), LOOK_EVERY_S)):
+            if stop() and not self.handed_on:
+                self.handed_on = True  # a second signal would end them at once
+                for _, process in self.running.values():
+                    process.terminate()
+        over = []
+        for sentinel in ready:
+            assert isinstance(sentinel, int), "what was waited for"
+            cell, process = self.running.pop(sentinel)
+            process.join()
+            code = process.exitcode or 0
+            stopped = code > STOPPED or (stop() and code == -signal.SIGTERM)
+            has_file = self.files.path(cell).is_file() or self.files.error_of(cell) is not None
+            if not has_file and not stopped:
+                log = self.files.path(cell, "log")
+                self.files.keep_error(cell, f"its process ended with code {code}; see {log}")
+            if not stopped:
+                over.append(cell)
+        return over
+
+    def kill(self) -> None:
+        """End what is left, where this process itself is ended."""
+        for _, process in self.running.values():
+            process.kill()
+        for _, process in self.running.values():
+            with suppress(OSError):
+                process.join()

@@ -1,0 +1,129 @@
+"""The study `priming`: do behaviours, and not right answers, decide what RL can improve?
+
+One base that has read no search (guesses and arithmetic alone) is fine-tuned on examples of one
+kind and then trained by the same RL. Source: Gandhi et al., arXiv 2503.01307.
+"""
+
+from dataclasses import replace
+
+from aha.corpus.bases import TraceMix
+from aha.studies.example_kinds import CONTROLS, KINDS
+from aha.studies.study_page import StudyTable
+from aha.studies.training_cells import Chain, Primer, Scale
+from aha.studies.training_results import (
+    Outcomes,
+    behaviour,
+    behaviours_table,
+    learning_curves,
+    rates_table,
+)
+from aha.studies.training_study import Claim, TrainingStudy
+from aha.studies.judgement import Measured, mean_over_seeds
+from aha.web.svg_curves import Figure
+
+# A base without the behaviours: three numbers, so that nothing is a search; no verdicts.
+NO_BEHAVIOURS = replace(
+    TraceMix(),
+    numbers=(3,),
+    drill=1.0,
+    judged=0.0,
+    search=0.0,
+    gold_guess=0.05,
+    verify=0.0,
+    backtrack=0.0,
+    backward=0.0,
+    subgoal=0.0,
+)
+FULL = Scale(tokens=8_000_000, steps=100)
+QUICK = Scale(200_000, steps=3, prompts=4, group_size=4, every=2, problems=8, final=24)
+EXAMPLES, QUICK_EXAMPLES = 3_000, 64
+EPOCHS = 2
+PRIMED = tuple(kind for kind in KINDS if kind not in CONTROLS and kind != "wrong-only")
+# Mean tokens of a completion over a run, for the plan.
+LENGTHS = {"empty": 12.0, "nothing": 16.0, "dots": 60.0}
+PRIMED_LENGTH = 75.0
+
+
+class PrimingStudy(TrainingStudy):
+    """Implements `Study`."""
+
+    name = "priming"
+    title = "Priming: which examples before RL let a model improve?"
+    claim = (
+        "A base without the behaviours learns from examples of one kind, then by the same RL. If "
+        "behaviours decide, all kinds that go back end high, wrong answers do as well as right "
+        "ones, and the controls stay low."
+    )
+    varies = ("primer",)
+
+    @property
+    def scale(self) -> Scale:
+        return QUICK if self.quick else FULL
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return (*KINDS, "nothing")
+
+    def chain(self, condition: str, seed: int) -> Chain:
+        scale = self.scale
+        primer = None
+        if condition != "nothing":
+            primer = Primer(condition, QUICK_EXAMPLES if self.quick else EXAMPLES, EPOCHS)
+        return Chain(
+            scale.base(f"base-seed{seed}", seed, NO_BEHAVIOURS),
+            primer,
+            scale.recipe(seed),
+            length=LENGTHS.get(condition, PRIMED_LENGTH),
+        )
+
+    def claims(self, outcomes: Outcomes) -> list[Claim]:
+        against = outcomes.gap(("backtracking",), CONTROLS)
+        primed = outcomes.gap(PRIMED, CONTROLS)
+        wrong = outcomes.gap(("wrong-only",), ("all",))
+        dots = outcomes.gap(("dots",), ("empty",))
+        empty = outcomes.gap(("empty",), ("nothing",))
+        claims = [
+            Claim(
+                2, "backtracking less the three controls", ".73-.76 less .33-.42", *against, 0.15
+            ),
+            Claim(2, "all kinds that go back less the controls", "+.3 to +.4", *primed, 0.15),
+            Claim(3, "empty thoughts less nothing", ".415 less .334", *empty, most=0.05),
+            Claim(3, "dots less empty thoughts", ".362 less .415", *dots, most=0.0),
+            Claim(4, "wrong answers only less all four", ".735 less .715", *wrong, -0.03, 0.03),
+        ]
+        for name, words, published, least, most in AMPLIFIED:
+            ours, seeds = amplification(outcomes, name)
+            text = f"{words} after RL over before, all four"
+            claims.append(Claim(5, text, published, ours, seeds, least, most))
+        return claims
+
+    def tables(self, outcomes: Outcomes) -> list[StudyTable]:
+        return [
+            rates_table(outcomes, "Solve rate of the same problems", ("before", "after")),
+            behaviours_table(outcomes),
+        ]
+
+    def figures(self, outcomes: Outcomes) -> list[Figure]:
+        return learning_curves(outcomes)
+
+
+# Row 5: the count of a behaviour after RL over that before it.
+AMPLIFIED = (
+    ("checks", "checks", "1.7 -> 3.8", 1.5, float("inf")),
+    ("backtracks", "going back", "2.6 -> 4.6", 1.5, float("inf")),
+    ("subgoals", "subgoals", "3.4 -> .1", -float("inf"), 0.2),
+    ("backward_chains", "backward chaining", "1.6 -> .04", -float("inf"), 0.2),
+)
+
+
+def amplification(outcomes: Outcomes, name: str) -> tuple[Measured | None, int]:
+    """The ratio of a behaviour's count after RL to that before, with an interval over seeds."""
+    import numpy as np
+
+    ratios = []
+    for result in outcomes.results("all"):
+        before, after = (behaviour(result[when], name) for when in ("before", "after"))
+        if not before or after is None:
+            return None, 0
+        ratios.append(np.array([after / before]))
+    return (mean_over_seeds(ratios) if ratios else None), len(ratios)
