@@ -51,3 +51,13 @@ def test_bad_input_is_one_line(aha, model, words, message):
 def test_no_model_is_one_line(aha):
     done = aha("study", "thinking")
     assert done.code == 2 and done.err.count("\n") == 1
+
+
+def test_a_study_that_trains_is_planned_and_refuses_bad_input(aha, tmp_path):
+    done = aha("study", "priming", "--dry-run")
+    assert done.code == 0, done.err
+    assert "30 of 30 cells to do, about" in done.out and "wrong-only-seed2: " in done.out
+    assert not (tmp_path / "runs").exists()
+    for words, message in ((("--seeds", "0,0"), "each once"), (("--seeds", "x"), "whole numbers")):
+        done = aha("study", "data", "--dry-run", *words)
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1

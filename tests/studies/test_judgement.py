@@ -6,9 +6,13 @@ import pytest
 from aha.studies.judgement import (
     Measured,
     compared,
+    difference_apart,
     difference_of,
+    difference_over_seeds,
+    mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
+    reproduction,
     too_few_seeds,
 )
 
@@ -64,3 +68,39 @@ def test_draws_without_a_value_are_left_out():
             return counts_DN @ np.nan_to_num(known) / (counts_DN @ np.isfinite(known))
 
     assert over_problems_drawn_again(3, mean_of_known) == Measured(1.0, (1.0, 1.0))
+
+
+def test_a_mean_over_seeds_has_the_wider_of_two_intervals():
+    """Rates .2, .5, .8: Student's t for three seeds is 4.303 * .3 / sqrt(3) = .745 to either side;
+    of 1,000 problems each the other one is far narrower."""
+    problems = np.arange(1000)
+    seeds = [(problems < 1000 * rate).astype(float) for rate in (0.2, 0.5, 0.8)]
+    measured = mean_over_seeds(seeds)
+    assert measured.value == pytest.approx(0.5)
+    assert measured.interval == pytest.approx((0.5 - 0.745, 0.5 + 0.745), abs=0.001)
+    alike = mean_over_seeds([seeds[1]] * 3)
+    assert alike.interval[1] - alike.interval[0] == pytest.approx(0.062, abs=0.005)
+
+
+def test_differences_are_paired_by_seed_and_problem_or_apart():
+    one = [np.array([1.0, 1.0, 0.0, 1.0])] * 3
+    other = [np.array([0.0, 1.0, 0.0, 0.0])] * 3
+    assert difference_over_seeds(one, one) == Measured(0.0, (0.0, 0.0))
+    paired, apart = difference_over_seeds(one, other), difference_apart(one, other)
+    assert paired.value == apart.value == pytest.approx(0.5)
+    assert apart.interval[1] - apart.interval[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("interval", "least", "most", "outcome"),
+    [
+        ((0.2, 0.4), 0.15, np.inf, "reproduced"),
+        ((0.1, 0.4), 0.15, np.inf, "no evidence"),
+        ((-0.1, 0.1), 0.15, np.inf, "not reproduced"),
+        ((-0.02, 0.03), -0.03, 0.03, "reproduced"),
+        ((-0.2, -0.1), -0.03, 0.03, "not reproduced"),
+        ((-0.1, 0.1), -0.03, 0.03, "no evidence"),
+    ],
+)
+def test_a_claim_is_judged_by_its_range(interval, least, most, outcome):
+    assert reproduction(interval, least, most) == outcome

@@ -8,7 +8,8 @@ import pytest
 from aha.core.errors import ConfigError, RunError
 from aha.plan.machines import load_cards
 from aha.store.run_lock import RunLock
-from aha.studies.study_frame import Cell, Machine, StudyFolder, check_cells
+from aha.studies.cell_files import Cell
+from aha.studies.study_frame import Machine, StudyFolder, check_cells
 from aha.studies.study_page import StudyPage, StudyTable
 from aha.web.svg_curves import Figure, Line
 
@@ -27,7 +28,7 @@ class Sums:
     def seconds_of(self, cell, card):
         return 2.0
 
-    def run(self, cell):
+    def run(self, cell, out):
         self.ran.append(cell.name)
         if cell.varied["n"] in self.broken:
             raise ConfigError(f"{cell.varied['n']}", "another\nnumber")
@@ -79,10 +80,10 @@ def test_what_is_done_is_not_done_again(tmp_path):
 
 def test_a_stop_loses_the_cell_that_it_is_in(tmp_path):
     class Stopped(Sums):
-        def run(self, cell):
+        def run(self, cell, out):
             if cell.name == "n2":
                 raise KeyboardInterrupt
-            return super().run(cell)
+            return super().run(cell, out)
 
     with pytest.raises(KeyboardInterrupt):
         run(Stopped(1, 2, 3), tmp_path)
@@ -94,7 +95,7 @@ def test_a_stop_loses_the_cell_that_it_is_in(tmp_path):
 
 def test_a_cell_that_fails_is_shown_and_takes_no_other_down(tmp_path):
     lines = run(Sums(1, 2, 3, broken=(2,)), tmp_path)
-    assert any(line.startswith("failed: 2; wanted another number") for line in lines)
+    assert any(line.startswith("failed: n2: 2; wanted another number") for line in lines)
     content = report(tmp_path)
     assert content["done"] == ["n1", "n3"] and "another number" in content["failed"]["n2"]
     assert "the cell n2 failed: 2" in (tmp_path / "study.html").read_text()

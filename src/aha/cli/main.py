@@ -105,8 +105,8 @@ config_app.command("aha.cli.show_config:show", name="show")
 app.command(config_app)
 study_app = App(name="study", help="Experiments over a grid of cells, with intervals and verdicts.")
 study_app.command("aha.cli.study:thinking", name="thinking")
-for study in ("priming",):
-    study_app.command(f"aha.cli.training_studies:{study}", name=study)
+for study in ("priming", "corpus", "size", "search", "sharpen", "data", "task-mix"):
+    study_app.command(f"aha.cli.training_studies:{study.replace('-', '_')}", name=study)
 app.command(study_app)
 show_as_notes()
 

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,31 +34,53 @@ Processes = Annotated[
         "number of cores, on a GPU one.",
     ),
 ]
+# By name: the module with its class, and what it is about.
+STUDIES = {
+    "priming": ("priming_study:PrimingStudy", "which examples before RL let a base improve"),
+    "corpus": ("corpus_study:CorpusStudy", "how much of the behaviours a base must have read"),
+    "size": ("size_study:SizeStudy", "whether task and model can shrink together"),
+    "search": ("search_study:SearchStudy", "searches or solutions in a corpus, STaR or RL"),
+    "sharpen": ("sharpen_study:SharpenStudy", "what RL changes in pass@1 to pass@64"),
+    "data": ("data_study:DataStudy", "which problems, and how many wrong grades"),
+    "task-mix": ("mix_study:MixStudy", "whether a second task helps or harms"),
+}
 
 
-def priming(
-    *,
-    seeds: SeedList = None,
-    quick: SmokeRun = False,
-    out: StudyOut = None,
-    processes: Processes = None,
-    dry_run: StudyPlan = False,
-    usd_per_hour: UsdPerHour = None,
-    watts: Watts = None,
-) -> None:
-    """Study which examples before RL let a base without behaviours improve.
+def command_for(name: str, about: str) -> Callable[..., None]:
+    """The command of a study."""
 
-    Writes OUT/study.html and OUT/study.json; after a stop, the same command continues.
-    """
-    from aha.studies.priming_study import PrimingStudy
+    def command(
+        *,
+        seeds: SeedList = None,
+        quick: SmokeRun = False,
+        out: StudyOut = None,
+        processes: Processes = None,
+        dry_run: StudyPlan = False,
+        usd_per_hour: UsdPerHour = None,
+        watts: Watts = None,
+    ) -> None:
+        study = study_of(name, seeds, quick)
+        carry_out_study(study, out, processes, dry_run, (usd_per_hour, watts))
 
-    study = PrimingStudy(chosen_seeds(seeds, quick), quick)
-    carry_out_study(study, out, processes, dry_run, (usd_per_hour, watts))
+    command.__name__ = name.replace("-", "_")
+    command.__doc__ = (
+        f"Study {about}.\n\n"
+        "Writes OUT/study.html and OUT/study.json; after a stop, the same command continues."
+    )
+    return command
 
 
-def chosen_seeds(seeds: str | None, quick: bool) -> list[int]:
-    """The seeds as typed, or the default."""
-    return seed_numbers(seeds if seeds is not None else "0" if quick else "0,1,2")
+priming, corpus, size, search, sharpen, data, task_mix = (
+    command_for(name, about) for name, (_, about) in STUDIES.items()
+)
+
+
+def study_of(name: str, seeds: str | None, quick: bool) -> "TrainingStudy":
+    """The study of this name, with the seeds as typed or the default."""
+    module, _, kind = STUDIES[name][0].partition(":")
+    numbers = seed_numbers(seeds if seeds is not None else "0" if quick else "0,1,2")
+    study: TrainingStudy = getattr(import_module(f"aha.studies.{module}"), kind)(numbers, quick)
+    return study
 
 
 def carry_out_study(

@@ -29,9 +29,7 @@ STOPPED = 64  # added to the number of a signal: the exit code of a cell that on
 def work(study: CellRunner, cell: Cell, out: Path, threads: int, processes: int) -> None:
     """The life of a process: one cell."""
     Thread(target=end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     log = CellFiles(out).path(cell, "log").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -125,6 +125,21 @@ def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measu
     return mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
 
 
+def difference_apart(one: Sequence[Array], other: Sequence[Array]) -> Measured:
+    """The mean of `one` less that of `other`, tested on other problems with the same seeds.
+
+    The wider of two intervals: Student's t over the differences of the seeds, and the two samples
+    of problems drawn again, each by itself (their half widths add as roots of sums of squares).
+    """
+    sides = [mean_over_seeds([np.mean(np.stack(rates_SN), axis=0)]) for rates_SN in (one, other)]
+    value = sides[0].value - sides[1].value
+    by_seed = [np.array([a.mean() - b.mean()]) for a, b in zip(one, other, strict=True)]
+    low, high = mean_over_seeds(by_seed).interval
+    halves = [(side.interval[1] - side.interval[0]) / 2 for side in sides]
+    half = sqrt(halves[0] ** 2 + halves[1] ** 2)
+    return Measured(value, (min(low, value - half), max(high, value + half)))
+
+
 def reproduction(interval: Interval, least: float = -inf, most: float = inf) -> Reproduction:
     """Whether a number is in the range that a claim names."""
     if least <= interval[0] and interval[1] <= most:

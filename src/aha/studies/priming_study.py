@@ -6,8 +6,11 @@ kind and then trained by the same RL. Source: Gandhi et al., arXiv 2503.01307.
 
 from dataclasses import replace
 
+import numpy as np
+
 from aha.corpus.bases import TraceMix
 from aha.studies.example_kinds import CONTROLS, KINDS
+from aha.studies.judgement import Measured, mean_over_seeds
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Primer, Scale
 from aha.studies.training_results import (
@@ -18,7 +21,6 @@ from aha.studies.training_results import (
     rates_table,
 )
 from aha.studies.training_study import Claim, TrainingStudy
-from aha.studies.judgement import Measured, mean_over_seeds
 from aha.web.svg_curves import Figure
 
 # A base without the behaviours: three numbers, so that nothing is a search; no verdicts.
@@ -34,7 +36,7 @@ NO_BEHAVIOURS = replace(
     backward=0.0,
     subgoal=0.0,
 )
-FULL = Scale(tokens=8_000_000, steps=100)
+FULL = Scale(tokens=12_000_000, steps=120)
 QUICK = Scale(200_000, steps=3, prompts=4, group_size=4, every=2, problems=8, final=24)
 EXAMPLES, QUICK_EXAMPLES = 3_000, 64
 EPOCHS = 2
@@ -86,7 +88,7 @@ class PrimingStudy(TrainingStudy):
             Claim(
                 2, "backtracking less the three controls", ".73-.76 less .33-.42", *against, 0.15
             ),
-            Claim(2, "all kinds that go back less the controls", "+.3 to +.4", *primed, 0.15),
+            Claim(2, "all kinds that go back, less the controls", "+.3 to +.4", *primed, 0.15),
             Claim(3, "empty thoughts less nothing", ".415 less .334", *empty, most=0.05),
             Claim(3, "dots less empty thoughts", ".362 less .415", *dots, most=0.0),
             Claim(4, "wrong answers only less all four", ".735 less .715", *wrong, -0.03, 0.03),
@@ -118,8 +120,6 @@ AMPLIFIED = (
 
 def amplification(outcomes: Outcomes, name: str) -> tuple[Measured | None, int]:
     """The ratio of a behaviour's count after RL to that before, with an interval over seeds."""
-    import numpy as np
-
     ratios = []
     for result in outcomes.results("all"):
         before, after = (behaviour(result[when], name) for when in ("before", "after"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from aha.eval.statistics import over_seeds, pass_at_k
 from aha.eval.yardstick import Curve
+from aha.studies.cell_files import Result
 from aha.studies.judgement import (
     Array,
     Judgement,
@@ -25,7 +26,6 @@ from aha.studies.judgement import (
     of_difference,
     over_problems_drawn_again,
 )
-from aha.studies.cell_files import Result
 from aha.studies.thinking_cells import Subject
 
 PER_TOKENS = 1_000  # a slope is in points (hundredths) of accuracy over so many thinking tokens

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from aha.plan.speed import Card
-from aha.studies.judgement import MIN_SEEDS, too_few_seeds
 from aha.studies.cell_files import Cell, Result
+from aha.studies.judgement import MIN_SEEDS, too_few_seeds
 from aha.studies.study_page import StudyPage
 from aha.studies.thinking_cells import Subject, ThinkingGrid, cells_of, run_cell, seconds_of
 from aha.studies.thinking_points import (

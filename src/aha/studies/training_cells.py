@@ -1,7 +1,7 @@
 """Cells that train: what one of them does, what it is made of, and how long it takes.
 
-A cell is a chain: a base, perhaps examples that it is fine-tuned on, perhaps reinforcement learning,
-tests. A base that is pre-trained for the study is a cell of its own, which others need.
+A cell is a chain: a base, perhaps examples that it is fine-tuned on, perhaps reinforcement
+learning, tests. A base that is pre-trained for the study is a cell of its own, which others need.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ from aha.studies.training_stages import (
 RECIPES = Path(aha.__file__).parent / "recipes"
 EXAMPLE_TOKENS = 90  # of one with its prompt, for a plan; shorter where the thought is empty
 EMPTY_TOKENS = 30
-START_SECONDS = 12.0  # of a cell: a process that imports torch, opens models, draws test problems
+START_SECONDS = 6.0  # of a cell: importing torch, opening models, drawing test problems
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,15 @@ class Primer:
 @dataclass(frozen=True)
 class Chain:
     """What a cell does, stage by stage. `base` is the name of a model, or the job that makes one;
-    `recipe` has no model path: that of the stage before is put in. `length`: the mean tokens of a
-    completion, assumed for the plan. `more`: settings of a stage that a study adds."""
+    `recipe` has no model path: that of the stage before is put in. `tests_before`: the tests are
+    made before RL as well. `length`: the mean tokens of a completion, assumed for the plan. `more`:
+    settings of a stage that a study adds."""
 
     base: str | PretrainJob
     primer: Primer | None = None
     recipe: RunConfig | None = None
     tests: tuple[HeldOutTest, ...] = ()
+    tests_before: bool = False
     length: float = 60.0
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,6 +128,7 @@ class Chain:
             "primer": None if self.primer is None else asdict(self.primer),
             "recipe": None if self.recipe is None else self.recipe.model_dump(mode="json"),
             "tests": [asdict(test) for test in self.tests],
+            "tests_before": self.tests_before,
             **self.more,
         }
 
@@ -160,18 +163,21 @@ def carry_chain(chain: Chain, runs: Path, name: str, say: Say = print) -> Result
     result: Result = {}
     if chain.primer is not None:
         model, result["primer"] = prime(chain.primer, model, runs / name, seed_of(chain), say)
+    folder = runs / f"{name}-tests"
+    tests = all_tests(chain, model, folder, ", before") if chain.tests_before else {}
     if chain.recipe is not None:
-        raw = chain.recipe.model_copy(
-            update={"model": chain.recipe.model.model_copy(update={"path": model})}
-        )
-        run = reinforce(raw, runs / f"{name}-rl", say)
+        section = chain.recipe.model.model_copy(update={"path": model})
+        cfg = chain.recipe.model_copy(update={"model": section})
+        run = reinforce(cfg, runs / f"{name}-rl", say)
         model = str(run.path)
         result |= result_of_run(run)
-    result["tests"] = {
-        test.name: test_model(model, test, runs / f"{name}-tests" / f"{test.name}.json")
-        for test in chain.tests
-    }
-    return result
+    return result | {"tests": tests | all_tests(chain, model, folder)}
+
+
+def all_tests(chain: Chain, model: str, folder: Path, when: str = "") -> dict[str, Result]:
+    """The tests of a chain for a model, by name."""
+    names = {f"{test.name}{when}": test for test in chain.tests}
+    return {name: test_model(model, test, folder / f"{name}.json") for name, test in names.items()}
 
 
 def seed_of(chain: Chain) -> int:
@@ -219,14 +225,20 @@ def chain_seconds(chain: Chain, card: Card) -> float:
     if chain.recipe is not None:
         load = Workload(chain.recipe, method_of(chain.recipe), shape)
         seconds += estimate(load, card, chain.length).cost.seconds
-    return seconds + sum(test_seconds(test, shape, card, chain.length) for test in chain.tests)
+    tests = sum(test_seconds(test, shape, card, chain.length) for test in chain.tests)
+    return seconds + tests * (2 if chain.tests_before else 1)
 
 
 def primer_seconds(primer: Primer, shape: Shape, card: Card) -> float:
     """How long a fine-tuning takes."""
     length = EMPTY_TOKENS if KINDS[primer.kind].thought == "empty" else EXAMPLE_TOKENS
-    updates = max(1, primer.count * primer.epochs // 16)
-    read = TuningTokens(length * primer.count, 2 * length, 1.2 * length, primer.epochs, updates)
+    return tuning_seconds(primer.count, primer.epochs, length, shape, card)
+
+
+def tuning_seconds(count: int, epochs: int, length: float, shape: Shape, card: Card) -> float:
+    """How long it takes to learn so many examples of `length` tokens in the mean."""
+    updates = max(1, count * epochs // 16)
+    read = TuningTokens(int(length * count), int(2 * length), 1.2 * length, epochs, updates)
     return estimate_tuning(RunConfig(), shape, read, card).cost.seconds
 
 

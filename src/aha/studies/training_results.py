@@ -10,6 +10,7 @@ from aha.studies.cell_files import Result
 from aha.studies.judgement import (
     Array,
     Measured,
+    difference_apart,
     difference_over_seeds,
     mean,
     mean_over_seeds,
@@ -71,6 +72,16 @@ class Outcomes:
         pairs = [self.rates(condition, test, seeds) for test in (one, other)]
         return difference_over_seeds(*pairs), len(seeds)
 
+    def gap_of_problems(self, condition: str, one: str, other: str) -> tuple[Measured | None, int]:
+        """(rate in one test less that in another one on other problems, seeds)."""
+        seeds = self.seeds_of(condition)
+        if not seeds:
+            return None, 0
+        return (
+            difference_apart(*(self.rates(condition, test, seeds) for test in (one, other))),
+            len(seeds),
+        )
+
     def over_results(
         self, condition: str, value_of: Callable[[Result], float | None]
     ) -> float | None:
@@ -99,7 +110,8 @@ class Outcomes:
 
 
 def test_of(result: Result, test: str) -> Result:
-    """A test of a cell: "before" or "after" of its run, or one of its own by name."""
+    """A test of a cell: "before" or "after" of its run, or one of its own by name; `NAME, before`
+    is that of the model before RL."""
     chosen: Result = result[test] if test in ("before", "after") else result["tests"][test]
     return chosen
 

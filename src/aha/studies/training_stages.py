@@ -12,6 +12,7 @@ from typing import Any
 
 from aha.core.config import RunConfig
 from aha.core.errors import RunError
+from aha.core.records import Prompt
 from aha.eval.suite import MAX_GRADE_ERRORS, EvalReport, evaluate, held_out
 from aha.machine.device import choose_device
 from aha.model.folders import resolve_model
@@ -25,6 +26,7 @@ from aha.sft.tuning_run import FineTuning
 from aha.store.durable import to_json, write_text
 from aha.store.run_folder import Run, read_rows
 from aha.studies.cell_files import CellStopped, Result
+from aha.studies.hard_puzzles import hard_puzzles
 from aha.tasks.catalog import make_task
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
@@ -36,7 +38,8 @@ MAX_ROWS = 512  # completions that are generated together in a test
 @dataclass(frozen=True)
 class HeldOutTest:
     """A test of a model: `n` problems of a split, with so many completions of each. `settings` are
-    keywords of the task's constructor."""
+    keywords of the task's constructor. `puzzles`: a set of `aha.studies.hard_puzzles` in place of a
+    split."""
 
     name: str
     task: str = "countdown"
@@ -45,6 +48,7 @@ class HeldOutTest:
     n: int = 1_000
     completions: int = 1
     max_new_tokens: int = 256
+    puzzles: str = ""
 
 
 def make_base(job: PretrainJob, say: Say) -> Path:
@@ -98,7 +102,8 @@ def reinforce(cfg: RunConfig, path: Path, say: Say) -> Run:
 
 def result_of_run(run: Run) -> Result:
     """What is kept of a run: both tests problem by problem, its curve, what it took."""
-    kept = {when: test_in_run(run, when) for when in ("before", "after")}
+    tested = [when for when in ("before", "after") if (run.path / f"{when}.json").is_file()]
+    kept = {when: test_in_run(run, when) for when in tested}
     rows = list(read_rows(run.metrics))
     looks = [
         {key: row[key] for key in ("step", "solve_rate", "mean_tokens")}
@@ -139,7 +144,11 @@ def test_model(model: str, test: HeldOutTest, path: Path) -> Result:
     task = make_task(test.task, test.settings)
     loaded = load_model(resolve_model(model))
     loaded.policy.to(choose_device("auto", loaded.policy.num_parameters()))
-    prompts = held_out(task, loaded.tokenizer, test.split, test.n, 0)
+    if test.puzzles:
+        problems = hard_puzzles(test.puzzles, test.n)
+        prompts = [Prompt.of(problem, task, loaded.tokenizer) for problem in problems]
+    else:
+        prompts = held_out(task, loaded.tokenizer, test.split, test.n, 0)
     engine = open_engine(loaded.policy, loaded.tokenizer, max_rows=MAX_ROWS)
     sampling = Sampling(test.max_new_tokens, test.completions, 1.0, 0)
     report = evaluate(engine, task, prompts, sampling, max_grade_errors=MAX_GRADE_ERRORS)

@@ -30,11 +30,12 @@ INFINITE = float("inf")
 class Claim:
     """A claim of the field and what is measured of it here; see `reproduction` for the rule.
 
-    `row`: its number in docs/studies.md. `ours` None: not measured yet. `least` and `most`: the
-    range that reproduces it. `seeds`: how many finished ones were compared.
+    `row`: its number in docs/studies.md, or who claims it where it has none. `ours` None: not
+    measured yet. `least` and `most`: the range that reproduces it. `seeds`: how many finished ones
+    were compared.
     """
 
-    row: int
+    row: int | str
     text: str
     published: str
     ours: Measured | None
@@ -139,6 +140,10 @@ class TrainingStudy(ABC):
         if cell.kind == BASE:
             assert isinstance(chain.base, PretrainJob), "a cell that makes a base has its job"
             return base_seconds(chain.base, card)
+        return self.planned(chain, card)
+
+    def planned(self, chain: Chain, card: Card) -> float:
+        """How long a condition takes, without its base."""
         return chain_seconds(chain, card)
 
     def run(self, cell: Cell, out: Path) -> Result:
@@ -158,7 +163,7 @@ class TrainingStudy(ABC):
         outcomes = Outcomes(self.conditions, self.seeds, done)
         claims = self.claims(outcomes)
         notes = []
-        if few := sorted({str(c.row) for c in claims if c.seeds < MIN_SEEDS}, key=int):
+        if few := list(dict.fromkeys(str(c.row) for c in claims if c.seeds < MIN_SEEDS)):
             notes.append(f"no verdict for rows {', '.join(few)}: fewer than {MIN_SEEDS} seeds")
         if self.quick:
             notes.append("a smoke run: too small for any claim, whatever it says")

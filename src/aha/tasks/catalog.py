@@ -39,6 +39,7 @@ PACKAGED = {
     "math": "aha.tasks.math_files:MathFiles",
     "calculate": "aha.tasks.calculate:Calculate",
     "ladder": "aha.tasks.ladder:Ladder",
+    "curated": "aha.tasks.curated:CuratedCountdown",
 }
 # Settings that others read as well: a task that does not name them is made without.
 READ_BY_OTHERS = ("bad_rows",)

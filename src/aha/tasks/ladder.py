@@ -1,4 +1,4 @@
-"""A ladder of tasks from easy to hard: sums, products, Countdown with two and with three numbers.
+"""A ladder of tasks from easy to hard: sums, products, Countdown with two, three, four numbers.
 
 Each step of training mixes the rungs. With `algo.curriculum` the pool draws by solve rate, so that
 training moves up the ladder as the model learns.
@@ -13,14 +13,16 @@ from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.calculate import Calculate
 from aha.tasks.countdown import Countdown
+from aha.tasks.multiply import Multiply
 from aha.tasks.splits import check_split
 
-RUNGS = ("sums", "products", "countdown2", "countdown3", "countdown4")
+RUNGS = ("sums", "products", "countdown2", "countdown3", "countdown4", "multiply")
+Rung = Calculate | Countdown | Multiply
 
 
 class Ladder:
-    """Sums and products of numbers up to 20 and 12, and Countdown with 2, 3 or 4 numbers, in one
-    stream; each problem is graded by the task of its rung.
+    """Sums and products of numbers up to 20 and 12, Countdown with 2, 3 or 4 numbers, and the
+    products of `multiply`, in one stream; each problem is graded by the task of its rung.
 
     `rungs` are drawn evenly. Raises `ConfigError` for one that does not exist.
     """
@@ -46,10 +48,11 @@ class Ladder:
             else:
                 yield replace(problem, task=self.name)
 
-    def task_of(self, problem: Problem) -> Calculate | Countdown:
+    def task_of(self, problem: Problem) -> Rung:
         """The task of a problem, by its columns: Countdown asks and grades all sizes alike, and so
         does `Calculate` all operations. Raises KeyError for a problem of no rung."""
-        kind = Countdown if "numbers" in problem.given else Calculate
+        columns = problem.given
+        kind = Countdown if "numbers" in columns else Calculate if "op" in columns else Multiply
         return {type(task): task for task in self.rungs.values()}[kind]
 
     def ask(self, problem: Problem) -> str:
@@ -65,8 +68,10 @@ class Ladder:
         return self.task_of(problem).solve(problem)
 
 
-def task_of_rung(rung: str, template: str) -> Calculate | Countdown:
+def task_of_rung(rung: str, template: str) -> Rung:
     """The task of a rung."""
+    if rung == "multiply":
+        return Multiply(template=template)
     if rung == "sums":
         return Calculate(("+",), largest=20, template=template)
     if rung == "products":

@@ -1,0 +1,102 @@
+"""The study `corpus`: how much of a behaviour must a base have read for RL to improve it?
+
+Bases that differ in one dial, the share of puzzles that are searched, then the same RL. Source:
+Gandhi et al., arXiv 2503.01307: continued pre-training on behaviour-rich and behaviour-free text.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from aha.studies.example_kinds import ALL_FOUR
+from aha.studies.judgement import Measured, mean_over_seeds
+from aha.studies.priming_study import NO_BEHAVIOURS, QUICK
+from aha.studies.study_page import StudyTable
+from aha.studies.training_cells import Chain, Scale
+from aha.studies.training_results import (
+    Outcomes,
+    behaviours_table,
+    learning_curves,
+    rates_table,
+)
+from aha.studies.training_study import Claim, TrainingStudy
+from aha.web.svg_curves import Figure, Line
+
+RATES = {"0 %": 0.0, "1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
+FULL = Scale(tokens=8_000_000, steps=120)
+# Every dial but `search` is the same in all bases: without a search they change nothing.
+SEARCHED = replace(
+    ALL_FOUR, numbers=(3,), drill=1.0, judged=0.0, gold_guess=NO_BEHAVIOURS.gold_guess, orderly=0.0
+)
+LENGTHS = {"0 %": 16.0, "1 %": 30.0, "5 %": 60.0, "20 %": 70.0}
+
+
+class CorpusStudy(TrainingStudy):
+    """Implements `Study`."""
+
+    name = "corpus"
+    title = "Corpus: how much of the behaviours must a base have read?"
+    claim = (
+        "Bases whose corpus searches in 0, 1, 5 or 20 % of its puzzles, then the same RL. If the "
+        "pre-training decides, the result rises with the rate, and the base without any stays flat."
+    )
+    varies = ("base.pretraining.mix.search",)
+
+    @property
+    def scale(self) -> Scale:
+        return QUICK if self.quick else FULL
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(name.replace(" %", "-percent") for name in RATES)
+
+    def chain(self, condition: str, seed: int) -> Chain:
+        scale, name = self.scale, condition.replace("-percent", " %")
+        base = scale.base(
+            f"base-{condition}-seed{seed}", seed, replace(SEARCHED, search=RATES[name])
+        )
+        return Chain(base, recipe=scale.recipe(seed), length=LENGTHS[name])
+
+    def claims(self, outcomes: Outcomes) -> list[Claim]:
+        rich = outcomes.gap(("20-percent",), ("0-percent",))
+        few = outcomes.gap(("5-percent",), ("0-percent",))
+        flat, seeds = outcomes.gap_of_tests("0-percent", "after", "before")
+        fall, of_fall = fall_of_checks(outcomes, "20-percent")
+        return [
+            Claim(1, "20 % less 0 %", ".53-.61 less .33", *rich, 0.1),
+            Claim(6, "5 % less 0 %", ".493 less .367", *few, 0.1),
+            Claim(6, "0 %: gain by RL", "flat at .33-.37", flat, seeds, most=0.3),
+            Claim(
+                7, "20 %: checks at the end over their peak", ".4 of 11.6", fall, of_fall, most=0.5
+            ),
+        ]
+
+    def tables(self, outcomes: Outcomes) -> list[StudyTable]:
+        return [
+            rates_table(outcomes, "Solve rate of the same problems", ("before", "after")),
+            behaviours_table(outcomes),
+        ]
+
+    def figures(self, outcomes: Outcomes) -> list[Figure]:
+        return [*learning_curves(outcomes), dial_figure(outcomes)]
+
+
+def dial_figure(outcomes: Outcomes) -> Figure:
+    """The solve rate after RL against the rate in the corpus."""
+    lines = []
+    for test in ("before", "after"):
+        rates = [outcomes.rate(condition, test) for condition in outcomes.conditions]
+        values = [None if rate is None else rate.value for rate in rates]
+        lines.append(Line(f"{test} RL", [100 * rate for rate in RATES.values()], values))
+    return Figure("Solve rate by per cent of searches", lines, rate=True, note="test problems")
+
+
+def fall_of_checks(outcomes: Outcomes, condition: str) -> tuple[Measured | None, int]:
+    """The checks of the last validation over those of the validation with the most."""
+    ratios = []
+    for result in outcomes.results(condition):
+        counts = [row["behaviors"].get("checks") for row in result["curve"]]
+        if not counts or None in counts or not max(counts):
+            return None, 0
+        ratios.append(np.array([counts[-1] / max(counts)]))
+    return (mean_over_seeds(ratios) if ratios else None), len(ratios)

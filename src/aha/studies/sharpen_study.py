@@ -1,0 +1,184 @@
+"""The study `sharpen`: does RL add what a model could not do, or make likelier what it could?
+
+pass@1 to pass@64 of the same problems before and after RL, for a base that has read searches and
+for one that has read guesses alone, and by difficulty. Sources: Yue et al., arXiv 2504.13837;
+the two bases as in Kempner's Backtrack, arXiv 2504.07052.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from aha.studies.cell_files import Result
+from aha.studies.judgement import Array, Measured, mean_over_seeds
+from aha.studies.priming_study import NO_BEHAVIOURS
+from aha.studies.study_page import StudyTable
+from aha.studies.training_cells import Chain, Scale
+from aha.studies.training_results import (
+    Outcomes,
+    learning_curves,
+    pass_rates,
+    rate_text,
+    test_of,
+)
+from aha.studies.training_stages import HeldOutTest
+from aha.studies.training_study import Claim, TrainingStudy
+from aha.web.svg_curves import Figure, Line
+
+FULL = Scale(tokens=12_000_000, steps=132, limit=320, final=0)
+QUICK = Scale(100_000, steps=2, prompts=4, group_size=4, limit=96, every=0, final=0)
+KS = (1, 2, 4, 8, 16, 32, 64)
+# Difficulties by the number of different solutions of a puzzle.
+LEVELS = {"1 solution": range(1, 2), "2 or 3": range(2, 4), "4 and more": range(4, 10_000)}
+TEST, BEFORE = "problems", "problems, before"
+LENGTHS = {"search": 70.0, "direct": 20.0}
+
+
+class SharpenStudy(TrainingStudy):
+    """Implements `Study`."""
+
+    name = "sharpen"
+    title = "Sharpen or add: what does RL change in pass@k?"
+    claim = (
+        "If RL sharpens, pass@1 rises and pass@64 does not, and hardly a problem is solved after "
+        "it alone. If it adds, pass@64 rises as well."
+    )
+    varies = ("base",)
+
+    @property
+    def scale(self) -> Scale:
+        return QUICK if self.quick else FULL
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(LENGTHS)
+
+    def chain(self, condition: str, seed: int) -> Chain:
+        scale = self.scale
+        n, k = (12, 8) if self.quick else (250, 64)
+        test = HeldOutTest(TEST, n=n, completions=k, max_new_tokens=scale.limit)
+        direct = scale.base(f"base-direct-seed{seed}", seed, NO_BEHAVIOURS)
+        base = direct if condition == "direct" else "aha-tiny"
+        return Chain(base, None, scale.recipe(seed), (test,), True, LENGTHS[condition])
+
+    def claims(self, outcomes: Outcomes) -> list[Claim]:
+        direct_1, seeds = change(outcomes, "direct", 1)
+        direct_32, _ = change(outcomes, "direct", 32)
+        search_1, of_search = change(outcomes, "search", 1)
+        search_64, _ = change(outcomes, "search", 64)
+        return [
+            Claim(13, "direct: change of pass@1", "8.5 -> 33", direct_1, seeds, 0.085),
+            Claim(13, "direct: change of pass@32", "69.5 -> 42.5", direct_32, seeds, most=0.0),
+            Claim(19, "search: change of pass@1", "rises", search_1, of_search, 0.0),
+            Claim(19, "search: change of pass@64", "falls", search_64, of_search, most=0.0),
+        ]
+
+    def tables(self, outcomes: Outcomes) -> list[StudyTable]:
+        return [pass_table(outcomes), levels_table(outcomes), only_table(outcomes)]
+
+    def figures(self, outcomes: Outcomes) -> list[Figure]:
+        return [
+            *(pass_figure(outcomes, c) for c in outcomes.conditions),
+            *learning_curves(outcomes),
+        ]
+
+
+def over(
+    outcomes: Outcomes, condition: str, value_of: Callable[[Result], Array]
+) -> Measured | None:
+    """A number of every problem, over the finished seeds."""
+    results = outcomes.results(condition)
+    return mean_over_seeds([value_of(result) for result in results]) if results else None
+
+
+def most_k(outcomes: Outcomes) -> list[int]:
+    """The k for which there are enough completions."""
+    counts = [
+        test_of(result, TEST)["completions"]
+        for condition in outcomes.conditions
+        for result in outcomes.results(condition)
+    ]
+    return [k for k in KS if counts and k <= min(counts)]
+
+
+def change(outcomes: Outcomes, condition: str, k: int) -> tuple[Measured | None, int]:
+    """pass@k after RL less before; None where there are too few completions."""
+    if k not in most_k(outcomes):
+        return None, 0
+
+    def value(result: Result) -> Array:
+        return pass_rates(test_of(result, TEST), k) - pass_rates(test_of(result, BEFORE), k)
+
+    return over(outcomes, condition, value), len(outcomes.results(condition))
+
+
+def pass_table(outcomes: Outcomes) -> StudyTable:
+    """pass@k before and after."""
+    ks, rows = most_k(outcomes), []
+    for condition in outcomes.conditions:
+        for when, test in (("before", BEFORE), ("after", TEST)):
+            cells = [
+                rate_text(
+                    over(outcomes, condition, lambda r, t=test, k=k: pass_rates(test_of(r, t), k))
+                )
+                for k in ks
+            ]
+            rows.append((condition, when, *cells))
+    return StudyTable("pass@k", ("base", "RL", *(f"pass@{k}" for k in ks)), rows)
+
+
+def levels_table(outcomes: Outcomes) -> StudyTable:
+    """pass@1 and the largest pass@k by difficulty."""
+    ks, rows = most_k(outcomes), []
+    for condition in outcomes.conditions:
+        for level, ways in LEVELS.items():
+            for k in (ks[0], ks[-1]) if ks else ():
+                cells = [
+                    rate_text(
+                        over(outcomes, condition, lambda r, t=t, k=k, w=ways: at_level(r, t, k, w))
+                    )
+                    for t in (BEFORE, TEST)
+                ]
+                rows.append((condition, level, f"pass@{k}", *cells))
+    header = ("base", "solutions of a puzzle", "", "before", "after")
+    return StudyTable("By difficulty", header, rows)
+
+
+def at_level(result: Result, test: str, k: int, ways: range) -> Array:
+    """pass@k of the problems of a difficulty."""
+    one = test_of(result, test)
+    chosen = np.array([count in ways for count in one["ways"]])
+    return pass_rates(one, k)[chosen] if chosen.any() else np.zeros(1)
+
+
+def only_table(outcomes: Outcomes) -> StudyTable:
+    """Problems that the model solves only before, only after, in both, in neither."""
+    rows = []
+    for condition in outcomes.conditions:
+        cells = [
+            rate_text(over(outcomes, condition, lambda r, b=b, a=a: solved_in(r, b, a)))
+            for b, a in ((True, True), (True, False), (False, True), (False, False))
+        ]
+        rows.append((condition, *cells))
+    header = ("base", "both", "only before", "only after", "neither")
+    note = "A problem is solved where at least one of its completions is right."
+    return StudyTable("Problems solved before and after RL", header, rows, note)
+
+
+def solved_in(result: Result, before: bool, after: bool) -> Array:
+    """1 for every problem that is solved or not solved in these two tests."""
+    solved = [np.array(test_of(result, t)["right"]) > 0 for t in (BEFORE, TEST)]
+    return np.asarray((solved[0] == before) & (solved[1] == after), float)
+
+
+def pass_figure(outcomes: Outcomes, condition: str) -> Figure:
+    """pass@k against k."""
+    ks, lines = most_k(outcomes), []
+    for when, test in (("before RL", BEFORE), ("after RL", TEST)):
+        rates = [
+            over(outcomes, condition, lambda r, t=test, k=k: pass_rates(test_of(r, t), k))
+            for k in ks
+        ]
+        values = [None if rate is None else rate.value for rate in rates]
+        lines.append(Line(when, [float(np.log2(k)) for k in ks], values))
+    return Figure(f"{condition}: pass@k by log2 of k", lines, rate=True, note="test problems")

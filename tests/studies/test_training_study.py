@@ -1,0 +1,141 @@
+"""A study that trains, in small: cells, plans, a whole run in this process, claims and tables."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aha.core.errors import ConfigError
+from aha.plan.machines import load_cards
+from aha.studies.cell_files import Cell
+from aha.studies.judgement import Measured
+from aha.studies.lesson_view import LessonView
+from aha.studies.study_frame import StudyFolder, check_cells
+from aha.studies.training_cells import Chain, Scale
+from aha.studies.training_results import Outcomes, behaviours_table, learning_curves, rates_table
+from aha.studies.training_stages import HeldOutTest
+from aha.studies.training_study import Claim, TrainingStudy
+
+from ..tiny import answering_folder
+from .test_study_frame import MACHINE
+
+SMALL = Scale(0, steps=1, prompts=2, group_size=2, limit=12, every=1, problems=2, final=4)
+
+
+class Rates(TrainingStudy):
+    """Two learning rates from one base."""
+
+    name, title, claim = "rates", "Rates", "a higher rate learns more"
+    varies = ("recipe.optim.lr",)
+    conditions = ("low", "high")
+
+    def __init__(self, seeds, model, **more):
+        super().__init__(seeds)
+        self.model, self.more = str(model), more
+
+    def chain(self, condition, seed):
+        changes = {
+            "optim.lr": {"low": 1e-4, "high": 1e-3}[condition],
+            **self.more.get(condition, {}),
+        }
+        test = HeldOutTest("two", settings={"numbers": (2,)}, n=3, max_new_tokens=12)
+        return Chain(self.model, None, SMALL.recipe(seed, changes), (test,), True, 6.0)
+
+    def claims(self, outcomes):
+        return [Claim(1, "high less low", "1.0", *outcomes.gap(("high",), ("low",)), 0.1)]
+
+    def tables(self, outcomes):
+        tests = ("before", "after", "two, before", "two")
+        return [rates_table(outcomes, "Rates", tests), behaviours_table(outcomes)]
+
+    def figures(self, outcomes):
+        return learning_curves(outcomes)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return answering_folder(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def test_a_whole_study_in_small_is_judged_and_not_repeated(model, tmp_path):
+    folder = StudyFolder(Rates([0], model), tmp_path, "aha study rates")
+    assert folder.run_cells(MACHINE, lambda line: None) is None and not folder.failed
+    result = folder.done["low-seed0"]
+    assert len(result["after"]["right"]) == 4 and result["tests"].keys() == {"two", "two, before"}
+    assert result["steps"] == 1 and [row["step"] for row in result["curve"]] == [1]
+    content = json.loads((tmp_path / "study.json").read_text())
+    (claim,) = content["results"]["claims"]
+    assert claim["seeds"] == 1 and claim["verdict"] is None, "one seed gives no verdict"
+    assert content["command"] == "aha study rates" and content["cpu_seconds"] > 0
+    page = (tmp_path / "study.html").read_text()
+    assert "no verdict for rows 1: fewer than 3 seeds" in page and "recipe.optim.lr" in page
+    assert (tmp_path / "runs" / "low-seed0-rl" / "summary.json").is_file()
+    view = LessonView(folder.study.page(folder.done), page, {"x": "no"})
+    assert "high less low" in str(view) and "the cell x failed: no" in str(view)
+    assert StudyFolder(Rates([0], model), tmp_path).to_do == []
+
+
+def test_cells_that_differ_in_more_than_the_study_varies_are_refused(model, tmp_path):
+    with pytest.raises(ConfigError, match="recipe.optim.beta1 0.9 in low-seed0 and 0.5 in high"):
+        StudyFolder(Rates([0], model, high={"optim.beta1": 0.5}), tmp_path)
+    with pytest.raises(ConfigError, match="each once"):
+        Rates([0, 0], model)
+
+
+def test_a_need_comes_before_what_needs_it():
+    cells = [Cell("b", {"n": 1}, {}, needs=("a",)), Cell("a", {"n": 2}, {})]
+    with pytest.raises(ConfigError, match="b needs a"):
+        check_cells(cells)
+
+
+@pytest.mark.parametrize(
+    "name", ["priming", "corpus", "size", "search", "sharpen", "data", "task-mix"]
+)
+def test_every_study_is_a_sound_grid_that_fits_into_three_hours(name, tmp_path):
+    from aha.cli.training_studies import study_of
+
+    card = load_cards()[1]["cpu-2-cores"]
+    for quick, most in ((False, 3 * 3600 / 1.15), (True, 300)):
+        study = study_of(name, None, quick)
+        folder = StudyFolder(study, tmp_path / name)
+        seconds = folder.planned_seconds(study.cells, MACHINE)
+        assert 0 < seconds < most and study.name == name
+        assert all(study.seconds_of(cell, card) > 0 for cell in study.cells)
+        page = study.page({})
+        assert page.results["claims"] and all(
+            claim["ours"] is None for claim in page.results["claims"]
+        )
+    assert len(study_of(name, "0,1,2", False).seeds) == 3
+
+
+def result(*right: int) -> dict:
+    """A cell's result with these test problems right after training, and none before."""
+    test = {"completions": 1, "mean_tokens": 5.0, "truncated": 0.0, "behaviors": {"checks": 2.0}}
+    return {
+        "before": test | {"right": [0] * len(right)},
+        "after": test | {"right": list(right)},
+        "tests": {},
+        "curve": [{"step": 1, "solve_rate": 0.5, "mean_tokens": 5.0, "behaviors": {}}],
+    }
+
+
+def test_gaps_are_over_the_seeds_that_both_have():
+    done = {f"a-seed{s}": result(1, 1, 0, 1) for s in (0, 1, 2)}
+    done |= {f"b-seed{s}": result(0, 1, 0, 0) for s in (0, 1)}
+    outcomes = Outcomes(("a", "b"), (0, 1, 2), done)
+    gap, seeds = outcomes.gap(("a",), ("b",))
+    assert gap.value == pytest.approx(0.5) and seeds == 2
+    assert outcomes.gap(("a",), ("a",))[0] == Measured(0.0, (0.0, 0.0))
+    assert outcomes.gap_of_tests("a", "after", "before")[0].value == pytest.approx(0.75)
+    assert outcomes.summary_of("b")["seeds"] == [0, 1]
+    assert Outcomes(("c",), (0,), {}).rate("c") is None
+    assert np.isclose(outcomes.over_results("a", lambda r: r["after"]["mean_tokens"]), 5.0)
+
+
+def test_a_claim_has_a_verdict_with_three_seeds_alone():
+    claim = Claim(2, "x", "y", Measured(0.3, (0.2, 0.4)), 3, 0.15)
+    assert claim.verdict == "reproduced" and claim.range_text == "at least 0.15"
+    assert Claim(2, "x", "y", Measured(0.3, (0.2, 0.4)), 2, 0.15).verdict is None
+    assert Claim(2, "x", "y", None, 3, 0.15).verdict is None
+    assert Claim(2, "x", "y", Measured(0.0, (-0.1, 0.1)), 3, 0.15).verdict == "not reproduced"
+    assert Claim(2, "x", "y", Measured(0.1, (0.0, 0.2)), 3, -0.03, 0.03).verdict == "no evidence"
