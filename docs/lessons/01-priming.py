@@ -18,14 +18,16 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# Two models of the same size get the same RL. One learns to search, the other stays flat. Gandhi et
-# al. (arXiv 2503.01307) found why: the first one had the habits already (checking, going back). A few
-# examples with these habits make the flat model learn too, even if all of their answers are wrong.
+# Two models of the same size get the same RL. One learns to search, the other stays flat. Gandhi
+# et al. (arXiv 2503.01307) found why: the first one had the habits already (checking, going
+# back). A few examples with these habits make the flat model learn too, even if all of their
+# answers are wrong.
 #
 # ## 2. What differs between the cells
 #
-# One base has read guesses and arithmetic, but no search. It is fine-tuned on examples of one kind:
-# look at them. `dots` has as many tokens as the thought that it stands for: is it the length?
+# One base has read guesses and arithmetic, but no search. It is fine-tuned on examples of one
+# kind: look at them. `dots` has as many tokens as the thought that it stands for: is it the
+# length?
 
 # %%
 for name, kind in KINDS.items():
@@ -53,12 +55,12 @@ view
 # %% [markdown]
 # ## 5. What would prove it wrong?
 #
-# * The controls (`empty`, `dots`, `nothing`) end as high as the kinds that go back: then habits do
-#   not decide.
+# * The controls (`empty`, `dots`, `nothing`) end as high as the kinds that go back: then habits
+#   do not decide.
 # * `wrong-only` ends clearly below `all`: then right answers matter after all.
 # * Only one seed does it: then it was luck. That is why a verdict needs three.
 #
 # ## 6. Where to go on
 #
-# `aha study priming` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study priming` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

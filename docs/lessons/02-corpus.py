@@ -18,13 +18,13 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# Priming adds habits after pre-training. Are they better in the corpus? Gandhi et al. continued the
-# pre-training of a model on text rich in habits: it reached .493 by RL; the control .367.
+# Priming adds habits after pre-training. Are they better in the corpus? Gandhi et al. continued
+# the pre-training of a model on text rich in habits: it reached .493 by RL; the control .367.
 #
 # ## 2. What differs between the cells
 #
-# One dial: the share of puzzles that are worked out by a search. All else is the same. These are some
-# documents at a rate of 20 %: find the searches.
+# One dial: the share of puzzles that are worked out by a search. All else is the same. These are
+# some documents at a rate of 20 %: find the searches.
 
 # %%
 mix = SEARCHED.__class__(**{**vars(SEARCHED), "search": 0.2, "drill": 0.0})
@@ -58,5 +58,5 @@ view
 #
 # ## 6. Where to go on
 #
-# `aha study corpus` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study corpus` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

@@ -21,11 +21,11 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 #
 # ## 2. What differs between the cells
 #
-# What is a fair comparison? A larger model that reads as many tokens *for each parameter* gets far
-# more computing. One that gets as many *minutes* reads far less. Both are shown.
+# What is a fair comparison? A larger model that reads as many tokens *for each parameter* gets
+# far more computing. One that gets as many *minutes* reads far less. Both are shown.
 
 # %%
-for name, ((width, mlp, layers), parameters) in SIZES.items():
+for name, ((width, _, layers), parameters) in SIZES.items():
     print(f"{name}: width {width}, {layers} layers, {PER_PARAMETER * parameters:,} tokens to read")
 print("numbers in a puzzle:", NUMBERS)
 
@@ -51,9 +51,10 @@ view
 # ## 5. What would prove it wrong?
 #
 # * There is no order: larger models are not better, with either way of being fair.
-# * The threshold is at the same size for 2 numbers and for 5: then shrinking the task does not help.
+# * The threshold is at the same size for 2 numbers and for 5: then shrinking the task does not
+#   help.
 #
 # ## 6. Where to go on
 #
-# `aha study size` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study size` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

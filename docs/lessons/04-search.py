@@ -18,9 +18,10 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# A model that reads the way to the solution alone never sees how to recover from a mistake. Stream of
-# Search (arXiv 2404.03683): a model that read searches, many of which fail, solves twice as much
-# (.513 against .257), and improves further by its own right completions (STaR) and by RL.
+# A model that reads the way to the solution alone never sees how to recover from a mistake.
+# Stream of Search (arXiv 2404.03683): a model that read searches, many of which fail, solves
+# twice as much (.513 against .257), and improves further by its own right completions (STaR) and
+# by RL.
 #
 # ## 2. What differs between the cells
 #
@@ -60,5 +61,5 @@ view
 #
 # ## 6. Where to go on
 #
-# `aha study search` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study search` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

@@ -17,13 +17,14 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# After RL a model is right more often. Can it solve what it could not solve before in 64 tries? Yue et
-# al. (arXiv 2504.13837) say no: RL makes likelier what was there, and pass@64 may even fall.
+# After RL a model is right more often. Can it solve what it could not solve before in 64 tries?
+# Yue et al. (arXiv 2504.13837) say no: RL makes likelier what was there, and pass@64 may even
+# fall.
 #
 # ## 2. What differs between the cells
 #
-# pass@k is the chance that one of k completions is right. It is estimated from 64 completions of a
-# problem without trying all groups of k.
+# pass@k is the chance that one of k completions is right. It is estimated from 64 completions of
+# a problem without trying all groups of k.
 
 # %%
 for right in (0, 1, 4, 16):
@@ -32,8 +33,8 @@ for right in (0, 1, 4, 16):
 # %% [markdown]
 # ## 3. The smallest experiment
 #
-# Two bases: one has read searches, one guesses alone. RL; 64 completions of every test problem before
-# and after.
+# Two bases: one has read searches, one guesses alone. RL; 64 completions of every test problem
+# before and after.
 
 # %%
 study = SharpenStudy([0], quick=QUICK)
@@ -56,5 +57,5 @@ view
 #
 # ## 6. Where to go on
 #
-# `aha study sharpen` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study sharpen` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

@@ -18,14 +18,14 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# TinyZero claims that task and data matter more than size. The same base, the same RL, the same number
-# of tokens: many easy problems, few hard ones, a mixture, a curriculum. And how many wrong grades
-# does RL bear?
+# TinyZero claims that task and data matter more than size. The same base, the same RL, the same
+# number of tokens: many easy problems, few hard ones, a mixture, a curriculum. And how many wrong
+# grades does RL bear?
 #
 # ## 2. What differs between the cells
 #
-# The number of solutions of a puzzle (`ways`, the last number) says how hard it is. With noise, a right answer
-# gets 0 and a wrong one 1 now and then; the tests have no noise.
+# The number of solutions of a puzzle (`ways`, the last number) says how hard it is. With noise, a
+# right answer gets 0 and a wrong one 1 now and then; the tests have no noise.
 
 # %%
 for name, options in OPTIONS.items():
@@ -58,5 +58,5 @@ view
 #
 # ## 6. Where to go on
 #
-# `aha study data` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study data` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

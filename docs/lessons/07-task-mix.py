@@ -18,13 +18,13 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # %% [markdown]
 # ## 1. The claim
 #
-# Sky-T1 added code to mathematics: mathematics fell from 43.3 to 36.7 until the data were balanced
-# again. Do Countdown and products disturb each other, or does one teach the other?
+# Sky-T1 added code to mathematics: mathematics fell from 43.3 to 36.7 until the data were
+# balanced again. Do Countdown and products disturb each other, or does one teach the other?
 #
 # ## 2. What differs between the cells
 #
-# One stream of problems, from one task or from both. With both, each task gets half of the steps: the
-# fourth cell has twice as many.
+# One stream of problems, from one task or from both. With both, each task gets half of the steps:
+# the fourth cell has twice as many.
 
 # %%
 for name, rungs in RUNGS.items():
@@ -57,5 +57,5 @@ view
 #
 # ## 6. Where to go on
 #
-# `aha study task-mix` runs three seeds, side by side, and judges them. docs/studies.md has the published
-# numbers.
+# `aha study task-mix` runs three seeds, side by side, and judges them. docs/studies.md has the
+# published numbers.

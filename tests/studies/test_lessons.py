@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-LESSONS = sorted((Path(__file__).parent.parent.parent / "docs" / "lessons").glob("0*.py"))
+ROOT = Path(__file__).parent.parent.parent
+BREAKS = sorted((ROOT / "docs" / "lessons").glob("*-break-*.py"))
+LESSONS = sorted({*(ROOT / "docs" / "lessons").glob("0*.py")} - {*BREAKS})
 STUDIES = ("priming", "corpus", "size", "search", "sharpen", "data", "task-mix")
 
 
@@ -29,18 +31,30 @@ def test_a_lesson_says_what_it_claims_and_its_first_half_runs(path, capsys, monk
     assert len(capsys.readouterr().out) > 200, "it shows what the cells differ in"
 
 
+def run_quickly(path: Path, folder: Path) -> str:
+    """What a lesson prints."""
+    own = {"PYTHONPATH": str(ROOT / "src")}
+    words = [sys.executable, path, "--quick"]
+    done = subprocess.run(
+        words, cwd=folder, env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_whole_lesson_runs(path, tmp_path):
-    own = {"PYTHONPATH": str(path.parent.parent.parent / "src")}
-    done = subprocess.run(
-        [sys.executable, path, "--quick"],
-        cwd=tmp_path,
-        env=os.environ | own,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Claims" in done.stdout and "failed" not in done.stdout
+    out = run_quickly(path, tmp_path)
+    assert "Claims" in out and " failed: " not in out
     assert list(tmp_path.glob("runs/lessons/*/study.html"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", BREAKS, ids=lambda path: path.stem)
+def test_the_doctor_names_what_an_exercise_breaks(path, tmp_path):
+    """The exercise itself asserts it."""
+    named = re.search(r'NAMED_BY = "(\w+)"', path.read_text(encoding="utf-8"))[1]
+    assert re.search(rf"^(warn|fail) {named}: ", run_quickly(path, tmp_path), re.MULTILINE)

@@ -101,7 +101,7 @@ def test_before_three_seeds_there_is_no_verdict_and_half_a_seed_is_left_out(mode
     first, second = (
         [cell for cell in study.cells if cell.varied["seed"] == seed] for seed in (0, 1)
     )
-    done = {cell.name: study.run(cell) for cell in [*first, second[0]]}
+    done = {cell.name: study.run(cell, tmp_path) for cell in [*first, second[0]]}
     (result,) = study.results(done)
     assert result.seeds == 1
     page = study.page(done)
@@ -109,11 +109,11 @@ def test_before_three_seeds_there_is_no_verdict_and_half_a_seed_is_left_out(mode
     assert study.page({}).tables == [] and folder.to_do == study.cells
 
 
-def test_a_longer_budget_goes_on_where_the_shorter_one_was_closed(model):
+def test_a_longer_budget_goes_on_where_the_shorter_one_was_closed(model, tmp_path):
     """The draws are the same until then, so that budgets are paired."""
     study = ThinkingStudy(grid_of(model, seeds=(0,)))
     kinds = {cell.varied["kind"]: cell for cell in study.cells}
-    short, long = (study.run(kinds[f"max-{most}"]) for most in (4, 8))
+    short, long = (study.run(kinds[f"max-{most}"], tmp_path) for most in (4, 8))
     pairs = list(zip(short["thinking"], long["thinking"], strict=True))
     assert all(a[0] == b[0] if b[0] < 4 else a[0] == 4 for a, b in pairs)
 

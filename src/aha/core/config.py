@@ -45,8 +45,8 @@ class TaskSection(Section):
 
     name: str = Field(
         "countdown",
-        description="countdown, calculate, multiply, ladder, math, gym:NAME, a Python file, or an "
-        "installed task.",
+        description="countdown, curated, calculate, multiply, ladder, math, gym:NAME, a Python "
+        "file, or an installed task.",
     )
     numbers: tuple[int, ...] = Field(
         (3,), description="countdown: how many numbers a puzzle has, 2 to 6; drawn evenly."

@@ -50,6 +50,7 @@ QUICK_STAR = SelfTeaching(rounds=1, problems=96, completions=2, epochs=1, limit=
 TESTS = ("test", "held-out targets", "unsolved", "difficult")
 LENGTHS = {"solutions-rl": 25.0, "searches-rl": 85.0, "searches-star": 85.0}
 STAR_RIGHT = 0.4  # of the completions, assumed for the plan
+HARD_SECONDS = 10.0  # to look for puzzles that searches do not solve
 
 
 class SearchStudy(TrainingStudy):
@@ -105,14 +106,14 @@ class SearchStudy(TrainingStudy):
         return result | {"examples": learnt}
 
     def planned(self, chain: Chain, card: Card) -> float:
-        seconds = chain_seconds(chain, card)
+        seconds = chain_seconds(chain, card) + HARD_SECONDS
         if chain.more.get("star") is None:
             return seconds
         plan, shape = self.star, chain.shape
         drawn = HeldOutTest("", n=plan.problems, completions=plan.completions)
-        length = replace(drawn, max_new_tokens=plan.limit)
+        drawn = replace(drawn, max_new_tokens=plan.limit)
         examples = int(STAR_RIGHT * plan.problems * plan.completions)
-        one = test_seconds(length, shape, card, chain.length)
+        one = test_seconds(drawn, shape, card, chain.length)
         one += tuning_seconds(examples, plan.epochs, chain.length, shape, card)
         tests = sum(test_seconds(test, shape, card, chain.length) for test in chain.tests)
         return seconds + plan.rounds * one + (plan.rounds - 1) * tests

@@ -61,7 +61,7 @@ class SizeStudy(TrainingStudy):
         tokens = PER_PARAMETER * parameters if way == "tokens" else AT_EQUAL_MINUTES[size]
         shape = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
         mix = TraceMix(numbers=NUMBERS)
-        read = QUICK_TOKENS if self.quick else tokens + tokens % 2
+        read = QUICK_TOKENS if self.quick else tokens
         base = self.scale.base(f"base-{condition}-seed{seed}", seed, mix, shape, read)
         numbers = {"task.numbers": NUMBERS}
         n, limit = (12 if self.quick else 200), self.scale.limit

@@ -171,7 +171,9 @@ def carry_chain(chain: Chain, runs: Path, name: str, say: Say = print) -> Result
         run = reinforce(cfg, runs / f"{name}-rl", say)
         model = str(run.path)
         result |= result_of_run(run)
-    return result | {"tests": tests | all_tests(chain, model, folder)}
+    if chain.recipe is not None or not tests:
+        tests |= all_tests(chain, model, folder)
+    return result | {"tests": tests}
 
 
 def all_tests(chain: Chain, model: str, folder: Path, when: str = "") -> dict[str, Result]:

@@ -1,0 +1,91 @@
+# %% [markdown]
+# # Break it: a reward that can be cheated
+#
+# An exercise: the training is broken on purpose. Look at the curve, say what went wrong, and only
+# then ask the doctor. A script (`python docs/lessons/08-break-reward.py --quick`) or a notebook.
+
+# %%
+import random
+import sys
+
+import aha
+from aha.doctor.run_checks import diagnose
+
+QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
+STEPS, PROMPTS = (20, 8) if QUICK else (60, 32)
+
+# %% [markdown]
+# ## 1. The puzzles
+#
+# Sums of three numbers: the packaged model solves some of them.
+
+# %%
+draw = random.Random(0)
+rows = []
+for numbers in (draw.sample(range(1, 30), 3) for _ in range(2_000)):
+    target = sum(numbers)
+    if target <= 99:
+        prompt = f"numbers {' '.join(map(str, numbers))} target {target}\n<think>\n"
+        rows.append({"prompt": prompt, "numbers": numbers})
+
+
+def right(completion, numbers):
+    answer = completion.partition("<answer>")[2].partition("</answer>")[0]
+    terms = answer.replace("(", "").replace(")", "").split("+")
+    return float(sorted(terms) == sorted(map(str, numbers)))
+
+
+# %% [markdown]
+# ## 2. What is broken
+#
+# A second reward pays for a thought that says "yes": good thoughts do. It cannot know whether the
+# "yes" is true.
+
+
+# %%
+def says_yes(completion):
+    return float(" yes" in completion)
+
+
+run = aha.train(
+    "demo",
+    reward=[right, says_yes],
+    reward_weights=[0.2, 1.0],
+    data=rows,
+    steps=STEPS,
+    rollout={"prompts": PROMPTS, "max_new_tokens": 128},
+)
+
+# %% [markdown]
+# ## 3. The curve
+#
+# The reward rises. Does the share of solved puzzles? Which column would you show to a friend?
+
+# %%
+for row in run.rows:
+    print(
+        f"step {row['step']:>2}: reward {row['reward']:.2f}, solved {row['solve_rate']:.0%}, "
+        f"{row['mean_tokens']:.0f} tokens, entropy {row['entropy']:.3f}"
+    )
+run
+
+# %% [markdown]
+# ## 4. What does the doctor say?
+#
+# `aha doctor RUN` prints the same.
+
+# %%
+findings = {finding.check: finding for finding in diagnose(run.path)}
+for finding in findings.values():
+    if finding.level != "ok":
+        print(f"{finding.level} {finding.check}: {finding.message}; fix: {finding.fix}")
+NAMED_BY = "format_only"
+assert findings[NAMED_BY].level != "ok", findings[NAMED_BY].message
+
+# %% [markdown]
+# ## 5. Why, and how to mend it
+#
+# The cheat is cheaper than the work, so the policy learns the cheat first. Any reward for a sign of
+# good work is a reward for the sign.
+#
+# Mend it: pay for right answers alone, and audit a reward with `aha doctor RECIPE`.
