@@ -137,6 +137,8 @@ def carry_out(
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
         result = study.run(cell, out)
+    except CellStopped:
+        raise
     except faults as error:
         files.keep_error(cell, error)
         return
