@@ -17,11 +17,15 @@ def test_training_problems_have_the_chosen_number_of_solutions():
 
 
 def test_few_problems_come_again_in_another_order():
-    ids = [p.id for p in islice(CuratedCountdown(count=5).problems("train", 0), 15)]
+    task = CuratedCountdown(count=5)
+    ids = [p.id for p in islice(task.problems("train", 0), 15)]
     rounds = [ids[first : first + 5] for first in (0, 5, 10)]
     assert len({*ids}) == 5 and {*map(frozenset, rounds)} == {frozenset(ids)}
     assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
     assert ids == [p.id for p in islice(CuratedCountdown(count=5).problems("train", 0), 15)]
+    steps = [[p.id for p in islice(task.problems("train", seed), 5)] for seed in range(1, 4)]
+    assert {*map(frozenset, steps)} == {frozenset(ids)}, "a step asks with a seed of its own"
+    assert len({*map(tuple, steps)}) > 1
 
 
 def test_tests_are_those_of_countdown():

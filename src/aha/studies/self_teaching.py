@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunError
 from aha.core.seeds import seed_for
 from aha.eval.suite import completion_of, evaluate, held_out
 from aha.model.folders import resolve_model
@@ -38,27 +37,21 @@ class SelfTeaching:
 def teach_itself(
     plan: SelfTeaching, base: str, seed: int, path: Path, say: Say
 ) -> Iterator[tuple[str, int]]:
-    """(model, examples that it has learnt) of each round. A round that is done is not repeated.
-
-    Raises `RunError` where no completion was right.
-    """
+    """(model, examples that it has learnt) of each round. A round that is done is not repeated; one
+    without a right completion has nothing to learn from, and leaves the model as it is."""
     model = base
     for number in range(1, plan.rounds + 1):
         data = path.with_name(f"{path.name}-round{number}.jsonl")
         if not data.is_file():
             rows = right_completions(plan, model, seed_for("star", seed, number))
-            if not rows:
-                raise RunError(
-                    f"none of {plan.problems} problems was solved in round {number}",
-                    "a base that solves some",
-                    "a base that has read more tokens",
-                )
             data.parent.mkdir(parents=True, exist_ok=True)
             write_text(data, "".join(f"{to_json(row)}\n" for row in rows))
-        raw: dict[str, Any] = {"data": str(data), "epochs": plan.epochs, "seed": seed}
-        cfg = TuningConfig.model_validate(raw | {"model": {"path": base}})
-        model = str(fine_tune(cfg, path.with_name(f"{path.name}-round{number}"), say))
-        yield model, sum(1 for _ in data.open(encoding="utf-8"))
+        examples = sum(1 for _ in data.open(encoding="utf-8"))
+        if examples:
+            raw: dict[str, Any] = {"data": str(data), "epochs": plan.epochs, "seed": seed}
+            cfg = TuningConfig.model_validate(raw | {"model": {"path": base}})
+            model = str(fine_tune(cfg, path.with_name(f"{path.name}-round{number}"), say))
+        yield model, examples
 
 
 def right_completions(plan: SelfTeaching, model: str, seed: int) -> list[dict[str, Any]]:

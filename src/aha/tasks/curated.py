@@ -5,6 +5,7 @@ The tests are those of Countdown: only what the model is trained on differs.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import count as count_from
 from itertools import islice
 from random import Random
@@ -22,7 +23,8 @@ class CuratedCountdown(Countdown):
     """Countdown whose training problems are chosen.
 
     `ways`: the least and the most solutions that a training problem has. `count`: how many training
-    problems there are, each again and again in another order; 0: endless new ones. `noise`: the
+    problems there are, the same in every run, again and again in another order; 0: endless new
+    ones. `noise`: the
     share of training completions whose reward is the wrong one: what is right gets 0, what is wrong
     gets 1. Whether an answer is right (`correct`) stays true. Raises `ConfigError` for a setting
     out of its range.
@@ -51,14 +53,23 @@ class CuratedCountdown(Countdown):
         if split != TRAIN:
             yield from (as_curated(problem) for problem in super().problems(split, seed))
             return
-        chosen = (p for p in super().problems(split, seed) if p.given.get("ways", 1) in self.ways)
         if not self.count:
-            yield from map(as_curated, chosen)
+            yield from self.chosen(seed)
             return
-        kept = [as_curated(problem) for problem in islice(chosen, self.count)]
+        # A step asks with a seed of its own: the problems must not depend on it, their order does.
         for number in count_from(0):
             rng = Random(seed_for("curated", seed, number))
-            yield from rng.sample(kept, len(kept))
+            yield from rng.sample(self.kept, len(self.kept))
+
+    def chosen(self, seed: int) -> Iterator[Problem]:
+        """Training problems with the chosen number of solutions."""
+        problems = super().problems(TRAIN, seed)
+        yield from (as_curated(p) for p in problems if p.given.get("ways", 1) in self.ways)
+
+    @cached_property
+    def kept(self) -> list[Problem]:
+        """The `count` training problems; the same ones in every run."""
+        return list(islice(self.chosen(0), self.count))
 
     def grade(self, problem: Problem, text: str) -> Graded:
         """The grade of Countdown; of a training problem with the wrong reward now and then."""
