@@ -31,6 +31,7 @@ class CuratedCountdown(Countdown):
     """
 
     name = "curated"
+    max_misses = 3_000
 
     def __init__(
         self,
@@ -57,14 +58,24 @@ class CuratedCountdown(Countdown):
             yield from self.chosen(seed)
             return
         # A step asks with a seed of its own: the problems must not depend on it, their order does.
-        for number in count_from(0):
+        for number in count_from(0) if self.kept else ():
             rng = Random(seed_for("curated", seed, number))
             yield from rng.sample(self.kept, len(self.kept))
 
     def chosen(self, seed: int) -> Iterator[Problem]:
-        """Training problems with the chosen number of solutions."""
-        problems = super().problems(TRAIN, seed)
-        yield from (as_curated(p) for p in problems if p.given.get("ways", 1) in self.ways)
+        """Training problems with the chosen number of solutions. Raises `ConfigError` after
+        `max_misses` problems in a row with another one."""
+        misses = 0
+        for problem in super().problems(TRAIN, seed):
+            if problem.given.get("ways", 1) in self.ways:
+                misses = 0
+                yield as_curated(problem)
+            elif (misses := misses + 1) == self.max_misses:
+                raise ConfigError(
+                    f"ways {self.ways.start} to {self.ways.stop - 1}: none of {misses:,} puzzles",
+                    "a number of solutions that puzzles have",
+                    "--task.options.ways '[1, 3]'",
+                )
 
     @cached_property
     def kept(self) -> list[Problem]:
