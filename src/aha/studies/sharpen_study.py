@@ -29,7 +29,7 @@ FULL = Scale(tokens=12_000_000, steps=132, limit=320, final=0)
 QUICK = Scale(100_000, steps=2, prompts=4, group_size=4, limit=96, every=0, final=0)
 KS = (1, 2, 4, 8, 16, 32, 64)
 # Difficulties by the number of different solutions of a puzzle.
-LEVELS = {"1 solution": range(1, 2), "2 or 3": range(2, 4), "4 and more": range(4, 10_000)}
+LEVELS = {"one": range(1, 2), "more": range(2, 10_000)}
 TEST, BEFORE = "problems", "problems, before"
 LENGTHS = {"search": 70.0, "direct": 20.0}
 
