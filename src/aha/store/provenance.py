@@ -115,7 +115,9 @@ def diff_of_new_file(root: Path, name: str) -> str:
 
 def package_list() -> str:
     """All installed packages, a line `name==version` each, as `pip install -r` reads it."""
-    rows = {f"{one.name}=={one.version}" for one in distributions() if one.name}
+    # `name` and `version` of a distribution would each read and parse its whole file.
+    found = (one.metadata for one in distributions())
+    rows = {f"{one['Name']}=={one['Version']}" for one in found if one["Name"]}
     return "".join(f"{row}\n" for row in sorted(rows, key=str.lower))
 
 
