@@ -117,8 +117,8 @@ def diff_of_new_file(root: Path, name: str) -> str:
 
 def package_list() -> str:
     """All installed packages, a line `name==version` each, as `pip install -r` reads it."""
-    found = map(headers_of, distributions())
-    rows = {f"{one['Name']}=={one['Version']}" for one in found if one["Name"]}
+    headers = map(headers_of, distributions())
+    rows = {f"{one['Name']}=={one['Version']}" for one in headers if one["Name"]}
     return "".join(f"{row}\n" for row in sorted(rows, key=str.lower))
 
 
