@@ -37,7 +37,8 @@ class OpenModel:
     @property
     def positions(self) -> int:
         """The largest number of tokens of a prompt and its completion together."""
-        return self.engine.loaded().config.max_position_embeddings
+        positions: int = self.engine.loaded().config.max_position_embeddings
+        return positions
 
     @property
     def origin(self) -> str:
