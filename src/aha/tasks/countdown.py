@@ -53,7 +53,7 @@ def puzzles(split: str, seed: int, sizes: tuple[int, ...]) -> Iterator[Puzzle]:
     Sizes come up evenly; within a size, all solvable (numbers, target) pairs of the split do.
     Endless, except that size 2 ends when its few puzzles have all been given.
     """
-    first = first_puzzles(split, seed, sizes)
+    first = first_puzzles(split, seed, tuple(sizes))
     place = 0
     while (puzzle := first.at(place)) is not None:
         yield puzzle
