@@ -5,11 +5,12 @@
 # then ask the doctor. A script (`python docs/lessons/08-break-reward.py --quick`) or a notebook.
 
 # %%
-import random
 import sys
+from itertools import islice
 
 import aha
 from aha.doctor.run_checks import diagnose
+from aha.tasks.countdown import Countdown, grade_countdown
 
 QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 STEPS, PROMPTS = (20, 8) if QUICK else (60, 32)
@@ -17,22 +18,18 @@ STEPS, PROMPTS = (20, 8) if QUICK else (60, 32)
 # %% [markdown]
 # ## 1. The puzzles
 #
-# Sums of three numbers: the packaged model solves some of them.
+# Countdown with three numbers as rows of data, and its exact verifier as a reward function.
 
 # %%
-draw = random.Random(0)
-rows = []
-for numbers in (draw.sample(range(1, 30), 3) for _ in range(2_000)):
-    target = sum(numbers)
-    if target <= 99:
-        prompt = f"numbers {' '.join(map(str, numbers))} target {target}\n<think>\n"
-        rows.append({"prompt": prompt, "numbers": numbers})
+task = Countdown()
+rows = [
+    {"prompt": task.ask(problem), **problem.given}
+    for problem in islice(task.problems("train", 0), 1_000)
+]
 
 
-def right(completion, numbers):
-    answer = completion.partition("<answer>")[2].partition("</answer>")[0]
-    terms = answer.replace("(", "").replace(")", "").split("+")
-    return float(sorted(terms) == sorted(map(str, numbers)))
+def right(completion, numbers, target):
+    return float(grade_countdown(completion, tuple(numbers), target).correct)
 
 
 # %% [markdown]

@@ -5,11 +5,12 @@
 # then ask the doctor. A script (`python docs/lessons/10-break-entropy.py --quick`) or a notebook.
 
 # %%
-import random
 import sys
+from itertools import islice
 
 import aha
 from aha.doctor.run_checks import diagnose
+from aha.tasks.countdown import Countdown, grade_countdown
 
 QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 STEPS, PROMPTS = (20, 8) if QUICK else (60, 32)
@@ -17,38 +18,40 @@ STEPS, PROMPTS = (20, 8) if QUICK else (60, 32)
 # %% [markdown]
 # ## 1. The puzzles
 #
-# Sums of three numbers: the packaged model solves some of them.
+# Countdown with three numbers as rows of data, and its exact verifier as a reward function.
 
 # %%
-draw = random.Random(0)
-rows = []
-for numbers in (draw.sample(range(1, 30), 3) for _ in range(2_000)):
-    target = sum(numbers)
-    if target <= 99:
-        prompt = f"numbers {' '.join(map(str, numbers))} target {target}\n<think>\n"
-        rows.append({"prompt": prompt, "numbers": numbers})
+task = Countdown()
+rows = [
+    {"prompt": task.ask(problem), **problem.given}
+    for problem in islice(task.problems("train", 0), 1_000)
+]
 
 
-def right(completion, numbers):
-    answer = completion.partition("<answer>")[2].partition("</answer>")[0]
-    terms = answer.replace("(", "").replace(")", "").split("+")
-    return float(sorted(terms) == sorted(map(str, numbers)))
+def right(completion, numbers, target):
+    return float(grade_countdown(completion, tuple(numbers), target).correct)
 
 
 # %% [markdown]
 # ## 2. What is broken
 #
-# The reward is honest. The learning rate is twenty times as high as that of the demo.
+# A second reward pays for one answer: the sum of all numbers, in their order. It is hardly ever
+# right, and the learning rate is more than twice that of the demo.
 
 
 # %%
+def adds_up(completion, numbers):
+    return float(f"<answer>({numbers[0]}+{numbers[1]})+{numbers[2]}</answer>" in completion)
+
+
 run = aha.train(
     "demo",
-    reward=right,
+    reward=[right, adds_up],
+    reward_weights=[0.1, 1.0],
     data=rows,
-    steps=STEPS,
-    rollout={"prompts": PROMPTS, "max_new_tokens": 128},
-    optim={"lr": 8e-3},
+    steps=2 * STEPS,
+    rollout={"prompts": PROMPTS, "max_new_tokens": 96},
+    optim={"lr": 1e-3},
 )
 
 # %% [markdown]
@@ -83,4 +86,5 @@ assert findings[NAMED_BY].level != "ok", findings[NAMED_BY].message
 # A policy that is certain tries nothing new: the completions of a problem are alike, their rewards
 # too, and nothing can be learnt any more.
 #
-# Mend it: a lower `optim.lr`, `algo.clip_high` above `algo.clip_low`, an entropy bonus.
+# Mend it: a reward that has more than one way to be earned, a lower `optim.lr`, `algo.clip_high`
+# above `algo.clip_low`, or an entropy bonus.
