@@ -35,22 +35,23 @@ def right(completion, numbers, target):
 # %% [markdown]
 # ## 2. What is broken
 #
-# A second reward pays for a thought that says "yes": good thoughts do. It cannot know whether the
-# "yes" is true.
+# A second reward pays for a tidy completion, in which nothing stands before the answer that does
+# not belong there. What is the cheapest way to be tidy?
 
 
 # %%
-def says_yes(completion):
-    return float(" yes" in completion)
+def tidy(completion):
+    return float(completion.startswith("</think>\n<answer>"))
 
 
 run = aha.train(
     "demo",
-    reward=[right, says_yes],
+    reward=[right, tidy],
     reward_weights=[0.2, 1.0],
     data=rows,
     steps=STEPS,
     rollout={"prompts": PROMPTS, "max_new_tokens": 128},
+    optim={"lr": 1e-3},
 )
 
 # %% [markdown]
@@ -82,7 +83,7 @@ assert findings[NAMED_BY].level != "ok", findings[NAMED_BY].message
 # %% [markdown]
 # ## 5. Why, and how to mend it
 #
-# The cheat is cheaper than the work, so the policy learns the cheat first. Any reward for a sign of
-# good work is a reward for the sign.
+# Not to think at all is the tidiest thought, and far cheaper than to solve a puzzle: the policy
+# learns it first. Whatever a reward pays for beside the right answer may be had without it.
 #
 # Mend it: pay for right answers alone, and audit a reward with `aha doctor RECIPE`.

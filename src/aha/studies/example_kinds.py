@@ -47,7 +47,7 @@ class ExampleKind:
     thought: str = "kept"  # or "empty", or "dots"
 
 
-def with_rates(**rates: float) -> TraceMix:
+def with_rates(**rates: Any) -> TraceMix:
     """The search with some behaviours at these rates."""
     return replace(SEARCH, **rates)
 
@@ -111,4 +111,4 @@ def write_examples(
     rows = list(islice(example_rows(kind, numbers, seed, length), count))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(f"{to_json(row)}\n" for row in rows))
-    return sum(row["right"] for row in rows) / len(rows)
+    return float(sum(row["right"] for row in rows) / len(rows))

@@ -7,6 +7,7 @@ the same number of steps; every model is tested on both. Source: row 18 of docs/
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aha.pretrain.settings import PretrainJob, make_job
 from aha.studies.study_page import StudyTable
@@ -55,7 +56,7 @@ class MixStudy(TrainingStudy):
     def chain(self, condition: str, seed: int) -> Chain:
         scale, doubled = self.scale, condition == "both-doubled"
         tasks = condition.removesuffix("-doubled")
-        changes = {"task.name": "ladder", "task.options": {"rungs": RUNGS[tasks]}}
+        changes: dict[str, Any] = {"task.name": "ladder", "task.options": {"rungs": RUNGS[tasks]}}
         if doubled:
             changes["steps"] = 2 * scale.steps
         sizes = (12, 12) if self.quick else (500, 200)

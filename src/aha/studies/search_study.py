@@ -5,6 +5,7 @@ the base of searches also teaches itself (STaR). Source: Stream of Search, arXiv
 """
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from aha.studies.training_cells import (
 from aha.studies.training_results import (
     Outcomes,
     behaviour,
+    change_text,
     learning_curves,
-    number_text,
     rates_of,
     rates_table,
     test_of,
@@ -48,6 +49,7 @@ QUICK = Scale(200_000, steps=2, prompts=4, group_size=4, limit=96, every=0, fina
 STAR = SelfTeaching(rounds=3, problems=4_000, completions=2, epochs=3, limit=320)
 QUICK_STAR = SelfTeaching(rounds=1, problems=96, completions=2, epochs=1, limit=96)
 TESTS = ("test", "held-out targets", "unsolved", "difficult")
+ENDS = ("test, before", "test")
 LENGTHS = {"solutions-rl": 25.0, "searches-rl": 85.0, "searches-star": 85.0}
 STAR_RIGHT = 0.4  # of the completions, assumed for the plan
 HARD_SECONDS = 10.0  # to look for puzzles that searches do not solve
@@ -161,9 +163,9 @@ def ratio_of_bases(outcomes: Outcomes) -> tuple[Measured | None, int]:
     return (mean_over_seeds(ratios) if ratios else None), len(seeds)
 
 
-def errors_per_line(result: Result, test: str) -> float | None:
+def errors_per_line(test: Result) -> float | None:
     """Wrong lines over all lines of a test."""
-    lines, wrong = (behaviour(test_of(result, test), name) for name in ("lines", "line_errors"))
+    lines, wrong = (behaviour(test, name) for name in ("lines", "line_errors"))
     return wrong / lines if lines and wrong is not None else None
 
 
@@ -191,19 +193,11 @@ def errors_table(outcomes: Outcomes) -> StudyTable:
     """Kinds of errors of a completion, before and after."""
     rows = []
     for condition in outcomes.conditions:
-        cells = []
-        for name in KINDS_OF_ERRORS:
-            ends = [
-                outcomes.over_results(condition, lambda r, t=t, n=name: behaviour(test_of(r, t), n))
-                for t in ("test, before", "test")
-            ]
-            cells.append(" -> ".join(number_text(end, 3) for end in ends))
-        ends = [
-            outcomes.over_results(condition, lambda r, t=t: errors_per_line(r, t))
-            for t in ("test, before", "test")
+        kinds = [
+            change_text(outcomes, condition, partial(behaviour, name=name), 3, ENDS)
+            for name in KINDS_OF_ERRORS
         ]
-        cells.append(" -> ".join(number_text(end, 4) for end in ends))
-        rows.append((condition, *cells))
+        rows.append((condition, *kinds, change_text(outcomes, condition, errors_per_line, 4, ENDS)))
     header = ("condition", *KINDS_OF_ERRORS.values(), "wrong lines over all lines")
     note = "Of a completion in the test, counted by the exact detector; before -> after."
     return StudyTable("Errors", header, rows, note)

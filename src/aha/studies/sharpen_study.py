@@ -6,6 +6,7 @@ the two bases as in Kempner's Backtrack, arXiv 2504.07052.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -86,9 +87,9 @@ class SharpenStudy(TrainingStudy):
 def over(
     outcomes: Outcomes, condition: str, value_of: Callable[[Result], Array]
 ) -> Measured | None:
-    """A number of every problem, over the finished seeds."""
-    results = outcomes.results(condition)
-    return mean_over_seeds([value_of(result) for result in results]) if results else None
+    """A number of every problem, over the finished seeds; None without a problem."""
+    values = [value_of(result) for result in outcomes.results(condition)]
+    return mean_over_seeds(values) if values and all(map(len, values)) else None
 
 
 def most_k(outcomes: Outcomes) -> list[int]:
@@ -107,9 +108,14 @@ def change(outcomes: Outcomes, condition: str, k: int) -> tuple[Measured | None,
         return None, 0
 
     def value(result: Result) -> Array:
-        return pass_rates(test_of(result, TEST), k) - pass_rates(test_of(result, BEFORE), k)
+        return passed(result, TEST, k) - passed(result, BEFORE, k)
 
     return over(outcomes, condition, value), len(outcomes.results(condition))
+
+
+def passed(result: Result, test: str, k: int) -> Array:
+    """pass@k of every problem of a test."""
+    return pass_rates(test_of(result, test), k)
 
 
 def pass_table(outcomes: Outcomes) -> StudyTable:
@@ -118,10 +124,7 @@ def pass_table(outcomes: Outcomes) -> StudyTable:
     for condition in outcomes.conditions:
         for when, test in (("before", BEFORE), ("after", TEST)):
             cells = [
-                rate_text(
-                    over(outcomes, condition, lambda r, t=test, k=k: pass_rates(test_of(r, t), k))
-                )
-                for k in ks
+                rate_text(over(outcomes, condition, partial(passed, test=test, k=k))) for k in ks
             ]
             rows.append((condition, when, *cells))
     return StudyTable("pass@k", ("base", "RL", *(f"pass@{k}" for k in ks)), rows)
@@ -134,9 +137,7 @@ def levels_table(outcomes: Outcomes) -> StudyTable:
         for level, ways in LEVELS.items():
             for k in (ks[0], ks[-1]) if ks else ():
                 cells = [
-                    rate_text(
-                        over(outcomes, condition, lambda r, t=t, k=k, w=ways: at_level(r, t, k, w))
-                    )
+                    rate_text(over(outcomes, condition, partial(at_level, test=t, k=k, ways=ways)))
                     for t in (BEFORE, TEST)
                 ]
                 rows.append((condition, level, f"pass@{k}", *cells))
@@ -148,7 +149,7 @@ def at_level(result: Result, test: str, k: int, ways: range) -> Array:
     """pass@k of the problems of a difficulty."""
     one = test_of(result, test)
     chosen = np.array([count in ways for count in one["ways"]])
-    return pass_rates(one, k)[chosen] if chosen.any() else np.zeros(1)
+    return pass_rates(one, k)[chosen]
 
 
 def only_table(outcomes: Outcomes) -> StudyTable:
@@ -156,7 +157,7 @@ def only_table(outcomes: Outcomes) -> StudyTable:
     rows = []
     for condition in outcomes.conditions:
         cells = [
-            rate_text(over(outcomes, condition, lambda r, b=b, a=a: solved_in(r, b, a)))
+            rate_text(over(outcomes, condition, partial(solved_in, before=b, after=a)))
             for b, a in ((True, True), (True, False), (False, True), (False, False))
         ]
         rows.append((condition, *cells))
@@ -175,10 +176,7 @@ def pass_figure(outcomes: Outcomes, condition: str) -> Figure:
     """pass@k against k."""
     ks, lines = most_k(outcomes), []
     for when, test in (("before RL", BEFORE), ("after RL", TEST)):
-        rates = [
-            over(outcomes, condition, lambda r, t=test, k=k: pass_rates(test_of(r, t), k))
-            for k in ks
-        ]
+        rates = [over(outcomes, condition, partial(passed, test=test, k=k)) for k in ks]
         values = [None if rate is None else rate.value for rate in rates]
         lines.append(Line(when, [float(np.log2(k)) for k in ks], values))
     return Figure(f"{condition}: pass@k by log2 of k", lines, rate=True, note="test problems")

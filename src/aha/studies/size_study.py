@@ -59,7 +59,8 @@ class SizeStudy(TrainingStudy):
         size, way = condition.split("-")
         (hidden, mlp, layers), parameters = SIZES[size]
         tokens = PER_PARAMETER * parameters if way == "tokens" else AT_EQUAL_MINUTES[size]
-        shape = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
+        shape: dict[str, int | None] = {"hidden_size": hidden, "intermediate_size": mlp}
+        shape["num_hidden_layers"] = layers
         mix = TraceMix(numbers=NUMBERS)
         read = QUICK_TOKENS if self.quick else tokens
         base = self.scale.base(f"base-{condition}-seed{seed}", seed, mix, shape, read)

@@ -1,6 +1,8 @@
 """The results of a study that trains: by condition and seed, as rates with intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,6 @@ from aha.studies.judgement import (
 )
 from aha.studies.study_page import StudyTable
 from aha.web.svg_curves import Figure, Line
-
-Getter = Callable[[Result], Result | None]  # of a cell's result, the test in question
 
 
 class Outcomes:
@@ -118,7 +118,7 @@ def test_of(result: Result, test: str) -> Result:
 
 def rates_of(test: Result) -> Array:
     """The rate of every problem."""
-    return np.array(test["right"], float) / test["completions"]
+    return np.asarray(np.array(test["right"], float) / test["completions"])
 
 
 def mean_of(arrays: Sequence[Array]) -> Array:
@@ -180,24 +180,31 @@ def behaviours_table(outcomes: Outcomes) -> StudyTable:
     header = ("condition", *(word for _, word in BEHAVIOURS), "tokens", "truncated")
     rows = []
     for condition in outcomes.conditions:
-        cells = []
-        for name, _ in BEHAVIOURS:
-            ends = [
-                outcomes.over_results(
-                    condition, lambda r, when=when, name=name: behaviour(r[when], name)
-                )
-                for when in ("before", "after")
-            ]
-            cells.append(" -> ".join(map(number_text, ends)))
-        for key, digits in (("mean_tokens", 0), ("truncated", 3)):
-            ends = [
-                outcomes.over_results(condition, lambda r, when=when, key=key: r[when].get(key))
-                for when in ("before", "after")
-            ]
-            cells.append(" -> ".join(number_text(end, digits) for end in ends))
-        rows.append((condition, *cells))
+        counts = [
+            change_text(outcomes, condition, partial(behaviour, name=name))
+            for name, _ in BEHAVIOURS
+        ]
+        tokens = change_text(outcomes, condition, itemgetter("mean_tokens"), 0)
+        truncated = change_text(outcomes, condition, itemgetter("truncated"), 3)
+        rows.append((condition, *counts, tokens, truncated))
     note = "Means of a completion in the test before and after RL, counted by the exact detector."
     return StudyTable("Behaviours, before -> after", header, rows, note)
+
+
+def change_text(
+    outcomes: Outcomes,
+    condition: str,
+    number_of: Callable[[Result], float | None],
+    digits: int = 2,
+    tests: tuple[str, str] = ("before", "after"),
+) -> str:
+    """`1.20 -> 3.40`: a number of two tests, means over the seeds."""
+
+    def end(result: Result, when: str) -> float | None:
+        return number_of(test_of(result, when))
+
+    before, after = (outcomes.over_results(condition, partial(end, when=when)) for when in tests)
+    return f"{number_text(before, digits)} -> {number_text(after, digits)}"
 
 
 def mean_curve(outcomes: Outcomes, condition: str, key: str) -> Line:
