@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from aha.eval.statistics import T95
+from aha.eval.statistics import T95, wilson
 
 MIN_SEEDS = 3  # for a verdict
 DRAWS = 2_000  # of a bootstrap
@@ -121,8 +121,16 @@ def mean_over_seeds(rates_SN: Sequence[Array]) -> Measured:
 
 def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     """one - other, seed by seed and problem by problem. Each has an array [problems] for every
-    seed; the seeds stand in the same order."""
-    return mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
+    seed; the seeds stand in the same order.
+
+    Where no problem differs in any seed, the interval is that of Wilson for none of n: nothing was
+    seen to differ, which n problems do not prove.
+    """
+    gap = mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
+    if gap.interval != (0.0, 0.0):
+        return gap
+    half = wilson(0, len(one[0]))[1]
+    return Measured(0.0, (-half, half))
 
 
 def difference_apart(one: Sequence[Array], other: Sequence[Array]) -> Measured:

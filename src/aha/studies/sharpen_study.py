@@ -149,7 +149,7 @@ def at_level(result: Result, test: str, k: int, ways: range) -> Array:
     """pass@k of the problems of a difficulty."""
     one = test_of(result, test)
     chosen = np.array([count in ways for count in one["ways"]])
-    return pass_rates(one, k)[chosen]
+    return np.asarray(pass_rates(one, k)[chosen])
 
 
 def only_table(outcomes: Outcomes) -> StudyTable:

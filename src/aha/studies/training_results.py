@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aha.eval.statistics import pass_at_k
+from aha.eval.statistics import over_seeds, pass_at_k
 from aha.studies.cell_files import Result
 from aha.studies.judgement import (
     Array,
@@ -15,7 +15,6 @@ from aha.studies.judgement import (
     difference_apart,
     difference_over_seeds,
     mean,
-    mean_over_seeds,
 )
 from aha.studies.study_page import StudyTable
 from aha.web.svg_curves import Figure, Line
@@ -48,8 +47,11 @@ class Outcomes:
 
     def rate(self, condition: str, test: str = "after") -> Measured | None:
         """The solve rate over the finished seeds; None without any."""
-        seeds = self.seeds_of(condition)
-        return mean_over_seeds(self.rates(condition, test, seeds)) if seeds else None
+        rates_SN = self.rates(condition, test, self.seeds_of(condition))
+        if not rates_SN:
+            return None
+        means = [float(rates.mean()) for rates in rates_SN]
+        return Measured(mean(means), over_seeds(means, len(rates_SN[0])))
 
     def gap(
         self, one: Sequence[str], other: Sequence[str], test: str = "after"
