@@ -46,10 +46,11 @@ def long(completion):
 run = aha.train(
     "demo",
     reward=[right, long],
-    reward_weights=[0.2, 2.0],
+    reward_weights=[0.1, 2.0],
     data=rows,
-    steps=STEPS,
+    steps=2 * STEPS,
     rollout={"prompts": PROMPTS, "max_new_tokens": 256},
+    optim={"lr": 1e-3},
 )
 
 # %% [markdown]

@@ -154,7 +154,7 @@ class StudyFolder:
         """
         self.files.folder.mkdir(parents=True, exist_ok=True)
         lock = RunLock(self.out, say)
-        progress = Progress(self, machine, say)
+        progress = StudyProgress(self, machine, say)
         try:
             if processes is None:
                 return self.run_here(progress)
@@ -169,7 +169,7 @@ class StudyFolder:
             finally:
                 lock.release()
 
-    def run_here(self, progress: "Progress") -> int | None:
+    def run_here(self, progress: "StudyProgress") -> int | None:
         """All cells in this process."""
         for cell in self.to_do:
             if not self.records.keys() >= {*cell.needs}:
@@ -235,7 +235,7 @@ def cpu_seconds_of(records: Sequence[CellRecord]) -> float | None:
     return sum(known) if len(known) == len(seconds) else None
 
 
-class Progress:
+class StudyProgress:
     """Says what begins and ends, with the time that is left, and writes the page now and then."""
 
     def __init__(self, folder: StudyFolder, machine: Machine, say: Callable[[str], None]):
