@@ -43,9 +43,10 @@ EXAMPLE_TOKENS = 90  # of one with its prompt, for a plan; shorter where the tho
 EMPTY_TOKENS = 30
 GUESS_TOKENS = 70  # of a document of a corpus without searches
 # Time of two processes with a thread each over that of one with two, which the table of machines is
-# fitted to: aha-tiny took 2,974 s where 3,554 were planned (its pretraining.json).
-ONE_THREAD = 0.84
-START_SECONDS = 6.0  # of a cell: importing torch, opening models, drawing test problems
+# fitted to. Measured: .84 for aha-tiny (its pretraining.json, two ranks); .53 and .76 for bases of
+# 200,000 and 300,000 tokens of short documents, by processor time on a busy machine.
+ONE_THREAD = 0.65
+START_SECONDS = 3.0  # of a cell: importing torch, opening models, drawing test problems
 
 
 @dataclass(frozen=True)
