@@ -64,7 +64,9 @@ def test_the_config_is_frozen_and_survives_json():
     ("key", "near"),
     [
         ("rollout.grop_size", "rollout.group_size"),
-        ("optim.learning_rate", None),
+        ("optim.learning_rate", "'optim.lr'"),  # another trainer's name, in a section of ours
+        ("critic.learning_rate", "'critic.lr'"),
+        ("algo.num_generations", "'rollout.group_size'"),
         ("stps", "steps"),
         ("group_size", "group_size"),  # the section is missing
         ("optim.Lr", "optim.lr"),
