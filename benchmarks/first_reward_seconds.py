@@ -30,7 +30,7 @@ from statistics import median
 
 HERE = Path(__file__).parent / "first_reward"
 PROGRAMS = ("aha", "trl", "verl")
-LATEST_S = 600.0
+LATEST_S = 3_600.0
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 

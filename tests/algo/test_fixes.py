@@ -150,6 +150,7 @@ def test_what_follows_is_left_out_too_and_the_rest_stays(tmp_path):
 def test_what_was_typed_and_what_the_file_itself_does_not_read_is_refused(tmp_path):
     both = {"algo.kl": "none", "algo.kl-coef": 0.1}
     assert refusal(recipe("demo"), both).got.startswith("algo.kl_coef 0.1 with algo.kl 'none'")
+    assert refusal(recipe("demo"), {"algo.kl": "nowhere"}).got == "algo.kl = 'nowhere'"
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("[algo]\nkl_coef = 0.1\npool = 64\n")
     assert "algo.pool 64" in refusal(wrong, {"algo.loss": "pg"}).got

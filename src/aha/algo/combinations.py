@@ -9,7 +9,7 @@ Each check yields a `Clash`; which of its ways out works is found out by `aha.al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aha.algo.advantages import ADVANTAGES
@@ -37,12 +37,12 @@ UNREAD_WITHOUT_KL = ("kl_estimator", "kl_coef", "reference_reset")
 
 
 def check_combinations(
-    cfg: RunConfig, with_changes: Changed, typed: Collection[str] = frozenset()
+    cfg: RunConfig, with_changes: Changed, prices: Mapping[str, int] | None = None
 ) -> None:
     """Raise a ConfigError for the first combination that cannot work. `with_changes` makes other
-    recipes of this one, to find a fix that works; `typed` are keys that it had better leave."""
+    recipes of this one, to find a fix that works; `prices` are those of `fix_of`."""
     for clash in clashes_of(cfg):
-        fix = fix_of(clash, clashes_of, with_changes, typed)
+        fix = fix_of(clash, clashes_of, with_changes, prices)
         raise ConfigError(clash.got, clash.expected, fix)
 
 

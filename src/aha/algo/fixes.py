@@ -3,15 +3,15 @@
 A clash of settings has several ways out, and many of them run into the next clash: with another
 loss the updates no longer fit, with another engine its share of memory is not read. So the ways are
 followed before one is named. What is named is the shortest set of changes with which the recipe
-passes every check. What the user has typed is what the user wants, so of two sets the one that leaves
-it comes first.
+passes every check. What the user has typed is what the user wants, and then what the recipe's file
+says: a set that leaves them comes before one that is a little shorter.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from aha.core.errors import ConfigError
 Changes = Mapping[str, Any]  # dotted key of a recipe -> value
 MAX_TRIED = 200  # recipes; a fix takes two or three changes
 MAX_FOLLOWED = 8  # errors, one after the other
-TYPED_COST = 1  # of changing an option that was typed, beside the change itself
+# Clashes that it is better to follow than to change an option that was typed, or a key of the file.
+TYPED, OF_FILE = 2, 1
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,26 @@ Changed = Callable[[Changes], RunConfig]
 
 
 def fix_of(
-    clash: Clash, clashes: Clashes, changed: Changed, typed: Collection[str] = frozenset()
+    clash: Clash, clashes: Clashes, changed: Changed, prices: Mapping[str, int] | None = None
 ) -> str:
     """The fewest changes that make the recipe pass, as options of the command line.
 
-    `clashes` are all checks of a recipe, `changed` makes others of it, `typed` are the dotted keys
-    of options that were typed. Where there are too many clashes to find the fewest changes, each
-    is resolved by taking a setting back.
+    `clashes` are all checks of a recipe, `changed` makes others of it. `prices`: how many further
+    clashes may be followed rather than change the key. Where there are too many clashes to find the
+    fewest changes, each is resolved by taking a setting back.
     """
     order = itertools.count()
-    waiting: list[tuple[int, int, dict[str, Any]]] = []
+    waiting: list[tuple[int, int, int, dict[str, Any]]] = []
 
-    def wait(changes: dict[str, Any]) -> None:
-        cost = len(changes) + TYPED_COST * len(changes.keys() & set(typed))
-        heapq.heappush(waiting, (cost, next(order), changes))
+    def wait(changes: dict[str, Any], depth: int) -> None:
+        price = max((prices or {}).get(key, 0) for key in changes)
+        heapq.heappush(waiting, (depth + price, next(order), depth, changes))
 
     for way in clash.ways:
-        wait(dict(way))
+        wait(dict(way), 1)
     tried: list[Changes] = []
     while waiting and len(tried) < MAX_TRIED:
-        _, _, changes = heapq.heappop(waiting)
+        *_, depth, changes = heapq.heappop(waiting)
         if changes in tried:
             continue
         tried.append(changes)
@@ -73,7 +74,7 @@ def fix_of(
         if following is None:
             return as_options(changes)
         for way in following.ways:
-            wait(changes | dict(way))
+            wait(changes | dict(way), depth + 1)
     return as_options(taken_back(clash, clashes, changed))
 
 

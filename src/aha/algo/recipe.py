@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from aha.algo.algorithms import chosen_of
 from aha.algo.combinations import check_combinations, clashes_of
 from aha.algo.correction import DEFAULT
-from aha.algo.fixes import completed
+from aha.algo.fixes import OF_FILE, TYPED, completed
 from aha.algo.losses import LOSSES
 from aha.algo.registry import load_outside
 from aha.core.config import AlgoSection, RunConfig, validated
@@ -74,12 +74,12 @@ def checked(
         cfg = resolved(raw, where, overrides)
         check_recipe(cfg, where, raw, overrides)
     except ConfigError as error:
-        raise completed(error, lambda changes: recheck(changed(raw, changes))) from None
+        raise completed(error, lambda changes: recheck(changed(raw, changes), overrides)) from None
     return cfg
 
 
-def recheck(raw: dict[str, Any]) -> None:
-    check_recipe(resolved(raw), raw=raw)
+def recheck(raw: dict[str, Any], overrides: Mapping[str, Any] | None) -> None:
+    check_recipe(resolved(raw), raw=raw, overrides=overrides)
 
 
 def changed(raw: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +122,10 @@ def check_recipe(
     the file that they are from, for the error; the `overrides` among them are not.
     """
     check_names(cfg, where, overrides)
-    settings, typed = cfg.model_dump() if raw is None else raw, typed_keys(overrides)
-    check_combinations(cfg, lambda changes: resolved(changed(settings, changes)), typed)
+    settings = cfg.model_dump() if raw is None else raw
+    prices = dict.fromkeys(flattened(raw or {}), OF_FILE)
+    prices |= dict.fromkeys(typed_keys(overrides), TYPED)
+    check_combinations(cfg, lambda changes: resolved(changed(settings, changes)), prices)
 
 
 def check_names(

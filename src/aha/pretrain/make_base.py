@@ -14,6 +14,7 @@ import torch
 
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.recipe_layers import flattened
+from aha.core.sizes import GB
 from aha.dist.local_ranks import LocalRanks, choose_ranks
 from aha.dist.world import World
 from aha.machine.device import (
@@ -219,12 +220,13 @@ def pretrain_locked(
     saved = newest_whole(job.out / "checkpoints")
     for _, reason in saved.damaged if saved else ():
         say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken in its place")
-    plan = job.plan(machine.card, machine.writers) if machine.card else None
+    plan = job.plan(machine.card, machine.writers, ranks) if machine.card else None
     if plan:
         one = " in one process" if ranks > 1 else ""
         say(
             f"planned on {machine.name}{one}: {plan.tokens_per_s:,.0f} tok/s, "
-            f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
+            f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}, "
+            f"{plan.peak / GB:.1f} GB"
         )
     if ranks > 1:
         say(f"{ranks} ranks share the rows of each update")
@@ -274,7 +276,6 @@ def train_rank(
         drive(trainer.steps(), watchers, lambda: world.should("stop"))
         progress.save()
     if trainer.done:
-        # On a CPU the peak is that of whole processes, which the plan does not count.
         peak = sum(world.gather(memory.bytes(), "the end"))
         if world.rank == 0:
             write_base(
