@@ -30,6 +30,7 @@ Function = Callable[..., Any]
 TEXT_ARGUMENTS = ("completion", "solution_str")  # ours, and that of veRL
 LISTS, PROMPT_LISTS = "completions", "prompts"  # TRL's
 TAKEN = ("std",)  # of no function: `reward_std` is another number of a step
+BY_FUNCTION = "the reward "  # how the reason of a failed grade begins, before a function's name
 LAMBDA = "lambda"  # the name of a function without one
 SCORE = "score"  # veRL's key for the reward in a dict
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
