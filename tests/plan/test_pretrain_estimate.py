@@ -136,9 +136,7 @@ def tiny_as_planned() -> tuple[dict, BasePlan]:
     """The facts of the packaged base, and the plan of it with the ranks that it had."""
     path = Path(aha.__file__).parent / "models" / "aha-tiny" / "pretraining.json"
     facts, cfg = json.loads(path.read_text()), PretrainConfig()
-    reading = PretrainTokens(
-        facts["tokens"], cfg.batch_tokens, shard_documents=cfg.shard_documents
-    )
+    reading = PretrainTokens(facts["tokens"], cfg.batch_tokens, shard_documents=cfg.shard_documents)
     shape, (ranks,) = known_shapes()["aha-tiny"], facts["ranks"]
     return facts, estimate_base(shape, reading, CARDS["cpu-2-cores"], ranks=ranks)
 

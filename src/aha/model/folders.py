@@ -123,8 +123,8 @@ def no_model(name: str) -> ModelError:
         return ModelError(
             f"{name} is missing in {PACKAGED}",
             "an installation with its model",
-            "install a whole wheel again, or make the model (an hour of two cores): `aha pretrain`, "
-            "then --model.path runs/pretrain/model",
+            "install a whole wheel again, or make the model, in an hour of two cores: "
+            "`aha pretrain`, then --model.path runs/pretrain/model",
         )
     return ModelError(
         f"no model called {name!r}",

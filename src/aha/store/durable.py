@@ -50,7 +50,8 @@ def flush_tree(folder: Path) -> None:
 def disk_errors(action: str, kept: str = "") -> Iterator[None]:
     """Turns what the disk refuses into a `RunError`: "cannot ACTION: no space left on device".
 
-    `kept` says what is left as it was, where the disk still has it. torch and safetensors hide the system's error in one of their own; it is looked for there.
+    `kept` says what is left as it was, where the disk still has it. torch and safetensors hide the
+    system's error in one of their own; it is looked for there.
     """
     try:
         yield
