@@ -111,8 +111,8 @@ def stopped_paying(run: RunRecords) -> int | None:
         return None  # it went down by steps
     if mean(before) * count * zeros < EXPECTED_SOLVED:
         return None
-    entropies = [row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first])]
-    kept = not all(entropies) or entropies[1] > COLLAPSED * entropies[0]
+    old, new = (row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first]))
+    kept = not old or not new or new > COLLAPSED * old
     return int(run.metrics[first]["step"]) if kept else None
 
 
