@@ -165,6 +165,22 @@ def test_a_rank_in_shards_that_is_killed_costs_no_bit(tmp_path):
     assert list(differences_of(straight, path, {})) == []
 
 
+@needs_gloo
+def test_a_fault_that_all_ranks_have_leaves_a_checkpoint(tmp_path):
+    """Weights of 1e30 after the first step: finite, and the second step has no numbers."""
+    cfg = small(answering_folder(tmp_path / "tiny"), optim={"lr": 1e30}, checkpoint_every=0)
+    path, lines = tmp_path / "run", []
+    experiment = Experiment.start(cfg, path, Listener(say=lines.append), ranks=2, shard="on")
+    with pytest.raises(RunStopped) as fault:
+        experiment.run_all()
+    assert fault.value.step == 2 and multiprocessing.active_children() == []
+    assert any("; step 1 is saved" in line for line in lines), lines
+    (saved,) = checkpoints(path / "checkpoints")
+    assert len(list((saved / "shards").glob("__*"))) == 2
+    log = (path / "ranks" / "rank_1.log").read_text()
+    assert "write_own_shards" in log and "RunStopped" in log
+
+
 def test_what_shards_cannot_do_is_refused_by_name(tmp_path):
     cfg = config(tmp_path, optim={"state": "cpu"})
     with pytest.raises(ConfigError, match="--shard on with --optim.state cpu") as refused:

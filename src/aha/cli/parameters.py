@@ -212,7 +212,14 @@ SharedBy = Annotated[
     ),
 ]
 
-
+EvaluatedBy = Annotated[
+    str,
+    Parameter(
+        name="--ranks",
+        help="Number of processes that share the problems, or auto: one for each core where the "
+        "model is small and the problems are many.",
+    ),
+]
 ShardBy = Annotated[
     Literal["auto", "on", "off"] | None,
     Parameter(

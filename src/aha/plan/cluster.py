@@ -16,8 +16,9 @@ from statistics import fmean
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
 from aha.core.sizes import GB
-from aha.plan.estimate import Plan, trained_parameters, update_seconds
+from aha.plan.estimate import Plan, trained_parameters, update_seconds, usable_bytes
 from aha.plan.machines import Cost
+from aha.plan.shard_memory import plan_in_shards
 from aha.plan.speed import (
     TAIL,
     Card,
@@ -81,7 +82,8 @@ class Cluster:
     def assumed(self) -> list[str]:
         """What the figures stand on, in words."""
         return [
-            "every rank holds all weights, as with `--ranks`; memory is as above, for each rank",
+            "GB: of a rank with all weights, and of one with `--shard on`; the times are those of "
+            "whole models, as what shards tell each other is not simulated",
             f"lengths of completions spread by {100 * math.sqrt(TAIL - 1):.0f} %, half of it from "
             "prompt to prompt, up to the limit",
             "groups are shared by number, training rows by tokens; a group waits for free rows",
@@ -115,12 +117,26 @@ class StepTimes:
 @dataclass(frozen=True)
 class ClusterPlan:
     """A plan on a cluster. `speedup` over one rank on the same card, or over one rank with all
-    cores of the machine; `usd` of the whole cluster."""
+    cores of the machine; `usd` of the whole cluster.
+
+    `whole` bytes of a rank with all weights, `in_shards` of one with its part of them, None for an
+    optimiser that cannot be cut; `room` for a rank.
+    """
 
     step: StepTimes
     speedup: float
     hours: float
     usd: float
+    whole: float
+    in_shards: float | None
+    room: float
+
+    @property
+    def fits(self) -> str:
+        """ "whole", "in shards" where that alone does, or "no": the rule of `--shard auto`."""
+        if self.whole <= self.room:
+            return "whole"
+        return "in shards" if (self.in_shards or math.inf) <= self.room else "no"
 
 
 def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluster) -> ClusterPlan:
@@ -138,7 +154,10 @@ def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluste
     seconds = plan.steps * (plan.rollout_s + plan.train_s) / speedup + outside / rollouts
     cards = cluster.nodes if card.cpu else cluster.ranks
     cost = Cost.of(seconds, cards * card.usd_per_hour, cards * card.watts)
-    return ClusterPlan(step, speedup, seconds / 3600, cost.usd)
+    cut = load.cfg.optim.state == "device" and cluster.ranks > 1
+    part = plan_in_shards(load, plan, cluster.ranks).peak if cut else None
+    room = usable_bytes(card) / (cluster.gpus if card.cpu else 1)  # CPU ranks share one memory
+    return ClusterPlan(step, speedup, seconds / 3600, cost.usd, plan.peak, part, room)
 
 
 def simulate(load: Workload, card: Card, mean: float, cluster: Cluster) -> StepTimes:
