@@ -107,7 +107,8 @@ def work_for(options: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
     if options.shape:
         chance = probability_for(MEAN_TOKENS, LIMIT)
         save_model(folder / "base", *random_model(options.shape, chance))
-        yield ["--model.path", str(folder / "base"), "--rollout.max_new_tokens", str(LIMIT)]
+        words = ["--model.path", str(folder / "base"), "--rollout.max_new_tokens", str(LIMIT)]
+        yield [*words, "--algo.zero_variance", "keep"]  # such a base solves nothing
         return
     recipe = find_recipe(options.recipe)
     base = resolve_model(load_recipe(recipe).model.path)

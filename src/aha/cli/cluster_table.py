@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aha.core.sizes import GB
-from aha.plan.cluster import Cluster, ClusterPlan, plan_on
+from aha.plan.cluster import Cluster, ClusterPlan, plan_on, work_of_ranks
 from aha.plan.estimate import Plan
 from aha.plan.machines import money
 from aha.plan.speed import Card, Workload
@@ -29,8 +29,11 @@ class ClusterTable:
         mean: float,
         cluster: Cluster,
     ) -> "ClusterTable":
+        cluster.check(load.cfg.rollout.prompts)
+        work = work_of_ranks(load, mean, cluster)
         rows = {
-            name: plan_on(load, cards[name], plan, mean, cluster) for name, plan in plans.items()
+            name: plan_on(load, cards[name], plan, mean, cluster, work)
+            for name, plan in plans.items()
         }
         return cls(cluster, rows)
 

@@ -8,7 +8,7 @@ is applied to the plan. Nothing here was compared with a GPU; `ASSUMED` is print
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean
@@ -40,6 +40,7 @@ LATENCY_S = {True: 50e-6, False: 200e-6}  # of one message, by whether all ranks
 # Of the lengths: a factor of the prompt times a factor of the completion, each a gamma variable of
 # this shape. Together they have the second moment `TAIL` of the plan.
 GAMMA = 1 / (math.sqrt(TAIL) - 1)
+RankWork = list[list[tuple[Generation, Training]]]  # by step and rank
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,23 @@ class ClusterPlan:
         return "in shards" if (self.in_shards or math.inf) <= self.room else "no"
 
 
-def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluster) -> ClusterPlan:
+def plan_on(
+    load: Workload,
+    card: Card,
+    plan: Plan,
+    mean: float,
+    cluster: Cluster,
+    work: Mapping[int, RankWork] | None = None,
+) -> ClusterPlan:
     """The plan of one rank on this card, carried out by all ranks of a cluster.
 
-    `mean` tokens of a completion, those of the plan. Raises ConfigError as `Cluster.check` does.
+    `mean` tokens of a completion, those of the plan; `work` of one rank and of the cluster's, by
+    their number, where it is known. Raises ConfigError as `Cluster.check` does.
     """
     cluster.check(load.cfg.rollout.prompts)
-    alone = simulate(load, card, mean, Cluster(1))
-    step = simulate(load, card, mean, cluster)
+    known = work or work_of_ranks(load, mean, cluster)
+    alone = simulate(load, card, mean, Cluster(1), known[1])
+    step = simulate(load, card, mean, cluster, known[cluster.ranks])
     speedup = alone.seconds / step.seconds
     # A test or validation is a rollout without a gradient.
     outside = plan.validation_s + plan.tests_s
@@ -160,24 +170,43 @@ def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluste
     return ClusterPlan(step, speedup, seconds / 3600, cost.usd, plan.peak, part, room)
 
 
-def simulate(load: Workload, card: Card, mean: float, cluster: Cluster) -> StepTimes:
-    """Steps of a recipe on a cluster. The same lengths are drawn whatever the cluster."""
-    own, ranks = cluster.card_of_rank(card), cluster.ranks
-    lengths = Lengths.of(load.cfg, mean)
-    rows = []
+def work_of_ranks(load: Workload, mean: float, cluster: Cluster) -> dict[int, RankWork]:
+    """The work of one rank alone, and of those of a cluster. It is the same on every card."""
+    return {ranks: rank_work(load, mean, ranks) for ranks in (1, cluster.ranks)}
+
+
+def rank_work(load: Workload, mean: float, ranks: int) -> RankWork:
+    """What each of so many ranks does in steps of a recipe. The same lengths are drawn whatever
+    their number."""
+    lengths, steps = Lengths.of(load.cfg, mean), []
     for step in range(STEPS):
         groups = drawn_lengths(load, lengths, Random(seed_for(0, "plan", step)))
+        steps.append(
+            [
+                (
+                    generation_of_rank(load, lengths, groups[rank::ranks]),
+                    training_of_rank(load, lengths, groups, rank, ranks),
+                )
+                for rank in range(ranks)
+            ]
+        )
+    return steps
+
+
+def simulate(
+    load: Workload, card: Card, mean: float, cluster: Cluster, work: RankWork | None = None
+) -> StepTimes:
+    """Steps of a recipe on a cluster, whose ranks do this `work`."""
+    own, ranks, rows = cluster.card_of_rank(card), cluster.ranks, []
+    for step, parts in enumerate(work or rank_work(load, mean, ranks)):
         speeds = Random(seed_for(1, "plan", step))
         rollout, train = [], []
-        for rank in range(ranks):
+        for generation, training in parts:
             slow = math.exp(speeds.gauss(0.0, SPEED_SPREAD)) if ranks > 1 else 1.0
-            share = groups[rank::ranks]
-            rollout.append(slow * generation_of_rank(load, lengths, share).seconds(load.shape, own))
-            train.append(
-                slow * training_of_rank(load, lengths, groups, rank, ranks).seconds(load.shape, own)
-            )
-        work = fmean(rollout) + fmean(train)
-        rows.append((max(rollout), max(train), 1 - work / (max(rollout) + max(train))))
+            rollout.append(slow * generation.seconds(load.shape, own))
+            train.append(slow * training.seconds(load.shape, own))
+        mean_s = fmean(rollout) + fmean(train)
+        rows.append((max(rollout), max(train), 1 - mean_s / (max(rollout) + max(train))))
     rollout_s, train_s, waiting = map(fmean, zip(*rows, strict=True))
     gather_s, reduce_s = exchange_seconds(load, card, mean, cluster)
     update_s = update_seconds(load, own)
