@@ -123,6 +123,9 @@ class Launcher:
             return False
         return True
 
+    def close(self) -> None:
+        """End what this has started besides commands."""
+
     def stop(self) -> None:
         """End what is left of a command that hangs."""
         assert self.process is not None
@@ -187,6 +190,9 @@ class RayNode(Ray):
     def variables(self) -> dict[str, str]:
         return {"RAY_ADDRESS": self.cluster.address}
 
+    def close(self) -> None:
+        self.cluster.shutdown()
+
     def kill(self, rng: random.Random) -> str:
         with suppress(psutil.Error):
             ranks = self.ranks()
@@ -198,7 +204,7 @@ class RayNode(Ray):
                 if any(raylet == p.process.pid for p in node.all_processes.get("raylet", [])):
                     self.cluster.remove_node(node, allow_graceful=False)
                     self.nodes.remove(node)
-                    self.nodes.append(self.cluster.add_node(num_cpus=1))
+                    self.nodes.append(self.cluster.add_node(wait=False, num_cpus=1))
                     return "the machine of a worker"
         return ""
 
@@ -321,6 +327,19 @@ def run_straight(launcher: Launcher) -> Path:
     return run
 
 
+def kill_all(launcher: Launcher, kills: Kills) -> str:
+    """All kills, in as many runs as they take. Returns the checksum of the model."""
+    straight = run_straight(launcher)
+    for number in itertools.count():
+        if kills.done >= kills.wanted or kills.hangs or kills.differences:
+            return digest(straight / "model" / "model.safetensors")
+        name = f"run-{number}"
+        kill_a_run(launcher, name, straight, kills)
+        if not (kills.hangs or kills.differences):
+            shutil.rmtree(launcher.folder / "runs" / name)
+    raise AssertionError("the loop ends by itself")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--launcher", choices=LAUNCHERS, default="local")
@@ -339,14 +358,10 @@ def main() -> None:
     began, kills = time.monotonic(), Kills(options.kills, random.Random(options.seed))
     with folder_for(options.folder) as folder:
         launcher = LAUNCHERS[options.launcher](folder, options.steps, options.patience)
-        straight = run_straight(launcher)
-        for number in itertools.count():
-            if kills.done >= kills.wanted or kills.hangs or kills.differences:
-                break
-            kill_a_run(launcher, f"run-{number}", straight, kills)
-            if not (kills.hangs or kills.differences):
-                shutil.rmtree(folder / "runs" / f"run-{number}")
-        row["checksum"] = digest(straight / "model" / "model.safetensors")
+        try:
+            row["checksum"] = kill_all(launcher, kills)
+        finally:
+            launcher.close()
         if kills.hangs or kills.differences:
             print((folder / "output.txt").read_text()[-3000:])
     row |= {"kills": kills.done, "victims": kills.victims, "moments": kills.moments}
