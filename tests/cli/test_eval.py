@@ -48,7 +48,7 @@ def test_numbers_of_ranks_that_cannot_work_are_one_line(aha, tmp_path):
     model = tiny_folder(tmp_path / "tiny")
     for number in ("0", "two", "100000"):
         done = aha("eval", model, "--n", 1, "--ranks", number)
-        assert done.code == 2 and f"--ranks {number}" in done.err and done.err.count("\n") == 1
+        assert done.code == 2 and "--ranks" in done.err and done.err.count("\n") == 1
 
 
 # -- thinking budgets -------------------------------------------------------------------------
