@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
-from aha.dist.local_ranks import LATE_S, ONE_THREAD_MODEL, LocalRanks, can_meet, choose_ranks
+from aha.core.sizes import ONE_THREAD_MODEL
+from aha.dist.local_ranks import LATE_S, LocalRanks, can_meet, choose_ranks
 from aha.machine.host import usable_cores
 
 from . import rank_work

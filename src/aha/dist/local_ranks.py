@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
+from aha.core.sizes import ONE_THREAD_MODEL
 from aha.dist.patience import Patience, work_of
 from aha.dist.rank_place import refuse_copies
 from aha.dist.world import RankLost, World
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 Work = Callable[[World], object]
 
-# Parameters: below, most products are too small to be worth the meeting of two threads.
-ONE_THREAD_MODEL = 20_000_000
 LATE_S = 90.0  # how long the ranks wait for one that does nothing
 START_S = 120.0  # the same for one that loads torch; and how long they may take to connect
 REPORT_S = 10.0  # how long rank 0 waits for the reason when another rank is gone

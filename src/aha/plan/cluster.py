@@ -15,7 +15,7 @@ from statistics import fmean
 
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
-from aha.core.sizes import GB
+from aha.core.sizes import GB, ONE_THREAD_MODEL
 from aha.plan.estimate import Plan, trained_parameters, update_seconds, usable_bytes
 from aha.plan.machines import Cost
 from aha.plan.shard_memory import plan_in_shards
@@ -34,6 +34,9 @@ STEPS = 20  # simulated
 SPEED_SPREAD = 0.05  # of a rank's speed from step to step: standard deviation of its logarithm
 ROW_BYTES = 30.0  # of a token of a completion, as the ranks send it to each other
 LINK = 10.0  # GB/s between the GPUs of one machine
+# Of the demo on two cores: the simulation alone says 1.05 and 1.12 of the time of one rank for two
+# and four, and .86 and .90 were measured (results/bench/ranks.jsonl).
+ONE_THREAD_GAIN = 1.22
 CPU_LINK = 2.0  # GB/s between processes of one machine
 NETWORK_GBIT = 10.0  # Gbit/s between machines
 LATENCY_S = {True: 50e-6, False: 200e-6}  # of one message, by whether all ranks are on one machine
@@ -56,10 +59,12 @@ class Cluster:
     def ranks(self) -> int:
         return self.gpus * self.nodes
 
-    def card_of_rank(self, card: Card) -> Card:
+    def card_of_rank(self, card: Card, parameters: int) -> Card:
+        """A rank's part of a machine, for a model with so many parameters."""
         if not card.cpu:
             return card
-        share = 1 / self.gpus
+        one_thread = self.gpus > 1 and parameters < ONE_THREAD_MODEL
+        share = (ONE_THREAD_GAIN if one_thread else 1.0) / self.gpus
         return replace(card, tflops=share * card.tflops, bandwidth=share * card.bandwidth)
 
     def rate(self, card: Card) -> float:
@@ -92,8 +97,10 @@ class Cluster:
             "rank ends the step",
             f"{LINK:.0f} GB/s between GPUs and {CPU_LINK:.0f} GB/s between processes of a machine, "
             f"{self.network:g} Gbit/s between machines; gradients in float32, twice around a ring",
-            "CPU rows: the ranks of a machine share its cores, and have no gain from one thread "
-            "each; GPU rows: no run of this program on several GPUs has been measured",
+            "CPU rows: the ranks of a machine share its cores; with fewer than "
+            f"{ONE_THREAD_MODEL / 1e6:.0f} M parameters one thread each makes them "
+            f"{ONE_THREAD_GAIN:g} times as fast, as measured on one machine with two cores",
+            "GPU rows: no run of this program on several GPUs has been measured",
         ]
 
 
@@ -197,7 +204,7 @@ def simulate(
     load: Workload, card: Card, mean: float, cluster: Cluster, work: RankWork | None = None
 ) -> StepTimes:
     """Steps of a recipe on a cluster, whose ranks do this `work`."""
-    own, ranks, rows = cluster.card_of_rank(card), cluster.ranks, []
+    own, ranks, rows = cluster.card_of_rank(card, load.shape.parameters), cluster.ranks, []
     for step, parts in enumerate(work or rank_work(load, mean, ranks)):
         speeds = Random(seed_for(1, "plan", step))
         rollout, train = [], []
