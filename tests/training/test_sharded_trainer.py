@@ -165,12 +165,31 @@ def test_a_rank_in_shards_that_is_killed_costs_no_bit(tmp_path):
     assert list(differences_of(straight, path, {})) == []
 
 
+BREAKING = """
+from pathlib import Path
+from aha.tasks.countdown import Countdown
+
+game = Countdown((3,))
+problems, ask = game.problems, game.ask
+
+
+def grade(problem, text):
+    if Path({flag!r}).exists():
+        raise ValueError("broken")
+    return game.grade(problem, text)
+"""
+
+
 @needs_gloo
 def test_a_fault_that_all_ranks_have_leaves_a_checkpoint(tmp_path):
-    """Weights of 1e30 after the first step: finite, and the second step has no numbers."""
-    cfg = small(answering_folder(tmp_path / "tiny"), optim={"lr": 1e30}, checkpoint_every=0)
+    """A grader that fails from the second step on."""
+    model, flag = answering_folder(tmp_path / "tiny"), tmp_path / "broken"
+    (tmp_path / "mine.py").write_text(BREAKING.format(flag=str(flag)))
+    cfg = small(model, task={"name": str(tmp_path / "mine.py"), "verifier": "exact"})
+    cfg = cfg.model_copy(update={"checkpoint_every": 0})
     path, lines = tmp_path / "run", []
-    experiment = Experiment.start(cfg, path, Listener(say=lines.append), ranks=2, shard="on")
+    told = Listener(step=lambda row: flag.touch(), say=lines.append)
+    experiment = Experiment.start(cfg, path, told, ranks=2, shard="on")
     with pytest.raises(RunStopped) as fault:
         experiment.run_all()
     assert fault.value.step == 2 and multiprocessing.active_children() == []

@@ -17,7 +17,7 @@ from aha.core.config import TaskSection
 from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.records import Graded, Prompt
-from aha.dist.local_ranks import LocalRanks, choose_ranks
+from aha.dist.local_ranks import LocalRanks, check_ranks, choose_ranks
 from aha.dist.world import World
 from aha.eval.behavior_numbers import behaviors_of, completion_of
 from aha.eval.grade_errors import GradeErrors
@@ -284,6 +284,7 @@ def evaluate_model(
     rate and its interval are None. Raises ConfigError if `out` exists or its folder does not, and
     as `readable_prompts` does.
     """
+    check_ranks(ranks or 1, CPU, "--ranks 1")
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
     if out is not None and not out.parent.is_dir():
