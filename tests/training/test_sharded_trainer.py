@@ -185,7 +185,7 @@ def test_a_fault_that_all_ranks_have_leaves_a_checkpoint(tmp_path):
     """A grader that fails from the second step on."""
     model, flag = answering_folder(tmp_path / "tiny"), tmp_path / "broken"
     (tmp_path / "mine.py").write_text(BREAKING.format(flag=str(flag)))
-    cfg = small(model, task={"name": str(tmp_path / "mine.py"), "verifier": "exact"})
+    cfg = small(model, task={"name": str(tmp_path / "mine.py"), "verifier": "strict"})
     cfg = cfg.model_copy(update={"checkpoint_every": 0})
     path, lines = tmp_path / "run", []
     told = Listener(step=lambda row: flag.touch(), say=lines.append)
