@@ -155,6 +155,7 @@ def take_part(logs: Path, world: World) -> None:
                 obey(trainer, note)
             except RunStopped as fault:
                 if all_ranks_have(fault, trainer):
+                    note(f"a fault that all ranks have: {fault}")
                     with suppress(RankLost):  # rank 0 asks for nothing, and ends
                         obey(trainer, note)
                 raise
