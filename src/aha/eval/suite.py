@@ -233,6 +233,14 @@ def check_count(n: int, group_size: int) -> None:
         )
 
 
+def check_new_file(out: Path) -> None:
+    """Raises `ConfigError` for a file that exists, and for one whose folder does not."""
+    if out.exists():
+        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
+    if not out.parent.is_dir():
+        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+
+
 def readable_prompts(
     task: Task,
     model: LoadedModel,
@@ -276,19 +284,15 @@ def evaluate_model(
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
     `ranks` processes share the problems, each of which makes the task by its name; None chooses, as
-    `choose_ranks` does.
-
-    `available` is how many problems the split has and `rows` how many the files have together, None
-    where the task makes its problems. What the task says about its problems, those that the model
-    cannot read, and failed grades are handed to `on_finding`; where all grades failed, the solve
-    rate and its interval are None. Raises ConfigError if `out` exists or its folder does not, and
-    as `readable_prompts` does.
+    `choose_ranks` does. `available` is how many problems the split has and `rows` how many the
+    files have together, None where the task makes its problems. What the task says about its
+    problems, those that the model cannot read, and failed grades are handed to `on_finding`; where
+    all grades failed, the solve rate and its interval are None. Raises ConfigError if `out` exists
+    or its folder does not, and as `choose_ranks` and `readable_prompts` do.
     """
     check_ranks(ranks or 1, CPU, "--ranks 1")
-    if out is not None and out.exists():
-        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+    if out is not None:
+        check_new_file(out)
     task = make_task(settings.task, settings.task_settings)
     for note in notes_of(task):
         on_finding(note)
