@@ -113,7 +113,10 @@ def finite(value: Any) -> Any:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: a number that is none is null."""
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except (TypeError, ValueError):  # rows of completions seldom need the copy, which takes longer
+        return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:
