@@ -11,8 +11,8 @@ GPU ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-# The soak takes three hours: by its own command alone.
-BENCHMARKS := $(filter-out benchmarks/soak.py,$(wildcard benchmarks/[a-z]*.py))
+# The soak takes three hours, and kills are no benchmark: by their own commands alone.
+BENCHMARKS := $(filter-out benchmarks/soak.py benchmarks/rank_kills.py,$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: demo real test coverage lint docs bench gpu clean
 

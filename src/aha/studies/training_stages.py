@@ -83,11 +83,12 @@ def fine_tune(cfg: TuningConfig, path: Path, say: Say) -> Path:
     return Run(path).model
 
 
-def open_experiment(cfg: RunConfig, path: Path, listener: Listener) -> Experiment:
-    """The run of a recipe, new or resumed. Raises `RunError` while another process has it."""
+def open_experiment(cfg: RunConfig, path: Path, listener: Listener, ranks: int = 1) -> Experiment:
+    """The run of a recipe on so many ranks, new or resumed. Raises `RunError` while another process
+    has it."""
     if path.exists():
-        return Experiment.resume(path, listener)
-    return Experiment.start(cfg, path, listener)
+        return Experiment.resume(path, listener, ranks=ranks)
+    return Experiment.start(cfg, path, listener, ranks=ranks)
 
 
 def reinforce(cfg: RunConfig, path: Path, say: Say) -> Run:
