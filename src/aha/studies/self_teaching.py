@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.seeds import seed_for
-from aha.eval.suite import completion_of, evaluate, held_out
+from aha.eval.behavior_numbers import completion_of
+from aha.eval.suite import evaluate, held_out
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
