@@ -8,6 +8,7 @@ Shapes: P prompts, B rows, N outputs and K inputs of a matrix, T new tokens.
 """
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,10 +27,14 @@ from aha.rollout.engine import Sampling
 from aha.rollout.forcing import ForcingTables
 
 SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
+# Bytes of packed weights from which on all threads work on the same rows: more than the near caches
+# of a core hold, so that each thread would wait for the memory for rows of its own.
+ONE_TEAM = 16 * 2**20
+NO_MEMORY = 1  # of the results of aha_generate
 
 
 class ModelStruct(CStruct):
-    """`Model` of native_c/decode.h."""
+    """`Model` of native_c/job.h."""
 
     _fields_ = [
         ("hidden_size", ctypes.c_int32),
@@ -45,6 +50,7 @@ class ModelStruct(CStruct):
         ("sin", ctypes.c_void_p),
         ("matrices", ctypes.c_void_p),
         ("biases", ctypes.c_void_p),
+        ("head_norms", ctypes.c_void_p),
     ]
 
 
@@ -67,7 +73,7 @@ class BudgetStruct(CStruct):
 
 
 class JobStruct(CStruct):
-    """`Job` of native_c/decode.h."""
+    """`Job` of native_c/job.h."""
 
     _fields_ = [
         ("num_prompts", ctypes.c_int32),
@@ -75,6 +81,7 @@ class JobStruct(CStruct):
         ("max_new_tokens", ctypes.c_int32),
         ("longest_prompt", ctypes.c_int32),
         ("num_stop_tokens", ctypes.c_int32),
+        ("teams", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("temperature", ctypes.c_float),
         ("prompt_tokens", ctypes.c_void_p),
@@ -84,6 +91,7 @@ class JobStruct(CStruct):
         ("seeds", ctypes.c_void_p),
         ("budget", ctypes.c_void_p),
         ("at_line", ctypes.c_void_p),
+        ("stopped", ctypes.c_void_p),
         ("tokens", ctypes.c_void_p),
         ("counts", ctypes.c_void_p),
         ("logprobs", ctypes.c_void_p),
@@ -108,10 +116,12 @@ class GeneratedRows:
 class CompiledLoop:
     """One version of the weights, packed for the C loop.
 
+    From `one_team` bytes of weights on, all threads work on the same rows; below, each has its own.
+
     Raises `NotCompiled` where there is no compiler, or for a model that the loop does not support.
     """
 
-    def __init__(self, weights: InferenceWeights):
+    def __init__(self, weights: InferenceWeights, one_team: int = ONE_TEAM):
         config = weights.config
         bf16 = weights.dtype == torch.bfloat16
         sizes = (config.hidden_size, config.intermediate_size, config.head_dim)
@@ -121,8 +131,6 @@ class CompiledLoop:
             or any(size % LANES for size in sizes)
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
-        if config.family.qk_norm:
-            raise NotCompiled(f"it has no norms on queries and keys, as {config.model_type} wants")
         self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
         # On a CPU weights are never shared, see NativeEngine.load.
@@ -132,10 +140,14 @@ class CompiledLoop:
         # C gets addresses alone: these lists keep their memory alive.
         self.matrices = [pack(matrix, tile) for matrix in (*matrices, weights.lm_head)]
         self.biases = [bias_of(layer).float().contiguous() for layer in layers]
+        norms = [layer.head_norms for layer in layers if layer.head_norms is not None]
+        self.head_norms = [norm.float().contiguous() for norm in norms]
+        self.in_one_team = sum(matrix.nbytes for matrix in self.matrices) >= one_team
         self.embedding, self.cos, self.sin = (
             t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
         )
         self.matrix_pointers, self.bias_pointers = pointers(self.matrices), pointers(self.biases)
+        self.norm_pointers = pointers(self.head_norms)
         self.model = ModelStruct(
             hidden_size=config.hidden_size,
             num_heads=config.num_attention_heads,
@@ -150,6 +162,7 @@ class CompiledLoop:
             sin=self.sin.data_ptr(),
             matrices=ctypes.addressof(self.matrix_pointers),
             biases=ctypes.addressof(self.bias_pointers),
+            head_norms=ctypes.addressof(self.norm_pointers) if self.head_norms else 0,
         )
 
     def generate(
@@ -160,7 +173,12 @@ class CompiledLoop:
         sampling: Sampling,
         tables: ForcingTables | None = None,
     ) -> GeneratedRows:
-        """One row for every seed of every prompt, in that order."""
+        """One row for every seed of every prompt, in that order.
+
+        Raises MemoryError where there is too little for keys and values. A signal whose handler
+        raises, such as Ctrl-C, ends the work after the token or the piece of a prompt that is
+        being computed.
+        """
         budget = BudgetInC(tables)
         counts_P = [len(group) for group in seeds]
         B, T = sum(counts_P), sampling.max_new_tokens
@@ -177,13 +195,16 @@ class CompiledLoop:
             forced=np.zeros((B, T if tables else 0), np.uint8),
         )
         at_line = np.array([budget.ends_line(prompt[-1]) for prompt in prompts], np.uint8)
+        stopped = ctypes.c_int32(0)
+        threads = max(1, min(num_threads(), B))
         job = JobStruct(
             num_prompts=len(prompts),
             num_rows=B,
             max_new_tokens=T,
             longest_prompt=max(map(len, prompts)),
             num_stop_tokens=len(stop_tokens),
-            threads=max(1, min(num_threads(), B)),
+            teams=1 if self.in_one_team else threads,
+            threads=threads,
             temperature=sampling.temperature,
             prompt_tokens=prompt_tokens.ctypes.data,
             prompt_ends=prompt_ends.ctypes.data,
@@ -192,15 +213,35 @@ class CompiledLoop:
             seeds=all_seeds.ctypes.data,
             budget=ctypes.addressof(budget.struct),
             at_line=at_line.ctypes.data,
+            stopped=ctypes.addressof(stopped),
             tokens=rows.tokens.ctypes.data,
             counts=rows.counts.ctypes.data,
             logprobs=rows.logprobs.ctypes.data,
             entropies=rows.entropies.ctypes.data,
             forced=rows.forced.ctypes.data,
         )
-        if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
+        if self.run(job, stopped) == NO_MEMORY:
             raise MemoryError("no memory for the keys and values of the rows")
         return rows
+
+    def run(self, job: JobStruct, stopped: ctypes.c_int32) -> int:
+        """The result of aha_generate, called in a thread of its own: Python handles a signal in the
+        main thread, and only between two of its own instructions."""
+        results: list[int] = []
+
+        def call() -> None:
+            model = ctypes.byref(self.model)
+            results.append(self.code.aha_generate(model, ctypes.byref(job)))
+
+        thread = threading.Thread(target=call, name="aha_generate")
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            stopped.value = 1
+            thread.join()  # C writes into arrays that Python would free
+            raise
+        return results[0]
 
 
 class BudgetInC:
