@@ -69,6 +69,14 @@ def test_a_system_turn_without_a_place_goes_before_the_users_text(template, reas
     assert said(template + "<assistant>", alone)[1] == []
 
 
+def test_a_template_that_takes_words_out_is_told():
+    """As that of Nemotron Nano, for which /think is a command: `</think>` becomes `<>`."""
+    command = TURNS.replace("m.content", "m.content | replace('/think', '')")
+    text, told = said(command + "<assistant>")
+    assert "<think> <>, then" in text
+    assert len(told) == 1 and "changes the words" in told[0]
+
+
 def test_a_template_that_raises_for_another_reason_says_so():
     with pytest.raises(ModelError, match="division"):
         said("{{ 1 // 0 }}" + TURNS)

@@ -95,6 +95,14 @@ def in_own_words(
         messages = [turn | {"content": in_tags(turn["content"], tags)} for turn in messages]
         say_of_thought(f"thinks in {tags.opened}, and so does the prompt", left_out=False)
     messages, rendered = with_system(template, messages, settings, options)
+    if messages[-1]["content"].strip() not in rendered:
+        warn_of(
+            warn(
+                "the model's chat template changes the words of a task: some take out what their "
+                "models read as commands, such as /think",
+                "read a prompt in the run's completions; --task.template r1 leaves the words alone",
+            )
+        )
     if begun.rstrip().endswith(tags.opened):
         thinks = Thought(template, messages, settings, tags, options)
         return RenderedText(with_thought(rendered, begun, thinks))

@@ -123,11 +123,13 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     prompts = max(1, rows // rollout.group_size)
     micro = min(max(cfg.optim.micro_batch_tokens, longest), longest_batch(cfg, prompt))
-    # The loop in C holds the caches of a call's prompts, and of the rows that are under way.
-    caches, drawn = float(rows * longest), float(rows)
+    # The loop in C holds the caches of a call's prompts, and what the rows that are under way add to
+    # them; logits after each prompt, and of each row.
+    caches, drawn = float(rows * longest), float(SAMPLING_NUMBERS * rows)
     if card.cpu and runs_in_c(cfg, shape):
         at_once = min(rows, C_LOOP_ROWS * CPU_THREADS)
-        caches, drawn = float(at_once * longest + prompts * prompt), float(prompts + at_once)
+        own = rollout.max_new_tokens + C_LOOP_LANES
+        caches, drawn = float(at_once * own + prompts * prompt), float(prompts + at_once)
     lora, on_host = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
     # Bytes of a weight that trains: bf16 where its float32 copy is in the host's memory.
@@ -152,7 +154,7 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         "generation weights": bf16
         * generation_bytes(shape, trained if lora and not card.cpu else 0),
         "kv cache": bf16 * 2.0 * caches * shape.kv_numbers,
-        "drawing": 4.0 * SAMPLING_NUMBERS * drawn * shape.V,
+        "drawing": 4.0 * drawn * shape.V,
     }
 
 
@@ -168,7 +170,7 @@ def runs_in_c(cfg: RunConfig, shape: Shape) -> bool:
     """Whether a CPU generates in the loop in C, if there is a compiler."""
     sizes = (shape.C, shape.I, shape.D)
     whole = not any(size % C_LOOP_LANES for size in sizes)
-    return cfg.rollout.loop in ("auto", "compiled") and whole and not shape.norms
+    return cfg.rollout.loop in ("auto", "compiled") and whole
 
 
 def generation_bytes(shape: Shape, adapters: float) -> float:

@@ -122,7 +122,8 @@ class CompiledLoop:
     """
 
     def __init__(self, weights: InferenceWeights, one_team: int = ONE_TEAM):
-        config = weights.config
+        self.config, self.dtype, self.device = weights.config, weights.dtype, weights.device
+        config = self.config
         bf16 = weights.dtype == torch.bfloat16
         sizes = (config.hidden_size, config.intermediate_size, config.head_dim)
         if (
@@ -137,15 +138,16 @@ class CompiledLoop:
         layers = [layer for layer in weights.layers if isinstance(layer, FusedLayer)]
         assert len(layers) == len(weights.layers), "weights of the C loop with an adapter"
         matrices = [matrix for layer in layers for matrix in matrices_of(layer)]
+        matrices.append(weights.lm_head)
+        self.num_outputs = [len(matrix) for matrix in matrices]
         # C gets addresses alone: these lists keep their memory alive.
-        self.matrices = [pack(matrix, tile) for matrix in (*matrices, weights.lm_head)]
+        self.matrices = [pack(matrix, tile) for matrix in matrices]
         self.biases = [bias_of(layer).float().contiguous() for layer in layers]
         norms = [layer.head_norms for layer in layers if layer.head_norms is not None]
         self.head_norms = [norm.float().contiguous() for norm in norms]
         self.in_one_team = sum(matrix.nbytes for matrix in self.matrices) >= one_team
-        self.embedding, self.cos, self.sin = (
-            t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
-        )
+        self.embedding = weights.embedding.contiguous()
+        self.cos, self.sin = (t.float().contiguous() for t in (weights.cos, weights.sin))
         self.matrix_pointers, self.bias_pointers = pointers(self.matrices), pointers(self.biases)
         self.norm_pointers = pointers(self.head_norms)
         self.model = ModelStruct(
@@ -164,6 +166,19 @@ class CompiledLoop:
             biases=ctypes.addressof(self.bias_pointers),
             head_norms=ctypes.addressof(self.norm_pointers) if self.head_norms else 0,
         )
+
+    def unpacked(self) -> InferenceWeights:
+        """The same weights for the loop in torch; number for number those that were packed."""
+        pairs = zip(self.matrices, self.num_outputs, strict=True)
+        matrices = [unpack(packed, N) for packed, N in pairs]
+        layers = []
+        for index in range(self.config.num_hidden_layers):
+            qkv, o, gate_up, down = matrices[4 * index : 4 * index + 4]
+            bias = self.biases[index].to(self.dtype) if self.config.family.qkv_bias else None
+            norms = self.head_norms[index].to(self.dtype) if self.head_norms else None
+            layers.append(FusedLayer(qkv, bias, o, gate_up, down, norms))
+        cos, sin = self.cos.to(self.dtype), self.sin.to(self.dtype)
+        return InferenceWeights(self.config, self.embedding, layers, matrices[-1], None, cos, sin)
 
     def generate(
         self,
@@ -303,6 +318,13 @@ def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:
     if matrix.dtype == torch.bfloat16:
         return blocks.view(-1, tile, K // 2, 2).permute(0, 2, 1, 3).contiguous()
     return blocks.transpose(1, 2).contiguous()
+
+
+def unpack(packed: torch.Tensor, N: int) -> torch.Tensor:
+    """The matrix [N, K] that `pack` has packed."""
+    if packed.dtype == torch.bfloat16:
+        return packed.permute(0, 2, 1, 3).flatten(0, 1).flatten(1)[:N].contiguous()
+    return packed.transpose(1, 2).flatten(0, 1)[:N].contiguous()
 
 
 def pointers(tensors: list[torch.Tensor]) -> "ctypes.Array[Any]":

@@ -210,8 +210,10 @@ static void read_inputs(const Member *me, int n) {
     const int C = m->hidden_size, HD = m->num_heads * m->head_dim, I = m->intermediate_size;
     const int gate_up_stride = padded(2 * I, TILE);
     const Part rows = part_of(me, n);
-    for (int s = rows.first; s < rows.last; s++)
-        memcpy(team->x + s * C, m->embedding + (int64_t)team->inputs[s].token * C, C * sizeof(float));
+    for (int s = rows.first; s < rows.last; s++) {
+        const num *embedding = m->embedding + (int64_t)team->inputs[s].token * C;
+        for (int i = 0; i < C; i += LANES) store(team->x + s * C + i, widen(embedding + i));
+    }
     normalise_part(me, n);
     for (int layer = 0; layer < m->num_layers; layer++) {
         const num *const *weights = m->matrices + 4 * layer;

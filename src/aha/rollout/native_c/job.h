@@ -7,7 +7,8 @@
 typedef struct {
     int32_t hidden_size, num_heads, num_kv_heads, head_dim, intermediate_size, num_layers, vocab_size;
     float rms_norm_eps;
-    const float *embedding, *cos, *sin; /* [vocab_size, hidden_size], [positions, D / 2] */
+    const num *embedding;               /* [vocab_size, hidden_size] */
+    const float *cos, *sin;             /* [positions, D / 2] */
     const num *const *matrices;         /* of each layer: qkv, o, gate and up, down; last: lm_head */
     const float *const *biases;         /* of each layer: qkv */
     const float *const *head_norms;     /* of each layer, or NULL: [H + K, D], for queries and keys */
