@@ -97,7 +97,7 @@ class LlamaCppSide:
         """All rows at the same time; the number of their tokens."""
         rows = [prompt for prompt in prompts for _ in range(group_size)]
         seeds = range(seed * len(rows), (seed + 1) * len(rows))
-        return sum(self.pool.map(lambda pair: self.request(pair[0], new, pair[1]), zip(rows, seeds)))
+        return sum(self.pool.map(self.request, rows, [new] * len(rows), seeds))
 
 
 class Sides:
@@ -168,7 +168,9 @@ class Sides:
 
 
 def report(case: dict, names: list[str]) -> None:
-    print(f"\n{case['rows']} rows, prompts of {case['prompt_tokens']}, {case['new']} new tokens each")
+    print(
+        f"\n{case['rows']} rows, prompts of {case['prompt_tokens']}, {case['new']} new tokens each"
+    )
     for name in names:
         side = case[name]
         line = f"  {name:32} {show(side['seconds'], '.2f'):>22} s"

@@ -10,8 +10,9 @@ order rotating, and the ratio is taken within a round.
 No completion may stop early, or the sides would do different amounts of work: the weights give the
 stop token a probability of 1e-12 (`_common.set_stop_probability`), and both sides check that all
 tokens came. `--model` takes a real model instead: our engine then looks for no stop token, and TRL
-draws none (`suppress_tokens`). `--lora-rank` trains adapters on all linear maps, on both sides. Our step skips rows whose advantage is exactly 0; the reward is a hash of the text, so
-no two are alike, no advantage is 0 (checked) and every token is trained.
+draws none (`suppress_tokens`). `--lora-rank` trains adapters on all linear maps, on both sides.
+Our step skips rows whose advantage is exactly 0; the reward is a hash of the text, so no two are
+alike, no advantage is 0 (checked) and every token is trained.
 
 TRL runs without gradient checkpointing in the fastest of four configurations (float32 or bf16,
 SDPA or eager attention), found by a pre-run and named, and once more with its defaults (bf16 with
@@ -178,7 +179,9 @@ def main() -> None:
         phases = ", ".join(f"{phase} {value:.2f}" for phase, value in numbers["phases"].items())
         print(f"\n{name}: {show(numbers['seconds'], '.2f')} s a step ({phases})")
         peak = numbers["peak_bytes"] / 1e9
-        print(f"  {show(numbers['tokens_per_second'])} completion tokens/s, {peak:.2f} GB at the peak")
+        print(
+            f"  {show(numbers['tokens_per_second'])} completion tokens/s, {peak:.2f} GB at the peak"
+        )
         if name != ours.name:
             print(f"  our step is {show(numbers['ratio'], '.2f')} times as fast")
     busy([numbers["cpu_per_second"]["min"] for numbers in row["sides"].values()])

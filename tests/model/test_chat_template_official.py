@@ -1,6 +1,6 @@
 """Official chat templates, as many as a folder has, against `transformers`.
 
-For those who ask for it, as the templates are not ours to ship. llama.cpp's sources have 70 of them:
+For those who ask for it: the templates are not ours to ship. llama.cpp's sources have 70 of them:
 
     pip download --no-deps --no-binary llama-cpp-python llama-cpp-python
     tar xzf llama_cpp_python-*.tar.gz --wildcards '*models/templates/*'

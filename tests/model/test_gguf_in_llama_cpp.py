@@ -5,8 +5,8 @@ For those who ask for it, as no extra of ours brings llama.cpp:
     pip install xllamacpp
     AHA_REAL_MODEL=FOLDER pytest -n 0 -m slow tests/model/test_gguf_in_llama_cpp.py
 
-AHA_REAL_MODEL is a model folder, such as one that `aha import SmolLM2.gguf` has made; without it, random
-models are exported alone.
+AHA_REAL_MODEL is a model folder, such as one that `aha import SmolLM2.gguf` has made; without it,
+random models are exported alone.
 """
 
 import json
@@ -85,7 +85,8 @@ def check(path: Path, policy: Transformer, tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "split"), [("qwen2", QWEN2_PATTERN), ("qwen3", QWEN2_PATTERN), ("llama", LLAMA3_PATTERN)]
+    ("kind", "split"),
+    [("qwen2", QWEN2_PATTERN), ("qwen3", QWEN2_PATTERN), ("llama", LLAMA3_PATTERN)],
 )
 def test_llama_cpp_reads_and_continues_as_we_do(tmp_path, kind, split):
     policy, tokenizer = exported(tmp_path, kind, split)

@@ -148,7 +148,7 @@ def test_prompts_of_all_lengths_have_room_of_their_own():
 
 # -- prompts in pieces, threads that share rows ---------------------------------------------
 
-# A token; around a block of keys; around a piece of a prompt; one that is much longer than the rest.
+# A token; around a block of keys; around a piece of a prompt; one much longer than the rest.
 LENGTHS = (1, 15, 16, 17, 95, 96, 97, 1_150, 3)
 HEADS = [
     {"tie_word_embeddings": False},  # biases, four heads on two

@@ -123,8 +123,8 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     prompts = max(1, rows // rollout.group_size)
     micro = min(max(cfg.optim.micro_batch_tokens, longest), longest_batch(cfg, prompt))
-    # The loop in C holds the caches of a call's prompts, and what the rows that are under way add to
-    # them; logits after each prompt, and of each row.
+    # The loop in C holds the caches of a call's prompts, and what the rows that are under way add
+    # to them; logits after each prompt, and of each row.
     caches, drawn = float(rows * longest), float(SAMPLING_NUMBERS * rows)
     if card.cpu and runs_in_c(cfg, shape):
         at_once = min(rows, C_LOOP_ROWS * CPU_THREADS)

@@ -211,7 +211,7 @@ class CompiledLoop:
         )
         at_line = np.array([budget.ends_line(prompt[-1]) for prompt in prompts], np.uint8)
         stopped = ctypes.c_int32(0)
-        threads = max(1, min(num_threads(), B))
+        threads = num_threads() if self.in_one_team else max(1, min(num_threads(), B))
         job = JobStruct(
             num_prompts=len(prompts),
             num_rows=B,
@@ -235,26 +235,29 @@ class CompiledLoop:
             entropies=rows.entropies.ctypes.data,
             forced=rows.forced.ctypes.data,
         )
-        if self.run(job, stopped) == NO_MEMORY:
+        inputs = (prompt_tokens, prompt_ends, stops, prompt_of, all_seeds, budget, at_line)
+        if self.run(job, stopped, (rows, *inputs)) == NO_MEMORY:
             raise MemoryError("no memory for the keys and values of the rows")
         return rows
 
-    def run(self, job: JobStruct, stopped: ctypes.c_int32) -> int:
+    def run(self, job: JobStruct, stopped: ctypes.c_int32, held: tuple[object, ...]) -> int:
         """The result of aha_generate, called in a thread of its own: Python handles a signal in the
-        main thread, and only between two of its own instructions."""
+        main thread, and only between two of its own instructions. `held` is what C reads and writes
+        by address: the thread keeps it, even if this one leaves early."""
         results: list[int] = []
 
-        def call() -> None:
+        def call(*unused: object) -> None:
             model = ctypes.byref(self.model)
             results.append(self.code.aha_generate(model, ctypes.byref(job)))
 
-        thread = threading.Thread(target=call, name="aha_generate")
-        thread.start()
+        thread = threading.Thread(target=call, args=(*held, stopped), name="aha_generate")
         try:
+            thread.start()
             thread.join()
         except BaseException:
             stopped.value = 1
-            thread.join()  # C writes into arrays that Python would free
+            if thread.is_alive():
+                thread.join()
             raise
         return results[0]
 
