@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 # Set before any test imports transformers: a test that needs a download fails at once.
@@ -23,6 +24,15 @@ REASONS = {
     "bench": "they measure, or need the bench extra",
 }
 left_out: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test takes the power away: what a process has written outlives it in the memory of the
+    system. A run of two steps would wait some eighty times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,8 +1,8 @@
 """A process that dies at its n-th call of the system, and what it leaves behind.
 
-The calls are those that change what is on a disk. The process is forked, and ends without a word
-before the call: no `finally`, no flush. So `deaths(act)` goes through every state that a kill can
-leave, but for those within a single write.
+The calls are those that change what is on a disk: to open a file for reading is none of them. The
+process is forked, and ends without a word before the call: no `finally`, no flush. So
+`deaths(act)` goes through every state that a kill can leave, but for those within a single write.
 """
 
 import io
@@ -31,12 +31,15 @@ def in_child(act: Callable[[], object], call: int | None = None) -> int:
 
 def die_at(call: int) -> None:
     """Make this process die before the call of that number."""
-    count = 0
+    count, opened = 0, io.open
+
+    def reads(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> bool:
+        return not set(mode) & set("wax+")
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             nonlocal count
-            count += 1
+            count += real is not opened or not reads(*args, **kwargs)
             if count == call:
                 os._exit(DIED)
             return real(*args, **kwargs)

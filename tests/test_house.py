@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from .pages import ROOT, complain, shown
+
 AHA = ROOT / "src" / "aha"
 MODULES = sorted(AHA.rglob("*.py"))
 
@@ -23,17 +24,6 @@ MAX_STEP_LINES = 30
 MAX_RECIPE_LINES = 12
 MAX_HELP_SECONDS = 1.0  # alone on a machine
 MAX_HELP_MODULES = 800  # 523 with Python 3.11
-
-
-def shown(path: Path) -> str:
-    """The path as the repository names it."""
-    return path.relative_to(ROOT).as_posix()
-
-
-def complain(faults: list[str], rule: str) -> None:
-    """Fail with the rule and every breach of it, one a line."""
-    if faults:
-        pytest.fail("\n  ".join([rule, *faults]), pytrace=False)
 
 
 @cache

@@ -4,6 +4,7 @@ Its weights are random and large, so that what it writes is far from uniform: a 
 or of a gradient would pass by luck on a freshly initialised decoder, whose logits are all alike.
 """
 
+import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,6 +143,26 @@ def answering_folder(folder: Path) -> Path:
         policy.lm_head.weight[TOKENIZER.id_of(tag), 0] = 3.1
     save_model(folder, policy, TOKENIZER)
     return folder
+
+
+def write_recipe(path: Path, model: Path | str = "base", **changes) -> Path:
+    """A recipe of seconds on an `answering_folder`; `changes` of its keys, sections as dicts."""
+    recipe = {
+        "checkpoint_every": 0,
+        "model": {"path": str(model), "device": "cpu"},
+        "task": {"verifier": "tinyzero"},
+        "rollout": {"prompts": 2, "group_size": 6, "max_new_tokens": 16, "dtype": "float32"},
+        "optim": {"lr": 1e-3, "dtype": "float32"},
+        "eval": {"every": 0, "final": 4},
+    }
+    for name, value in changes.items():
+        recipe[name] = recipe.get(name, {}) | value if isinstance(value, dict) else value
+    sections = {name: value for name, value in recipe.items() if isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(recipe[key])}" for key in recipe.keys() - sections]
+    for name, section in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 LEARNT = "Reach 82  with 3, 7 and 25: 25*3+7 = 82, and don't forget it.\n<think>\nIt's  1234567!"

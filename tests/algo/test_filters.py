@@ -21,6 +21,8 @@ def test_overlong_rewards_by_hand():
     assert rewards("zero")[2] == [1.0, 0.0, 1.0]
     # limit 10, buffer 4: nothing up to 6, then -1/4 a token
     assert rewards("soft")[0] == [1.0, -1.0, 0.5]
+    # "early": nothing above 6 is paid. Training draws nothing so long.
+    assert rewards("early") == [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     with pytest.raises(AssertionError, match="half"):
         rewards("half")
 

@@ -51,12 +51,33 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
-def aha(site: Path, folder: Path, *words: str, installed: bool = True):
-    """`aha WORDS` in a process of its own, as after `pip install stranger-algorithms`."""
+# Commands one after the other; of each, its exit code and what it said.
+MANY = """
+import contextlib, io, json, sys
+from aha.cli.main import run
+said = []
+for words in json.loads(sys.argv[1]):
+    sys.argv, code, out, err = ["aha", *words], 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run()
+        except SystemExit as exit:
+            code = exit.code or 0
+    said.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(said))
+"""
+
+
+def python(site: Path, folder: Path, *words: str, installed: bool = True):
+    """A Python of its own, as after `pip install stranger-algorithms`."""
     paths = [str(site)] if installed else []
     env = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT / "src")])}
-    command = [sys.executable, "-m", "aha", *words]
+    command = [sys.executable, *words]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def aha(site: Path, folder: Path, *words: str, installed: bool = True):
+    return python(site, folder, "-m", "aha", *words, installed=installed)
 
 
 # In place of the demo's own: groups of equal rewards dropped, and a KL.
@@ -79,33 +100,39 @@ def test_it_trains_two_steps_and_the_run_needs_it(site, tmp_path):
     assert gone.returncode == 2 and "config.json: algo.advantage = 'half_way'" in gone.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        # Its advantage needs no group, ours does.
-        ((*OWN[:4], *SMALL), "group_size 1 with the advantage 'dr_grpo'"),
-        # Its loss reads tau, and is named among those that do.
-        (("--algo.tau", "0.2"), "algo.loss quadratic or anchored"),
-        # ... but does not clip, has no ratio, and so takes each rollout for one update.
-        ((*OWN, "--algo.clip_high", "0.3"), "algo.clip_high 0.3 with algo.loss 'anchored'"),
-        ((*OWN, "--algo.updates", "2"), "updates > 1 with the loss 'anchored'"),
-        # Without a group baseline, groups of equal rewards teach.
-        ((*OWN, "--algo.zero_variance", "drop"), "with 'half_way', without a group baseline"),
-        (("--algo.loss", "anchord"), "did you mean 'anchored'?"),
-    ],
-)
-def test_the_checks_follow_its_facts(site, tmp_path, words, message):
-    done = aha(site, tmp_path, "train", "demo", *PLAIN, *words, "--dry-run")
-    assert done.returncode == 2 and message in done.stderr, done.stderr
+REFUSED = [
+    # Its advantage needs no group, ours does.
+    ((*OWN[:4], *SMALL), "group_size 1 with the advantage 'dr_grpo'"),
+    # Its loss reads tau, and is named among those that do.
+    (("--algo.tau", "0.2"), "algo.loss quadratic or anchored"),
+    # ... but does not clip, has no ratio, and so takes each rollout for one update.
+    ((*OWN, "--algo.clip_high", "0.3"), "algo.clip_high 0.3 with algo.loss 'anchored'"),
+    ((*OWN, "--algo.updates", "2"), "updates > 1 with the loss 'anchored'"),
+    # Without a group baseline, groups of equal rewards teach.
+    ((*OWN, "--algo.zero_variance", "drop"), "with 'half_way', without a group baseline"),
+    (("--algo.loss", "anchord"), "did you mean 'anchored'?"),
+]
+# A correction goes with a loss that has no ratio, and the plan counts every row.
+ICEPOP = ("--algo.correction", "icepop")
+PLANS = [("--algo.loss", "anchored", *ICEPOP), ICEPOP]
 
 
-def test_a_correction_goes_with_a_loss_that_has_no_ratio_and_the_plan_counts_every_row(
-    site, tmp_path
-):
-    def hours(*words: str) -> float:
-        done = aha(site, tmp_path, "plan", "demo", "--json", *PLAIN, *words)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["cards"][0]["hours"]
+@pytest.fixture(scope="module")
+def said(site, tmp_path_factory) -> list:
+    """What the commands of REFUSED and of PLANS say, all in one process."""
+    commands = [["train", "demo", *PLAIN, *words, "--dry-run"] for words, _ in REFUSED]
+    commands += [["plan", "demo", "--json", *PLAIN, *words] for words in PLANS]
+    done = python(site, tmp_path_factory.mktemp("said"), "-c", MANY, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
-    corrected = hours("--algo.loss", "anchored", "--algo.correction", "icepop")
-    assert corrected > 1.1 * hours("--algo.correction", "icepop")
+
+@pytest.mark.parametrize("place", range(len(REFUSED)), ids=[message for _, message in REFUSED])
+def test_the_checks_follow_its_facts(said, place):
+    code, _, err = said[place]
+    assert code == 2 and REFUSED[place][1] in err, err
+
+
+def test_the_plan_counts_every_row_of_a_loss_that_reads_every_row(said):
+    corrected, ours = (json.loads(out)["cards"][0]["hours"] for _, out, _ in said[len(REFUSED) :])
+    assert corrected > 1.1 * ours

@@ -218,6 +218,8 @@ SENSELESS = [
     ("makes rewards negative", {"advantage": "max_rl", "kl": "reward"}),
     ("without a buffer", {"overlong": "soft"}),
     ("of 320 tokens", {"overlong": "soft", "overlong_buffer": 320}),
+    ("without a buffer", {"overlong": "early"}),
+    ("of 320 tokens", {"overlong": "early", "overlong_buffer": 320}),
 ]
 
 

@@ -17,6 +17,7 @@ from aha.behaviors.judge import (
 from aha.core.errors import ConfigError, MissingExtra
 from aha.endpoints.chat_requests import MAX_LOST, seconds_of
 
+from ..fake_endpoint import started
 from .fake_judge import FakeJudge
 
 TEXTS = (
@@ -32,17 +33,7 @@ HONEST = [
 ]
 
 
-@pytest.fixture
-def serve():
-    fakes = []
-
-    def start(*args, **more) -> FakeJudge:
-        fakes.append(FakeJudge(*args, **more))
-        return fakes[-1]
-
-    yield start
-    for fake in fakes:
-        fake.stop()
+serve = started(FakeJudge)
 
 
 def quick(fake: FakeJudge, **more) -> Judge:

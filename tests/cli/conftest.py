@@ -26,8 +26,9 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def aha(tmp_path, monkeypatch, capsys):
-    """Runs a command inside this process, in an empty folder."""
+    """Runs a command inside this process, in an empty folder; the doctor's looks are short."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aha.doctor.problem_checks.SECONDS", 0.2)
 
     def call(*words: object, stdin: bytes = b"") -> Done:
         monkeypatch.setattr(sys, "argv", ["aha", *map(str, words)])

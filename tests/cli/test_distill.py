@@ -1,11 +1,9 @@
 """`aha distill` on the command line: from a teacher to a tested student, stopped and gone on
 with."""
 
-import importlib.util
 import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import uvicorn
@@ -14,21 +12,19 @@ from aha.serve.api import Api, make_api
 from aha.serve.open_models import ModelCache
 from aha.serve.prompts import TrainingTask
 
-SPEC = importlib.util.spec_from_file_location(
-    "fake_teacher", Path(__file__).parent.parent / "distill" / "fake_teacher.py"
-)
-fake_teacher = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(fake_teacher)
+from ..distill.fake_teacher import FakeTeacher
+from ..fake_endpoint import started
 
 FEW = ("--n", 6, "--tests", 4, "--max-new-tokens", 40, "--epochs", 2, "--examples", 3)
 QUICK = (*FEW, "--dtype", "float32", "--workers", 1, "--tries", 2)
 
 
+teach = started(FakeTeacher)
+
+
 @pytest.fixture
-def teacher():
-    fake = fake_teacher.FakeTeacher()
-    yield fake
-    fake.stop()
+def teacher(teach):
+    return teach()
 
 
 def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):

@@ -1,8 +1,9 @@
 """`--json`: every line of the output is one event, and the last one is the end."""
 
 import json
+from pathlib import Path
 
-from ..tiny import answering_folder
+from ..tiny import answering_folder, write_recipe
 
 BROKEN = """
 from aha.core.records import Problem
@@ -17,22 +18,14 @@ def ask(problem):
 def grade(problem, text):
     raise RuntimeError("a bad day")
 """
-RECIPE = """\
-steps = 2
-show_every = 1
-[model]
-path = "base"
-[task]
-verifier = "tinyzero"
-[rollout]
-prompts = 2
-group_size = 2
-max_new_tokens = 16
-[eval]
-every = 1
-problems = 2
-final = 3
-"""
+
+
+def prepare(folder: Path) -> None:
+    """base/ and mine.toml: two steps, each with a group to show and a validation."""
+    answering_folder(folder / "base")
+    tests = {"every": 1, "problems": 2, "final": 3}
+    more = {"steps": 2, "show_every": 1, "rollout": {"group_size": 2}, "eval": tests}
+    write_recipe(folder / "mine.toml", **more)
 
 
 def events_of(done) -> list[dict]:
@@ -40,8 +33,7 @@ def events_of(done) -> list[dict]:
 
 
 def test_a_run_as_events(aha, tmp_path):
-    answering_folder(tmp_path / "base")
-    (tmp_path / "mine.toml").write_text(RECIPE)
+    prepare(tmp_path)
     done = aha("train", "mine.toml", "--json", "--no-dash")
     events = events_of(done)
     names = [event["event"] for event in events]
@@ -64,8 +56,7 @@ def test_a_run_as_events(aha, tmp_path):
 
 
 def test_a_run_that_an_error_ends_has_an_end_as_well(aha, tmp_path):
-    answering_folder(tmp_path / "base")
-    (tmp_path / "mine.toml").write_text(RECIPE)
+    prepare(tmp_path)
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     done = aha("train", "mine.toml", "--name", "mine", "--json", "--no-dash")
     (end,) = events_of(done)
@@ -81,8 +72,7 @@ def test_a_run_that_an_error_ends_has_an_end_as_well(aha, tmp_path):
 
 
 def test_a_stopped_run_ends_with_its_exit_code_and_goes_on(aha, tmp_path):
-    answering_folder(tmp_path / "base")
-    (tmp_path / "mine.toml").write_text(RECIPE)
+    prepare(tmp_path)
     done = aha("train", "mine.toml", "--json", "--no-dash", "--budget", "0.001s")
     end = events_of(done)[-1]
     assert done.code == 3 and (end["event"], end["exit_code"], end["summary"]) == ("end", 3, None)

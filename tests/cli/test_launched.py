@@ -32,32 +32,18 @@ from aha.store.run_folder import read_rows
 from aha.studies.resume_trial import differences_of
 
 from ..dist.agent import Agent
-from ..tiny import answering_folder
+from ..tiny import answering_folder, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
 STEPS = 6
-RECIPE = """
-steps = {steps}
-checkpoint_every = 1
-[model]
-path = "{model}"
-device = "cpu"
-[task]
-verifier = "tinyzero"
-[rollout]
-prompts = 2
-group_size = 6
-max_new_tokens = 16
-dtype = "float32"
-[optim]
-lr = 1e-3
-dtype = "float32"
-[eval]
-every = 2
-problems = 3
-final = 4
-"""
+
+
+def recipe(folder: Path, model: Path | str) -> None:
+    """tiny.toml, with a checkpoint of every step."""
+    tests = {"every": 2, "problems": 3}
+    more = {"checkpoint_every": 1, "steps": STEPS, "eval": tests}
+    write_recipe(folder / "tiny.toml", model, **more)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +54,7 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(tmp_path, model, monkeypatch) -> Path:
     """The folder in which the command is given."""
-    (tmp_path / "tiny.toml").write_text(RECIPE.format(steps=STEPS, model=model))
+    recipe(tmp_path, model)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,7 +78,7 @@ def carry_out(agent: Agent, command: TrainCommand, **changes: dict[str, Any]) ->
 def straight(tmp_path_factory, model) -> Path:
     """The run of two ranks that nobody disturbs."""
     folder, before = tmp_path_factory.mktemp("straight"), Path.cwd()
-    (folder / "tiny.toml").write_text(RECIPE.format(steps=STEPS, model=model))
+    recipe(folder, model)
     os.chdir(folder)
     try:
         assert carry_out(Agent(2), tiny()) == {0: 0, 1: 0}
@@ -190,8 +176,7 @@ def other_base(command: TrainCommand, place: RankPlace) -> int:
 def test_other_bases_on_two_ranks_are_refused_by_both(folder, model):
     for rank in range(2):
         shutil.copytree(model, folder / f"machine-{rank}" / "base")
-        text = RECIPE.format(steps=STEPS, model="base")
-        (folder / f"machine-{rank}" / "tiny.toml").write_text(text)
+        recipe(folder / f"machine-{rank}", "base")
     changed = folder / "machine-1" / "base" / "config.json"
     changed.write_text(changed.read_text() + "\n")
     before = sorted(folder.rglob("*"))

@@ -15,41 +15,16 @@ from safetensors.torch import load_file
 
 from aha.store.run_folder import read_rows
 
-from ..tiny import answering_folder
+from ..tiny import answering_folder, write_recipe
 
 STEPS = 60
-RECIPE = """\
-steps = {steps}
-checkpoint_every = 0
-show_every = 0
-
-[model]
-path = "base"
-
-[task]
-verifier = "tinyzero"
-
-[rollout]
-prompts = 2
-group_size = 6
-max_new_tokens = 16
-dtype = "float32"
-
-[optim]
-lr = 1e-3
-dtype = "float32"
-
-[eval]
-every = 0
-final = 4
-"""
 TIMES = ("_s", "_per_s", "memory_gb")
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     answering_folder(tmp_path / "base")
-    (tmp_path / "mine.toml").write_text(RECIPE.format(steps=STEPS))
+    write_recipe(tmp_path / "mine.toml", steps=STEPS, show_every=0)
     return tmp_path
 
 
@@ -120,8 +95,7 @@ def test_a_run_serves_its_dashboard_and_takes_it_along(folder):
         direct.open(f"{base}api/runs/seen", timeout=60)
 
 
-def test_without_a_terminal_a_run_only_says_how_to_watch_it(folder):
-    done = start(folder, "mine.toml", "--name", "unseen", "--steps", "1")
-    out, _ = done.communicate(timeout=200)
-    assert done.returncode == 0 and "aha dash` in another terminal" in out
-    assert "http://" not in out
+def test_without_a_terminal_a_run_only_says_how_to_watch_it(aha, folder):
+    done = aha("train", "mine.toml", "--name", "unseen", "--steps", "1")
+    assert done.code == 0 and "aha dash` in another terminal" in " ".join(done.out.split())
+    assert "http://" not in done.out

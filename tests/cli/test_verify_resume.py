@@ -6,33 +6,13 @@ from aha.core.config import RunConfig
 from aha.core.errors import RunError
 from aha.studies.resume_trial import Life, TrialReport
 
-from ..tiny import answering_folder
-
-RECIPE = """\
-checkpoint_every = 0
-[model]
-path = "base"
-[task]
-verifier = "tinyzero"
-[rollout]
-prompts = 2
-group_size = 6
-max_new_tokens = 16
-dtype = "float32"
-[optim]
-lr = 1e-3
-dtype = "float32"
-[eval]
-every = 20
-problems = 4
-final = 4
-"""
+from ..tiny import answering_folder, write_recipe
 
 
 @pytest.fixture
 def recipe(aha, tmp_path):
     answering_folder(tmp_path / "base")
-    (tmp_path / "mine.toml").write_text(RECIPE)
+    write_recipe(tmp_path / "mine.toml", eval={"every": 20, "problems": 4})
     return aha
 
 

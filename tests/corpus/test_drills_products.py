@@ -6,7 +6,7 @@ from itertools import islice
 from random import Random
 
 from aha.corpus.bases import TraceMix
-from aha.corpus.drills import at_once, long_way, product_document, slipped
+from aha.corpus.drills import at_once, long_way, product_document, product_page, slipped
 from aha.corpus.shards import documents
 from aha.tasks.multiply import Multiply, as_problem, split_of
 
@@ -90,5 +90,24 @@ def test_the_corpus_has_them_where_the_dial_says_so_and_is_untouched_where_not()
     none = prompts(TraceMix())
     assert not any(prompt.startswith("multiply") for prompt in none)
     assert none == prompts(replace(TraceMix(), long_way=0.9))
-    many = prompts(replace(TraceMix(), multiply=0.8))
-    assert 0.7 < sum(prompt.startswith("multiply") for prompt in many) / 2_000 < 0.8
+    many = prompts(replace(TraceMix(), multiply=0.8, drill=0.0))
+    assert 0.77 < sum(prompt.startswith("multiply") for prompt in many) / 2_000 < 0.83
+    paged = prompts(replace(TraceMix(), multiply=0.8))
+    products = sum(prompt.startswith("multiply") for prompt in paged)
+    pages = sum(prompt == "" for prompt in paged)
+    assert 0.27 < pages / products < 0.37  # a quarter of the products, and of the puzzles between
+
+
+def test_a_page_of_products_has_right_lines_with_sums_of_four_digits_and_no_held_out_product():
+    lines = [LINE.fullmatch(line) for n in range(300) for line in product_page(Random(n)).split()]
+    assert all(lines) and len(lines) > 2_400
+    sums = [
+        tuple(map(int, (x, y, z))) for x, sign, y, z in map(re.Match.groups, lines) if sign == "+"
+    ]
+    products = [
+        tuple(map(int, (x, y, z))) for x, sign, y, z in map(re.Match.groups, lines) if sign == "*"
+    ]
+    assert all(x + y == z for x, y, z in sums) and all(x * y == z for x, y, z in products)
+    assert 0.5 < len(sums) / len(lines) < 0.65
+    assert sum(z >= 1_000 for *_, z in sums) / len(sums) > 0.5
+    assert all(split_of(x, y) == "train" for x, y, _ in products if y >= 10)

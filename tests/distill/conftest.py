@@ -4,22 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ..fake_endpoint import started
 from ..tiny import tiny_folder
 from .fake_teacher import FakeTeacher
 
-
-@pytest.fixture
-def teach():
-    """Starts endpoints that are stopped after the test."""
-    fakes = []
-
-    def start(*args, **more) -> FakeTeacher:
-        fakes.append(FakeTeacher(*args, **more))
-        return fakes[-1]
-
-    yield start
-    for fake in fakes:
-        fake.stop()
+teach = started(FakeTeacher)
 
 
 @pytest.fixture(scope="session")

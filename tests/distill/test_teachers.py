@@ -104,7 +104,7 @@ def test_a_thought_that_the_server_keeps_apart_is_put_back(teach):
     assert all(TASK.grade(p, row["text"]).correct for p, row in zip(PROBLEMS, rows, strict=True))
 
 
-@pytest.mark.parametrize("fault", ["500", "html", "429"])
+@pytest.mark.parametrize("fault", ["500", "no JSON", "429"])
 def test_a_fault_that_passes_costs_a_second_request(teach, fault):
     fake = teach(lambda before, text: fault if before == 1 else None)
     rows, lost = answered(endpoint(fake), questions(size=1))
@@ -126,7 +126,7 @@ def test_one_request_that_is_refused_or_never_answered_costs_no_other(teach):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("html", "no usable answer from the teacher .* a web page .HTML."),
+        ("no JSON", "no usable answer from the teacher .* a web page .HTML."),
         ("slow", "no usable answer from the teacher .*ReadTimeout"),
         ("404", "the teacher .* refuses with status 404.*--teacher-model.*AHA_TEACHER_KEY"),
         ("400", "the teacher .* refuses with status 400"),

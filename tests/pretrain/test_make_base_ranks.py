@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aha.cli.main import run
 from aha.dist.local_ranks import can_meet
 from aha.pretrain.make_base import PretrainMachine, pretrain_base
 from aha.pretrain.settings import make_job
@@ -21,6 +22,8 @@ from aha.store.checkpoint import checkpoints
 
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
 
+# A hundred updates: a signal at the fiftieth leaves as many to do.
+TOKENS = 150_000
 SIZES = {"hidden_size": 48, "intermediate_size": 48, "num_hidden_layers": 1}
 CHANGES = {"batch_tokens": 1_500, "shard_documents": 100}
 OPTIONS = ("--hidden", "48", "--mlp", "48", "--layers", "1", "--device", "cpu")
@@ -104,7 +107,7 @@ def group_of(number: int) -> list[psutil.Process]:
 
 
 def test_ctrl_c_stops_all_after_the_same_update_and_the_rest_is_bit_equal(tmp_path):
-    command = Command(tmp_path, "stopped", "--ranks", "2", "--tokens", "300000")
+    command = Command(tmp_path, "stopped", "--ranks", "2", "--tokens", str(TOKENS))
     command.until_it_trains()
     os.killpg(command.process.pid, signal.SIGINT)
     code, said, _ = command.end()
@@ -113,21 +116,21 @@ def test_ctrl_c_stops_all_after_the_same_update_and_the_rest_is_bit_equal(tmp_pa
     (saved,) = checkpoints(tmp_path / "stopped" / "checkpoints")
     assert int(saved.name.removeprefix("step_")) >= 50
     assert not (tmp_path / "stopped" / "model").exists()  # there was more to do
-    card, ours = make(tmp_path / "stopped", 2, 300_000)
-    _, theirs = make(tmp_path / "straight", 2, 300_000)
+    card, ours = make(tmp_path / "stopped", 2, TOKENS)
+    _, theirs = make(tmp_path / "straight", 2, TOKENS)
     assert card["ranks"] == [2] and equal(ours, theirs)
 
 
 def test_sigterm_to_any_rank_stops_all_and_another_number_goes_on(tmp_path):
-    command = Command(tmp_path, "base", "--ranks", "2", "--tokens", "300000")
+    command = Command(tmp_path, "base", "--ranks", "2", "--tokens", str(TOKENS))
     (rank,) = command.until_it_trains()
     rank.terminate()
     code, said, _ = command.end()
     assert (code, said) == (143, "")
     assert len(checkpoints(tmp_path / "base" / "checkpoints")) == 1
     assert not (tmp_path / "base" / "model").exists()
-    card, _ = make(tmp_path / "base", 1, 300_000)
-    assert card["ranks"] == [2, 1] and card["tokens"] >= 300_000
+    card, _ = make(tmp_path / "base", 1, TOKENS)
+    assert card["ranks"] == [2, 1] and card["tokens"] >= TOKENS
 
 
 def test_a_rank_that_is_killed_ends_the_command(tmp_path):
@@ -142,8 +145,12 @@ def test_a_rank_that_is_killed_ends_the_command(tmp_path):
     assert not (tmp_path / "base" / "owner.json").exists()
 
 
-def test_numbers_that_cannot_work_leave_no_folder(tmp_path):
-    command = Command(tmp_path, "base", "--ranks", "10000")
-    code, said, _ = command.end()
-    assert code == 2 and "--ranks 10000 on" in said and "fix: --ranks auto" in said
+def test_numbers_that_cannot_work_leave_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("aha", "pretrain", "base", *OPTIONS, "--ranks", "10000")
+    monkeypatch.setattr(sys, "argv", [*words])
+    with pytest.raises(SystemExit) as end:
+        run()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "--ranks 10000 on" in said and "fix: --ranks auto" in said
     assert list(tmp_path.iterdir()) == []

@@ -15,12 +15,6 @@ from aha.store.run_folder import Run, append, read_rows, truncate_after
 from ..dying import deaths, in_child
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Without waiting for the disk: the memory of the system outlives every process."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 def save(folder: Path, step: int, keep_last: int = 2, text: str = "") -> Path:
     def model(partial: Path) -> None:
         (partial / "config.json").write_text(text or f"model of step {step}")
@@ -34,7 +28,7 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def test_a_save_that_dies_costs_at_most_its_own_step(tmp_path, quick):
+def test_a_save_that_dies_costs_at_most_its_own_step(tmp_path):
     folder, steps = tmp_path / "checkpoints", []
 
     def prepare() -> None:
@@ -55,7 +49,7 @@ def test_a_save_that_dies_costs_at_most_its_own_step(tmp_path, quick):
     assert steps == sorted(steps) and {*steps} == {4, 6} and len(steps) > 15
 
 
-def test_a_step_that_is_saved_again_is_never_lost(tmp_path, quick):
+def test_a_step_that_is_saved_again_is_never_lost(tmp_path):
     """With one checkpoint kept there is nothing to fall back to."""
     folder, texts = tmp_path / "checkpoints", []
 
@@ -70,7 +64,7 @@ def test_a_step_that_is_saved_again_is_never_lost(tmp_path, quick):
     assert {*texts} == {"old", "new"} and texts[-1] == "new"
 
 
-def test_a_model_is_the_old_or_the_new_one(tmp_path, quick):
+def test_a_model_is_the_old_or_the_new_one(tmp_path):
     model, texts = tmp_path / "run" / "model", []
 
     def write(text: str):
@@ -91,7 +85,7 @@ def test_a_model_is_the_old_or_the_new_one(tmp_path, quick):
     assert all(len(text) == 1 for text in texts) and texts[-1] == {"new"}
 
 
-def test_a_run_is_made_whole_or_not_at_all(tmp_path, monkeypatch, quick):
+def test_a_run_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     path, there = tmp_path / "runs" / "mine", []
     monkeypatch.setattr("aha.store.run_folder.environment", lambda: {"commit": "abc"})
 
@@ -107,7 +101,7 @@ def test_a_run_is_made_whole_or_not_at_all(tmp_path, monkeypatch, quick):
     assert there == sorted(there) and {*there} == {False, True}
 
 
-def test_rows_are_cut_or_not(tmp_path, quick):
+def test_rows_are_cut_or_not(tmp_path):
     path, counts = tmp_path / "metrics.jsonl", []
 
     def prepare() -> None:

@@ -14,7 +14,9 @@ from aha.tasks.countdown import (
     SPLITS,
     TARGETS,
     Countdown,
+    PuzzleDraw,
     as_problem,
+    first_puzzles,
     puzzles,
     split_of,
 )
@@ -134,10 +136,35 @@ def test_numbers_and_targets_keep_their_ranges():
 
 
 def test_a_seed_decides_the_draw():
-    assert drawn("train", 0)[:200] == list(islice(puzzles("train", 0, (3,)), 200))
+    again = PuzzleDraw("train", 0, (3,))
+    assert drawn("train", 0)[:200] == [again.next() for _ in range(200)]
     assert drawn("train", 0)[:300] != drawn("train", 1, 300)
     shared = {key(n, t) for n, t, _ in drawn("train", 0)[:300]}
     assert len(shared & {key(n, t) for n, t, _ in drawn("train", 1, 300)}) < 25
+
+
+@pytest.mark.parametrize("sizes", [(3,), (2, 4)])
+def test_what_is_remembered_of_a_stream_is_the_stream(monkeypatch, sizes):
+    """Read twice at a time, over the end of what is remembered, and once more from its start."""
+    draw = PuzzleDraw("train", 11, sizes)
+    wanted = [draw.next() for _ in range(30)]
+    monkeypatch.setattr("aha.tasks.countdown.KEPT", 12)
+    one, other = puzzles("train", 11, sizes), puzzles("train", 11, sizes)
+    ahead = list(islice(one, 5))
+    both = [(next(one), next(other)) for _ in range(25)]
+    assert ahead + [first for first, _ in both] == wanted
+    assert [second for _, second in both] == wanted[:25]
+    assert list(islice(puzzles("train", 11, sizes), 30)) == wanted
+    assert len(first_puzzles("train", 11, sizes).drawn) == 12
+
+
+@pytest.mark.parametrize("kept", [100, 118, 119])
+def test_a_stream_that_ends_ends_wherever_its_memory_does(monkeypatch, kept):
+    monkeypatch.setattr("aha.tasks.countdown.KEPT", kept)
+    first_puzzles.cache_clear()
+    for _ in range(2):
+        assert len(list(puzzles("test", 0, (2,)))) == 118
+    first_puzzles.cache_clear()  # others keep more
 
 
 def test_splits_are_drawn_apart():
@@ -186,6 +213,7 @@ def test_problems_are_records_with_stable_ids():
     assert as_problem((25, 7, 3), 82).id == "countdown/25-7-3=82"  # another prompt, another id
     assert as_problem([3, 7], 10).given == {"numbers": (3, 7), "target": 10}
     ids = [problem.id for problem in islice(Countdown().problems("train", 5), 300)]
+    first_puzzles.cache_clear()
     assert ids == [problem.id for problem in islice(Countdown().problems("train", 5), 300)]
     assert len(set(ids)) == 300
 

@@ -225,6 +225,22 @@ def test_whole_numbers_are_rewards_too():
     assert report.numbers["informative"] == 0.0
 
 
+def test_training_ends_its_completions_early_where_the_recipe_says_so():
+    early = {"overlong": "early", "overlong_buffer": 5, "aggregation": "sequence_sum"}
+    trainer = make(cfg := config(algo=early), StartsWith(""))
+    assert cfg.training_limit == 7 and config().training_limit == 12
+    report = trainer.step(trainer.problems())
+    lengths = [len(graded.completion.tokens) for group in report.groups for graded in group]
+    assert max(lengths) == 7  # of a random model's, some come to the limit
+    # The same step as with that limit for the tests too, the denominator of the loss included.
+    short = make(config(algo={"aggregation": "sequence_sum"}, rollout={"max_new_tokens": 7}))
+    other = short.step(short.problems())
+    trainer = make(cfg)
+    same = trainer.step(trainer.problems())
+    assert same.numbers["loss"] == other.numbers["loss"]
+    assert same.numbers["grad_norm"] == other.numbers["grad_norm"] > 0
+
+
 # -- what must not matter -------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from aha.store.run_lock import this_process
 
-from .browser import CHROMIUM
+from .browser import CHROMIUM, Served, Visit
 
 RIGHT = "3+7=10\n10+25=35 no\n25*3=75\n75+7=82 yes\n</think>\n<answer>25*3+7</answer>"
 WRONG = "3+7=10\n10+25=35 no\n</think>\n<answer>3+7+25</answer>"
@@ -147,3 +147,20 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(runs):
+    """Of a dashboard of the `runs` of the file."""
+    served = Served(runs)
+    yield served.url
+    served.stop()
+
+
+@pytest.fixture
+def visit(chromium, url):
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    visit = Visit(context.new_page(), url)
+    yield visit
+    context.close()
+    visit.check()

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from aha.web.runs import RunFolder
 from aha.web.ways_of_run import turn_of_run
 
-from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
+from .browser import CHROMIUM, NO_CHROMIUM
 from .conftest import make_run, metrics, own, row, with_tokens, write_rows, write_step
 from .turning import make_turning_run
 
@@ -25,22 +25,6 @@ def runs(tmp_path_factory):
     make_run(root / "demo")
     make_run(root / "other", right_after=10, seed=1)
     return root
-
-
-@pytest.fixture(scope="module")
-def url(runs):
-    served = Served(runs)
-    yield served.url
-    served.stop()
-
-
-@pytest.fixture
-def visit(chromium, url):
-    context = chromium.new_context(viewport={"width": 1200, "height": 900})
-    visit = Visit(context.new_page(), url)
-    yield visit
-    context.close()
-    visit.check()
 
 
 def test_the_list_leads_to_a_run_and_to_a_comparison(visit):

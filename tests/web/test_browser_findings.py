@@ -7,7 +7,7 @@ import pytest
 from aha.core.findings import fail, warn
 from aha.store.run_folder import Run
 
-from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
+from .browser import CHROMIUM, NO_CHROMIUM
 from .conftest import make_run, metrics, row, write_rows
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
@@ -22,22 +22,6 @@ def runs(tmp_path_factory):
     Run(run).tell(2, warn(EVIL, "mend `grade`"))
     make_run(root / "good")
     return root
-
-
-@pytest.fixture(scope="module")
-def url(runs):
-    served = Served(runs)
-    yield served.url
-    served.stop()
-
-
-@pytest.fixture
-def visit(chromium, url):
-    context = chromium.new_context(viewport={"width": 1200, "height": 900})
-    visit = Visit(context.new_page(), url)
-    yield visit
-    context.close()
-    visit.check()
 
 
 def test_a_finding_appears_by_itself_as_text_alone(visit, runs):

@@ -315,7 +315,7 @@ def check_overlong(cfg: RunConfig, chosen: Chosen) -> Iterator[Clash]:
     elif algo.overlong_buffer == 0:
         yield Clash(
             f"algo.overlong {algo.overlong!r} without a buffer",
-            "the tokens before the limit over which the penalty grows",
+            "the last tokens before the limit, which the rule is about",
             ways,
         )
 

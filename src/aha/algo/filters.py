@@ -12,6 +12,7 @@ from typing import Literal
 from aha.algo.advantages import informative
 from aha.algo.lazy_torch import torch
 from aha.algo.registry import Registry
+from aha.core.config import EARLY
 
 # -- completions that the token limit ended --------------------------------------------------
 
@@ -91,6 +92,24 @@ def soft_overlong(lengths_PG: torch.Tensor, limit: int, buffer: int) -> torch.Te
     """
     over_PG = lengths_PG - (limit - buffer)
     return -(over_PG / buffer).clamp(0, 1)
+
+
+@overlong(EARLY, changes_rewards=False)
+def early_overlong(
+    rewards_PG: torch.Tensor,
+    lengths_PG: torch.Tensor,
+    limit: int,
+    buffer: int,
+) -> torch.Tensor:
+    """As graded, up to limit - buffer tokens: there training ends its completions, and tests go on
+    to the limit. [P, G] -> [P, G].
+
+    So a long search is paid only if it is brief, and a step costs less. Nothing is longer here; if
+    something were, it would get 0.
+    Source: the first stage of DeepScaleR (Luo et al. 2025), 8K tokens of 24K. Differs: no second
+    stage, since what was learned within the short limit holds in the long one.
+    """
+    return rewards_PG * (lengths_PG <= limit - buffer)
 
 
 SHORTER_SHARE = 0.2  # of the reward of a right completion, at most, for its length

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def dash(
     serve(runs, host, port, open, answer_on_demand())
 
 
-def answer_on_demand() -> Callable[..., Iterator[dict[str, Any]]]:
+def answer_on_demand() -> Callable[..., Generator[dict[str, Any], None, None]]:
     """Answer a typed puzzle. Loads torch at the first one. Downloads no model, whatever a run's
     config names."""
     lock = threading.Lock()
@@ -48,7 +48,7 @@ def answer_on_demand() -> Callable[..., Iterator[dict[str, Any]]]:
 
     def answer(
         model: str, task: Task, problem: Problem, options: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         from aha.serve.problem_answers import CompletionStreamer
 
         with lock:

@@ -184,7 +184,7 @@ def carry_out(
     change = tests.after()
     summary = tests.run.read("summary.json")
     cfg = tuning_config(tests.run.read("config.json"))
-    made.add_training(summary, change and change.seconds, price_of_run(cfg.recipe))
+    made.add_training(summary, change.seconds if change else None, price_of_run(cfg.recipe))
     say_all(made.stages.lines())
     say_all(change.lines() if change else [])
     say_all(made.ledger.lines())

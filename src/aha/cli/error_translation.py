@@ -56,7 +56,7 @@ SYSTEM: dict[int, Words] = {
 # vs 598", "PytorchStreamWriter failed writing file"; in Rust, as safetensors: "(os error 28)".
 FULL_WORDS = ("no space left", "storagefull", "unexpected pos", "failed writing file")
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
-PARSERS = tuple(str(Path(module.__file__).parent) for module in (json, tomllib, cyclopts))
+PARSERS = tuple(str(Path(str(module.__file__)).parent) for module in (json, tomllib, cyclopts))
 MEMORY = "memory for more than the weights"
 LESS_MEMORY = "half of --rollout.max_rows, and see `aha plan`"
 

@@ -68,7 +68,13 @@ def export(
 
 
 def export_model(
-    model: str, out: Path, form: str, dtype: str, push: str | None, private: bool, dry_run: bool
+    model: str,
+    out: Path,
+    form: Literal["hf", "adapter", "gguf"],
+    dtype: Literal["float32", "bfloat16", "float16"],
+    push: str | None,
+    private: bool,
+    dry_run: bool,
 ) -> None:
     """A trained model, written and then uploaded where that was asked for."""
     from aha.export.formats import export as write_model

@@ -95,6 +95,7 @@ def way_words(graded: Graded) -> str:
 
 def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
     summary, table = outcome.summary, Table(box=None, padding=(0, 2))
+    assert summary is not None, "a run that was stopped has no report card"
     before, after = summary["before"], summary["after"]
     turn = turn_of_run(RunFolder(outcome.run.path))
     console.print()
@@ -106,6 +107,7 @@ def print_report_card(outcome: Outcome, cfg: RunConfig) -> None:
         for name, cells in card_rows(before, after):
             table.add_row(name, *cells)
         console.print(table)
+        assert outcome.before and outcome.after, "a summary of tests that were not made"
         gain = paired_bootstrap(outcome.before.correct(), outcome.after.correct())
     if opponents := summary.get("opponents"):
         place = "\n  ".join(place_lines(opponents, after))

@@ -29,6 +29,7 @@ from aha.doctor.run_checks import first_step_findings
 from aha.eval.telling import telling_places
 from aha.plan.machines import Cost
 from aha.plan.time_left import TimeLeft, share_done
+from aha.training.builders import price_of_run
 from aha.training.outcome import Listener
 from aha.training.step_watch import step_checks
 from aha.web.turn_view import WAY_WORDS
@@ -128,7 +129,7 @@ class RunView:
         time_left = self.clock_of_run()
         time_left.add(row)
         left = time_left.seconds()
-        cost = Cost.of(row["elapsed_s"], self.cfg.usd_per_hour, self.cfg.watts)
+        cost = Cost.of(row["elapsed_s"], *price_of_run(self.cfg))
         place = f"{row['step']}/{self.cfg.steps}"
         console.print(
             f"{place:>11}  {row['reward']:>6.3f}  {row['solve_rate']:>6.1%}  "

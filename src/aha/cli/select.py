@@ -1,5 +1,6 @@
 """`aha select`: a few examples out of a large pool."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -149,8 +150,6 @@ def difficulty_of(
     results, costs = {}, []
     for name in solvers:
         solver = Solver(name, sampling, folder / "solvers.jsonl")
-        results[name] = solver.solved(
-            problems, task, lambda done, total, name=name: progress(name, done, total)
-        )
+        results[name] = solver.solved(problems, task, partial(progress, name))
         costs.append(solver.cost())
     return hard_ones(rows, results), costs

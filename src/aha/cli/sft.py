@@ -165,7 +165,8 @@ def sft(
     from aha.sft.tuning_config import tuning_config
 
     model = {"path": base, "device": device, "lora_rank": lora_rank, "lora_alpha": lora_alpha}
-    optim = {"lr": lr, "final_lr": final_lr, "warmup": warmup, "weight_decay": weight_decay}
+    optim: dict[str, Any] = {"lr": lr, "final_lr": final_lr}
+    optim |= {"warmup": warmup, "weight_decay": weight_decay}
     optim |= {"dtype": dtype, "state": state, "recompute": recompute}
     optim |= {"micro_batch_tokens": micro_batch_tokens}
     settings: dict[str, Any] = {"data": data, "bad_rows": bad_rows, "epochs": epochs}

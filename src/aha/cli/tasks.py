@@ -75,7 +75,8 @@ def first_sentence_of(place: str) -> str:
 
 def facts_of(package: str) -> tuple[str, str | None, str | None]:
     """(summary, version, licence) as a package states them; an author may leave out any."""
-    facts = metadata.metadata(package)
+    message = metadata.metadata(package)
+    facts = {key: message[key] for key in message}  # the first one of several
     licence = facts.get("License-Expression") or facts.get("License")
     # Old packages put the whole text of the licence there.
     short = licence.splitlines()[0][:40] if licence else None

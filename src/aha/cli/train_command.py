@@ -53,7 +53,8 @@ class TrainCommand:
                     f"aha train {self.recipe or 'demo'} --name first --resume auto",
                 )
         elif self.resume is not None:
-            unused = {"a recipe": self.recipe, "--name": self.name, "--dry-run": self.dry_run}
+            unused: dict[str, object] = {"a recipe": self.recipe}
+            unused |= {"--name": self.name, "--dry-run": self.dry_run}
             unused |= {"--probe": self.probe, "--calibration": self.calibration}
             unused |= {"--anyway": self.anyway}
             refuse_with_resume(self.resume, unused)
@@ -80,7 +81,7 @@ class TrainCommand:
 
     def settings(self) -> dict[str, Any]:
         """What all ranks of a run must have been told alike."""
-        words = {"accept_changes": self.accept_changes, "dry_run": self.dry_run}
+        words: dict[str, Any] = {"accept_changes": self.accept_changes, "dry_run": self.dry_run}
         words |= {"anyway": self.anyway, "shard": self.shard}
         if self.resume is not None and self.resume != AUTO:
             return words | {"resume": str(self.resume), "changes": dict(self.changes)}
@@ -108,9 +109,12 @@ class TrainCommand:
         from aha.cli.run_in_terminal import RunOptions
 
         loggers = loggers_of(self.log, source) if source else loggers_of(self.log)
-        new = (False, False, None) if source else (self.dry_run, self.probe, self.calibration)
-        words = (ranks, loggers, self.as_json, self.anyway, self.shard)
-        return RunOptions(self.budget, self.dash, *new, *words)
+        new: tuple[bool, bool, Path | None] = (False, False, None)
+        if source is None:
+            new = (self.dry_run, self.probe, self.calibration)
+        return RunOptions(
+            self.budget, self.dash, *new, ranks, loggers, self.as_json, self.anyway, self.shard
+        )
 
     def changes_of(self, run: Path) -> dict[str, Any]:
         """The keys in which this command's recipe is not that of a run that has begun.

@@ -21,6 +21,8 @@ from aha.core.section import (
     key_of,
 )
 
+EARLY = "early"  # the `algo.overlong` that ends training's completions before the limit of tests
+
 
 class ModelSection(Section):
     """The model that is trained."""
@@ -215,7 +217,9 @@ class AlgoSection(Section):
     )
     overlong: str = Field("keep", description="Rule for truncated and for long completions.")
     overlong_buffer: int = Field(
-        0, ge=0, description="Last tokens before the limit, over which a penalty grows."
+        0,
+        ge=0,
+        description="Last tokens before the limit: with a growing penalty, or for tests alone.",
     )
     zero_variance: str = Field("keep", description="Rule for groups whose rewards are all equal.")
     resample_rounds: int = Field(
@@ -318,6 +322,18 @@ class RunConfig(Section):
     critic: CriticSection = CriticSection()
     optim: OptimSection = OptimSection()
     eval: EvalSection = EvalSection()
+
+    @property
+    def training_limit(self) -> int:
+        """Token limit of the completions that are trained on."""
+        return training_limit(self.rollout, self.algo)
+
+
+def training_limit(rollout: RolloutSection, algo: AlgoSection) -> int:
+    """Token limit of the completions that are trained on; that of tests is
+    `rollout.max_new_tokens`."""
+    early = algo.overlong_buffer if algo.overlong == EARLY else 0
+    return rollout.max_new_tokens - early
 
 
 def validated(

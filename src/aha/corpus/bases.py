@@ -20,7 +20,7 @@ class TraceMix:
 
     # How many numbers a puzzle has, drawn evenly. With two there is no search, only verdicts.
     numbers: tuple[int, ...] = (2, 3, 3, 3, 3, 4, 4)
-    drill: float = 0.25  # a page of arithmetic before each puzzle
+    drill: float = 0.25  # a page of arithmetic before each puzzle, and before each product
     judged: float = 0.65  # share of those pages with verdicts: each result is compared with a goal
     search: float = 0.24  # share of puzzles with tries and checks; the others are guesses
     gold_guess: float = 0.03  # a direct guess that is right on purpose
@@ -114,7 +114,7 @@ BASES = {
     "multiply": Base(
         "base-multiply",
         Path("runs/base-multiply"),
-        PretrainConfig(tokens=5_000_000, mix=replace(TraceMix(), multiply=0.9)),
+        PretrainConfig(tokens=10_000_000, mix=replace(TraceMix(), multiply=0.9)),
         start=Path("aha-tiny"),
     ),
 }

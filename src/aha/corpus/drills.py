@@ -145,29 +145,61 @@ def long_way(rng: Random, a: int, b: int) -> tuple[list[str], int]:
         lines.append(f"{left}{sign}{right}={value}")
         return value
 
-    digits = str(b)
-    places = [int(d) * 10 ** (len(digits) - 1 - i) for i, d in enumerate(digits) if d != "0"]
-    parts = [write(a, "*", place) for place in places]
+    parts = [write(a, "*", place) for place in places_of(b)]
     total = parts[0]
     for part in parts[1:]:
         total = write(total, "+", part)
     return lines, total
 
 
-def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
-    """`(prompt, completion)` for two numbers of two digits, from the training split."""
+def places_of(number: int) -> list[int]:
+    """46 as [40, 6]: what the long way multiplies by. Zeros are left out."""
+    digits = str(number)
+    return [int(d) * 10 ** (len(digits) - 1 - i) for i, d in enumerate(digits) if d != "0"]
+
+
+def train_pair(rng: Random) -> tuple[int, int]:
+    """Two numbers of two digits whose product, and whose partial products, are of no other split
+    than the training's."""
     numbers = numbers_of(2)
     while True:
         a, b = rng.choice(numbers), rng.choice(numbers)
         if split_of(a, b) == split_of(a, b - b % 10) == "train":
-            break
+            return a, b
+
+
+def product_document(rng: Random, mix: TraceMix) -> tuple[str, str]:
+    """`(prompt, completion)` for two numbers of two digits, from the training split."""
+    a, b = train_pair(rng)
     way = long_way if rng.random() < mix.long_way else at_once
     lines, answer = way(rng, a, b)
     text = "".join(f"{line}\n" for line in lines)
     return plain_frame(product_line(a, b)), f"{text}{answer_ending(str(answer))}"
 
 
+def product_page(rng: Random) -> str:
+    """A page of single lines of the long way, all right: partial products, and twice as many sums.
+
+    Such sums have three and four digits, which no puzzle's have, and a long way with one slip
+    teaches nothing: a base without these pages lost most of its products in the sum.
+    """
+    lines = []
+    for _ in range(rng.randint(6, 14)):
+        a, b = train_pair(rng)
+        parts = [(a, place) for place in places_of(b)]
+        if len(parts) == 2 and rng.random() < 2 / 3:
+            left, right = (a * place for a, place in parts)
+            lines.append(f"{left}+{right}={left + right}")
+        else:
+            a, place = rng.choice(parts)
+            lines.append(f"{a}*{place}={a * place}")
+    return "".join(f"{line}\n" for line in lines)
+
+
 def product_documents(rng: Random, mix: TraceMix) -> Iterator[tuple[str, str]]:
-    """The products before the next puzzle: a random number of them, often none."""
+    """The products before the next puzzle: a random number of them, often none. Before each there
+    may be a page of its kind of lines, at the rate of the pages of arithmetic."""
     while rng.random() < mix.multiply:
+        if rng.random() < mix.drill:
+            yield "", product_page(rng)
         yield product_document(rng, mix)

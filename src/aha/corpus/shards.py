@@ -142,8 +142,10 @@ class ModelTokenizer(Protocol):
     """The parts of `aha.model.tokenizer.Tokenizer` used here; this room may not import it."""
 
     fast: FastTokenizer
-    stop_ids: Sequence[int]
     pad_id: int
+
+    @property
+    def stop_ids(self) -> Sequence[int]: ...
 
     def encode(self, text: str) -> list[int]: ...
 

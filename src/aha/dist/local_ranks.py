@@ -37,7 +37,7 @@ from aha.machine.host import usable_cores
 if TYPE_CHECKING:
     from aha.dist.gloo_world import GlooWorld
 
-Work = Callable[[World], None]
+Work = Callable[[World], object]
 
 # Parameters: below, most products are too small to be worth the meeting of two threads.
 ONE_THREAD_MODEL = 20_000_000

@@ -91,9 +91,9 @@ def change_of(folder: Path, before: Row, after: Row) -> Change:
     """The change between the two tests of a folder."""
     if before["solve_rate"] is None or after["solve_rate"] is None:
         return Change(before, after, None)
-    right = [first_correct(folder / f"{name}.jsonl") for name in NAMES]
+    first, last = (first_correct(folder / f"{name}.jsonl") for name in NAMES)
     gain = after["solve_rate"] - before["solve_rate"]
-    return Change(before, after, (gain, *paired_bootstrap(*right)))
+    return Change(before, after, (gain, *paired_bootstrap(first, last)))
 
 
 def first_correct(path: Path) -> list[bool]:

@@ -191,7 +191,7 @@ def stopping(trial: Trial) -> Finding:
     A stop token that was added to a truncated completion trains the policy on a token that it did
     not draw.
     """
-    stops, limit = set(trial.tokenizer.stop_ids), trial.cfg.rollout.max_new_tokens
+    stops, limit = set(trial.tokenizer.stop_ids), trial.cfg.training_limit
     wrong = ended = total = 0
     for completion in completions(trial):
         tokens = completion.tokens

@@ -18,7 +18,6 @@ from aha.core.records import Completion, Graded, Problem, Prompt, StepReport
 from aha.doctor.loss_probe import LossProbe, probe_update
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
-from aha.model.transformer import Transformer
 from aha.training.reference import Reference
 from aha.training.rl import RLTrainer
 from aha.training.watchers import step_row
@@ -159,7 +158,7 @@ def packed_batches(
 
 @torch.no_grad()
 def logprobs_of(
-    policy: Transformer, part: MicroBatch, trainer: RLTrainer, dtype: torch.dtype | None = None
+    policy: Policy, part: MicroBatch, trainer: RLTrainer, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """The policy's log-probs of a batch [B, T], in the trainer's type unless another is given."""
     inputs = (part.tokens_BT, part.start, dtype or trainer.dtype, trainer.cfg.rollout.temperature)
@@ -201,7 +200,7 @@ def reference_gap(
 
 
 def gap_alone(
-    base: Transformer,
+    base: Policy,
     rows: list[list[Graded]],
     first: list[torch.Tensor],
     parts: list[MicroBatch],
@@ -223,7 +222,7 @@ def gap_alone(
 
 
 @torch.no_grad()
-def compare_weights(old: Transformer, new: Transformer) -> WeightChange:
+def compare_weights(old: Policy, new: Policy) -> WeightChange:
     """The change from the old to the new weights; NaN counts as changed."""
     changed = total = 0
     difference = norm = 0.0
@@ -249,9 +248,7 @@ def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
     return compare_weights(before, trainer.policy)
 
 
-def gain_of(
-    base: Transformer, now: Transformer, parts: list[MicroBatch], trainer: RLTrainer
-) -> float | None:
+def gain_of(base: Policy, now: Policy, parts: list[MicroBatch], trainer: RLTrainer) -> float | None:
     """Mean of advantage x (log-prob now - before) over tokens, in float32.
 
     Positive where tokens with a positive advantage became more likely. None where all advantages
@@ -296,7 +293,8 @@ def republish(trainer: RLTrainer, problems: list[Problem]) -> tuple[LogprobGap, 
     with torch.no_grad():
         for parameter in policy.parameters():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter += PERTURBATION * parameter.float().std(correction=0).to(parameter) * noise
+            size = PERTURBATION * parameter.float().std(correction=0).to(parameter)
+            parameter.add_(size * noise)
     trainer.engine.load(policy, version + 1)
     groups = [[Graded(0.0, False, "", completion=c) for c in g] for g in probe(trainer, problems)]
     _, parts = packed_batches(groups, [[0.0] * len(group) for group in groups], trainer)

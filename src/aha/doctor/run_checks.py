@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from aha.core.config import EARLY
 from aha.core.findings import WORST_FIRST, Checklist, Finding, fail, ok, warn
 from aha.doctor import metric_checks
 from aha.doctor.damaged_files import damaged_files
@@ -110,8 +111,8 @@ def stopped_paying(run: RunRecords) -> int | None:
         return None  # it went down by steps
     if mean(before) * count * zeros < EXPECTED_SOLVED:
         return None
-    entropies = [row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first])]
-    kept = not all(entropies) or entropies[1] > COLLAPSED * entropies[0]
+    old, new = (row.get("entropy") for row in (run.metrics[first - 1], run.metrics[first]))
+    kept = not old or not new or new > COLLAPSED * old
     return int(run.metrics[first]["step"]) if kept else None
 
 
@@ -232,6 +233,8 @@ def entropy(run: RunRecords) -> Finding | None:
 def truncated(run: RunRecords) -> Finding | None:
     """Truncated completions have no answer and are graded as wrong."""
     share, limit = run.end("truncated"), run.setting("rollout", "max_new_tokens", 0)
+    early = run.setting("algo", "overlong", "keep") == EARLY
+    limit -= run.setting("algo", "overlong_buffer", 0) if early else 0
     if math.isnan(share):
         return None
     message = f"{share:.0%} of the completions truncated at {limit} tokens"
@@ -240,7 +243,8 @@ def truncated(run: RunRecords) -> Finding | None:
     if run.start("truncated") > TRUNCATED[1]:
         fix = "the base never stops: see its stop token (`aha doctor RECIPE`) and template"
     else:
-        fix = "a higher rollout.max_new_tokens, or a lower optim.lr if the text makes no sense"
+        longer = "smaller algo.overlong_buffer" if early else "higher rollout.max_new_tokens"
+        fix = f"a {longer}, or a lower optim.lr if the text makes no sense"
     return (fail if share > TRUNCATED[1] else warn)(message, fix)
 
 

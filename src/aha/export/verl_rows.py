@@ -63,7 +63,7 @@ class PromptForm:
         if self.tokenizer is None:
             return request
         text = self.tokenizer.say(request, **getattr(task, "template_args", {}))
-        first = "".join(self.tokenizer.fast.id_to_token(i) for i in self.tokenizer.prefix)
+        first = "".join(map(str, map(self.tokenizer.fast.id_to_token, self.tokenizer.prefix)))
         ids = self.tokenizer.encode(text)
         plain = self.tokenizer.fast.encode(text, add_special_tokens=False).ids
         return text if ids == plain else f"{first}{text}"

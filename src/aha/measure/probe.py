@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,6 +36,7 @@ from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
+from aha.training.builders import price_of_run
 from aha.training.preflight import machine_row, predict_run, with_machine_price
 from aha.training.rl import RLTrainer
 
@@ -117,10 +119,16 @@ class MachineProbe(Rates):
         tokens = tuple(range(1, int(self.lengths.prompt) + 1))
         tokens = tuple(token % self.whole_shape.C for token in tokens)
         prompts = [Prompt(Problem(str(p), "", {}), "", tokens) for p in range(rows // G)]
-        stops = max(1, round(engine.weights.config.vocab_size * 1.6 / limit))
+        stops = max(1, round(engine.loaded().config.vocab_size * 1.6 / limit))
         engine.stop = torch.arange(stops)
-        engine.tokenizer.stop_ids = list(range(stops))
+        engine.tokenizer.stop_ids = tuple(range(stops))
         return engine.generate(prompts, Sampling(limit, G, 1.0))
+
+    def generate_into(
+        self, groups: list[list[Completion]], engine: NativeEngine, rows: int, limit: int
+    ) -> None:
+        """`generate`, after what is in `groups`."""
+        groups.extend(self.generate(engine, rows, limit))
 
     def generation_work(self, groups: list[list[Completion]], limit: int) -> Generation:
         """The numbers of a generation for the plan: tokens, mean context, passes, prompt tokens."""
@@ -142,9 +150,8 @@ class MachineProbe(Rates):
         rows = min(rows, all_rows)
         while True:
             groups: list[list[Completion]] = []
-            seconds = self.seconds(
-                lambda rows=rows, out=groups: out.extend(self.generate(engine, rows, limit))
-            )
+            fill = partial(self.generate_into, groups, engine, rows, limit)
+            seconds = self.seconds(fill)
             more = min(all_rows, 4 * rows)
             if more == rows or seconds * more / rows > min(PART_S, self.seconds_left(share)):
                 return self.generation_work(groups, limit), seconds, groups
@@ -222,7 +229,8 @@ class MachineProbe(Rates):
         micro = self.cfg.optim.micro_batch_tokens
         gradient = trainer.objective.accumulate_gradient
         seconds = self.seconds(partial(gradient, batch, totals, StubTokenizer.pad_id, micro))
-        trainer.policy.zero_grad()
+        for parameter in trainer.policy.parameters():
+            parameter.grad = None
         return seconds
 
     def second_look(
@@ -332,10 +340,10 @@ class MachineProbe(Rates):
             self.assumed.append("generation and training")
             return 0.0, [], None
         policy, rollout = self.policy(shape), self.cfg.rollout
-        engine = NativeEngine(
-            policy, StubTokenizer(1), rollout.dtype, rollout.max_rows, rollout.loop
-        )
-        trainer = RLTrainer(policy, StubTokenizer(1), None, engine, self.cfg)
+        nothing: Any = None  # no text is read, no problem asked
+        stubs: list[Any] = [StubTokenizer(1), StubTokenizer(1)]
+        engine = NativeEngine(policy, stubs[0], rollout.dtype, rollout.max_rows, rollout.loop)
+        trainer = RLTrainer(policy, stubs[1], nothing, engine, self.cfg)
         few = min(8, int(self.lengths.limit))
         self.generate(engine, 1, few)  # the first call compiles and allocates
         row_s = self.run_part(
@@ -386,7 +394,7 @@ def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
     shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
     device = choose_device(cfg.model.device, shape.parameters)
     cfg = with_machine_price(cfg, device)
-    seconds = math.inf if budget is None else budget_seconds(budget, cfg.usd_per_hour)
+    seconds = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
     return list(
         lines_before(predict_run(cfg, shape, device, resident_bytes=process_bytes()), seconds)
     )

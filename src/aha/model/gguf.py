@@ -20,6 +20,7 @@ from tokenizers.models import BPE
 from aha.core.errors import MissingExtra, ModelError
 from aha.model.architecture import ModelConfig
 from aha.model.hf_policy import refuse_hf_policy
+from aha.model.policy import Policy
 from aha.model.rope_scaling import Llama3Scaling
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
 from aha.model.transformer import Transformer
@@ -62,12 +63,13 @@ ROPE_FACTORS = "rope_freqs.weight"  # what llama.cpp divides the rotary frequenc
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
 
 
-def save_gguf(path: Path, policy: Transformer, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+def save_gguf(path: Path, policy: Policy, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     """Write the file: matrices in `dtype`, norms and biases in float32 as llama.cpp reads them.
 
     Raises `ModelError`, before anything is written, for a model that the format cannot describe.
     """
     refuse_hf_policy(policy, "GGUF", "--form hf")
+    assert isinstance(policy, Transformer), type(policy)
     try:
         from gguf import GGUFWriter
     except ImportError as error:

@@ -41,6 +41,8 @@ class Policy(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
     def num_parameters(self) -> int:
         """Without the adapters' own."""
 

@@ -162,7 +162,7 @@ def longest_batch(cfg: RunConfig, prompt: int) -> int:
     """Tokens of the largest batch of an update: a micro-batch cannot be larger. A few steps have
     completions a quarter longer than the mean of the run."""
     prompts = -(-cfg.rollout.prompts // cfg.algo.updates)
-    tokens = min(cfg.rollout.max_new_tokens, 1.25 * expected_tokens(cfg)[0])
+    tokens = min(cfg.training_limit, 1.25 * expected_tokens(cfg)[0])
     return math.ceil(prompts * (prompt + cfg.rollout.group_size * tokens))
 
 

@@ -136,7 +136,7 @@ def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:
     assumed to start there and to end at half of the limit, with the mean in the middle. Nothing is
     fitted.
     """
-    half = MEAN_SHARE * cfg.rollout.max_new_tokens
+    half = MEAN_SHARE * cfg.training_limit
     if cfg.rollout.expected_tokens:
         return cfg.rollout.expected_tokens, "rollout.expected_tokens"
     if base:
@@ -155,7 +155,7 @@ class Lengths:
     @classmethod
     def of(cls, cfg: RunConfig, mean: float | None = None) -> "Lengths":
         """`mean` where it is known, else `expected_tokens` without a measured base."""
-        limit = cfg.rollout.max_new_tokens
+        limit = cfg.training_limit
         return cls(PROMPT_TOKENS[cfg.task.template], limit, mean or expected_tokens(cfg)[0])
 
     @property

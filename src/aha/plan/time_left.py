@@ -63,7 +63,7 @@ class TimeLeft:
         mean, first = self.cfg.rollout.expected_tokens, self.first_tokens
         if not mean or not first:
             return 1.0
-        last = min(max(2 * mean - first, 1.0), self.cfg.rollout.max_new_tokens)
+        last = min(max(2 * mean - first, 1.0), self.cfg.training_limit)
         return first + (last - first) * share
 
     def last_test_s(self) -> float:

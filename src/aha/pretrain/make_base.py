@@ -217,8 +217,9 @@ def pretrain_locked(
     say(json.dumps(job.settings | {"parameters": job.shape.parameters}, indent=2))
     first_environment = keep_settings(job.out, job.settings)
     saved = newest_whole(job.out / "checkpoints")
-    for _, reason in saved.damaged if saved else ():
-        say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken in its place")
+    if saved:
+        for _, reason in saved.damaged:
+            say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken instead")
     plan = job.plan(machine.card, machine.writers) if machine.card else None
     if plan:
         one = " in one process" if ranks > 1 else ""
@@ -257,7 +258,7 @@ def train_rank(
     memory = PeakMemory(machine.device)
     model.to(machine.device)
     trainer = Pretrainer(model, build_tokenizer(), job.cfg, machine.writers, world)
-    spent, ranks = Cost(0.0, 0.0, 0.0), []
+    spent, ranks = Cost(0.0, 0.0, 0.0), list[int]()
     if checkpoint:
         spent, ranks = resume(trainer, checkpoint)
         say(f"going on from {checkpoint}")
@@ -333,7 +334,8 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
             "the settings of before, or a new folder",
             f"the same command with another folder, such as {out}-2",
         )
-    return first["environment"]
+    before: dict[str, Any] = first["environment"]
+    return before
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Shapes: N matrices of R rows and C columns, R the shorter side.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -25,7 +25,7 @@ def orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
     """
     a, b, c = COEFFICIENTS
     norm_N11 = torch.linalg.vector_norm(matrices_NRC, dim=(1, 2), keepdim=True)
-    x_NRC = matrices_NRC / norm_N11.clamp(min=EPS)
+    x_NRC: torch.Tensor = matrices_NRC / norm_N11.clamp(min=EPS)
     for _ in range(NEWTON_SCHULZ_ROUNDS):
         gram_NRR = x_NRC @ x_NRC.mT
         poly_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
@@ -50,6 +50,12 @@ class Muon(torch.optim.Muon):
     ):
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.dtype = dtype
+
+    @overload
+    def step(self, closure: None = ...) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -83,9 +89,9 @@ class Muon(torch.optim.Muon):
 
     def average_of(self, matrix: torch.Tensor) -> torch.Tensor:
         """The running mean of a matrix's gradients, under the key that torch's Muon uses."""
-        state = self.state[matrix]
+        state: dict[str, torch.Tensor] = self.state[matrix]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+            state["momentum_buffer"] = torch.zeros_like(matrix)
         return state["momentum_buffer"]
 
 

@@ -56,7 +56,7 @@ def make_optimizers(
     model: Transformer, cfg: PretrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """Muon, with products in `dtype`, for the matrices inside the layers; AdamW for the rest."""
-    inside = {id(p) for p in model.model.layers.parameters() if p.ndim == 2}
+    inside = {id(p) for layer in model.model.layers for p in layer.parameters() if p.ndim == 2}
     matrices = [p for p in model.parameters() if id(p) in inside]
     rest = [p for p in model.parameters() if id(p) not in inside]
     muon = Muon(matrices, cfg.lr, cfg.weight_decay, dtype)

@@ -9,7 +9,7 @@ Shapes: B rows, P prompts, V vocabulary.
 
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -133,7 +133,9 @@ class SlotEngine(ABC):
                 sent = text
         yield text[len(sent) :]
 
-    def watch(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[list[list[SlotRow]]]:
+    def watch(
+        self, prompts: list[Prompt], sampling: Sampling
+    ) -> Generator[list[list[SlotRow]], None, None]:
         """`generate` step by step: after every token the groups' rows with what they have drawn so
         far. `completed` makes a record of a row at any time after its first token."""
         groups = self.make_groups(prompts, sampling)

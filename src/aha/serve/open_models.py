@@ -11,7 +11,8 @@ from aha.core.errors import ModelError, RunError
 from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
-from aha.rollout.native import NativeEngine, open_engine
+from aha.rollout.native import open_engine
+from aha.rollout.slot_engine import SlotEngine
 from aha.store.guarded_files import GuardedFile
 
 MAX_OPEN = 4
@@ -26,7 +27,7 @@ class OpenModel:
 
     name: str
     folder: Path
-    engine: NativeEngine
+    engine: SlotEngine
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -36,7 +37,8 @@ class OpenModel:
     @property
     def positions(self) -> int:
         """The largest number of tokens of a prompt and its completion together."""
-        return self.engine.weights.config.max_position_embeddings
+        positions: int = self.engine.loaded().config.max_position_embeddings
+        return positions
 
     @property
     def origin(self) -> str:

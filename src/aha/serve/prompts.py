@@ -8,7 +8,7 @@ whatever its model. The field `prompt` of /v1/completions is used unchanged for 
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from aha.core.records import Problem, Prompt
 from aha.model.tokenizer import Tokenizer
@@ -137,7 +137,7 @@ def text_of(content: object, place: int) -> str:
     return "\n".join(plain)
 
 
-def is_text_part(part: object) -> bool:
+def is_text_part(part: object) -> TypeGuard[dict[str, Any]]:
     """Whether a part of a message's content is text, with nothing else that has a meaning."""
     return (
         isinstance(part, dict)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from aha.core.errors import AhaError
 from aha.core.records import Completion, Prompt
 from aha.rollout.engine import Sampling
-from aha.rollout.native import NativeEngine
+from aha.rollout.slot_engine import SlotEngine
 from aha.rollout.slots import SlotRow
 
 INCOMPLETE = "\ufffd"  # a character of several tokens decodes to this until its last token is there
@@ -87,7 +87,7 @@ class Job:
 
     def __init__(
         self,
-        engine: NativeEngine,
+        engine: SlotEngine,
         prompts: list[Prompt],
         sampling: Sampling,
         on_event: OnEvent,
@@ -154,7 +154,7 @@ class Scheduler:
 
     def submit(
         self,
-        engine: NativeEngine,
+        engine: SlotEngine,
         prompts: list[Prompt],
         sampling: Sampling,
         on_event: OnEvent,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aha
 from aha.core.errors import ConfigError, RunError
@@ -237,9 +237,10 @@ class FineTuning:
     def train(self, say: Say, on_row: OnRow) -> str:
         """The updates; returns why they ended early, or nothing."""
         trainer, elapsed = self.trainer, Stopwatch(self.elapsed_before)
-        record = TuningRecord(self.run, trainer, elapsed, on_row)
+        # What saves a step is typed for RL; this trainer has all that it reads of one.
+        record: Any = TuningRecord(self.run, trainer, elapsed, on_row)
         shared = (self.run, elapsed, self.base, self.memory, self.saved_step)
-        checkpoint = Checkpoint(trainer, *shared)
+        checkpoint: Any = Checkpoint(cast(Any, trainer), *shared)
         budget = Budget(self.budget_s, elapsed())
         with Interrupt() as interrupted:
             try:
@@ -263,7 +264,7 @@ class FineTuning:
         """Write the trained model; an older one stands until the new one is whole."""
 
         def write(folder: Path) -> None:
-            save_trained(self.trainer, self.base, folder)
+            save_trained(cast(Any, self.trainer), self.base, folder)
             write_checksums(folder)
 
         with disk_errors(f"write {self.run.model}"):

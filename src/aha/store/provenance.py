@@ -12,6 +12,8 @@ import os
 import subprocess
 import tomllib
 from contextlib import suppress
+from email.message import Message
+from email.parser import HeaderParser
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -115,8 +117,21 @@ def diff_of_new_file(root: Path, name: str) -> str:
 
 def package_list() -> str:
     """All installed packages, a line `name==version` each, as `pip install -r` reads it."""
-    rows = {f"{one.name}=={one.version}" for one in distributions() if one.name}
+    headers = map(headers_of, distributions())
+    rows = {f"{one['Name']}=={one['Version']}" for one in headers if one["Name"]}
     return "".join(f"{row}\n" for row in sorted(rows, key=str.lower))
+
+
+def headers_of(installed: Distribution) -> Message:
+    """The headers of a distribution's metadata. Its `name` and `version` would each read and parse
+    the whole file, whose body is a page."""
+    text = (
+        installed.read_text("METADATA")
+        or installed.read_text("PKG-INFO")
+        or installed.read_text("")
+        or ""
+    )
+    return HeaderParser().parsestr(text.partition("\n\n")[0])
 
 
 def write_provenance(folder: Path) -> None:

@@ -4,11 +4,14 @@ Numbers are 1..99, targets 10..100, as in TinyZero's `Countdown-Tasks-3to4`. Eve
 solvable, and its difficulty is known: `ways`, the number of distinct solutions.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 from aha.core.errors import ConfigError
@@ -25,6 +28,7 @@ from aha.tasks.tinyzero_compat import grade_as_tinyzero
 
 SMALLEST, LARGEST = 1, 99
 TARGETS = range(10, 101)
+KEPT = 1_000  # puzzles at the beginning of a stream
 HELD_OUT_TARGETS = frozenset({17, 23, 31, 42, 58, 64, 75, 86, 97})
 SPLITS = ("train", "validation", "test", "test_targets")
 
@@ -46,33 +50,83 @@ def split_of(numbers: tuple[int, ...], target: int) -> str:
 def puzzles(split: str, seed: int, sizes: tuple[int, ...]) -> Iterator[Puzzle]:
     """Different puzzles `(numbers, target, ways)` of one split, the same for each seed.
 
-    Sizes come up evenly; within a size, all solvable (numbers, target) pairs of the split do. The
-    split is checked before the solver runs, because the test split holds one pair in fifty.
+    Sizes come up evenly; within a size, all solvable (numbers, target) pairs of the split do.
     Endless, except that size 2 ends when its few puzzles have all been given.
     """
-    rng = Random(seed_for("countdown", split, seed, *sizes))
-    seen: set[str] = set()
-    pairs = puzzles_of_two(split, seed) if 2 in sizes else []
-    size = rng.choice(sizes)
-    while True:
-        if size == 2:
-            if pairs:
-                yield pairs.pop()
-            else:
-                sizes = tuple(other for other in sizes if other != 2)
-                if not sizes:
-                    return
-            size = rng.choice(sizes)
-            continue
-        numbers = tuple(rng.randint(SMALLEST, LARGEST) for _ in range(size))
-        target = rng.choice(TARGETS)
-        if split_of(numbers, target) != split or not can_make(numbers, target):
-            continue
-        key = problem_key(numbers, target)
-        if key not in seen:
-            seen.add(key)
-            yield numbers, target, reachable(numbers)[target]
-            size = rng.choice(sizes)
+    first = first_puzzles(split, seed, tuple(sizes))
+    place = 0
+    while (puzzle := first.at(place)) is not None:
+        yield puzzle
+        place += 1
+    if place == KEPT:
+        yield from first.rest()
+
+
+class PuzzleDraw:
+    """The draw of a stream of puzzles, in a state that can be copied.
+
+    The split is checked before the solver runs, because the test split holds one pair in fifty.
+    """
+
+    def __init__(self, split: str, seed: int, sizes: tuple[int, ...]):
+        self.split, self.sizes = split, sizes
+        self.rng = Random(seed_for("countdown", split, seed, *sizes))
+        self.seen: set[str] = set()
+        self.pairs = puzzles_of_two(split, seed) if 2 in sizes else []
+        self.size = self.rng.choice(sizes)
+
+    def next(self) -> Puzzle | None:
+        """The next puzzle; None where there is none left."""
+        rng = self.rng
+        while True:
+            if self.size == 2 and not self.pairs:
+                self.sizes = tuple(other for other in self.sizes if other != 2)
+                if not self.sizes:
+                    return None
+                self.size = rng.choice(self.sizes)
+            if self.size == 2:
+                puzzle = self.pairs.pop()
+                break
+            numbers = tuple(rng.randint(SMALLEST, LARGEST) for _ in range(self.size))
+            target = rng.choice(TARGETS)
+            if split_of(numbers, target) != self.split or not can_make(numbers, target):
+                continue
+            key = problem_key(numbers, target)
+            if key not in self.seen:
+                self.seen.add(key)
+                puzzle = numbers, target, reachable(numbers)[target]
+                break
+        self.size = rng.choice(self.sizes)
+        return puzzle
+
+
+class FirstPuzzles:
+    """The first KEPT puzzles of a stream, drawn when they are asked for and then remembered.
+
+    A run asks several times for the beginning of the same streams: to see whether its model can
+    read the prompts, and for each test.
+    """
+
+    def __init__(self, draw: PuzzleDraw):
+        self.draw, self.drawn, self.lock = draw, list[Puzzle | None](), Lock()
+
+    def at(self, place: int) -> Puzzle | None:
+        """The puzzle at this place; None after the last one, and from KEPT on."""
+        with self.lock:
+            while len(self.drawn) <= place < KEPT:
+                self.drawn.append(self.draw.next())
+        return self.drawn[place] if place < KEPT else None
+
+    def rest(self) -> Iterator[Puzzle]:
+        """The puzzles from KEPT on, after all before them."""
+        draw = copy.deepcopy(self.draw)
+        while (puzzle := draw.next()) is not None:
+            yield puzzle
+
+
+@lru_cache(16)
+def first_puzzles(split: str, seed: int, sizes: tuple[int, ...]) -> FirstPuzzles:
+    return FirstPuzzles(PuzzleDraw(split, seed, sizes))
 
 
 def puzzles_of_two(split: str, seed: int) -> list[Puzzle]:

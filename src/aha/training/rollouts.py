@@ -14,7 +14,7 @@ import torch
 from aha.algo.advantages import ADVANTAGES, informative
 from aha.algo.filters import ZERO_VARIANCE, mixed_groups, overlong_rewards
 from aha.batching.batch import num_drawn_tokens
-from aha.core.config import AlgoSection, RolloutSection
+from aha.core.config import AlgoSection, RolloutSection, training_limit
 from aha.core.records import Graded, Problem, Prompt
 from aha.core.seeds import seed_for
 from aha.dist.world import World
@@ -186,7 +186,8 @@ class Rollout:
     def sampling(self, seeds: StepSeeds, rollout_round: int = 0) -> Sampling:
         cfg = self.cfg
         seed = seeds.seed("rollout", rollout_round)
-        return Sampling(cfg.max_new_tokens, cfg.group_size, cfg.temperature, seed)
+        limit = training_limit(cfg, self.algo)
+        return Sampling(limit, cfg.group_size, cfg.temperature, seed)
 
     def scores(self, groups: Groups) -> Scores:
         return Scores.of(groups, self.algo, self.cfg.max_new_tokens)

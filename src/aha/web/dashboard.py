@@ -137,7 +137,7 @@ class Dashboard:
         """A run's row in the list. Nothing in one run's folder keeps the others from the list."""
         try:
             run = self.runs.find(name)
-            return run and run.card()
+            return run.card() if run else None
         except Exception as error:
             return damaged_card(name, f"{type(error).__name__}: {error}")
 

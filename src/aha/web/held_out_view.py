@@ -34,7 +34,7 @@ def held_out_puzzle(run: RunFolder, indexes: IndexCache) -> Row:
     Raises DataError where there is none.
     """
     files = run.completion_files()
-    tests = [name for name in ("before", "after") if name in files]
+    tests: list[str] = [name for name in ("before", "after") if name in files]
     tests += [name for name in files if name.startswith("eval_")][:1]
     path = run.completion_file(tests[0]) if tests else None
     if path is None:

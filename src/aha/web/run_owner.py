@@ -29,7 +29,7 @@ def owner_lives(owner: Row) -> bool | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         written = time.mktime(time.strptime(str(owner.get("since")), SINCE))
-        return process.create_time() < written + 2  # whole seconds, and two clocks
+        return bool(process.create_time() < written + 2)  # whole seconds, and two clocks
     except psutil.NoSuchProcess:
         return False
     except (psutil.Error, ValueError, OverflowError):
