@@ -49,6 +49,9 @@ def read_args() -> argparse.Namespace:
     parser.add_argument("--prompt-tokens", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--new", type=int, default=64, help="tokens of a completion")
     parser.add_argument("--long", type=int, default=1000, help="tokens of the prompt read alone")
+    names = [" ".join(each) for each in CONFIGURATIONS]
+    parser.add_argument("--configurations", nargs="+", choices=names, default=names)
+    parser.add_argument("--no-llama", action="store_true", help="leave llama.cpp out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=1, help="rounds that do not count")
     parser.add_argument("--rounds", type=int, default=3)
@@ -108,11 +111,11 @@ class Sides:
         self.engine = NativeEngine(model.policy, model.tokenizer)
         self.engine.stop = NEVER
         self.peers = []
-        for dtype, attention in CONFIGURATIONS:
-            self.peers.append(TransformersSide(args.model, model, dtype, attention))
+        for name in args.configurations:
+            self.peers.append(TransformersSide(args.model, model, *name.split()))
             self.peers[-1].stop = NO_TOKEN
         self.llama = None
-        if find_spec("xllamacpp"):
+        if find_spec("xllamacpp") and not args.no_llama:
             path = scratch / "model.gguf"
             save_gguf(path, model.policy, model.tokenizer, torch.float16)
             longest = max(args.long, *args.prompt_tokens) + args.new + 8
@@ -122,6 +125,8 @@ class Sides:
     def fastest(self, prompts: list[Prompt], group_size: int, new: int) -> tuple:
         """The peer with the best of two short runs, and the seconds of all."""
         seen = {}
+        if len(self.peers) == 1:
+            return self.peers[0], seen
         for peer in self.peers:
             inputs = peer.inputs(prompts, group_size)
             seen[peer.name] = min(timed(peer.generate, inputs, t, new).seconds for t in range(2))
@@ -190,6 +195,7 @@ def main() -> None:
     names = ("prompts", "group_size", "new", "threads", "warmup", "rounds")
     settings = {"model": args.model.name, "parameters": model.policy.num_parameters()}
     settings |= {name: getattr(args, name) for name in names}
+    settings["configurations"] = args.configurations
     packages = ("transformers", *(["xllamacpp"] if find_spec("xllamacpp") else []))
     row = head(NAME, packages, settings) | {"cases": []}
     with tempfile.TemporaryDirectory() as scratch:
