@@ -124,7 +124,9 @@ def summary(side: Side, ours: Side, tokens: int) -> dict:
 
 def fastest(sides: list[Side], tokens: int) -> tuple[Side, dict[str, float]]:
     """The side with the best of two steps after a first one; the others are stopped."""
-    seen = {}
+    seen: dict[str, float] = {}
+    if len(sides) == 1:
+        return sides[0], seen
     for side in sides:
         runs = [side.step(tokens)["seconds"] for _ in range(3)]
         seen[side.name] = round(min(runs[1:]), 3)
