@@ -18,7 +18,6 @@ from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import (
-    PROMPT_TOKENS,
     Card,
     Lengths,
     Workload,
@@ -89,7 +88,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
     cfg, shape = load.cfg, load.shape
-    lengths = Lengths.of(cfg, mean_tokens)
+    lengths = replace(Lengths.of(cfg, mean_tokens), prompt=load.prompt)
     generation, training = generation_of(load, lengths), training_of(load, lengths)
     steps = float(cfg.steps)
     if cfg.tokens:
@@ -103,7 +102,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     train_s += update_seconds(load, card)
     seconds = steps * (rollout_s + train_s) + validation_s + tests_s
     return Plan(
-        memory_of(load, PROMPT_TOKENS[cfg.task.template], card),
+        memory_of(load, math.ceil(load.prompt), card),
         cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
         steps,
         rollout_s,
@@ -238,7 +237,7 @@ def advice(
     """The options with which a workload fits on a card, the mildest first; or, without "--" at its
     beginning, what else would do. `process`: bytes that a run needs besides its tensors."""
     cfg = load.cfg
-    longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
+    longest = math.ceil(load.prompt) + cfg.rollout.max_new_tokens
     adapters, state = cfg.model.lora_rank, cfg.optim.state
     ladder = [(cfg.optim.recompute, state, adapters), (True, state, adapters)]
     ladder += [] if adapters else [(True, "cpu", 0), (True, "device", 16)]
