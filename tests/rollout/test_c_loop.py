@@ -266,4 +266,7 @@ def test_a_signal_ends_the_call_in_the_middle(tokens, one_team):
     finally:
         timer.join()
         signal.signal(signal.SIGUSR1, before)
-    assert "aha_generate" not in {thread.name for thread in threading.enumerate()}
+    left = [thread for thread in threading.enumerate() if thread.name == "aha_generate"]
+    for thread in left:
+        thread.join(5.0)
+    assert not any(thread.is_alive() for thread in left)

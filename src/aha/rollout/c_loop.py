@@ -245,19 +245,23 @@ class CompiledLoop:
         main thread, and only between two of its own instructions. `held` is what C reads and writes
         by address: the thread keeps it, even if this one leaves early."""
         results: list[int] = []
+        done = threading.Event()  # an interrupted Thread.join() may not be asked again (3.11)
 
         def call(*unused: object) -> None:
-            model = ctypes.byref(self.model)
-            results.append(self.code.aha_generate(model, ctypes.byref(job)))
+            try:
+                model = ctypes.byref(self.model)
+                results.append(self.code.aha_generate(model, ctypes.byref(job)))
+            finally:
+                done.set()
 
         thread = threading.Thread(target=call, args=(*held, stopped), name="aha_generate")
         try:
             thread.start()
-            thread.join()
+            done.wait()
         except BaseException:
             stopped.value = 1
-            if thread.is_alive():
-                thread.join()
+            if thread.ident is not None:
+                done.wait()
             raise
         return results[0]
 
