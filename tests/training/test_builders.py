@@ -7,7 +7,7 @@ import pytest
 
 from aha.core.config import RunConfig
 from aha.model.weights import LoadedModel
-from aha.training.builders import ASKED, prompt_tokens_of, task_of
+from aha.training.builders import MEASURED, prompt_tokens_of, task_of
 
 from ..tiny import TOKENIZER, tiny_transformer
 
@@ -22,6 +22,6 @@ def test_the_prompts_of_a_plan_are_those_of_the_run(template):
     if template == "plain":
         assert measured == 0
         return
-    texts = [task.ask(problem) for problem in islice(task.problems("train", 3), ASKED)]
+    texts = [task.ask(problem) for problem in islice(task.problems("train", 3), MEASURED)]
     sizes = [len(TOKENIZER.encode(text)) for text in texts]
-    assert measured == sum(sizes) / ASKED > 24
+    assert measured == sum(sizes) / MEASURED > 24

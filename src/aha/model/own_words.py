@@ -178,14 +178,23 @@ def with_thought(rendered: str, begun: str, thought: Thought) -> str:
             say_of_thought("ends with an empty thought, which is opened again")
             return rendered
         rendered, change = thinking, f"ends with an empty thought, is rendered with {THINKING}"
-    last = messages[-1]["content"].strip()
-    tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
+    tail = text_behind(messages[-1]["content"].strip(), rendered)
     if tail.rfind(opened) <= tail.rfind(closed):
         if change:
             say_of_thought(change, left_out=False)
         return rendered + begun
     say_of_thought(f"{change} and then opens it" if change else "opens the thought itself")
     return rendered
+
+
+def text_behind(last: str, rendered: str) -> str:
+    """What a template wrote behind the last message; found by the message's end, where the template
+    has changed something before it."""
+    for size in (len(last), 40, 20, 10):
+        end = last[-size:]
+        if end and end in rendered:
+            return rendered[rendered.rfind(end) + len(end) :]
+    return rendered[-200:]
 
 
 def say_of_thought(what: str, left_out: bool = True) -> None:

@@ -35,7 +35,7 @@ from aha.training.preflight import predict_run, shape_of_config
 from aha.training.rl import RLTrainer
 
 SHARDED = "a model in shards (--shard on)"
-ASKED = 32  # problems whose prompts are measured for a plan
+MEASURED = 32  # problems whose prompts are measured for a plan
 
 
 def open_policy(
@@ -161,6 +161,6 @@ def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
     one line is as long as the plan assumes."""
     if cfg.task.template == "plain":
         return 0.0
-    problems = islice(task.problems("train", cfg.seed), ASKED)
+    problems = islice(task.problems("train", cfg.seed), MEASURED)
     sizes = [len(Prompt.of(problem, task, model.tokenizer).tokens) for problem in problems]
     return sum(sizes) / len(sizes) if sizes else 0.0
