@@ -49,6 +49,7 @@ class LlamaCpp:
         params.n_ctx = context
         params.n_parallel = 1
         params.warmup = False
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
         # Keys and values in f16, the default, would round what we do not.
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         self.server = xllamacpp.Server(params)
@@ -59,7 +60,7 @@ class LlamaCpp:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urlopen(request, timeout=120) as answer:
+        with urlopen(request, timeout=1_200) as answer:
             return json.load(answer)
 
     def tokens(self, text: str) -> list[int]:

@@ -127,8 +127,8 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     caches, drawn = float(rows * longest), float(SAMPLING_NUMBERS * rows)
     if card.cpu and runs_in_c(cfg, shape):
         at_once = min(rows, C_LOOP_ROWS * CPU_THREADS)
-        own = rollout.max_new_tokens + C_LOOP_LANES
-        caches, drawn = float(at_once * own + prompts * prompt), float(prompts + at_once)
+        added = at_once * (rollout.max_new_tokens + C_LOOP_LANES)
+        caches, drawn = float(added + prompts * prompt), float(prompts + at_once)
     lora, on_host = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
     # Bytes of a weight that trains: bf16 where its float32 copy is in the host's memory.
