@@ -11,8 +11,9 @@ GPU ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-# By their own commands alone: the soak takes three hours, the other wants a real model's folder.
-ALONE := benchmarks/soak.py benchmarks/real_model_speed.py
+# By their own commands alone: the soak takes three hours, kills are no benchmark, and one wants the
+# folder of a real model.
+ALONE := benchmarks/soak.py benchmarks/rank_kills.py benchmarks/real_model_speed.py
 BENCHMARKS := $(filter-out $(ALONE),$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: demo real test coverage lint docs bench gpu clean

@@ -32,6 +32,7 @@ SHAPES = {
     "tiny": {},  # aha-tiny
     "wide": {"intermediate_size": 512},  # a third more work in the MLP
     "medium": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 512},
+    "large": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1024},
 }
 TINY = {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 384}
 NEVER = 1e-12  # a stop token this rare does not come in any run of ours

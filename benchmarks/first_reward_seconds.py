@@ -8,9 +8,11 @@ and empty lines; rows and rule are in a module that all three import, and are no
 is formatted as `ruff format` does it.
 
 Seconds are from the start of the process to the first call of the rule: imports, the model, the
-first completions. Each round runs every program once, in a new process and a new folder, and each
-is ended after its first reward. All start from the exported aha-tiny on one thread. veRL needs a
-GPU. A figure from one machine says little about another: quote it with the machine.
+first completions. Beside them stand the processor seconds of the process, which other programs on
+the machine hardly change; on one thread and a quiet machine both are nearly the same. Each round
+runs every program once, in a new process and a new folder, and each is ended after its first
+reward. All start from the exported aha-tiny on one thread. veRL needs a GPU. A figure from one
+machine says little about another: quote it with the machine.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from statistics import median
 
 HERE = Path(__file__).parent / "first_reward"
 PROGRAMS = ("aha", "trl", "verl")
-LATEST_S = 600.0
+LATEST_S = 3_600.0
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
@@ -46,8 +48,9 @@ def count_lines(source: str) -> int:
     return len(lines) - (len(words.splitlines()) if words else 0)
 
 
-def seconds_to_first_reward(name: str, model: Path) -> float:
-    """Start a program in a folder of its own, wait for its first reward, and end it."""
+def seconds_to_first_reward(name: str, model: Path) -> tuple[float, float]:
+    """Start a program in a folder of its own, wait for its first reward, and end it. Returns the
+    seconds, and the processor seconds."""
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "first"
         own = {"FIRST_REWARD": str(note), "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()}
@@ -58,12 +61,13 @@ def seconds_to_first_reward(name: str, model: Path) -> float:
                 words, cwd=folder, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
             )
             try:
-                while not note.exists() or not note.read_text():
+                while not note.exists() or not note.read_text().endswith("\n"):
                     if process.poll() is not None or time.time() - started > LATEST_S:
                         tail = (Path(folder) / "log").read_text()[-2000:]
                         sys.exit(f"{name} gave no reward (exit code {process.poll()}):\n{tail}")
                     time.sleep(0.02)
-                return float(note.read_text()) - started
+                ended, processor = map(float, note.read_text().split())
+                return ended - started, processor
             finally:
                 process.kill()
                 process.wait()
@@ -71,6 +75,12 @@ def seconds_to_first_reward(name: str, model: Path) -> float:
 
 def python_path() -> str:
     return os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def columns(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """All first values of pairs, and all second ones, rounded."""
+    first, second = zip(*pairs, strict=True)
+    return [round(value, 2) for value in first], [round(value, 2) for value in second]
 
 
 def main() -> None:
@@ -87,16 +97,22 @@ def main() -> None:
     from aha.export.formats import export
     from aha.store.run_folder import environment
 
-    seconds: dict[str, list[float]] = {name: [] for name in args.run}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in args.run}
     with tempfile.TemporaryDirectory() as folder:
         model = export("aha-tiny", Path(folder) / "model", "hf", "float32")
         for _ in range(args.rounds):
             for name in args.run:
-                seconds[name].append(seconds_to_first_reward(name, model))
-    for name, taken in seconds.items():
-        print(f"{name:<6}{median(taken):>7.1f} s  ({min(taken):.1f} to {max(taken):.1f})")
+                taken[name].append(seconds_to_first_reward(name, model))
+    kinds = ("seconds", "processor_seconds")
+    row = {"benchmark": "first_reward", "rounds": args.rounds, "lines": lines}
+    for kind, values in zip(kinds, zip(*map(columns, taken.values()), strict=True), strict=True):
+        row[kind] = {
+            name: {"median": median(of), "min": min(of), "max": max(of)}
+            for name, of in zip(taken, values, strict=True)
+        }
+        for name, of in row[kind].items():
+            print(f"{name:<6}{of['median']:>7.1f} ({of['min']:.1f} to {of['max']:.1f}) {kind}")
     if args.json:
-        row = {"benchmark": "first_reward", "lines": lines, "seconds": seconds}
         with args.json.open("a") as out:
             out.write(json.dumps(row | {"environment": environment()}) + "\n")
 

@@ -72,10 +72,12 @@ def test_the_results_page_quotes_what_is_filed(name):
         assert [figure for figure in figures if figure not in page] == []
 
 
-def test_the_pages_quote_the_last_rows_of_the_benchmarks():
-    def last(name: str) -> dict:
-        return json.loads(read(RESULTS / "bench" / name).splitlines()[-1])
+def last(name: str) -> dict:
+    """The last row of a file of benchmarks."""
+    return json.loads(read(RESULTS / "bench" / name).splitlines()[-1])
 
+
+def test_the_pages_quote_the_last_rows_of_the_benchmarks():
     page = section(read(RESULTS / "README.md"), "bench")
     for case in last("rollout.jsonl")["cases"]:
         ratio = case["ratio"]
@@ -87,6 +89,22 @@ def test_the_pages_quote_the_last_rows_of_the_benchmarks():
     assert f"{last('detector.jsonl')['cpu_ms']['median']:.2f} ms" in page
     for name in ("rollout.jsonl", "step.jsonl", "detector.jsonl"):
         assert last(name)["environment"]["commit"][:7] in page
+
+
+def test_the_pages_quote_the_way_to_the_first_reward():
+    row, page = last("first_reward.jsonl"), section(read(RESULTS / "README.md"), "bench")
+    for name, of in row["processor_seconds"].items():
+        line = f"with_{name}.py) | {row['lines'][name]} | {of['median']:.1f} |"
+        assert line in read(DOCS / "python.md"), line
+        assert f"{of['median']:.1f}" in page
+    five = json.loads(read(RESULTS / "bench/five_minutes.json"))
+    assert five["learnt"] and five["report"]
+    first, ended = (sum(five["rewards"][part]) / 3 for part in (slice(3), slice(-3, None)))
+    assert f"{first:.2f} in the first three steps, {ended:.2f} in the last three" in page
+    seconds = five["processor_seconds"]
+    assert f"{seconds['pip install']:.0f}" in page and f"{seconds['train and report']:.0f}" in page
+    for commit in (row["environment"]["commit"], five["environment"]["commit"]):
+        assert commit[:7] in page
 
 
 def test_the_papers_page_quotes_the_lab():

@@ -105,9 +105,65 @@ def test_a_fix_passes_for_any_settings():
 
 
 def test_a_correction_beside_a_ratio_is_left_out_and_no_loss_is_exchanged():
-    grpo = next(path for path in RECIPES if path.stem == "grpo")
+    grpo = recipe("grpo")
     assert refusal(grpo, {"algo.correction": "token_tis"}).fix == "--algo.correction none"
     assert refusal(grpo, {"algo.correction_high": 3}).fix == "--algo.correction_high none"
+
+
+def recipe(name: str) -> Path:
+    return next(path for path in RECIPES if path.stem == name)
+
+
+@pytest.mark.parametrize(
+    "name, typed, left_out",
+    [
+        ("demo", {"algo.kl": "none"}, ["algo.kl_coef"]),
+        ("grpo-r1", {"algo.kl": "none"}, ["algo.kl_estimator", "algo.reference_reset"]),
+        ("dapo", {"algo.overlong": "keep"}, ["algo.overlong_buffer"]),
+        ("dapo", {"algo.zero_variance": "keep"}, ["algo.resample_rounds"]),
+        ("clip_cov", {"algo.entropy_control": "none"}, ["algo.entropy_limit"]),
+        ("smollm2-ladder", {"algo.curriculum": "off"}, ["algo.pool"]),
+        ("pass_at_k", {"algo.advantage": "grpo"}, ["algo.pass_k"]),
+        ("opmd", {"algo.loss": "ppo_clip"}, ["algo.tau"]),
+    ],
+)
+def test_what_an_option_takes_off_takes_along_what_the_file_set_for_it(name, typed, left_out):
+    cfg, plain = load_recipe(recipe(name), typed), load_recipe(recipe(name))
+    for key in left_out:
+        section, setting = key.split(".")
+        default = type(getattr(cfg, section)).model_fields[setting].default
+        assert getattr(getattr(plain, section), setting) != default
+        assert getattr(getattr(cfg, section), setting) == default
+
+
+def test_what_follows_is_left_out_too_and_the_rest_stays(tmp_path):
+    ppo = load_recipe(recipe("ppo"), {"algo.advantage": "reinforce", "algo.kl": "none"})
+    assert ppo.critic == type(ppo.critic)() and ppo.algo.kl_coef == 0.001
+    assert ppo.algo.updates == 4 and ppo.algo.entropy_coef == 0.001
+    kept = tmp_path / "kept.toml"
+    kept.write_text("keep_last = [2, 100]\n[model]\nlora_rank = 8\nlora_alpha = 4\n")
+    cfg = load_recipe(kept, {"checkpoint_every": 0, "model.lora_rank": 0})
+    assert cfg.keep_last == type(cfg).model_fields["keep_last"].default
+    assert cfg.model.lora_alpha is None
+
+
+def test_what_was_typed_and_what_the_file_itself_does_not_read_is_refused(tmp_path):
+    both = {"algo.kl": "none", "algo.kl-coef": 0.1}
+    assert refusal(recipe("demo"), both).got.startswith("algo.kl_coef 0.1 with algo.kl 'none'")
+    assert refusal(recipe("demo"), {"algo.kl": "nowhere"}).got == "algo.kl = 'nowhere'"
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[algo]\nkl_coef = 0.1\npool = 64\n")
+    assert "algo.pool 64" in refusal(wrong, {"algo.loss": "pg"}).got
+
+
+def test_a_fix_leaves_what_was_typed_where_another_change_is_enough():
+    """With the last word to the option: typed `--algo.loss pg`, one does not want ppo_clip."""
+    assert refusal(recipe("ppo"), {"algo.loss": "pg"}).fix == "--algo.updates 1"
+    assert refusal(recipe("ppo"), {"algo.updates": 8, "algo.loss": "pg"}).fix == (
+        "--algo.loss ppo_clip"
+    )
+    assert refusal(recipe("ppo"), {"steps": 5}).fix == "--critic.warmup 2"
+    assert refusal(recipe("ppo"), {"critic.warmup": 500}).fix == "--steps 560"
 
 
 def test_a_fix_of_one_fault_comes_with_those_of_the_others():

@@ -9,6 +9,7 @@ import torch
 from aha.algo.advantages import ADVANTAGES
 from aha.algo.algorithms import REGISTRIES, chosen_of, method_of
 from aha.algo.correction import CORRECTIONS
+from aha.algo.filters import CURRICULA
 from aha.algo.losses import LOSSES, LossFacts
 from aha.algo.registry import Registry, load_outside
 from aha.core.config import AlgoSection, RunConfig
@@ -70,6 +71,9 @@ def test_a_setting_comes_to_the_algorithms_default_where_the_recipe_leaves_it_ou
 
 def test_a_registry_may_have_a_name_for_none():
     assert CORRECTIONS.chosen("none") is None and CORRECTIONS.choices[0] == "none"
+    for registry, word in ((CORRECTIONS, "off"), (CURRICULA, "none")):
+        with pytest.raises(ConfigError, match=f"did you mean '{registry.absent}'"):
+            registry.chosen(word)
     assert CORRECTIONS.chosen("icepop") is CORRECTIONS["icepop"]
     assert chosen_of(AlgoSection()).correction is None
 

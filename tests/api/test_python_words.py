@@ -23,6 +23,7 @@ from .conftest import ROWS
         ("--max-new-tokens 12", "max_new_tokens=12"),
         ("at most --n 5", "at most n=5"),
         ("--optim.recompute true", "optim={'recompute': True}"),
+        ("--algo.correction none", "algo={'correction': 'none'}"),
         ("--name '../up'", "name='../up'"),
         ("pip install 'aha[wandb]', or --log none", "pip install 'aha[wandb]', or log='none'"),
         (

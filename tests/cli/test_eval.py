@@ -1,13 +1,16 @@
 """The line of `aha eval`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from aha.cli.eval import solve_rate_line
+from aha.dist.local_ranks import can_meet
 
 from ..tiny import tiny_folder
 
+ROOT = Path(__file__).resolve().parents[2]
 ROW = {
     "solve_rate": 0.25,
     "interval": [0.2, 0.3],
@@ -25,6 +28,27 @@ def test_pass_at_k_is_in_the_text_too():
         "m: solve rate 0.250 [0.200, 0.300] on 1,000 problems, 60 tokens each, 0.0% truncated, "
         "pass@2 0.400, pass@4 0.568"
     )
+
+
+@pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
+def test_two_ranks_write_what_one_writes(aha, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))  # a started process has this one's sys.path
+    model = tiny_folder(tmp_path / "tiny")
+    words = ("eval", model, "--n", 9, "--max-new-tokens", 20, "--json")
+    rows = []
+    for ranks in (1, 2):
+        done = aha(*words, "--ranks", ranks, "--out", f"{ranks}.jsonl")
+        assert done.code == 0, done.err
+        rows.append({key: value for key, value in json.loads(done.out).items() if key != "seconds"})
+    assert rows[0] == rows[1]
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_numbers_of_ranks_that_cannot_work_are_one_line(aha, tmp_path):
+    model = tiny_folder(tmp_path / "tiny")
+    for number in ("0", "two", "100000"):
+        done = aha("eval", model, "--n", 1, "--ranks", number)
+        assert done.code == 2 and "--ranks" in done.err and done.err.count("\n") == 1
 
 
 # -- thinking budgets -------------------------------------------------------------------------

@@ -6,21 +6,18 @@ itself.
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import psutil
 import pytest
 
 from aha.cli.launched import RayWork, repeatable, work_of_rank
@@ -227,29 +224,6 @@ def torchrun(folder: Path, *words: str, restarts: int = 0) -> subprocess.Popen:
     return subprocess.Popen(
         command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_kills_of_any_rank_under_torchrun(folder, straight, capfd):
-    """At any moment; KILLS in the environment for more. A run that hangs is the end of the test."""
-    kills, rng, done = int(os.environ.get("KILLS", "20")), random.Random(7), 0
-    runs, began = 0, time.monotonic()
-    while done < kills:
-        name = f"run-{runs}"
-        process = torchrun(folder, "train", "tiny.toml", "--name", name, restarts=100)
-        while process.poll() is None and done < kills:
-            time.sleep(rng.uniform(2.0, 15.0))
-            with suppress(psutil.Error, IndexError):
-                ranks = psutil.Process(process.pid).children()
-                rng.choice(ranks).kill()
-                done += 1
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output[-3000:]
-        is_whole(folder / "runs" / name, straight)
-        runs += 1
-    with capfd.disabled():
-        print(f"\n{done} kills, {runs} runs, 0 hangs, {time.monotonic() - began:.0f} s")
 
 
 @pytest.mark.slow

@@ -46,7 +46,20 @@ def test_several_ranks_add_their_steps_and_what_they_assume(aha):
         parts = ("rollout_s", "gather_s", "train_s", "all_reduce_s", "update_s")
         assert abs(row["step_s"] - sum(row[part] for part in parts)) < 1e-9
         assert 0 < row["waiting"] < 1 and row["speedup"] < 4
+        assert 0 < row["shard_gb"] < row["rank_gb"] and row["fits"] == "whole"
     assert "cluster" not in json.loads(aha("plan", "demo", "--json").out)
+
+
+def test_a_plan_for_several_ranks_says_where_shards_are_needed(aha):
+    sizes = ("--model", "Qwen2.5-7B", "--rollout.prompts", 8, "--optim.recompute", "true")
+    rows = json.loads(aha("plan", "demo", "--gpus", 8, *sizes, "--json").out)["cluster"]["rows"]
+    fits = {row["card"]: row["fits"] for row in rows}
+    assert fits["h100-80gb"] == "in shards" and fits["rtx-3090"] == "no"
+    # What one rank has is no matter of their number; the shards are.
+    words = ("plan", "demo", "--gpus", 2, *sizes, "--optim.state", "cpu")
+    rows = json.loads(aha(*words, "--json").out)["cluster"]["rows"]
+    assert {row["shard_gb"] for row in rows} == {None}
+    assert "  no" in aha(*words).out
 
 
 def test_bad_input_is_one_line(aha):

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
-from aha.dist.local_ranks import LATE_S, ONE_THREAD_MODEL, LocalRanks, can_meet, choose_ranks
+from aha.core.sizes import ONE_THREAD_MODEL
+from aha.dist.local_ranks import LATE_S, LocalRanks, can_meet, choose_ranks
 from aha.machine.host import usable_cores
 
 from . import rank_work
@@ -180,8 +181,8 @@ def test_auto_is_a_rank_for_each_core_of_a_small_model(threads):
     assert choose_ranks(None, CPU, 800_000, 10**9) == threads
     assert choose_ranks(None, CPU, ONE_THREAD_MODEL, 10**9) == 1
     assert choose_ranks(None, torch.device("cuda"), 800_000, 10**9) == 1
-    assert choose_ranks(None, CPU, 800_000, 1_000) == 1  # too little for two
-    assert choose_ranks(None, CPU, 800_000, 2_560) <= 2
+    assert choose_ranks(None, CPU, 800_000, 0) == 1  # too little for two
+    assert choose_ranks(None, CPU, 800_000, 2) <= 2
     torch.set_num_threads(1)  # as with OMP_NUM_THREADS=1
     assert choose_ranks(None, CPU, 800_000, 10**9) == 1
 

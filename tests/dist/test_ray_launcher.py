@@ -104,22 +104,6 @@ def is_whole(run: Path, straight: Path) -> None:
     assert [path.name for path in run.parents[1].glob(".ray-*")] == []
 
 
-def workers() -> list[psutil.Process]:
-    """The processes of Ray's workers that train."""
-    return [p for p in psutil.process_iter(["cmdline"]) if is_worker(" ".join(p.info["cmdline"] or ()))]
-
-
-def is_worker(line: str) -> bool:
-    return "ray::" in line and "TrainWorker" in line
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 1200
-    while not (run / "checkpoints" / f"step_{step:06d}").is_dir():
-        assert process.poll() is None and time.monotonic() < deadline, end(process)
-        time.sleep(0.1)
-
-
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
@@ -130,37 +114,3 @@ def test_two_workers_make_the_run_that_local_ranks_make(tmp_path, model, straigh
     # The name is taken now, which is said before Ray starts.
     code, output = end(launch(tmp_path, model, "--launcher", "ray", "--ranks", "2"))
     assert code == 2 and "exists already" in output
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_worker_that_is_killed_costs_no_bit(tmp_path, model, straight):
-    process = launch(tmp_path, model, "--launcher", "ray", "--ranks", "2")
-    wait_for_step(tmp_path / "runs" / "first", 2, process)
-    workers()[-1].kill()
-    code, output = end(process)
-    assert code == 0, output[-3000:]
-    is_whole(tmp_path / "runs" / "first", straight)
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_machine_that_is_lost_costs_no_bit(tmp_path, model, straight):
-    """A cluster of three machines with one core each, all of them on this one."""
-    from ray.cluster_utils import Cluster as FakeCluster
-
-    cluster = FakeCluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        cluster.wait_for_nodes()
-        words = ("--launcher", "ray", "--ranks", "2")
-        process = launch(tmp_path, model, *words, address=cluster.address)
-        wait_for_step(tmp_path / "runs" / "first", 2, process)
-        cluster.remove_node(nodes[0])
-        code, output = end(process)
-        assert code == 0, output[-3000:]
-        is_whole(tmp_path / "runs" / "first", straight)
-    finally:
-        cluster.shutdown()

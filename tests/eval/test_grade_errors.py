@@ -42,6 +42,13 @@ def test_a_share_above_the_limit_is_a_failure(limit, level):
     assert GradeErrors.of([GOOD, bad("a")]).finding(limit).level == level
 
 
+def test_the_fix_is_for_who_wrote_it():
+    """A reward function has no `grade`, and no recipe that the doctor could try."""
+    own = [bad("the reward right raised KeyError: 'a'")]
+    assert GradeErrors.of([GOOD, *own]).finding(0.0).fix.startswith("mend the function")
+    assert "mend the task's `grade`" in GradeErrors.of([GOOD, *own, bad("a")]).finding(0.0).fix
+
+
 def test_a_grader_that_was_given_up_is_a_failure_whatever_the_share():
     finding = GradeErrors.of([GOOD] * 99 + [bad("a", "grade_untried")]).finding(1.0)
     assert finding.level == "fail" and "1 of them were not tried" in finding.message

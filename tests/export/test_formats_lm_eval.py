@@ -19,7 +19,9 @@ def test_its_log_likelihoods_are_ours(tmp_path):
     source = tiny_folder(tmp_path / "tiny")
     folder = export(str(source), tmp_path / "out", "hf", "float32")
     theirs = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1)
-    prompt, completion = "numbers 3 7 25 target 82\n<think>\n", "3+7=10\n</think>"
+    # The newline after <think> is of the completion: lm-eval counts white space at the end of a
+    # prompt there, wherever it was.
+    prompt, completion = "numbers 3 7 25 target 82\n<think>", "\n3+7=10\n</think>"
     request = Instance("loglikelihood", {}, (prompt, completion), 0)
     ((total, _),) = theirs.loglikelihood([request], disable_tqdm=True)
     tokens = TOKENIZER.encode(prompt) + TOKENIZER.encode(completion)

@@ -11,7 +11,14 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from aha.core.errors import ModelError, RunError
-from aha.model.folders import folder_of, looks_like_hub_name, resolve_model
+from aha.model.folders import (
+    PACKAGED,
+    SHIPPED,
+    folder_of,
+    looks_like_hub_name,
+    no_model,
+    resolve_model,
+)
 from aha.model.lora import add_lora
 from aha.model.parents import name_of
 from aha.model.weights import load_model, save_policy
@@ -149,3 +156,11 @@ def test_the_model_of_a_run_with_a_flipped_bit_is_refused_by_both_of_its_names(t
         assert "resume the run" in error.value.fix
     (run / "model" / "SHA256SUMS").unlink()  # runs of older versions, and the fix for own changes
     assert resolve_model(str(run)) == run / "model"
+
+
+def test_an_installation_without_the_shipped_model_is_named():
+    """The fix was "aha-tiny is packaged", where it was not."""
+    error = no_model(SHIPPED)
+    assert str(PACKAGED) in error.got and "aha pretrain" in error.fix
+    assert no_model("aha-tyni").fix == "aha-tiny is packaged"
+    assert no_model("runs/base-10m/model").fix == "aha pretrain --shape 10m"

@@ -17,11 +17,13 @@ from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import (
     PADDING,
     WRITTEN,
+    BasePlan,
     PretrainTokens,
     base_memory,
     compute_seconds,
     estimate_base,
     muon_flop,
+    process_memory,
 )
 from aha.plan.shapes import Shape, known_shapes
 from aha.plan.speed import Card
@@ -74,6 +76,24 @@ def test_memory_by_part():
         assert plan.fits(Card(room * share, 1, 1, 0, 0, 1, 1, 0)) is fits
 
 
+def test_a_rank_on_a_cpu_is_a_process_of_its_own():
+    """100 documents of 65 tokens; 206 updates, of which 100 sizes are kept; on a GPU none of it."""
+    reading = PretrainTokens(100_000, 500, positions=128, shard_documents=100)
+    assert process_memory(reading, CARDS["cpu-2-cores"], 2) == {
+        "processes": 2 * 320e6,
+        "writing shards": 2 * 130 * 6_500,
+        "compiled products": 2 * 100 * 20e6,
+    }
+    few = PretrainTokens(5_000, 500, positions=128)
+    assert process_memory(few, CARDS["cpu-2-cores"], 1)["compiled products"] == 10.3 * 20e6
+    assert process_memory(reading, CARDS["cpu-2-cores-avx2"], 1)["compiled products"] == 0
+    assert process_memory(reading, CARDS["h100-80gb"], 1) == {}
+    one, two = (base_memory(SHAPE, reading, ranks) for ranks in (1, 2))
+    twice = {part for part in one if two[part] == 2 * one[part]}
+    assert twice == {"weights", "gradients", "optimiser", "folded weights"}
+    assert two["activations"] == one["activations"] and two["logits"] == one["logits"]
+
+
 def test_time_and_money_by_hand():
     reading = PretrainTokens(tokens=1e6, batch_tokens=1000)
     plan = estimate_base(SHAPE, reading, CARD)
@@ -112,12 +132,24 @@ def test_a_gpu_needs_time_to_start_each_operation():
     assert compute_seconds(SHAPE, reading, fast) == pytest.approx(floor, rel=1e-3)
 
 
+def tiny_as_planned() -> tuple[dict, BasePlan]:
+    """The facts of the packaged base, and the plan of it with the ranks that it had."""
+    path = Path(aha.__file__).parent / "models" / "aha-tiny" / "pretraining.json"
+    facts, cfg = json.loads(path.read_text()), PretrainConfig()
+    reading = PretrainTokens(facts["tokens"], cfg.batch_tokens, shard_documents=cfg.shard_documents)
+    shape, (ranks,) = known_shapes()["aha-tiny"], facts["ranks"]
+    return facts, estimate_base(shape, reading, CARDS["cpu-2-cores"], ranks=ranks)
+
+
+def test_aha_tiny_took_about_the_memory_that_is_planned():
+    """It took 5.3 GB where .1 was planned: nothing but tensors was counted."""
+    facts, plan = tiny_as_planned()
+    assert plan.peak / facts["peak_bytes"] == pytest.approx(1.0, abs=0.15)
+
+
 def test_aha_tiny_took_about_as_long_as_is_planned():
     """On two ranks, where the plan has one process."""
-    path = Path(aha.__file__).parent / "models" / "aha-tiny" / "pretraining.json"
-    facts = json.loads(path.read_text())
-    reading = PretrainTokens(facts["tokens"], PretrainConfig().batch_tokens)
-    plan = estimate_base(known_shapes()["aha-tiny"], reading, CARDS["cpu-2-cores"])
+    facts, plan = tiny_as_planned()
     assert plan.updates == pytest.approx(facts["steps"], rel=0.05)
     assert facts["hours"] * 3600 / plan.cost.seconds == pytest.approx(1.0, abs=0.3)
     assert facts["cost_usd"] / plan.cost.usd == pytest.approx(1.0, abs=0.3)

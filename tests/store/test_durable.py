@@ -1,6 +1,8 @@
 """A process that dies at any moment of a write leaves the old or the new content, never half."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from aha.core.errors import RunError
 from aha.store.checkpoint import checkpoints, newest_whole, save_checkpoint
-from aha.store.durable import recover, replace_folder
+from aha.store.durable import disk_errors, recover, replace_folder
 from aha.store.run_folder import Run, append, read_rows, truncate_after
 
 from ..dying import deaths, in_child
@@ -222,3 +224,32 @@ def test_json_holds_no_number_that_is_none(tmp_path):
     run.write("summary.json", {"gain": float("-inf")})
     assert run.metrics.read_text() == '{"loss": null, "parts": [null, 1.5]}\n'
     assert run.read("summary.json") == {"gain": None}
+
+
+def test_a_run_that_was_removed_is_named_and_not_begun_anew(tmp_path):
+    """It said that the disk was full, and the next checkpoint made a folder of the old name."""
+    run = tmp_path / "run"
+    run.mkdir()
+    append(run / "metrics.jsonl", [{"step": 1}])
+    run.rename(tmp_path / "elsewhere")
+    for write in (
+        lambda: append(run / "metrics.jsonl", [{"step": 2}]),
+        lambda: save(run / "checkpoints", 2),
+    ):
+        with pytest.raises(RunError, match="removed or renamed meanwhile") as error:
+            write()
+        assert error.value.fix == "give the folder its name back, or begin anew"
+    assert not run.exists()
+
+
+def test_each_fault_of_the_disk_has_its_own_fix():
+    def told(number: int, kept: str = "") -> RunError:
+        with pytest.raises(RunError) as error, disk_errors("write it", kept):
+            raise OSError(number, os.strerror(number))
+        return error.value
+
+    assert "df -h" in told(errno.ENOSPC).fix and "df -h" not in told(errno.EIO).fix
+    assert "chmod" in told(errno.EROFS).fix and "chmod" in told(errno.EACCES).fix
+    whole = "the older ones are whole"
+    assert told(errno.EDQUOT, whole).fix.endswith(f"; {whole}")
+    assert whole not in told(errno.ENOENT, whole).fix

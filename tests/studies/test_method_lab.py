@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aha.core.errors import AhaError, ConfigError, RunError
-from aha.store.run_folder import read_rows
+from aha.dist.local_ranks import can_meet
+from aha.store.run_folder import Run, read_rows
 from aha.studies.lab_page import finished_results, write_results
 from aha.studies.method_lab import PlannedRun, measure_base, plan_runs, run_planned
 from aha.studies.verdicts import as_json
@@ -15,6 +16,7 @@ from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
 
+ROOT = Path(__file__).resolve().parents[2]
 GRPO = """
 [model]
 path = "{model}"
@@ -145,6 +147,23 @@ def test_a_trained_run_that_was_not_measured_is_measured_alone(recipes, tmp_path
     before = one.run.metrics.stat().st_mtime_ns
     assert run_planned(one, Listener()) is None and one.done
     assert one.run.metrics.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
+def test_a_lab_on_two_ranks_has_the_results_of_one(done, recipes, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))  # a started process has this one's sys.path
+    (alone, *_), _ = done
+    (shared, *_) = planned(recipes, tmp_path)
+    measure_base(shared.cfg, tmp_path, 2)
+    assert Run(tmp_path).read("base.json")["pass_at_k"]
+    assert run_planned(shared, Listener(), 2) is None and shared.done
+    assert shared.run.read("fingerprints.json")["ranks"] == 2
+    for ours, theirs in zip(timeless(shared), timeless(alone), strict=True):
+        assert ours["tokens"] == theirs["tokens"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    ours, theirs = (one.run.read("pass_at_k.json")["pass_at_k"] for one in (shared, alone))
+    assert ours == theirs
 
 
 def test_a_budget_of_tokens_ends_all_runs_alike(recipes, tmp_path):

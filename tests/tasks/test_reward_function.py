@@ -107,6 +107,12 @@ def test_what_cannot_be_called_with_a_completion_is_refused(function):
         RewardFunction.of(function)
 
 
+def test_the_fix_for_a_function_without_a_name_is_python():
+    with pytest.raises(ConfigError) as error:
+        RewardFunction.of(lambda: 1.0)
+    assert error.value.fix == "lambda completion, **row: ..."
+
+
 @pytest.mark.parametrize(
     "result", [None, "1", [1.0], (1, 2), float("nan"), 1e9, {"acc": 1}, {"score": None}, object()]
 )

@@ -57,6 +57,7 @@ def small(raw: dict[str, Any], group_size: int) -> RunConfig:
     raw["rollout"] |= {"prompts": prompts, "group_size": group_size, "max_new_tokens": 6}
     raw["rollout"] |= {"dtype": "float32", "expected_tokens": 0.0}
     raw["optim"] |= {"dtype": "float32", "micro_batch_tokens": 100, "lr": 1e-4, "warmup": 0}
+    raw["algo"]["overlong_buffer"] = min(2, raw["algo"]["overlong_buffer"])  # of six tokens
     return RunConfig.model_validate(raw)
 
 

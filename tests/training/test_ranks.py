@@ -2,15 +2,11 @@
 
 import multiprocessing
 import os
-import random
 import shutil
 import signal
-import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -29,7 +25,6 @@ from aha.training.rollouts import PhaseClock
 from ..tiny import answering_folder
 from .rank_steps import OTHERS, Steps, configs, take_steps, trainer_of
 from .test_experiment import config, timeless
-from .test_experiment_killed import in_this, nothing_is_lost
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
@@ -222,52 +217,3 @@ def test_a_rank_that_is_killed_or_told_to_stop_changes_no_bit(straight, model, t
     Experiment.resume(tmp_path / "alone", Listener(say=lines.append), ranks=1).run_all()
     assert "changed since the run began: ranks 2 -> 1" in lines
     close_rows(tmp_path / "alone", straight)
-
-
-def members(process: psutil.Process) -> list[int]:
-    """The ranks of a run, by their processes: that of the command and those that it has started."""
-    ranks = [process.pid]
-    for child in process.children():
-        with suppress(psutil.Error):
-            if "resource_tracker" not in " ".join(child.cmdline()):
-                ranks.append(child.pid)
-    return ranks
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_twenty_kills_of_any_rank(straight, model, tmp_path, capfd):
-    """At any moment; KILLS in the environment for more. A run that hangs is the end of the test."""
-    kills, rng, path = int(os.environ.get("KILLS", "20")), random.Random(7), tmp_path / "run"
-    done = {"rank 0": 0, "another rank": 0, "runs": 0}
-
-    def live() -> None:
-        if path.exists():
-            Experiment.resume(path, Listener()).run_all()
-        else:
-            Experiment.start(small(model), path, Listener(), ranks=2).run_all()
-
-    began = time.monotonic()
-    live()
-    seconds = time.monotonic() - began
-    while done["rank 0"] + done["another rank"] < kills:
-        if (path / "summary.json").exists():
-            is_whole(path, straight)
-            shutil.rmtree(path)
-            done["runs"] += 1
-        child = os.fork()
-        if not child:
-            os._exit(in_this(live))
-        time.sleep(rng.uniform(0.1, seconds))
-        victims = members(psutil.Process(child))
-        victim = rng.choice(victims)
-        with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        done["rank 0" if victim == child else "another rank"] += 1
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, 1, -signal.SIGKILL), code
-        nothing_is_lost(path)
-    live()
-    is_whole(path, straight)
-    with capfd.disabled():
-        print(f"\n{done}, 0 hangs, 0 lost, 0 differences, {time.monotonic() - began:.0f} s")

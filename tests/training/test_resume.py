@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from aha.core.errors import ModelError, RunError, RunStopped
+from aha.algo.recipe import load_recipe
+from aha.core.errors import ConfigError, ModelError, RunError, RunStopped
 from aha.core.findings import Finding, fail
 from aha.store.checkpoint import checkpoints, newest_whole
 from aha.store.checksums import NAME as CHECKSUMS
-from aha.store.run_folder import append, read_rows
+from aha.store.run_folder import Run, append, read_rows
 from aha.studies.resume_trial import differences_of
 from aha.training.experiment import Experiment
 from aha.training.objective import Objective
 from aha.training.outcome import Listener
+from aha.training.resume import config_of
 from aha.training.rl import RLTrainer
 from aha.training.step_watch import step_checks
 from aha.training.watchers import Evaluate
@@ -454,3 +456,14 @@ def test_a_checkpoint_that_fails_is_not_tried_twice(models, tmp_path, monkeypatc
     with pytest.raises(RunError, match="no space left"):
         go(small(models / "tiny"), tmp_path / "run", say=said.append)
     assert len(tries) == 1 and said[-1].startswith("step 2 is not saved; go on with")
+
+
+def test_a_change_takes_along_what_the_run_had_set_for_what_it_takes_off(tmp_path):
+    """A run has every setting in its config.json, so each is one of the file."""
+    begun = load_recipe(None, {"algo.kl": "loss", "algo.kl_coef": 0.1}).model_dump(mode="json")
+    run = Run.create(tmp_path / "run", begun)
+    cfg = config_of(run, {}, {"algo.kl": "none"}, print)
+    assert (cfg.algo.kl, cfg.algo.kl_coef) == ("none", type(cfg.algo)().kl_coef)
+    with pytest.raises(ConfigError, match="--algo.loss ppo_clip"):
+        config_of(run, {}, {"algo.updates": 2}, print)
+    assert config_of(run, {}, {}, print).algo.kl_coef == 0.1

@@ -165,6 +165,41 @@ def test_a_rank_in_shards_that_is_killed_costs_no_bit(tmp_path):
     assert list(differences_of(straight, path, {})) == []
 
 
+BREAKING = """
+from pathlib import Path
+from aha.tasks.countdown import Countdown
+
+game = Countdown((3,), verifier="tinyzero")
+problems, ask = game.problems, game.ask
+
+
+def grade(problem, text):
+    if Path({flag!r}).exists():
+        raise ValueError("broken")
+    return game.grade(problem, text)
+"""
+
+
+@needs_gloo
+def test_a_fault_that_all_ranks_have_leaves_a_checkpoint(tmp_path):
+    """A grader that fails from the second step on."""
+    model, flag = answering_folder(tmp_path / "tiny"), tmp_path / "broken"
+    (tmp_path / "mine.py").write_text(BREAKING.format(flag=str(flag)))
+    cfg = small(model, task={"name": str(tmp_path / "mine.py"), "verifier": "strict"})
+    cfg = cfg.model_copy(update={"checkpoint_every": 0})
+    path, lines = tmp_path / "run", []
+    told = Listener(step=lambda row: flag.touch(), say=lines.append)
+    experiment = Experiment.start(cfg, path, told, ranks=2, shard="on")
+    with pytest.raises(RunStopped) as fault:
+        experiment.run_all()
+    assert fault.value.step == 2 and multiprocessing.active_children() == []
+    assert any("; step 1 is saved" in line for line in lines), lines
+    (saved,) = checkpoints(path / "checkpoints")
+    assert len(list((saved / "shards").glob("__*"))) == 2
+    log = (path / "ranks" / "rank_1.log").read_text()
+    assert log.index("a fault that all ranks have") < log.index("write_own_shards")
+
+
 def test_what_shards_cannot_do_is_refused_by_name(tmp_path):
     cfg = config(tmp_path, optim={"state": "cpu"})
     with pytest.raises(ConfigError, match="--shard on with --optim.state cpu") as refused:

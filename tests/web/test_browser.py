@@ -4,11 +4,13 @@ Needs a Chromium of the system, which `apt-get install -y chromium` brings on De
 """
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from aha.web.runs import RunFolder
+from aha.web.runs import RunFolder, is_run
 from aha.web.ways_of_run import turn_of_run
 
 from .browser import CHROMIUM, NO_CHROMIUM
@@ -117,7 +119,10 @@ def test_a_pin_stays_in_the_browser_and_is_in_the_report(visit):
     report = page.frame_locator("iframe.report")
     report.get_by_role("heading", name="Pinned").wait_for()
     assert report.get_by_text("step_000003:1, ").count() == 1
-    assert page.get_by_text("aha report demo --pin step_000003:1").is_visible()
+    words = page.locator("code", has_text="aha report").inner_text()
+    command, path, *pinned = shlex.split(words)[1:]
+    assert (command, pinned) == ("report", ["--pin", "step_000003:1"])
+    assert is_run(Path(path)) and Path(path).name == "demo"  # it can be typed as it stands
     page.get_by_role("button", name="Remove 1 pinned").press("Enter")
     expect(report.get_by_role("heading", name="Pinned")).to_have_count(0)
 

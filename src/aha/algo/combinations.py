@@ -9,7 +9,7 @@ Each check yields a `Clash`; which of its ways out works is found out by `aha.al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aha.algo.advantages import ADVANTAGES
@@ -36,11 +36,14 @@ REASONS = {
 UNREAD_WITHOUT_KL = ("kl_estimator", "kl_coef", "reference_reset")
 
 
-def check_combinations(cfg: RunConfig, with_changes: Changed) -> None:
+def check_combinations(
+    cfg: RunConfig, with_changes: Changed, prices: Mapping[str, int] | None = None
+) -> None:
     """Raise a ConfigError for the first combination that cannot work. `with_changes` makes other
-    recipes of this one, to find a fix that works."""
+    recipes of this one, to find a fix that works; `prices` are those of `fix_of`."""
     for clash in clashes_of(cfg):
-        raise ConfigError(clash.got, clash.expected, fix_of(clash, clashes_of, with_changes))
+        fix = fix_of(clash, clashes_of, with_changes, prices)
+        raise ConfigError(clash.got, clash.expected, fix)
 
 
 def clashes_of(cfg: RunConfig) -> Iterator[Clash]:
@@ -107,6 +110,7 @@ def unread(algo: AlgoSection, setting: str, kind: str, readers: list[str]) -> It
             f"{reason}",
             f"algo.{kind} {' or '.join(readers)}",
             (*each(f"algo.{kind}", readers), {f"algo.{setting}": default_of(algo, setting)}),
+            unread=f"algo.{setting}",
         )
 
 
@@ -150,6 +154,7 @@ def check_critic(cfg: RunConfig, chosen: Chosen) -> Iterator[Clash]:
                         *each("algo.advantage", with_critic),
                         {f"critic.{key}": default_of(critic, key)},
                     ),
+                    unread=f"critic.{key}",
                 )
         return
     if chosen.overlong.facts.leaves:
@@ -164,7 +169,7 @@ def check_critic(cfg: RunConfig, chosen: Chosen) -> Iterator[Clash]:
         yield Clash(
             f"critic.warmup {critic.warmup} of {cfg.steps} steps, so that the policy never learns",
             "fewer than steps",
-            ({"steps": critic.warmup + 60},),
+            ({"steps": critic.warmup + 60}, {"critic.warmup": max(0, cfg.steps // 2)}),
         )
 
 

@@ -3,12 +3,14 @@
 A clash of settings has several ways out, and many of them run into the next clash: with another
 loss the updates no longer fit, with another engine its share of memory is not read. So the ways are
 followed before one is named. What is named is the shortest set of changes with which the recipe
-passes every check.
+passes every check. What the user has typed is what the user wants, and then what the recipe's file
+says: a set that leaves them comes before one that is a little shorter.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,8 @@ from aha.core.errors import ConfigError
 Changes = Mapping[str, Any]  # dotted key of a recipe -> value
 MAX_TRIED = 200  # recipes; a fix takes two or three changes
 MAX_FOLLOWED = 8  # errors, one after the other
+# Clashes that it is better to follow than to change an option that was typed, or a key of the file.
+TYPED, OF_FILE = 2, 1
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Clash:
     """Settings that cannot work together, in the words of a ConfigError, and the ways out of it.
 
     Each way is a set of changes that may resolve it, the most likely first. The last one takes a
-    setting back where there is one to take back.
+    setting back where there is one to take back. `unread` is the dotted key of a setting that
+    nothing reads, if that is the clash.
     """
 
     got: str
     expected: str
     ways: tuple[Changes, ...]
+    unread: str = ""
 
 
 Clashes = Callable[[RunConfig], Iterator[Clash]]
@@ -40,23 +46,35 @@ Clashes = Callable[[RunConfig], Iterator[Clash]]
 Changed = Callable[[Changes], RunConfig]
 
 
-def fix_of(clash: Clash, clashes: Clashes, changed: Changed) -> str:
+def fix_of(
+    clash: Clash, clashes: Clashes, changed: Changed, prices: Mapping[str, int] | None = None
+) -> str:
     """The fewest changes that make the recipe pass, as options of the command line.
 
-    `clashes` are all checks of a recipe, `changed` makes others of it. Where there are too many
-    clashes to find the fewest changes, each is resolved by taking a setting back.
+    `clashes` are all checks of a recipe, `changed` makes others of it. `prices`: how many further
+    clashes may be followed rather than change the key. Where there are too many clashes to find the
+    fewest changes, each is resolved by taking a setting back.
     """
-    waiting = deque(dict(way) for way in clash.ways)
+    order = itertools.count()
+    waiting: list[tuple[int, int, int, dict[str, Any]]] = []
+
+    def wait(changes: dict[str, Any], depth: int) -> None:
+        price = max((prices or {}).get(key, 0) for key in changes)
+        heapq.heappush(waiting, (depth + price, next(order), depth, changes))
+
+    for way in clash.ways:
+        wait(dict(way), 1)
     tried: list[Changes] = []
     while waiting and len(tried) < MAX_TRIED:
-        changes = waiting.popleft()
+        *_, depth, changes = heapq.heappop(waiting)
         if changes in tried:
             continue
         tried.append(changes)
         following = following_clash(changes, clashes, changed)
         if following is None:
             return as_options(changes)
-        waiting.extend(changes | dict(way) for way in following.ways)
+        for way in following.ways:
+            wait(changes | dict(way), depth + 1)
     return as_options(taken_back(clash, clashes, changed))
 
 

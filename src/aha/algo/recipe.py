@@ -1,6 +1,7 @@
 """The one way to load a recipe: its file, the overrides, installed packages, and every check.
 
-Precedence: defaults of `aha.core.config` < recipe (TOML) < `--section.key value`.
+Precedence: defaults of `aha.core.config` < recipe (TOML) < `--section.key value`. An override that
+takes a thing off (`--algo.kl none`) takes along what the recipe's file has set for it.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from aha.algo.algorithms import chosen_of
-from aha.algo.combinations import check_combinations
+from aha.algo.combinations import check_combinations, clashes_of
 from aha.algo.correction import DEFAULT
-from aha.algo.fixes import completed
+from aha.algo.fixes import OF_FILE, TYPED, completed
 from aha.algo.losses import LOSSES
 from aha.algo.registry import load_outside
 from aha.core.config import AlgoSection, RunConfig, validated
 from aha.core.engines import ENGINES
-from aha.core.errors import ConfigError
-from aha.core.recipe_layers import layered, set_dotted
+from aha.core.errors import ConfigError, UnreadSetting
+from aha.core.recipe_layers import flattened, layered, set_dotted, without_dotted
 from aha.core.section import is_section
 
 
@@ -30,7 +31,38 @@ def load_recipe(recipe: Path | None, overrides: dict[str, Any] | None = None) ->
     Raises ConfigError for an unknown key or name (with the nearest), a value of the wrong kind, and
     a combination that cannot work (with the reason and the fix).
     """
-    return checked(layered(recipe, overrides), f"{recipe}: " if recipe else "", overrides)
+    raw = layered(recipe, overrides)
+    if recipe and overrides:
+        raw = without_leftovers(raw, layered(recipe), overrides)
+    return checked(raw, f"{recipe}: " if recipe else "", overrides)
+
+
+def without_leftovers(
+    raw: dict[str, Any], file: dict[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings without those of the recipe's file that an override has left without a reader,
+    such as its kl_coef with `--algo.kl none`. What was typed, and what is not read in the file
+    alone, is a mistake of somebody and stays, to be refused."""
+    load_outside()
+    own = flattened(file).keys() - typed_keys(overrides)
+    if not (key := unread_key(raw)) or unread_key(file):
+        return raw
+    while key in own:
+        raw, own = without_dotted(raw, key), own - {key}
+        key = unread_key(raw)
+    return raw
+
+
+def unread_key(raw: dict[str, Any]) -> str:
+    """The dotted key of a setting that nothing reads; empty if there is none, or if the settings
+    cannot be resolved for another reason."""
+    try:
+        clashes = list(clashes_of(resolved(raw)))
+    except UnreadSetting as error:
+        return error.key
+    except ConfigError:
+        return ""
+    return next((clash.unread for clash in clashes if clash.unread), "")
 
 
 def checked(
@@ -42,12 +74,12 @@ def checked(
         cfg = resolved(raw, where, overrides)
         check_recipe(cfg, where, raw, overrides)
     except ConfigError as error:
-        raise completed(error, lambda changes: recheck(changed(raw, changes))) from None
+        raise completed(error, lambda changes: recheck(changed(raw, changes), overrides)) from None
     return cfg
 
 
-def recheck(raw: dict[str, Any]) -> None:
-    check_recipe(resolved(raw), raw=raw)
+def recheck(raw: dict[str, Any], overrides: Mapping[str, Any] | None) -> None:
+    check_recipe(resolved(raw), raw=raw, overrides=overrides)
 
 
 def changed(raw: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +123,9 @@ def check_recipe(
     """
     check_names(cfg, where, overrides)
     settings = cfg.model_dump() if raw is None else raw
-
-    check_combinations(cfg, lambda changes: resolved(changed(settings, changes)))
+    prices = dict.fromkeys(flattened(raw or {}), OF_FILE)
+    prices |= dict.fromkeys(typed_keys(overrides), TYPED)
+    check_combinations(cfg, lambda changes: resolved(changed(settings, changes)), prices)
 
 
 def check_names(
@@ -103,10 +136,14 @@ def check_names(
     try:
         chosen_of(cfg.algo)
     except ConfigError as error:
-        typed = {key.replace("-", "_") for key in overrides or {}}
-        if error.got.partition(" ")[0] in typed:
+        if error.got.partition(" ")[0] in typed_keys(overrides):
             where = ""
         raise ConfigError(f"{where}{error.got}", error.wanted, error.fix) from None
+
+
+def typed_keys(overrides: Mapping[str, Any] | None) -> set[str]:
+    """The dotted keys of overrides, spelled as in a recipe."""
+    return {key.replace("-", "_") for key in overrides or {}}
 
 
 def without_unset(raw: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from aha.core.errors import ConfigError
 
 Facts = TypeVar("Facts")
 Function = TypeVar("Function", bound=Callable[..., Any])
+WORDS_FOR_NONE = ("none", "off", "no", "false")  # of a key whose word for it is another one
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Registry(dict[str, Algorithm[Facts]]):
         """The algorithm of this name. Raises ConfigError where there is none, with the nearest."""
         if name not in self:
             near = self.former.get(name) or difflib.get_close_matches(name, self.choices, 1, 0.5)
+            if self.absent and name in WORDS_FOR_NONE:
+                near = [self.absent]
             raise ConfigError(
                 f"algo.{self.setting} = {name!r}",
                 f"one of {', '.join(self.choices)}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from aha.api.callbacks import Callbacks
 from aha.api.display import LiveRun, notebook_publisher, telling_completions
+from aha.api.python_words import in_python
 from aha.core.config import RunConfig
 from aha.core.control_characters import visible
 from aha.core.findings import Finding
@@ -112,8 +113,9 @@ class Progress:
         self.print(self.in_python(text), sys.stderr)
 
     def in_python(self, text: str) -> str:
-        """The text with the call that goes on with the run in place of the command."""
-        return text.replace(self.command, self.resume_line)
+        """The text with the call that goes on with this run in place of the command, and arguments
+        in place of other options."""
+        return in_python(text.replace(self.command, self.resume_line))
 
     def done(self) -> None:
         """The run has ended: the last picture of a notebook."""

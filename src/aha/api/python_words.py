@@ -44,8 +44,8 @@ def argument_of(option: re.Match[str]) -> str:
     """One option as an argument."""
     key, text = option[1], option[2]
     value = "True" if text is None else text if LITERAL.fullmatch(text) else repr(text)
-    if key != "log":  # whose "none" is a word, and not what stands for nothing named
-        value = {"'true'": "True", "'false'": "False", "'none'": "None"}.get(value, value)
+    # 'none' stays a text: that of a choice, and for a key that may be left out the same as None.
+    value = {"'true'": "True", "'false'": "False"}.get(value, value)
     section, _, inner = key.partition(".")
     if key in OWN or not inner:
         return f"{OWN.get(key, key.replace('-', '_'))}={value}"

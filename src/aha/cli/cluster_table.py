@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aha.plan.cluster import Cluster, ClusterPlan, plan_on
+from aha.core.sizes import GB
+from aha.plan.cluster import Cluster, ClusterPlan, plan_on, work_of_ranks
 from aha.plan.estimate import Plan
 from aha.plan.machines import money
 from aha.plan.speed import Card, Workload
@@ -28,8 +29,11 @@ class ClusterTable:
         mean: float,
         cluster: Cluster,
     ) -> "ClusterTable":
+        cluster.check(load.cfg.rollout.prompts)
+        work = work_of_ranks(load, mean, cluster)
         rows = {
-            name: plan_on(load, cards[name], plan, mean, cluster) for name, plan in plans.items()
+            name: plan_on(load, cards[name], plan, mean, cluster, work)
+            for name, plan in plans.items()
         }
         return cls(cluster, rows)
 
@@ -43,6 +47,9 @@ class ClusterTable:
                 "speedup": plan.speedup,
                 "hours": plan.hours,
                 "usd": plan.usd,
+                "rank_gb": plan.whole / GB,
+                "shard_gb": None if plan.in_shards is None else plan.in_shards / GB,
+                "fits": plan.fits,
             }
             for name, plan in self.plans.items()
         ]
@@ -55,12 +62,15 @@ class ClusterTable:
         heads = "".join(f"{phase.replace('_', '-'):>12}" for phase in PHASES)
         lines = [
             f"\n{nodes} x {gpus} ranks, seconds of a step, simulated:",
-            f"{'machine':<18}{'step':>9}{heads}{'waiting':>9}{'speedup':>9}{'hours':>9}{'price':>13}",
+            f"{'machine':<18}{'step':>9}{heads}{'waiting':>9}{'speedup':>9}{'hours':>9}{'price':>13}"
+            f"{'GB':>7}{'sharded':>9}  fits",
         ]
         for name, plan in self.plans.items():
+            shard = "-" if plan.in_shards is None else f"{plan.in_shards / GB:.1f}"
             phases = "".join(f"{getattr(plan.step, phase):>12.4g}" for phase in PHASES)
             lines.append(
                 f"{name:<18}{plan.step.seconds:>9.4g}{phases}{plan.step.waiting:>9.0%}"
                 f"{plan.speedup:>9.2f}{plan.hours:>9.3f}{money(plan.usd):>13}"
+                f"{plan.whole / GB:>7.1f}{shard:>9}  {plan.fits}"
             )
         return [*lines, "assumed, not measured:", *(f"  {text}" for text in self.cluster.assumed())]

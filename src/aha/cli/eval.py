@@ -12,6 +12,7 @@ from aha.cli.parameters import (
     AsJson,
     BadRowsRule,
     DataFile,
+    EvaluatedBy,
     ModelName,
     Numbers,
     ProblemCount,
@@ -21,6 +22,7 @@ from aha.cli.parameters import (
     TaskOptions,
     Temperature,
     Whole,
+    number_of_ranks,
     task_settings,
     whole,
 )
@@ -86,6 +88,7 @@ def evaluate(
     think_min: ThinkMin = None,
     waits: Waits = None,
     wait_text: WaitText = None,
+    ranks: EvaluatedBy = "1",
     as_json: AsJson = False,
     out: Path | None = None,
 ) -> None:
@@ -110,6 +113,7 @@ def evaluate(
     """
     from aha.eval.suite import EvalSettings, evaluate_model
 
+    number = number_of_ranks(ranks)
     chosen = choose_task(model, task, task_settings(options, numbers, data, bad_rows))
     settings = EvalSettings(
         task=chosen.name,
@@ -123,7 +127,7 @@ def evaluate(
         budget=budget_of(think_max, think_min, waits, wait_text),
     )
     findings: list[Finding] = []
-    row = evaluate_model(model, settings, out, findings.append)
+    row = evaluate_model(model, settings, out, findings.append, number)
     show_result(model, row, findings, as_json)
 
 

@@ -2,19 +2,30 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
 from aha.api.recipe_names import find_recipe
-from aha.cli.parameters import DryRun, Natural
+from aha.cli.parameters import DryRun, Natural, number_of_ranks
 from aha.cli.recipe_keys import LabOverrides, overrides_of
 from aha.cli.terminal_text import console
 from aha.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from aha.studies.method_lab import PlannedRun
+
+
+LabRanks = Annotated[
+    str,
+    Parameter(
+        name="--ranks",
+        help="Number of processes that share the completions and the rows of each run, or auto: "
+        "one for each core where the model is small.",
+    ),
+]
 
 
 def lab(
@@ -24,6 +35,7 @@ def lab(
     tokens: Natural = 3_000_000,
     steps: Natural = 0,
     out: Path = Path("runs/lab"),
+    ranks: LabRanks = "1",
     dry_run: DryRun = False,
     overrides: LabOverrides = None,
 ) -> None:
@@ -49,9 +61,13 @@ def lab(
     """
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import measure_base, plan_runs
+    from aha.training.joint_work import check_setting
 
+    number = number_of_ranks(ranks)
     paths = [find_recipe(name) for name in recipes.split(",") if name]
     runs = plan_runs(paths, seed_numbers(seeds), tokens, steps, overrides_of(overrides), out)
+    for planned in runs:
+        check_setting(number or 1, planned.cfg)
     if dry_run:
         for planned in runs:
             console.print(f"{escape(planned.run.name)}: {'done' if planned.done else 'to do'}")
@@ -62,8 +78,8 @@ def lab(
         f"watch it in a browser: run `aha dash {escape(str(out / 'runs'))}` in another terminal",
         soft_wrap=True,
     )
-    measure_base(runs[0].cfg, out)
-    stopped_by = carry_out_all(runs, out)
+    measure_base(runs[0].cfg, out, number)
+    stopped_by = carry_out_all(runs, out, number)
     write_results(runs, out)
     print_results(runs, out)
     if stopped_by is not None:
@@ -78,9 +94,9 @@ def seed_numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
-    """Do all runs that are not done, one after the other. Returns the number of the signal that has
-    stopped one, else None."""
+def carry_out_all(runs: "list[PlannedRun]", out: Path, ranks: int | None) -> int | None:
+    """Do all runs that are not done, one after the other, each on so many ranks. Returns the number
+    of the signal that has stopped one, else None."""
     from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
@@ -92,7 +108,7 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path) -> int | None:
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
         with steps_bar(planned.cfg) as bar:
             listener = Listener(step=bar, validation=RunView(planned.cfg).validation)
-            stopped_by = run_planned(planned, listener)
+            stopped_by = run_planned(planned, listener, ranks)
         if stopped_by is not None:
             return stopped_by
         write_results(runs, out)  # so that the page can be read during the lab

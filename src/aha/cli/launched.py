@@ -162,7 +162,7 @@ def run_on_ray(command: TrainCommand, ranks: int) -> None:
     from aha.training.joint_work import check_groups
 
     if command.resume in (None, AUTO):
-        check_groups(ranks, command.cfg, True, command.shard)
+        check_groups(ranks, command.cfg, shard=command.shard)
     work = RayWork(repeatable(command), Path.cwd())
     end = run_workers(work, ranks, RESTARTS, work.folder)
     if isinstance(end, AhaError):

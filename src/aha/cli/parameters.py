@@ -208,11 +208,19 @@ SharedBy = Annotated[
     Parameter(
         name="--ranks",
         help="Number of processes that share the completions and the rows of each step, with the "
-        "cores as threads; auto is one process. --resume without it takes the number of the run.",
+        "cores as threads; auto, the default: one for each core where the model is small and runs "
+        "on the CPU, else 1. --resume without it takes the number of the run.",
     ),
 ]
 
-
+EvaluatedBy = Annotated[
+    str,
+    Parameter(
+        name="--ranks",
+        help="Number of processes that share the problems, or auto: one for each core where the "
+        "model is small and the problems are many.",
+    ),
+]
 ShardBy = Annotated[
     Literal["auto", "on", "off"] | None,
     Parameter(

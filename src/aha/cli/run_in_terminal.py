@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from aha.training.builders import task_of
 from aha.training.experiment import Experiment
 from aha.training.joint_work import check_setting, refuse_shards_of_one
 from aha.training.outcome import Listener, Outcome
+from aha.training.rank_choice import ranks_for
 from aha.training.recipe_fit import refuse_misfits
 
 LOG = "run.log"  # in the run folder: what the terminal showed
@@ -47,7 +48,8 @@ class RunOptions:
     """Options of a command that starts a run; none of them changes what is learnt.
 
     `dash` None: serve the dashboard only if the output is a terminal. `probe`, `calibration`: see
-    `aha plan --probe`. `ranks` None: one, or at a resume as many as the run had.
+    `aha plan --probe`. `ranks` None: as many as suit the recipe and this machine (`ranks_for`), or
+    at a resume as many as the run had.
     `loggers`: names of loggers that get a copy of the run. `as_json`: events as JSON lines in
     place of text. `anyway`: a recipe that does not suit its model is no reason to stop. `shard`
     None: "auto", or at a resume what the run had.
@@ -67,6 +69,7 @@ class RunOptions:
 
 def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     """A new run in the folder `path`; with `dry_run` only its config and plan are printed."""
+    options = replace(options, ranks=options.ranks or ranks_for(cfg))
     refuse_shards_of_one(options.shard, options.ranks or 1)
     check_setting(options.ranks or 1, cfg, options.shard or "auto")
     if options.dry_run:

@@ -63,7 +63,7 @@ def train(
         Print the resolved recipe, and the plan on the error stream, and exit.
     """
     changes = overrides_of(overrides)
-    number = None if ranks is None else number_of_ranks(ranks) or 1
+    number = None if ranks is None else number_of_ranks(ranks)
     words = (recipe, name, resume, accept_changes, budget, dash, log)
     given = (*words, dry_run, probe, calibration, as_json, anyway, shard)
     run_launched(TrainCommand(*given, changes), launcher, number)

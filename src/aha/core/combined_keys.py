@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aha.core.errors import ConfigError, shown
+from aha.core.errors import ConfigError, UnreadSetting, shown
 from aha.core.section import MILLION
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ def check(cfg: RunConfig) -> None:
     check_task(cfg)
     check_kept(cfg)
     if cfg.model.lora_alpha is not None and not cfg.model.lora_rank:
-        raise ConfigError(
+        raise UnreadSetting(
             f"model.lora_alpha {cfg.model.lora_alpha} without adapters",
             "a rank for them",
             "--model.lora_rank 16",
+            key="model.lora_alpha",
         )
     if cfg.optim.state == "cpu" and cfg.model.lora_rank:
         raise ConfigError(
@@ -34,13 +35,15 @@ def check_kept(cfg: RunConfig) -> None:
     """A step without a checkpoint cannot be kept."""
     every = cfg.checkpoint_every
     newest, *regular = cfg.keep_last
-    if regular and (not every or regular[0] % every):
-        near = max(1, round(regular[0] / every)) * every if every else regular[0]
-        raise ConfigError(
-            f"keep_last [{newest}, {regular[0]}] with checkpoint_every {every}",
-            "every so many steps of those that have a checkpoint",
-            f"--keep_last '[{newest}, {near}]'" if every else f"--checkpoint_every {near}",
-        )
+    if not regular:
+        return
+    got = f"keep_last [{newest}, {regular[0]}] with checkpoint_every {every}"
+    expected = "every so many steps of those that have a checkpoint"
+    if not every:
+        raise UnreadSetting(got, expected, f"--checkpoint_every {regular[0]}", key="keep_last")
+    if regular[0] % every:
+        near = max(1, round(regular[0] / every)) * every
+        raise ConfigError(got, expected, f"--keep_last '[{newest}, {near}]'")
 
 
 def check_rollout(cfg: RunConfig) -> None:
@@ -62,17 +65,19 @@ def check_rollout(cfg: RunConfig) -> None:
         )
     default = type(rollout).model_fields["memory_share"].default
     if rollout.engine == "native" and rollout.memory_share != default:
-        raise ConfigError(
+        raise UnreadSetting(
             f"rollout.memory_share {rollout.memory_share} with the native engine, which does "
             "not read it",
             "the engine that does",
             "--rollout.engine vllm",
+            key="rollout.memory_share",
         )
     if rollout.engine == "vllm" and rollout.loop != "auto":
-        raise ConfigError(
+        raise UnreadSetting(
             f"rollout.loop {rollout.loop!r} with the engine 'vllm', which has its own",
             "'auto'",
             "--rollout.loop auto",
+            key="rollout.loop",
         )
 
 

@@ -2,6 +2,7 @@
 
 AhaError
 ├── ConfigError   a recipe or a setting that makes no sense        (also a ValueError)
+│   └── UnreadSetting  a setting that no part of the recipe reads
 ├── DataError     a file of problems that cannot be read           (also a ValueError)
 ├── ModelError    a model folder that cannot be read or does not fit  (also a ValueError)
 ├── RunError      a run folder that is missing, in use or damaged  (also an OSError)
@@ -59,6 +60,18 @@ def shown(value: object, limit: int = 80) -> str:
 
 class ConfigError(AhaError, ValueError):
     """A recipe or a setting that makes no sense."""
+
+
+class UnreadSetting(ConfigError):
+    """A setting that no part of the recipe reads: changed without an effect, it would pass for a
+    different experiment. `key` is its dotted name."""
+
+    def __init__(self, got: str, wanted: str = "", fix: str = "", key: str = ""):
+        self.key = key
+        super().__init__(got, wanted, fix)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.got, self.wanted, self.fix, self.key)
 
 
 class DataError(AhaError, ValueError):

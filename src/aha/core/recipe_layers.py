@@ -87,6 +87,14 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[name] = value
 
 
+def without_dotted(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A copy of the settings without the key."""
+    name, _, rest = key.partition(".")
+    if not rest:
+        return {k: v for k, v in raw.items() if k != name}
+    return dict(raw) | {name: without_dotted(raw.get(name, {}), rest)}
+
+
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted keys: {"mix": {"search": 0.3}} as {"mix.search": 0.3}."""
     flat: dict[str, Any] = {}

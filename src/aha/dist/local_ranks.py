@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aha.core.errors import ConfigError, RunStopped
+from aha.core.sizes import ONE_THREAD_MODEL
 from aha.dist.patience import Patience, work_of
 from aha.dist.rank_place import refuse_copies
 from aha.dist.world import RankLost, World
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 Work = Callable[[World], object]
 
-# Parameters: below, most products are too small to be worth the meeting of two threads.
-ONE_THREAD_MODEL = 20_000_000
-RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
 LATE_S = 90.0  # how long the ranks wait for one that does nothing
 START_S = 120.0  # the same for one that loads torch; and how long they may take to connect
 REPORT_S = 10.0  # how long rank 0 waits for the reason when another rank is gone
@@ -51,15 +49,15 @@ LOST_RANK = "ranks"  # the check of a RunStopped that says that a rank is gone
 AGAIN = "start it again: it goes on from its last checkpoint; --ranks 1 works alone"
 
 
-def choose_ranks(ranks: int | None, device: torch.device, parameters: int, tokens: int) -> int:
-    """The number of ranks for a model with so many parameters and updates of so many tokens.
+def choose_ranks(ranks: int | None, device: torch.device, parameters: int, most: int) -> int:
+    """The number of ranks for a model with so many parameters.
 
-    `ranks` None chooses: on a CPU with a small model one for each thread that torch would use, as
-    long as each has `RANK_TOKENS`; else 1. Raises ConfigError as `check_ranks` does.
+    `ranks` None chooses: on a CPU with a small model one for each thread that torch would use, up
+    to `most`, for which there is work enough; else 1. Raises ConfigError as `check_ranks` does.
     """
     if ranks is None:
         small = device.type == "cpu" and parameters < ONE_THREAD_MODEL
-        usable = min(num_threads(), usable_cores(), tokens // RANK_TOKENS)
+        usable = min(num_threads(), usable_cores(), most)
         return max(1, usable) if small and can_meet() else 1
     return check_ranks(ranks, device, "--device cpu")
 

@@ -16,6 +16,15 @@ def in_shards(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank has of a tensor; itself where it is whole. Sends nothing."""
+    to_local = getattr(tensor, "to_local", None)
+    if to_local is None:
+        return tensor
+    part: torch.Tensor = to_local()
+    return part
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor as a whole, from the shards of all ranks; itself where it is whole already.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aha.core.errors import RunStopped
 from aha.core.findings import Finding
 from aha.core.records import Graded
+from aha.tasks.reward_function import BY_FUNCTION
 
 SHOWN = 3  # reasons
 VARYING = re.compile(r"0x[0-9a-f]+|\d+")  # numbers, and where objects lie in memory
@@ -73,6 +74,8 @@ class GradeErrors:
         if self.untried:
             message += f"; {self.untried} of them were not tried any more"
         mend = "mend the task's `grade`; `aha doctor RECIPE` tries it on many texts"
+        if all(reason.startswith(BY_FUNCTION) for reason in self.reasons):
+            mend = "mend the function: a number for every text, whatever is in it"
         if self.late:
             mend = f"{mend}; if it needs more time: a higher task.grade_seconds"
         if self.untried:

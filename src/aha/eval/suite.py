@@ -4,22 +4,22 @@
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from aha.behaviors.detector import count_behaviours
-from aha.behaviors.search_ways import read_search
-from aha.behaviors.trends import summarise
-from aha.behaviors.way_shares import Reading, way_shares
+import torch
+
 from aha.core.config import TaskSection
 from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
-from aha.core.records import Completion, Graded, Prompt
+from aha.core.records import Graded, Prompt
+from aha.dist.local_ranks import LocalRanks, check_ranks, choose_ranks
 from aha.dist.world import World
+from aha.eval.behavior_numbers import behaviors_of, completion_of
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.prompt_check import readable, skipped_problems
 from aha.eval.prompt_limits import PromptLimits
@@ -157,35 +157,6 @@ def evaluate_by(
     return EvalReport(numbers, graded)
 
 
-def completion_of(graded: Graded) -> Completion:
-    """The completion that was graded."""
-    assert graded.completion is not None, "`Graded.of` ties a grade to its completion"
-    return graded.completion
-
-
-def behaviors_of(graded: list[Graded]) -> dict[str, float]:
-    """The behaviours in the completions, as means, and the shares of the ways of searching; empty
-    where the task has no arithmetic."""
-    counts = []
-    for completion in map(completion_of, graded):
-        given = completion.prompt.problem.given
-        if {"numbers", "target"} <= given.keys():
-            counts.append(count_behaviours(completion.text, given["numbers"], given["target"]))
-    return summarise(counts) | ways_of(graded) if counts else {}
-
-
-def ways_of(graded: Iterable[Graded]) -> dict[str, float]:
-    """The ways of searching, as `way_shares` names them; empty where the task has no arithmetic."""
-    readings = []
-    for row in graded:
-        completion = completion_of(row)
-        given = completion.prompt.problem.given
-        if {"numbers", "target"} <= given.keys():
-            search = read_search(completion.text, given["numbers"], given["target"])
-            readings.append(Reading(search, row.correct, len(completion.tokens)))
-    return way_shares(readings)
-
-
 def completion_row(graded: Graded) -> dict[str, Any]:
     """A graded completion as one JSON line: the problem, the texts, the grade."""
     completion = completion_of(graded)
@@ -216,6 +187,8 @@ def write_completions(path: Path, report: EvalReport) -> None:
 # -- a model by its name -------------------------------------------------------------------------
 
 MOST_COMPLETIONS = 10_000_000  # they are all held in memory
+RANK_COMPLETIONS = 256  # at least, for each rank that is chosen: starting one takes seconds
+CPU = torch.device("cpu")
 DEFAULT_PROBLEMS = 1000
 MAX_GRADE_ERRORS = TaskSection().max_grade_errors  # an evaluation alone has no recipe
 SHORT_LIMIT, LONG_LIMIT = 320, 1024  # tokens; aha-tiny writes at most 320 for three numbers
@@ -260,6 +233,14 @@ def check_count(n: int, group_size: int) -> None:
         )
 
 
+def check_new_file(out: Path) -> None:
+    """Raises `ConfigError` for a file that exists, and for one whose folder does not."""
+    if out.exists():
+        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
+    if not out.parent.is_dir():
+        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+
+
 def readable_prompts(
     task: Task,
     model: LoadedModel,
@@ -298,19 +279,20 @@ def evaluate_model(
     settings: EvalSettings,
     out: Path | None,
     on_finding: Callable[[Finding], object] = bool,
+    ranks: int | None = 1,
 ) -> dict[str, Any]:
     """The settings and the report's numbers as one row; every completion is written to `out`.
 
-    `available` is how many problems the split has and `rows` how many the files have together, None
-    where the task makes its problems. What the task says about its problems, those that the model
-    cannot read, and failed grades are handed to `on_finding`; where all grades failed, the solve
-    rate and its interval are None. Raises ConfigError if `out` exists or its folder does not, and
-    as `readable_prompts` does.
+    `ranks` processes share the problems, each of which makes the task by its name; None chooses, as
+    `choose_ranks` does. `available` is how many problems the split has and `rows` how many the
+    files have together, None where the task makes its problems. What the task says about its
+    problems, those that the model cannot read, and failed grades are handed to `on_finding`; where
+    all grades failed, the solve rate and its interval are None. Raises ConfigError if `out` exists
+    or its folder does not, and as `choose_ranks` and `readable_prompts` do.
     """
-    if out is not None and out.exists():
-        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+    check_ranks(ranks or 1, CPU, "--ranks 1")
+    if out is not None:
+        check_new_file(out)
     task = make_task(settings.task, settings.task_settings)
     for note in notes_of(task):
         on_finding(note)
@@ -319,15 +301,12 @@ def evaluate_model(
     if n is None:
         n = available if settings.split == "all" and available else DEFAULT_PROBLEMS
     check_count(n, settings.group_size)
-    model = load_model(resolve_model(name))
-    sampling = Sampling(
-        settings.token_limit, settings.group_size, settings.temperature, settings.seed
-    )
-    prompts, left_out = readable_prompts(task, model, settings, n, on_finding)
-    sampling = with_budget(sampling, settings.budget, prompts, model.tokenizer)
-    engine = open_engine(model.policy, model.tokenizer)
-    report = evaluate(engine, task, prompts, sampling)
-    add_thoughts(report, engine, sampling)
+    opened = open_model(name, task, settings, n, on_finding)
+    most = n * settings.group_size // RANK_COMPLETIONS
+    number = choose_ranks(ranks, CPU, opened.parameters, most)
+    with LocalRanks(number, partial(evaluate_share, name, settings, n), again="--ranks 1") as world:
+        report = opened.evaluate(world)
+    add_thoughts(report, opened.engine, opened.sampling)
     if out is not None:
         write_completions(out, report)
     row: dict[str, Any] = {"model": name, "task": settings.task}
@@ -345,7 +324,7 @@ def evaluate_model(
         "temperature": settings.temperature,
         "max_new_tokens": settings.token_limit,
     }
-    row |= left_out | report.numbers
+    row |= opened.left_out | report.numbers
     errors = report.grade_errors()
     finding = errors.finding(MAX_GRADE_ERRORS)
     if finding:
@@ -353,6 +332,45 @@ def evaluate_model(
     if errors.failed == errors.graded:
         row |= {"solve_rate": None, "interval": None}
     return row
+
+
+class OpenedModel(NamedTuple):
+    """A model that is ready to be evaluated; `left_out` as `readable_prompts` has it."""
+
+    engine: SlotEngine
+    task: Task
+    prompts: list[Prompt]
+    sampling: Sampling
+    left_out: dict[str, int]
+    parameters: int
+
+    def evaluate(self, world: World) -> EvalReport:
+        """The report, the same in all ranks."""
+        rollout = partial(graded_groups, world, self.engine, self.task)
+        return evaluate_by(rollout, self.prompts, self.sampling)
+
+
+def open_model(
+    name: str,
+    task: Task,
+    settings: EvalSettings,
+    n: int,
+    on_finding: Callable[[Finding], object],
+) -> OpenedModel:
+    model = load_model(resolve_model(name))
+    sampling = Sampling(
+        settings.token_limit, settings.group_size, settings.temperature, settings.seed
+    )
+    prompts, left_out = readable_prompts(task, model, settings, n, on_finding)
+    sampling = with_budget(sampling, settings.budget, prompts, model.tokenizer)
+    engine, parameters = open_engine(model.policy, model.tokenizer), model.policy.num_parameters()
+    return OpenedModel(engine, task, prompts, sampling, left_out, parameters)
+
+
+def evaluate_share(name: str, settings: EvalSettings, n: int, world: World) -> None:
+    """What a rank other than 0 does of `evaluate_model`."""
+    task = make_task(settings.task, settings.task_settings)
+    open_model(name, task, settings, n, bool).evaluate(world)
 
 
 def add_thoughts(report: EvalReport, engine: SlotEngine, sampling: Sampling) -> None:

@@ -7,13 +7,14 @@ from typing import Literal
 
 import torch
 
-from aha.core.errors import AhaError, ModelError, RunError
+from aha.core.errors import ModelError, RunError
 from aha.export.model_card import model_card
 from aha.model.folders import resolve_model
 from aha.model.gguf import save_gguf
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import WEIGHTS as ADAPTER_WEIGHTS
 from aha.model.weights import LoadedModel, load_model, save_model
+from aha.store.durable import disk_errors
 
 Form = Literal["hf", "adapter", "gguf"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -46,19 +47,16 @@ def export(name: str, out: Path, form: Form, dtype: Dtype, hub_name: str = "") -
         )
     # An adapter is loaded with its base model: one that does not fit must not be exported.
     model = load_model(folder)
-    try:
-        out.mkdir(parents=True)
-        write_model(out, model, folder, form, getattr(torch, dtype))
-        loaded_by = hub_name or str(out)
-        card = model_card(Path(name), model, form, base_of(folder, Path(name)), loaded_by)
-        (out / "README.md").write_text(card, encoding="utf-8")
-    except BaseException as error:  # do not leave a partial model
-        shutil.rmtree(out, ignore_errors=True)
-        if isinstance(error, AhaError) or not isinstance(error, OSError):
+    with disk_errors(f"write {out}"):
+        try:
+            out.mkdir(parents=True)
+            write_model(out, model, folder, form, getattr(torch, dtype))
+            loaded_by = hub_name or str(out)
+            card = model_card(Path(name), model, form, base_of(folder, Path(name)), loaded_by)
+            (out / "README.md").write_text(card, encoding="utf-8")
+        except BaseException:  # do not leave a partial model
+            shutil.rmtree(out, ignore_errors=True)
             raise
-        raise RunError(
-            f"cannot write {out}: {error.strerror}", "a folder with space left"
-        ) from None
     return out
 
 

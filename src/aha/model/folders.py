@@ -15,6 +15,7 @@ from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.checksums import damage_of
 
 PACKAGED = Path(str(files("aha"))) / "models"
+SHIPPED = "aha-tiny"
 FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
@@ -111,12 +112,25 @@ def resolve_model(name: str) -> Path:
         return check_whole(folder)
     model = folder_of(name)
     if not model.is_dir():
-        raise ModelError(
-            f"no model called {name!r}",
-            "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
-            command_for(name) or "aha-tiny is packaged",
-        )
+        raise no_model(name)
     return model
+
+
+def no_model(name: str) -> ModelError:
+    """The error for a name that stands for no model; a package may have been built without its
+    own."""
+    if name == SHIPPED:
+        return ModelError(
+            f"{name} is missing in {PACKAGED}",
+            "an installation with its model",
+            "install a whole wheel again, or make the model, in an hour of two cores: "
+            "`aha pretrain`, then --model.path runs/pretrain/model",
+        )
+    return ModelError(
+        f"no model called {name!r}",
+        "a packaged model, a run folder, a Hugging Face model folder or owner/model on the hub",
+        command_for(name) or f"{SHIPPED} is packaged",
+    )
 
 
 def base_cost(model: Path) -> dict[str, float]:

@@ -8,16 +8,17 @@ is applied to the plan. Nothing here was compared with a GPU; `ASSUMED` is print
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean
 
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
-from aha.core.sizes import GB
-from aha.plan.estimate import Plan, trained_parameters, update_seconds
+from aha.core.sizes import GB, ONE_THREAD_MODEL
+from aha.plan.estimate import Plan, trained_parameters, update_seconds, usable_bytes
 from aha.plan.machines import Cost
+from aha.plan.shard_memory import plan_in_shards
 from aha.plan.speed import (
     TAIL,
     Card,
@@ -33,12 +34,16 @@ STEPS = 20  # simulated
 SPEED_SPREAD = 0.05  # of a rank's speed from step to step: standard deviation of its logarithm
 ROW_BYTES = 30.0  # of a token of a completion, as the ranks send it to each other
 LINK = 10.0  # GB/s between the GPUs of one machine
+# Of the demo on two cores: the simulation alone says 1.05 and 1.12 of the time of one rank for two
+# and four, and .86 and .90 were measured (results/bench/ranks.jsonl).
+ONE_THREAD_GAIN = 1.22
 CPU_LINK = 2.0  # GB/s between processes of one machine
 NETWORK_GBIT = 10.0  # Gbit/s between machines
 LATENCY_S = {True: 50e-6, False: 200e-6}  # of one message, by whether all ranks are on one machine
 # Of the lengths: a factor of the prompt times a factor of the completion, each a gamma variable of
 # this shape. Together they have the second moment `TAIL` of the plan.
 GAMMA = 1 / (math.sqrt(TAIL) - 1)
+RankWork = list[list[tuple[Generation, Training]]]  # by step and rank
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,12 @@ class Cluster:
     def ranks(self) -> int:
         return self.gpus * self.nodes
 
-    def card_of_rank(self, card: Card) -> Card:
+    def card_of_rank(self, card: Card, parameters: int) -> Card:
+        """A rank's part of a machine, for a model with so many parameters."""
         if not card.cpu:
             return card
-        share = 1 / self.gpus
+        one_thread = self.gpus > 1 and parameters < ONE_THREAD_MODEL
+        share = (ONE_THREAD_GAIN if one_thread else 1.0) / self.gpus
         return replace(card, tflops=share * card.tflops, bandwidth=share * card.bandwidth)
 
     def rate(self, card: Card) -> float:
@@ -81,7 +88,8 @@ class Cluster:
     def assumed(self) -> list[str]:
         """What the figures stand on, in words."""
         return [
-            "every rank holds all weights, as with `--ranks`; memory is as above, for each rank",
+            "GB: of a rank with all weights, and of one with `--shard on`; the times are those of "
+            "whole models, as what shards tell each other is not simulated",
             f"lengths of completions spread by {100 * math.sqrt(TAIL - 1):.0f} %, half of it from "
             "prompt to prompt, up to the limit",
             "groups are shared by number, training rows by tokens; a group waits for free rows",
@@ -89,8 +97,10 @@ class Cluster:
             "rank ends the step",
             f"{LINK:.0f} GB/s between GPUs and {CPU_LINK:.0f} GB/s between processes of a machine, "
             f"{self.network:g} Gbit/s between machines; gradients in float32, twice around a ring",
-            "CPU rows: the ranks of a machine share its cores, and have no gain from one thread "
-            "each; GPU rows: no run of this program on several GPUs has been measured",
+            "CPU rows: the ranks of a machine share its cores; with fewer than "
+            f"{ONE_THREAD_MODEL / 1e6:.0f} M parameters one thread each makes them "
+            f"{ONE_THREAD_GAIN:g} times as fast, as measured on one machine with two cores",
+            "GPU rows: no run of this program on several GPUs has been measured",
         ]
 
 
@@ -115,22 +125,45 @@ class StepTimes:
 @dataclass(frozen=True)
 class ClusterPlan:
     """A plan on a cluster. `speedup` over one rank on the same card, or over one rank with all
-    cores of the machine; `usd` of the whole cluster."""
+    cores of the machine; `usd` of the whole cluster.
+
+    `whole` bytes of a rank with all weights, `in_shards` of one with its part of them, None for an
+    optimiser that cannot be cut; `room` for a rank.
+    """
 
     step: StepTimes
     speedup: float
     hours: float
     usd: float
+    whole: float
+    in_shards: float | None
+    room: float
+
+    @property
+    def fits(self) -> str:
+        """ "whole", "in shards" where that alone does, or "no": the rule of `--shard auto`."""
+        if self.whole <= self.room:
+            return "whole"
+        return "in shards" if (self.in_shards or math.inf) <= self.room else "no"
 
 
-def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluster) -> ClusterPlan:
+def plan_on(
+    load: Workload,
+    card: Card,
+    plan: Plan,
+    mean: float,
+    cluster: Cluster,
+    work: Mapping[int, RankWork] | None = None,
+) -> ClusterPlan:
     """The plan of one rank on this card, carried out by all ranks of a cluster.
 
-    `mean` tokens of a completion, those of the plan. Raises ConfigError as `Cluster.check` does.
+    `mean` tokens of a completion, those of the plan; `work` of one rank and of the cluster's, by
+    their number, where it is known. Raises ConfigError as `Cluster.check` does.
     """
     cluster.check(load.cfg.rollout.prompts)
-    alone = simulate(load, card, mean, Cluster(1))
-    step = simulate(load, card, mean, cluster)
+    known = work or work_of_ranks(load, mean, cluster)
+    alone = simulate(load, card, mean, Cluster(1), known[1])
+    step = simulate(load, card, mean, cluster, known[cluster.ranks])
     speedup = alone.seconds / step.seconds
     # A test or validation is a rollout without a gradient.
     outside = plan.validation_s + plan.tests_s
@@ -138,27 +171,49 @@ def plan_on(load: Workload, card: Card, plan: Plan, mean: float, cluster: Cluste
     seconds = plan.steps * (plan.rollout_s + plan.train_s) / speedup + outside / rollouts
     cards = cluster.nodes if card.cpu else cluster.ranks
     cost = Cost.of(seconds, cards * card.usd_per_hour, cards * card.watts)
-    return ClusterPlan(step, speedup, seconds / 3600, cost.usd)
+    cut = load.cfg.optim.state == "device" and cluster.ranks > 1
+    part = plan_in_shards(load, plan, cluster.ranks).peak if cut else None
+    room = usable_bytes(card) / (cluster.gpus if card.cpu else 1)  # CPU ranks share one memory
+    return ClusterPlan(step, speedup, seconds / 3600, cost.usd, plan.peak, part, room)
 
 
-def simulate(load: Workload, card: Card, mean: float, cluster: Cluster) -> StepTimes:
-    """Steps of a recipe on a cluster. The same lengths are drawn whatever the cluster."""
-    own, ranks = cluster.card_of_rank(card), cluster.ranks
-    lengths = Lengths.of(load.cfg, mean)
-    rows = []
+def work_of_ranks(load: Workload, mean: float, cluster: Cluster) -> dict[int, RankWork]:
+    """The work of one rank alone, and of those of a cluster. It is the same on every card."""
+    return {ranks: rank_work(load, mean, ranks) for ranks in (1, cluster.ranks)}
+
+
+def rank_work(load: Workload, mean: float, ranks: int) -> RankWork:
+    """What each of so many ranks does in steps of a recipe. The same lengths are drawn whatever
+    their number."""
+    lengths, steps = Lengths.of(load.cfg, mean), []
     for step in range(STEPS):
         groups = drawn_lengths(load, lengths, Random(seed_for(0, "plan", step)))
+        steps.append(
+            [
+                (
+                    generation_of_rank(load, lengths, groups[rank::ranks]),
+                    training_of_rank(load, lengths, groups, rank, ranks),
+                )
+                for rank in range(ranks)
+            ]
+        )
+    return steps
+
+
+def simulate(
+    load: Workload, card: Card, mean: float, cluster: Cluster, work: RankWork | None = None
+) -> StepTimes:
+    """Steps of a recipe on a cluster, whose ranks do this `work`."""
+    own, ranks, rows = cluster.card_of_rank(card, load.shape.parameters), cluster.ranks, []
+    for step, parts in enumerate(work or rank_work(load, mean, ranks)):
         speeds = Random(seed_for(1, "plan", step))
         rollout, train = [], []
-        for rank in range(ranks):
+        for generation, training in parts:
             slow = math.exp(speeds.gauss(0.0, SPEED_SPREAD)) if ranks > 1 else 1.0
-            share = groups[rank::ranks]
-            rollout.append(slow * generation_of_rank(load, lengths, share).seconds(load.shape, own))
-            train.append(
-                slow * training_of_rank(load, lengths, groups, rank, ranks).seconds(load.shape, own)
-            )
-        work = fmean(rollout) + fmean(train)
-        rows.append((max(rollout), max(train), 1 - work / (max(rollout) + max(train))))
+            rollout.append(slow * generation.seconds(load.shape, own))
+            train.append(slow * training.seconds(load.shape, own))
+        mean_s = fmean(rollout) + fmean(train)
+        rows.append((max(rollout), max(train), 1 - mean_s / (max(rollout) + max(train))))
     rollout_s, train_s, waiting = map(fmean, zip(*rows, strict=True))
     gather_s, reduce_s = exchange_seconds(load, card, mean, cluster)
     update_s = update_seconds(load, own)

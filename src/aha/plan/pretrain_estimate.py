@@ -1,7 +1,9 @@
 """What pre-training a base takes, from its shape alone: memory by part, tokens/s, time and money.
 
 Rates are those of cards.toml, as for a run (`aha.plan.speed`); nothing of a GPU has been measured.
-In addition to an RL run it counts Muon's products, and the documents that CPU processes write.
+In addition to an RL run it counts Muon's products, and the documents that CPU processes write. On a
+CPU a rank is a process of its own, and for a small base what that holds besides tensors is nearly
+all of the memory.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,16 @@ PADDING = 1.03
 WRITTEN = 260_000.0
 WRITERS = 8  # default number of processes that write documents for a GPU
 
+# Of a rank on a CPU, in bytes besides its tensors: torch, the corpus and the program once they are
+# imported; what writing a shard takes for each of its tokens (118-230 for 2,000 and 500 documents);
+# and what oneDNN compiles for a size of batch and keeps, with the gaps that it leaves in the heap.
+# It keeps 1,024 products, and a size of batch has some ten, so in a long training it is full.
+PROCESS = 320e6
+WRITING = 130.0
+SHARD_TOKENS = 65.0  # mean length of a document, each counted once
+COMPILED = 20e6  # for a size of batch, where the CPU multiplies bf16
+COMPILED_SIZES = 100
+
 # GPU kernels that are started, counted in the source: for a layer without attention (the time of
 # which is `layer_us`), for attention forward and backward, for Muon's update of one matrix, and for
 # its products over all matrices of one shape.
@@ -29,12 +41,13 @@ LAYER_STARTS, ATTENTION_STARTS, MATRIX_STARTS, SHAPE_STARTS = 10.0, 50.0, 4.0, 2
 
 @dataclass(frozen=True)
 class PretrainTokens:
-    """Tokens to train on in all (without padding) and in one update (with it), and the positions of
-    the longest document."""
+    """Tokens to train on in all (without padding) and in one update (with it), the positions of the
+    longest document, and the documents of a shard."""
 
     tokens: float
     batch_tokens: int
     positions: int = TINY_POSITIONS
+    shard_documents: int = 0
 
     @property
     def updates(self) -> float:
@@ -43,7 +56,7 @@ class PretrainTokens:
 
 @dataclass(frozen=True)
 class BasePlan:
-    """Memory in bytes by part, times in seconds."""
+    """Memory in bytes by part, of all ranks; times in seconds, of one."""
 
     memory: dict[str, float]
     updates: float
@@ -60,15 +73,18 @@ class BasePlan:
         return self.peak <= card.memory * GB * (1 - RESERVE)
 
 
-def estimate_base(shape: Shape, reading: PretrainTokens, card: Card, writers: int = 0) -> BasePlan:
+def estimate_base(
+    shape: Shape, reading: PretrainTokens, card: Card, writers: int = 0, ranks: int = 1
+) -> BasePlan:
     """The plan of a base on a card, with `writers` processes that write documents. They work while
-    a GPU computes; with 0 of them, or where they share the CPU with the training, times add up."""
+    a GPU computes; with 0 of them, or where they share the CPU with the training, times add up.
+    `ranks` share the cores of a CPU, so only the memory depends on them."""
     compute = compute_seconds(shape, reading, card)
     write = reading.batch_tokens / PADDING / (WRITTEN * max(1, writers))
     update = max(compute, write) if writers and not card.cpu else compute + write
     seconds = reading.updates * update
     return BasePlan(
-        base_memory(shape, reading),
+        base_memory(shape, reading, ranks) | process_memory(reading, card, ranks),
         reading.updates,
         compute,
         write,
@@ -103,15 +119,29 @@ def muon_flop(shape: Shape) -> float:
     return NEWTON_SCHULZ_ROUNDS * shape.L * layer
 
 
-def base_memory(shape: Shape, reading: PretrainTokens) -> dict[str, float]:
-    """Bytes by part: everything that lasts in float32, one moment in Muon and two in AdamW."""
+def base_memory(shape: Shape, reading: PretrainTokens, ranks: int = 1) -> dict[str, float]:
+    """Bytes by part: everything that lasts in float32, one moment in Muon and two in AdamW. Each
+    rank has whole weights and its share of the rows."""
     inside = shape.L * sum(m * n for m, n in matrices(shape))
     tokens = reading.batch_tokens
     return {
-        "weights": 4.0 * shape.parameters,
-        "gradients": 4.0 * shape.parameters,
-        "optimiser": 4.0 * inside + 8.0 * (shape.parameters - inside),
-        "folded weights": folded_bytes(shape),
+        "weights": ranks * 4.0 * shape.parameters,
+        "gradients": ranks * 4.0 * shape.parameters,
+        "optimiser": ranks * (4.0 * inside + 8.0 * (shape.parameters - inside)),
+        "folded weights": ranks * folded_bytes(shape),
         "activations": activation_bytes(shape, tokens),
-        "logits": 3 * 4.0 * min(tokens * shape.V, LOGITS_CHUNK),
+        "logits": ranks * 3 * 4.0 * min(tokens / ranks * shape.V, LOGITS_CHUNK),
+    }
+
+
+def process_memory(reading: PretrainTokens, card: Card, ranks: int) -> dict[str, float]:
+    """Bytes by part of ranks on a CPU, besides their tensors; none on a GPU."""
+    if not card.cpu:
+        return {}
+    shard = SHARD_TOKENS * reading.shard_documents
+    sizes = 0.0 if card.float32 else min(COMPILED_SIZES, reading.updates)
+    return {
+        "processes": ranks * PROCESS,
+        "writing shards": ranks * WRITING * shard,
+        "compiled products": ranks * COMPILED * sizes,
     }

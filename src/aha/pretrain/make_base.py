@@ -14,6 +14,7 @@ import torch
 
 from aha.core.errors import ConfigError, ModelError, RunError
 from aha.core.recipe_layers import flattened
+from aha.core.sizes import GB
 from aha.dist.local_ranks import LocalRanks, choose_ranks
 from aha.dist.world import World
 from aha.machine.device import (
@@ -48,6 +49,7 @@ from aha.training.preflight import machine_row
 
 SAVE_EVERY_S = 120.0
 PRINT_EVERY = 50  # updates
+RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +176,8 @@ def pretrain_base(
     `out` was begun with other settings and for a number of ranks that cannot work, RunError while
     another process trains there, and RunStopped where a rank is lost.
     """
-    parameters, batch_tokens = job.shape.parameters, job.cfg.batch_tokens
-    ranks = choose_ranks(machine.ranks, machine.device, parameters, batch_tokens)
+    most = job.cfg.batch_tokens // RANK_TOKENS
+    ranks = choose_ranks(machine.ranks, machine.device, job.shape.parameters, most)
     if job.start and not checkpoints(job.out / "checkpoints"):
         check_start(job)  # before there is a folder
     with disk_errors(f"make {job.out}"):
@@ -220,12 +222,13 @@ def pretrain_locked(
     if saved:
         for _, reason in saved.damaged:
             say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken instead")
-    plan = job.plan(machine.card, machine.writers) if machine.card else None
+    plan = job.plan(machine.card, machine.writers, ranks) if machine.card else None
     if plan:
         one = " in one process" if ranks > 1 else ""
         say(
             f"planned on {machine.name}{one}: {plan.tokens_per_s:,.0f} tok/s, "
-            f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}"
+            f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}, "
+            f"{plan.peak / GB:.1f} GB"
         )
     if ranks > 1:
         say(f"{ranks} ranks share the rows of each update")
@@ -275,7 +278,6 @@ def train_rank(
         drive(trainer.steps(), watchers, lambda: world.should("stop"))
         progress.save()
     if trainer.done:
-        # On a CPU the peak is that of whole processes, which the plan does not count.
         peak = sum(world.gather(memory.bytes(), "the end"))
         if world.rank == 0:
             write_base(

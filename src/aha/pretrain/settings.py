@@ -39,10 +39,10 @@ class PretrainJob:
         heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
         return Shape(*sizes, config.num_hidden_layers, *heads, config.tie_word_embeddings, True)
 
-    def plan(self, card: Card, writers: int) -> BasePlan:
-        positions = self.architecture.max_position_embeddings
-        reading = PretrainTokens(self.cfg.tokens, self.cfg.batch_tokens, positions)
-        return estimate_base(self.shape, reading, card, writers)
+    def plan(self, card: Card, writers: int, ranks: int = 1) -> BasePlan:
+        cfg, positions = self.cfg, self.architecture.max_position_embeddings
+        reading = PretrainTokens(cfg.tokens, cfg.batch_tokens, positions, cfg.shard_documents)
+        return estimate_base(self.shape, reading, card, writers, ranks)
 
 
 def make_job(
@@ -104,15 +104,21 @@ def with_price(card: Card, usd_per_hour: float | None, watts: float | None) -> C
 
 
 def plans_on_table(
-    job: PretrainJob, writers: int | None, usd_per_hour: float | None, watts: float | None
+    job: PretrainJob,
+    writers: int | None,
+    usd_per_hour: float | None,
+    watts: float | None,
+    ranks: int = 1,
 ) -> tuple[str, dict[str, tuple[Card, BasePlan]]]:
     """(date of the prices, {machine: its row and the plan on it}) for all of cards.toml.
 
-    `writers` None: 8 processes that write documents on a machine with a GPU, 0 without.
+    `writers` None: 8 processes that write documents on a machine with a GPU, 0 without. `ranks` are
+    those on a CPU.
     """
     as_of, cards = load_cards()
     plans = {}
     for name, card in cards.items():
         processes = writers if writers is not None else 0 if card.cpu else WRITERS
-        plans[name] = card, job.plan(with_price(card, usd_per_hour, watts), processes)
+        priced = with_price(card, usd_per_hour, watts)
+        plans[name] = card, job.plan(priced, processes, ranks if card.cpu else 1)
     return as_of, plans

@@ -55,8 +55,9 @@ def save_checkpoint(
             torch.save(state | {HAS_CHECKSUMS: True}, out)
         write_checksums(partial)
 
-    fix = "free some space (`df -h .`); the older checkpoints are whole"
-    with disk_errors(f"save the checkpoint of step {step} in {folder}", fix):
+    whole = "the older checkpoints are whole"
+    with disk_errors(f"save the checkpoint of step {step} in {folder}", whole):
+        folder.mkdir(exist_ok=True)  # not its parents: a run that was removed is not begun anew
         replace_folder(final, write)
         prune(folder, keep_last, keep)
     return final

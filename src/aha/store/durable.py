@@ -6,6 +6,7 @@ content, whenever the process dies. A folder that has to go is renamed before it
 never stands for half of it.
 """
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 from aha.core.errors import AhaError, RunError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # First parts of the names of folders in transition. Readers take no notice of any of them.
 PARTIAL, REPLACED, REMOVED, DAMAGED = ".partial_", ".replaced_", ".removed_", ".damaged_"
 
@@ -45,10 +47,11 @@ def flush_tree(folder: Path) -> None:
 
 
 @contextmanager
-def disk_errors(action: str, fix: str = "") -> Iterator[None]:
+def disk_errors(action: str, kept: str = "") -> Iterator[None]:
     """Turns what the disk refuses into a `RunError`: "cannot ACTION: no space left on device".
 
-    torch and safetensors hide the system's error in one of their own; it is looked for there.
+    `kept` says what is left as it was, where the disk still has it. torch and safetensors hide the
+    system's error in one of their own; it is looked for there.
     """
     try:
         yield
@@ -59,16 +62,25 @@ def disk_errors(action: str, fix: str = "") -> Iterator[None]:
         if cause is None:
             raise
         reason = (cause.strerror or str(cause)).lower()
-        raise RunError(f"cannot {action}: {reason}", *cure(cause, fix)) from error
+        raise RunError(f"cannot {action}: {reason}", *cure(cause, kept)) from error
 
 
-def cure(error: OSError, fix: str) -> tuple[str, str]:
+def cure(error: OSError, kept: str) -> tuple[str, str]:
     """(what is wanted, the fix) for an error of the disk."""
+    if isinstance(error, FileNotFoundError):
+        return (
+            "its folder, which somebody has removed or renamed meanwhile",
+            "give the folder its name back, or begin anew",
+        )
     if isinstance(error, PermissionError) or "read-only" in (error.strerror or "").lower():
-        return "a folder that this user may write to", fix or "another folder, or chmod u+w"
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return "a folder", fix or "move the file of that name away"
-    return "a disk that takes it", fix or "free some space (`df -h .`)"
+        expected, fix = "a folder that this user may write to", "another folder, or chmod u+w"
+    elif isinstance(error, NotADirectoryError | FileExistsError):
+        expected, fix = "a folder", "move the file of that name away"
+    elif error.errno in FULL:
+        expected, fix = "a disk that takes it", "free some space (`df -h .`)"
+    else:
+        expected, fix = "a disk that works", "another disk, or `dmesg` for what is wrong with it"
+    return expected, f"{fix}; {kept}" if kept else fix
 
 
 def system_error(error: BaseException | None) -> OSError | None:
@@ -101,7 +113,10 @@ def finite(value: Any) -> Any:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: a number that is none is null."""
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except (TypeError, ValueError):  # rows of completions seldom need the copy, which takes longer
+        return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ continues it: a finished run is not repeated.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError
 from aha.core.seeds import seed_for
-from aha.eval.suite import evaluate, held_out
+from aha.dist.local_ranks import LocalRanks
+from aha.dist.world import World
+from aha.eval.suite import EvalReport, evaluate_by, held_out
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
+from aha.rollout.shared_rollout import graded_groups
 from aha.store.run_folder import Run
 from aha.training.builders import make_engine, task_of
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
 from aha.training.preflight import readable_task
+from aha.training.rank_choice import ranks_for
 from aha.web.run_comparison import config_differences
 
 PASS_PROBLEMS, PASS_COMPLETIONS = 128, 16  # completions of each problem
@@ -126,43 +131,52 @@ def check_stored_config(planned: PlannedRun) -> None:
         )
 
 
-def run_planned(planned: PlannedRun, listener: Listener) -> int | None:
-    """Do the rest of a run: training, tests, pass@k. Returns the number of the signal that has
-    stopped it, None where it is done."""
+def run_planned(planned: PlannedRun, listener: Listener, ranks: int | None = 1) -> int | None:
+    """Do the rest of a run on so many ranks: training, tests, pass@k. Returns the number of the
+    signal that has stopped it, None where it is done. `ranks` None chooses, as `ranks_for` does."""
+    ranks = ranks or ranks_for(planned.cfg)
     if not planned.trained:
-        outcome = experiment_of(planned, listener).run_all()
+        outcome = experiment_of(planned, listener, ranks).run_all()
         if outcome.summary is None:
             assert outcome.stopped_by is not None, "a run of a lab has no budget in money or time"
             return outcome.stopped_by
-    measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json")
+    measure_pass_at_k(planned.cfg, planned.run.model, planned.run, "pass_at_k.json", ranks)
     return None
 
 
-def experiment_of(planned: PlannedRun, listener: Listener) -> Experiment:
+def experiment_of(planned: PlannedRun, listener: Listener, ranks: int) -> Experiment:
     """The experiment of a run, resumed or new. Raises `RunError` while another process has it."""
     path = planned.run.path
     if path.exists():
-        return Experiment.resume(path, listener)
-    return Experiment.start(planned.cfg, path, listener)
+        return Experiment.resume(path, listener, ranks=ranks)
+    return Experiment.start(planned.cfg, path, listener, ranks=ranks)
 
 
-def measure_base(cfg: RunConfig, out: Path) -> None:
+def measure_base(cfg: RunConfig, out: Path, ranks: int | None = 1) -> None:
     """Write base.json: pass@k of the base that all recipes start from."""
     out.mkdir(parents=True, exist_ok=True)
-    measure_pass_at_k(cfg, resolve_model(cfg.model.path), Run(out), "base.json")
+    ranks = ranks or ranks_for(cfg)
+    measure_pass_at_k(cfg, resolve_model(cfg.model.path), Run(out), "base.json", ranks)
 
 
-def measure_pass_at_k(cfg: RunConfig, model: Path, folder: Run, name: str) -> None:
+def measure_pass_at_k(cfg: RunConfig, model: Path, folder: Run, name: str, ranks: int) -> None:
     """Write PASS_COMPLETIONS completions of each of the first test problems to `folder`/`name`.
 
     Does nothing where the file exists.
     """
     if (folder.path / name).is_file():
         return
+    with LocalRanks(ranks, partial(pass_at_k, cfg, model), again="--ranks 1") as world:
+        folder.write(name, pass_at_k(cfg, model, world).numbers)
+
+
+def pass_at_k(cfg: RunConfig, model: Path, world: World) -> EvalReport:
+    """The test of pass@k as each rank takes it."""
     loaded = load_model(model)
     task, _ = readable_task(cfg, task_of(cfg), loaded)
     problems = min(PASS_PROBLEMS, cfg.eval.final)
     prompts = held_out(task, loaded.tokenizer, "test", problems, cfg.eval.seed)
     seed = seed_for(cfg.eval.seed, "pass_at_k")
     sampling = Sampling(cfg.rollout.max_new_tokens, PASS_COMPLETIONS, 1.0, seed)
-    folder.write(name, evaluate(make_engine(cfg, loaded), task, prompts, sampling).numbers)
+    rollout = partial(graded_groups, world, make_engine(cfg, loaded), task)
+    return evaluate_by(rollout, prompts, sampling)

@@ -51,6 +51,8 @@ def short_run(cfg: RunConfig) -> RunConfig:
     rollout["group_size"] = min(rollout["group_size"], COMPLETIONS)
     rollout["max_new_tokens"] = min(rollout["max_new_tokens"], TOKENS)
     rollout["expected_tokens"] = 0.0
+    buffer = min(cfg.algo.overlong_buffer, rollout["max_new_tokens"] // 4)
+    raw["algo"]["overlong_buffer"] = buffer
     raw["eval"] = evals | {
         "every": 3 if evals["every"] else 0,
         "problems": min(evals["problems"], PROBLEMS),

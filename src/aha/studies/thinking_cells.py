@@ -15,9 +15,10 @@ from typing import Any
 from aha.core.errors import ConfigError
 from aha.core.records import Graded
 from aha.dist.world import World
+from aha.eval.behavior_numbers import completion_of
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.opponents import counter_of, counts_by_line
-from aha.eval.suite import MAX_GRADE_ERRORS, PART, completion_of, held_out, with_budget
+from aha.eval.suite import MAX_GRADE_ERRORS, PART, held_out, with_budget
 from aha.eval.thoughts import thoughts_of
 from aha.eval.yardstick import curve_of
 from aha.machine.device import choose_device

@@ -30,6 +30,8 @@ Function = Callable[..., Any]
 TEXT_ARGUMENTS = ("completion", "solution_str")  # ours, and that of veRL
 LISTS, PROMPT_LISTS = "completions", "prompts"  # TRL's
 TAKEN = ("std",)  # of no function: `reward_std` is another number of a step
+BY_FUNCTION = "the reward "  # how the reason of a failed grade begins, before a function's name
+LAMBDA = "lambda"  # the name of a function without one
 SCORE = "score"  # veRL's key for the reward in a dict
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -164,7 +166,7 @@ def arguments_of(
         raise ConfigError(
             f"the reward {name!r}, to which no completion can be passed",
             "a first argument for the completion",
-            f"def {name}(completion, **row)",
+            "lambda completion, **row: ..." if name == LAMBDA else f"def {name}(completion, **row)",
         )
     elif text is None:
         named = [p for p in named if p is not first]

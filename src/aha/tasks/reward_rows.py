@@ -44,7 +44,7 @@ def load_prompt_rows(
     if tables:
         prompt_column(path, columns, tables)
         for function in functions:
-            function.check_columns([*columns, PROMPT])
+            function.check_columns(dict.fromkeys([*columns, PROMPT]))
     rows: dict[str, dict[str, Any]] = {}
     bad = BadRows(path, rule)
     for number, row in numbered:

@@ -15,7 +15,7 @@ from aha.core.records import REWARD_PART as PART
 from aha.core.records import Graded, Problem
 from aha.tasks.file_splits import ALL, FileSplits, check_test_data
 from aha.tasks.isolation import MAX_REWARD, failed
-from aha.tasks.reward_function import RewardFunction, WeightedRewards
+from aha.tasks.reward_function import BY_FUNCTION, RewardFunction, WeightedRewards
 from aha.tasks.reward_rows import (
     check_given,
     columns_of,
@@ -97,9 +97,9 @@ class RewardTask:
             try:
                 grades.append(function.grade(text, row))
             except Nonsense as error:
-                return failed(f"the reward {function.name} {error}")
+                return failed(f"{BY_FUNCTION}{function.name} {error}")
             except (Exception, SystemExit) as error:  # of the user's code
-                return failed(f"the reward {function.name} {raised(error)}")
+                return failed(f"{BY_FUNCTION}{function.name} {raised(error)}")
         return self.summed(grades)
 
     def summed(self, grades: Sequence[Graded]) -> Graded:

@@ -7,6 +7,7 @@ In a world of one rank no order is sent.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,12 @@ from pathlib import Path
 import torch
 
 from aha.core.config import RunConfig
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, RunStopped
 from aha.core.records import Prompt, StepReport
 from aha.dist.joined_ranks import JoinedRanks
-from aha.dist.local_ranks import LATE_S, LocalRanks, check_ranks
-from aha.dist.sharded_tensors import in_shards
-from aha.dist.world import World
+from aha.dist.local_ranks import LATE_S, LOST_RANK, LocalRanks, check_ranks
+from aha.dist.sharded_tensors import in_shards, own_part
+from aha.dist.world import RankLost, World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
 from aha.machine.host import status_bytes, trim_heap
 from aha.model.weights import load_policy
@@ -29,7 +30,7 @@ from aha.store.checkpoint import load_state
 from aha.training.builders import make_trainer, open_policy, task_of
 from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
-from aha.training.rank_log import FOLDER, carry_out, rank_log
+from aha.training.rank_log import FOLDER, Note, carry_out, rank_log
 from aha.training.rl import RLTrainer
 from aha.training.sharded_trainer import enter_shards, load_before_shards
 
@@ -150,8 +151,28 @@ def take_part(logs: Path, world: World) -> None:
             trainer = setting.make_trainer(world)
             setting.begin(trainer)
             note(f"begins after step {trainer.version}")
-            while order := world.broadcast(NO_ORDER, 0, ORDERS):
-                carry_out(order, trainer, note)
+            try:
+                obey(trainer, note)
+            except RunStopped as fault:
+                if all_ranks_have(fault, trainer):
+                    note(f"a fault that all ranks have: {fault}")
+                    with suppress(RankLost):  # rank 0 asks for nothing, and ends
+                        obey(trainer, note)
+                raise
+
+
+def obey(trainer: RLTrainer, note: Note) -> None:
+    """Carry out what rank 0 sends, until it says that there is no more."""
+    while order := trainer.world.broadcast(NO_ORDER, 0, ORDERS):
+        carry_out(order, trainer, note)
+
+
+def all_ranks_have(fault: BaseException, trainer: RLTrainer) -> bool:
+    """Whether a fault has ended an order of models in shards in every rank, so that all of them can
+    save what was before it: one of numbers that all ranks have, found before a weight changed. Also
+    of one that rank 0 has noticed between two orders, for which the others wait."""
+    known = isinstance(fault, RunStopped) and fault.check != LOST_RANK
+    return known and trainer.world.in_shards and not trainer.mid_step
 
 
 NO_ORDER: Order | None = None
@@ -179,6 +200,14 @@ def compare_weights(place: str, trainer: RLTrainer) -> None:
     optimizers = trainer.optimizers
     weights = (weight for optimizer in optimizers for weight in optimizer.parameters)
     trainer.world.check_equal((one for one in weights if not in_shards(one)), place)
+
+
+def weights_are_numbers(trainer: RLTrainer) -> bool:
+    """Of the policy, in all ranks where it is in shards."""
+    own = all(bool(own_part(w).isfinite().all()) for w in trainer.policy.trainable())
+    if not trainer.world.in_shards:
+        return own
+    return all(trainer.world.gather(own, "the look at the weights"))
 
 
 def reload_engine(trainer: RLTrainer) -> None:
@@ -251,6 +280,13 @@ def compare_together(trainer: RLTrainer, place: str) -> None:
     """Raise RunStopped unless all ranks have the same weights."""
     trainer.world.broadcast(partial(compare_weights, place), 0, ORDERS)
     compare_weights(place, trainer)
+
+
+def weights_are_numbers_together(trainer: RLTrainer) -> bool:
+    """The same; of models that are whole rank 0 looks alone, as the others may be gone."""
+    if trainer.world.in_shards:
+        trainer.world.broadcast(weights_are_numbers, 0, ORDERS)
+    return weights_are_numbers(trainer)
 
 
 def peak_together(trainer: RLTrainer, own: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aha.algo.recipe import begun, check_recipe
+from aha.algo.recipe import begun, check_recipe, without_leftovers
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ConfigError, RunError
 from aha.core.findings import Finding
@@ -75,13 +75,14 @@ def config_of(
             raise
         say(f"{path} was damaged: it is written again from {FINGERPRINTS}")
         run.write("config.json", raw)
-    raw = json.loads(json.dumps(raw))
+    before, raw = raw, json.loads(json.dumps(raw))
     for key, value in changes.items():
         set_dotted(raw, key, value)
     try:
+        raw = without_leftovers(raw, before, changes)
         cfg = begun(raw, "" if changes else f"{path}: ")
         if changes:
-            check_recipe(cfg)
+            check_recipe(cfg, raw=raw, overrides=changes)
         return cfg
     except ConfigError as error:
         if changes:

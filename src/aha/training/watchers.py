@@ -10,8 +10,9 @@ from typing import Any
 from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
 from aha.core.sizes import GB
+from aha.eval.behavior_numbers import ways_of
 from aha.eval.grade_errors import GradeErrors
-from aha.eval.suite import EvalReport, completion_row, ways_of, write_completions
+from aha.eval.suite import EvalReport, completion_row, write_completions
 from aha.machine.device import PeakMemory
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import gather_weights, save_policy
@@ -237,8 +238,13 @@ class Checkpoint:
 
     def compare_and_save(self) -> None:
         """`save`, after all ranks have compared their weights."""
-        if self.saved != self.trainer.version:
-            compare_together(self.trainer, f"the checkpoint of step {self.trainer.version}")
+        step = self.trainer.version
+        if self.saved != step:
+            try:
+                compare_together(self.trainer, f"the checkpoint of step {step}")
+            except RunStopped:  # nobody knows which rank is right
+                self.failed = step
+                raise
         self.save()
 
     def save(self, keep_older: bool = False) -> None:

@@ -149,8 +149,8 @@ def operations(usd_per_hour: float | None) -> list[Row]:
     ]
     if usd_per_hour is None:
         return charts
-    dollars = line("dollars", "elapsed_s", 1)
-    return [*charts, chart("Cost", dollars, scale=usd_per_hour / 3600, money=True)]
+    cost = line("so far", "elapsed_s", 1)
+    return [*charts, chart("Cost", cost, scale=usd_per_hour / 3600, money=True)]
 
 
 def columns() -> Iterator[str]:

@@ -124,7 +124,7 @@ class Dashboard:
         return Json(
             {
                 "version": aha.__version__,
-                "folder": self.runs.root.absolute().name,
+                "folder": str(self.runs.path_from_here()),
                 "total": len(names),
                 "left_out": self.runs.left_out(),
                 "runs": [card for card in map(self.card_of, names[:LISTED_RUNS]) if card],

@@ -270,6 +270,11 @@ class RunsFolder:
             root, self.only = root.absolute().parent, root.absolute().name
         self.root = root
 
+    def path_from_here(self) -> Path:
+        """The folder as it is typed where this program was started."""
+        root = self.root.absolute()
+        return root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
+
     def names(self) -> list[str]:
         """The names of all runs, newest first."""
         runs = [run for run in map(self.find, self.folders()) if run is not None]

@@ -14,10 +14,10 @@ const TABS = [
   ["", "Overview"], ["rollouts", "Rollouts"], ["history", "Held-out problems"], ["chat", "Chat"], ["report", "Report"],
 ];
 
-function Report({ run }) {
+function Report({ run, list }) {
   const pins = usePins(run);
   const url = api(run, "report", { pin: pins });
-  const command = ["aha report", run, ...pins.map((pin) => "--pin " + pin)].join(" ");
+  const command = [`aha report '${list?.folder}/${run}'`, ...pins.map((pin) => "--pin " + pin)].join(" ");
   return html`<section>
     <p class="lead"><a class="button" href=${api(run, "report", { pin: pins, save: 1 })} download>Save as one file</a>${" "}
       ${pins.length > 0 && html`<button onClick=${() => clearPins(run)}>Remove ${pins.length} pinned</button>${" "}`}

@@ -50,7 +50,7 @@ export function Runs({ list }) {
   const toggle = (name) => setChosen(chosen.includes(name) ? chosen.filter((n) => n !== name) : [...chosen, name].slice(-MAX_COMPARED));
   return html`<section>
     <div class="bar"><h1>Runs</h1>
-      <input type="search" placeholder="search: running, countdown, a name …" aria-label="search runs" value=${text} onInput=${(e) => setText(e.target.value)} />
+      <input type="search" placeholder="running, countdown, name …" aria-label="search runs" value=${text} onInput=${(e) => setText(e.target.value)} />
       <button class="strong" disabled=${chosen.length < 2} onClick=${() => openPage(["compare"], { run: chosen })}>
         Compare ${chosen.length || ""}</button>
       <span class="dim">${chosen.length < 2 ? "tick two to twelve" : ""}</span></div>

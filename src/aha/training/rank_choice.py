@@ -1,0 +1,40 @@
+"""How many ranks a run takes where nobody gives their number (`--ranks auto`)."""
+
+from aha.core.config import RunConfig
+from aha.core.errors import AhaError
+from aha.dist.local_ranks import choose_ranks
+from aha.machine.device import choose_device
+from aha.machine.host import memory_bytes
+from aha.model.folders import looks_like_hub_name, resolve_model
+from aha.plan.shapes import Shape, shape_of
+from aha.training.preflight import predict_run, shape_in_folder, with_machine_price
+
+RANK_GROUPS = 4  # of a step, at least, for each rank: with fewer they are hard to share evenly
+SHARE_OF_MEMORY = 0.5  # that all ranks together may take of what is free
+
+
+def ranks_for(cfg: RunConfig) -> int:
+    """On a CPU with a small model one for each core, as `choose_ranks` says, as long as each has
+    its groups and its memory; else 1, also for a model whose shape is not known. Downloads nothing.
+    """
+    shape = shape_on_disk(cfg.model.path)
+    if shape is None or cfg.rollout.engine != "native":
+        return 1
+    device = choose_device(cfg.model.device, shape.parameters)
+    if device.type != "cpu":
+        return 1
+    most, free = cfg.rollout.prompts // RANK_GROUPS, memory_bytes().free
+    if free:
+        planned = predict_run(with_machine_price(cfg, device), shape, device)
+        most = min(most, int(SHARE_OF_MEMORY * free / planned["peak_bytes"]))
+    return choose_ranks(None, device, shape.parameters, most)
+
+
+def shape_on_disk(name: str) -> Shape | None:
+    """The shape of a model that is here, or that the plan knows by its name."""
+    try:
+        if looks_like_hub_name(name):
+            return shape_of(name)
+        return shape_in_folder(resolve_model(name))
+    except AhaError:
+        return None
