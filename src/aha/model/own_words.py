@@ -33,8 +33,9 @@ class ThoughtTags(NamedTuple):
 
     @property
     def empty(self) -> re.Pattern[str]:
-        """An empty thought at the end of a prompt, which says that there is to be none."""
-        return re.compile(rf"{re.escape(self.opened)}\s*{re.escape(self.closed)}\s*\Z")
+        """An empty thought at the end of a prompt, which says that there is to be none. Some
+        templates (DeepSeek-V4's, Laguna's) close it without having opened it."""
+        return re.compile(rf"(?:{re.escape(self.opened)}\s*)?{re.escape(self.closed)}\s*\Z")
 
 
 TASK_TAGS = ThoughtTags("<think>", "</think>")  # those that tasks write
