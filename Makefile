@@ -11,8 +11,10 @@ GPU ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-# The soak takes three hours, and kills are no benchmark: by their own commands alone.
-BENCHMARKS := $(filter-out benchmarks/soak.py benchmarks/rank_kills.py,$(wildcard benchmarks/[a-z]*.py))
+# By their own commands alone: the soak takes three hours, kills are no benchmark, and one wants the
+# folder of a real model.
+ALONE := benchmarks/soak.py benchmarks/rank_kills.py benchmarks/real_model_speed.py
+BENCHMARKS := $(filter-out $(ALONE),$(wildcard benchmarks/[a-z]*.py))
 
 .PHONY: demo real test coverage lint docs bench gpu clean
 

@@ -1,14 +1,18 @@
 """The two sides of `step_vs_trl.py`, each the life of one process."""
 
 import argparse
+import resource
 import time
 import warnings
 from functools import partial
 from itertools import islice
 
+import torch
 from _common import Digits, reward, timed, use_threads
 
 from aha.core.config import RunConfig
+from aha.machine.device import compute_dtype
+from aha.model.lora import add_lora
 from aha.model.weights import load_model
 from aha.rollout.native import NativeEngine
 from aha.training.rl import RLTrainer
@@ -24,6 +28,11 @@ def wait_for_turn(turns) -> bool:
         return False
 
 
+def peak_bytes() -> int:
+    """Of this process, so far: Linux counts kibibytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
     """The process of our side: one step for every message."""
     use_threads(args.threads)
@@ -32,7 +41,12 @@ def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
     sizes |= {"max_new_tokens": args.completion_tokens, "dtype": args.dtype}
     optim = {"lr": LR, "final_lr": 1.0, "warmup": 0, "dtype": args.dtype}
     cfg = RunConfig.model_validate({"rollout": sizes, "optim": optim})
+    if args.lora_rank:
+        model.policy.to(compute_dtype(args.dtype, model.policy.device))
+        add_lora(model.policy, args.lora_rank, 2.0 * args.lora_rank, 0)
     engine = NativeEngine(model.policy, model.tokenizer, args.dtype, cfg.rollout.max_rows)
+    if args.model:
+        engine.stop = torch.tensor([], dtype=torch.long)
     task = Digits(args.prompt_tokens)
     trainer = RLTrainer(model.policy, model.tokenizer, task, engine, cfg)
     turns.send("ready")
@@ -43,7 +57,8 @@ def run_ours(turns, folder: str, args: argparse.Namespace) -> None:
         assert all(advantages), "a row without credit would not be trained"
         tokens = sum(len(graded_row.completion.tokens) for graded_row in graded)
         phases = dict(run.result.seconds)
-        turns.send({"seconds": run.seconds, "cpu": run.cpu, "tokens": tokens, "phases": phases})
+        step = {"seconds": run.seconds, "cpu": run.cpu, "tokens": tokens, "phases": phases}
+        turns.send(step | {"peak_bytes": peak_bytes()})
 
 
 def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
@@ -82,7 +97,7 @@ def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
             seconds, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
             tokens = sum(map(len, drawn))
             result = {"seconds": seconds, "cpu": cpu, "tokens": tokens, "phases": dict(phases)}
-            turns.send(result)
+            turns.send(result | {"peak_bytes": peak_bytes()})
             self.wait(control)
 
         def wait(self, control):
@@ -91,6 +106,15 @@ def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
             drawn.clear()
             self.start, self.cpu = time.perf_counter(), time.process_time()
 
+    more = {}
+    if args.lora_rank:
+        from peft import LoraConfig
+
+        rank = args.lora_rank
+        more["peft_config"] = LoraConfig(
+            r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+    stops = list(load_model(folder).tokenizer.stop_ids) if args.model else []
     rows = args.prompts * args.group_size
     micro = min(args.micro_batch, rows)
     cfg = GRPOConfig(
@@ -104,6 +128,7 @@ def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
         num_generations=args.group_size,
         max_completion_length=args.completion_tokens,
         temperature=1.0,
+        generation_kwargs={"suppress_tokens": stops} if stops else None,
         beta=0.0,
         num_iterations=1,
         learning_rate=LR,
@@ -122,6 +147,7 @@ def run_trl(turns, folder: str, args: argparse.Namespace, peer: dict) -> None:
         train_dataset=Dataset.from_dict({"prompt": [problem.id for problem in problems]}),
         processing_class=AutoTokenizer.from_pretrained(folder),
         callbacks=[Turns()],
+        **more,
     )
     trainer.remove_callback(PrinterCallback)
     parts = {"_generate": "rollout", "_calculate_rewards": "grade"}

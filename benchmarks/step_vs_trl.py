@@ -9,8 +9,10 @@ order rotating, and the ratio is taken within a round.
 
 No completion may stop early, or the sides would do different amounts of work: the weights give the
 stop token a probability of 1e-12 (`_common.set_stop_probability`), and both sides check that all
-tokens came. Our step skips rows whose advantage is exactly 0; the reward is a hash of the text, so
-no two are alike, no advantage is 0 (checked) and every token is trained.
+tokens came. `--model` takes a real model instead: our engine then looks for no stop token, and TRL
+draws none (`suppress_tokens`). `--lora-rank` trains adapters on all linear maps, on both sides.
+Our step skips rows whose advantage is exactly 0; the reward is a hash of the text, so no two are
+alike, no advantage is 0 (checked) and every token is trained.
 
 TRL runs without gradient checkpointing in the fastest of four configurations (float32 or bf16,
 SDPA or eager attention), found by a pre-run and named, and once more with its defaults (bf16 with
@@ -41,7 +43,9 @@ from _common import (
 )
 from _step_sides import run_ours, run_trl
 
-from aha.model.weights import save_model
+from aha.model.policy import Policy
+from aha.model.tokenizer import Tokenizer
+from aha.model.weights import load_model, save_model
 
 NAME = "step_vs_trl"
 TRIED = {
@@ -61,8 +65,11 @@ def read_args() -> argparse.Namespace:
     parser.add_argument("--completion-tokens", type=int, default=128)
     parser.add_argument("--micro-batch", type=int, default=64, help="TRL: completions a backward")
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--model", type=Path, help="a model folder in place of random weights")
+    parser.add_argument("--lora-rank", type=int, default=0, help="0: all weights train")
     parser.add_argument("--dtype", default="auto", help="ours: auto, float32 or bfloat16")
     parser.add_argument("--configurations", nargs="+", choices=TRIED, default=list(TRIED))
+    parser.add_argument("--no-defaults", action="store_true", help="leave TRL's defaults out")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--warmup", type=int, default=1, help="steps that do not count")
     parser.add_argument("--rounds", type=int, default=5)
@@ -111,12 +118,15 @@ def summary(side: Side, ours: Side, tokens: int) -> dict:
         "ratio": spread([step["seconds"] / own["seconds"] for step, own in pairs]),
         "cpu_per_second": spread([step["cpu"] / step["seconds"] for step in side.steps]),
         "phases": {name: spread(values)["median"] for name, values in phases.items()},
+        "peak_bytes": max(step["peak_bytes"] for step in side.steps),
     }
 
 
 def fastest(sides: list[Side], tokens: int) -> tuple[Side, dict[str, float]]:
     """The side with the best of two steps after a first one; the others are stopped."""
-    seen = {}
+    seen: dict[str, float] = {}
+    if len(sides) == 1:
+        return sides[0], seen
     for side in sides:
         runs = [side.step(tokens)["seconds"] for _ in range(3)]
         seen[side.name] = round(min(runs[1:]), 3)
@@ -127,27 +137,37 @@ def fastest(sides: list[Side], tokens: int) -> tuple[Side, dict[str, float]]:
     return best, seen
 
 
+def model_of(args: argparse.Namespace) -> tuple[Policy, Tokenizer]:
+    if args.model:
+        loaded = load_model(args.model)
+        return loaded.policy, loaded.tokenizer
+    return random_model(args.shape, NEVER)
+
+
 def main() -> None:
     args = read_args()
     need("trl", "transformers", "accelerate", "datasets")
     if args.prompts * args.group_size % min(args.micro_batch, args.prompts * args.group_size):
         sys.exit(f"--micro-batch {args.micro_batch} does not divide the completions of a step")
     use_threads(args.threads)
-    policy, tokenizer = random_model(args.shape, NEVER)
+    policy, tokenizer = model_of(args)
     tokens = args.prompts * args.group_size * args.completion_tokens
     names = ("prompts", "group_size", "prompt_tokens", "completion_tokens", "micro_batch")
-    names += ("dtype", "threads", "warmup", "rounds")
-    settings = {"weights": f"random {args.shape}", "parameters": policy.num_parameters()}
+    names += ("dtype", "lora_rank", "threads", "warmup", "rounds")
+    weights = args.model.name if args.model else f"random {args.shape}"
+    settings = {"weights": weights, "parameters": policy.num_parameters()}
     settings |= {name: getattr(args, name) for name in names}
     row = head(NAME, ("trl", "transformers", "accelerate"), settings)
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), policy, tokenizer)
+        del policy
         ours = Side("ours", run_ours, folder, args)
-        configurations = [*args.configurations, DEFAULTS]
+        defaults = [] if args.no_defaults else [DEFAULTS]
+        configurations = [*args.configurations, *defaults]
         peers = {name: Side(name, run_trl, folder, args, PEERS[name]) for name in configurations}
         best, seen = fastest([peers[name] for name in args.configurations], tokens)
         print("pre-run, seconds a step: " + ", ".join(f"{k} {v:.2f}" for k, v in seen.items()))
-        sides = [ours, best, peers[DEFAULTS]]
+        sides = [ours, best, *(peers[name] for name in defaults)]
         for turn in range(args.warmup + args.rounds):
             first = turn % len(sides)
             for side in sides[first:] + sides[:first]:
@@ -160,7 +180,10 @@ def main() -> None:
     for name, numbers in row["sides"].items():
         phases = ", ".join(f"{phase} {value:.2f}" for phase, value in numbers["phases"].items())
         print(f"\n{name}: {show(numbers['seconds'], '.2f')} s a step ({phases})")
-        print(f"  {show(numbers['tokens_per_second'])} completion tokens/s")
+        peak = numbers["peak_bytes"] / 1e9
+        print(
+            f"  {show(numbers['tokens_per_second'])} completion tokens/s, {peak:.2f} GB at the peak"
+        )
         if name != ours.name:
             print(f"  our step is {show(numbers['ratio'], '.2f')} times as fast")
     busy([numbers["cpu_per_second"]["min"] for numbers in row["sides"].values()])

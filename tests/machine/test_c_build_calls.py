@@ -19,8 +19,8 @@ STRUCTS = {
     "Job": c_loop.JobStruct,
     "Budget": c_loop.BudgetStruct,
 }
-DECODE_H = "".join(
-    (c_loop.SOURCE.parent / f"{name}.h").read_text() for name in ("decode", "forcing")
+HEADERS_OF_JOB = "".join(
+    (c_loop.SOURCE.parent / f"{name}.h").read_text() for name in ("job", "forcing")
 )
 # ctypes has one class for int32_t and int.
 C_TYPES = {
@@ -52,7 +52,7 @@ def declared(text: str) -> list[tuple[str, str]]:
 
 def body_of(struct: str) -> str:
     """The fields of the structure that a typedef gives this name."""
-    return re.search(r"typedef struct \{([^{}]*)\} " + struct + ";", DECODE_H)[1]
+    return re.search(r"typedef struct \{([^{}]*)\} " + struct + ";", HEADERS_OF_JOB)[1]
 
 
 def parameters_of(function: str) -> list[tuple[str, str]]:
@@ -144,7 +144,7 @@ def test_sizes_and_offsets_are_those_of_the_compiler(name, tmp_path: Path):
     lines = [f'printf("%zu\\n", offsetof({name}, {field}));' for field, _ in struct._fields_]
     (tmp_path / "offsets.c").write_text(
         "#include <math.h>\n#include <pthread.h>\n#include <stddef.h>\n#include <stdio.h>\n"
-        f'#include "decode.h"\nint main(void) {{ printf("%zu\\n", sizeof({name}));\n'
+        f'#include "job.h"\nint main(void) {{ printf("%zu\\n", sizeof({name}));\n'
         + "\n".join(lines)
         + "\nreturn 0; }\n"
     )

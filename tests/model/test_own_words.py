@@ -16,6 +16,7 @@ TAILS = {
     "opens": "OPEN\\n",
     "opens and says more": "OPEN\\nOkay, ",
     "closes": "OPEN\\n\\nCLOSED\\n\\n",
+    "closes what it has not opened": "{# OPEN #}CLOSED",
     "closes unless it is told": (
         "{% if not enable_thinking %}{{ 'OPEN\\n\\nCLOSED\\n\\n' }}{% endif %}"
     ),
@@ -36,7 +37,7 @@ def said(template: str, frame: str = FRAME, **options) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("tags", KNOWN_TAGS, ids=[tags.opened for tags in KNOWN_TAGS])
 @pytest.mark.parametrize("tail", TAILS)
 def test_no_prompt_has_two_thoughts(tail, tags):
-    """60 templates: each prompt ends with one open thought, in the model's own tags."""
+    """70 templates: each prompt ends with one open thought, in the model's own tags."""
     end = TAILS[tail].replace("OPEN", tags.opened).replace("CLOSED", tags.closed)
     template = TURNS + ASSISTANT.replace("TAIL", end.replace("\\n", "\n"))
     text, told = said(template)
@@ -67,6 +68,14 @@ def test_a_system_turn_without_a_place_goes_before_the_users_text(template, reas
     assert len(told) == 1 and reason in told[0]
     alone = FRAME[FRAME.index("<|im_start|>user") :]
     assert said(template + "<assistant>", alone)[1] == []
+
+
+def test_a_template_that_takes_words_out_is_told():
+    """As that of Nemotron Nano, for which /think is a command: `</think>` becomes `<>`."""
+    command = TURNS.replace("m.content", "m.content | replace('/think', '')")
+    text, told = said(command + "<assistant>")
+    assert "<think> <>, then" in text
+    assert len(told) == 1 and "changes the words" in told[0]
 
 
 def test_a_template_that_raises_for_another_reason_says_so():

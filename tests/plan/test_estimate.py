@@ -220,8 +220,8 @@ def test_a_tiny_model_gains_little_from_a_large_card():
 
 
 def test_a_cpu_holds_the_caches_of_a_call_and_of_the_rows_that_are_under_way():
-    """In the loop in C: 48 rows of two threads at their longest, and the prompts of the call; where
-    the sizes do not suit it, all rows."""
+    """In the loop in C: what 48 rows of two threads add to their prompts, which begins with a block
+    of 16 positions, and the prompts of the call; where the sizes do not suit it, all rows."""
     raw = {"rollout": {"prompts": 32, "group_size": 16, "max_rows": 256, "max_new_tokens": 100}}
     tiny = shape_of("aha-tiny")
     assert tiny.kv_numbers == 2 * 4 * 2 * 32
@@ -230,7 +230,7 @@ def test_a_cpu_holds_the_caches_of_a_call_and_of_the_rows_that_are_under_way():
         changed = RunConfig.model_validate({"rollout": raw["rollout"] | rollout})
         return estimate(workload(changed, shape), CARDS["cpu-2-cores"]).memory["kv cache"]
 
-    positions = 48 * (24 + 100) + 16 * 24
+    positions = 48 * (16 + 100) + 16 * 24
     assert cache(tiny) == 2 * positions * tiny.kv_numbers
     assert cache(tiny, loop="torch") == 2 * 256 * 124 * tiny.kv_numbers
     assert cache(replace(tiny, D=24)) == 2 * 256 * 124 * 2 * 4 * 2 * 24

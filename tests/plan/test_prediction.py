@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.plan.estimate import estimate
@@ -21,6 +22,7 @@ from aha.plan.prediction import (
     shortage,
 )
 from aha.plan.shapes import shape_of
+from aha.plan.speed import Workload
 
 from ..workload import workload
 
@@ -35,6 +37,20 @@ def demo(**overrides) -> RunConfig:
     return load_recipe(
         RECIPES / "demo.toml", {key.replace("__", "."): v for key, v in changes.items()}
     )
+
+
+def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
+    """And stay with the prediction, so that it is compared with what the same prompts take."""
+    cfg = demo(task__template="instruct")
+    assumed, short = (Workload(cfg, method_of(cfg), TINY, tokens) for tokens in (0.0, 40.0))
+    assert (assumed.prompt, short.prompt) == (160, 40)
+    long_plan, plan = (predict(load, CPU, "here", False, 0.0) for load in (assumed, short))
+    assert (long_plan["prompt_tokens"], plan["prompt_tokens"]) == (160, 40)
+    assert plan["memory"]["kv cache"] < long_plan["memory"]["kv cache"]
+    assert plan["train_s"] < long_plan["train_s"]
+    tokens = plan["mean_tokens"]
+    figures = compare(plan, assumed, tokens, {"seconds": plan["seconds"]})["figures"]
+    assert figures["seconds"]["ratio_at_length"] == pytest.approx(1.0)
 
 
 def test_a_prediction_is_a_plan_with_the_price_of_the_run():

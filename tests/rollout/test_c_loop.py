@@ -1,14 +1,19 @@
 """The loop in C: the torch loop's completions, bit for bit independent of the batch."""
 
-from dataclasses import replace
+import os
+import signal
+import threading
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 
 from aha.core.errors import ConfigError
+from aha.core.records import Problem, Prompt
 from aha.machine.c_build import NotCompiled, load_code
 from aha.model.decode import InferenceWeights
-from aha.rollout.c_loop import CompiledLoop, pack
+from aha.rollout.c_loop import CompiledLoop, GeneratedRows, pack, unpack
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 
@@ -21,6 +26,7 @@ from ..tiny import (
     some_prompts,
     tiny_transformer,
 )
+from .teacher_forcing import forced
 
 SAMPLING = Sampling(max_new_tokens=60, group_size=6, seed=3)
 TYPES = ["float32", pytest.param("bfloat16", marks=needs_bf16)]
@@ -100,6 +106,8 @@ def test_pack_puts_a_tile_of_outputs_side_by_side():
     assert packed[1, 2].tolist() == [matrix[4, 2], 0, 0, 0]
     pairs = pack(matrix.bfloat16(), 4)
     assert pairs[0, 1, 3].tolist() == [matrix[3, 2], matrix[3, 3]]
+    for whole in (matrix, matrix.bfloat16()):
+        assert torch.equal(unpack(pack(whole, 4), 5), whole)
 
 
 # -- where it cannot be had -----------------------------------------------------------------
@@ -136,3 +144,129 @@ def test_prompts_of_all_lengths_have_room_of_their_own():
     assert [c.tokens for c in flat(few.generate(prompts, sampling))] == whole
     alone = together.generate([long], sampling)
     assert [c.tokens for c in flat(alone)] == whole[18:20]
+
+
+# -- prompts in pieces, threads that share rows ---------------------------------------------
+
+# A token; around a block of keys; around a piece of a prompt; one much longer than the rest.
+LENGTHS = (1, 15, 16, 17, 95, 96, 97, 1_150, 3)
+HEADS = [
+    {"tie_word_embeddings": False},  # biases, four heads on two
+    {"model_type": "llama", "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 16},
+    {"model_type": "llama", "num_attention_heads": 7, "num_key_value_heads": 1, "head_dim": 16},
+    {"model_type": "llama", "num_attention_heads": 12, "num_key_value_heads": 1, "head_dim": 32},
+    {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 48},
+]
+NEVER: list[int] = []  # no stop tokens
+
+
+class Stopped(Exception):
+    """What a signal's handler raises here."""
+
+
+def prompts_of(lengths) -> list[Prompt]:
+    """Prompts of random tokens, so many each."""
+    generator = torch.Generator().manual_seed(5)
+    drawn = [torch.randint(5, 100, (length,), generator=generator) for length in lengths]
+    return [
+        Prompt(Problem(str(place), "none", {}), "", tuple(tokens.tolist()))
+        for place, tokens in enumerate(drawn)
+    ]
+
+
+def written(loop: CompiledLoop, prompts, sampling: Sampling, threads: int = 1) -> GeneratedRows:
+    """Rows of the loop in C, with seeds that depend on the place in the call alone."""
+    seeds = [
+        list(range(place * sampling.group_size, (place + 1) * sampling.group_size))
+        for place in range(len(prompts))
+    ]
+    try:
+        torch.set_num_threads(threads)
+        return loop.generate([prompt.tokens for prompt in prompts], seeds, NEVER, sampling)
+    finally:
+        torch.set_num_threads(1)
+
+
+def same_bits(one: GeneratedRows, other: GeneratedRows) -> bool:
+    arrays = [field.name for field in fields(GeneratedRows)]
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", HEADS)
+def test_a_team_of_threads_computes_the_bits_of_one(shape, dtype):
+    """Three threads that share all rows, and three with rows of their own."""
+    policy = shaped(max_position_embeddings=1_200, **shape)
+    weights, prompts = InferenceWeights.of(policy, getattr(torch, dtype)), prompts_of(LENGTHS)
+    sampling = Sampling(max_new_tokens=20, group_size=4, seed=0)
+    alone = written(CompiledLoop(weights), prompts, sampling)
+    for one_team in (0, 2**60):
+        loop = CompiledLoop(weights, one_team)
+        assert loop.in_one_team == (one_team == 0)
+        assert same_bits(written(loop, prompts, sampling, threads=3), alone)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", HEADS)
+def test_prompts_of_all_lengths_are_read_as_the_training_pass_reads_them(shape):
+    policy = shaped(max_position_embeddings=1_200, **shape)
+    engine = NativeEngine(policy, TOKENIZER, "float32", loop="compiled")
+    sampling = Sampling(max_new_tokens=5, group_size=2, seed=3)
+    for completion in flat(engine.generate(prompts_of(LENGTHS), sampling)):
+        recorded = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(recorded, forced(policy, completion), rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_token_gives_the_same_bits_in_a_prompt_as_when_it_was_drawn(dtype):
+    """A prompt is read 96 tokens at a time, a row token by token."""
+    loop = CompiledLoop(InferenceWeights.of(shaped(), getattr(torch, dtype)))
+    (prompt,) = prompts_of([30])
+    greedy = Sampling(max_new_tokens=60, group_size=1, temperature=0.0)
+    first = written(loop, [prompt], greedy)
+    longer = replace(prompt, tokens=prompt.tokens + tuple(first.tokens[0, :41].tolist()))
+    second = written(loop, [longer], replace(greedy, max_new_tokens=19))
+    assert first.counts == 60 and second.counts == 19
+    assert np.array_equal(second.tokens[0], first.tokens[0, 41:])
+    assert np.array_equal(second.logprobs[0], first.logprobs[0, 41:])
+
+
+@needs_compiler
+def test_the_engine_streams_with_the_weights_that_were_packed():
+    engine = NativeEngine(shaped(), TOKENIZER, "float32", loop="compiled")
+    (prompt,) = some_prompts(1)
+    text = "".join(engine.stream(prompt, SAMPLING))
+    torch_engine = NativeEngine(shaped(), TOKENIZER, "float32", loop="torch")
+    assert text == "".join(torch_engine.stream(prompt, SAMPLING))
+    for name in ("embedding", "lm_head", "cos", "sin"):
+        ours, theirs = getattr(engine.unpacked, name), getattr(torch_engine.weights, name)
+        assert torch.equal(ours, theirs)
+
+
+@needs_compiler
+@pytest.mark.parametrize("tokens", [(30_000, 1), (1, 30_000)], ids=["a prompt", "a row"])
+@pytest.mark.parametrize("one_team", [0, 2**60])
+def test_a_signal_ends_the_call_in_the_middle(tokens, one_team):
+    """Reading such a prompt, or generating such a row, would take minutes."""
+    length, new = tokens
+    policy = shaped(max_position_embeddings=30_001, num_hidden_layers=8)
+    loop = CompiledLoop(InferenceWeights.of(policy, torch.float32), one_team)
+
+    def stop(*unused):
+        raise Stopped
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(Stopped):
+            written(loop, prompts_of([length] * 2), Sampling(new, 1), threads=2)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    left = [thread for thread in threading.enumerate() if thread.name == "aha_generate"]
+    for thread in left:
+        thread.join(5.0)
+    assert not any(thread.is_alive() for thread in left)

@@ -28,6 +28,7 @@ from ..tiny import (
     tiny_folder,
     tiny_transformer,
 )
+from .teacher_forcing import forced
 from .versions import before_still_and_after
 
 STOP = TOKENIZER.stop_ids[0]
@@ -70,15 +71,6 @@ def flat(groups) -> list[Completion]:
 
 def tokens_of(groups) -> list[list[tuple[int, ...]]]:
     return [[completion.tokens for completion in group] for group in groups]
-
-
-@torch.no_grad()
-def forced(policy, completion: Completion, temperature: float = 1.0) -> torch.Tensor:
-    """The log-probs of a completion's tokens, read as one row by the training pass's maths."""
-    row = torch.tensor([completion.prompt.tokens + completion.tokens])
-    start = len(completion.prompt.tokens)
-    logits = policy(row)[0, start - 1 : -1] / temperature
-    return torch.log_softmax(logits, -1).gather(1, row[0, start:, None]).squeeze(1)
 
 
 # -- log-probs ------------------------------------------------------------------------------

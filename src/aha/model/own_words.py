@@ -33,8 +33,9 @@ class ThoughtTags(NamedTuple):
 
     @property
     def empty(self) -> re.Pattern[str]:
-        """An empty thought at the end of a prompt, which says that there is to be none."""
-        return re.compile(rf"{re.escape(self.opened)}\s*{re.escape(self.closed)}\s*\Z")
+        """An empty thought at the end of a prompt, which says that there is to be none. Some
+        templates (DeepSeek-V4's, Laguna's) close it without having opened it."""
+        return re.compile(rf"(?:{re.escape(self.opened)}\s*)?{re.escape(self.closed)}\s*\Z")
 
 
 TASK_TAGS = ThoughtTags("<think>", "</think>")  # those that tasks write
@@ -95,6 +96,14 @@ def in_own_words(
         messages = [turn | {"content": in_tags(turn["content"], tags)} for turn in messages]
         say_of_thought(f"thinks in {tags.opened}, and so does the prompt", left_out=False)
     messages, rendered = with_system(template, messages, settings, options)
+    if messages[-1]["content"].strip() not in rendered:
+        warn_of(
+            warn(
+                "the model's chat template changes the words of a task: some take out what their "
+                "models read as commands, such as /think",
+                "read a prompt in the run's completions; --task.template r1 leaves the words alone",
+            )
+        )
     if begun.rstrip().endswith(tags.opened):
         thinks = Thought(template, messages, settings, tags, options)
         return RenderedText(with_thought(rendered, begun, thinks))
@@ -170,14 +179,23 @@ def with_thought(rendered: str, begun: str, thought: Thought) -> str:
             say_of_thought("ends with an empty thought, which is opened again")
             return rendered
         rendered, change = thinking, f"ends with an empty thought, is rendered with {THINKING}"
-    last = messages[-1]["content"].strip()
-    tail = rendered[rendered.rfind(last) + len(last) :] if last in rendered else rendered[-200:]
+    tail = text_behind(messages[-1]["content"].strip(), rendered)
     if tail.rfind(opened) <= tail.rfind(closed):
         if change:
             say_of_thought(change, left_out=False)
         return rendered + begun
     say_of_thought(f"{change} and then opens it" if change else "opens the thought itself")
     return rendered
+
+
+def text_behind(last: str, rendered: str) -> str:
+    """What a template wrote behind the last message; found by the message's end, where the template
+    has changed something before it."""
+    for size in (len(last), 40, 20, 10):
+        end = last[-size:]
+        if end and end in rendered:
+            return rendered[rendered.rfind(end) + len(end) :]
+    return rendered[-200:]
 
 
 def say_of_thought(what: str, left_out: bool = True) -> None:

@@ -18,7 +18,6 @@ from aha.core.sizes import GB, LOGITS_CHUNK
 from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import (
-    PROMPT_TOKENS,
     Card,
     Lengths,
     Workload,
@@ -89,7 +88,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
     cfg, shape = load.cfg, load.shape
-    lengths = Lengths.of(cfg, mean_tokens)
+    lengths = replace(Lengths.of(cfg, mean_tokens), prompt=load.prompt)
     generation, training = generation_of(load, lengths), training_of(load, lengths)
     steps = float(cfg.steps)
     if cfg.tokens:
@@ -103,7 +102,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     train_s += update_seconds(load, card)
     seconds = steps * (rollout_s + train_s) + validation_s + tests_s
     return Plan(
-        memory_of(load, PROMPT_TOKENS[cfg.task.template], card),
+        memory_of(load, math.ceil(load.prompt), card),
         cfg.rollout.prompts * cfg.rollout.group_size * lengths.mean,
         steps,
         rollout_s,
@@ -123,11 +122,13 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     prompts = max(1, rows // rollout.group_size)
     micro = min(max(cfg.optim.micro_batch_tokens, longest), longest_batch(cfg, prompt))
-    # The loop in C holds the caches of a call's prompts, and of the rows that are under way.
-    caches, drawn = float(rows * longest), float(rows)
+    # The loop in C holds the caches of a call's prompts, and what the rows that are under way add
+    # to them; logits after each prompt, and of each row.
+    caches, drawn = float(rows * longest), float(SAMPLING_NUMBERS * rows)
     if card.cpu and runs_in_c(cfg, shape):
         at_once = min(rows, C_LOOP_ROWS * CPU_THREADS)
-        caches, drawn = float(at_once * longest + prompts * prompt), float(prompts + at_once)
+        added = at_once * (rollout.max_new_tokens + C_LOOP_LANES)
+        caches, drawn = float(added + prompts * prompt), float(prompts + at_once)
     lora, on_host = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
     # Bytes of a weight that trains: bf16 where its float32 copy is in the host's memory.
@@ -152,7 +153,7 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         "generation weights": bf16
         * generation_bytes(shape, trained if lora and not card.cpu else 0),
         "kv cache": bf16 * 2.0 * caches * shape.kv_numbers,
-        "drawing": 4.0 * SAMPLING_NUMBERS * drawn * shape.V,
+        "drawing": 4.0 * drawn * shape.V,
     }
 
 
@@ -168,7 +169,7 @@ def runs_in_c(cfg: RunConfig, shape: Shape) -> bool:
     """Whether a CPU generates in the loop in C, if there is a compiler."""
     sizes = (shape.C, shape.I, shape.D)
     whole = not any(size % C_LOOP_LANES for size in sizes)
-    return cfg.rollout.loop in ("auto", "compiled") and whole and not shape.norms
+    return cfg.rollout.loop in ("auto", "compiled") and whole
 
 
 def generation_bytes(shape: Shape, adapters: float) -> float:
@@ -236,7 +237,7 @@ def advice(
     """The options with which a workload fits on a card, the mildest first; or, without "--" at its
     beginning, what else would do. `process`: bytes that a run needs besides its tensors."""
     cfg = load.cfg
-    longest = PROMPT_TOKENS[cfg.task.template] + cfg.rollout.max_new_tokens
+    longest = math.ceil(load.prompt) + cfg.rollout.max_new_tokens
     adapters, state = cfg.model.lora_rank, cfg.optim.state
     ladder = [(cfg.optim.recompute, state, adapters), (True, state, adapters)]
     ladder += [] if adapters else [(True, "cpu", 0), (True, "device", 16)]

@@ -61,6 +61,7 @@ def predict(
         "card": card and asdict(card),
         "mean_tokens": mean,
         "mean_tokens_from": source,
+        "prompt_tokens": load.prompt,
         "memory": memory,
         "peak_bytes": peak,
         **(times(load.cfg, plan) if card else {}),
@@ -107,6 +108,7 @@ def compare(
     """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as they
     are known; a ratio is the measured number over the planned one."""
     again = {}
+    load = replace(load, prompt_tokens=prediction.get("prompt_tokens") or 0.0)
     if prediction.get("card") and mean_tokens:
         again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
     figures = {}

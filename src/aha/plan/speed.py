@@ -32,6 +32,12 @@ class Workload:
     cfg: RunConfig
     method: Method
     shape: Shape
+    prompt_tokens: float = 0.0  # of a prompt, as measured; 0: as its template has about
+
+    @property
+    def prompt(self) -> float:
+        """Tokens of a prompt."""
+        return self.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
 
     @property
     def decoders(self) -> int:

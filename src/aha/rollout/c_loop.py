@@ -8,6 +8,7 @@ Shapes: P prompts, B rows, N outputs and K inputs of a matrix, T new tokens.
 """
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,10 +27,14 @@ from aha.rollout.engine import Sampling
 from aha.rollout.forcing import ForcingTables
 
 SOURCE = Path(str(files("aha"))) / "rollout" / "native_c" / "generate.c"
+# Bytes of packed weights from which on all threads work on the same rows: more than the near caches
+# of a core hold, so that each thread would wait for the memory for rows of its own.
+ONE_TEAM = 16 * 2**20
+NO_MEMORY = 1  # of the results of aha_generate
 
 
 class ModelStruct(CStruct):
-    """`Model` of native_c/decode.h."""
+    """`Model` of native_c/job.h."""
 
     _fields_ = [
         ("hidden_size", ctypes.c_int32),
@@ -45,6 +50,7 @@ class ModelStruct(CStruct):
         ("sin", ctypes.c_void_p),
         ("matrices", ctypes.c_void_p),
         ("biases", ctypes.c_void_p),
+        ("head_norms", ctypes.c_void_p),
     ]
 
 
@@ -67,7 +73,7 @@ class BudgetStruct(CStruct):
 
 
 class JobStruct(CStruct):
-    """`Job` of native_c/decode.h."""
+    """`Job` of native_c/job.h."""
 
     _fields_ = [
         ("num_prompts", ctypes.c_int32),
@@ -75,6 +81,7 @@ class JobStruct(CStruct):
         ("max_new_tokens", ctypes.c_int32),
         ("longest_prompt", ctypes.c_int32),
         ("num_stop_tokens", ctypes.c_int32),
+        ("teams", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("temperature", ctypes.c_float),
         ("prompt_tokens", ctypes.c_void_p),
@@ -84,6 +91,7 @@ class JobStruct(CStruct):
         ("seeds", ctypes.c_void_p),
         ("budget", ctypes.c_void_p),
         ("at_line", ctypes.c_void_p),
+        ("stopped", ctypes.c_void_p),
         ("tokens", ctypes.c_void_p),
         ("counts", ctypes.c_void_p),
         ("logprobs", ctypes.c_void_p),
@@ -108,11 +116,14 @@ class GeneratedRows:
 class CompiledLoop:
     """One version of the weights, packed for the C loop.
 
+    From `one_team` bytes of weights on, all threads work on the same rows; below, each has its own.
+
     Raises `NotCompiled` where there is no compiler, or for a model that the loop does not support.
     """
 
-    def __init__(self, weights: InferenceWeights):
-        config = weights.config
+    def __init__(self, weights: InferenceWeights, one_team: int = ONE_TEAM):
+        self.config, self.dtype, self.device = weights.config, weights.dtype, weights.device
+        config = self.config
         bf16 = weights.dtype == torch.bfloat16
         sizes = (config.hidden_size, config.intermediate_size, config.head_dim)
         if (
@@ -121,21 +132,24 @@ class CompiledLoop:
             or any(size % LANES for size in sizes)
         ):
             raise NotCompiled(f"made for CPUs, and for sizes that {LANES} divides")
-        if config.family.qk_norm:
-            raise NotCompiled(f"it has no norms on queries and keys, as {config.model_type} wants")
         self.code = load_code(SOURCE, bf16)
         tile = self.code.aha_tile()
         # On a CPU weights are never shared, see NativeEngine.load.
         layers = [layer for layer in weights.layers if isinstance(layer, FusedLayer)]
         assert len(layers) == len(weights.layers), "weights of the C loop with an adapter"
         matrices = [matrix for layer in layers for matrix in matrices_of(layer)]
+        matrices.append(weights.lm_head)
+        self.num_outputs = [len(matrix) for matrix in matrices]
         # C gets addresses alone: these lists keep their memory alive.
-        self.matrices = [pack(matrix, tile) for matrix in (*matrices, weights.lm_head)]
+        self.matrices = [pack(matrix, tile) for matrix in matrices]
         self.biases = [bias_of(layer).float().contiguous() for layer in layers]
-        self.embedding, self.cos, self.sin = (
-            t.float().contiguous() for t in (weights.embedding, weights.cos, weights.sin)
-        )
+        norms = [layer.head_norms for layer in layers if layer.head_norms is not None]
+        self.head_norms = [norm.float().contiguous() for norm in norms]
+        self.in_one_team = sum(matrix.nbytes for matrix in self.matrices) >= one_team
+        self.embedding = weights.embedding.contiguous()
+        self.cos, self.sin = (t.float().contiguous() for t in (weights.cos, weights.sin))
         self.matrix_pointers, self.bias_pointers = pointers(self.matrices), pointers(self.biases)
+        self.norm_pointers = pointers(self.head_norms)
         self.model = ModelStruct(
             hidden_size=config.hidden_size,
             num_heads=config.num_attention_heads,
@@ -150,7 +164,21 @@ class CompiledLoop:
             sin=self.sin.data_ptr(),
             matrices=ctypes.addressof(self.matrix_pointers),
             biases=ctypes.addressof(self.bias_pointers),
+            head_norms=ctypes.addressof(self.norm_pointers) if self.head_norms else 0,
         )
+
+    def unpacked(self) -> InferenceWeights:
+        """The same weights for the loop in torch; number for number those that were packed."""
+        pairs = zip(self.matrices, self.num_outputs, strict=True)
+        matrices = [unpack(packed, N) for packed, N in pairs]
+        layers = []
+        for index in range(self.config.num_hidden_layers):
+            qkv, o, gate_up, down = matrices[4 * index : 4 * index + 4]
+            bias = self.biases[index].to(self.dtype) if self.config.family.qkv_bias else None
+            norms = self.head_norms[index].to(self.dtype) if self.head_norms else None
+            layers.append(FusedLayer(qkv, bias, o, gate_up, down, norms))
+        cos, sin = self.cos.to(self.dtype), self.sin.to(self.dtype)
+        return InferenceWeights(self.config, self.embedding, layers, matrices[-1], None, cos, sin)
 
     def generate(
         self,
@@ -160,7 +188,12 @@ class CompiledLoop:
         sampling: Sampling,
         tables: ForcingTables | None = None,
     ) -> GeneratedRows:
-        """One row for every seed of every prompt, in that order."""
+        """One row for every seed of every prompt, in that order.
+
+        Raises MemoryError where there is too little for keys and values. A signal whose handler
+        raises, such as Ctrl-C, ends the work after the token or the piece of a prompt that is
+        being computed.
+        """
         budget = BudgetInC(tables)
         counts_P = [len(group) for group in seeds]
         B, T = sum(counts_P), sampling.max_new_tokens
@@ -177,13 +210,16 @@ class CompiledLoop:
             forced=np.zeros((B, T if tables else 0), np.uint8),
         )
         at_line = np.array([budget.ends_line(prompt[-1]) for prompt in prompts], np.uint8)
+        stopped = ctypes.c_int32(0)
+        threads = num_threads() if self.in_one_team else max(1, min(num_threads(), B))
         job = JobStruct(
             num_prompts=len(prompts),
             num_rows=B,
             max_new_tokens=T,
             longest_prompt=max(map(len, prompts)),
             num_stop_tokens=len(stop_tokens),
-            threads=max(1, min(num_threads(), B)),
+            teams=1 if self.in_one_team else threads,
+            threads=threads,
             temperature=sampling.temperature,
             prompt_tokens=prompt_tokens.ctypes.data,
             prompt_ends=prompt_ends.ctypes.data,
@@ -192,15 +228,42 @@ class CompiledLoop:
             seeds=all_seeds.ctypes.data,
             budget=ctypes.addressof(budget.struct),
             at_line=at_line.ctypes.data,
+            stopped=ctypes.addressof(stopped),
             tokens=rows.tokens.ctypes.data,
             counts=rows.counts.ctypes.data,
             logprobs=rows.logprobs.ctypes.data,
             entropies=rows.entropies.ctypes.data,
             forced=rows.forced.ctypes.data,
         )
-        if self.code.aha_generate(ctypes.byref(self.model), ctypes.byref(job)):
+        inputs = (prompt_tokens, prompt_ends, stops, prompt_of, all_seeds, budget, at_line)
+        if self.run(job, stopped, (rows, *inputs)) == NO_MEMORY:
             raise MemoryError("no memory for the keys and values of the rows")
         return rows
+
+    def run(self, job: JobStruct, stopped: ctypes.c_int32, held: tuple[object, ...]) -> int:
+        """The result of aha_generate, called in a thread of its own: Python handles a signal in the
+        main thread, and only between two of its own instructions. `held` is what C reads and writes
+        by address: the thread keeps it, even if this one leaves early."""
+        results: list[int] = []
+        done = threading.Event()  # an interrupted Thread.join() may not be asked again (3.11)
+
+        def call(*unused: object) -> None:
+            try:
+                model = ctypes.byref(self.model)
+                results.append(self.code.aha_generate(model, ctypes.byref(job)))
+            finally:
+                done.set()
+
+        thread = threading.Thread(target=call, args=(*held, stopped), name="aha_generate")
+        try:
+            thread.start()
+            done.wait()
+        except BaseException:
+            stopped.value = 1
+            if thread.ident is not None:
+                done.wait()
+            raise
+        return results[0]
 
 
 class BudgetInC:
@@ -262,6 +325,13 @@ def pack(matrix: torch.Tensor, tile: int) -> torch.Tensor:
     if matrix.dtype == torch.bfloat16:
         return blocks.view(-1, tile, K // 2, 2).permute(0, 2, 1, 3).contiguous()
     return blocks.transpose(1, 2).contiguous()
+
+
+def unpack(packed: torch.Tensor, N: int) -> torch.Tensor:
+    """The matrix [N, K] that `pack` has packed."""
+    if packed.dtype == torch.bfloat16:
+        return packed.permute(0, 2, 1, 3).flatten(0, 1).flatten(1)[:N].contiguous()
+    return packed.transpose(1, 2).flatten(0, 1)[:N].contiguous()
 
 
 def pointers(tensors: list[torch.Tensor]) -> "ctypes.Array[Any]":

@@ -23,31 +23,41 @@ from aha.rollout.slots import Cache, SlotRow, Slots
 class NativeEngine(SlotEngine):
     """Implements `Engine` with `Transformer`."""
 
-    weights: InferenceWeights | None
-    compiled: CompiledLoop | None
+    weights: InferenceWeights | CompiledLoop | None
+    unpacked: InferenceWeights | None
 
     def load(self, policy: Policy, version: int) -> None:
         # On a GPU memory is scarce; on a CPU the loop in C needs all weights packed, adapters
         # merged.
         share = policy.device.type != "cpu"
-        self.weights = InferenceWeights.of(as_transformer(policy), self.dtype, share)
-        self.version = version
-        self.compiled = None
+        weights = InferenceWeights.of(as_transformer(policy), self.dtype, share)
+        self.weights, self.version, self.unpacked = weights, version, None
         if self.loop in ("auto", "compiled"):
             try:
-                self.compiled = CompiledLoop(self.weights)
+                self.weights = CompiledLoop(weights)
             except NotCompiled as reason:
                 if self.loop == "compiled":
                     raise ConfigError(
                         f"rollout.loop 'compiled': {reason}", "a C compiler", "use 'torch'"
                     ) from None
 
-    def loaded(self) -> InferenceWeights:
-        assert self.weights is not None, "generate() after release()"
-        return self.weights
+    @property
+    def compiled(self) -> CompiledLoop | None:
+        """The loop in C, where it generates."""
+        return self.weights if isinstance(self.weights, CompiledLoop) else None
+
+    def in_torch(self) -> InferenceWeights:
+        """The weights for the loop in torch, which streams token by token. Those of the loop in C
+        are unpacked once, and only where they are asked for: they take the same memory again."""
+        weights = self.loaded()
+        if isinstance(weights, CompiledLoop):
+            self.unpacked = self.unpacked or weights.unpacked()
+            return self.unpacked
+        assert isinstance(weights, InferenceWeights)
+        return weights
 
     def release(self) -> None:
-        self.weights = self.compiled = None
+        self.weights = self.unpacked = None
 
     @property
     def uses_graphs(self) -> bool:
@@ -89,14 +99,14 @@ class NativeEngine(SlotEngine):
             row.forced = generated.forced[b, :count].astype(bool).tolist()
 
     def new_cache(self, rows: int) -> KVCache:
-        return KVCache(self.loaded(), rows, 0)
+        return KVCache(self.in_torch(), rows, 0)
 
     def prefill(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, KVCache]:
-        return prefill(self.loaded(), prompts)
+        return prefill(self.in_torch(), prompts)
 
     def decode_step(self, cache: Cache, tokens_B: torch.Tensor) -> torch.Tensor:
         assert isinstance(cache, KVCache)
-        return decode_step(self.loaded(), cache, tokens_B)
+        return decode_step(self.in_torch(), cache, tokens_B)
 
     def can_join(self, slots: Slots, group_size: int) -> bool:
         return slots.free >= max(group_size, slots.size // 8)

@@ -1,6 +1,7 @@
 """Builds from a recipe what a run needs: model, task, engine, trainer, and the predicted cost."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aha.algo.fixes import Changes, Clash, fix_of
 from aha.algo.recipe import changed, resolved
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
+from aha.core.records import Prompt
 from aha.core.seeds import seed_for
 from aha.dist.world import World
 from aha.machine.device import choose_device, compute_dtype
@@ -33,6 +35,7 @@ from aha.training.preflight import predict_run, shape_of_config
 from aha.training.rl import RLTrainer
 
 SHARDED = "a model in shards (--shard on)"
+MEASURED = 32  # problems whose prompts are measured for a plan
 
 
 def open_policy(
@@ -135,16 +138,29 @@ def prediction_of(
     calibration: Calibration | None,
     resident: int,
     ranks: int = 1,
+    task: Task | None = None,
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
-    plan cannot describe. Its memory is that of all ranks; its times are those of one."""
+    plan cannot describe. Its memory is that of all ranks; its times are those of one. Prompts are
+    as long as those of `task`, where it is given."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
     shards = ranks if model.for_shards else 1
-    prediction = predict_run(cfg, shape, device, calibration, resident, shards)
+    prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
+    prediction = predict_run(cfg, shape, device, calibration, resident, shards, prompt)
     if ranks > 1:
         others = (ranks - 1) * prediction["peak_bytes"]
         prediction["memory"] |= {"other ranks": others}
         prediction["peak_bytes"] += others
     return prediction
+
+
+def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
+    """The mean length of the first training prompts, in tokens. 0 with the template `plain`, whose
+    one line is as long as the plan assumes."""
+    if cfg.task.template == "plain":
+        return 0.0
+    problems = islice(task.problems("train", cfg.seed), MEASURED)
+    sizes = [len(Prompt.of(problem, task, model.tokenizer).tokens) for problem in problems]
+    return sum(sizes) / len(sizes) if sizes else 0.0

@@ -82,10 +82,10 @@ def prepare_run(
     cfg = with_machine_price(cfg, device_of(cfg, model))
     budget_s = seconds_of_budget(budget, cfg)
     task = task_of(cfg)
-    readable_task(cfg, task, model)
+    readable, _ = readable_task(cfg, task, model)
     fingerprints = fingerprints_of(cfg, base, task, ranks=ranks, shard=shard)
     records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
-    if prediction := prediction_of(cfg, model, calibration, resident, ranks):
+    if prediction := prediction_of(cfg, model, calibration, resident, ranks, readable):
         records["prediction.json"] = prediction
     if calibration:
         records["calibration.json"] = asdict(calibration)

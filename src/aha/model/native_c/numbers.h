@@ -22,7 +22,6 @@ enum { LANES = 4, TILE = 16, TALL = 6 };
 #else
 enum { LANES = 4, TILE = 8, TALL = 6 };
 #endif
-enum { SLOTS = 24 }; /* rows that one worker generates together: two times TALL where it is 12 */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -139,14 +138,17 @@ multiply_tile(const int rows, const num *x, int K, const num *tile, float *y, in
         for (int w = 0; w < WIDE; w++) store(y + r * stride + LANES * w, total[r][w]);
 }
 
-static inline void multiply(int rows, const num *x, int K, const num *matrix, int N, float *y) {
-    const int stride = padded(N, TILE);
-    for (int n = 0; n < N; n += TILE, matrix += K * TILE) {
+/* The columns of tiles `first` up to `last` of y [rows, N padded] = x [rows, K] times a matrix. */
+static inline void multiply(int rows, const num *x, int K, const num *matrix, int N, int first,
+                            int last, float *y) {
+    const int64_t stride = padded(N, TILE), size = (int64_t)K * TILE;
+    for (int t = first; t < last; t++) {
+        const num *tile = matrix + t * size;
+        float *out = y + t * TILE;
         int r = 0;
         for (; r + TALL <= rows; r += TALL)
-            multiply_tile(TALL, x + r * K, K, matrix, y + r * stride + n, stride);
-        for (; r + 4 <= rows; r += 4)
-            multiply_tile(4, x + r * K, K, matrix, y + r * stride + n, stride);
-        for (; r < rows; r++) multiply_tile(1, x + r * K, K, matrix, y + r * stride + n, stride);
+            multiply_tile(TALL, x + r * K, K, tile, out + r * stride, stride);
+        for (; r + 4 <= rows; r += 4) multiply_tile(4, x + r * K, K, tile, out + r * stride, stride);
+        for (; r < rows; r++) multiply_tile(1, x + r * K, K, tile, out + r * stride, stride);
     }
 }
