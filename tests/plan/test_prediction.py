@@ -211,7 +211,7 @@ def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
         assert run["summary"]["wall_s"] / told["seconds"] == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.parametrize(("results", "recipe"), [("demo-avx2", "demo"), ("multiply", "multiply")])
+@pytest.mark.parametrize(("results", "recipe"), [("demo-avx2", "demo"), ("multiply-avx2", "multiply")])
 def test_where_bf16_is_not_in_hardware_a_row_of_its_own_foresees_time_and_memory(results, recipe):
     """Within what is wanted, 30 % and 15 %. No proof elsewhere: the row was chosen by the demo and
     by earlier runs of multiply on that machine, and the gaps of the heap by all of these."""

@@ -266,7 +266,8 @@ def test_its_tokens_are_corrected_unless_a_ratio_does_it():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rollout.engine": "vllm", "algo.correction": "none"}, "--algo.correction token_tis"),
+        # What was typed stays where another way out is left.
+        ({"rollout.engine": "vllm", "algo.correction": "none"}, "fix: --algo.loss ppo_clip"),
         ({"rollout.engine": "vllm", "rollout.loop": "torch"}, "rollout.loop 'torch'"),
         ({"rollout.memory_share": 0.5}, "--rollout.engine vllm"),
     ],

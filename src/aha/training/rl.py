@@ -187,7 +187,7 @@ class RLTrainer:
         `index` updates on the same rollout came before this one.
         """
         rows = self.objective.begin_update(share.counted_rows(), index)
-        totals = totals_of(rows, self.cfg.training_limit) if rows else None
+        totals = totals_of(rows, self.rollout.limit) if rows else None
         # Rows with advantage 0 stay in the denominators. They are computed only if the method gives
         # them a gradient (for example with a KL in the loss).
         every = self.method.computes_every_row(index, self.objective.entropy_coef)

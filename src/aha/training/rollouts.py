@@ -180,14 +180,14 @@ class Rollout:
         self.world = world or World()
         self.tokenizer, self.task, self.engine, self.source = tokenizer, task, engine, source
         self.cfg, self.algo = rollout, algo
+        self.limit = training_limit(rollout, algo)
         self.resamples = ZERO_VARIANCE[algo.zero_variance].facts.resamples
         self.max_rounds = algo.resample_rounds if self.resamples else 1
 
     def sampling(self, seeds: StepSeeds, rollout_round: int = 0) -> Sampling:
         cfg = self.cfg
         seed = seeds.seed("rollout", rollout_round)
-        limit = training_limit(cfg, self.algo)
-        return Sampling(limit, cfg.group_size, cfg.temperature, seed)
+        return Sampling(self.limit, cfg.group_size, cfg.temperature, seed)
 
     def scores(self, groups: Groups) -> Scores:
         return Scores.of(groups, self.algo, self.cfg.max_new_tokens)
