@@ -53,8 +53,8 @@ def test_the_keys_are_those_of_the_config_with_its_defaults():
 
 def test_a_named_recipe_shows_its_own_values(help_of):
     assert "Training steps. [default: 60]" in help_of("train")
-    assert "Training steps. [default: 132]" in help_of("train", "demo")
-    assert "Training steps. [default: 132]" in help_of("demo")
+    assert "Training steps. [default: 144]" in help_of("train", "demo")
+    assert "Training steps. [default: 144]" in help_of("demo")
     # A name that is wrong is no reason to show nothing.
     assert "Training steps. [default: 60]" in help_of("train", "nowhere")
 
