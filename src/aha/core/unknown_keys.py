@@ -79,13 +79,13 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
     """The known key most like `key`: that of another trainer's name for it; for a name without
     its section, every key of that name."""
     section, _, name = key.rpartition(".")
-    is_ours = section and any(other.startswith(f"{section}.") for other in known)
     if same := NAMES_OF_OTHERS.get(name):
         own = f"{section}.{same.split('.')[-1]}"  # critic.learning_rate is critic.lr
         if own in known:
             return [own]
-        if not is_ours:  # optim.beta is no KL
-            return [same]
+        beside = [other for other in known if section and other.startswith(f"{section}.")]
+        # optim.beta is a beta of the optimiser, and not the KL's.
+        return difflib.get_close_matches(key, beside, 1, 0.9) or [same]
     # veRL has sections in sections: what they are called here, the last name alone says.
     name = name if "." in section else key
     same_name = [other for other in known if other.split(".")[-1] == name]
