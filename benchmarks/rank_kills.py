@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +70,7 @@ class Kills:
         return sum(self.victims.values())
 
 
-class Launcher:
+class Launcher(ABC):
     """Runs commands of `aha train` in a folder, whose ranks can be killed."""
 
     def __init__(self, folder: Path, steps: int, patience: float):
@@ -97,9 +98,9 @@ class Launcher:
     def variables(self) -> dict[str, str]:
         return {}
 
+    @abstractmethod
     def ranks(self) -> list[psutil.Process]:
         """The processes of the ranks that live."""
-        raise NotImplementedError
 
     def kill(self, rng: random.Random) -> str:
         """Kill a rank, if there is one. Returns its name, or nothing."""
@@ -111,7 +112,7 @@ class Launcher:
                 return f"{self.noun} {number}" if self.noun == "rank" else self.noun
         return ""
 
-    def after_kill(self, name: str) -> None:
+    def after_kill(self, name: str) -> None:  # noqa: B027 (by default there is nothing to do)
         """Whatever has to be typed for the run to go on."""
 
     def wait(self, seconds: float) -> bool:
@@ -123,7 +124,7 @@ class Launcher:
             return False
         return True
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End what this has started besides commands."""
 
     def stop(self) -> None:
@@ -143,7 +144,7 @@ class Local(Launcher):
         others = [p for p in first.children() if "spawn_main" in " ".join(p.cmdline())]
         return [first, *others]
 
-    def after_kill(self, name: str) -> None:
+    def after_kill(self, name: str) -> None:  # noqa: B027 (by default there is nothing to do)
         if not self.wait(self.patience):
             return
         if (self.folder / "runs" / name).is_dir():
@@ -190,7 +191,7 @@ class RayNode(Ray):
     def variables(self) -> dict[str, str]:
         return {"RAY_ADDRESS": self.cluster.address}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         self.cluster.shutdown()
 
     def kill(self, rng: random.Random) -> str:

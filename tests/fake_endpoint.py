@@ -6,6 +6,7 @@ What an honest answer is, a subclass says: a judge's count, or a teacher's solut
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 PAGE = b"<!doctype html><title>Welcome</title>"
 
 
-class FakeEndpoint:
+class FakeEndpoint(ABC):
     """`misbehave(requests before, text)` names a fault, or None for an honest answer.
 
     Faults of every endpoint: a status such as "503", "slow", "no JSON", "hangs up"; a subclass
@@ -39,9 +40,9 @@ class FakeEndpoint:
         self.server.shutdown()
         self.server.server_close()
 
+    @abstractmethod
     def reply(self, body: dict, text: str, fault: str | None) -> dict:
         """The content of an answer."""
-        raise NotImplementedError
 
     def requests_before(self, text: str) -> int:
         """How many requests came before this one, which asks `text`."""
