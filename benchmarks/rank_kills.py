@@ -144,7 +144,7 @@ class Local(Launcher):
         others = [p for p in first.children() if "spawn_main" in " ".join(p.cmdline())]
         return [first, *others]
 
-    def after_kill(self, name: str) -> None:  # noqa: B027 (by default there is nothing to do)
+    def after_kill(self, name: str) -> None:
         if not self.wait(self.patience):
             return
         if (self.folder / "runs" / name).is_dir():
@@ -191,7 +191,7 @@ class RayNode(Ray):
     def variables(self) -> dict[str, str]:
         return {"RAY_ADDRESS": self.cluster.address}
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         self.cluster.shutdown()
 
     def kill(self, rng: random.Random) -> str:
