@@ -99,6 +99,20 @@ class Base:
 # with the root of the width, arXiv 2310.17813); for 6.4 times the batch 2.5 times the rate (square
 # root rule of Adam, arXiv 2205.10287). Together 1.5 times; we leave that out as a margin.
 # multiply: aha-tiny, which has read sums and differences, continues with products.
+# guesses: a base without the behaviours, for the studies: three numbers, so that nothing is a
+# search, and pages of arithmetic without verdicts.
+GUESSES = replace(
+    TraceMix(),
+    numbers=(3,),
+    drill=1.0,
+    judged=0.0,
+    search=0.0,
+    gold_guess=0.05,
+    verify=0.0,
+    backtrack=0.0,
+    backward=0.0,
+    subgoal=0.0,
+)
 BASES = {
     "tiny": Base("aha-tiny", Path("runs/pretrain"), PretrainConfig()),
     "10m": Base(
@@ -116,6 +130,9 @@ BASES = {
         Path("runs/base-multiply"),
         PretrainConfig(tokens=10_000_000, mix=replace(TraceMix(), multiply=0.9)),
         start=Path("aha-tiny"),
+    ),
+    "guesses": Base(
+        "aha-tiny", Path("runs/base-guesses"), PretrainConfig(tokens=20_000_000, mix=GUESSES)
     ),
 }
 

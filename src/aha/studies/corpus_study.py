@@ -1,16 +1,18 @@
 """The study `corpus`: how much of a behaviour must a base have read for RL to improve it?
 
-Bases that differ in one dial, the share of puzzles that are searched, then the same RL. Source:
-Gandhi et al., arXiv 2503.01307: continued pre-training on behaviour-rich and behaviour-free text.
+One base that has read no search goes on with corpora that differ in one dial, the share of puzzles
+that are searched; then the same RL. Source: Gandhi et al., arXiv 2503.01307: continued pre-training
+on behaviour-rich and behaviour-free text.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
+from aha.corpus.bases import GUESSES
 from aha.studies.example_kinds import ALL_FOUR
 from aha.studies.judgement import Measured, mean_over_seeds
-from aha.studies.priming_study import NO_BEHAVIOURS, QUICK
+from aha.studies.priming_study import QUICK
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Scale
 from aha.studies.training_results import (
@@ -23,10 +25,10 @@ from aha.studies.training_study import Claim, TrainingStudy
 from aha.web.svg_curves import Figure, Line
 
 RATES = {"0 %": 0.0, "1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
-FULL = Scale(tokens=8_000_000, steps=120)
+FULL = Scale(tokens=4_000_000, steps=80)
 # Every dial but `search` is the same in all bases: without a search they change nothing.
 SEARCHED = replace(
-    ALL_FOUR, numbers=(3,), drill=1.0, judged=0.0, gold_guess=NO_BEHAVIOURS.gold_guess, orderly=0.0
+    ALL_FOUR, numbers=(3,), drill=1.0, judged=0.0, gold_guess=GUESSES.gold_guess, orderly=0.0
 )
 LENGTHS = {"0 %": 16.0, "1 %": 30.0, "5 %": 60.0, "20 %": 70.0}
 
@@ -37,7 +39,8 @@ class CorpusStudy(TrainingStudy):
     name = "corpus"
     title = "Corpus: how much of the behaviours must a base have read?"
     claim = (
-        "Bases whose corpus searches in 0, 1, 5 or 20 % of its puzzles, then the same RL. If the "
+        "A base without searches reads on, in a corpus that searches in 0, 1, 5 or 20 % of its "
+        "puzzles; then the same RL. If the "
         "pre-training decides, the result rises with the rate, and the base without any stays flat."
     )
     varies = ("base.pretraining.mix.search",)
@@ -52,9 +55,8 @@ class CorpusStudy(TrainingStudy):
 
     def chain(self, condition: str, seed: int) -> Chain:
         scale, name = self.scale, condition.replace("-percent", " %")
-        base = scale.base(
-            f"base-{condition}-seed{seed}", seed, replace(SEARCHED, search=RATES[name])
-        )
+        mix = replace(SEARCHED, search=RATES[name])
+        base = scale.base_after_guesses(f"base-{condition}-seed{seed}", seed, mix, self.quick)
         return Chain(base, recipe=scale.recipe(seed), length=LENGTHS[name])
 
     def claims(self, outcomes: Outcomes) -> list[Claim]:

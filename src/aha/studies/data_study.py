@@ -18,8 +18,8 @@ from aha.studies.training_results import (
 from aha.studies.training_study import Claim, TrainingStudy
 from aha.web.svg_curves import Figure
 
-TOKENS = 5_000_000  # of completions in RL, in every cell
-FULL = Scale(tokens=0, steps=1_000, limit=320, every=20, final=1_000)
+TOKENS = 2_000_000  # of completions in RL, in every cell
+FULL = Scale(tokens=0, steps=1_000, limit=320, final=1_000)
 QUICK = Scale(0, steps=1_000, prompts=4, group_size=4, limit=96, every=0, final=16)
 QUICK_TOKENS = 4_000
 EASY, HARD = (2, 10_000), (1, 1)  # solutions of a puzzle: three quarters of them have more than one

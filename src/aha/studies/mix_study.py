@@ -22,7 +22,7 @@ RUNGS = {
     "multiply": ("multiply",),
     "both": ("countdown3", "multiply"),
 }
-FULL = Scale(tokens=5_000_000, steps=120, limit=320, every=20, final=0)
+FULL = Scale(tokens=5_000_000, steps=60, limit=320, every=20, final=0)
 QUICK = Scale(20_000, steps=2, prompts=4, group_size=4, limit=64, every=0, final=0)
 LENGTHS = {"countdown": 75.0, "multiply": 36.0, "both": 56.0}
 
@@ -59,7 +59,7 @@ class MixStudy(TrainingStudy):
         changes: dict[str, Any] = {"task.name": "ladder", "task.options": {"rungs": RUNGS[tasks]}}
         if doubled:
             changes["steps"] = 2 * scale.steps
-        sizes = (12, 12) if self.quick else (500, 200)
+        sizes = (12, 12) if self.quick else (1_000, 206)
         limit = scale.limit
         tests = (
             HeldOutTest("countdown", n=sizes[0], max_new_tokens=limit),

@@ -4,13 +4,12 @@ One base that has read no search (guesses and arithmetic alone) is fine-tuned on
 kind and then trained by the same RL. Source: Gandhi et al., arXiv 2503.01307.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from aha.corpus.bases import TraceMix
+from aha.corpus.bases import GUESSES
 from aha.studies.example_kinds import CONTROLS, KINDS
 from aha.studies.judgement import Measured, mean_over_seeds
+from aha.studies.study_bases import guesser
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Primer, Scale
 from aha.studies.training_results import (
@@ -23,20 +22,7 @@ from aha.studies.training_results import (
 from aha.studies.training_study import Claim, TrainingStudy
 from aha.web.svg_curves import Figure
 
-# A base without the behaviours: three numbers, so that nothing is a search; no verdicts.
-NO_BEHAVIOURS = replace(
-    TraceMix(),
-    numbers=(3,),
-    drill=1.0,
-    judged=0.0,
-    search=0.0,
-    gold_guess=0.05,
-    verify=0.0,
-    backtrack=0.0,
-    backward=0.0,
-    subgoal=0.0,
-)
-FULL = Scale(tokens=12_000_000, steps=120)
+FULL = Scale(tokens=0, steps=80)
 QUICK = Scale(200_000, steps=3, prompts=4, group_size=4, every=2, problems=8, final=24)
 EXAMPLES, QUICK_EXAMPLES = 3_000, 64
 EPOCHS = 2
@@ -72,7 +58,7 @@ class PrimingStudy(TrainingStudy):
         if condition != "nothing":
             primer = Primer(condition, QUICK_EXAMPLES if self.quick else EXAMPLES, EPOCHS)
         return Chain(
-            scale.base(f"base-seed{seed}", seed, NO_BEHAVIOURS),
+            scale.base(f"base-seed{seed}", seed, GUESSES) if self.quick else guesser(),
             primer,
             scale.recipe(seed),
             length=LENGTHS.get(condition, PRIMED_LENGTH),

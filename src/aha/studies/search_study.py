@@ -1,7 +1,8 @@
 """The study `search`: is it better to read searches than solutions, and what improves them?
 
-Two bases read as many tokens: solutions alone, or searches of which many fail. Both go on by RL;
-the base of searches also teaches itself (STaR). Source: Stream of Search, arXiv 2404.03683.
+From a base that calculates and guesses, two read as many tokens: solutions alone, or searches of
+which many fail. Both go on by RL; the base of searches also teaches itself (STaR). Source: Stream
+of Search, arXiv 2404.03683.
 """
 
 from dataclasses import asdict, replace
@@ -44,7 +45,7 @@ SOLUTIONS = replace(
     SEARCHING, orderly=0.0, gold_attempt=1.0, verify=0.0, backtrack=0.0, backward=0.0, subgoal=0.0
 )
 MIXES = {"solutions": SOLUTIONS, "searches": SEARCHING}
-FULL = Scale(tokens=12_000_000, steps=120, limit=320, final=0)
+FULL = Scale(tokens=5_000_000, steps=80, limit=320, final=0)
 QUICK = Scale(200_000, steps=2, prompts=4, group_size=4, limit=96, every=0, final=0)
 STAR = SelfTeaching(rounds=3, problems=4_000, completions=2, epochs=3, limit=320)
 QUICK_STAR = SelfTeaching(rounds=1, problems=96, completions=2, epochs=1, limit=96)
@@ -81,13 +82,14 @@ class SearchStudy(TrainingStudy):
     def chain(self, condition: str, seed: int) -> Chain:
         scale = self.scale
         corpus, way = condition.split("-")
-        base = scale.base(f"base-{corpus}-seed{seed}", seed, MIXES[corpus])
-        n = 12 if self.quick else 400
+        name = f"base-{corpus}-seed{seed}"
+        base = scale.base_after_guesses(name, seed, MIXES[corpus], self.quick)
+        n = 12 if self.quick else 1_000
         tests = (
             HeldOutTest("test", n=n, max_new_tokens=scale.limit),
             HeldOutTest("held-out targets", split="test_targets", n=n, max_new_tokens=scale.limit),
-            HeldOutTest("unsolved", n=n // 2, puzzles="unsolved", max_new_tokens=scale.limit),
-            HeldOutTest("difficult", n=n // 4, puzzles="difficult", max_new_tokens=scale.limit),
+            HeldOutTest("unsolved", n=n // 4, puzzles="unsolved", max_new_tokens=scale.limit),
+            HeldOutTest("difficult", n=n // 10, puzzles="difficult", max_new_tokens=scale.limit),
         )
         star = {"star": asdict(self.star) | {"seed": seed} if way == "star" else None}
         recipe = scale.recipe(seed) if way == "rl" else None

@@ -10,9 +10,10 @@ from functools import partial
 
 import numpy as np
 
+from aha.corpus.bases import GUESSES
 from aha.studies.cell_files import Result
 from aha.studies.judgement import Array, Measured, mean_over_seeds
-from aha.studies.priming_study import NO_BEHAVIOURS
+from aha.studies.study_bases import guesser
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Scale
 from aha.studies.training_results import (
@@ -26,7 +27,7 @@ from aha.studies.training_stages import HeldOutTest
 from aha.studies.training_study import Claim, TrainingStudy
 from aha.web.svg_curves import Figure, Line
 
-FULL = Scale(tokens=12_000_000, steps=132, limit=320, final=0)
+FULL = Scale(tokens=0, steps=100, limit=320, final=0)
 QUICK = Scale(100_000, steps=2, prompts=4, group_size=4, limit=96, every=0, final=0)
 KS = (1, 2, 4, 8, 16, 32, 64)
 # Difficulties by the number of different solutions of a puzzle.
@@ -58,7 +59,7 @@ class SharpenStudy(TrainingStudy):
         scale = self.scale
         n, k = (12, 8) if self.quick else (250, 64)
         test = HeldOutTest(TEST, n=n, completions=k, max_new_tokens=scale.limit)
-        direct = scale.base(f"base-direct-seed{seed}", seed, NO_BEHAVIOURS)
+        direct = scale.base("base-direct", 0, GUESSES) if self.quick else guesser()
         base = direct if condition == "direct" else "aha-tiny"
         return Chain(base, None, scale.recipe(seed), (test,), True, LENGTHS[condition])
 

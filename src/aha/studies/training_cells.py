@@ -18,7 +18,6 @@ from aha.corpus.bases import TraceMix
 from aha.model.folders import resolve_model
 from aha.model.tokenizer import build_tokenizer
 from aha.plan.estimate import estimate
-from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PretrainTokens, estimate_base
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card, Generation, Workload
 from aha.plan.tuning_estimate import TuningTokens, estimate_tuning
@@ -27,12 +26,17 @@ from aha.sft.tuning_config import TuningConfig
 from aha.store.checksums import digest
 from aha.studies.cell_files import Result
 from aha.studies.example_kinds import KINDS, write_examples
+from aha.studies.study_bases import (
+    START_SECONDS,
+    base_model,
+    goes_on_from_guesser,
+    small_training,
+)
 from aha.studies.training_stages import (
     MAX_ROWS,
     HeldOutTest,
     Say,
     fine_tune,
-    make_base,
     reinforce,
     result_of_run,
     test_model,
@@ -41,12 +45,6 @@ from aha.studies.training_stages import (
 RECIPES = Path(aha.__file__).parent / "recipes"
 EXAMPLE_TOKENS = 90  # of one with its prompt, for a plan; shorter where the thought is empty
 EMPTY_TOKENS = 30
-GUESS_TOKENS = 70  # of a document of a corpus without searches
-# Time of two processes with a thread each over that of one with two, which the table of machines is
-# fitted to. Measured: .84 for aha-tiny (its pretraining.json, two ranks); .53 and .76 for bases of
-# 200,000 and 300,000 tokens of short documents, by processor time on a busy machine.
-ONE_THREAD = 0.65
-START_SECONDS = 3.0  # of a cell: importing torch, opening models, drawing test problems
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Scale:
     limit: int = 256
     every: int = 10
     problems: int = 100
-    final: int = 500
+    final: int = 1_000
 
     def recipe(self, seed: int, changes: Mapping[str, Any] | None = None) -> RunConfig:
         """The recipe of the demo at this scale."""
@@ -88,14 +86,17 @@ class Scale:
         sizes: dict[str, int | None] | None = None,
         tokens: int | None = None,
     ) -> PretrainJob:
-        """The job of a base of this many tokens, in a folder of this name. Few tokens have shards
-        and a warm-up to match."""
+        """The job of a base of this many tokens, from nothing, in a folder of this name."""
         read = tokens or self.tokens
-        shard = max(200, min(20_000, read // 200))
-        changes = {"tokens": read, "seed": seed, "shard_documents": shard}
-        changes |= {"warmup_steps": min(100, max(1, read // 50_000))}
+        changes = {"tokens": read, "seed": seed} | small_training(read)
         job = make_job("tiny", Path(name), sizes, changes)
         return replace(job, cfg=replace(job.cfg, mix=mix))
+
+    def base_after_guesses(self, name: str, seed: int, mix: TraceMix, quick: bool) -> PretrainJob:
+        """The job of a base that goes on from `guesser`; in a smoke run one from nothing."""
+        if quick:
+            return self.base(name, seed, mix)
+        return goes_on_from_guesser(name, seed, mix, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def seed_of(chain: Chain) -> int:
 def base_of(chain: Chain, runs: Path, say: Say) -> Path:
     """The folder of the base; made here where it is to be made and is not there."""
     if isinstance(chain.base, PretrainJob):
-        return make_base(replace(chain.base, out=runs / chain.base.out.name), say)
+        return base_model(chain.base, runs, say)
     return resolve_model(chain.base)
 
 
@@ -218,22 +219,6 @@ def tuning_of(primer: Primer, model: str, data: str, seed: int) -> TuningConfig:
 
 
 # -- planning it ------------------------------------------------------------------------------
-
-
-def base_seconds(job: PretrainJob, card: Card) -> float:
-    """How long a base takes."""
-    cfg = job.cfg
-    reading = PretrainTokens(cfg.tokens, cfg.batch_tokens, document_tokens(cfg.mix))
-    seconds = estimate_base(job.shape, reading, card).cost.seconds
-    return seconds * (ONE_THREAD if card.cpu else 1.0) + START_SECONDS
-
-
-def document_tokens(mix: TraceMix) -> int:
-    """The length of the document that a random token belongs to: guesses and pages of arithmetic
-    are short, searches in order long."""
-    if not mix.search:
-        return GUESS_TOKENS
-    return int(DOCUMENT_TOKENS if mix.orderly else GUESS_TOKENS + 100 * mix.search)
 
 
 def chain_seconds(chain: Chain, card: Card) -> float:

@@ -51,11 +51,11 @@ class HeldOutTest:
     puzzles: str = ""
 
 
-def make_base(job: PretrainJob, say: Say) -> Path:
-    """The folder of a base; trained here, in one process, unless it is there."""
+def make_base(job: PretrainJob, say: Say, ranks: int = 1) -> Path:
+    """The folder of a base; trained here, on so many ranks, unless it is there."""
     model = job.out / "model"
     if not (model / "config.json").is_file():
-        stop_at(pretrain_base(job, PretrainMachine.of("auto", 0, None, None, 1), say))
+        stop_at(pretrain_base(job, PretrainMachine.of("auto", 0, None, None, ranks), say))
     return model
 
 

@@ -17,12 +17,13 @@ from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob
 from aha.studies.cell_files import Cell, Result
 from aha.studies.judgement import MIN_SEEDS, Measured, Reproduction, reproduction
+from aha.studies.study_bases import base_seconds, is_for_all, made_before, work_of
 from aha.studies.study_page import StudyPage, StudyTable
-from aha.studies.training_cells import Chain, base_of, base_seconds, carry_chain, chain_seconds
+from aha.studies.training_cells import Chain, base_of, carry_chain, chain_seconds
 from aha.studies.training_results import Outcomes
 from aha.web.svg_curves import Figure
 
-BASE, CONDITION = "base", "condition"  # kinds of cells
+FOR_ALL, BASE, CONDITION = "base for all", "base", "condition"  # kinds of cells
 INFINITE = float("inf")
 
 
@@ -104,13 +105,16 @@ class TrainingStudy(ABC):
 
     @cached_property
     def chains(self) -> dict[str, Chain]:
-        """The chain of every cell by the cell's name; bases first, seed by seed."""
+        """The chain of every cell by the cell's name; bases first, seed by seed, those that take
+        longest before the others: nothing that needs them can begin meanwhile."""
         chains: dict[str, Chain] = {}
         for seed in self.seeds:
             own = {f"{c}-seed{seed}": self.chain(c, seed) for c in self.conditions}
-            for chain in own.values():
-                if isinstance(chain.base, PretrainJob):
-                    chains.setdefault(chain.base.out.name, Chain(chain.base))
+            jobs = [c.base for c in own.values() if isinstance(c.base, PretrainJob)]
+            for job in sorted(jobs, key=work_of, reverse=True):
+                if before := made_before(job):
+                    chains.setdefault(before.out.name, Chain(before))
+                chains.setdefault(job.out.name, Chain(job))
             chains |= own
         return chains
 
@@ -123,11 +127,8 @@ class TrainingStudy(ABC):
             settings = flattened(chain.settings) | {"name": name}
             varied = {key: value for key, value in settings.items() if self.is_varied(key)}
             shared = {key: value for key, value in settings.items() if key not in varied}
-            needs: tuple[str, ...] = ()
-            if isinstance(chain.base, PretrainJob) and not is_base:
-                needs = (chain.base.out.name,)
-            kind = BASE if is_base else CONDITION
-            cells.append(Cell(name, varied, shared, kind, needs))
+            kind = kind_of(chain.base) if is_base else CONDITION
+            cells.append(Cell(name, varied, shared, kind, needs_of(chain, is_base)))
         return cells
 
     def is_varied(self, key: str) -> bool:
@@ -137,7 +138,7 @@ class TrainingStudy(ABC):
 
     def seconds_of(self, cell: Cell, card: Card) -> float:
         chain = self.chains[cell.name]
-        if cell.kind == BASE:
+        if cell.kind != CONDITION:
             assert isinstance(chain.base, PretrainJob), "a cell that makes a base has its job"
             return base_seconds(chain.base, card)
         return self.planned(chain, card)
@@ -148,9 +149,9 @@ class TrainingStudy(ABC):
 
     def run(self, cell: Cell, out: Path) -> Result:
         chain, runs = self.chains[cell.name], out / "runs"
-        if cell.kind == BASE:
+        if cell.kind != CONDITION:
             model = base_of(chain, runs, print)
-            return {"model": str(model.relative_to(out))}
+            return {"model": str(model.relative_to(out) if out in model.parents else model)}
         return self.carry(chain, runs, cell.name)
 
     def carry(self, chain: Chain, runs: Path, name: str) -> Result:
@@ -178,6 +179,19 @@ class TrainingStudy(ABC):
             tables,
             {"claims": [claim_json(claim) for claim in claims], **outcomes.summary()},
         )
+
+
+def kind_of(base: str | PretrainJob) -> str:
+    """The kind of the cell that makes a base."""
+    return FOR_ALL if isinstance(base, PretrainJob) and is_for_all(base) else BASE
+
+
+def needs_of(chain: Chain, is_base: bool) -> tuple[str, ...]:
+    """The cell that has to be done before one of this chain."""
+    if not isinstance(chain.base, PretrainJob):
+        return ()
+    before = made_before(chain.base) if is_base else chain.base
+    return () if before is None else (before.out.name,)
 
 
 def claim_json(claim: Claim) -> dict[str, Any]:
