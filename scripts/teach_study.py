@@ -1,25 +1,32 @@
 """Distillation, selection and shortening over seeds: runs them, and files results/teaching.
 
-    python scripts/teach_study.py rejection --teacher runs/first      # with and without rejection
-    python scripts/teach_study.py select --teacher runs/first         # s1 against its controls
-    python scripts/teach_study.py shorten --teacher runs/first        # SimPO on own completions
-    python scripts/teach_study.py money --teacher runs/first          # RL, distil, distil then RL
-    python scripts/teach_study.py table                               # what is filed, as tables
+    python scripts/teach_study.py rejection --teacher runs/a,runs/b,runs/c   # with and without it
+    python scripts/teach_study.py select --teacher runs/a,runs/b,runs/c      # s1 and its controls
+    python scripts/teach_study.py shorten --teacher runs/a,runs/b,runs/c     # SimPO on own answers
+    python scripts/teach_study.py money --teacher runs/a,runs/b,runs/c       # RL, distil, both
+    python scripts/teach_study.py table                                      # what is filed
 
-Each run is one of the commands that users have. A study that is stopped goes on with the same
-command. `--student MODEL` takes that base; without it a student of two fifths of aha-tiny's
-parameters begins with random weights.
+A teacher for each seed (0, 1, 2), or one for all. Each run is one of the commands that users have,
+with one thread; seeds run side by side, as many as there are cores (`--processes`), and write to
+data/teach/. A study that is stopped goes on with the same command. `--student MODEL` takes that
+base; without it the student of `rejection` begins with random weights, and has two fifths of
+aha-tiny's parameters, and that of the others is aha-tiny.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from aha.distill.ledger import OWN
 from aha.distill.stages import read_object
 from aha.eval.statistics import over_seeds
+from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.parents import chain_of
 from aha.model.tokenizer import build_tokenizer
@@ -27,10 +34,20 @@ from aha.model.transformer import Transformer
 from aha.model.weights import load_model, save_model
 from aha.pretrain.settings import make_job
 from aha.store.run_folder import environment, read_rows
+from aha.studies.judgement import MIN_SEEDS, compared
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "teaching"
 SIZES = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
+TESTS = "tests before and after"  # an entry of a ledger
+RANDOM = "random"  # a student with random weights
+# What a study takes where an option is not given. A student from nothing has all to learn.
+USUAL: dict[str, dict[str, Any]] = {
+    "rejection": {"student": RANDOM, "n": 16_000, "epochs": 8},
+    "select": {"student": "aha-tiny", "n": 8_000, "epochs": 5},
+    "shorten": {"student": None, "n": 4_000, "epochs": 1},
+    "money": {"student": "aha-tiny", "n": 8_000, "epochs": 3},
+}
 Row = dict[str, Any]
 
 
@@ -53,7 +70,7 @@ def new_student(seed: int) -> Path:
 
 
 def student_of(args: argparse.Namespace, seed: int) -> str:
-    return args.student or str(new_student(seed))
+    return str(new_student(seed)) if args.student == RANDOM else str(args.student)
 
 
 def parameters_of(name: str) -> int:
@@ -131,7 +148,8 @@ def rate_of(model: str, tests: int) -> Row:
 def select(args: argparse.Namespace, seed: int) -> None:
     """A thousand of the teacher's right answers, chosen as s1 does and in four other ways.
 
-    Each student reads as many tokens as any other: the smaller sets more often.
+    Each example is read as often as any other, as in s1: all of them are the dearer way. The
+    controls are drawn from all that is of quality, whoever solves it.
     """
     student = student_of(args, seed)
     pool = f"pool-{seed}"
@@ -141,16 +159,13 @@ def select(args: argparse.Namespace, seed: int) -> None:
     for way in ("s1", "random", "longest", "diverse", "all"):
         name = f"select-{way}-{seed}"
         words = ["select", Path("data") / pool / "examples.jsonl", "--by", way, "--n", args.select]
-        aha(*words, "--seed", seed, "--name", name, "--solver", args.solver or student)
-        data = Path("data") / name / "selected.jsonl"
-        epochs = args.epochs if way == "all" else max(1, round(args.epochs * size / args.select))
-        train_on(args, student, seed, name, data, epochs)
-        file_result("select", way, seed, name, {"epochs": epochs, "pool": size})
+        solver = ("--solver", args.solver or student) if way == "s1" else ()
+        aha(*words, "--seed", seed, "--name", name, *solver)
+        train_on(args, student, seed, name, Path("data") / name / "selected.jsonl")
+        file_result("select", way, seed, name, {"epochs": args.epochs, "pool": size})
 
 
-def train_on(
-    args: argparse.Namespace, student: str, seed: int, name: str, data: Path, epochs: int
-) -> None:
+def train_on(args: argparse.Namespace, student: str, seed: int, name: str, data: Path) -> None:
     """Fine-tune on a file, with the test before and after that a distillation makes."""
     from aha.distill.tested_training import TrainingTests
     from aha.eval.suite import EvalSettings
@@ -160,7 +175,7 @@ def train_on(
     tests = TrainingTests(Path("data") / name, run, test)
     tests.before(student)
     if not run.exists():
-        words = ["sft", student, "--data", data, "--epochs", epochs, "--seed", seed]
+        words = ["sft", student, "--data", data, "--epochs", args.epochs, "--seed", seed]
         aha(*words, "--name", name, *([] if args.lr is None else ["--lr", args.lr]))
     elif not (run / "summary.json").exists():
         aha("train", "--resume", run)
@@ -177,46 +192,56 @@ def shorten(args: argparse.Namespace, seed: int) -> None:
         partial.unlink(missing_ok=True)
         aha(*words, "--group-size", 8, "--out", partial)
         partial.rename(completions)
-    for method in ("simpo", "dpo"):
+    for method in args.methods:
         name = f"shorten-{method}-{seed}"
         words = ["prefer", args.teacher, "--data", completions, "--method", method]
         words += ["--name", name, "--seed", seed, "--tests", args.tests, "--nll", args.nll]
+        words += ["--epochs", args.epochs]
         aha(*words, *([] if args.lr is None else ["--lr", args.lr]))
         file_result("shorten", method, seed, name, {})
 
 
 def money(args: argparse.Namespace, seed: int) -> None:
-    """RL, distillation, and half of the money for each, on one base; each gets the same money, the
-    teacher's answers included."""
+    """RL, distillation, and half of the answers before RL, on one base; each gets the same money,
+    the teacher's answers included. Tests are not counted, in any of them."""
     base = student_of(args, seed)
     distilled, both = f"money-distil-{seed}", f"money-both-{seed}"
     aha(*distill_words(args, base, seed, distilled))
-    ledger = read_object(Path("data") / distilled / "ledger.json")
-    assert ledger is not None and ledger["own_usd"] is not None, "a distillation with its price"
-    usd = ledger["own_usd"]
+    usd = paid_to_learn(distilled)
     file_result("money", "distil", seed, distilled, {"usd": usd})
     rl_run(args, "rl", base, usd, seed)
     half = argparse.Namespace(**{**vars(args), "n": max(1, args.n // 2)})
     aha(*distill_words(half, base, seed, both), "--reuse", Path("data") / distilled)
-    ledger = read_object(Path("data") / both / "ledger.json")
+    rl_run(args, "both", str(Path("runs") / both), usd - paid_to_learn(both), seed, usd)
+
+
+def paid_to_learn(name: str) -> float:
+    """USD of a distillation's answers and training, without its tests."""
+    ledger = read_object(Path("data") / name / "ledger.json")
     assert ledger is not None and ledger["own_usd"] is not None, "a distillation with its price"
-    rl_run(args, "both", str(Path("runs") / both), usd - ledger["own_usd"], seed)
+    own = [one for one in ledger["entries"] if one["payer"] == OWN and one["what"] != TESTS]
+    return float(sum(one["usd"] for one in own))
 
 
-def rl_run(args: argparse.Namespace, way: str, base: str, usd: float, seed: int) -> None:
-    """Reinforcement learning for so much money, its tests included in the run's own price."""
+def rl_run(
+    args: argparse.Namespace, way: str, base: str, usd: float, seed: int, in_all: float = 0.0
+) -> None:
+    """Reinforcement learning for so much money, tests not counted; `in_all`: with what was paid
+    before."""
     name = f"money-{way}-rl-{seed}"
     run = Path("runs") / name
     if not run.exists():
         words = [sys.executable, "-m", "aha", "train", args.recipe, "--model", base]
         words += ["--name", name, "--seed", str(seed), "--budget", f"{usd:.8f}usd"]
-        words += ["--eval.final", str(args.tests)]
+        words += ["--eval.final", "0", "--eval.every", "0"]
         code = subprocess.run(words).returncode
         assert code in (0, 3), "a run that its budget ends has exit code 3"
-    aha("eval", run, "--n", args.tests, "--out", Path("data") / f"{name}.jsonl")
-    rows = list(read_rows(Path("data") / f"{name}.jsonl"))
+    tested = Path("data") / f"{name}.jsonl"
+    tested.unlink(missing_ok=True)  # of a test that was stopped
+    aha("eval", run, "--n", args.tests, "--out", tested)
+    rows = list(read_rows(tested))
     right = sum(row["correct"] for row in rows)
-    result = {"study": "money", "way": way, "seed": seed, "usd": usd}
+    result = {"study": "money", "way": way, "seed": seed, "usd": in_all or usd}
     result["after"] = {
         "solve_rate": right / len(rows),
         "mean_tokens": sum(row["tokens"] for row in rows) / len(rows),
@@ -233,47 +258,130 @@ def rl_run(args: argparse.Namespace, way: str, base: str, usd: float, seed: int)
 
 
 def table(unused_args: argparse.Namespace) -> None:
-    """What is filed: means over seeds with 95 % intervals."""
+    """What is filed: means over seeds with 95 % intervals, and a verdict where they part."""
     for folder in sorted(path for path in RESULTS.glob("*") if path.is_dir()):
-        print(f"\n{folder.name}\n\n| way | seeds | after | 95 % | tokens | cents |")
-        print("|---|---|---|---|---|---|")
         rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*_seed_*.json"))]
-        for way in dict.fromkeys(row["way"] for row in rows):
-            own = [row for row in rows if row["way"] == way]
-            rates = [row["after"]["solve_rate"] for row in own]
-            low, high = over_seeds(rates, own[0]["after"]["problems"])
-            tokens = sum(row["after"]["mean_tokens"] for row in own) / len(own)
-            prices = [(row.get("ledger") or {}).get("own_usd", row.get("usd")) for row in own]
-            cents = "-" if None in prices else f"{100 * sum(prices) / len(prices):.2f}"
-            mean = sum(rates) / len(rates)
-            interval = f"{low:.3f}-{high:.3f}"
-            print(f"| {way} | {len(own)} | {mean:.3f} | {interval} | {tokens:.1f} | {cents} |")
+        by_way: dict[str, list[Row]] = {}
+        for row in rows:
+            by_way.setdefault(row["way"], []).append(row)
+        print(f"\n{folder.name}\n\n| way | seeds | before | after, 95 % | tokens | cents |")
+        print("|---|---|---|---|---|---|")
+        for way, own in by_way.items():
+            low, high = interval_of(own)
+            cents = cents_of(own)
+            print(
+                f"| {way} | {len(own)} | {text_of(mean_of(own, 'before', 'solve_rate'), 3)} | "
+                f"{text_of(mean_of(own, 'after', 'solve_rate'), 3)} [{low:.3f}, {high:.3f}] | "
+                f"{text_of(mean_of(own, 'before', 'mean_tokens'), 1)} -> "
+                f"{text_of(mean_of(own, 'after', 'mean_tokens'), 1)} | {text_of(cents, 2)} |"
+            )
+        for line in verdicts(by_way):
+            print(line)
+
+
+def verdicts(by_way: dict[str, list[Row]]) -> list[str]:
+    """Which way is above which; and the share of the teacher's rate, where there is one."""
+    lines = []
+    for one, other in combinations(by_way, 2):
+        if min(len(by_way[one]), len(by_way[other])) < MIN_SEEDS:
+            lines.append(f"{one}, {other}: fewer than {MIN_SEEDS} seeds, no verdict")
+        else:
+            where = compared(interval_of(by_way[one]), interval_of(by_way[other]))
+            lines.append(f"{one}, {other}: {where}")
+    for way, own in by_way.items():
+        teachers = [row["teacher_rate"]["solve_rate"] for row in own if "teacher_rate" in row]
+        rate = mean_of(own, "after", "solve_rate")
+        if teachers and rate is not None:
+            share = rate * len(teachers) / sum(teachers)
+            lines.append(f"{way}: {share:.2f} of the teacher's rate")
+    return lines
+
+
+def interval_of(rows: list[Row]) -> tuple[float, float]:
+    """Of the rates after training."""
+    rates = [row["after"]["solve_rate"] for row in rows]
+    return over_seeds(rates, rows[0]["after"]["problems"])
+
+
+def mean_of(rows: list[Row], when: str, key: str) -> float | None:
+    """A number of the tests, mean over the seeds; None where it was not measured."""
+    values = [row.get(when, {}).get(key) for row in rows]
+    return None if None in values else sum(values) / len(values)
+
+
+def cents_of(rows: list[Row]) -> float | None:
+    """What a seed has cost, in the mean; None where one is not known."""
+    usd = [row.get("usd", (row.get("ledger") or {}).get("own_usd")) for row in rows]
+    return None if None in usd else 100 * sum(usd) / len(usd)
+
+
+def text_of(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 STUDIES = {"rejection": rejection, "select": select, "shorten": shorten, "money": money}
 
 
-def main() -> None:
+def side_by_side(args: argparse.Namespace) -> None:
+    """A process for each seed, with one thread; Ctrl-C reaches all of them."""
+    folder = Path("data") / "teach"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, *sys.orig_argv[1:]]
+
+    def one_seed(seed: int) -> int:
+        log = folder / f"{args.study}-{seed}.log"
+        print(f"seed {seed}: see {log}", flush=True)
+        with log.open("a") as file:
+            own = [*words, "--only-seed", str(seed)]
+            done = subprocess.run(
+                own, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=file, stderr=file
+            )
+        return done.returncode
+
+    with ThreadPoolExecutor(args.processes) as pool:
+        codes = dict(zip(args.seeds, pool.map(one_seed, args.seeds), strict=True))
+    if failed := [str(seed) for seed, code in codes.items() if code]:
+        sys.exit(f"seeds {', '.join(failed)} ended early; the same command goes on")
+
+
+def read_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("study", choices=[*STUDIES, "table"])
-    parser.add_argument("--teacher", default="runs/first")
-    parser.add_argument("--student", help="a base; without it random weights")
+    parser.add_argument("--teacher", default="runs/demo", help="a run, or one for each seed: a,b,c")
+    parser.add_argument("--student", help="a base, or `random` weights; see above")
     parser.add_argument("--solver", help="of select; without it the student")
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--n", type=int, default=8_000, help="training problems")
-    parser.add_argument("--per-problem", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=num_cores() or 1)
+    parser.add_argument("--only-seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--n", type=int, help="training problems")
+    parser.add_argument("--per-problem", type=int, default=1)
     parser.add_argument("--select", type=int, default=1_000)
     parser.add_argument("--tests", type=int, default=1_000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--methods", nargs="+", choices=["simpo", "dpo"], default=["simpo"])
     parser.add_argument("--nll", type=float, default=0.0)
     args = parser.parse_args()
+    for name, value in USUAL.get(args.study, {}).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    teachers = args.teacher.split(",")
+    if len(teachers) not in (1, len(args.seeds)):
+        parser.error(f"{len(teachers)} teachers for {len(args.seeds)} seeds: one, or one for each")
+    args.teachers = dict(zip(args.seeds, teachers * len(args.seeds), strict=False))
+    return args
+
+
+def main() -> None:
+    args = read_args()
     if args.study == "table":
         table(args)
-        return
-    for seed in args.seeds:
-        STUDIES[args.study](args, seed)
+    elif args.only_seed is None:
+        side_by_side(args)
+    else:
+        args.teacher = args.teachers[args.only_seed]
+        STUDIES[args.study](args, args.only_seed)
 
 
 if __name__ == "__main__":

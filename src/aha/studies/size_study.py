@@ -60,7 +60,7 @@ class SizeStudy(TrainingStudy):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        ways = {"tokens": SIZES, "minutes": AT_EQUAL_MINUTES}
+        ways = {"tokens": [*SIZES], "minutes": [*AT_EQUAL_MINUTES]}
         return tuple(f"{size}-{way}" for way, sizes in ways.items() for size in reversed(sizes))
 
     def chain(self, condition: str, seed: int) -> Chain:
@@ -83,8 +83,8 @@ class SizeStudy(TrainingStudy):
         return [
             f"tokens: {PER_PARAMETER} tokens read for each parameter; minutes: as many as {MIDDLE} "
             "reads so, by the plan of two cores",
-            "the seeds are those of RL: each size has one base for a way of being fair, so the luck "
-            "of a base is in no interval",
+            "the seeds are those of RL: a size has one base for each way of being fair, and the "
+            "luck of a base is in no interval",
         ]
 
     def claims(self, outcomes: Outcomes) -> list[Claim]:
