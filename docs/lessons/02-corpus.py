@@ -3,7 +3,7 @@
 #
 # A script (`python docs/lessons/02-corpus.py --quick`), or a notebook: jupytext and marimo read
 # this file. `--quick` is a smoke run of minutes, too small for a claim; without it the lesson is
-# one seed of the whole study, which takes about an hour.
+# one seed of the whole study, which takes about half an hour.
 
 # %%
 import sys
@@ -35,7 +35,7 @@ RATES
 # %% [markdown]
 # ## 3. The smallest experiment
 #
-# A base for every rate, the same RL for all.
+# One base goes on with a corpus of every rate; then the same RL for all.
 
 # %%
 study = CorpusStudy([0], quick=QUICK)

@@ -3,7 +3,7 @@
 #
 # A script (`python docs/lessons/04-search.py --quick`), or a notebook: jupytext and marimo read
 # this file. `--quick` is a smoke run of minutes, too small for a claim; without it the lesson is
-# one seed of the whole study, which takes about an hour.
+# one seed of the whole study, which takes about half an hour.
 
 # %%
 import sys
@@ -36,7 +36,8 @@ for name, mix in MIXES.items():
 # %% [markdown]
 # ## 3. The smallest experiment
 #
-# Two bases, RL from each, three rounds of STaR from one; four sets of puzzles as tests.
+# One base goes on with either corpus; RL from each, three rounds of STaR from one; four sets of
+# puzzles as tests.
 
 # %%
 study = SearchStudy([0], quick=QUICK)

@@ -11,7 +11,7 @@ DERIVED = {"grade_error_share"}  # by the server, of other numbers
 def test_every_column_of_a_chart_is_one_that_a_run_writes():
     rows = re.findall(r"^\| (`.+?`) \|", read(DOCS / "glossary.md"), re.MULTILINE)
     known = {name for row in rows for name in re.findall(r"`(\w+)`", row)} | DERIVED
-    for heading, charts in charts_of(0.08):
+    for heading, charts in (*charts_of(0.08), *charts_of(0.08, "prefer")):
         for chart in charts:
             source = BEHAVIOURS if chart.get("counted") else known
             for _, column, colour in chart["series"]:
@@ -27,3 +27,9 @@ def test_without_a_price_there_is_no_chart_of_the_cost():
     ]
     assert [title for title in titles[1] if title not in titles[0]] == ["Cost"]
     assert len(titles[1]) == len(set(titles[1]))
+
+
+def test_a_fine_tuning_has_charts_of_its_own():
+    titles = [chart["title"] for _, charts in charts_of(None, "sft") for chart in charts]
+    assert titles[:3] == ["Loss", "Margin of the pairs", "Pairs ranked rightly"]
+    assert "Reward" not in titles and {"loss", "margin", "ranked"} <= set(columns())

@@ -36,11 +36,18 @@ def line(label: str, column: str, colour: int = 0) -> Series:
 
 
 SHARE: dict[str, Any] = {"rate": True, "optional": True}
+TUNINGS = ("sft", "prefer")  # kinds of runs that learn from examples
 TURNING: dict[str, Any] = {"turn": True, "optional": True}
 
 
-def charts_of(usd_per_hour: float | None) -> list[tuple[str, list[Row]]]:
-    """(heading, charts) in the order of the page. Without a price there is no chart of the cost."""
+def charts_of(usd_per_hour: float | None, kind: str = "") -> list[tuple[str, list[Row]]]:
+    """(heading, charts) in the order of the page. Without a price there is no chart of the cost.
+
+    `kind`: that of a fine-tuning's config, which has no rewards and draws no completions.
+    """
+    if kind in TUNINGS:
+        last = [("Training", training()), ("Operations", operations(usd_per_hour))]
+        return [("Learning", examples()), *last]
     return [
         ("Learning", learning()),
         ("Search", search()),
@@ -70,6 +77,15 @@ def learning() -> list[Row]:
             note="all right or all wrong: these groups teach nothing",
             rate=True,
         ),
+    ]
+
+
+def examples() -> list[Row]:
+    """How examples are learnt, or preference pairs."""
+    return [
+        chart("Loss", line("of an update", "loss", 5)),
+        chart("Margin of the pairs", line("chosen less rejected", "margin", 2), optional=True),
+        chart("Pairs ranked rightly", line("chosen above rejected", "ranked", 2), **SHARE),
     ]
 
 
@@ -154,8 +170,8 @@ def operations(usd_per_hour: float | None) -> list[Row]:
 
 
 def columns() -> Iterator[str]:
-    """The columns of the metrics that the charts show, but for those of a stack."""
-    for _, charts in charts_of(0.0):
+    """The columns of the metrics that the charts of any run show, but for those of a stack."""
+    for _, charts in (*charts_of(0.0), *charts_of(0.0, TUNINGS[0])):
         for one in charts:
             if not one.get("counted") and not one.get("stack"):
                 yield from (str(column) for _, column, _ in one["series"])

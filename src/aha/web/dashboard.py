@@ -168,7 +168,7 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "charts": charts_of(price),
+                "charts": charts_of(price, str(config.get("kind", ""))),
                 "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
                 | curves.thinned_together(column for _, column in PHASES),
             }

@@ -50,8 +50,18 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
         *grading_errors(line("share of completions", "grade_error_share")),
         Figure("Entropy, nats a token", [line("entropy", "entropy")]),
         Figure("Gradient norm", [line("before clipping", "grad_norm")]),
+        *pair_figures(line),
         Figure("Tokens a second", [line("tokens a second", "tokens_per_s")]),
     ]
+
+
+def pair_figures(line: Callable[[str, str], Line]) -> list[Figure]:
+    """How preference pairs are learnt; nothing for a run without any."""
+    figures = [
+        Figure("Margin of the pairs", [line("chosen less rejected", "margin")]),
+        Figure("Pairs ranked rightly", [line("chosen above rejected", "ranked")], rate=True),
+    ]
+    return [figure for figure in figures if not figure.empty]
 
 
 def search_figures(line: Callable[[str, str], Line], turn: int | None) -> list[Figure]:

@@ -1,0 +1,97 @@
+"""The bases of the studies: one for all, made once, and those that go on from it."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aha.cli.training_studies import study_of
+from aha.core.errors import ConfigError, RunError
+from aha.corpus.bases import GUESSES
+from aha.corpus.shards import documents
+from aha.plan.machines import load_cards
+from aha.pretrain.make_base import keep_settings
+from aha.studies.study_bases import (
+    START_SECONDS,
+    base_model,
+    base_seconds,
+    goes_on_from_guesser,
+    guesser,
+    is_for_all,
+    made_before,
+)
+
+from ..tiny import answering_folder
+
+CARD = load_cards()[1]["cpu-2-cores"]
+say_nothing = partial(str)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """The folder of the base for all, with some model in it."""
+    monkeypatch.chdir(tmp_path)
+    folder = guesser().out
+    keep_settings(folder, guesser().settings)
+    answering_folder(tmp_path / "tiny").rename(folder / "model")
+    return folder
+
+
+def test_the_base_for_all_is_not_made_twice_and_costs_nothing_then(made):
+    assert base_model(guesser(), Path("study/runs"), say_nothing) == made / "model"
+    assert base_seconds(guesser(), CARD) == START_SECONDS
+    assert not Path("study").exists()
+
+
+def test_a_base_of_other_settings_is_refused(made):
+    (made / "settings.json").unlink()
+    keep_settings(made, guesser().settings | {"start": "aha-tiny"})
+    with pytest.raises(ConfigError, match="start None in runs/base-guesses"):
+        base_model(guesser(), Path("study/runs"), say_nothing)
+    (made / "settings.json").unlink()
+    with pytest.raises(RunError, match="is no base"):
+        base_model(guesser(), Path("study/runs"), say_nothing)
+
+
+def test_a_base_that_goes_on_needs_the_one_for_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = goes_on_from_guesser("mine", 3, replace(GUESSES, search=0.2), 4_000_000)
+    assert made_before(job) == guesser() and not is_for_all(job) and is_for_all(guesser())
+    assert job.cfg.seed == 3 and job.cfg.mix.search == 0.2 and made_before(guesser()) is None
+    assert base_seconds(guesser(), CARD) > base_seconds(job, CARD) > START_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("priming", {"dots-seed1": ("base-guesses",)}),
+        ("sharpen", {"direct-seed2": ("base-guesses",), "search-seed2": ()}),
+        ("corpus", {"base-5-percent-seed1": ("base-guesses",), "5-percent-seed1": None}),
+        ("search", {"base-solutions-seed0": ("base-guesses",), "solutions-rl-seed0": None}),
+    ],
+)
+def test_studies_share_it(name, needs):
+    cells = {cell.name: cell for cell in study_of(name, None, False).cells}
+    assert sum(cell.kind == "base for all" for cell in cells.values()) == 1
+    for cell, wanted in needs.items():
+        own = f"base-{cell.removesuffix('-rl-seed0')}"
+        wanted = (own if own in cells else f"{own}-seed0",) if wanted is None else wanted
+        assert cells[cell].needs == wanted
+    quick = study_of(name, None, True).cells
+    assert all(cell.kind != "base for all" for cell in quick), "a smoke run makes a tiny one"
+
+
+def test_bases_that_take_longest_come_first():
+    bases = [cell.name for cell in study_of("size", None, False).cells if cell.kind == "base"]
+    assert bases[0] == "base-2.3M-tokens" and bases[-1] == "base-0.1M-tokens" and len(bases) == 7
+
+
+def test_the_base_for_all_reads_no_behaviour():
+    stream = documents(GUESSES, 0, lambda numbers, target: True)
+    for _ in range(300):
+        document = next(stream)
+        assert not {"yes", "no", "need", "aim", "back"} & {*document.completion.split()}
+        if document.prompt:
+            lines = document.completion.partition("</think>")[0].splitlines()
+            assert len(lines) in (0, 2), "one attempt at most"
