@@ -9,8 +9,9 @@
 A teacher for each seed (0, 1, 2), or one for all. Each run is one of the commands that users have,
 with one thread; seeds run side by side, as many as there are cores (`--processes`), and write to
 data/teach/. A study that is stopped goes on with the same command. `--student MODEL` takes that
-base; without it the student of `rejection` begins with random weights, and has two fifths of
-aha-tiny's parameters, and that of the others is aha-tiny.
+base; without it the student of `rejection` has two fifths of aha-tiny's parameters and has read
+pages of arithmetic and puzzles of two numbers alone, so that it solves none of three; the student
+of the others is aha-tiny.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -29,21 +31,21 @@ from aha.eval.statistics import over_seeds
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.parents import chain_of
-from aha.model.tokenizer import build_tokenizer
-from aha.model.transformer import Transformer
-from aha.model.weights import load_model, save_model
+from aha.model.weights import load_model
 from aha.pretrain.settings import make_job
 from aha.store.run_folder import environment, read_rows
 from aha.studies.judgement import MIN_SEEDS, compared
+from aha.studies.training_stages import make_base
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "teaching"
 SIZES = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
 TESTS = "tests before and after"  # an entry of a ledger
-RANDOM = "random"  # a student with random weights
-# What a study takes where an option is not given. A student from nothing has all to learn.
+SMALL = "small"  # the student that is made here
+STUDENT_TOKENS = 10_000_000
+# What a study takes where an option is not given.
 USUAL: dict[str, dict[str, Any]] = {
-    "rejection": {"student": RANDOM, "n": 16_000, "epochs": 8},
+    "rejection": {"student": SMALL, "n": 16_000, "epochs": 5},
     "select": {"student": "aha-tiny", "n": 8_000, "epochs": 5},
     "shorten": {"student": None, "n": 4_000, "epochs": 1},
     "money": {"student": "aha-tiny", "n": 8_000, "epochs": 3},
@@ -57,20 +59,17 @@ def aha(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "aha", *map(str, words)], check=True)
 
 
-def new_student(seed: int) -> Path:
-    """A model with random weights and aha-tiny's vocabulary."""
-    import torch
-
-    folder = Path("runs") / f"student-{seed}"
-    if not folder.exists():
-        policy = Transformer(make_job("tiny", folder, SIZES, {}, "", None).architecture)
-        policy.initialise(torch.Generator().manual_seed(seed))
-        save_model(folder, policy, build_tokenizer())
-    return folder
+def small_student(seed: int) -> Path:
+    """A base that calculates and knows the form of a puzzle, and has never read three numbers."""
+    job = make_job(
+        "tiny", Path("runs") / f"small-{seed}", SIZES, {"tokens": STUDENT_TOKENS, "seed": seed}
+    )
+    mix = replace(job.cfg.mix, numbers=(2,), drill=1.0)
+    return make_base(replace(job, cfg=replace(job.cfg, mix=mix)), print)
 
 
 def student_of(args: argparse.Namespace, seed: int) -> str:
-    return str(new_student(seed)) if args.student == RANDOM else str(args.student)
+    return str(small_student(seed)) if args.student == SMALL else str(args.student)
 
 
 def parameters_of(name: str) -> int:
@@ -348,7 +347,7 @@ def read_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("study", choices=[*STUDIES, "table"])
     parser.add_argument("--teacher", default="runs/demo", help="a run, or one for each seed: a,b,c")
-    parser.add_argument("--student", help="a base, or `random` weights; see above")
+    parser.add_argument("--student", help="a base, or `small`; see above")
     parser.add_argument("--solver", help="of select; without it the student")
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

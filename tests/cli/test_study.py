@@ -56,7 +56,7 @@ def test_no_model_is_one_line(aha):
 def test_a_study_that_trains_is_planned_and_refuses_bad_input(aha, tmp_path):
     done = aha("study", "priming", "--dry-run")
     assert done.code == 0, done.err
-    assert "30 of 30 cells to do, about" in done.out and "wrong-only-seed2: " in done.out
+    assert "28 of 28 cells to do, about" in done.out and "wrong-only-seed2: " in done.out
     assert not (tmp_path / "runs").exists()
     for words, message in ((("--seeds", "0,0"), "each once"), (("--seeds", "x"), "whole numbers")):
         done = aha("study", "data", "--dry-run", *words)

@@ -68,8 +68,9 @@ def pretrain(
     out
         Folder of the model and its state; without it, runs/pretrain or runs/base-SHAPE.
     shape
-        tiny (aha-tiny, for two CPU cores), 10m (for a GPU) or multiply (aha-tiny, trained further
-        on products). Each has its own corpus and settings, which the options below change.
+        tiny (aha-tiny, for two CPU cores), 10m (for a GPU), multiply (aha-tiny, trained further on
+        products) or guesses (has read no search, for `aha study`). Each has its own corpus and
+        settings, which the options below change.
     tokens
         Tokens of documents to read, padding not counted.
     batch_tokens

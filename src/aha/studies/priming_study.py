@@ -50,7 +50,7 @@ class PrimingStudy(TrainingStudy):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        return (*KINDS, "nothing")
+        return ("nothing", *KINDS)  # both ends of the comparison first
 
     def chain(self, condition: str, seed: int) -> Chain:
         scale = self.scale
