@@ -24,7 +24,7 @@ from aha.web.svg_curves import Figure
 
 FULL = Scale(tokens=0, steps=80)
 QUICK = Scale(200_000, steps=3, prompts=4, group_size=4, every=2, problems=8, final=24)
-EXAMPLES, QUICK_EXAMPLES = 3_000, 64
+EXAMPLES, QUICK_EXAMPLES = 6_000, 64
 EPOCHS = 2
 PRIMED = tuple(kind for kind in KINDS if kind not in CONTROLS and kind != "wrong-only")
 # Mean tokens of a completion over a run, for the plan.
