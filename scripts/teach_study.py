@@ -56,7 +56,9 @@ Row = dict[str, Any]
 def aha(*words: object) -> None:
     """One command of ours; an error ends the study, which goes on with the same command."""
     print("$ aha", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "aha", *map(str, words)], check=True)
+    code = subprocess.run([sys.executable, "-m", "aha", *map(str, words)]).returncode
+    if code:
+        sys.exit(f"aha {words[0]} ended with code {code}; what it said is above")
 
 
 def small_student(seed: int) -> Path:

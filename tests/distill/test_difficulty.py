@@ -2,9 +2,11 @@
 
 from itertools import islice
 
-from aha.core.records import Graded
+from aha.core.records import Graded, Prompt
 from aha.distill.difficulty import Solver
+from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
+from aha.rollout.native import open_engine
 from aha.tasks.countdown import Countdown
 
 
@@ -46,3 +48,15 @@ def test_a_problem_that_a_solver_cannot_read_is_not_solved(student, tmp_path):
     asks.ask = lambda problem: "\u00e9"
     solver = Solver(str(student), Sampling(4, 1, 1.0, 0), tmp_path / "solvers.jsonl")
     assert set(solver.solved(PROBLEMS, asks, ignore).values()) == {None}
+
+
+def test_a_solver_draws_otherwise_than_a_teacher_with_the_same_seed(student, tmp_path):
+    solver = Solver(str(student), Sampling(12, 1, 1.0, 0), tmp_path / "solvers.jsonl")
+    model = load_model(student)
+    engine = open_engine(model.policy, model.tokenizer)
+    prompts = [Prompt.of(one, Countdown(), model.tokenizer) for one in PROBLEMS.values()]
+    taught, tried = (
+        [group[0].tokens for group in engine.generate(prompts, sampling)]
+        for sampling in (Sampling(12, 1, 1.0, 0), solver.sampling)
+    )
+    assert taught != tried

@@ -6,12 +6,14 @@ right answer is one by the task's own grader.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aha.core.errors import ModelError
 from aha.core.records import Problem, Prompt
+from aha.core.seeds import seed_for
 from aha.dist.world import World
 from aha.distill.rejection import check_grades, known_rows
 from aha.machine.device import gpu_name
@@ -33,11 +35,13 @@ class Solver:
     """A model of ours that tries the problems of a pool; its results are kept in a file."""
 
     def __init__(self, name: str, sampling: Sampling, file: Path):
-        self.name, self.sampling, self.file = name, sampling, file
+        # A solver that is the teacher itself would draw the teacher's own answers again.
+        own_seed = seed_for(sampling.seed, "solver")
+        self.name, self.sampling, self.file = name, replace(sampling, seed=own_seed), file
         self.folder = resolve_model(name)
         weights = digests(sorted(self.folder.glob("*.safetensors"))).values()
         limits = (sampling.max_new_tokens, sampling.group_size, sampling.temperature)
-        self.identity = "-".join(map(str, (*(d[:12] for d in weights), *limits, sampling.seed)))
+        self.identity = "-".join(map(str, (*(d[:12] for d in weights), *limits, own_seed)))
 
     def solved(
         self,
