@@ -295,6 +295,12 @@ def verdicts(by_way: dict[str, list[Row]]) -> list[str]:
         if teachers and rate is not None:
             share = rate * len(teachers) / sum(teachers)
             lines.append(f"{way}: {share:.2f} of the teacher's rate")
+        ends = [mean_of(own, when, "mean_tokens") for when in ("before", "after")]
+        before = mean_of(own, "before", "solve_rate")
+        if None not in (*ends, before, rate):
+            shorter = ends[1] / ends[0] - 1  # type: ignore[operator]  # none of them is None
+            gained = rate - before  # type: ignore[operator]
+            lines.append(f"{way}: tokens {shorter:+.0%}, solve rate {gained:+.3f}")
     return lines
 
 
