@@ -53,8 +53,9 @@ class _RMSNormalise(torch.autograd.Function):
         if ctx.fused:
             return fused.normalise_back(grad, y, scale, ctx.dtype), None, None
         # eps is a constant inside the root: dx = scale * (g - y * mean(g * y)).
+        grad, y = grad.to(ctx.dtype), y.to(ctx.dtype)
         mean = (grad * y).sum(-1, keepdim=True).div_(y.shape[-1])
-        return torch.addcmul(grad, y, mean, value=-1).mul_(scale).to(ctx.dtype), None, None
+        return torch.addcmul(grad, y, mean, value=-1).mul_(scale), None, None
 
 
 def rms_normalise(x: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:

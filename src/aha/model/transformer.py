@@ -296,8 +296,8 @@ class Transformer(nn.Module):
         recompute = self.recompute and torch.is_grad_enabled()
         for layer in self.model.layers:
             if recompute:
-                options = {"use_reentrant": False, "preserve_rng_state": False}
-                x = checkpoint(layer, x, cos, sin, layout, dtype, **options)
+                inputs = (x, cos, sin, layout, dtype)
+                x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, cos, sin, layout, dtype)
         return ops.rms_normalise(x, self.config.rms_norm_eps, dtype)
