@@ -9,13 +9,13 @@ from aha.model.weights import LoadedModel, load_model
 
 from .tiny import TOKENIZER
 
-_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 STRANGERS = {
     # Absolute positions, and dropout of 0.1 in its config.
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 160},
     # Capped logits, and every other layer looks back 16 tokens.
     "gemma2": {
-        **_SIZES,
+        **SIZES,
         "num_key_value_heads": 2,
         "head_dim": 8,
         "intermediate_size": 48,

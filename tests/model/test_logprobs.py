@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aha.model.logprobs import logprobs_and_entropy
+from aha.core.records import Problem, Prompt
+from aha.model import fused
+from aha.model.logprobs import logits_of, logprobs_and_entropy
+from aha.rollout.engine import Sampling
+from aha.rollout.native import NativeEngine
 
 from ..tiny import TOKENIZER, tiny_transformer
 
@@ -60,6 +64,79 @@ def test_a_frozen_head_gets_no_gradient():
     )
     wanted = torch.autograd.grad(logprobs_and_entropy(hidden, head, targets)[0].sum(), hidden)[0]
     torch.testing.assert_close(hidden_slope, wanted)
+
+
+# -- bf16: logits in float32, where the model is wide enough --------------------------------
+
+
+def wide_case() -> tuple[torch.Tensor, ...]:
+    """bf16 of a width from which on logits are float32, and a vocabulary that no tile divides."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, 9, fused.WIDE, generator=generator).bfloat16()
+    head = torch.randn(V + 3, fused.WIDE, generator=generator).bfloat16()
+    targets = torch.randint(0, V, (2, 9), generator=generator)
+    return hidden.requires_grad_(), head.requires_grad_(), targets
+
+
+needs_bf16 = pytest.mark.skipif(
+    fused.libraries(True) is None, reason="no bf16 in hardware, or no C"
+)
+
+
+@needs_bf16
+@pytest.mark.parametrize("chunk", [2**25, 5 * V])
+def test_logits_of_a_wide_bf16_model_are_float32(chunk):
+    hidden, head, targets = wide_case()
+    exact = logits_of(hidden.detach().float(), head.detach().float(), 1.0)
+    found = logits_of(hidden, head, 1.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-4)
+    assert (exact.bfloat16().float() - exact).abs().max() > 0.05  # what rounding would cost
+    logprobs, entropies = logprobs_and_entropy(hidden, head, targets, 0.7, True, chunk)
+    wide = [x.detach().float().requires_grad_() for x in (hidden, head)]
+    wanted = logprobs_and_entropy(*wide, targets, 0.7, True)
+    torch.testing.assert_close(logprobs, wanted[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(entropies, wanted[1], rtol=1e-4, atol=1e-4)
+    slopes = torch.autograd.grad(logprobs.sum() + entropies.sum(), (hidden, head))
+    for slope, other in zip(
+        slopes, torch.autograd.grad(wanted[0].sum() + wanted[1].sum(), wide), strict=True
+    ):
+        assert slope.dtype == torch.bfloat16
+        assert (slope.float() - other).norm() < 0.01 * other.norm()
+
+
+@needs_bf16
+def test_a_narrow_model_computes_as_it_did_when_its_runs_were_filed():
+    hidden, head, _ = (x.detach() for x in wide_case())
+    narrow = fused.WIDE // 2
+    found = logits_of(hidden[..., :narrow].contiguous(), head[:, :narrow].contiguous(), 1.0)
+    assert found.dtype == torch.bfloat16
+
+
+@needs_bf16
+def test_a_wide_bf16_trainer_scores_as_the_loop_in_c_generates(monkeypatch):
+    """Residual stream and logits that are rounded are what the two differ by."""
+    config = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 4}
+    policy = tiny_transformer(**config, tie_word_embeddings=False)
+    for layer in policy.model.layers:  # each adds little to a large stream, as in real models
+        for linear in layer.linears().values():
+            linear.weight.data *= 0.15
+    prompt = Prompt(Problem("", "", {}), "", (5, 6, 7))
+    engine = NativeEngine(policy, TOKENIZER, "bfloat16")
+    assert engine.compiled is not None
+    (rows,) = engine.generate([prompt], Sampling(40, 8))
+
+    def gap() -> float:
+        gaps = []
+        for row in rows:
+            tokens = torch.tensor([prompt.tokens + row.tokens])
+            scored = policy.token_logprobs(tokens, len(prompt.tokens), torch.bfloat16)[0]
+            gaps.append((scored.detach() - torch.tensor(row.logprobs)).abs())
+        return float(torch.cat(gaps).mean())
+
+    kept = gap()
+    monkeypatch.setattr(fused, "WIDE", 257)
+    assert kept < 0.8 * gap()
 
 
 class Largest(TorchDispatchMode):

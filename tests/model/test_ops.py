@@ -82,6 +82,20 @@ def test_rms_normalise_is_the_plain_expression(rng):
     agree(lambda x: ops.rms_normalise(x, EPS), plain_rms, normal(rng, 3, 5, 16))
 
 
+def test_what_is_read_from_a_float32_stream_may_be_bf16(rng):
+    """The stream's own gradient is float32: it is a sum over layers."""
+    x = normal(rng, 6, 32)
+    found = ops.rms_normalise(x, EPS, torch.bfloat16)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), plain_rms(x), rtol=8e-3, atol=1e-6)
+    weight = torch.linspace(-1, 2, x.numel()).view_as(x).bfloat16()
+    (grad,) = torch.autograd.grad(found, x, weight)
+    (wanted,) = torch.autograd.grad(plain_rms(x), x, weight.float())
+    assert grad.dtype == torch.float32
+    torch.testing.assert_close(grad, wanted, rtol=2e-2, atol=2e-2)
+    assert not torch.equal(grad, grad.bfloat16().float())
+
+
 def test_rms_normalise_of_a_tiny_vector_is_held_by_eps(rng):
     """Where mean(x²) is no larger than eps, eps must be inside the root and in its gradient."""
     x = (normal(rng, 2, 8).detach() * 1e-3).requires_grad_()

@@ -48,6 +48,15 @@ def test_a_folder_is_counted_as_the_decoder_is(tmp_path, tied):
     assert shape.parameters - shape.multiplied == (0 if tied else config.vocab_size * shape.C)
 
 
+def test_of_a_model_of_text_and_images_the_language_part_is_counted(tmp_path):
+    raw = tiny_config(model_type="llama").to_hf()
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    plain = shape_of(str(tmp_path))
+    whole = {"model_type": "llava", "vision_config": {"hidden_size": 8}, "text_config": raw}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    assert shape_of(str(tmp_path)) == plain
+
+
 def test_owner_and_instruct_do_not_change_a_shape():
     assert shape_of("Qwen/Qwen2.5-3B-Instruct") == shape_of("Qwen2.5-3B")
     # Where training will leave it, before it is there; whatever lies there then is what counts.

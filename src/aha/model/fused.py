@@ -1,9 +1,11 @@
-"""Attention, norms, SwiGLU and softmax of a training step in C, called by `ops` and `attention`.
+"""Attention, norms, SwiGLU, softmax and logits of a training step in C, called by `ops`,
+`attention` and `logprobs`.
 
 `can_read` and `can_compute` say whether a tensor can be handed over; the caller checks first. Same
 maths as the torch expression given for each call; sums are float32.
 
-Shapes: N flat tokens, H heads, K key-value heads, D head size, F = (H + 2 K) D.
+Shapes: N flat tokens, H heads, K key-value heads, D head size, F = (H + 2 K) D, C hidden size,
+V vocabulary.
 """
 
 import ctypes
@@ -16,8 +18,10 @@ from aha.batching.layout import Layout
 from aha.machine.c_build import HEADERS, LANES, Argument, CFunction, CType, NotCompiled, load_code
 from aha.machine.device import num_threads
 
-SOURCES = (HEADERS / "elementwise.c", HEADERS / "attention.c")
+SOURCES = tuple(HEADERS / name for name in ("elementwise.c", "attention.c", "logits.c"))
 TYPES = (torch.float32, torch.bfloat16)
+# From this hidden size on, see `keeps_float32`.
+WIDE = 256
 
 
 def _parameters(pointers: str, sizes: str, floats: str = "") -> dict[str, CType]:
@@ -35,10 +39,13 @@ _SIZES = "tokens prompts H K D widest"
 PARAMETERS = {
     "normalise": _parameters("x y scale", "rows width", "eps"),
     "normalise_back": _parameters("grad y scale out", "rows width"),
+    "normalise_wide": _parameters("x y scale", "rows width", "eps"),
+    "normalise_wide_back": _parameters("grad y scale out", "rows width"),
     "swiglu": _parameters("gate_up out", "rows width"),
     "swiglu_back": _parameters("grad gate_up out", "rows width"),
     "softmax": _parameters("scores", "rows width size"),
     "softmax_back": _parameters("weights grad", "rows width size"),
+    "logits": _parameters("x head out scratch", "rows outputs width"),
     "attend": _parameters("qkv cos sin edges order bounds out lse scratch", _SIZES),
     "attend_back": _parameters("grad qkv cos sin edges order bounds out lse scratch", _SIZES),
 }
@@ -79,26 +86,56 @@ def can_compute(x: torch.Tensor) -> bool:
     return x.shape[-1] % LANES == 0 and can_read(x)
 
 
+def keeps_float32(x: torch.Tensor) -> bool:
+    """Whether what leaves the layers of a bf16 pass stays float32: the residual stream, and the
+    logits. `x` is a hidden state [..., C].
+
+    The loop in C generates so, and the trainer's log-probs are to be those of what was generated:
+    SmolLM2-135M's were .034 nats a token apart, and are .017 with it (docs/log.md). Small bases,
+    where the gap is .004, compute as they did when the runs in `results/` were made.
+    """
+    return x.dtype == torch.bfloat16 and x.shape[-1] >= WIDE and can_compute(x)
+
+
 def call(name: str, like: torch.Tensor, **values: Argument) -> None:
     """`aha_NAME` for the number type of `like`, with torch's number of threads."""
     c_function(name, like.dtype == torch.bfloat16)(**values, threads=num_threads())
 
 
-def normalise(x: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x / rms, 1 / rms in float32 [rows])."""
+def normalise(x: torch.Tensor, eps: float, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x / rms in this type, 1 / rms in float32 [rows])."""
     width = x.shape[-1]
     rows = x.numel() // width
-    y, scale = torch.empty_like(x), torch.empty(rows)
-    call("normalise", x, x=x, y=y, scale=scale, rows=rows, width=width, eps=eps)
+    y, scale = torch.empty_like(x, dtype=dtype), torch.empty(rows)
+    name = "normalise" if dtype == x.dtype else "normalise_wide"
+    call(name, y, x=x, y=y, scale=scale, rows=rows, width=width, eps=eps)
     return y, scale
 
 
-def normalise_back(grad: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The gradient of x, from that of y and what `normalise` returned."""
-    out, width, grad = torch.empty_like(y), y.shape[-1], grad.contiguous()
+def normalise_back(
+    grad: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """The gradient of x in its type, from that of y and what `normalise` returned."""
+    out, width, grad = torch.empty_like(y, dtype=dtype), y.shape[-1], grad.contiguous()
     rows = y.numel() // width
-    call("normalise_back", y, grad=grad, y=y, scale=scale, out=out, rows=rows, width=width)
+    name = "normalise_back" if dtype == y.dtype else "normalise_wide_back"
+    call(name, y, grad=grad, y=y, scale=scale, out=out, rows=rows, width=width)
     return out
+
+
+def logits(hidden: torch.Tensor, lm_head_VC: torch.Tensor) -> torch.Tensor:
+    """hidden [..., C] times lm_headᵀ: [..., V] in float32, whatever the type of both."""
+    x, lm_head_VC = hidden.contiguous(), lm_head_VC.contiguous()
+    outputs, width = lm_head_VC.shape
+    rows = x.numel() // width
+    loaded = libraries(x.dtype == torch.bfloat16)
+    assert loaded is not None, "can_compute() comes first"
+    tile = loaded[2].aha_logits_tile()
+    out = torch.empty(rows, -(-outputs // tile) * tile)
+    scratch = x.new_empty(num_threads() * width * tile)
+    inputs = {"x": x, "head": lm_head_VC, "out": out, "scratch": scratch}
+    call("logits", x, **inputs, rows=rows, outputs=outputs, width=width)
+    return out[:, :outputs].view(*hidden.shape[:-1], outputs)
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:

@@ -23,9 +23,10 @@ from torch import nn
 from aha.algo.entropy import token_entropy
 from aha.batching.layout import Layout
 from aha.core.errors import ModelError
-from aha.core.findings import Finding, warn
+from aha.core.findings import Finding, ok, warn
 from aha.model import ops
 from aha.model.config_keys import UnsupportedModel, refuse_quantised
+from aha.model.language_part import NAMES, language_config, language_name
 from aha.model.tensors import TensorFiles, read_object, weight_files
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class HfPolicy(nn.Module):
         # Why it is not a `Transformer`, and what would be one.
         self.reason, self.supported = reason, supported
         self.findings: list[Finding] = []  # what is to be told about its weights
+        self.is_part = False  # it was read as the language part of another model
         # In eval mode for ever: dropout would draw another network for every pass, and the ratio of
         # a policy to itself would not be 1.
         self.net = net.eval()
@@ -169,7 +171,8 @@ class HfPolicy(nn.Module):
         """Weights and `config.json`, as `transformers` writes them."""
         same = next(self.net.parameters()).dtype == dtype
         net = self.net if same else copy.deepcopy(self.net).to(dtype)
-        net.save_pretrained(folder)
+        # A part is a model of its own now: its tensors do not get the names of the wrapper back.
+        net.save_pretrained(folder, save_original_format=not self.is_part)
         # safetensors makes its files private; the weights are as public as the rest of the folder.
         for path in folder.glob("*.safetensors"):
             shutil.copymode(folder / "config.json", path)
@@ -198,6 +201,13 @@ def load_hf(folder: Path, raw: Mapping[str, Any], reason: UnsupportedModel) -> H
     refuse_quantised(raw)
     net, unread = read_net(folder, raw)
     policy = HfPolicy(net, reason.got, reason.wanted)
+    policy.is_part = net.config.model_type != raw.get("model_type")
+    policy.findings.append(
+        ok(
+            f"{folder}: {policy.config.architecture} of transformers computes this model, because "
+            f"of its {reason.got}: slower than ours, and without adapters, critic and GGUF"
+        )
+    )
     if unread:
         policy.findings.append(
             warn(
@@ -220,9 +230,12 @@ def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", l
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        refuse_oversize(folder, raw)
+        config, names = net_config(folder, raw)
+        refuse_oversize(folder, raw, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
+            key_mapping=names,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -248,7 +261,25 @@ def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", l
             "every weight: transformers would draw those at random",
             "check that config.json belongs to these weights",
         )
-    return net, sorted(info["unexpected_keys"])
+    unread = info["unexpected_keys"]
+    if names:  # the other parts are told of by name where the folder is read
+        unread = [name for name in unread if language_name(name)]
+    return net, sorted(unread)
+
+
+def net_config(folder: Path, raw: Mapping[str, Any]) -> tuple[Any, dict[str, str] | None]:
+    """The configuration of what is to be read, and how the names of its tensors change: of a model
+    that wraps a language model which `transformers` knows alone, that of the language part."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    inner, settings = config.get_text_config(), language_config(raw)
+    if settings is None or type(inner) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return config, None
+    names = map(language_name, TensorFiles(weight_files(folder)).place_of)
+    tied = settings.get("tie_word_embeddings", inner.tie_word_embeddings)
+    inner.tie_word_embeddings = tied or "lm_head.weight" not in names
+    return inner, NAMES
 
 
 def cause_of(error: Exception, raw: Mapping[str, Any]) -> str:
@@ -261,10 +292,10 @@ def cause_of(error: Exception, raw: Mapping[str, Any]) -> str:
     return text[:200] or type(error).__name__
 
 
-def refuse_oversize(folder: Path, raw: Mapping[str, Any]) -> None:
+def refuse_oversize(folder: Path, raw: Mapping[str, Any], config: Any) -> None:
     """Raise `ModelError` where config.json describes a far larger model than the files hold:
     `transformers` would allocate it, and draw its weights at random."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     files = TensorFiles(weight_files(folder))
     numbers, text = files.numbers(), raw.get("text_config")
@@ -272,7 +303,6 @@ def refuse_oversize(folder: Path, raw: Mapping[str, Any]) -> None:
     layers = [content.get(key) for content in contents for key in LAYER_KEYS]
     described = max((n for n in layers if type(n) is int), default=0)
     if described <= len(files.place_of):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):  # shapes alone
             net = AutoModelForCausalLM.from_config(config)
         described = sum(parameter.numel() for parameter in net.parameters())

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from aha.algo.entropy import token_entropy
 from aha.core.sizes import LOGITS_CHUNK
-from aha.model import ops
+from aha.model import fused, ops
 
 
 def logprobs_and_entropy(
@@ -47,7 +47,11 @@ def logprobs_and_entropy(
 
 def logits_of(hidden: torch.Tensor, lm_head_VC: torch.Tensor, temperature: float) -> torch.Tensor:
     """[..., C] -> [..., V], divided by the temperature."""
-    logits = F.linear(hidden, lm_head_VC)
+    logits: torch.Tensor
+    if fused.keeps_float32(hidden):
+        logits = _WideLogits.apply(hidden, lm_head_VC)  # type: ignore[no-untyped-call]
+    else:
+        logits = F.linear(hidden, lm_head_VC)
     return logits if temperature == 1.0 else logits / temperature
 
 
@@ -68,6 +72,27 @@ def entropy_of(logprobs_NV: torch.Tensor, probs_NV: torch.Tensor) -> torch.Tenso
     """-sum(p log p) [N], nats."""
     negative: torch.Tensor = torch.linalg.vecdot(probs_NV, logprobs_NV)
     return -negative
+
+
+class _WideLogits(torch.autograd.Function):
+    """bf16 [..., C] times bf16 [V, C]: float32 [..., V]. The products of the backward pass are
+    bf16's, like those of all other maps."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, lm_head_VC: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(hidden, lm_head_VC)
+        return fused.logits(hidden, lm_head_VC)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        hidden, lm_head_VC = ctx.saved_tensors
+        for_hidden, for_head = ctx.needs_input_grad
+        grad = grad.to(lm_head_VC.dtype)
+        return (
+            grad @ lm_head_VC if for_hidden else None,
+            grad.flatten(0, -2).T @ hidden.flatten(0, -2) if for_head else None,
+        )
 
 
 class _InChunks(torch.autograd.Function):

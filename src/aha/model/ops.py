@@ -5,7 +5,8 @@ Backward passes are written by hand where that saves passes over memory. The mat
 the plain torch expressions; the tests compare both and run gradcheck. On a CPU in bf16 the plain
 versions would take more time than all matrix products.
 
-Rounding in bf16: the inputs of a product and the outputs of these functions have the model's type.
+Rounding in bf16: the inputs of a product and the outputs of these functions have the model's type;
+the residual stream and the logits of a wide model are float32 (`keeps_float32` in aha.model.fused).
 Sums inside (of squares, of weights, of a gradient over blocks) are in `at_least_float32`, because
 bf16 has 8 bits: 256 + 1 is 256 in it.
 
@@ -30,37 +31,41 @@ def at_least_float32(x: torch.Tensor) -> torch.dtype:
 
 class _RMSNormalise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, eps: float) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
         y: torch.Tensor
-        ctx.fused = fused.can_compute(x)
+        ctx.dtype = x.dtype
+        # bf16 of a float32 stream needs both kinds of the C code.
+        ctx.fused = fused.can_compute(x) and fused.libraries(dtype == torch.bfloat16) is not None
         if ctx.fused:
-            y, scale = fused.normalise(x, eps)
+            y, scale = fused.normalise(x, eps, dtype)
             ctx.save_for_backward(y, scale)
             return y
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=at_least_float32(x))
         scale = (norm.square_().div_(x.shape[-1]).add_(eps)).rsqrt_().to(x.dtype)
-        y = x * scale
+        y = (x * scale).to(dtype)
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         y, scale = ctx.saved_tensors
         if ctx.fused:
-            return fused.normalise_back(grad, y, scale), None
+            return fused.normalise_back(grad, y, scale, ctx.dtype), None, None
         # eps is a constant inside the root: dx = scale * (g - y * mean(g * y)).
+        grad, y = grad.to(ctx.dtype), y.to(ctx.dtype)
         mean = (grad * y).sum(-1, keepdim=True).div_(y.shape[-1])
-        return torch.addcmul(grad, y, mean, value=-1).mul_(scale), None
+        return torch.addcmul(grad, y, mean, value=-1).mul_(scale), None, None
 
 
-def rms_normalise(x: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_normalise(x: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
     """x / sqrt(mean(x²) + eps) over the last dimension, without the learnt weight, which is folded
     into the linear map that follows (see `Attention.fused_weights` in aha.model.transformer).
 
+    In `dtype`, or the type of x. Of a float32 x the result may be bf16.
     Source: Zhang & Sennrich 2019, 'Root Mean Square Layer Normalization'.
     """
-    y: torch.Tensor = _RMSNormalise.apply(x, eps)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _RMSNormalise.apply(x, eps, dtype or x.dtype)  # type: ignore[no-untyped-call]
     return y
 
 

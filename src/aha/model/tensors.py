@@ -7,7 +7,7 @@ the index names. Only safetensors: a pickle can run code when it is opened.
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,11 @@ class TensorFiles:
 
     def rename(self, old: str, new: str) -> None:
         self.place_of[new] = self.place_of.pop(old)
+
+    def keep(self, inner: Callable[[str], str | None]) -> None:
+        """Each tensor under the name that this function gives it; without those it gives none."""
+        named = [(inner(name), place) for name, place in self.place_of.items()]
+        self.place_of = {name: place for name, place in named if name is not None}
 
     def tensor(self, name: str) -> torch.Tensor:
         opened, stored = self.place_of[name]

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from aha.batching.layout import Layout
-from aha.model import ops
+from aha.model import fused, ops
 from aha.model.architecture import ModelConfig
 from aha.model.attention import flat_attention
 from aha.model.logprobs import logits_of, logprobs_and_entropy
@@ -168,11 +168,17 @@ class Layer(nn.Module):
         )
 
     def forward(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, layout: Layout
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        layout: Layout,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
-        """The residual stream [N, C] after this layer."""
-        qkv_weight, qkv_bias, o_weight, gate_up_weight, down_weight = self.fused_weights(x.dtype)
-        normed = ops.rms_normalise(x, self.eps)
+        """The residual stream [N, C] after this layer, in the type of x. The products are computed
+        in `dtype`."""
+        qkv_weight, qkv_bias, o_weight, gate_up_weight, down_weight = self.fused_weights(dtype)
+        normed = ops.rms_normalise(x, self.eps, dtype)
         qkv = F.linear(normed, qkv_weight, qkv_bias)
         if self.lora is not None:
             qkv = qkv + self.lora.qkv(normed, self)
@@ -180,7 +186,7 @@ class Layer(nn.Module):
         x = x + F.linear(attended, o_weight)
         if self.lora is not None:
             x = x + self.lora.low_rank(["o_proj"], attended)
-        normed = ops.rms_normalise(x, self.eps)
+        normed = ops.rms_normalise(x, self.eps, dtype)
         gate_up = F.linear(normed, gate_up_weight)
         if self.lora is not None:
             gate_up = gate_up + self.lora.gate_up(normed, self)
@@ -285,15 +291,16 @@ class Transformer(nn.Module):
         """`hidden_states` of the flat tokens of a layout, [N, C]."""
         cos, sin = (table[layout.positions_N] for table in self.rope_tables(torch.float32))
         x = F.embedding(tokens_N, self.model.embed_tokens.weight).to(dtype)
+        if fused.keeps_float32(x):
+            x = x.float()
         recompute = self.recompute and torch.is_grad_enabled()
         for layer in self.model.layers:
             if recompute:
-                x = checkpoint(
-                    layer, x, cos, sin, layout, use_reentrant=False, preserve_rng_state=False
-                )
+                inputs = (x, cos, sin, layout, dtype)
+                x = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = layer(x, cos, sin, layout)
-        return ops.rms_normalise(x, self.config.rms_norm_eps)
+                x = layer(x, cos, sin, layout, dtype)
+        return ops.rms_normalise(x, self.config.rms_norm_eps, dtype)
 
     def folded_lm_head(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The unembedding matrix [V, C] with the final norm's weight folded in."""
@@ -301,7 +308,8 @@ class Transformer(nn.Module):
 
     def forward(self, tokens_BT: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Logits [B, T, V] in float32."""
-        return F.linear(self.hidden_states(tokens_BT, dtype), self.folded_lm_head(dtype)).float()
+        hidden_BTC = self.hidden_states(tokens_BT, dtype)
+        return logits_of(hidden_BTC, self.folded_lm_head(dtype), 1.0).float()
 
     def token_logprobs(
         self,

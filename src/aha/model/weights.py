@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from aha.core.errors import ModelError
-from aha.core.findings import Finding, warn
+from aha.core.findings import Finding, ok, warn
 from aha.dist.sharded_tensors import whole
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
 from aha.model.folders import folder_of
 from aha.model.hf_policy import HfPolicy, load_hf
+from aha.model.language_part import language_config, language_name, parts_beside
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import load_adapter, save_adapter
 from aha.model.model_warning import warn_of
@@ -179,12 +180,16 @@ def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
     """A `Transformer` if it supports what config.json describes, else an `HfPolicy`; and what is
     to be told about it."""
     raw = read_object(folder / "config.json")
+    findings = left_alone(folder)
+    inner = language_config(raw)
+    if inner is not None:
+        findings.append(beside_language(folder, raw))
     try:
-        config = ModelConfig.from_hf(raw)
+        config = ModelConfig.from_hf(inner or raw)
     except UnsupportedModel as reason:
         policy = load_hf(folder, raw, reason)
-        return policy, policy.findings + left_alone(folder)
-    findings = left_alone(folder)
+        return policy, policy.findings + findings
+    raw = inner or raw
     unknown = unknown_keys(raw, rope_of(raw))
     if unknown:
         findings.append(
@@ -201,6 +206,15 @@ def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
     transformer.to_empty(device="cpu")
     files.fill(transformer.weights(), folder)
     return transformer, findings + more
+
+
+def beside_language(folder: Path, raw: Mapping[str, Any]) -> Finding:
+    """What to tell about a model of which the language part alone is read."""
+    others = ", ".join(parts_beside(TensorFiles(weight_files(folder)).place_of))
+    return ok(
+        f"{folder} is a {raw.get('model_type')!r:.60}: its language part is read and trained"
+        + (f", {others} are left out" if others else "")
+    )
 
 
 def left_alone(folder: Path) -> list[Finding]:
@@ -236,6 +250,10 @@ def open_tensors(
             "check that config.json belongs to these weights",
         )
     expected = {*tensor_shapes(config), HEAD}
+    if language_config(read_object(folder / "config.json")) is not None:
+        files.keep(language_name)
+        if HEAD not in files.place_of:  # whatever its two configurations say
+            config = replace(config, tie_word_embeddings=True)
     for name in list(files.place_of):
         # Old writers saved the rotary frequencies, which follow from the configuration.
         if name.endswith("rotary_emb.inv_freq"):

@@ -70,6 +70,8 @@ def shape_of(name: str) -> Shape:
 def read_shape(config: Path) -> Shape:
     try:
         raw = json.loads(config.read_text(encoding="utf-8"))
+        if isinstance(raw.get("text_config"), dict) and "hidden_size" not in raw:
+            raw |= raw["text_config"] | {"model_type": raw["text_config"].get("model_type", "")}
         heads, hidden = raw["num_attention_heads"], raw["hidden_size"]
         kind = raw.get("model_type", "")
         shape = Shape(

@@ -1,6 +1,7 @@
 /* What a training step computes between its matrix products: norms, SwiGLU and the masked softmax,
  * forward and backward, each in one pass over memory. The maths and its sources are in
- * aha.model.ops. Everything inside is float32; bf16 is rounded where a result is stored.
+ * aha.model.ops. Everything inside is float32; bf16 is rounded where a result is stored. "wide": the
+ * residual stream, which is float32 although what is read from it is not.
  *
  * Rows are divided among `threads` workers. No row's numbers depend on which worker has it.
  */
@@ -12,6 +13,8 @@
 struct Job {
     const num *a, *b;
     num *out;
+    const float *wide;
+    float *wide_out;
     float *scale; /* [rows] */
     int64_t width, size;
     float eps;
@@ -53,6 +56,42 @@ void aha_normalise_back(const num *grad, const num *y, float *scale, num *out, i
                         int64_t width, int threads) {
     const Job job = {.a = grad, .b = y, .scale = scale, .out = out, .width = width};
     spread(&job, normalise_back, rows, rows * width, threads);
+}
+
+static void normalise_wide_rows(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const float *x = j->wide + n * j->width;
+        num *out = j->out + n * j->width;
+        vec squares = {0};
+        for (int64_t i = 0; i < j->width; i += LANES) squares += load(x + i) * load(x + i);
+        const float scale = 1.0f / sqrtf(sum(squares) / j->width + j->eps);
+        for (int64_t i = 0; i < j->width; i += LANES) narrow(out + i, load(x + i) * scale);
+        j->scale[n] = scale;
+    }
+}
+
+static void normalise_wide_back(const Job *j, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; n++) {
+        const num *grad = j->a + n * j->width, *y = j->b + n * j->width;
+        float *out = j->wide_out + n * j->width;
+        vec both = {0};
+        for (int64_t i = 0; i < j->width; i += LANES) both += widen(grad + i) * widen(y + i);
+        const float mean = sum(both) / j->width, scale = j->scale[n];
+        for (int64_t i = 0; i < j->width; i += LANES)
+            store(out + i, (widen(grad + i) - widen(y + i) * mean) * scale);
+    }
+}
+
+void aha_normalise_wide(const float *x, num *y, float *scale, int64_t rows, int64_t width,
+                        float eps, int threads) {
+    const Job job = {.wide = x, .out = y, .scale = scale, .width = width, .eps = eps};
+    spread(&job, normalise_wide_rows, rows, rows * width, threads);
+}
+
+void aha_normalise_wide_back(const num *grad, const num *y, float *scale, float *out, int64_t rows,
+                             int64_t width, int threads) {
+    const Job job = {.a = grad, .b = y, .scale = scale, .wide_out = out, .width = width};
+    spread(&job, normalise_wide_back, rows, rows * width, threads);
 }
 
 /* -- silu(gate) * up --------------------------------------------------------------------------- */
