@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from torch import distributed
 
 from aha.core.errors import ConfigError, RunStopped
-from aha.dist.gloo_world import GlooWorld
+from aha.dist.process_group_world import ProcessGroupWorld
 from aha.dist.local_ranks import LATE_S, LOST_RANK, REPORT_S, as_report, prefer_loopback, rank_error
 from aha.dist.patience import Patience, is_gone
 from aha.dist.rank_place import RankPlace
@@ -58,7 +58,9 @@ class JoinedRanks:
         self.seats, self.pulses = [0] * place.size, [0] * place.size
         self.world = World()
         if self.size > 1:
-            self.world = self.meetings = GlooWorld(place.rank, self.seats, self.pulses)
+            self.world = self.meetings = ProcessGroupWorld(
+                place.rank, self.seats, self.pulses, place.local
+            )
         self.over = threading.Event()
         self.begun = False  # whether rank 0 has named a run to the others
 
@@ -203,17 +205,24 @@ class JoinedRanks:
                 away = Patience(self.late_s)
             except RuntimeError:
                 if away.over(0.0, False):
-                    self.meetings.given_up = f"the meeting point {self.place.address} is gone"
+                    self.give_up(f"the meeting point {self.place.address} is gone")
                     return
                 continue
+            if self.meetings.place and any(self.is_gone_here(sign) for sign in signs.values()):
+                self.meetings.abort_device()  # gloo is told by its sockets, a GPU by nobody
             if not self.meetings.place or self.seats[self.place.rank] != meeting:
                 patience, meeting = Patience(self.late_s), self.seats[self.place.rank]
             late = {rank: sign for rank, sign in signs.items() if sign.seat < meeting} or signs
             silent = [rank for rank, sign in late.items() if sign == before.get(rank)]
             if patience.over(*self.work_of_late(late, silent)) and self.meetings.place:
-                self.meetings.given_up = self.words_for({r: late[r] for r in silent} or late)
+                self.give_up(self.words_for({r: late[r] for r in silent} or late))
                 return
             before = signs
+
+    def give_up(self, reason: str) -> None:
+        """No longer wait for the others, wherever this rank is."""
+        self.meetings.given_up = reason
+        self.meetings.abort_device()
 
     def watched(self) -> list[int]:
         return [0] if self.place.rank else list(range(1, self.size))
@@ -274,8 +283,13 @@ class JoinedRanks:
         """Whether a rank has ended: known of this machine, and of another one if it has been
         `silent` since the sign of life `before`."""
         if before.host == socket.gethostname():
-            return is_gone(before.pid)
+            return self.is_gone_here(before)
         return silent and self.sign_of(rank, self.store).number == before.number
+
+    @staticmethod
+    def is_gone_here(sign: SignOfLife) -> bool:
+        """Whether a rank of this machine has ended."""
+        return sign.host == socket.gethostname() and is_gone(sign.pid)
 
     def error_of(self, rank: int) -> BaseException:
         """The error that has ended another rank; rank 0 has it as its own."""

@@ -29,14 +29,15 @@ import torch
 
 from aha.core.errors import ConfigError, RunStopped
 from aha.core.sizes import ONE_THREAD_MODEL
-from aha.dist.patience import Patience, work_of
+from aha.dist.patience import Patience, is_gone, work_of
+from aha.dist.rank_device import SeenGpus, check_gpus
 from aha.dist.rank_place import refuse_copies
 from aha.dist.world import RankLost, World
 from aha.machine.device import num_threads
 from aha.machine.host import usable_cores
 
 if TYPE_CHECKING:
-    from aha.dist.gloo_world import GlooWorld
+    from aha.dist.process_group_world import ProcessGroupWorld
 
 Work = Callable[[World], object]
 
@@ -53,7 +54,8 @@ def choose_ranks(ranks: int | None, device: torch.device, parameters: int, most:
     """The number of ranks for a model with so many parameters.
 
     `ranks` None chooses: on a CPU with a small model one for each thread that torch would use, up
-    to `most`, for which there is work enough; else 1. Raises ConfigError as `check_ranks` does.
+    to `most`, for which there is work enough; else 1, on GPUs too: several of them were not tried
+    yet. Raises ConfigError as `check_ranks` does.
     """
     if ranks is None:
         small = device.type == "cpu" and parameters < ONE_THREAD_MODEL
@@ -63,14 +65,14 @@ def choose_ranks(ranks: int | None, device: torch.device, parameters: int, most:
 
 
 def check_ranks(ranks: int, device: torch.device, on_cpu: str) -> int:
-    """The number, if so many ranks can work here; else raises ConfigError. `on_cpu`: the option
-    that computes on the CPU."""
+    """The number, if so many ranks that this command starts can work here; else raises ConfigError.
+    `on_cpu`: the option that computes on the CPU."""
     cores = usable_cores()
     most = max(ALWAYS_ALLOWED, MOST_PER_CORE * cores)
     if ranks > most:
         raise ConfigError(f"--ranks {ranks} on {cores} cores", f"at most {most}", "--ranks auto")
     if ranks > 1 and device.type != "cpu":
-        raise ConfigError(f"--ranks {ranks} on a GPU", "1", f"--ranks 1, or {on_cpu}")
+        check_gpus(ranks, SeenGpus.here(device), on_cpu)
     if ranks > 1 and not can_meet():
         raise ConfigError(f"--ranks {ranks}, and this torch has no gloo", "1", "--ranks 1")
     return ranks
@@ -112,8 +114,13 @@ class Rank:
             return
         self.ended, self.error = report != READY, report if report != READY else None
 
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None, "it has been started"
+        return self.process.pid
+
     def __str__(self) -> str:
-        return f"rank {self.number} (process {self.process.pid})"
+        return f"rank {self.number} (process {self.pid})"
 
     def killed(self) -> RunStopped:
         """The error for a process that ended without a report."""
@@ -132,7 +139,7 @@ READY = "ready"
 
 def signs_of(ranks: Sequence[Rank], pulses: Sequence[int] = ()) -> tuple[float, bool]:
     """(a number that changes where one of these ranks works, whether one wants a processor)."""
-    used, running = work_of(rank.process.pid for rank in ranks)
+    used, running = work_of(rank.pid for rank in ranks)
     return used + sum(pulses), running
 
 
@@ -155,11 +162,11 @@ class LocalRanks:
         self.over = Event()
         self.world = World()
         if size > 1:
-            from aha.dist.gloo_world import GlooWorld
+            from aha.dist.process_group_world import ProcessGroupWorld
 
             context = multiprocessing.get_context("spawn")
             self.seats, self.pulses = context.RawArray("q", size), context.RawArray("q", size)
-            self.world = self.meetings = GlooWorld(0, self.seats, self.pulses)
+            self.world = self.meetings = ProcessGroupWorld(0, self.seats, self.pulses)
 
     def __enter__(self) -> World:
         if self.size == 1:
@@ -205,11 +212,13 @@ class LocalRanks:
             if rank.ended:
                 raise RankLost("the start", "it ended")
 
-    def watch(self, world: "GlooWorld") -> None:
+    def watch(self, world: "ProcessGroupWorld") -> None:
         """End the ranks if one that does nothing keeps rank 0 waiting for `late_s` seconds. Then
-        their sockets close, and rank 0 gets an error."""
+        their sockets close, and rank 0 gets an error. A GPU gets none: its meeting is ended."""
         patience, meeting = Patience(self.late_s), 0
         while not self.over.wait(patience.tick):
+            if world.place and any(is_gone(rank.pid) for rank in self.ranks):
+                world.abort_device()
             if not world.place or self.seats[0] != meeting:
                 patience, meeting = Patience(self.late_s), self.seats[0]
                 continue
@@ -217,6 +226,7 @@ class LocalRanks:
             if patience.over(*signs_of(missing or self.ranks, self.pulses)):
                 self.late = missing or self.ranks
                 self.kill()
+                world.abort_device()
                 return
 
     def __exit__(
@@ -235,6 +245,8 @@ class LocalRanks:
         finally:
             self.over.set()
             self.kill()
+            if error is not None:
+                self.meetings.abort_device()  # else to leave its group may wait for who has gone
             for rank in self.ranks:
                 rank.process.join()
                 rank.pipe.close()
@@ -262,9 +274,7 @@ class LocalRanks:
         A rank that merely missed another one has no reason to offer.
         """
         if self.late:
-            names = ", ".join(
-                f"rank {rank.number} (process {rank.process.pid})" for rank in self.late
-            )
+            names = ", ".join(map(str, self.late))
             got = f"{names} did not come to {lost.place}, and did nothing for {self.late_s:.0f} s"
             return rank_error(got, "ranks that work to the end", self.again)
         self.listen(REPORT_S, lambda: bool(self.own_errors()))
@@ -315,14 +325,14 @@ def work_as_rank(
 ) -> None:
     """The life of a rank other than 0: its work, then a report. `place` makes its world."""
     Thread(target=end_with_rank_0, daemon=True).start()
-    from aha.dist.gloo_world import GlooWorld
+    from aha.dist.process_group_world import ProcessGroupWorld
 
-    world: GlooWorld | None = None
+    world: ProcessGroupWorld | None = None
     report: BaseException | None = None
     try:
         torch.set_num_threads(threads)
         pipe.send(READY)
-        world = GlooWorld(*place)
+        world = ProcessGroupWorld(*place)
         world.connect(store_of(Path(folder), world.size), START_S)
         work(world)
     except BaseException as error:
@@ -331,6 +341,8 @@ def work_as_rank(
     with suppress(OSError):  # rank 0 is gone
         pipe.send(report)
     if world is not None:
+        if report is not None:
+            world.abort_device()
         world.close()
 
 

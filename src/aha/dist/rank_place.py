@@ -10,10 +10,21 @@ from typing import Literal
 
 from aha.core.errors import ConfigError, shown
 
+
 Launcher = Literal["local", "torchrun", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = ("local", "torchrun", "ray")
 TORCHRUN = "torchrun --standalone --nproc-per-node 2 -m aha train RECIPE"
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class LocalPlace:
+    """One of `size` ranks of a machine. `gpu`: the number of the GPU, among those that the process
+    sees, that its launcher has given it; None where it takes the one of its own number."""
+
+    rank: int = 0
+    size: int = 1
+    gpu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class RankPlace:
 
     `local_rank` of `local_size` counts those of this machine. `attempt`: how often all of them were
     started again. `hosted`: the launcher keeps the store, and keeps it over its attempts; otherwise
-    rank 0 does.
+    rank 0 does. `gpu`: see `LocalPlace`.
     """
 
     rank: int
@@ -33,6 +44,12 @@ class RankPlace:
     port: int
     attempt: int = 0
     hosted: bool = False
+    gpu: int | None = None
+
+    @property
+    def local(self) -> LocalPlace:
+        """Its place among the ranks of its machine."""
+        return LocalPlace(self.local_rank, self.local_size, self.gpu)
 
     @property
     def address(self) -> str:

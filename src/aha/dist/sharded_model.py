@@ -10,7 +10,7 @@ Source: ZeRO stage 3 (arXiv 1910.02054), FSDP (arXiv 2304.11277); `torch.distrib
 
 import warnings
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -18,18 +18,19 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor, empty
 
-# Between two meetings lies the work of one layer, or that of a disk.
-MEETING = timedelta(hours=1)
+from aha.dist.process_group_world import MEETING
+
 # The warning is about changes in place of what a model returns. Nothing here makes any.
 VIEW_WARNING = "FSDP2-wrapped module .* returned a view tensor"
 
 
-def make_mesh(device: torch.device) -> DeviceMesh:
-    """All ranks of this run in a row, in a process group of their own. All must call it together.
+def make_mesh(device: torch.device, device_group: Any = None) -> DeviceMesh:
+    """All ranks of this run in a row, on this kind of device. All must call it together.
 
-    A rank that is `MEETING` late is an error: nothing else can end a meeting within a model.
+    They meet in the process group of the device (`World.device_group`); on CPUs, where there is
+    none, in one of their own. A rank that is `MEETING` late is an error.
     """
-    group = distributed.new_group(timeout=MEETING)
+    group = device_group or distributed.new_group(timeout=MEETING)
     return DeviceMesh.from_group(group, device.type)
 
 

@@ -8,7 +8,7 @@ exists.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -38,12 +38,22 @@ class World:
 
     rank, size = 0, 1
     in_shards = False  # whether the models of the run are: no rank has all weights then
+    # Of several ranks on GPUs: the process group that adds up there (see `take_device`).
+    device_group: Any = None
 
     def __init__(self) -> None:
         self.requests: dict[str, Callable[[], bool]] = {}
         # Seconds that each rank has worked before the last update, by phase; by rank. Empty where
         # nobody waits for anybody.
         self.work_s: dict[str, list[float]] = {}
+
+    def take_device(self, device: torch.device) -> None:
+        """Compute on this kind of device from here on, which rank 0 has chosen: of several GPUs
+        each rank takes one of its own. All ranks call it together, and those other than 0 before
+        they open a model. A second call does nothing.
+
+        Raises ConfigError in all ranks where one of them has no GPU for itself.
+        """
 
     def count_work(self, phase: str) -> None:
         """What this rank did since it last met the others was work of this phase."""
@@ -106,7 +116,8 @@ class World:
         return sums
 
     def add_up(self, values: torch.Tensor, place: str) -> None:
-        """Replace the values by their sum over all ranks, bit-equal in all of them."""
+        """Replace the values by their sum over all ranks, bit-equal in all of them. For few of
+        them: wherever they are, they are added up on the CPU."""
 
     def gather(self, value: Value, place: str) -> list[Value]:
         """The value of each rank, by rank. For small values, which are pickled."""

@@ -44,6 +44,16 @@ def gpu_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def num_gpus() -> int:
+    """How many CUDA GPUs torch sees in this process, which may be fewer than the machine has."""
+    return torch.cuda.device_count()
+
+
+def gpu_id(number: int) -> str:
+    """A name that no other CUDA GPU has, whatever its number is in another process."""
+    return str(torch.cuda.get_device_properties(number).uuid)
+
+
 def device_name(device: torch.device) -> str:
     """The name of a CUDA device; elsewhere that of the processor."""
     return gpu_name(device) or cpu_name()
@@ -100,9 +110,13 @@ class PeakMemory:
             pass
 
     def bytes(self) -> int:
-        on_gpu = self.device.type == "cuda"
-        own = torch.cuda.max_memory_allocated(self.device) if on_gpu else status_bytes("VmHWM")
-        return max(self.before, own)
+        return max(self.before, peak_bytes(self.device))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The largest memory of this process so far: of the tensors on a GPU, else all of it."""
+    on_gpu = device.type == "cuda"
+    return torch.cuda.max_memory_allocated(device) if on_gpu else status_bytes("VmHWM")
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -252,6 +252,7 @@ def train_rank(
     """The training as one rank sees it, from a checkpoint if there is one. All ranks do this; rank
     0 alone writes: checkpoints, and at the end the base, with `facts` on its card. Returns as
     `pretrain_base` does."""
+    world.take_device(machine.device)
     model = Transformer(job.architecture)
     model.initialise(torch.Generator().manual_seed(job.cfg.seed))
     if checkpoint:

@@ -125,7 +125,7 @@ class Experiment:
     def begin(self, made: PreparedRun) -> None:
         """Make the folder of a run that `prepare` has prepared, with what is known before it."""
         path = self.run.path
-        begin_run(self.cfg, path, made.fingerprints, made.base)
+        begin_run(self.cfg, path, made.fingerprints, made.base, self.trainer.device)
         Run.create(path, self.cfg.model_dump(mode="json"), made.records)
         keep_run(path)
         with self.run.taken(self.listener.say):
@@ -210,7 +210,7 @@ class Experiment:
         if saved:
             experiment.load(saved)
         step = experiment.trainer.version
-        begin_run(cfg, run.path, fingerprints, base)
+        begin_run(cfg, run.path, fingerprints, base, experiment.trainer.device)
         keep_run(run.path)
         resume.cut_back(run, step, say)
         run.write("config.json", fingerprints["recipe"])

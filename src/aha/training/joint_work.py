@@ -19,10 +19,12 @@ from aha.core.errors import ConfigError, RunStopped
 from aha.core.records import Prompt, StepReport
 from aha.dist.joined_ranks import JoinedRanks
 from aha.dist.local_ranks import LATE_S, LOST_RANK, LocalRanks, check_ranks
+from aha.dist.rank_device import SeenGpus, gpu_of
 from aha.dist.sharded_tensors import in_shards, own_part
 from aha.dist.world import RankLost, World
 from aha.eval.suite import EvalReport, evaluate, evaluate_by
-from aha.machine.host import status_bytes, trim_heap
+from aha.machine.device import peak_bytes
+from aha.machine.host import trim_heap
 from aha.model.weights import load_policy
 from aha.rollout.engine import Sampling
 from aha.rollout.shared_rollout import graded_groups
@@ -44,19 +46,26 @@ ORDERS = "what rank 0 begins next"
 @dataclass(frozen=True)
 class RankSetting:
     """What a rank needs to make the trainer that rank 0 has: the resolved recipe, the folder of the
-    base (None where it has gone), the checkpoint to go on from, and whether it is to be in
-    shards."""
+    base (None where it has gone), the checkpoint to go on from, whether it is to be in shards, and
+    the kind of device."""
 
     cfg: RunConfig
     base: Path | None
     checkpoint: Path | None
     in_shards: bool = False
+    device: str = "cpu"
+
+    def take_device(self, world: World) -> None:
+        """That of rank 0, whatever `auto` would be on this machine; of several GPUs an own one."""
+        world.take_device(torch.device(self.device))
 
     def make_trainer(self, world: World) -> RLTrainer:
+        section = self.cfg.model.model_copy(update={"device": self.device})
+        cfg = self.cfg.model_copy(update={"model": section})
         # The base as this machine has it: its packages may lie elsewhere.
-        model = open_policy(self.cfg, None if self.base else self.checkpoint, self.in_shards)
-        task, _ = readable_task(self.cfg, task_of(self.cfg), model)
-        trainer = make_trainer(self.cfg, model, task, world)
+        model = open_policy(cfg, None if self.base else self.checkpoint, self.in_shards)
+        task, _ = readable_task(cfg, task_of(cfg), model)
+        trainer = make_trainer(cfg, model, task, world)
         if self.checkpoint:
             load_policy(trainer.policy, self.checkpoint)
             if not self.in_shards:
@@ -73,14 +82,16 @@ class RankSetting:
 
 
 def check_setting(ranks: int, cfg: RunConfig, shard: str = "auto") -> None:
-    """Raise ConfigError for more ranks than the cores or the groups allow, for an engine that takes
-    a whole machine, and for an optimiser that cannot be cut into shards.
+    """Raise ConfigError for more ranks than the cores, the GPUs or the groups allow, for an engine
+    that takes a whole machine, and for an optimiser that cannot be cut into shards.
 
     Reads no model, so it is the first check of a run.
     """
     joined = JoinedRanks.current is not None
     if not joined:
-        check_ranks(ranks, torch.device("cpu"), ON_CPU)
+        # "auto" may be a GPU, of which more is known when the model is.
+        named = cfg.model.device.replace("auto", "cpu")
+        check_ranks(ranks, torch.device(named), ON_CPU)
     check_groups(ranks, cfg, joined, shard)
 
 
@@ -129,7 +140,10 @@ def ranks_of_run(
     ConfigError for a number that cannot work on this machine."""
     if joined := JoinedRanks.current:
         assert ranks == joined.size, "the command takes the number of its launcher"
-        check_ranks(joined.place.local_size, device, ON_CPU)
+        if device.type == "cpu" or ranks == 1:
+            check_ranks(joined.place.local_size, device, ON_CPU)
+        else:
+            gpu_of(joined.place.local, SeenGpus.here(device), ON_CPU)
         joined.late_s = LATE_S + grade_s
         joined.again = f"the same command again, with --resume {run}"
         return joined
@@ -147,6 +161,7 @@ def take_part(logs: Path, world: World) -> None:
     with QuietInterrupt() as stop:
         world.requests = {"stop": stop}
         setting: RankSetting = world.broadcast(NO_SETTING, 0, "the start")
+        setting.take_device(world)
         with rank_log(logs, world) as note:  # rank 0 has made the run folder by now
             trainer = setting.make_trainer(world)
             setting.begin(trainer)
@@ -216,7 +231,7 @@ def reload_engine(trainer: RLTrainer) -> None:
 
 
 def tell_peak(trainer: RLTrainer) -> list[int]:
-    return trainer.world.gather(status_bytes("VmHWM"), "the peak of memory")
+    return trainer.world.gather(peak_bytes(trainer.device), "the peak of memory")
 
 
 # -- rank 0 ----------------------------------------------------------------------------------------
@@ -229,8 +244,9 @@ def begin_together(
 
     Raises RunStopped unless all then have the same weights.
     """
-    setting = RankSetting(trainer.cfg, base, checkpoint, in_shards)
+    setting = RankSetting(trainer.cfg, base, checkpoint, in_shards, trainer.device.type)
     trainer.world.broadcast(setting, 0, "the start")
+    setting.take_device(trainer.world)
     setting.begin(trainer)
 
 

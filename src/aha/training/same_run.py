@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import aha
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, RunError, shown
@@ -34,11 +36,13 @@ SEE_S = 20.0  # how long a shared disk may take to show a new file to another ma
 @dataclass(frozen=True)
 class Beginning:
     """What rank 0 is about to begin or to go on with: the resolved recipe, the run's folder,
-    absolute, and the digests of its files. `base_gone`: the run goes on without its base."""
+    absolute, the digests of its files, and the device. `base_gone`: the run goes on without its
+    base."""
 
     cfg: RunConfig
     path: Path
     files: Mapping[str, Any]
+    device: torch.device
     base_gone: bool
 
 
@@ -52,20 +56,29 @@ def compare_settings(world: World, settings: Mapping[str, Any]) -> None:
     compare(world.gather(mine, "the comparison of commands"), "the same command on every machine")
 
 
-def begin_run(cfg: RunConfig, path: Path, fingerprints: Fingerprints, base: Path | None) -> None:
+def begin_run(
+    cfg: RunConfig,
+    path: Path,
+    fingerprints: Fingerprints,
+    base: Path | None,
+    device: torch.device,
+) -> None:
     """Of rank 0, before it writes anything: the other ranks compare base, data and task with their
-    own, and look for the run's folder. Does nothing where nobody has joined.
+    own, look for the run's folder, and take a device of this kind. Does nothing where nobody has
+    joined.
 
-    Raises ConfigError for other files on another rank, RunError for a folder that it cannot see.
+    Raises ConfigError for other files on another rank, and for one without a GPU of its own;
+    RunError for a folder that it cannot see.
     """
     ranks = JoinedRanks.current
     if ranks is None:
         return
     files = compared_of(fingerprints)
-    beginning: Beginning | None = Beginning(cfg, path.absolute(), files, base is None)
+    beginning: Beginning | None = Beginning(cfg, path.absolute(), files, device, base is None)
     ranks.world.broadcast(beginning, 0, "the run to begin")
     ranks.begun = True
     agree(ranks.world, path.absolute(), files)
+    ranks.world.take_device(device)
 
 
 def keep_run(path: Path) -> None:
@@ -83,6 +96,7 @@ def work_for_rank_0(ranks: JoinedRanks) -> None:
     base = None if beginning.base_gone else resolve_model(cfg.model.path)
     mine = fingerprints_of(cfg, base, task_of(cfg), beginning.files)
     agree(ranks.world, beginning.path, compared_of(mine))
+    ranks.world.take_device(beginning.device)
     take_part(beginning.path / FOLDER, ranks.world)
 
 

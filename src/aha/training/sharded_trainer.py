@@ -32,7 +32,7 @@ def enter_shards(trainer: RLTrainer, checkpoint: Path | None) -> None:
 
     trainer.world.in_shards = trainer.micro_batch.fixed = True
     with trainer.world.joint("the shards"):
-        trainer.mesh = make_mesh(trainer.device)
+        trainer.mesh = make_mesh(trainer.device, trainer.world.device_group)
         shard_policy(trainer.policy, trainer)
         trainer.optimizer.begin_anew(trainer.policy.trainable())
         if isinstance(trainer.reference, Reference):
