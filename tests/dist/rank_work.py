@@ -2,11 +2,13 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import torch
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, RunStopped
+from aha.dist.rank_device import RankDevice
 from aha.dist.world import World
 
 
@@ -87,3 +89,69 @@ def fail_after_rank_0(world: World) -> None:
     world.barrier("the last")
     if world.rank == 1:
         raise ConfigError("crumbs", "a clean table", "wipe it")
+
+
+# -- with a device group ---------------------------------------------------------------------------
+
+
+def open_second_group(world: World) -> None:
+    """As GPUs have it, with a second group of gloo in the place of NCCL's, on the CPU."""
+    world.open_device_group(RankDevice(torch.device("cpu"), "gloo"))
+
+
+def exchange_on_device(world: World) -> dict[str, Any]:
+    """Every call once, where gradients are added up in the group of the device."""
+    open_second_group(world)
+    came = exchange(world)
+    turned = torch.nn.Parameter(torch.zeros(3, 4).t())
+    half = torch.nn.Parameter(torch.zeros(5, dtype=torch.bfloat16))
+    double = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    if world.rank:  # elsewhere zeros stand in, which lie as the weight does
+        turned.grad = torch.arange(12.0).view(4, 3)
+    half.grad = torch.full((5,), 1.0 + world.rank, dtype=torch.bfloat16)
+    double.grad = torch.full((2,), 0.5, dtype=torch.float64)
+    world.sum_gradients([turned, half, double], torch.zeros(()), "update 3")
+    world.check_equal([turned.grad, half.grad, double.grad], "the gradients")
+    kinds = [(p.grad.dtype, p.grad.tolist()) for p in (turned, half, double)]
+    return came | {"kinds": kinds, "group": world.device_group.size()}
+
+
+def disappear_on_device(world: World) -> None:
+    """Rank 1 is killed when the others wait for it in the group of the device alone."""
+    open_second_group(world)
+    world.barrier("the table")
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    world.add_up_on_device(torch.ones(3), "the gradients")
+
+
+def wait_for_a_gpu(world: World) -> None:
+    """The same where nobody who waits is told, as on a GPU: the loss of a rank is noticed by the
+    launcher's thread alone. What then comes out of the work is nothing to stop a run for."""
+    open_second_group(world)
+    world.in_shards = True
+    world.barrier("the table")
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with world.joint("the updates of step 1"):
+        while not world.aborted:
+            time.sleep(0.01)
+        raise RunStopped("a loss that is nan", "a number", check="loss")
+
+
+def stumble_on_device(world: World) -> None:
+    """Rank 1 has a fault where the others wait in the group of the device."""
+    open_second_group(world)
+    world.barrier("the table")
+    if world.rank == 1:
+        raise ZeroDivisionError("a half of nothing")
+    world.add_up_on_device(torch.ones(3), "the gradients")
+
+
+def sleep_on_device(world: World) -> None:
+    """Rank 1 stops for good where the others wait in the group of the device."""
+    open_second_group(world)
+    world.barrier("the table")
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    world.add_up_on_device(torch.ones(3), "the gradients")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from torch import distributed
 
 from aha.core.errors import ConfigError, RunStopped
@@ -133,3 +134,36 @@ def test_a_world_of_one_meets_nobody():
         assert (ranks.world.rank, ranks.world.size) == (0, 1)
         assert not distributed.is_initialized()
     assert JoinedRanks.current is None
+
+
+# -- with a device group ---------------------------------------------------------------------------
+
+
+def test_gradients_are_added_up_in_a_group_of_the_device():
+    agent = Joining(2)
+    agent.begin(rank_work.exchange_on_device)
+    came = agent.ends(2)[0]
+    assert came["loss"] == 2.0 and came["kinds"][1][1] == [3.0] * 5
+
+
+@pytest.mark.parametrize("work", [rank_work.disappear_on_device, rank_work.wait_for_a_gpu])
+def test_a_rank_that_is_killed_while_a_device_adds_up_is_named(work):
+    agent = Joining(2)
+    agent.begin(work)
+    words = str(agent.ends(1)[0])
+    assert f"rank 1 (process {agent.processes[1].pid} on " in words
+    assert "ended before" in words
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="this machine has a GPU for each rank")
+def test_too_few_gpus_are_the_error_of_all_ranks():
+    agent = Joining(2)
+    agent.begin(take_gpus)
+    ended = agent.ends(2)
+    assert {type(error) for error in ended.values()} == {ConfigError}
+    for words in map(str, ended.values()):
+        assert "rank 0 on " in words and "GPUs" in words and "--model.device cpu" in words
+
+
+def take_gpus(world) -> None:
+    world.take_device(torch.device("cuda"))
