@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from aha.core.errors import AhaError, ConfigError, MissingExtra
-from aha.dist.ray_launcher import check_cores, lost, run_workers
+from aha.dist.ray_launcher import lost, run_workers, takes_gpus
 from aha.store.run_folder import read_rows
 from aha.studies.resume_trial import differences_of
 
@@ -37,18 +37,27 @@ def test_without_ray_the_install_line_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-class Cluster:
-    """Of four cores."""
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 4.0, "memory": 1e9}
+CORES = {"CPU": 4.0, "memory": 1e9}
 
 
 def test_more_ranks_than_cores_are_refused_and_the_fix_works():
     with pytest.raises(ConfigError, match="--ranks 5 on a Ray cluster with 4 CPUs") as error:
-        check_cores(Cluster(), 5)
+        takes_gpus(CORES, 5, "none")
     assert error.value.fix.startswith("--ranks 4,")
-    check_cores(Cluster(), 4)
+    assert not takes_gpus(CORES, 4, "none")
+
+
+def test_workers_have_a_gpu_each_or_none_of_them_has():
+    two = CORES | {"GPU": 2.0}
+    assert takes_gpus(two, 2, "each") and takes_gpus(two, 2, "any")
+    assert not takes_gpus(two, 2, "none") and not takes_gpus(CORES, 2, "any")
+    for gpus in ("each", "any"):
+        with pytest.raises(ConfigError, match="--ranks 3 on a Ray cluster with 2 GPUs") as error:
+            takes_gpus(two, 3, gpus)
+        assert error.value.fix == "--ranks 2, more machines, or --model.device cpu"
+    with pytest.raises(ConfigError, match="with 0 GPUs") as error:
+        takes_gpus(CORES, 1, "each")
+    assert error.value.fix == "--model.device cpu"
 
 
 def test_the_error_of_a_run_that_failed_too_often_names_a_rank():

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import torch
+
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.recipe_layers import set_dotted
 from aha.core.records import Graded, Problem
+from aha.dist.rank_device import RankDevice
 from aha.dist.world import World
 from aha.model.lora import add_lora
 from aha.rollout.native import NativeEngine
@@ -110,3 +113,10 @@ def take_steps(world: World, few: bool = False) -> dict[str, Steps]:
         world.check_equal(trainer.policy.parameters(), name)
         taken[name] = steps
     return taken
+
+
+def take_steps_on_device(world: World) -> dict[str, Steps]:
+    """The same, where gradients are added up in a group of the device: of gloo, in the place of
+    NCCL's."""
+    world.open_device_group(RankDevice(torch.device("cpu"), "gloo"))
+    return take_steps(world, few=True)

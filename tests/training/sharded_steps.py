@@ -3,11 +3,15 @@
 A started process imports this: `LocalRanks(2, take_both)`.
 """
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+import torch
+
 from aha.core.config import RunConfig
 from aha.core.records import StepReport
+from aha.dist.rank_device import RankDevice
 from aha.dist.sharded_tensors import in_shards
 from aha.dist.world import World
 from aha.rollout.generation_copy import GenerationCopy
@@ -41,13 +45,13 @@ def in_short(report: StepReport) -> Step:
     return dict(report.numbers), tokens
 
 
-def take_both(world: World, every: bool = False) -> dict[str, Any]:
+def take_both(world: World, names: Collection[str] = (*FEW, LONG)) -> dict[str, Any]:
     """By recipe, the steps of a whole trainer and of one in shards (the same world, so the same
     order of sums but within a gradient), and how many numbers each of them holds in this rank; not
-    where adapters are whole. `every`: all recipes, else a few."""
+    where adapters are whole. `names`: which recipes; none: all."""
     taken: dict[str, Any] = {}
     for name, cfg in configs():
-        if not every and name not in (*FEW, LONG):
+        if names and name not in names:
             continue
         if cfg.optim.state != "device":  # refused by name
             continue
@@ -75,3 +79,10 @@ def held(trainer: RLTrainer) -> float:
     for optimizer in trainer.optimizers:
         tensors += [t for state in optimizer.adam.state.values() for t in state.values()]
     return float(sum((t.to_local() if in_shards(t) else t).numel() for t in tensors if t.dim()))
+
+
+def take_both_on_device(world: World) -> dict[str, Any]:
+    """A few of them, where the shards meet in the group of the device: of gloo, in the place of
+    NCCL's."""
+    world.open_device_group(RankDevice(torch.device("cpu"), "gloo"))
+    return take_both(world, names=FEW)

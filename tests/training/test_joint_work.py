@@ -29,10 +29,27 @@ def test_what_cannot_work_is_refused_and_the_fix_works(ranks, cfg, words):
     check_setting(4, config())
 
 
-def test_a_gpu_has_one_rank():
-    with pytest.raises(ConfigError, match="--model.device cpu"):
-        ranks_of_run(2, torch.device("cuda"), Path("run"), 5.0)
+def test_more_ranks_than_gpus_are_refused_before_there_is_a_folder():
+    more = torch.cuda.device_count() + 2
+    for refuse in (
+        lambda: ranks_of_run(more, torch.device("cuda"), Path("run"), 5.0),
+        lambda: check_setting(more, on("cuda", more)),
+    ):
+        with pytest.raises(ConfigError, match=f"{more} ranks|--ranks {more}|no NCCL") as refused:
+            refuse()
+        assert refused.value.fix.endswith("--model.device cpu")
+    check_setting(more, on("cpu", more))
     assert ranks_of_run(1, torch.device("cuda"), Path("run"), 5.0).size == 1
+
+
+def on(device: str, prompts: int) -> RunConfig:
+    cfg = config(prompts)
+    return cfg.model_copy(update={"model": cfg.model.model_copy(update={"device": device})})
+
+
+def test_ranks_on_apples_gpu_are_refused_by_name():
+    with pytest.raises(ConfigError, match="several ranks on Apple GPUs"):
+        check_setting(2, on("mps", 4))
 
 
 def test_the_ranks_of_a_run_are_not_started_yet():

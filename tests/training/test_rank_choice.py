@@ -6,7 +6,7 @@ import torch
 from aha.core.config import RunConfig
 from aha.dist.local_ranks import can_meet
 from aha.machine.host import usable_cores
-from aha.training.rank_choice import RANK_GROUPS, ranks_for
+from aha.training.rank_choice import RANK_GROUPS, gpus_of_workers, ranks_for
 
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
 
@@ -36,3 +36,18 @@ def test_a_small_model_has_a_rank_for_each_thread(threads):
 def test_what_is_not_known_or_cannot_be_shared_has_one(threads):
     assert ranks_for(config("nobody/knows-this")) == ranks_for(config("no-such-folder")) == 1
     assert ranks_for(config(engine="vllm")) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "gpus"),
+    [
+        ("aha-tiny", "auto", "none"),  # small: a CPU is quicker
+        ("aha-tiny", "cuda", "each"),
+        ("Qwen/Qwen2.5-1.5B", "auto", "any"),
+        ("nobody/knows-this", "auto", "any"),
+        ("Qwen/Qwen2.5-1.5B", "cpu", "none"),
+        ("Qwen/Qwen2.5-1.5B", "mps", "none"),
+    ],
+)
+def test_workers_of_a_cluster_compute_where_a_run_here_would(model, device, gpus):
+    assert gpus_of_workers(model, device) == gpus

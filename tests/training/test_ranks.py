@@ -23,7 +23,7 @@ from aha.training.rl import RLTrainer
 from aha.training.rollouts import PhaseClock
 
 from ..tiny import answering_folder
-from .rank_steps import OTHERS, Steps, configs, take_steps, trainer_of
+from .rank_steps import OTHERS, Steps, configs, take_steps, take_steps_on_device, trainer_of
 from .test_experiment import config, timeless
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,12 @@ def test_four_ranks_take_the_steps_of_one(alone):
         together = take_steps(world, few=True)
     assert together.keys() == {*OTHERS, "ppo"}
     compare(together, alone)
+
+
+def test_gradients_that_a_device_adds_up_are_the_same(alone):
+    with LocalRanks(2, take_steps_on_device) as world:
+        compare(take_steps_on_device(world), alone)
+        assert world.device_group.size() == 2
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from aha.training.joint_work import check_setting
 from aha.training.outcome import Listener
 
 from ..tiny import answering_folder
-from .sharded_steps import LONG, take_both
+from .sharded_steps import FEW, LONG, take_both, take_both_on_device
 from .test_experiment import config, stop_after, timeless
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,12 +62,20 @@ def test_two_ranks_in_shards_take_the_steps_of_whole_ones():
 
 
 @needs_gloo
+def test_shards_that_meet_in_the_group_of_a_device_take_them_too():
+    with LocalRanks(2, take_both_on_device) as world:
+        taken = take_both_on_device(world)
+    assert taken.keys() == set(FEW)
+    compare(taken)
+
+
+@needs_gloo
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("size", [2, 4])
 def test_every_recipe_takes_the_same_steps_in_shards(size):
-    with LocalRanks(size, partial(take_both, every=True)) as world:
-        compare(take_both(world, every=True))
+    with LocalRanks(size, partial(take_both, names=())) as world:
+        compare(take_both(world, names=()))
 
 
 # -- runs ------------------------------------------------------------------------------------------

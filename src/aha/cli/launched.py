@@ -160,11 +160,13 @@ def run_on_ray(command: TrainCommand, ranks: int) -> None:
     if that is not 0."""
     from aha.dist.ray_launcher import run_workers
     from aha.training.joint_work import check_groups
+    from aha.training.rank_choice import gpus_of_workers
 
     if command.resume in (None, AUTO):
         check_groups(ranks, command.cfg, shard=command.shard)
     work = RayWork(repeatable(command), Path.cwd())
-    end = run_workers(work, ranks, RESTARTS, work.folder)
+    gpus = gpus_of_workers(*command.model())
+    end = run_workers(work, ranks, RESTARTS, work.folder, gpus)
     if isinstance(end, AhaError):
         raise end
     if end:

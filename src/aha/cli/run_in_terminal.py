@@ -26,6 +26,7 @@ from aha.cli.run_view import RunView
 from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
+from aha.machine.device import num_gpus
 from aha.measure.base_length import local_model_folder
 from aha.measure.probe import predicted_lines
 from aha.model.folders import looks_like_hub_name, resolve_model
@@ -165,6 +166,9 @@ def carry_out(
         if experiment.ranks.size > 1:
             shared = f"{experiment.ranks.size} ranks share the work"
             console.print(f"{shared}; the time above is planned for one")
+        elif experiment.trainer.device.type == "cuda" and (gpus := num_gpus()) > 1:
+            hint = f"1 of {gpus} GPUs computes; --ranks {gpus} is for all of them (docs/scale.md)"
+            console.print(hint, soft_wrap=True)
         if experiment.in_shards:
             console.print("the models are in shards: each rank has its part of them")
         try:

@@ -87,6 +87,17 @@ class TrainCommand:
             return words | {"resume": str(self.resume), "changes": dict(self.changes)}
         return words | {"resume": str(self.resume or ""), **self.cfg.model_dump(mode="json")}
 
+    def model(self) -> tuple[str, str]:
+        """(path, device) of the model, as the recipe has them or the run to go on with."""
+        if self.resume is None or self.resume == AUTO:
+            return self.cfg.model.path, self.cfg.model.device
+        from aha.store.run_folder import Run
+        from aha.training.run_fork import run_and_step
+
+        run, _ = run_and_step(self.resume)
+        keys = flattened(Run.open(run).read("config.json")) | dict(self.changes)
+        return str(keys.get("model.path", "")), str(keys.get("model.device", "auto"))
+
     def carry_out(self, ranks: int | None, kept: str = "") -> None:
         """The whole run. `kept`: the run that an earlier attempt of the same job has begun.
 

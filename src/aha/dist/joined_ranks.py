@@ -345,3 +345,9 @@ def wait_for_port(host: str, port: int, limit_s: float) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def ranks_here(ranks: int) -> int:
+    """How many of a run's ranks are on this machine: all, unless a launcher has spread them."""
+    joined = JoinedRanks.current
+    return joined.place.local_size if joined else ranks

@@ -8,10 +8,10 @@ the next attempt goes on from lies in the run's folder, written whole before Ray
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aha.core.errors import ConfigError, MissingExtra, RunStopped
 from aha.dist.local_ranks import LOST_RANK
@@ -19,20 +19,25 @@ from aha.dist.rank_place import RankPlace, place_of
 
 End = TypeVar("End")
 Work = Callable[[RankPlace], End]
+Gpus = Literal["none", "any", "each"]  # whether the workers have one
 
 # gloo's own limit of a meeting, for Ray's group; a run of ours waits as `joined_ranks` says.
 LIMIT_S = 120
 START_TRIES = 10  # of a minute each, in which another machine may come for one that is lost
 
 
-def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
+def run_workers(
+    work: Work[End], size: int, restarts: int, folder: Path, gpus: Gpus = "none"
+) -> End:
     """Run `work(place)` in `size` workers, and return what it returns in rank 0. `folder` is one
-    that all machines see; Ray's own files lie in it meanwhile.
+    that all machines see; Ray's own files lie in it meanwhile. `gpus`: whether each worker has one,
+    "any" where the cluster has any.
 
     The cluster is that of the environment (`RAY_ADDRESS`), or this machine where there is none.
     After a lost worker all are started again, up to `restarts` times. `work` must be picklable, and
     do the rest of its work when it is called again. Raises MissingExtra without Ray, ConfigError
-    for more workers than the cluster has cores for, RunStopped where the workers have failed.
+    for more workers than the cluster has cores or GPUs for, RunStopped where the workers have
+    failed.
     """
     try:
         import ray
@@ -46,12 +51,17 @@ def run_workers(work: Work[End], size: int, restarts: int, folder: Path) -> End:
         start_ray(ray)
     scratch = tempfile.mkdtemp(prefix=".ray-", dir=folder)
     try:
-        check_cores(ray, size)
+        on_gpu = takes_gpus(ray.cluster_resources(), size, gpus)
         trainer = TorchTrainer(
             worker_loop,
-            train_loop_config={"work": work},
+            train_loop_config={"work": work, "on_gpu": on_gpu},
             # With its one rank for each core a worker computes with one thread.
-            scaling_config=ScalingConfig(num_workers=size, resources_per_worker={"CPU": 1}),
+            scaling_config=ScalingConfig(
+                num_workers=size,
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": 1} | ({"GPU": 1} if on_gpu else {}),
+            ),
+            # The group of the GPUs is our own (`World.take_device`).
             torch_config=TorchConfig(backend="gloo", timeout_s=LIMIT_S),
             run_config=RunConfig(
                 storage_path=scratch,
@@ -88,18 +98,33 @@ def start_ray(ray: Any) -> None:
         ) from None
 
 
-def check_cores(ray: Any, size: int) -> None:
-    """Ray itself would wait for ever for cores that its cluster does not have."""
-    cores = int(ray.cluster_resources().get("CPU", 0))
+def takes_gpus(resources: Mapping[str, float], size: int, gpus: Gpus) -> bool:
+    """Whether so many workers have a GPU each, on a cluster with these resources.
+
+    Raises ConfigError for cores or GPUs that it does not have: Ray itself would wait for ever.
+    """
+    cores, seen = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if size > cores:
         got = f"--ranks {size} on a Ray cluster with {cores} CPUs"
         raise ConfigError(got, f"at most {cores}", f"--ranks {max(1, cores)}, or more machines")
+    on_gpu = gpus == "each" or (gpus == "any" and seen > 0)
+    if on_gpu and size > seen:
+        got = f"--ranks {size} on a Ray cluster with {seen} GPUs"
+        fewer = f"--ranks {seen}, more machines, or " if seen else ""
+        raise ConfigError(got, "a GPU for each rank", f"{fewer}--model.device cpu")
+    return on_gpu
 
 
-def worker_loop(settings: dict[str, Work[End]]) -> End:
+def worker_loop(settings: dict[str, Any]) -> Any:
     """The life of a worker. Ray has set the variables of torchrun, and keeps a store at their
     address; it goes with rank 0, and the next attempt has another."""
-    return settings["work"](replace(place_of(os.environ), hosted=True))
+    place = replace(place_of(os.environ), hosted=True)
+    if settings["on_gpu"]:
+        from ray.train.torch import get_device
+
+        # A worker sees the GPUs of all workers of its machine, and Ray knows which one is its own.
+        place = replace(place, gpu=get_device().index)
+    return settings["work"](place)
 
 
 def lost(error: BaseException, restarts: int) -> RunStopped:

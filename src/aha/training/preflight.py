@@ -17,6 +17,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, ModelError
 from aha.core.findings import Finding
 from aha.core.sizes import GB
+from aha.dist.joined_ranks import ranks_here
 from aha.eval.prompt_check import OnSkip, ReadableTask, ignore_skip, readable
 from aha.eval.prompt_limits import PromptLimits
 from aha.machine.device import choose_device, device_memory, empty_cache, gpu_name, has_native_bf16
@@ -126,11 +127,12 @@ def check_memory(
     float32 = bool(row and row.float32)
     if not free:  # not known on this system
         return cut
-    check_completions(cfg, host / ranks)
+    here = ranks_here(ranks)
+    check_completions(cfg, host / here)
     load = Workload(cfg, method_of(cfg), shape)
-    # Ranks on CPUs share one memory; each of several GPUs has its own.
-    own = free if on_gpu else free / ranks
-    need = partial(shortage, load, own, host if on_gpu else None, float32)
+    # The ranks of a machine share its memory; each of several GPUs has its own.
+    own = free if on_gpu else free / here
+    need = partial(shortage, load, own, host / here if on_gpu else None, float32)
     missing = need(shards=ranks if cut else 1)
     if missing and missing.hopeless and not cut and ranks > 1 and cfg.optim.state == "device":
         part = need(shards=ranks)
@@ -142,7 +144,7 @@ def check_memory(
     if missing is None:
         return cut
     if ranks > 1:
-        fits_alone = not cut and shortage(load, free, None, float32) is None
+        fits_alone = not on_gpu and not cut and shortage(load, free, None, float32) is None
         got = f"{missing.got} for each of {ranks} ranks{' in shards' if cut else ''}"
         missing = replace(missing, got=got, fix="--ranks 1" if fits_alone else missing.fix)
     if missing.hopeless:

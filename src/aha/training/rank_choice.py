@@ -3,8 +3,9 @@
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError
 from aha.dist.local_ranks import choose_ranks
+from aha.dist.ray_launcher import Gpus
 from aha.machine.device import choose_device
-from aha.machine.host import memory_bytes
+from aha.machine.host import SMALL_MODEL, memory_bytes
 from aha.model.folders import looks_like_hub_name, resolve_model
 from aha.plan.shapes import Shape, shape_of
 from aha.training.preflight import predict_run, shape_in_folder, with_machine_price
@@ -15,7 +16,8 @@ SHARE_OF_MEMORY = 0.5  # that all ranks together may take of what is free
 
 def ranks_for(cfg: RunConfig) -> int:
     """On a CPU with a small model one for each core, as `choose_ranks` says, as long as each has
-    its groups and its memory; else 1, also for a model whose shape is not known. Downloads nothing.
+    its groups and its memory; else 1, also for a model whose shape is not known, and on GPUs.
+    Downloads nothing.
     """
     shape = shape_on_disk(cfg.model.path)
     if shape is None or cfg.rollout.engine != "native":
@@ -38,3 +40,12 @@ def shape_on_disk(name: str) -> Shape | None:
         return shape_in_folder(resolve_model(name))
     except AhaError:
         return None
+
+
+def gpus_of_workers(model: str, device: str) -> Gpus:
+    """Whether workers of a cluster, whose GPUs nobody here can see, compute on them: the rule of
+    `choose_device`. A model whose shape is not known is not a small one."""
+    if device != "auto":
+        return "each" if device == "cuda" else "none"
+    shape = shape_on_disk(model)
+    return "none" if shape is not None and shape.parameters < SMALL_MODEL else "any"
