@@ -2,16 +2,19 @@
 
     python deploy/render.py skypilot.yaml NAME=first RECIPE=demo RANKS=8 BUCKET=runs > task.yaml
 
-A template has its values as @NAME@. Every one that it has must be given, and no other. What they
-mean: docs/scale.md.
+A template has its values as @NAME@. Every one that it has must be given, and no other. A line that
+ends in `@if GPUS@` or `@unless GPUS@` is there where GPUS is given, or where it is not; values that
+such lines alone have are needed there alone. What they mean: docs/scale.md.
 """
 
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FIELD = re.compile(r"@([A-Z]+)@")
+ONLY = re.compile(r" *@(if|unless) ([A-Z]+)@$")
 # What a shell and YAML read as it stands.
 PLAIN = re.compile(r"[A-Za-z0-9._/:+-]+")
 
@@ -21,9 +24,26 @@ def templates() -> list[str]:
     return sorted(path.name for path in HERE.iterdir() if path.suffix in (".sh", ".yaml"))
 
 
-def fields(name: str) -> list[str]:
-    """The values that a template needs."""
-    return sorted(set(FIELD.findall((HERE / name).read_text(encoding="utf-8"))))
+def options(name: str) -> list[str]:
+    """The values on which lines of a template depend, so that they may be left out."""
+    lines = (HERE / name).read_text(encoding="utf-8").splitlines()
+    return sorted({match[2] for line in lines if (match := ONLY.search(line))})
+
+
+def text_for(name: str, given: Collection[str]) -> str:
+    """The lines of a template that are there with these values."""
+    lines = []
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        only = ONLY.search(line)
+        if only is None or (only[2] in given) == (only[1] == "if"):
+            lines.append(line[: only.start()] if only else line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def fields(name: str, given: Collection[str] = ()) -> list[str]:
+    """The values that a template needs, where `given` are those that it may have."""
+    chosen = set(options(name)) & set(given)
+    return sorted(set(FIELD.findall(text_for(name, given))) | chosen)
 
 
 def render(name: str, values: dict[str, str]) -> str:
@@ -31,17 +51,17 @@ def render(name: str, values: dict[str, str]) -> str:
     template does not have, or that a shell would not read as it stands."""
     if name not in templates():
         raise ValueError(f"no template {name!r}; wanted one of {', '.join(templates())}")
-    needed = fields(name)
+    needed = fields(name, values)
     missing, more = set(needed) - set(values), set(values) - set(needed)
     if missing or more:
         words = [f"no {field}" for field in sorted(missing)]
         words += [f"{field}, which it does not have" for field in sorted(more)]
-        raise ValueError(f"{name}: {', '.join(words)}; it needs {' '.join(needed)}")
+        may = "".join(f", and may have {field}" for field in options(name) if field not in values)
+        raise ValueError(f"{name}: {', '.join(words)}; it needs {' '.join(needed)}{may}")
     for field, value in values.items():
         if not PLAIN.fullmatch(value):
             raise ValueError(f"{field}={value!r}; wanted letters, digits and . _ / : + -")
-    text = (HERE / name).read_text(encoding="utf-8")
-    return FIELD.sub(lambda match: values[match[1]], text)
+    return FIELD.sub(lambda match: values[match[1]], text_for(name, values))
 
 
 def main(words: list[str]) -> int:

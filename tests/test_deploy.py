@@ -28,40 +28,53 @@ VALUES = {
     "CLAIM": "shared-disk",
     "BUCKET": "aha-runs",
 }
+GPUS = {"GPUS": "4", "GPU": "A100"}
 # What every command for a launcher that repeats it has to say.
 GOES_ON = "aha train demo --name first --resume auto"
+ON_GPUS = "aha train demo --model.device cuda --name first --resume auto"
 
 
 def rendered(name: str, **changes: str) -> str:
+    """With the values that it needs, and those of GPUs where `changes` have them."""
     values = VALUES | changes
-    return RENDER["render"](name, {field: values[field] for field in RENDER["fields"](name)})
+    needed = RENDER["fields"](name, changes)
+    return RENDER["render"](name, {field: values[field] for field in needed})
 
 
+def in_one_line(text: str) -> str:
+    return " ".join(text.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize("gpus", [{}, GPUS])
 @pytest.mark.parametrize("name", RENDER["templates"]())
-def test_every_template_renders_and_says_what_ran(name):
-    text = rendered(name)
-    assert not re.search(r"@[A-Z]+@", text)
+def test_every_template_renders_and_says_what_ran(name, gpus):
+    text = rendered(name, **gpus)
+    assert not re.search(r"@[A-Z]+@|@(if|unless)", text) and " \n" not in text
     comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
     assert "Ran: " in comment and "Not run: " in comment
 
 
+@pytest.mark.parametrize("gpus", [{}, GPUS])
 @pytest.mark.parametrize("name", [n for n in RENDER["templates"]() if n.endswith(".sh")])
-def test_bash_reads_every_script(name):
-    done = subprocess.run(["bash", "-n"], input=rendered(name), text=True, capture_output=True)
+def test_bash_reads_every_script(name, gpus):
+    text = rendered(name, **gpus)
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_commands_of_torchrun_are_those_of_torchrun():
+@pytest.mark.parametrize("gpus", [{}, GPUS])
+def test_the_commands_of_torchrun_are_those_of_torchrun(gpus):
     """Its own parser reads them, and finds the module and the words for it."""
     from torch.distributed.run import get_args_parser
 
     for name in ("slurm.sh", "torchrun-machines.sh", "skypilot.yaml"):
-        text = rendered(name).replace("\\\n", " ")
+        text = in_one_line(rendered(name, **gpus))
         words = re.search(r"torchrun (.*--resume auto)", text)[1].split()
         words = [re.sub(r"\$\w+|\$\{.*?\}", "1", word.strip('"')) for word in words]
         options = get_args_parser().parse_args(words)
         assert options.module and options.training_script == "aha"
-        assert " ".join(options.training_script_args) == GOES_ON.removeprefix("aha ")
+        goes_on = ON_GPUS if gpus else GOES_ON
+        assert " ".join(options.training_script_args) == goes_on.removeprefix("aha ")
         assert (options.nproc_per_node, options.max_restarts) == ("4", 3)
 
 
@@ -93,12 +106,18 @@ def test_a_job_of_slurm_that_is_stopped_saves_and_queues_again(stopped, tmp_path
     assert (code == 0) is not stopped
 
 
-def test_the_job_of_kuberay_has_what_the_operator_reads():
-    job = yaml.safe_load(rendered("kuberay-rayjob.yaml"))
+def test_a_job_of_slurm_asks_for_its_gpus():
+    lines = rendered("slurm.sh", **GPUS).splitlines()
+    assert "#SBATCH --gpus-per-node=4" in lines and "#SBATCH --cpus-per-task=4" in lines
+    assert "gpu" not in rendered("slurm.sh").lower()
+
+
+@pytest.mark.parametrize("gpus", [{}, {"GPUS": "1"}])
+def test_the_job_of_kuberay_has_what_the_operator_reads(gpus):
+    job = yaml.safe_load(rendered("kuberay-rayjob.yaml", **gpus))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert GOES_ON in job["spec"]["entrypoint"] and "--launcher ray --ranks 4" in (
-        " ".join(job["spec"]["entrypoint"].split())
-    )
+    words = f"{ON_GPUS if gpus else GOES_ON} --launcher ray --ranks 4"
+    assert words in in_one_line(job["spec"]["entrypoint"])
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == 4
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
@@ -106,13 +125,19 @@ def test_the_job_of_kuberay_has_what_the_operator_reads():
         (pod,) = template["spec"]["containers"]
         mounted = {mount["name"] for mount in pod["volumeMounts"]}
         assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
+        assert pod["resources"]["limits"].keys() == pod["resources"]["requests"].keys()
+        on_gpu = bool(gpus) and template is group["template"]
+        assert pod["resources"]["limits"].get("nvidia.com/gpu") == (1 if on_gpu else None)
 
 
 def test_the_task_of_skypilot_keeps_its_runs_in_the_bucket():
     task = yaml.safe_load(rendered("skypilot.yaml"))
     assert task["resources"] == {"cpus": "4+", "use_spot": True}
     assert task["file_mounts"]["~/sky_workdir/runs"] == {"name": "aha-runs", "mode": "MOUNT_CACHED"}
-    assert GOES_ON in task["run"]
+    assert GOES_ON in in_one_line(task["run"]) and "whl/cpu" in task["setup"]
+    task = yaml.safe_load(rendered("skypilot.yaml", **GPUS))
+    assert task["resources"]["accelerators"] == "A100:4" and "whl/cpu" not in task["setup"]
+    assert ON_GPUS in in_one_line(task["run"]) and "pip install ." in task["setup"]
 
 
 def test_the_cluster_of_ray_has_its_machines():
@@ -135,6 +160,9 @@ def test_wrong_values_are_refused_with_those_that_are_needed():
     assert "no template; wanted one of kuberay-rayjob.yaml" in words()
     assert "no template 'render.py'" in words("render.py")
     assert "no BUCKET, no NAME, no RANKS" in words("skypilot.yaml", "RECIPE=demo")
+    assert "no GPU" in words("skypilot.yaml", "GPUS=2")
+    assert "GPU, which it does not have" in words("skypilot.yaml", "GPU=A100")
+    assert "and may have GPUS" in words("skypilot.yaml")
     assert "HEAD, which it does not have" in words("skypilot.yaml", "HEAD=a")
     assert "wanted FIELD=VALUE" in words("slurm.sh", "NAME")
     with pytest.raises(ValueError, match="wanted letters"):
