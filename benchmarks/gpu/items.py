@@ -12,7 +12,7 @@ import torch
 
 from aha.store.run_folder import environment
 
-from . import decode, devices, steps, training
+from . import decode, devices, ranks, steps, training
 from .bench import Bench
 from .rows import Check, as_row
 
@@ -27,6 +27,7 @@ ITEMS: dict[str, Callable[[Bench], tuple[dict, list[Check]]]] = {
     "transformers": decode.transformers,
     "loops": decode.loops,
     "small": devices.small,
+    "ranks": ranks.ranks,
 }
 
 

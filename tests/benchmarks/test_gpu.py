@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import decode, devices, items, steps, training
+from benchmarks.gpu import decode, devices, items, ranks, steps, training
 from benchmarks.gpu.bench import Bench, Endless, extreme
 from benchmarks.gpu.rows import KEYS, Check, as_row, file_of, read_row, table, write_row
 
 from aha.core.errors import DataError
+from aha.dist.local_ranks import can_meet
 from aha.plan.shapes import shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +149,25 @@ def test_small_models_are_measured_on_both_sides():
     assert row["numbers"]["quicker_from"] is None
 
 
+@pytest.mark.slow  # it starts ranks five times
+@pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
+def test_two_ranks_are_compared_with_one_and_lose_one():
+    row = measured("ranks")
+    steps_case, sums, ends = row["numbers"]["cases"]
+    assert len(steps_case["losses"]) == 3 and any(steps_case["losses"])
+    assert steps_case["losses_of_ranks"] != [] and sums["gigabytes_per_second"] > 0
+    assert {check["met"] for check in row["checks"][:2]} == {"must"}
+    assert 0 < ends["sums_s"] < 30 and 0 < ends["model_s"] < 30
+
+
+def test_ranks_without_a_gpu_each_leave_a_row_without_a_figure(monkeypatch):
+    bench = tiny(torch.device("cuda"))
+    monkeypatch.setattr(ranks, "num_gpus", lambda: 1)
+    numbers, checks = ranks.ranks(bench)
+    assert numbers == {"gpus": 1, "cases": []} and bench.failures == []
+    assert {check.met for check in checks} == {"not measured"}
+
+
 def test_the_crossing_lies_between_two_sizes():
     cases = [{"parameters": n, "times_the_cpu": x} for n, x in ((1, 0.2), (5, 0.9), (9, 1.5))]
     assert devices.crossing(cases) == [5, 9]
@@ -157,6 +177,8 @@ def test_the_crossing_lies_between_two_sizes():
 @pytest.mark.gpu
 @pytest.mark.parametrize("item", items.ITEMS)
 def test_every_item_on_a_gpu_in_small(item):
+    if item == "ranks" and torch.cuda.device_count() < 2:
+        pytest.skip("one GPU; the item `ranks` wants two")
     row = measured(item, torch.device("cuda"))
     assert row["card"]["memory_gb"] > 0 and row["driver"] and row["versions"]["cuda"]
 

@@ -155,3 +155,28 @@ def sleep_on_device(world: World) -> None:
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
     world.add_up_on_device(torch.ones(3), "the gradients")
+
+
+# -- on GPUs ---------------------------------------------------------------------------------------
+
+
+def disappear_on_gpu(world: World) -> None:
+    """Rank 1 is killed when the others wait for it in NCCL alone."""
+    world.take_device(torch.device("cuda"))
+    world.barrier("the table")
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    world.add_up_on_device(torch.ones(3, device="cuda"), "the gradients")
+
+
+def disappear_in_a_model(world: World) -> None:
+    """The same where rank 0 waits for its GPU, and the GPU for rank 1."""
+    world.take_device(torch.device("cuda"))
+    world.in_shards = True
+    world.barrier("the table")
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with world.joint("the updates of step 1"):
+        numbers = torch.ones(3, device="cuda")
+        world.device_group.allreduce([numbers]).wait()
+        numbers.sum().item()

@@ -24,6 +24,7 @@ from aha.training.rl import RLTrainer
 from ..tiny import TOKENIZER, StartsWith, tiny_transformer
 
 STEPS = 3
+CPU = torch.device("cpu")
 RECIPES = sorted((Path(str(files("aha"))) / "recipes").glob("*.toml"))
 # What no packaged recipe has, or not together.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -84,8 +85,8 @@ class Twice(Coin):
             yield from (problem, problem)
 
 
-def trainer_of(cfg: RunConfig, world: World) -> RLTrainer:
-    policy = tiny_transformer()
+def trainer_of(cfg: RunConfig, world: World, device: torch.device = CPU) -> RLTrainer:
+    policy = tiny_transformer().to(device)
     if cfg.model.lora_rank:
         add_lora(policy, cfg.model.lora_rank, 4.0, 0)
     engine = NativeEngine(policy, TOKENIZER, "float32", cfg.rollout.max_rows)
@@ -97,14 +98,15 @@ def trainer_of(cfg: RunConfig, world: World) -> RLTrainer:
 Steps = list[tuple[dict[str, float], list[tuple[int, ...]], tuple[Any, ...]]]
 
 
-def take_steps(world: World, few: bool = False) -> dict[str, Steps]:
+def take_steps(world: World, few: bool = False, device: torch.device = CPU) -> dict[str, Steps]:
     """By recipe, for each step: its numbers, its completions' tokens, its advantages. `few`: none
     of the packaged recipes but ppo."""
+    world.take_device(device)
     taken = {}
     for name, cfg in configs():
         if few and name not in (*OTHERS, "ppo"):
             continue
-        trainer = trainer_of(cfg, world)
+        trainer = trainer_of(cfg, world, device)
         steps: Steps = []
         for _ in range(STEPS):
             report = trainer.step(trainer.problems())
@@ -118,5 +120,5 @@ def take_steps(world: World, few: bool = False) -> dict[str, Steps]:
 def take_steps_on_device(world: World) -> dict[str, Steps]:
     """The same, where gradients are added up in a group of the device: of gloo, in the place of
     NCCL's."""
-    world.open_device_group(RankDevice(torch.device("cpu"), "gloo"))
+    world.open_device_group(RankDevice(CPU, "gloo"))
     return take_steps(world, few=True)

@@ -20,7 +20,7 @@ from aha.training.rl import RLTrainer
 from aha.training.sharded_trainer import enter_shards
 
 from ..tiny import TOKENIZER
-from .rank_steps import configs, trainer_of
+from .rank_steps import CPU, configs, trainer_of
 
 # A critic beside a reference, adapters with both, an update without a row: the others are slow.
 FEW = ("ppo", "lora-critic", "nothing-counts")
@@ -30,8 +30,9 @@ LONG = "grpo"  # takes 20 steps
 Step = tuple[dict[str, float], list[tuple[int, ...]]]
 
 
-def sharded_trainer(cfg: RunConfig, world: World) -> RLTrainer:
+def sharded_trainer(cfg: RunConfig, world: World, device: torch.device = CPU) -> RLTrainer:
     trainer = trainer_of(cfg, world)
+    trainer.device = trainer.micro_batch.device = device  # where the shards go
     open_with = partial(
         NativeEngine, tokenizer=TOKENIZER, dtype="float32", max_rows=cfg.rollout.max_rows
     )
@@ -45,10 +46,13 @@ def in_short(report: StepReport) -> Step:
     return dict(report.numbers), tokens
 
 
-def take_both(world: World, names: Collection[str] = (*FEW, LONG)) -> dict[str, Any]:
+def take_both(
+    world: World, names: Collection[str] = (*FEW, LONG), device: torch.device = CPU
+) -> dict[str, Any]:
     """By recipe, the steps of a whole trainer and of one in shards (the same world, so the same
     order of sums but within a gradient), and how many numbers each of them holds in this rank; not
     where adapters are whole. `names`: which recipes; none: all."""
+    world.take_device(device)
     taken: dict[str, Any] = {}
     for name, cfg in configs():
         if names and name not in names:
@@ -64,7 +68,7 @@ def take_both(world: World, names: Collection[str] = (*FEW, LONG)) -> dict[str, 
         both: list[list[Step]] = []
         own: list[float] = []
         for make in (trainer_of, sharded_trainer):
-            trainer = make(cfg, world)
+            trainer = make(cfg, world, device)
             both.append([in_short(trainer.step(trainer.problems())) for _ in range(number)])
             own.append(held(trainer))
         taken[name] = (*both, [] if cfg.model.lora_rank else own)
@@ -84,5 +88,5 @@ def held(trainer: RLTrainer) -> float:
 def take_both_on_device(world: World) -> dict[str, Any]:
     """A few of them, where the shards meet in the group of the device: of gloo, in the place of
     NCCL's."""
-    world.open_device_group(RankDevice(torch.device("cpu"), "gloo"))
+    world.open_device_group(RankDevice(CPU, "gloo"))
     return take_both(world, names=FEW)
