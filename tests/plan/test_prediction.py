@@ -9,6 +9,7 @@ import pytest
 from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
+from aha.plan.cluster import Cluster, plan_on
 from aha.plan.estimate import estimate
 from aha.plan.machines import load_cards
 from aha.plan.prediction import (
@@ -24,7 +25,7 @@ from aha.plan.prediction import (
 from aha.plan.shapes import shape_of
 from aha.plan.speed import Workload
 
-from ..workload import share_of_ranks, workload
+from ..workload import workload
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "src" / "aha" / "recipes"
@@ -79,6 +80,28 @@ def test_a_gpu_has_no_process_and_one_without_a_row_no_times():
     )
     unknown = predict(workload(demo(), TINY), None, "a new one", False, 2e8)
     assert unknown["peak_bytes"] == told["peak_bytes"] and "seconds" not in unknown
+
+
+def test_ranks_share_the_time_of_a_prediction_and_not_its_memory():
+    load, two = workload(demo(), TINY), Cluster(2)
+    alone = predict(load, CPU, "here", False, 2e8)
+    told = predict(load, CPU, "here", False, 2e8, cluster=two)
+    plan = estimate(load, CPU, alone["mean_tokens"])
+    shared = plan_on(load, CPU, plan, alone["mean_tokens"], two)
+    assert told["seconds"] == pytest.approx(3600 * shared.hours) and told["ranks"] == 2
+    assert told["seconds"] < 0.95 * alone["seconds"] and alone["ranks"] == 1
+    assert told["training_s"] == pytest.approx(shared.times.training_s)
+    assert told["memory"] == alone["memory"] and told["peak_bytes"] == alone["peak_bytes"]
+    assert "on here by 2 ranks, completions" in lines_before(told)[0]
+    assert "ranks" not in lines_before(alone)[0]
+    # Compared at its own length it is itself; and one of before there were ranks was made for one.
+    tokens, measured = told["mean_tokens"], {"seconds": told["seconds"]}
+    figures = compare(told, load, tokens, measured)["figures"]
+    assert figures["seconds"]["ratio_at_length"] == pytest.approx(1.0)
+    older = {key: value for key, value in told.items() if key not in ("ranks", "nodes")}
+    older |= {"seconds": alone["seconds"]}
+    figures = compare(older, load, tokens, {"seconds": alone["seconds"]})["figures"]
+    assert figures["seconds"]["ratio_at_length"] == pytest.approx(1.0)
 
 
 def test_an_error_of_length_is_told_from_an_error_of_speed():
@@ -207,9 +230,9 @@ def test_a_seed_takes_as_long_as_the_lengths_of_the_others_say():
     for run in runs:
         others = [mean_length(other) for other in runs if other is not run]
         cfg = demo(rollout__expected_tokens=sum(others) / len(others))
-        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8)
-        by_ranks = share_of_ranks() * told["seconds"]  # the plan is of one process
-        assert run["summary"]["wall_s"] / by_ranks == pytest.approx(1.0, abs=0.15)
+        # A rank on each core made these runs.
+        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8, cluster=Cluster(2))
+        assert run["summary"]["wall_s"] / told["seconds"] == pytest.approx(1.0, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -234,14 +257,11 @@ def test_without_a_filed_run_the_bases_own_length_says_more_than_the_limit():
     cfg = demo(rollout__expected_tokens=0)
     for run in filed("demo"):
         first = run["curve"][0]["mean_tokens"]
-        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8, first)
+        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8, first, Cluster(2))
         assert told["mean_tokens"] == (first + cfg.rollout.max_new_tokens / 2) / 2
         assert "of the base" in told["mean_tokens_from"]
-        ratio = run["summary"]["wall_s"] / (share_of_ranks() * told["seconds"])
+        ratio = run["summary"]["wall_s"] / told["seconds"]
         assert 0.6 < ratio < 1.15
-        blind = (
-            run["summary"]["wall_s"]
-            / share_of_ranks()
-            / predict(workload(cfg, TINY), CPU, "here", False, 2e8)["seconds"]
-        )
+        told = predict(workload(cfg, TINY), CPU, "here", False, 2e8, cluster=Cluster(2))
+        blind = run["summary"]["wall_s"] / told["seconds"]
         assert abs(math.log(ratio)) < abs(math.log(blind))

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from aha.algo.recipe import load_recipe
+from aha.plan.cluster import Cluster
 from aha.plan.estimate import ALWAYS, estimate
 from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import shape_of
@@ -67,8 +68,11 @@ def test_what_a_rank_cannot_have_as_a_whole_fits_in_shards():
     assert short is None or short.fix
 
 
-def test_a_prediction_in_shards_is_that_of_one_rank():
-    work = load(usd_per_hour=1.0, watts=100.0)
-    alone, cut = (predict(work, GPU, "here", False, 0.0, shards=shards) for shards in (1, 8))
+def test_a_prediction_in_shards_has_the_memory_of_one_rank():
+    work = load(usd_per_hour=1.0, watts=100.0, rollout__prompts=8)
+    alone, cut = (
+        predict(work, GPU, "here", False, 0.0, cluster=Cluster(8, in_shards=in_shards))
+        for in_shards in (False, True)
+    )
     assert cut["peak_bytes"] < alone["peak_bytes"] / 2
     assert cut["seconds"] == alone["seconds"]

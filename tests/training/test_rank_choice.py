@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from aha.core.config import RunConfig
+from aha.core.sizes import RANK_GROUPS
 from aha.dist.local_ranks import can_meet
 from aha.machine.host import usable_cores
-from aha.training.rank_choice import RANK_GROUPS, gpus_of_workers, ranks_for
+from aha.training.rank_choice import gpus_of_workers, ranks_for
 
 pytestmark = pytest.mark.skipif(not can_meet(), reason="this torch has no gloo")
 

@@ -75,7 +75,7 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
     check_setting(options.ranks or 1, cfg, options.shard or "auto")
     if options.dry_run:
         refuse_as_a_run(cfg, path, options)
-        print_dry_run(cfg, options.budget)
+        print_dry_run(cfg, options.budget, options.ranks or 1)
         return
     with end_at_a_fault(path) if options.as_json else nullcontext():
         check_new(path)  # before the machine is measured
@@ -103,11 +103,11 @@ def refuse_as_a_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         refuse_misfits(made.misfits)
 
 
-def print_dry_run(cfg: RunConfig, budget: str | None) -> None:
+def print_dry_run(cfg: RunConfig, budget: str | None, ranks: int) -> None:
     """The config on the output stream, the plan on the error stream, so that each can be piped."""
     say_json(cfg.model_dump(mode="json"), indent=2)
     try:
-        say("\n".join(predicted_lines(cfg, budget)), file=sys.stderr)
+        say("\n".join(predicted_lines(cfg, budget, ranks)), file=sys.stderr)
     except ModelError as error:
         say_line(f"no plan: {error}", sys.stderr)
 
@@ -164,8 +164,7 @@ def carry_out(
         for line in first:
             console.print(line, soft_wrap=True)
         if experiment.ranks.size > 1:
-            shared = f"{experiment.ranks.size} ranks share the work"
-            console.print(f"{shared}; the time above is planned for one")
+            console.print(f"{experiment.ranks.size} ranks share the work")
         elif experiment.trainer.device.type == "cuda" and (gpus := num_gpus()) > 1:
             hint = f"1 of {gpus} GPUs computes; --ranks {gpus} is for all of them (docs/scale.md)"
             console.print(hint, soft_wrap=True)

@@ -37,7 +37,7 @@ from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.training.builders import price_of_run
-from aha.training.preflight import machine_row, predict_run, with_machine_price
+from aha.training.preflight import cluster_of, machine_row, predict_run, with_machine_price
 from aha.training.rl import RLTrainer
 
 PART_S = 4.0  # of one measurement at most, predicted from the one before
@@ -386,15 +386,17 @@ def measure_this_machine(
     return calibration
 
 
-def predicted_lines(cfg: RunConfig, budget: str | None) -> list[str]:
-    """Lines of text: time, cost and memory of the run on this machine, and how far a budget goes.
+def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[str]:
+    """Lines of text: time, cost and memory of the run on this machine by so many ranks, and how far
+    a budget goes.
 
     Raises ModelError where the model has no shape that is known here.
     """
     shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
     device = choose_device(cfg.model.device, shape.parameters)
-    cfg = with_machine_price(cfg, device)
+    cfg = with_machine_price(cfg, device, ranks)
     seconds = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
-    return list(
-        lines_before(predict_run(cfg, shape, device, resident_bytes=process_bytes()), seconds)
-    )
+    cluster = cluster_of(ranks)
+    told = predict_run(cfg, shape, device, resident_bytes=process_bytes(), cluster=cluster)
+    told["peak_bytes"] *= ranks
+    return list(lines_before(told, seconds))

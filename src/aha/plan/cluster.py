@@ -15,8 +15,8 @@ from statistics import fmean
 
 from aha.core.errors import ConfigError
 from aha.core.seeds import seed_for
-from aha.core.sizes import GB, ONE_THREAD_MODEL
-from aha.plan.estimate import Plan, trained_parameters, update_seconds, usable_bytes
+from aha.core.sizes import GB, ONE_THREAD_MODEL, RANK_GROUPS
+from aha.plan.estimate import CPU_THREADS, Plan, trained_parameters, update_seconds, usable_bytes
 from aha.plan.machines import Cost
 from aha.plan.shard_memory import plan_in_shards
 from aha.plan.speed import (
@@ -49,15 +49,26 @@ RankWork = list[list[tuple[Generation, Training]]]  # by step and rank
 @dataclass(frozen=True)
 class Cluster:
     """`nodes` machines with `gpus` ranks each; a rank has a card of its own, or on a CPU its share
-    of the cores. `network` Gbit/s between machines."""
+    of the cores. `network` Gbit/s between machines. `in_shards`: a rank has its part of the models
+    alone, which changes no time here."""
 
-    gpus: int
+    gpus: int = 1
     nodes: int = 1
     network: float = NETWORK_GBIT
+    in_shards: bool = False
+
+    @property
+    def shards(self) -> int:
+        """Of how many ranks' shards a model is made."""
+        return self.ranks if self.in_shards else 1
 
     @property
     def ranks(self) -> int:
         return self.gpus * self.nodes
+
+    def cards(self, on_cpu: bool) -> int:
+        """How many machines of the table it is: a GPU for each rank, or a CPU for several."""
+        return self.nodes if on_cpu else self.ranks
 
     def card_of_rank(self, card: Card, parameters: int) -> Card:
         """A rank's part of a machine, for a model with so many parameters."""
@@ -125,7 +136,7 @@ class StepTimes:
 @dataclass(frozen=True)
 class ClusterPlan:
     """A plan on a cluster. `speedup` over one rank on the same card, or over one rank with all
-    cores of the machine; `usd` of the whole cluster.
+    cores of the machine; `times` is the plan with the times and the cost of the whole cluster.
 
     `whole` bytes of a rank with all weights, `in_shards` of one with its part of them, None for an
     optimiser that cannot be cut; `room` for a rank.
@@ -133,11 +144,18 @@ class ClusterPlan:
 
     step: StepTimes
     speedup: float
-    hours: float
-    usd: float
+    times: Plan
     whole: float
     in_shards: float | None
     room: float
+
+    @property
+    def hours(self) -> float:
+        return self.times.cost.seconds / 3600
+
+    @property
+    def usd(self) -> float:
+        return self.times.cost.usd
 
     @property
     def fits(self) -> str:
@@ -166,38 +184,59 @@ def plan_on(
     step = simulate(load, card, mean, cluster, known[cluster.ranks])
     speedup = alone.seconds / step.seconds
     # A test or validation is a rollout without a gradient.
-    outside = plan.validation_s + plan.tests_s
     rollouts = (alone.rollout + alone.gather) / (step.rollout + step.gather)
-    seconds = plan.steps * (plan.rollout_s + plan.train_s) / speedup + outside / rollouts
-    cards = cluster.nodes if card.cpu else cluster.ranks
+    times = replace(
+        plan,
+        rollout_s=plan.rollout_s / speedup,
+        train_s=plan.train_s / speedup,
+        validation_s=plan.validation_s / rollouts,
+        tests_s=plan.tests_s / rollouts,
+    )
+    cards, seconds = cluster.cards(card.cpu), times.training_s + times.tests_s
     cost = Cost.of(seconds, cards * card.usd_per_hour, cards * card.watts)
+    times = replace(times, cost=cost)
     cut = load.cfg.optim.state == "device" and cluster.ranks > 1
     part = plan_in_shards(load, plan, cluster.ranks).peak if cut else None
     room = usable_bytes(card) / (cluster.gpus if card.cpu else 1)  # CPU ranks share one memory
-    return ClusterPlan(step, speedup, seconds / 3600, cost.usd, plan.peak, part, room)
+    return ClusterPlan(step, speedup, times, plan.peak, part, room)
+
+
+def ranks_of_cpu(load: Workload, card: Card, cores: int = CPU_THREADS) -> int:
+    """As many ranks as a run takes by itself (`--ranks auto`) on a CPU with so many cores; 1 on a
+    GPU. Whether the memory is enough for them is not looked at."""
+    small = card.cpu and load.shape.parameters < ONE_THREAD_MODEL
+    if not small or load.cfg.rollout.engine != "native":
+        return 1
+    return max(1, min(cores, load.cfg.rollout.prompts // RANK_GROUPS))
 
 
 def work_of_ranks(load: Workload, mean: float, cluster: Cluster) -> dict[int, RankWork]:
     """The work of one rank alone, and of those of a cluster. It is the same on every card."""
-    return {ranks: rank_work(load, mean, ranks) for ranks in (1, cluster.ranks)}
+    lengths = Lengths.of(load.cfg, mean)
+    drawn = lengths_of_steps(load, lengths)  # which takes longer than all else
+    return {ranks: rank_work(load, lengths, drawn, ranks) for ranks in (1, cluster.ranks)}
 
 
-def rank_work(load: Workload, mean: float, ranks: int) -> RankWork:
-    """What each of so many ranks does in steps of a recipe. The same lengths are drawn whatever
-    their number."""
-    lengths, steps = Lengths.of(load.cfg, mean), []
-    for step in range(STEPS):
-        groups = drawn_lengths(load, lengths, Random(seed_for(0, "plan", step)))
-        steps.append(
-            [
-                (
-                    generation_of_rank(load, lengths, groups[rank::ranks]),
-                    training_of_rank(load, lengths, groups, rank, ranks),
-                )
-                for rank in range(ranks)
-            ]
-        )
-    return steps
+def lengths_of_steps(load: Workload, lengths: Lengths) -> list[list[list[float]]]:
+    """Lengths of the completions of steps, by group: the same whatever the number of ranks."""
+    seeds = (seed_for(0, "plan", step) for step in range(STEPS))
+    return [drawn_lengths(load, lengths, Random(seed)) for seed in seeds]
+
+
+def rank_work(
+    load: Workload, lengths: Lengths, drawn: Sequence[list[list[float]]], ranks: int
+) -> RankWork:
+    """What each of so many ranks does in steps with these lengths of completions."""
+    return [
+        [
+            (
+                generation_of_rank(load, lengths, groups[rank::ranks]),
+                training_of_rank(load, lengths, groups, rank, ranks),
+            )
+            for rank in range(ranks)
+        ]
+        for groups in drawn
+    ]
 
 
 def simulate(
@@ -205,7 +244,7 @@ def simulate(
 ) -> StepTimes:
     """Steps of a recipe on a cluster, whose ranks do this `work`."""
     own, ranks, rows = cluster.card_of_rank(card, load.shape.parameters), cluster.ranks, []
-    for step, parts in enumerate(work or rank_work(load, mean, ranks)):
+    for step, parts in enumerate(work or work_of_ranks(load, mean, cluster)[ranks]):
         speeds = Random(seed_for(1, "plan", step))
         rollout, train = [], []
         for generation, training in parts:

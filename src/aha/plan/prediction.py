@@ -11,6 +11,7 @@ from typing import Any
 
 from aha.core.config import RunConfig
 from aha.core.sizes import GB
+from aha.plan.cluster import Cluster, plan_on
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import Cost, money
 from aha.plan.shard_memory import plan_in_shards
@@ -27,6 +28,7 @@ GAPS = 6.3
 GAPS_FLOAT32 = 0.4  # most float32 tensors are mapped; fitted to demo-avx2 and multiply
 MAPPED = 32 * 2**20
 NO_GAPS = 50e6
+ONE_RANK = Cluster()
 NO_CARD = Card(0, 1, 1, 0, 0, 1, 1, 0)  # for a plan of the memory alone
 # Parts that a smaller micro-batch or fewer rows make smaller.
 SHRINKS = ("activations", "logits", "kv cache", "drawing")
@@ -40,17 +42,18 @@ def predict(
     measured: bool,
     held: float,
     base_tokens: float = 0.0,
-    shards: int = 1,
+    cluster: Cluster = ONE_RANK,
 ) -> dict[str, Any]:
-    """The content of prediction.json: memory by part, time and money of a run.
+    """The content of prediction.json: memory of a rank by part, time and money of a run by all
+    ranks of a cluster.
 
     `machine` names the machine, `measured` is whether its speeds are measured. `held` are the bytes
     that the process holds before it opens the model, `base_tokens` the mean length of the base's
-    completions, where that was measured. `shards` as in `shortage`. Without a card (a GPU that the
+    completions, where that was measured. Without a card (a GPU that the
     table lacks) only the memory is predicted.
     """
     mean, source = expected_tokens(load.cfg, base_tokens)
-    plan = plan_in_shards(load, estimate(load, card or NO_CARD, mean), shards)
+    plan = plan_in_shards(load, planned_on(load, card, mean, cluster), cluster.shards)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
         process = process_bytes(load, plan, held, Lengths.of(load.cfg, mean), card.float32)
@@ -62,10 +65,21 @@ def predict(
         "mean_tokens": mean,
         "mean_tokens_from": source,
         "prompt_tokens": load.prompt,
+        "ranks": cluster.gpus,
+        "nodes": cluster.nodes,
         "memory": memory,
         "peak_bytes": peak,
         **(times(load.cfg, plan) if card else {}),
     }
+
+
+def planned_on(load: Workload, card: Card | None, mean: float, cluster: Cluster) -> Plan:
+    """The plan of a rank, with the times of all ranks together where they share the work. How much
+    faster they are is simulated (`aha.plan.cluster`)."""
+    plan = estimate(load, card or NO_CARD, mean)
+    if card is None or cluster.ranks == 1:
+        return plan
+    return plan_on(load, card, plan, mean, cluster).times
 
 
 def process_bytes(
@@ -110,7 +124,10 @@ def compare(
     again = {}
     load = replace(load, prompt_tokens=prediction.get("prompt_tokens") or 0.0)
     if prediction.get("card") and mean_tokens:
-        again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
+        # Before there were ranks a prediction had no number of them; it was made for one.
+        cluster = Cluster(prediction.get("ranks", 1), prediction.get("nodes", 1))
+        card = Card(**prediction["card"])
+        again = times(load.cfg, planned_on(load, card, mean_tokens, cluster))
     figures = {}
     for name, value in measured.items():
         planned = prediction.get(name)
@@ -140,9 +157,11 @@ def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list
     if prediction.get("seconds"):
         minutes = f"{prediction['seconds'] / 60:,.1f} minutes with both tests"
         times = f"{minutes}, {money(prediction['cost_usd'])}, "
+    ranks = prediction.get("ranks", 1) * prediction.get("nodes", 1)
+    where = prediction["machine"] + (f" by {ranks} ranks" if ranks > 1 else "")
     lines = [
         f"planned: {times}{prediction['peak_bytes'] / GB:.2f} GB at the peak; "
-        f"on {prediction['machine']}, completions of {prediction['mean_tokens']:.0f} tokens "
+        f"on {where}, completions of {prediction['mean_tokens']:.0f} tokens "
         f"({prediction['mean_tokens_from']})"
     ]
     if times and prediction["training_s"] and prediction["seconds"] > budget_s:

@@ -31,7 +31,7 @@ from aha.rollout.vllm import VllmEngine
 from aha.tasks.catalog import make_task
 from aha.tasks.protocol import Task
 from aha.training.critic import CRITIC
-from aha.training.preflight import predict_run, shape_of_config
+from aha.training.preflight import cluster_of, predict_run, shape_of_config
 from aha.training.rl import RLTrainer
 
 SHARDED = "a model in shards (--shard on)"
@@ -141,14 +141,14 @@ def prediction_of(
     task: Task | None = None,
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
-    plan cannot describe. Its memory is that of all ranks; its times are those of one. Prompts are
-    as long as those of `task`, where it is given."""
+    plan cannot describe. Its memory and its times are those of all ranks. Prompts are as long as
+    those of `task`, where it is given."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
-    shards = ranks if model.for_shards else 1
     prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
-    prediction = predict_run(cfg, shape, device, calibration, resident, shards, prompt)
+    cluster = cluster_of(ranks, model.for_shards)
+    prediction = predict_run(cfg, shape, device, calibration, resident, prompt, cluster)
     if ranks > 1:
         others = (ranks - 1) * prediction["peak_bytes"]
         prediction["memory"] |= {"other ranks": others}

@@ -203,7 +203,7 @@ class Experiment:
             resolve_model(cfg.model.path)  # says what is missing
         folder = saved.path if base is None and saved else None
         model = open_policy(cfg, folder, needs_shards(cfg, folder or base, ranks, shard))
-        cfg = with_machine_price(cfg, device_of(cfg, model))  # old runs may have none
+        cfg = with_machine_price(cfg, device_of(cfg, model), ranks)  # old runs may have none
         fingerprints["recipe"] = cfg.model_dump(mode="json")
         budget_s = seconds_of_budget(budget, cfg)
         experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)

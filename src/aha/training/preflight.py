@@ -25,8 +25,9 @@ from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
+from aha.plan.cluster import Cluster
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
-from aha.plan.prediction import predict, shortage
+from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
 from aha.plan.speed import Card, Workload, expected_tokens
 from aha.tasks.protocol import Task
@@ -65,14 +66,24 @@ def machine_row(device: torch.device) -> tuple[str | None, Card | None]:
     return name, cards.get(name) if name else None
 
 
-def with_machine_price(cfg: RunConfig, device: torch.device) -> RunConfig:
-    """The recipe with this machine's price and power, where it does not set them.
+def with_machine_price(cfg: RunConfig, device: torch.device, ranks: int = 1) -> RunConfig:
+    """The recipe with this machine's price and power, where it does not set them; those of all GPUs
+    and machines that so many ranks take.
 
     Apple's GPU counts as the CPU of the same machine. Raises ConfigError for a GPU that the table
     does not list.
     """
     price, power = price_of(gpu_name(device), cfg.usd_per_hour, cfg.watts)
+    cards = cluster_of(ranks).cards(device.type != "cuda")
+    price *= cards if cfg.usd_per_hour is None else 1
+    power *= cards if cfg.watts is None else 1
     return cfg.model_copy(update={"usd_per_hour": price, "watts": power})
+
+
+def cluster_of(ranks: int, in_shards: bool = False) -> Cluster:
+    """The ranks of a run, as the plan counts them: on this machine, or spread by a launcher."""
+    here = ranks_here(ranks)
+    return Cluster(here, max(1, ranks // here), in_shards=in_shards)
 
 
 def predict_run(
@@ -81,21 +92,22 @@ def predict_run(
     device: torch.device,
     calibration: Calibration | None = None,
     resident_bytes: int = 0,
-    shards: int = 1,
     prompt_tokens: float = 0.0,
+    cluster: Cluster = ONE_RANK,
 ) -> dict[str, Any]:
-    """The prediction for a run on this machine, whose process held `resident_bytes` before it.
-    `shards`: of how many ranks it is one, where models are in shards. `prompt_tokens` of a prompt
-    where that was measured, else 0."""
+    """The prediction for a run on this machine, whose process held `resident_bytes` before it: the
+    memory of one rank, the times of all ranks of a cluster. `prompt_tokens` of a prompt where that
+    was measured, else 0."""
     load = Workload(cfg, method_of(cfg), shape, prompt_tokens)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
         measured = not calibration.assumed
-        return predict(load, card, calibration.label, measured, resident_bytes, base, shards)
+        label = calibration.label
+        return predict(load, card, label, measured, resident_bytes, base, cluster)
     name, row = machine_row(device)
     label = name or "a GPU not in the table"
-    return predict(load, row, label, False, resident_bytes, shards=shards)
+    return predict(load, row, label, False, resident_bytes, cluster=cluster)
 
 
 def check_memory(

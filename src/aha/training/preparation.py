@@ -76,10 +76,10 @@ def prepare_run(
     shape, in_shards = shape_in_folder(base), ranks > 1 and shard == "on"
     if shape:
         device = choose_device(cfg.model.device, shape.parameters)
-        cfg = with_machine_price(cfg, device)
+        cfg = with_machine_price(cfg, device, ranks)
         in_shards = check_memory(cfg, shape, device, say, ranks, shard)
     model = open_policy(cfg, for_shards=in_shards)
-    cfg = with_machine_price(cfg, device_of(cfg, model))
+    cfg = with_machine_price(cfg, device_of(cfg, model), ranks)
     budget_s = seconds_of_budget(budget, cfg)
     task = task_of(cfg)
     readable, _ = readable_task(cfg, task, model)

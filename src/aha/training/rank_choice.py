@@ -2,6 +2,7 @@
 
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError
+from aha.core.sizes import RANK_GROUPS
 from aha.dist.local_ranks import choose_ranks
 from aha.dist.ray_launcher import Gpus
 from aha.machine.device import choose_device
@@ -10,7 +11,6 @@ from aha.model.folders import looks_like_hub_name, resolve_model
 from aha.plan.shapes import Shape, shape_of
 from aha.training.preflight import predict_run, shape_in_folder, with_machine_price
 
-RANK_GROUPS = 4  # of a step, at least, for each rank: with fewer they are hard to share evenly
 SHARE_OF_MEMORY = 0.5  # that all ranks together may take of what is free
 
 
