@@ -32,6 +32,20 @@ def test_as_json_with_cards_of_ones_own(aha, tmp_path):
     assert not big["fits"] and big["advice"]
 
 
+def test_a_small_model_on_a_cpu_is_planned_for_the_ranks_that_it_takes(aha):
+    """As `aha train` would start it on the two cores of that row."""
+    done = json.loads(aha("plan", "demo", "--json").out)
+    rows = {row["card"]: row for row in done["cards"]}
+    assert rows["cpu-2-cores"]["ranks"] == 2 and rows["rtx-4090"]["ranks"] == 1
+    two = json.loads(aha("plan", "demo", "--gpus", 2, "--json").out)["cluster"]["rows"]
+    (simulated,) = (row for row in two if row["card"] == "cpu-2-cores")
+    assert abs(rows["cpu-2-cores"]["hours"] - simulated["hours"]) < 1e-9
+    few = json.loads(aha("plan", "demo", "--rollout.prompts", 7, "--json").out)["cards"]
+    assert {row["ranks"] for row in few} == {1}  # too few groups for two ranks
+    assert "on CPUs 2 ranks share the work" in aha("plan", "demo").out
+    assert "share the work" not in aha("plan", "demo", "--model", "Qwen2.5-1.5B").out
+
+
 def test_several_ranks_add_their_steps_and_what_they_assume(aha):
     words = ("plan", "demo", "--gpus", 2, "--nodes", 2)
     done = aha(*words)

@@ -16,11 +16,12 @@ from aha.cli.terminal_text import say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.sizes import GB
-from aha.machine.host import SMALL_MODEL
+from aha.machine.host import SMALL_MODEL, usable_cores
 from aha.plan.calibration import Calibration, read_calibration
-from aha.plan.cluster import NETWORK_GBIT, Cluster
-from aha.plan.estimate import Plan, advice, estimate
+from aha.plan.cluster import NETWORK_GBIT, Cluster, ranks_of_cpu
+from aha.plan.estimate import CPU_THREADS, Plan, advice, estimate
 from aha.plan.machines import load_cards, money
+from aha.plan.prediction import planned_on
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Workload, expected_tokens
 
@@ -92,6 +93,7 @@ class PlanTable:
     prices_as_of: str
     cards: dict[str, Card]
     plans: dict[str, Plan]
+    ranks: dict[str, int]  # of a run that takes as many as suit it; the times are theirs
     calibration: Calibration | None
     mean_tokens: float
     mean_tokens_from: str
@@ -107,7 +109,10 @@ class PlanTable:
 
     def on(self, cluster: Cluster) -> ClusterTable:
         """The same plans carried out by the ranks of a cluster."""
-        return ClusterTable.of(self.load, self.cards, self.plans, self.mean_tokens, cluster)
+        alone = {
+            name: estimate(self.load, self.cards[name], self.mean_tokens) for name in self.plans
+        }
+        return ClusterTable.of(self.load, self.cards, alone, self.mean_tokens, cluster)
 
     def rows(self) -> list[dict[str, Any]]:
         return [self.row(name, plan, self.cards[name]) for name, plan in self.plans.items()]
@@ -123,6 +128,7 @@ class PlanTable:
             "hours": plan.cost.seconds / 3600,
             "kwh": plan.cost.kwh,
             "usd": plan.cost.usd,
+            "ranks": self.ranks[name],
             "advice": "" if plan.fits(card) else advice(self.load, card),
         }
 
@@ -160,6 +166,8 @@ class PlanTable:
                 f"{row['hours']:>9.3f}{row['kwh']:>9.3f}{money(row['usd']):>13}"
                 + (f"  fits with {row['advice']}" if row["advice"] else "")
             )
+        if (most := max(self.ranks.values(), default=1)) > 1:
+            lines.append(f"\non CPUs {most} ranks share the work (--ranks auto); GB is that of one")
         measured = f"{HERE!r} is measured, the other rows are not"
         lines.append(
             f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "
@@ -182,5 +190,13 @@ def plan_table(
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     base = calibration.base_tokens_of(cfg) if calibration else 0.0
     mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
-    plans = {name: estimate(load, card, mean) for name, card in cards.items()}
-    return PlanTable(load, as_of, cards, plans, calibration, mean, source)
+    ranks = {name: ranks_of_cpu(load, card, cores_of(name)) for name, card in cards.items()}
+    plans = {
+        name: planned_on(load, card, mean, Cluster(ranks[name])) for name, card in cards.items()
+    }
+    return PlanTable(load, as_of, cards, plans, ranks, calibration, mean, source)
+
+
+def cores_of(name: str) -> int:
+    """Of this machine, or of those in cards.toml."""
+    return usable_cores() if name == HERE else CPU_THREADS
