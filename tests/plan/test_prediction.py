@@ -82,7 +82,7 @@ def test_a_gpu_has_no_process_and_one_without_a_row_no_times():
     assert unknown["peak_bytes"] == told["peak_bytes"] and "seconds" not in unknown
 
 
-def test_ranks_share_the_time_of_a_prediction_and_not_its_memory():
+def test_ranks_share_the_time_of_a_prediction_and_have_its_memory_each():
     load, two = workload(demo(), TINY), Cluster(2)
     alone = predict(load, CPU, "here", False, 2e8)
     told = predict(load, CPU, "here", False, 2e8, cluster=two)
@@ -91,7 +91,8 @@ def test_ranks_share_the_time_of_a_prediction_and_not_its_memory():
     assert told["seconds"] == pytest.approx(3600 * shared.hours) and told["ranks"] == 2
     assert told["seconds"] < 0.95 * alone["seconds"] and alone["ranks"] == 1
     assert told["training_s"] == pytest.approx(shared.times.training_s)
-    assert told["memory"] == alone["memory"] and told["peak_bytes"] == alone["peak_bytes"]
+    assert told["memory"] == alone["memory"] | {"other ranks": alone["peak_bytes"]}
+    assert told["peak_bytes"] == 2 * alone["peak_bytes"]
     assert "on here by 2 ranks, completions" in lines_before(told)[0]
     assert "ranks" not in lines_before(alone)[0]
     # Compared at its own length it is itself; and one of before there were ranks was made for one.

@@ -44,8 +44,8 @@ def predict(
     base_tokens: float = 0.0,
     cluster: Cluster = ONE_RANK,
 ) -> dict[str, Any]:
-    """The content of prediction.json: memory of a rank by part, time and money of a run by all
-    ranks of a cluster.
+    """The content of prediction.json: memory by part, time and money of a run by all ranks of a
+    cluster.
 
     `machine` names the machine, `measured` is whether its speeds are measured. `held` are the bytes
     that the process holds before it opens the model, `base_tokens` the mean length of the base's
@@ -58,6 +58,8 @@ def predict(
     if card and card.cpu:
         process = process_bytes(load, plan, held, Lengths.of(load.cfg, mean), card.float32)
         memory, peak = process | memory, peak + sum(process.values())
+    if others := (cluster.ranks - 1) * peak:
+        memory, peak = memory | {"other ranks": others}, peak + others
     return {
         "machine": machine,
         "measured": measured,

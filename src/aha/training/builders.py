@@ -148,12 +148,7 @@ def prediction_of(
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
     prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
     cluster = cluster_of(ranks, model.for_shards)
-    prediction = predict_run(cfg, shape, device, calibration, resident, prompt, cluster)
-    if ranks > 1:
-        others = (ranks - 1) * prediction["peak_bytes"]
-        prediction["memory"] |= {"other ranks": others}
-        prediction["peak_bytes"] += others
-    return prediction
+    return predict_run(cfg, shape, device, calibration, resident, prompt, cluster)
 
 
 def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:

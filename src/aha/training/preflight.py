@@ -95,9 +95,8 @@ def predict_run(
     prompt_tokens: float = 0.0,
     cluster: Cluster = ONE_RANK,
 ) -> dict[str, Any]:
-    """The prediction for a run on this machine, whose process held `resident_bytes` before it: the
-    memory of one rank, the times of all ranks of a cluster. `prompt_tokens` of a prompt where that
-    was measured, else 0."""
+    """The prediction for a run on this machine, whose process held `resident_bytes` before it, by
+    all ranks of a cluster. `prompt_tokens` of a prompt where that was measured, else 0."""
     load = Workload(cfg, method_of(cfg), shape, prompt_tokens)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
