@@ -396,5 +396,5 @@ def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[
     device = choose_device(cfg.model.device, shape.parameters)
     cfg = with_machine_price(cfg, device, ranks)
     seconds = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
-    shared = {"resident_bytes": process_bytes(), "cluster": cluster_of(ranks)}
-    return list(lines_before(predict_run(cfg, shape, device, **shared), seconds))
+    held, cluster = process_bytes(), cluster_of(ranks)
+    return lines_before(predict_run(cfg, shape, device, None, held, 0.0, cluster), seconds)
