@@ -131,6 +131,7 @@ class ProcessGroupWorld(World):
 
     def close(self) -> None:
         """Leave the process group, if this has made it. The other ranks' calls then fail."""
+        self.device_group = None  # who holds a group to the end of the process waits for its threads
         if self.owns_group and distributed.is_initialized():
             distributed.destroy_process_group()
 
