@@ -13,7 +13,13 @@ def numbers(*shape: int, first: int = 0, dtype: torch.dtype = torch.float32) -> 
 
 @pytest.mark.parametrize("most", [1, 3, 4, 7, 100])
 def test_every_number_is_added_up_once(most):
-    gradients = [numbers(2, 3), numbers(5, first=6), numbers(0), numbers(first=11), numbers(9, first=12)]
+    gradients = [
+        numbers(2, 3),
+        numbers(5, first=6),
+        numbers(0),
+        numbers(first=11),
+        numbers(9, first=12),
+    ]
     before, seen = [g.clone() for g in gradients], []
 
     def add_up(vector: torch.Tensor) -> None:

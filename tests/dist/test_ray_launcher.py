@@ -8,10 +8,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from aha.core.errors import AhaError, ConfigError, MissingExtra

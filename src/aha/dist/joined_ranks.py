@@ -21,14 +21,14 @@ from typing import Any, ClassVar
 from torch import distributed
 
 from aha.core.errors import ConfigError, RunStopped
-from aha.dist.process_group_world import ProcessGroupWorld
 from aha.dist.local_ranks import LATE_S, LOST_RANK, REPORT_S, as_report, prefer_loopback, rank_error
 from aha.dist.patience import Patience, is_gone
+from aha.dist.process_group_world import ProcessGroupWorld
 from aha.dist.rank_place import RankPlace
 from aha.dist.sign_of_life import SignOfLife, sign_of_this
 from aha.dist.world import RankLost, World
 
-SILENT_S = 5.0  # without a sign of life from another machine, where something has gone wrong already
+SILENT_S = 5.0  # without a sign of life from another machine, where something went wrong already
 AGAIN = "start all of it again with --resume RUN, or begin with --name RUN --resume auto"
 
 
@@ -144,7 +144,8 @@ class JoinedRanks:
             time.sleep(0.05)
         names = ", ".join(f"rank {number}" for number in self.absent(self.read_key("session"), own))
         raise rank_error(
-            f"{names} of {self.size} did not come to {self.place.address} in {self.limits.meet_s:.0f} s",
+            f"{names} of {self.size} did not come to {self.place.address} "
+            f"in {self.limits.meet_s:.0f} s",
             "all ranks at one meeting point",
             "look at what the launcher says of that rank; torchrun needs the same --nnodes, "
             "--rdzv-id and --rdzv-endpoint on all machines",
@@ -297,7 +298,8 @@ class JoinedRanks:
         assert isinstance(error, BaseException)
         if self.place.rank == 0:
             return error
-        return rank_error(f"rank {rank} has ended: {error}", "ranks that work to the end", "see there")
+        got = f"rank {rank} has ended: {error}"
+        return rank_error(got, "ranks that work to the end", "see there")
 
     def close(self) -> None:
         """Leave the others, when all have come to the end."""

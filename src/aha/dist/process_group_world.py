@@ -131,7 +131,7 @@ class ProcessGroupWorld(World):
 
     def close(self) -> None:
         """Leave the process group, if this has made it. The other ranks' calls then fail."""
-        self.device_group = None  # who holds a group to the end of the process waits for its threads
+        self.device_group = None  # a process that ends with a group waits for its threads
         if self.owns_group and distributed.is_initialized():
             distributed.destroy_process_group()
 
@@ -158,9 +158,9 @@ class ProcessGroupWorld(World):
         for gradient, total in zip(grads, totals, strict=True):
             gradient.copy_(total.view_as(gradient))
         counted = list(zip(parameters, has_any.tolist(), strict=True))
-        there = [parameter for parameter, ranks in counted if ranks and self.is_on_device(parameter)]
+        there = [weight for weight, ranks in counted if ranks and self.is_on_device(weight)]
         add_up_in_buckets(
-            [gradient_of(parameter) for parameter in there],
+            [gradient_of(weight) for weight in there],
             lambda numbers: self.add_up_on_device(numbers, place),
         )
         for parameter, ranks in counted:

@@ -10,7 +10,6 @@ from typing import Literal
 
 from aha.core.errors import ConfigError, shown
 
-
 Launcher = Literal["local", "torchrun", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = ("local", "torchrun", "ray")
 TORCHRUN = "torchrun --standalone --nproc-per-node 2 -m aha train RECIPE"

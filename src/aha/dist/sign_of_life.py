@@ -39,4 +39,5 @@ def sign_of_this(seat: int, pulses: int) -> SignOfLife:
     own = threading.get_native_id()
     used = sum(t.user_time + t.system_time for t in process.threads() if t.id != own)
     running = process.status() == psutil.STATUS_RUNNING
-    return SignOfLife(next(COUNTER), seat, used + pulses, running, process.pid, socket.gethostname())
+    host = socket.gethostname()
+    return SignOfLife(next(COUNTER), seat, used + pulses, running, process.pid, host)
