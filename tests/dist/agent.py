@@ -19,7 +19,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Agent:
-    """`start(part)` calls `part(place)` in a process for each rank; `ends(n)` waits for n of them."""
+    """`start(part)` calls `part(place)` in a process for each rank; `ends(n)` waits for n."""
 
     def __init__(self, size: int):
         wait = timedelta(seconds=30)
