@@ -65,7 +65,7 @@ class DecodeSteps:
         """A graph of one step. Recording computes nothing."""
         graph = torch.cuda.CUDAGraph()
         self.pool = self.pool or torch.cuda.graph_pool_handle()
-        # What other threads ask of CUDA meanwhile, as NCCL's watchdog does, must not end the recording.
+        # What other threads ask of CUDA meanwhile, as NCCL's watchdog does, must not end it.
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             self.step(width)
         return graph
