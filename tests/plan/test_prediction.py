@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
     tokens = plan["mean_tokens"]
     figures = compare(plan, assumed, tokens, {"seconds": plan["seconds"]})["figures"]
     assert figures["seconds"]["ratio_at_length"] == pytest.approx(1.0)
+
+
+def test_tests_are_planned_as_large_as_they_are():
+    """Where the task has fewer problems than the recipe asks for; it stays with the prediction."""
+    asked = workload(demo(), TINY)
+    few = replace(asked, held_out=(20, 71))
+    whole, small = (predict(load, CPU, "here", False, 0.0) for load in (asked, few))
+    assert whole["held_out"] == [200, 1000] and small["held_out"] == [20, 71]
+    assert small["training_s"] < whole["training_s"]
+    tests = [told["seconds"] - told["training_s"] for told in (small, whole)]
+    assert tests[0] < tests[1] / 5  # a call is as long as its longest completion
+    assert small["memory"]["records"] < whole["memory"]["records"]
+    for told in (small, json.loads(json.dumps(small))):
+        seconds = compare(told, asked, told["mean_tokens"], {"seconds": told["seconds"]})
+        assert seconds["figures"]["seconds"]["ratio_at_length"] == pytest.approx(1.0)
 
 
 def test_a_prediction_is_a_plan_with_the_price_of_the_run():

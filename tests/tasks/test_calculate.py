@@ -7,7 +7,17 @@ import pytest
 
 from aha.core.errors import ConfigError
 from aha.core.records import Problem
-from aha.tasks.calculate import Calculate, as_problem, result_of
+from aha.model.own_words import CHATML, ONE_TURN
+from aha.tasks import multiply
+from aha.tasks.calculate import (
+    EXAMPLES,
+    WORDS,
+    Calculate,
+    as_problem,
+    question,
+    result_of,
+    split_of,
+)
 from aha.tasks.ladder import RUNGS, Ladder
 
 SUM = as_problem(17, "+", 8)  # 25
@@ -51,6 +61,21 @@ def test_every_operation_has_its_word_and_its_result():
         word = {"+": "plus", "-": "minus", "*": "times"}[op]
         assert f"What is {a} {word} {b}?" in task.ask(problem)
     assert Calculate().ask(SUM) == "17 plus 8\n<think>\n"
+
+
+@pytest.mark.parametrize("op", list(WORDS))
+def test_an_instruct_model_is_shown_an_answer_and_none_that_is_held_out(op):
+    """By the pair's split here and in `multiply`; the task itself grades it as right, and as an
+    answer to anything else as wrong."""
+    (a, b), asked = EXAMPLES[op], as_problem(18, op, 7)
+    assert split_of(a, op, b) == multiply.split_of(a, b) == "train"
+    task = Calculate((op,), template="instruct")
+    turns = ONE_TURN.findall(task.ask(asked))
+    assert [role for role, _ in turns] == ["user", "assistant", "user"]
+    assert (turns[0][1], turns[2][1]) == (question(a, op, b), question(18, op, 7))
+    assert task.grade(as_problem(a, op, b), turns[1][1]).correct
+    assert not task.grade(asked, turns[1][1]).correct
+    assert CHATML.fullmatch(task.ask(asked))["begun"] == ""
 
 
 @pytest.mark.parametrize(

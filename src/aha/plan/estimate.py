@@ -93,8 +93,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     steps = float(cfg.steps)
     if cfg.tokens:
         steps = min(steps, math.ceil(cfg.tokens / generation.tokens))
-    validation = lengths.generation(cfg.eval.problems, cfg.eval.problems, cfg.rollout.max_rows)
-    test = lengths.generation(cfg.eval.final, cfg.eval.final, cfg.rollout.max_rows)
+    validation, test = (lengths.generation(n, n, cfg.rollout.max_rows) for n in load.test_sizes)
     validations = steps // cfg.eval.every if cfg.eval.every else 0
     validation_s = validations * validation.seconds(shape, card)
     tests_s = 2 * test.seconds(shape, card)

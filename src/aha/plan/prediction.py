@@ -62,6 +62,7 @@ def predict(
         "mean_tokens": mean,
         "mean_tokens_from": source,
         "prompt_tokens": load.prompt,
+        "held_out": list(load.test_sizes),
         "memory": memory,
         "peak_bytes": peak,
         **(times(load.cfg, plan) if card else {}),
@@ -73,7 +74,7 @@ def process_bytes(
 ) -> dict[str, float]:
     """What a CPU process holds besides the tensors of a plan, in bytes."""
     cfg = load.cfg
-    kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
+    kept = 2 * (plan.tokens + load.test_sizes[1] * lengths.mean)
     width = 4 if float32 else 2
     small = width * cfg.optim.micro_batch_tokens * load.shape.C < MAPPED
     small = small and load.shape.parameters < NO_GAPS
@@ -108,7 +109,12 @@ def compare(
     """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as they
     are known; a ratio is the measured number over the planned one."""
     again = {}
-    load = replace(load, prompt_tokens=prediction.get("prompt_tokens") or 0.0)
+    counted = prediction.get("held_out")  # predictions from before 28 November 2026 have none
+    load = replace(
+        load,
+        prompt_tokens=prediction.get("prompt_tokens") or 0.0,
+        held_out=(counted[0], counted[1]) if counted else None,
+    )
     if prediction.get("card") and mean_tokens:
         again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
     figures = {}

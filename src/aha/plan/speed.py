@@ -19,6 +19,7 @@ MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was me
 TAIL = 1.5
 # Share of the groups that are not flat; measured in results/demo: .57 to .60.
 MIXED_SHARE = 0.6
+LARGE = 50e6  # parameters from which `Card.train_large` is what training reaches
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,18 @@ class Workload:
     method: Method
     shape: Shape
     prompt_tokens: float = 0.0  # of a prompt, as measured; 0: as its template has about
+    # Problems of a validation and of a test, as counted; None: as many as the recipe asks for.
+    held_out: tuple[int, int] | None = None
 
     @property
     def prompt(self) -> float:
         """Tokens of a prompt."""
         return self.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+
+    @property
+    def test_sizes(self) -> tuple[int, int]:
+        """Problems of a validation and of a test."""
+        return self.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
 
     @property
     def decoders(self) -> int:
@@ -51,8 +59,9 @@ class Card:
     `usd_per_hour`; and the shares of these that are reached.
 
     `train` and `generate` are shares of the arithmetic (`generate` 0: as in training), `decode` of
-    the bandwidth. An operation of attention takes `attention` times as long as one of a matrix
-    product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
+    the bandwidth. `train_large` is `train` for models from `LARGE` parameters on (0: the same),
+    whose products are larger. An operation of attention takes `attention` times as long as one of a
+    matrix product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
     `float32`: it does not multiply bf16 in hardware, so that bf16 tensors take twice the memory.
     """
 
@@ -68,11 +77,17 @@ class Card:
     attention: float = 4.0
     cpu: bool = False
     float32: bool = False
+    train_large: float = 0.0
 
     @property
     def train_rate(self) -> float:
         """FLOP/s of products in training."""
         return self.tflops * 1e12 * self.train
+
+    def train_rate_of(self, shape: Shape) -> float:
+        """`train_rate` for a model of this shape."""
+        large = self.train_large and shape.parameters >= LARGE
+        return self.tflops * 1e12 * self.train_large if large else self.train_rate
 
     @property
     def generate_rate(self) -> float:
@@ -132,7 +147,7 @@ class Training:
     def seconds(self, shape: Shape, card: Card) -> float:
         flop = self.products(shape) + card.attention * self.attention(shape)
         # Forward, and backward with its two products.
-        return flop / card.train_rate + 3 * self.parts * shape.L * card.layer_us * 1e-6
+        return flop / card.train_rate_of(shape) + 3 * self.parts * shape.L * card.layer_us * 1e-6
 
 
 def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:

@@ -36,6 +36,7 @@ from aha.training.rl import RLTrainer
 
 SHARDED = "a model in shards (--shard on)"
 MEASURED = 32  # problems whose prompts are measured for a plan
+COUNTED = 1_000  # held-out problems up to which a plan counts what there is; more are believed
 
 
 def open_policy(
@@ -142,13 +143,14 @@ def prediction_of(
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
     plan cannot describe. Its memory is that of all ranks; its times are those of one. Prompts are
-    as long as those of `task`, where it is given."""
+    as long as those of `task`, where it is given, and tests as large as it has problems."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
     shards = ranks if model.for_shards else 1
     prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
-    prediction = predict_run(cfg, shape, device, calibration, resident, shards, prompt)
+    counted = held_out_of(cfg, task) if task else None
+    prediction = predict_run(cfg, shape, device, calibration, resident, shards, prompt, counted)
     if ranks > 1:
         others = (ranks - 1) * prediction["peak_bytes"]
         prediction["memory"] |= {"other ranks": others}
@@ -164,3 +166,16 @@ def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
     problems = islice(task.problems("train", cfg.seed), MEASURED)
     sizes = [len(Prompt.of(problem, task, model.tokenizer).tokens) for problem in problems]
     return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def held_out_of(cfg: RunConfig, task: Task) -> tuple[int, int]:
+    """How many problems a validation and a test have: fewer than the recipe asks for, where the
+    task has no more."""
+    wanted = {"validation": cfg.eval.problems if cfg.eval.every else 0, "test": cfg.eval.final}
+
+    def count(split: str) -> int:
+        most = wanted[split]
+        found = sum(1 for _ in islice(task.problems(split, cfg.eval.seed), min(most, COUNTED)))
+        return found if found < COUNTED else most
+
+    return count("validation"), count("test")

@@ -82,11 +82,12 @@ def predict_run(
     resident_bytes: int = 0,
     shards: int = 1,
     prompt_tokens: float = 0.0,
+    held_out: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The prediction for a run on this machine, whose process held `resident_bytes` before it.
     `shards`: of how many ranks it is one, where models are in shards. `prompt_tokens` of a prompt
-    where that was measured, else 0."""
-    load = Workload(cfg, method_of(cfg), shape, prompt_tokens)
+    where that was measured, else 0; `held_out` problems as `Workload` has them."""
+    load = Workload(cfg, method_of(cfg), shape, prompt_tokens, held_out)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
