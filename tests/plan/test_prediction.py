@@ -23,7 +23,7 @@ from aha.plan.prediction import (
     shortage,
 )
 from aha.plan.shapes import shape_of
-from aha.plan.speed import Workload
+from aha.plan.speed import Asked, Workload
 
 from ..workload import share_of_ranks, workload
 
@@ -43,7 +43,7 @@ def demo(**overrides) -> RunConfig:
 def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
     """And stay with the prediction, so that it is compared with what the same prompts take."""
     cfg = demo(task__template="instruct")
-    assumed, short = (Workload(cfg, method_of(cfg), TINY, tokens) for tokens in (0.0, 40.0))
+    assumed, short = (Workload(cfg, method_of(cfg), TINY, Asked(tokens)) for tokens in (0.0, 40.0))
     assert (assumed.prompt, short.prompt) == (160, 40)
     long_plan, plan = (predict(load, CPU, "here", False, 0.0) for load in (assumed, short))
     assert (long_plan["prompt_tokens"], plan["prompt_tokens"]) == (160, 40)
@@ -57,7 +57,7 @@ def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
 def test_tests_are_planned_as_large_as_they_are():
     """Where the task has fewer problems than the recipe asks for; it stays with the prediction."""
     asked = workload(demo(), TINY)
-    few = replace(asked, held_out=(20, 71))
+    few = replace(asked, asked=Asked(held_out=(20, 71)))
     whole, small = (predict(load, CPU, "here", False, 0.0) for load in (asked, few))
     assert whole["held_out"] == [200, 1000] and small["held_out"] == [20, 71]
     assert small["training_s"] < whole["training_s"]

@@ -14,7 +14,7 @@ from aha.core.sizes import GB
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import Cost, money
 from aha.plan.shard_memory import plan_in_shards
-from aha.plan.speed import Card, Lengths, Workload, expected_tokens
+from aha.plan.speed import Asked, Card, Lengths, Workload, expected_tokens
 
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
 # used; bytes of a token that is kept as a record; and gaps in the heap, which micro-batches of
@@ -109,12 +109,9 @@ def compare(
     """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as they
     are known; a ratio is the measured number over the planned one."""
     again = {}
-    counted = prediction.get("held_out")  # predictions from before 28 November 2026 have none
-    load = replace(
-        load,
-        prompt_tokens=prediction.get("prompt_tokens") or 0.0,
-        held_out=(counted[0], counted[1]) if counted else None,
-    )
+    tests = prediction.get("held_out")  # predictions from before 28 November 2026 have none
+    counted = None if tests is None else (tests[0], tests[1])
+    load = replace(load, asked=Asked(prediction.get("prompt_tokens") or 0.0, counted))
     if prediction.get("card") and mean_tokens:
         again = times(load.cfg, estimate(load, Card(**prediction["card"]), mean_tokens))
     figures = {}

@@ -6,6 +6,7 @@ grow with the context.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aha.core.config import RunConfig
 from aha.core.method import Method
@@ -22,6 +23,14 @@ MIXED_SHARE = 0.6
 LARGE = 50e6  # parameters from which `Card.train_large` is what training reaches
 
 
+class Asked(NamedTuple):
+    """What a run has counted of its task: tokens of a prompt (0: as its template has about), and
+    the problems of a validation and of a test (None: as many as the recipe asks for)."""
+
+    prompt_tokens: float = 0.0
+    held_out: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True)
 class Workload:
     """What a plan is made for: a recipe, what its method computes, and the shape of its model.
@@ -33,19 +42,17 @@ class Workload:
     cfg: RunConfig
     method: Method
     shape: Shape
-    prompt_tokens: float = 0.0  # of a prompt, as measured; 0: as its template has about
-    # Problems of a validation and of a test, as counted; None: as many as the recipe asks for.
-    held_out: tuple[int, int] | None = None
+    asked: Asked = Asked()
 
     @property
     def prompt(self) -> float:
         """Tokens of a prompt."""
-        return self.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+        return self.asked.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
 
     @property
     def test_sizes(self) -> tuple[int, int]:
         """Problems of a validation and of a test."""
-        return self.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
+        return self.asked.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
 
     @property
     def decoders(self) -> int:

@@ -24,6 +24,7 @@ from aha.model.lora import ADAPTERS, add_lora
 from aha.model.policy import Policy
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.calibration import Calibration
+from aha.plan.speed import Asked
 from aha.rollout.engine import Engine
 from aha.rollout.generation_copy import GenerationCopy
 from aha.rollout.native import open_engine
@@ -148,9 +149,8 @@ def prediction_of(
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
     shards = ranks if model.for_shards else 1
-    prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
-    counted = held_out_of(cfg, task) if task else None
-    prediction = predict_run(cfg, shape, device, calibration, resident, shards, prompt, counted)
+    asked = Asked(prompt_tokens_of(cfg, task, model), held_out_of(cfg, task)) if task else Asked()
+    prediction = predict_run(cfg, shape, device, calibration, resident, shards, asked)
     if ranks > 1:
         others = (ranks - 1) * prediction["peak_bytes"]
         prediction["memory"] |= {"other ranks": others}

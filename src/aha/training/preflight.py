@@ -27,11 +27,12 @@ from aha.plan.calibration import Calibration
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import predict, shortage
 from aha.plan.shapes import Shape, read_shape
-from aha.plan.speed import Card, Workload, expected_tokens
+from aha.plan.speed import Asked, Card, Workload, expected_tokens
 from aha.tasks.protocol import Task
 
 # A token of a completion in Python: an id, a log-prob and an entropy, each with its pointer.
 TOKEN_BYTES = 80
+NOTHING_ASKED = Asked()
 
 
 def shape_of_config(config: ModelConfig) -> Shape:
@@ -81,13 +82,12 @@ def predict_run(
     calibration: Calibration | None = None,
     resident_bytes: int = 0,
     shards: int = 1,
-    prompt_tokens: float = 0.0,
-    held_out: tuple[int, int] | None = None,
+    asked: Asked = NOTHING_ASKED,
 ) -> dict[str, Any]:
     """The prediction for a run on this machine, whose process held `resident_bytes` before it.
-    `shards`: of how many ranks it is one, where models are in shards. `prompt_tokens` of a prompt
-    where that was measured, else 0; `held_out` problems as `Workload` has them."""
-    load = Workload(cfg, method_of(cfg), shape, prompt_tokens, held_out)
+    `shards`: of how many ranks it is one, where models are in shards. `asked`: what was
+    counted of its task."""
+    load = Workload(cfg, method_of(cfg), shape, asked)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
