@@ -8,7 +8,7 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.core.records import Problem
 from aha.model.own_words import CHATML, ONE_TURN
-from aha.tasks import multiply
+from aha.tasks import countdown, multiply
 from aha.tasks.calculate import (
     EXAMPLES,
     WORDS,
@@ -18,7 +18,8 @@ from aha.tasks.calculate import (
     result_of,
     split_of,
 )
-from aha.tasks.ladder import RUNGS, Ladder
+from aha.tasks.held_out import problems_in
+from aha.tasks.ladder import RUNGS, SHOWN, Ladder
 
 SUM = as_problem(17, "+", 8)  # 25
 
@@ -105,6 +106,23 @@ def test_a_ladder_mixes_its_rungs_and_grades_each_by_its_own_rule():
     assert len({p.id for p in drawn}) == 200 and {p.task for p in drawn} == {"ladder"}
     assert all(task.grade(p, task.solve(p)).reward == 1.0 for p in drawn[:40])
     assert [p.id for p in islice(task.problems("train", 0), 9)] == [p.id for p in drawn[:9]]
+
+
+@pytest.mark.parametrize("size", list(SHOWN))
+def test_a_ladder_shows_puzzles_that_are_solved_and_not_held_out(size):
+    task = Ladder([f"countdown{size}"], template="instruct")
+    problem = next(task.problems("train", 0))
+    *shown, (role, asked) = ONE_TURN.findall(task.ask(problem))
+    assert role == "user" and len(shown) == 2 * len(SHOWN[size])
+    for i, (numbers, target, _) in enumerate(SHOWN[size]):
+        (_, text), (_, answer) = shown[2 * i : 2 * i + 2]
+        assert task.grade(countdown.as_problem(numbers, target), answer).correct
+        assert not task.grade(problem, answer).correct
+        # What reads prompts for held-out problems finds this one, and that it may be trained on.
+        assert [split for _, split in problems_in(text)] == ["train"]
+    assert [split for _, split in problems_in(asked)] == ["train"]
+    plain, own = Ladder([f"countdown{size}"]), countdown.Countdown((size,))
+    assert plain.ask(problem) == own.ask(problem)
 
 
 def test_a_ladder_of_finite_rungs_ends():
