@@ -65,18 +65,21 @@ def test_every_operation_has_its_word_and_its_result():
 
 
 @pytest.mark.parametrize("op", list(WORDS))
-def test_an_instruct_model_is_shown_an_answer_and_none_that_is_held_out(op):
-    """By the pair's split here and in `multiply`; the task itself grades it as right, and as an
+def test_an_instruct_model_is_shown_answers_and_none_that_is_held_out(op):
+    """By the pair's split here and in `multiply`; the task itself grades them as right, and as an
     answer to anything else as wrong."""
-    (a, b), asked = EXAMPLES[op], as_problem(18, op, 7)
-    assert split_of(a, op, b) == multiply.split_of(a, b) == "train"
-    task = Calculate((op,), template="instruct")
-    turns = ONE_TURN.findall(task.ask(asked))
-    assert [role for role, _ in turns] == ["user", "assistant", "user"]
-    assert (turns[0][1], turns[2][1]) == (question(a, op, b), question(18, op, 7))
-    assert task.grade(as_problem(a, op, b), turns[1][1]).correct
-    assert not task.grade(asked, turns[1][1]).correct
-    assert CHATML.fullmatch(task.ask(asked))["begun"] == ""
+    task, asked = Calculate((op,), template="instruct"), as_problem(18, op, 7)
+    *shown, last = ONE_TURN.findall(task.ask(asked))
+    assert (
+        last == ("user", question(18, op, 7)) and CHATML.fullmatch(task.ask(asked))["begun"] == ""
+    )
+    assert [role for role, _ in shown] == ["user", "assistant"] * len(EXAMPLES[op])
+    for place, (a, b) in enumerate(EXAMPLES[op]):
+        (_, request), (_, answer) = shown[2 * place : 2 * place + 2]
+        assert split_of(a, op, b) == "train" and request == question(a, op, b)
+        assert op != "*" or multiply.split_of(a, b) == "train"
+        assert task.grade(as_problem(a, op, b), answer).correct
+        assert not task.grade(asked, answer).correct
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ class Calculate:
         a, op, b = parts_of(problem)
         asked = question(a, op, b)
         if self.template == "instruct":
-            x, y = EXAMPLES[op]
-            return shown_frame([(question(x, op, y), worked(x, op, y))], asked)
+            shown = [(question(x, op, y), worked(x, op, y)) for x, y in EXAMPLES[op]]
+            return shown_frame(shown, asked)
         return framed(self.template, f"{a} {WORDS[op]} {b}", f"{asked} {FORM}")
 
     def grade(self, problem: Problem, text: str) -> Graded:
@@ -125,7 +125,11 @@ FORM = (
 # Described like this, an answer block is what an instruct model of 135 million hardly ever writes;
 # shown in a turn of its own, it writes one at least every other time. The pairs are of the training
 # split, since their results are given away.
-EXAMPLES = {"+": (14, 5), "-": (16, 3), "*": (9, 4)}
+EXAMPLES = {
+    "+": ((14, 5), (9, 6)),
+    "-": ((16, 3), (11, 6)),
+    "*": ((9, 4), (3, 2)),
+}
 
 
 def question(a: int, op: str, b: int) -> str:
