@@ -5,6 +5,7 @@ arithmetic or by reading the weights, whichever is slower; the second by memory 
 grow with the context.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
 MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was measured
 # Long completions have more tokens: the completion of a random token is longer than the mean one.
 TAIL = 1.5
-# Share of the groups that are not flat; measured in results/demo: .57 to .60.
-MIXED_SHARE = 0.6
+# Of the Beta(a, a) distribution of solve rates: most problems are solved nearly always or nearly
+# never. With it .6 of groups of 16 are mixed; measured in results/demo: .57 to .60.
+BETA = 0.335
 LARGE = 50e6  # parameters from which `Card.train_large` is what training reaches
 
 
@@ -219,19 +221,30 @@ def training_of(load: Workload, lengths: Lengths) -> Training:
     return lengths.training(rows, prompts, micro, work_of(load))
 
 
-def computed_share(load: Workload) -> float:
+def mixed_share(group_size: int) -> float:
+    """Of groups of this size, those that are not flat: .5 of groups of 8, none of 1."""
+    a, n = BETA, group_size
+    all_right = math.exp(
+        math.lgamma(2 * a) + math.lgamma(a + n) - math.lgamma(a) - math.lgamma(2 * a + n)
+    )
+    return max(0.0, 1 - 2 * all_right)
+
+
+def computed_share(load: Workload, mixed: float | None = None) -> float:
     """Of the rows of a step, those that are computed, on average over its updates.
 
-    A share `MIXED_SHARE` of the groups is not flat. The rows of a flat group have the advantage 0,
-    and the trainer skips them in each update unless `Method.computes_every_row`.
+    A share `mixed` of the groups is not flat; `mixed_share` where it is not given. The rows of a
+    flat group have the advantage 0, and the trainer skips them in each update unless
+    `Method.computes_every_row`.
     """
     method, algo = load.method, load.cfg.algo
+    mixed = mixed_share(load.cfg.rollout.group_size) if mixed is None else mixed
     if method.resamples or not method.flat_is_zero:
         return 1.0
     if method.drops_flat:
-        return MIXED_SHARE
+        return mixed
     every = [method.computes_every_row(u, algo.entropy_coef) for u in range(algo.updates)]
-    return sum(1.0 if whole else MIXED_SHARE for whole in every) / len(every)
+    return sum(1.0 if whole else mixed for whole in every) / len(every)
 
 
 def work_of(load: Workload) -> float:

@@ -125,11 +125,7 @@ FORM = (
 # Described like this, an answer block is what an instruct model of 135 million hardly ever writes;
 # shown in a turn of its own, it writes one at least every other time. The pairs are of the training
 # split, since their results are given away.
-EXAMPLES = {
-    "+": ((14, 5), (9, 6)),
-    "-": ((16, 3), (11, 6)),
-    "*": ((9, 4), (3, 2)),
-}
+EXAMPLES = {"+": ((14, 5),), "-": ((16, 3),), "*": ((9, 4),)}
 
 
 def question(a: int, op: str, b: int) -> str:
