@@ -186,8 +186,8 @@ def host_bytes(load: Workload) -> float:
 
 def update_seconds(load: Workload, card: Card) -> float:
     """Of a step's updates: gradient, weight and both moments pass through memory, on a CPU at the
-    rate of weights that are read to generate. With the state on the host, the gradient of each micro-batch is moved there and added to a float32 sum, and the
-    weights are moved back."""
+    rate of weights that are read to generate. With the state on the host, the gradient of each
+    micro-batch is moved there and added to a float32 sum, and the weights are moved back."""
     cfg = load.cfg
     trained = load.decoders * trained_parameters(cfg, load.shape)
     if cfg.optim.state != "cpu":
