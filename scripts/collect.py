@@ -12,7 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from aha.eval.statistics import wilson
+
 CURVE = ("step", "elapsed_s", "solve_rate", "mean_tokens", "truncated", "grad_norm", "lr")
+
+OF_SIGN = {"+": "sums", "*": "products"}
 
 
 def aha(*words: str) -> dict:
@@ -32,9 +36,28 @@ def collect(run: Path) -> dict:
         "summary": summary,
         "curve": [{key: row[key] for key in CURVE} for row in rows],
     }
-    return found | (
-        countdown(run, config, summary) if config["task"]["name"] == "countdown" else {}
-    )
+    if config["task"]["name"] == "countdown":
+        found |= countdown(run, config, summary)
+    if config["task"]["name"] == "ladder":
+        found["rungs"] = {name: by_rung(run, name) for name in ("before", "after")}
+    return found
+
+
+def by_rung(run: Path, test: str) -> dict[str, dict]:
+    """Solve rate of a test, its 95 % interval and its problems, for each rung of a ladder."""
+    right: dict[str, list[bool]] = {}
+    for line in (run / "completions" / f"{test}.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        rung = f"countdown{len(row['numbers'])}" if "numbers" in row else OF_SIGN[row["op"]]
+        right.setdefault(rung, []).append(row["correct"])
+    return {
+        rung: {
+            "solve_rate": sum(marks) / len(marks),
+            "interval": list(wilson(sum(marks), len(marks))),
+            "problems": len(marks),
+        }
+        for rung, marks in sorted(right.items())
+    }
 
 
 def countdown(run: Path, config: dict, summary: dict) -> dict:

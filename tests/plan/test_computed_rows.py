@@ -3,6 +3,7 @@ the same groups."""
 
 from importlib.resources import files
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from aha.batching.batch import TrainingRow
 from aha.core.config import RunConfig
 from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.plan.shapes import shape_of
-from aha.plan.speed import MIXED_SHARE, computed_share
+from aha.plan.speed import BETA, computed_share, mixed_share
 from aha.rollout.native import NativeEngine
 from aha.training.objective import Objective
 from aha.training.parts import make_terms
@@ -81,12 +82,23 @@ def small(name: str, **changes) -> RunConfig:
 
 
 def check(cfg: RunConfig) -> None:
-    planned = computed_share(workload(cfg, shape_of("aha-tiny")))
+    planned = computed_share(workload(cfg, shape_of("aha-tiny")), MIXED[0] / MIXED[1])
     assert share_of_trainer(cfg) == pytest.approx(planned)
 
 
 def test_the_assumed_share_is_that_of_the_groups_here():
-    assert MIXED[0] / MIXED[1] == MIXED_SHARE and len(LAPTOP) >= 25
+    assert mixed_share(16) == pytest.approx(MIXED[0] / MIXED[1], abs=0.002) and len(LAPTOP) >= 25
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_smaller_groups_are_flat_more_often(size):
+    """By drawing solve rates and groups."""
+    draw = Random(0)
+    rates = [draw.betavariate(BETA, BETA) for _ in range(20_000)]
+    right = [sum(draw.random() < rate for _ in range(size)) for rate in rates]
+    drawn = sum(0 < count < size for count in right) / len(right)
+    assert mixed_share(size) == pytest.approx(drawn, abs=0.01)
+    assert mixed_share(size) < mixed_share(size + 1)
 
 
 @pytest.mark.parametrize("name", LAPTOP)
@@ -110,4 +122,5 @@ def test_plan_and_trainer_agree_on_what_recipes_change(name, changes):
 
 def test_the_share_of_kl_cov_by_hand():
     """Eight updates: in the first .6 of the rows, in seven all of them, (.6 + 7) / 8 = .95."""
-    assert computed_share(workload(small("kl_cov"), shape_of("aha-tiny"))) == pytest.approx(0.95)
+    load = workload(small("kl_cov"), shape_of("aha-tiny"))
+    assert computed_share(load, 0.6) == pytest.approx(0.95)

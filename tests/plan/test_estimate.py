@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
@@ -25,13 +26,16 @@ from aha.plan.estimate import (
     folded_bytes,
 )
 from aha.plan.machines import load_cards
+from aha.plan.prediction import predict
 from aha.plan.shapes import Shape, shape_of
+from aha.plan.speed import Asked, Workload
 
 from ..tiny import needs_bf16, needs_compiler
 from ..workload import share_of_ranks, workload
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = load_cards()[1]
+HELD = 3e8  # bytes of a process with torch before it opens a model
 
 
 def held_bytes(config: ModelConfig, rows: int, length: int, policy=None) -> int:
@@ -154,6 +158,22 @@ def test_the_demo_takes_as_long_as_it_took():
         ratios.append(share_of_ranks() * plan.cost.seconds / curve[-1]["elapsed_s"])
         assert plan.cost.usd == pytest.approx(plan.cost.seconds / 3600 * 0.08)
     assert sorted(ratios)[1] == pytest.approx(1.0, abs=0.15), ratios
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_public_model_takes_about_as_long_as_it_took(seed):
+    """135 million parameters on two cores: time within 40 %, memory within 25 % of the plan of a
+    run, which counts its held-out problems and the tokens of its prompts."""
+    filed = json.loads((ROOT / "results" / "sums-cpu" / f"seed_{seed}.json").read_text())
+    cfg, summary = RunConfig.model_validate(filed["config"]), filed["summary"]
+    counted = Asked(74, (min(cfg.eval.problems, 87), min(cfg.eval.final, 71)))
+    load = Workload(cfg, method_of(cfg), shape_of("SmolLM2-135M"), counted)
+    lengths = summary["plan"]["mean_tokens"]["measured"]
+    told = predict(load, CARDS["cpu-2-cores"], "here", False, HELD)
+    seconds = estimate(load, CARDS["cpu-2-cores"], lengths).cost.seconds
+    assert 1 / 1.4 < summary["wall_s"] / seconds < 1.4
+    peak = summary["plan"]["figures"]["peak_bytes"]["measured"]
+    assert 1 / 1.25 < peak / told["peak_bytes"] < 1.25
 
 
 @pytest.mark.parametrize(

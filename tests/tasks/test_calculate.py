@@ -7,8 +7,19 @@ import pytest
 
 from aha.core.errors import ConfigError
 from aha.core.records import Problem
-from aha.tasks.calculate import Calculate, as_problem, result_of
-from aha.tasks.ladder import RUNGS, Ladder
+from aha.model.own_words import CHATML, ONE_TURN
+from aha.tasks import countdown, multiply
+from aha.tasks.calculate import (
+    EXAMPLES,
+    WORDS,
+    Calculate,
+    as_problem,
+    question,
+    result_of,
+    split_of,
+)
+from aha.tasks.held_out import problems_in
+from aha.tasks.ladder import RUNGS, SHOWN, Ladder
 
 SUM = as_problem(17, "+", 8)  # 25
 
@@ -53,6 +64,24 @@ def test_every_operation_has_its_word_and_its_result():
     assert Calculate().ask(SUM) == "17 plus 8\n<think>\n"
 
 
+@pytest.mark.parametrize("op", list(WORDS))
+def test_an_instruct_model_is_shown_answers_and_none_that_is_held_out(op):
+    """By the pair's split here and in `multiply`; the task itself grades them as right, and as an
+    answer to anything else as wrong."""
+    task, asked = Calculate((op,), template="instruct"), as_problem(18, op, 7)
+    *shown, last = ONE_TURN.findall(task.ask(asked))
+    assert (
+        last == ("user", question(18, op, 7)) and CHATML.fullmatch(task.ask(asked))["begun"] == ""
+    )
+    assert [role for role, _ in shown] == ["user", "assistant"] * len(EXAMPLES[op])
+    for place, (a, b) in enumerate(EXAMPLES[op]):
+        (_, request), (_, answer) = shown[2 * place : 2 * place + 2]
+        assert split_of(a, op, b) == "train" and request == question(a, op, b)
+        assert op != "*" or multiply.split_of(a, b) == "train"
+        assert task.grade(as_problem(a, op, b), answer).correct
+        assert not task.grade(asked, answer).correct
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -80,6 +109,23 @@ def test_a_ladder_mixes_its_rungs_and_grades_each_by_its_own_rule():
     assert len({p.id for p in drawn}) == 200 and {p.task for p in drawn} == {"ladder"}
     assert all(task.grade(p, task.solve(p)).reward == 1.0 for p in drawn[:40])
     assert [p.id for p in islice(task.problems("train", 0), 9)] == [p.id for p in drawn[:9]]
+
+
+@pytest.mark.parametrize("size", list(SHOWN))
+def test_a_ladder_shows_puzzles_that_are_solved_and_not_held_out(size):
+    task = Ladder([f"countdown{size}"], template="instruct")
+    problem = next(task.problems("train", 0))
+    *shown, (role, asked) = ONE_TURN.findall(task.ask(problem))
+    assert role == "user" and len(shown) == 2 * len(SHOWN[size])
+    for i, (numbers, target, _) in enumerate(SHOWN[size]):
+        (_, text), (_, answer) = shown[2 * i : 2 * i + 2]
+        assert task.grade(countdown.as_problem(numbers, target), answer).correct
+        assert not task.grade(problem, answer).correct
+        # What reads prompts for held-out problems finds this one, and that it may be trained on.
+        assert [split for _, split in problems_in(text)] == ["train"]
+    assert [split for _, split in problems_in(asked)] == ["train"]
+    plain, own = Ladder([f"countdown{size}"]), countdown.Countdown((size,))
+    assert plain.ask(problem) == own.ask(problem)
 
 
 def test_a_ladder_of_finite_rungs_ends():

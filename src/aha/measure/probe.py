@@ -397,4 +397,4 @@ def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[
     cfg = with_machine_price(cfg, device, ranks)
     seconds = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
     held, cluster = process_bytes(), cluster_of(ranks)
-    return lines_before(predict_run(cfg, shape, device, None, held, 0.0, cluster), seconds)
+    return lines_before(predict_run(cfg, shape, device, None, held, cluster=cluster), seconds)

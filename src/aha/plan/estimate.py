@@ -93,8 +93,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     steps = float(cfg.steps)
     if cfg.tokens:
         steps = min(steps, math.ceil(cfg.tokens / generation.tokens))
-    validation = lengths.generation(cfg.eval.problems, cfg.eval.problems, cfg.rollout.max_rows)
-    test = lengths.generation(cfg.eval.final, cfg.eval.final, cfg.rollout.max_rows)
+    validation, test = (lengths.generation(n, n, cfg.rollout.max_rows) for n in load.test_sizes)
     validations = steps // cfg.eval.every if cfg.eval.every else 0
     validation_s = validations * validation.seconds(shape, card)
     tests_s = 2 * test.seconds(shape, card)
@@ -186,13 +185,14 @@ def host_bytes(load: Workload) -> float:
 
 
 def update_seconds(load: Workload, card: Card) -> float:
-    """Of a step's updates: gradient, weight and both moments pass through memory. With the state on
-    the host, the gradient of each micro-batch is moved there and added to a float32 sum, and the
-    weights are moved back."""
+    """Of a step's updates: gradient, weight and both moments pass through memory, on a CPU at the
+    rate of weights that are read to generate. With the state on the host, the gradient of each
+    micro-batch is moved there and added to a float32 sum, and the weights are moved back."""
     cfg = load.cfg
     trained = load.decoders * trained_parameters(cfg, load.shape)
     if cfg.optim.state != "cpu":
-        return cfg.algo.updates * trained * UPDATE_BYTES / (card.bandwidth * GB)
+        rate = card.decode_rate if card.cpu else card.bandwidth * GB
+        return cfg.algo.updates * trained * UPDATE_BYTES / rate
     parts = training_of(load, Lengths.of(cfg)).parts
     moving = (parts + cfg.algo.updates) * trained * (2 / BUS_RATE + 8 / HOST_RATE)
     return moving + cfg.algo.updates * trained * UPDATE_BYTES / HOST_RATE

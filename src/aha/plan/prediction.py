@@ -15,7 +15,7 @@ from aha.plan.cluster import Cluster, plan_on
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import Cost, money
 from aha.plan.shard_memory import plan_in_shards
-from aha.plan.speed import Card, Lengths, Workload, expected_tokens
+from aha.plan.speed import Asked, Card, Lengths, Workload, expected_tokens
 
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
 # used; bytes of a token that is kept as a record; and gaps in the heap, which micro-batches of
@@ -69,6 +69,7 @@ def predict(
         "prompt_tokens": load.prompt,
         "ranks": cluster.gpus,
         "nodes": cluster.nodes,
+        "held_out": list(load.test_sizes),
         "memory": memory,
         "peak_bytes": peak,
         **(times(load.cfg, plan) if card else {}),
@@ -89,7 +90,7 @@ def process_bytes(
 ) -> dict[str, float]:
     """What a CPU process holds besides the tensors of a plan, in bytes."""
     cfg = load.cfg
-    kept = 2 * (plan.tokens + cfg.eval.final * lengths.mean)
+    kept = 2 * (plan.tokens + load.test_sizes[1] * lengths.mean)
     width = 4 if float32 else 2
     small = width * cfg.optim.micro_batch_tokens * load.shape.C < MAPPED
     small = small and load.shape.parameters < NO_GAPS
@@ -124,7 +125,9 @@ def compare(
     """The `plan` of summary.json. `measured` holds peak_bytes, seconds and cost_usd, as far as they
     are known; a ratio is the measured number over the planned one."""
     again = {}
-    load = replace(load, prompt_tokens=prediction.get("prompt_tokens") or 0.0)
+    tests = prediction.get("held_out")  # predictions from before 28 November 2026 have none
+    counted = None if tests is None else (tests[0], tests[1])
+    load = replace(load, asked=Asked(prediction.get("prompt_tokens") or 0.0, counted))
     if prediction.get("card") and mean_tokens:
         # Before there were ranks a prediction had no number of them; it was made for one.
         cluster = Cluster(prediction.get("ranks", 1), prediction.get("nodes", 1))

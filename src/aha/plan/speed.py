@@ -5,7 +5,9 @@ arithmetic or by reading the weights, whichever is slower; the second by memory 
 grow with the context.
 """
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aha.core.config import RunConfig
 from aha.core.method import Method
@@ -17,8 +19,18 @@ PROMPT_TOKENS = {"plain": 24, "r1": 160, "instruct": 160}
 MEAN_SHARE = 0.5  # of the limit: how long completions are, where nothing was measured
 # Long completions have more tokens: the completion of a random token is longer than the mean one.
 TAIL = 1.5
-# Share of the groups that are not flat; measured in results/demo: .57 to .60.
-MIXED_SHARE = 0.6
+# Of the Beta(a, a) distribution of solve rates: most problems are solved nearly always or nearly
+# never. With it .6 of groups of 16 are mixed; measured in results/demo: .57 to .60.
+BETA = 0.335
+LARGE = 50e6  # parameters from which `Card.train_large` is what training reaches
+
+
+class Asked(NamedTuple):
+    """What a run has counted of its task: tokens of a prompt (0: as its template has about), and
+    the problems of a validation and of a test (None: as many as the recipe asks for)."""
+
+    prompt_tokens: float = 0.0
+    held_out: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,17 @@ class Workload:
     cfg: RunConfig
     method: Method
     shape: Shape
-    prompt_tokens: float = 0.0  # of a prompt, as measured; 0: as its template has about
+    asked: Asked = Asked()
 
     @property
     def prompt(self) -> float:
         """Tokens of a prompt."""
-        return self.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+        return self.asked.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+
+    @property
+    def test_sizes(self) -> tuple[int, int]:
+        """Problems of a validation and of a test."""
+        return self.asked.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
 
     @property
     def decoders(self) -> int:
@@ -51,8 +68,9 @@ class Card:
     `usd_per_hour`; and the shares of these that are reached.
 
     `train` and `generate` are shares of the arithmetic (`generate` 0: as in training), `decode` of
-    the bandwidth. An operation of attention takes `attention` times as long as one of a matrix
-    product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
+    the bandwidth. `train_large` is `train` for models from `LARGE` parameters on (0: the same),
+    whose products are larger. An operation of attention takes `attention` times as long as one of a
+    matrix product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
     `float32`: it does not multiply bf16 in hardware, so that bf16 tensors take twice the memory.
     """
 
@@ -68,11 +86,17 @@ class Card:
     attention: float = 4.0
     cpu: bool = False
     float32: bool = False
+    train_large: float = 0.0
 
     @property
     def train_rate(self) -> float:
         """FLOP/s of products in training."""
         return self.tflops * 1e12 * self.train
+
+    def train_rate_of(self, shape: Shape) -> float:
+        """`train_rate` for a model of this shape."""
+        large = self.train_large and shape.parameters >= LARGE
+        return self.tflops * 1e12 * self.train_large if large else self.train_rate
 
     @property
     def generate_rate(self) -> float:
@@ -132,7 +156,7 @@ class Training:
     def seconds(self, shape: Shape, card: Card) -> float:
         flop = self.products(shape) + card.attention * self.attention(shape)
         # Forward, and backward with its two products.
-        return flop / card.train_rate + 3 * self.parts * shape.L * card.layer_us * 1e-6
+        return flop / card.train_rate_of(shape) + 3 * self.parts * shape.L * card.layer_us * 1e-6
 
 
 def expected_tokens(cfg: RunConfig, base: float = 0.0) -> tuple[float, str]:
@@ -197,19 +221,30 @@ def training_of(load: Workload, lengths: Lengths) -> Training:
     return lengths.training(rows, prompts, micro, work_of(load))
 
 
-def computed_share(load: Workload) -> float:
+def mixed_share(group_size: int) -> float:
+    """Of groups of this size, those that are not flat: .5 of groups of 8, none of 1."""
+    a, n = BETA, group_size
+    all_right = math.exp(
+        math.lgamma(2 * a) + math.lgamma(a + n) - math.lgamma(a) - math.lgamma(2 * a + n)
+    )
+    return max(0.0, 1 - 2 * all_right)
+
+
+def computed_share(load: Workload, mixed: float | None = None) -> float:
     """Of the rows of a step, those that are computed, on average over its updates.
 
-    A share `MIXED_SHARE` of the groups is not flat. The rows of a flat group have the advantage 0,
-    and the trainer skips them in each update unless `Method.computes_every_row`.
+    A share `mixed` of the groups is not flat; `mixed_share` where it is not given. The rows of a
+    flat group have the advantage 0, and the trainer skips them in each update unless
+    `Method.computes_every_row`.
     """
     method, algo = load.method, load.cfg.algo
+    mixed = mixed_share(load.cfg.rollout.group_size) if mixed is None else mixed
     if method.resamples or not method.flat_is_zero:
         return 1.0
     if method.drops_flat:
-        return MIXED_SHARE
+        return mixed
     every = [method.computes_every_row(u, algo.entropy_coef) for u in range(algo.updates)]
-    return sum(1.0 if whole else MIXED_SHARE for whole in every) / len(every)
+    return sum(1.0 if whole else mixed for whole in every) / len(every)
 
 
 def work_of(load: Workload) -> float:

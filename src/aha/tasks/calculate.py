@@ -12,7 +12,7 @@ from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.tasks.multiply import check as check_number
 from aha.tasks.splits import check_split, split_by_hash
-from aha.tasks.tags import answer_ending, check_template, framed, grade_answer
+from aha.tasks.tags import answer_ending, check_template, framed, grade_answer, shown_frame
 
 HELD_OUT_PERCENT = 20  # of the pairs, in test and in validation each
 LARGEST = 999  # all pairs are listed: a million at most
@@ -74,8 +74,11 @@ class Calculate:
     def ask(self, problem: Problem) -> str:
         """The prompt, in the frame of the template."""
         a, op, b = parts_of(problem)
-        line = f"{a} {WORDS[op]} {b}"
-        return framed(self.template, line, REQUEST.format(line=line))
+        asked = question(a, op, b)
+        if self.template == "instruct":
+            shown = [(question(x, op, y), worked(x, op, y)) for x, y in EXAMPLES[op]]
+            return shown_frame(shown, asked)
+        return framed(self.template, f"{a} {WORDS[op]} {b}", f"{asked} {FORM}")
 
     def grade(self, problem: Problem, text: str) -> Graded:
         """1 for the result in the last answer block, else 0, with the reason."""
@@ -115,7 +118,25 @@ def parts_of(problem: Problem) -> tuple[int, str, int]:
 # A small model copies what stands last, its numbers too: "as in <answer> 42 </answer>" makes it
 # calculate rightly and then answer 42. So the example shows how calculation and answer belong
 # together.
-REQUEST = (
-    "What is {line}? Write the calculation, then its result inside <answer> </answer> tags, as in: "
+FORM = (
+    "Write the calculation, then its result inside <answer> </answer> tags, as in: "
     "2 + 3 = 5 <answer>5</answer>"
 )
+# Described like this, an answer block is what an instruct model of 135 million hardly ever writes;
+# shown in a turn of its own, it writes one every other time. The pairs are of the training
+# split, since their results are given away.
+EXAMPLES = {"+": ((14, 5),), "-": ((16, 3),), "*": ((9, 4),)}
+
+
+def question(a: int, op: str, b: int) -> str:
+    """A calculation as a question."""
+    return f"What is {a} {WORDS[op]} {b}?"
+
+
+def worked(a: int, op: str, b: int) -> str:
+    """A calculation with its answer, as an instruct model is to write it.
+
+    Without spaces: SmolLM2-135M-Instruct has .78 of the sums right then, else .63 (greedily).
+    """
+    result = result_of(a, op, b)
+    return f"{a}{op}{b}={result} <answer>{result}</answer>"

@@ -15,9 +15,42 @@ from aha.tasks.calculate import Calculate
 from aha.tasks.countdown import Countdown
 from aha.tasks.multiply import Multiply
 from aha.tasks.splits import check_split
+from aha.tasks.tags import shown_frame
 
 RUNGS = ("sums", "products", "countdown2", "countdown3", "countdown4", "multiply")
-Rung = Calculate | Countdown | Multiply
+# For each size puzzles of the training split, with an expression that solves them.
+SHOWN = {
+    2: (((25, 13), 38, "25 + 13"), ((7, 61), 54, "61 - 7")),
+    3: (((25, 13, 8), 30, "25 + 13 - 8"), ((7, 61, 20), 34, "61 - 7 - 20")),
+    4: (((25, 13, 8, 4), 34, "25 + 13 - 8 + 4"), ((7, 61, 20, 3), 37, "61 - 7 - 20 + 3")),
+}
+
+
+class ShownCountdown(Countdown):
+    """Countdown in which an instruct model is shown how two puzzles are answered.
+
+    Told in words, as Countdown itself does, 135 million parameters write no expression to begin
+    with; shown, they solve one puzzle of two numbers in six.
+    """
+
+    def ask(self, problem: Problem) -> str:
+        """The prompt; in other frames that of Countdown."""
+        if self.template != "instruct":
+            return super().ask(problem)
+        numbers, target = problem.given["numbers"], problem.given["target"]
+        shown = [
+            (puzzle(given, goal), f"{expression} = {goal} <answer>{expression}</answer>")
+            for given, goal, expression in SHOWN[len(numbers)]
+        ]
+        return shown_frame(shown, puzzle(numbers, target))
+
+
+def puzzle(numbers: Sequence[int], target: int) -> str:
+    """A puzzle as a question."""
+    return f"Which equation of the numbers {list(numbers)} equals {target}?"
+
+
+Rung = Calculate | ShownCountdown | Multiply
 
 
 class Ladder:
@@ -52,7 +85,9 @@ class Ladder:
         """The task of a problem, by its columns: Countdown asks and grades all sizes alike, and so
         does `Calculate` all operations. Raises KeyError for a problem of no rung."""
         columns = problem.given
-        kind = Countdown if "numbers" in columns else Calculate if "op" in columns else Multiply
+        kind = (
+            ShownCountdown if "numbers" in columns else Calculate if "op" in columns else Multiply
+        )
         return {type(task): task for task in self.rungs.values()}[kind]
 
     def ask(self, problem: Problem) -> str:
@@ -76,4 +111,4 @@ def task_of_rung(rung: str, template: str) -> Rung:
         return Calculate(("+",), largest=20, template=template)
     if rung == "products":
         return Calculate(("*",), smallest=2, largest=12, template=template)
-    return Countdown((int(rung.removeprefix("countdown")),), template)
+    return ShownCountdown((int(rung.removeprefix("countdown")),), template)

@@ -3,7 +3,7 @@
 The tags are read by plain searches without regular expressions, in time linear in any text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aha.core.errors import ConfigError
@@ -112,7 +112,22 @@ def r1_frame(request: str) -> str:
 
 def instruct_frame(request: str) -> str:
     """The frame for instruct models: the request in ChatML, with the assistant's turn begun."""
-    return f"{system_turn(SYSTEM)}<|im_start|>user\n{request}<|im_end|>\n{ASSISTANT}{LEAD_IN}"
+    return f"{system_turn(SYSTEM)}{user_turn(request)}{ASSISTANT}{LEAD_IN}"
+
+
+def shown_frame(shown: Sequence[tuple[str, str]], request: str) -> str:
+    """The frame for instruct models that are shown how to answer: (request, answer) pairs as turns
+    before the request itself.
+
+    It has no system's turn and begins no answer: the turns say what is wanted.
+    """
+    turns = (f"{user_turn(asked)}{ASSISTANT}{answer}<|im_end|>\n" for asked, answer in shown)
+    return f"{''.join(turns)}{user_turn(request)}{ASSISTANT}"
+
+
+def user_turn(text: str) -> str:
+    """The user's turn of a conversation in ChatML."""
+    return f"<|im_start|>user\n{text}<|im_end|>\n"
 
 
 def system_turn(text: str) -> str:

@@ -24,6 +24,7 @@ from aha.model.lora import ADAPTERS, add_lora
 from aha.model.policy import Policy
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.calibration import Calibration
+from aha.plan.speed import Asked
 from aha.rollout.engine import Engine
 from aha.rollout.generation_copy import GenerationCopy
 from aha.rollout.native import open_engine
@@ -36,6 +37,7 @@ from aha.training.rl import RLTrainer
 
 SHARDED = "a model in shards (--shard on)"
 MEASURED = 32  # problems whose prompts are measured for a plan
+COUNTED = 1_000  # held-out problems up to which a plan counts what there is; more are believed
 
 
 def open_policy(
@@ -142,13 +144,13 @@ def prediction_of(
 ) -> dict[str, Any] | None:
     """The prediction of a run; None for a model that only `transformers` can run, whose shape the
     plan cannot describe. Its memory and its times are those of all ranks. Prompts are as long as
-    those of `task`, where it is given."""
+    those of `task`, where it is given, and tests as large as it has problems."""
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
-    prompt = prompt_tokens_of(cfg, task, model) if task else 0.0
+    asked = Asked(prompt_tokens_of(cfg, task, model), held_out_of(cfg, task)) if task else Asked()
     cluster = cluster_of(ranks, model.for_shards)
-    return predict_run(cfg, shape, device, calibration, resident, prompt, cluster)
+    return predict_run(cfg, shape, device, calibration, resident, asked, cluster)
 
 
 def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
@@ -159,3 +161,16 @@ def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
     problems = islice(task.problems("train", cfg.seed), MEASURED)
     sizes = [len(Prompt.of(problem, task, model.tokenizer).tokens) for problem in problems]
     return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def held_out_of(cfg: RunConfig, task: Task) -> tuple[int, int]:
+    """How many problems a validation and a test have: fewer than the recipe asks for, where the
+    task has no more."""
+    wanted = {"validation": cfg.eval.problems if cfg.eval.every else 0, "test": cfg.eval.final}
+
+    def count(split: str) -> int:
+        most = wanted[split]
+        found = sum(1 for _ in islice(task.problems(split, cfg.eval.seed), min(most, COUNTED)))
+        return found if found < COUNTED else most
+
+    return count("validation"), count("test")
