@@ -28,7 +28,7 @@ from aha.plan.estimate import (
 from aha.plan.machines import load_cards
 from aha.plan.prediction import predict
 from aha.plan.shapes import Shape, shape_of
-from aha.plan.speed import Asked, Workload
+from aha.plan.speed import TaskSizes, Workload
 
 from ..tiny import needs_bf16, needs_compiler
 from ..workload import share_of_ranks, workload
@@ -166,7 +166,7 @@ def test_a_public_model_takes_about_as_long_as_it_took(seed):
     run, which counts its held-out problems and the tokens of its prompts."""
     filed = json.loads((ROOT / "results" / "sums-cpu" / f"seed_{seed}.json").read_text())
     cfg, summary = RunConfig.model_validate(filed["config"]), filed["summary"]
-    counted = Asked(74, (min(cfg.eval.problems, 87), min(cfg.eval.final, 71)))
+    counted = TaskSizes(74, (min(cfg.eval.problems, 87), min(cfg.eval.final, 71)))
     load = Workload(cfg, method_of(cfg), shape_of("SmolLM2-135M"), counted)
     lengths = summary["plan"]["mean_tokens"]["measured"]
     told = predict(load, CARDS["cpu-2-cores"], "here", False, HELD)

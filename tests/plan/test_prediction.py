@@ -24,7 +24,7 @@ from aha.plan.prediction import (
     shortage,
 )
 from aha.plan.shapes import shape_of
-from aha.plan.speed import Asked, Workload
+from aha.plan.speed import TaskSizes, Workload
 
 from ..workload import workload
 
@@ -44,7 +44,9 @@ def demo(**overrides) -> RunConfig:
 def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
     """And stay with the prediction, so that it is compared with what the same prompts take."""
     cfg = demo(task__template="instruct")
-    assumed, short = (Workload(cfg, method_of(cfg), TINY, Asked(tokens)) for tokens in (0.0, 40.0))
+    assumed, short = (
+        Workload(cfg, method_of(cfg), TINY, TaskSizes(tokens)) for tokens in (0.0, 40.0)
+    )
     assert (assumed.prompt, short.prompt) == (160, 40)
     long_plan, plan = (predict(load, CPU, "here", False, 0.0) for load in (assumed, short))
     assert (long_plan["prompt_tokens"], plan["prompt_tokens"]) == (160, 40)
@@ -57,16 +59,16 @@ def test_prompts_that_were_measured_take_the_place_of_those_of_the_template():
 
 def test_tests_are_planned_as_large_as_they_are():
     """Where the task has fewer problems than the recipe asks for; it stays with the prediction."""
-    asked = workload(demo(), TINY)
-    few = replace(asked, asked=Asked(held_out=(20, 71)))
-    whole, small = (predict(load, CPU, "here", False, 0.0) for load in (asked, few))
+    load = workload(demo(), TINY)
+    few = replace(load, sizes=TaskSizes(held_out=(20, 71)))
+    whole, small = (predict(load, CPU, "here", False, 0.0) for load in (load, few))
     assert whole["held_out"] == [200, 1000] and small["held_out"] == [20, 71]
     assert small["training_s"] < whole["training_s"]
     tests = [told["seconds"] - told["training_s"] for told in (small, whole)]
     assert tests[0] < tests[1] / 5  # a call is as long as its longest completion
     assert small["memory"]["records"] < whole["memory"]["records"]
     for told in (small, json.loads(json.dumps(small))):
-        seconds = compare(told, asked, told["mean_tokens"], {"seconds": told["seconds"]})
+        seconds = compare(told, load, told["mean_tokens"], {"seconds": told["seconds"]})
         assert seconds["figures"]["seconds"]["ratio_at_length"] == pytest.approx(1.0)
 
 

@@ -15,7 +15,7 @@ from aha.plan.cluster import Cluster, plan_on
 from aha.plan.estimate import Plan, advice, estimate
 from aha.plan.machines import Cost, money
 from aha.plan.shard_memory import plan_in_shards
-from aha.plan.speed import Asked, Card, Lengths, Workload, expected_tokens
+from aha.plan.speed import Card, Lengths, TaskSizes, Workload, expected_tokens
 
 # Of a process that computes on a CPU, besides tensors: bytes that libraries take once they are
 # used; bytes of a token that is kept as a record; and gaps in the heap, which micro-batches of
@@ -127,7 +127,7 @@ def compare(
     again = {}
     tests = prediction.get("held_out")  # predictions from before 28 November 2026 have none
     counted = None if tests is None else (tests[0], tests[1])
-    load = replace(load, asked=Asked(prediction.get("prompt_tokens") or 0.0, counted))
+    load = replace(load, sizes=TaskSizes(prediction.get("prompt_tokens") or 0.0, counted))
     if prediction.get("card") and mean_tokens:
         # Before there were ranks a prediction had no number of them; it was made for one.
         cluster = Cluster(prediction.get("ranks", 1), prediction.get("nodes", 1))

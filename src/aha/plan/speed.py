@@ -25,7 +25,7 @@ BETA = 0.335
 LARGE = 50e6  # parameters from which `Card.train_large` is what training reaches
 
 
-class Asked(NamedTuple):
+class TaskSizes(NamedTuple):
     """What a run has counted of its task: tokens of a prompt (0: as its template has about), and
     the problems of a validation and of a test (None: as many as the recipe asks for)."""
 
@@ -44,17 +44,17 @@ class Workload:
     cfg: RunConfig
     method: Method
     shape: Shape
-    asked: Asked = Asked()
+    sizes: TaskSizes = TaskSizes()
 
     @property
     def prompt(self) -> float:
         """Tokens of a prompt."""
-        return self.asked.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+        return self.sizes.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
 
     @property
     def test_sizes(self) -> tuple[int, int]:
         """Problems of a validation and of a test."""
-        return self.asked.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
+        return self.sizes.held_out or (self.cfg.eval.problems, self.cfg.eval.final)
 
     @property
     def decoders(self) -> int:

@@ -74,11 +74,11 @@ class Calculate:
     def ask(self, problem: Problem) -> str:
         """The prompt, in the frame of the template."""
         a, op, b = parts_of(problem)
-        asked = question(a, op, b)
+        request = question(a, op, b)
         if self.template == "instruct":
             shown = [(question(x, op, y), worked(x, op, y)) for x, y in EXAMPLES[op]]
-            return shown_frame(shown, asked)
-        return framed(self.template, f"{a} {WORDS[op]} {b}", f"{asked} {FORM}")
+            return shown_frame(shown, request)
+        return framed(self.template, f"{a} {WORDS[op]} {b}", f"{request} {FORM}")
 
     def grade(self, problem: Problem, text: str) -> Graded:
         """1 for the result in the last answer block, else 0, with the reason."""

@@ -121,7 +121,7 @@ def shown_frame(shown: Sequence[tuple[str, str]], request: str) -> str:
 
     It has no system's turn and begins no answer: the turns say what is wanted.
     """
-    turns = (f"{user_turn(asked)}{ASSISTANT}{answer}<|im_end|>\n" for asked, answer in shown)
+    turns = (f"{user_turn(example)}{ASSISTANT}{answer}<|im_end|>\n" for example, answer in shown)
     return f"{''.join(turns)}{user_turn(request)}{ASSISTANT}"
 
 

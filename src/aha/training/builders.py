@@ -24,7 +24,7 @@ from aha.model.lora import ADAPTERS, add_lora
 from aha.model.policy import Policy
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.calibration import Calibration
-from aha.plan.speed import Asked
+from aha.plan.speed import TaskSizes
 from aha.rollout.engine import Engine
 from aha.rollout.generation_copy import GenerationCopy
 from aha.rollout.native import open_engine
@@ -148,9 +148,13 @@ def prediction_of(
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
-    asked = Asked(prompt_tokens_of(cfg, task, model), held_out_of(cfg, task)) if task else Asked()
+    sizes = (
+        TaskSizes(prompt_tokens_of(cfg, task, model), held_out_of(cfg, task))
+        if task
+        else TaskSizes()
+    )
     cluster = cluster_of(ranks, model.for_shards)
-    return predict_run(cfg, shape, device, calibration, resident, asked, cluster)
+    return predict_run(cfg, shape, device, calibration, resident, sizes, cluster)
 
 
 def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
@@ -166,11 +170,11 @@ def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
 def held_out_of(cfg: RunConfig, task: Task) -> tuple[int, int]:
     """How many problems a validation and a test have: fewer than the recipe asks for, where the
     task has no more."""
-    wanted = {"validation": cfg.eval.problems if cfg.eval.every else 0, "test": cfg.eval.final}
+    most = {"validation": cfg.eval.problems if cfg.eval.every else 0, "test": cfg.eval.final}
 
     def count(split: str) -> int:
-        most = wanted[split]
-        found = sum(1 for _ in islice(task.problems(split, cfg.eval.seed), min(most, COUNTED)))
-        return found if found < COUNTED else most
+        first = islice(task.problems(split, cfg.eval.seed), min(most[split], COUNTED))
+        problems = sum(1 for _ in first)
+        return problems if problems < COUNTED else most[split]
 
     return count("validation"), count("test")

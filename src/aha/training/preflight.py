@@ -29,12 +29,12 @@ from aha.plan.cluster import Cluster
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
-from aha.plan.speed import Asked, Card, Workload, expected_tokens
+from aha.plan.speed import Card, TaskSizes, Workload, expected_tokens
 from aha.tasks.protocol import Task
 
 # A token of a completion in Python: an id, a log-prob and an entropy, each with its pointer.
 TOKEN_BYTES = 80
-NOTHING_ASKED = Asked()
+NOTHING_COUNTED = TaskSizes()
 
 
 def shape_of_config(config: ModelConfig) -> Shape:
@@ -93,12 +93,12 @@ def predict_run(
     device: torch.device,
     calibration: Calibration | None = None,
     resident_bytes: int = 0,
-    asked: Asked = NOTHING_ASKED,
+    sizes: TaskSizes = NOTHING_COUNTED,
     cluster: Cluster = ONE_RANK,
 ) -> dict[str, Any]:
     """The prediction for a run on this machine, whose process held `resident_bytes` before it, by
-    all ranks of a cluster. `asked`: what was counted of its task."""
-    load = Workload(cfg, method_of(cfg), shape, asked)
+    all ranks of a cluster. `sizes`: what was counted of its task."""
+    load = Workload(cfg, method_of(cfg), shape, sizes)
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
