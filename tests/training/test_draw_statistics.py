@@ -3,12 +3,13 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from aha.core.records import Completion, Graded
 from aha.rollout.native import NativeEngine
-from aha.training.draw_statistics import draw_numbers
+from aha.training.draw_statistics import draw_numbers, least_variance
 
 from ..tiny import TOKENIZER, ask, tiny_transformer
 from .test_rl import config, make
@@ -36,6 +37,27 @@ def test_what_was_not_measured_has_no_value():
     assert set(draw_numbers([[drawn(0.5)]])) == {"entropy"}  # no entropies, no others in the group
     certain = draw_numbers([[drawn(1.0, entropies=(0.0,))]])
     assert certain["draw_gap"] == 0 and "draw_z" not in certain
+
+
+def test_a_nearly_sure_policy_without_a_rare_draw_is_within_chance():
+    """Its squares say nothing then; the entropies say what a rare draw would have been."""
+    q = 0.001
+    entropy = -q * math.log(q) - (1 - q) * math.log1p(-q)
+    numbers = draw_numbers([[drawn(*[1 - q] * 1000, entropies=(entropy,) * 1000)]])
+    gap = -math.log1p(-q) - entropy
+    expected = 1000 * gap / math.sqrt(1000 * q * (1 - q) * math.log((1 - q) / q) ** 2)
+    assert numbers["draw_z"] == pytest.approx(expected, rel=1e-3) and numbers["draw_z"] > -2
+    never = draw_numbers([[drawn(*[1 - q] * 50_000, entropies=(entropy,) * 50_000)]])
+    assert never["draw_z"] < -6  # fifty rare draws were due, and none came
+
+
+def test_two_tokens_vary_least_of_all_with_their_entropy():
+    for seed in range(300):
+        shares = torch.from_numpy(np.random.default_rng(seed).dirichlet([0.1] * 5)).clamp(min=1e-30)
+        surprisals = -shares.log()
+        entropy = float((shares * surprisals).sum())
+        variance = float((shares * surprisals**2).sum()) - entropy**2
+        assert variance >= least_variance(np.array([entropy]))[0] - 1e-6
 
 
 def test_duplicates_are_counted_and_expected():

@@ -17,6 +17,11 @@ import numpy.typing as npt
 
 from aha.core.records import Graded
 
+# Of two tokens: probability of the unlikelier one, the entropy in nats, the variance of -log p.
+RARE_M = np.geomspace(1e-12, 0.5, 1000)
+ENTROPIES_M = -RARE_M * np.log(RARE_M) - (1 - RARE_M) * np.log1p(-RARE_M)
+VARIANCES_M = RARE_M * (1 - RARE_M) * np.log((1 - RARE_M) / RARE_M) ** 2
+
 
 def draw_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     """Of all completions of a rollout, for the step's report:
@@ -30,14 +35,27 @@ def draw_numbers(groups: Sequence[Sequence[Graded]]) -> dict[str, float]:
     surprisals_N = -flat([completion.drawn(completion.logprobs) for completion in completions])
     numbers = {"entropy": float(surprisals_N.mean())}
     if all(completion.entropies for completion in completions):
-        gaps_N = surprisals_N - flat([one.drawn(one.entropies) for one in completions])
+        entropies_N = flat([one.drawn(one.entropies) for one in completions])
+        gaps_N = surprisals_N - entropies_N
         numbers["draw_gap"] = float(gaps_N.mean())
         # Given the tokens before it, each gap has mean 0: the variance of the sum is the sum of the
-        # squares, though the tokens of a completion depend on each other.
-        deviation = float(np.sqrt(np.square(gaps_N).sum()))
+        # squares, though the tokens of a completion depend on each other. A policy that is nearly
+        # sure has few draws that matter, and a rollout without one of them has no squares either.
+        least = least_variance(entropies_N).sum()
+        deviation = math.sqrt(max(np.square(gaps_N).sum(), least))
         if deviation:
             numbers["draw_z"] = float(gaps_N.sum()) / deviation
     return numbers | duplicate_numbers(groups)
+
+
+def least_variance(entropies_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[N] The variance of -log p, in square nats, of draws from two tokens with these entropies; 0
+    above log 2, which two tokens cannot have. More tokens of the same entropy vary more: the
+    unlikely ones are more unlikely each."""
+    variances_N: npt.NDArray[Any] = np.interp(
+        entropies_N, ENTROPIES_M, VARIANCES_M, left=0.0, right=0.0
+    )
+    return variances_N
 
 
 def flat(columns: Sequence[Sequence[float]]) -> npt.NDArray[Any]:
