@@ -38,6 +38,7 @@ UNCHECKED = {
     "--install",
     # Of torchrun, Ray, llama.cpp and veRL.
     "--nnodes",
+    "--nproc-per-node",
     "--rdzv-id",
     "--rdzv-endpoint",
     "--master-addr",

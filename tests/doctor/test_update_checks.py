@@ -97,7 +97,8 @@ def reduced(name: str) -> RunConfig:
     rollout = {"group_size": group, "prompts": max(48 // group, cfg.algo.updates)}
     rollout["max_new_tokens"] = 16
     critic = cfg.critic.model_dump() | {"warmup": 0}
-    return config(algo=cfg.algo.model_dump(), rollout=rollout, critic=critic, optim={"lr": 1e-4})
+    algo = cfg.algo.model_dump() | {"overlong_buffer": min(8, cfg.algo.overlong_buffer)}
+    return config(algo=algo, rollout=rollout, critic=critic, optim={"lr": 1e-4})
 
 
 # One recipe for each method: several differ in their base alone.

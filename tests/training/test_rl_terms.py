@@ -264,6 +264,7 @@ def test_two_steps_of_every_recipe_on_a_tiny_decoder(path):
     small = {"prompts": 16, "group_size": min(4, raw["rollout"]["group_size"])}
     raw["rollout"] |= small | {"max_new_tokens": 6, "dtype": "float32"}
     raw["optim"] |= {"dtype": "float32"}
+    raw["algo"]["overlong_buffer"] = min(3, raw["algo"]["overlong_buffer"])
     raw["algo"] |= {"pool": 32} | ({"pass_k": 2} if raw["algo"]["pass_k"] else {})
     raw["critic"]["warmup"] = min(1, raw["critic"]["warmup"])  # else no step of two is the policy's
     cfg, policy = RunConfig.model_validate(raw), tiny_transformer()

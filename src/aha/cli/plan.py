@@ -167,7 +167,9 @@ class PlanTable:
                 + (f"  fits with {row['advice']}" if row["advice"] else "")
             )
         if (most := max(self.ranks.values(), default=1)) > 1:
-            lines.append(f"\non CPUs {most} ranks share the work (--ranks auto); GB is that of one")
+            lines.append(
+                f"\non CPUs {most} ranks share the work, as `aha train` chooses; GB: that of one"
+            )
         measured = f"{HERE!r} is measured, the other rows are not"
         lines.append(
             f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "

@@ -230,8 +230,9 @@ def read_net(folder: Path, raw: Mapping[str, Any]) -> tuple["PreTrainedModel", l
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
+        refuse_layers(folder, raw)
         config, names = net_config(folder, raw)
-        refuse_oversize(folder, raw, config)
+        refuse_oversize(folder, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -292,26 +293,34 @@ def cause_of(error: Exception, raw: Mapping[str, Any]) -> str:
     return text[:200] or type(error).__name__
 
 
-def refuse_oversize(folder: Path, raw: Mapping[str, Any], config: Any) -> None:
-    """Raise `ModelError` where config.json describes a far larger model than the files hold:
+def refuse_layers(folder: Path, raw: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where config.json describes more layers than the files hold tensors:
+    `transformers` makes lists of layers as soon as it reads the configuration."""
+    files, text = TensorFiles(weight_files(folder)), raw.get("text_config")
+    contents = [raw, text if isinstance(text, dict) else {}]
+    counts = [content.get(key) for content in contents for key in LAYER_KEYS]
+    layers = max((n for n in counts if type(n) is int), default=0)
+    if layers > len(files.place_of):
+        raise oversize(folder, f"{layers:.3g} layers", files)
+
+
+def refuse_oversize(folder: Path, config: Any) -> None:
+    """Raise `ModelError` where a configuration describes a far larger model than the files hold:
     `transformers` would allocate it, and draw its weights at random."""
     from transformers import AutoModelForCausalLM
 
     files = TensorFiles(weight_files(folder))
-    numbers, text = files.numbers(), raw.get("text_config")
-    contents = [raw, text if isinstance(text, dict) else {}]
-    layers = [content.get(key) for content in contents for key in LAYER_KEYS]
-    described = max((n for n in layers if type(n) is int), default=0)
-    if described <= len(files.place_of):
-        with torch.device("meta"):  # shapes alone
-            net = AutoModelForCausalLM.from_config(config)
-        described = sum(parameter.numel() for parameter in net.parameters())
-        if described <= TIMES_LARGER * numbers:
-            return
-    raise ModelError(
-        f"{folder}: config.json describes {described:.3g} "
-        f"{'layers' if described in layers else 'numbers'}, and its files hold "
-        f"{len(files.place_of)} tensors with {numbers:.3g} numbers",
+    with torch.device("meta"):  # shapes alone
+        net = AutoModelForCausalLM.from_config(config)
+    described = sum(parameter.numel() for parameter in net.parameters())
+    if described > TIMES_LARGER * files.numbers():
+        raise oversize(folder, f"{described:.3g} numbers", files)
+
+
+def oversize(folder: Path, described: str, files: TensorFiles) -> ModelError:
+    return ModelError(
+        f"{folder}: config.json describes {described}, and its files hold "
+        f"{len(files.place_of)} tensors with {files.numbers():.3g} numbers",
         "the configuration of the model that is in the files",
         "check that config.json belongs to these weights",
     )
