@@ -35,7 +35,7 @@ from _common import (
     use_threads,
 )
 from _step_sides import LR, peak_bytes, wait_for_turn
-from step_vs_trl import DEFAULTS, PEERS, TRIED, Side, fastest, summary
+from step_vs_trl import DEFAULTS, PEERS, TRIED, Side, fastest, summary, take_rounds
 
 from aha.model.weights import load_model, save_model
 from aha.sft.examples import Example
@@ -175,13 +175,7 @@ def main() -> None:
         peers = {name: Side(name, run_trl, folder, args, PEERS[name]) for name in configurations}
         best, seen = fastest([peers[name] for name in args.configurations], tokens)
         sides = [ours, best, *(peers[name] for name in defaults)]
-        for turn in range(args.warmup + args.rounds):
-            first = turn % len(sides)
-            for side in sides[first:] + sides[:first]:
-                step = side.step(tokens)
-                side.steps += [step] if turn >= args.warmup else []
-        for side in sides:
-            side.stop()
+        take_rounds(sides, tokens, args.warmup, args.rounds)
     row |= {"tokens_per_update": tokens, "pre_run_seconds": seen, "trl_fastest": best.name}
     row["sides"] = {side.name: summary(side, ours, tokens) for side in sides}
     for name, numbers in row["sides"].items():

@@ -137,6 +137,18 @@ def fastest(sides: list[Side], tokens: int) -> tuple[Side, dict[str, float]]:
     return best, seen
 
 
+def take_rounds(sides: list[Side], tokens: int, warmup: int, rounds: int) -> None:
+    """A step of each side in every round, in a rotating order; those after the warm-up are kept.
+    Then all sides are stopped."""
+    for turn in range(warmup + rounds):
+        first = turn % len(sides)
+        for side in sides[first:] + sides[:first]:
+            step = side.step(tokens)
+            side.steps += [step] if turn >= warmup else []
+    for side in sides:
+        side.stop()
+
+
 def model_of(args: argparse.Namespace) -> tuple[Policy, Tokenizer]:
     if args.model:
         loaded = load_model(args.model)
@@ -168,13 +180,7 @@ def main() -> None:
         best, seen = fastest([peers[name] for name in args.configurations], tokens)
         print("pre-run, seconds a step: " + ", ".join(f"{k} {v:.2f}" for k, v in seen.items()))
         sides = [ours, best, *(peers[name] for name in defaults)]
-        for turn in range(args.warmup + args.rounds):
-            first = turn % len(sides)
-            for side in sides[first:] + sides[:first]:
-                step = side.step(tokens)
-                side.steps += [step] if turn >= args.warmup else []
-        for side in sides:
-            side.stop()
+        take_rounds(sides, tokens, args.warmup, args.rounds)
     row |= {"tokens_per_step": tokens, "pre_run_seconds": seen, "trl_fastest": best.name}
     row["sides"] = {side.name: summary(side, ours, tokens) for side in sides}
     for name, numbers in row["sides"].items():
