@@ -4,7 +4,8 @@
     python scripts/file_study.py priming --processes 4 --out runs/studies/priming
 
 results/studies/NAME/ gets study.json (settings, results, verdicts, command, commit, machine),
-study.html, and cells.jsonl with the settings, times and result of every cell.
+study.html, and cells.jsonl with the settings, times and result of every cell. What a cell holds of
+every single problem stays in OUT/cells; the row names it.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent.parent / "results" / "studies"
+LONGEST = 200  # entries of a list that is filed
 
 
 def run_study(name: str, out: Path, more: list[str]) -> None:
@@ -23,6 +26,20 @@ def run_study(name: str, out: Path, more: list[str]) -> None:
     code = subprocess.run(words).returncode
     if code:
         sys.exit(code)
+
+
+def shortened(record: dict[str, Any]) -> dict[str, Any]:
+    """A cell without the parts of its result that have a value for every problem."""
+    result = record.get("result")
+    if not isinstance(result, dict):
+        return record
+    left = [
+        key
+        for key, value in result.items()
+        if isinstance(value, list | dict) and len(value) > LONGEST
+    ]
+    kept = {key: value for key, value in result.items() if key not in left}
+    return record | {"result": kept} | ({"left_in_cells": left} if left else {})
 
 
 def file_study(name: str, out: Path, target: Path) -> None:
@@ -37,7 +54,7 @@ def file_study(name: str, out: Path, target: Path) -> None:
     with (target / "cells.jsonl").open("w") as rows:
         for cell in study["cells"]:
             record = json.loads((out / "cells" / f"{cell['name']}.json").read_text())
-            rows.write(json.dumps({"cell": cell["name"], **record}) + "\n")
+            rows.write(json.dumps({"cell": cell["name"], **shortened(record)}) + "\n")
     print(
         f"filed in {target}: {len(study['cells'])} cells, commit {study['environment']['commit']}"
     )

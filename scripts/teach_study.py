@@ -97,7 +97,7 @@ def file_result(study: str, way: str, seed: int, name: str, more: Row) -> None:
         "length_change": change["length_change"],
         "ledger": read_object(ledger),
         "stages": json.loads(stages.read_text()) if stages.exists() else None,
-        "config": read_object(run / "config.json"),
+        "config": json.loads((run / "config.json").read_text().replace(f"{Path.cwd()}/", "")),
         "environment": environment(),
         **more,
     }
