@@ -1,5 +1,6 @@
 """The page of the study `thinking`: its figures, tables, verdicts, and the same as JSON."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -218,10 +219,22 @@ def verdict_lines(result: SubjectResult) -> list[str]:
         lines.append(f"accuracy falls from {pair.other} to {pair.one}, by {pair.difference.text()}")
     if not rise:
         lines.append("no step of the curve of budgets falls by more than chance explains")
-    for word, pairs in (("waits", result.of_waits), ("several thoughts", result.against_parallel)):
-        apart = [f"{p.one} is {p.verdict} {p.other}" for p in pairs if p.verdict != "no evidence"]
-        lines.append(f"{word}: {'; '.join(apart) or 'no evidence of a difference'}")
+    for pair in result.of_waits:
+        lines.append(f"{pair.one} against {pair.other}: {pair.verdict}")
+    lines.append(f"one thought at as many tokens as several: {one_or_several(result)}")
     return lines
+
+
+def one_or_several(result: SubjectResult) -> str:
+    """At how many points one thought is above or below several, by method."""
+    pairs, texts = iter(result.against_parallel), []
+    for method in PARALLEL:
+        verdicts = Counter(next(pairs).verdict for _ in result.methods[method])
+        several = f"{method}: " + ", ".join(
+            f"{verdict} at {count}" for verdict, count in verdicts.items()
+        )
+        texts += [f"{several} of {verdicts.total()}"] if verdicts else []
+    return "; ".join(texts) or "nothing to compare"
 
 
 def scaling_words(metrics: MethodMetrics) -> str:
