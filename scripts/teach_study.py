@@ -1,10 +1,10 @@
-"""Distillation, selection and shortening over seeds: runs them, and files results/teaching.
+"""Distillation, selection and shortening over seeds.
 
     python scripts/teach_study.py rejection --teacher runs/a,runs/b,runs/c   # with and without it
     python scripts/teach_study.py select --teacher runs/a,runs/b,runs/c      # s1 and its controls
     python scripts/teach_study.py shorten --teacher runs/a,runs/b,runs/c     # SimPO on own answers
     python scripts/teach_study.py money --teacher runs/a,runs/b,runs/c       # RL, distil, both
-    python scripts/teach_study.py table                                      # what is filed
+    python scripts/teach_table.py                            # files results/teaching, with verdicts
 
 A teacher for each seed (0, 1, 2), or one for all. Each run is one of the commands that users have,
 with one thread; seeds run side by side, as many as there are cores (`--processes`), and write to
@@ -21,24 +21,21 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from aha.distill.ledger import OWN
 from aha.distill.stages import read_object
-from aha.eval.statistics import over_seeds
 from aha.machine.host import num_cores
 from aha.model.folders import base_cost, resolve_model
 from aha.model.parents import chain_of
 from aha.model.weights import load_model
 from aha.pretrain.settings import make_job
 from aha.store.run_folder import environment, read_rows
-from aha.studies.judgement import MIN_SEEDS, compared
 from aha.studies.training_stages import make_base
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "teaching"
+ROWS = Path("data") / "teach"  # a file for each way and seed that is done
 SIZES = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
 TESTS = "tests before and after"  # an entry of a ledger
 SMALL = "small"  # the student that is made here
@@ -96,14 +93,29 @@ def file_result(study: str, way: str, seed: int, name: str, more: Row) -> None:
         "gained": change["gained"],
         "length_change": change["length_change"],
         "ledger": read_object(ledger),
+        "usd": own_usd(data, run),
         "stages": json.loads(stages.read_text()) if stages.exists() else None,
         "config": json.loads((run / "config.json").read_text().replace(f"{Path.cwd()}/", "")),
         "environment": environment(),
         **more,
     }
-    folder = RESULTS / study
+    keep_row(row)
+
+
+def own_usd(data: Path, run: Path) -> float | None:
+    """What a way has cost besides its base: by the ledger of a distillation, else its training."""
+    ledger = read_object(data / "ledger.json")
+    if ledger is not None:
+        return ledger["own_usd"]
+    return json.loads((run / "summary.json").read_text())["cost_usd"]
+
+
+def keep_row(row: Row) -> None:
+    """Write the row of a way and a seed."""
+    folder = ROWS / row["study"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{way}_seed_{seed}.json").write_text(json.dumps(row, indent=2) + "\n")
+    name = f"{row['way']}_seed_{row['seed']}.json"
+    (folder / name).write_text(json.dumps(row, indent=2) + "\n")
 
 
 def numbers(row: Row) -> Row:
@@ -253,82 +265,9 @@ def rl_run(
         "mean_tokens": sum(row["tokens"] for row in rows) / len(rows),
         "problems": len(rows),
     }
-    folder = RESULTS / "money"
-    folder.mkdir(parents=True, exist_ok=True)
     result |= {"environment": environment(), "base_cost": base_cost(resolve_model(base))}
     result["parents"] = chain_of(resolve_model(base))
-    (folder / f"{way}_seed_{seed}.json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-# -- the table ------------------------------------------------------------------------------------
-
-
-def table(unused_args: argparse.Namespace) -> None:
-    """What is filed: means over seeds with 95 % intervals, and a verdict where they part."""
-    for folder in sorted(path for path in RESULTS.glob("*") if path.is_dir()):
-        rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*_seed_*.json"))]
-        by_way: dict[str, list[Row]] = {}
-        for row in rows:
-            by_way.setdefault(row["way"], []).append(row)
-        print(f"\n{folder.name}\n\n| way | seeds | before | after, 95 % | tokens | cents |")
-        print("|---|---|---|---|---|---|")
-        for way, own in by_way.items():
-            low, high = interval_of(own)
-            cents = cents_of(own)
-            print(
-                f"| {way} | {len(own)} | {text_of(mean_of(own, 'before', 'solve_rate'), 3)} | "
-                f"{text_of(mean_of(own, 'after', 'solve_rate'), 3)} [{low:.3f}, {high:.3f}] | "
-                f"{text_of(mean_of(own, 'before', 'mean_tokens'), 1)} -> "
-                f"{text_of(mean_of(own, 'after', 'mean_tokens'), 1)} | {text_of(cents, 2)} |"
-            )
-        for line in verdicts(by_way):
-            print(line)
-
-
-def verdicts(by_way: dict[str, list[Row]]) -> list[str]:
-    """Which way is above which; and the share of the teacher's rate, where there is one."""
-    lines = []
-    for one, other in combinations(by_way, 2):
-        if min(len(by_way[one]), len(by_way[other])) < MIN_SEEDS:
-            lines.append(f"{one}, {other}: fewer than {MIN_SEEDS} seeds, no verdict")
-        else:
-            where = compared(interval_of(by_way[one]), interval_of(by_way[other]))
-            lines.append(f"{one}, {other}: {where}")
-    for way, own in by_way.items():
-        teachers = [row["teacher_rate"]["solve_rate"] for row in own if "teacher_rate" in row]
-        rate = mean_of(own, "after", "solve_rate")
-        if teachers and rate is not None:
-            share = rate * len(teachers) / sum(teachers)
-            lines.append(f"{way}: {share:.2f} of the teacher's rate")
-        ends = [mean_of(own, when, "mean_tokens") for when in ("before", "after")]
-        before = mean_of(own, "before", "solve_rate")
-        if None not in (*ends, before, rate):
-            shorter = ends[1] / ends[0] - 1  # type: ignore[operator]  # none of them is None
-            gained = rate - before  # type: ignore[operator]
-            lines.append(f"{way}: tokens {shorter:+.0%}, solve rate {gained:+.3f}")
-    return lines
-
-
-def interval_of(rows: list[Row]) -> tuple[float, float]:
-    """Of the rates after training."""
-    rates = [row["after"]["solve_rate"] for row in rows]
-    return over_seeds(rates, rows[0]["after"]["problems"])
-
-
-def mean_of(rows: list[Row], when: str, key: str) -> float | None:
-    """A number of the tests, mean over the seeds; None where it was not measured."""
-    values = [row.get(when, {}).get(key) for row in rows]
-    return None if None in values else sum(values) / len(values)
-
-
-def cents_of(rows: list[Row]) -> float | None:
-    """What a seed has cost, in the mean; None where one is not known."""
-    usd = [row.get("usd", (row.get("ledger") or {}).get("own_usd")) for row in rows]
-    return None if None in usd else 100 * sum(usd) / len(usd)
-
-
-def text_of(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    keep_row(result)
 
 
 STUDIES = {"rejection": rejection, "select": select, "shorten": shorten, "money": money}
@@ -358,7 +297,7 @@ def side_by_side(args: argparse.Namespace) -> None:
 
 def read_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("study", choices=[*STUDIES, "table"])
+    parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--teacher", default="runs/demo", help="a run, or one for each seed: a,b,c")
     parser.add_argument("--student", help="a base, or `small`; see above")
     parser.add_argument("--solver", help="of select; without it the student")
@@ -387,9 +326,7 @@ def read_args() -> argparse.Namespace:
 
 def main() -> None:
     args = read_args()
-    if args.study == "table":
-        table(args)
-    elif args.only_seed is None:
+    if args.only_seed is None:
         side_by_side(args)
     else:
         args.teacher = args.teachers[args.only_seed]
