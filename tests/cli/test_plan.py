@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from ..tiny import tiny_folder
+
 
 def test_a_plan_is_a_table_with_what_fits(aha):
     done = aha("plan", "demo", "--model", "Qwen2.5-1.5B")
@@ -74,6 +76,32 @@ def test_a_plan_for_several_ranks_says_where_shards_are_needed(aha):
     rows = json.loads(aha(*words, "--json").out)["cluster"]["rows"]
     assert {row["shard_gb"] for row in rows} == {None}
     assert "  no" in aha(*words).out
+
+
+def test_prompts_and_tests_are_those_of_the_task(aha):
+    """160 tokens were planned for the 74 of this recipe, for a model that is not on the disk."""
+    plan = json.loads(aha("plan", "smollm2-sums", "--json").out)
+    assert 0.85 * 74 < plan["prompt_tokens"] < 1.15 * 74
+    assert plan["prompt_tokens_from"].startswith("estimated from their words")
+    assert plan["held_out"] == [40, 71]
+    more = ("--eval.problems", 500, "--eval.final", 500)
+    assert json.loads(aha("plan", "smollm2-sums", *more, "--json").out)["held_out"] == [87, 71]
+    assert (
+        "validations of 87 problems and two tests of 71" in aha("plan", "smollm2-sums", *more).out
+    )
+
+
+def test_a_model_that_is_here_is_planned_with_its_shape_and_its_tokenizer(aha, tmp_path):
+    """A run too, whose own config.json is none of a model."""
+    run = tmp_path / "runs" / "own"
+    tiny_folder(run / "model")
+    (run / "config.json").write_text('{"steps": 3}')
+    (run / "metrics.jsonl").touch()
+    for name in ("runs/own", "runs/own/model"):
+        done = aha("plan", "demo", "--model", name, "--task.template", "r1", "--json")
+        assert done.code == 0, done.err
+        plan = json.loads(done.out)
+        assert plan["prompt_tokens_from"] == "counted" and plan["prompt_tokens"] > 300
 
 
 def test_bad_input_is_one_line(aha):

@@ -1,11 +1,11 @@
-"""How many completions of the base there is time for, and where its folder is."""
+"""How many completions of the base there is time for, and how long they are."""
 
 import pytest
 
 from aha.core.config import RunConfig
 from aha.core.seeds import seed_for
 from aha.eval.suite import held_out
-from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
+from aha.measure.base_length import completions_in, measure_base_length
 from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
 from aha.training.builders import task_of
@@ -16,15 +16,6 @@ from ..tiny import tiny_folder
 @pytest.mark.parametrize(("seconds", "count"), [(100, 64), (6.4, 64), (6.3, 32), (1.6, 16), (1, 0)])
 def test_as_many_as_there_is_time_for_and_no_fewer_than_tell_something(seconds, count):
     assert completions_in(seconds, lambda n: 0.1 * n) == count
-
-
-def test_a_folder_is_found_on_the_disk_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    folder = tiny_folder(tmp_path / "base")
-    assert local_model_folder(str(folder)) == folder
-    assert local_model_folder("aha-tiny").name == "aha-tiny"
-    assert local_model_folder("nobody/has-this") is None and local_model_folder("nowhere") is None
 
 
 def test_the_mean_is_that_of_what_it_writes(tmp_path):

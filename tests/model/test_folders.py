@@ -15,9 +15,11 @@ from aha.model.folders import (
     PACKAGED,
     SHIPPED,
     folder_of,
+    local_model_folder,
     looks_like_hub_name,
     no_model,
     resolve_model,
+    run_of,
 )
 from aha.model.lora import add_lora
 from aha.model.parents import name_of
@@ -164,3 +166,25 @@ def test_an_installation_without_the_shipped_model_is_named():
     assert str(PACKAGED) in error.got and "aha pretrain" in error.fix
     assert no_model("aha-tyni").fix == "aha-tiny is packaged"
     assert no_model("runs/base-10m/model").fix == "aha pretrain --shape 10m"
+
+
+def test_a_folder_is_found_on_the_disk_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tiny_folder(tmp_path / "base")
+    assert local_model_folder(str(folder)) == folder
+    assert local_model_folder("aha-tiny").name == "aha-tiny"
+    assert local_model_folder("nobody/has-this") is None and local_model_folder("nowhere") is None
+
+
+def test_the_run_of_its_model_and_of_its_checkpoints_is_found(tmp_path):
+    run = tmp_path / "own"
+    for inner in ("model", "checkpoints/step_000020"):
+        (run / inner).mkdir(parents=True)
+        assert run_of(run / inner) == run
+    assert run_of(run) == run and run_of(run / "checkpoints") is None
+    tiny_folder(tmp_path / "base" / "model")
+    assert run_of(tmp_path / "base" / "model") is None
+    # A checkpoint on its own, somewhere else, is a model like any other.
+    (tmp_path / "else" / "checkpoints" / "step_000020").mkdir(parents=True)
+    assert run_of(tmp_path / "else" / "step_000020") is None

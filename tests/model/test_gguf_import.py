@@ -10,6 +10,7 @@ from aha.core.errors import ModelError, RunError
 from aha.model.gguf import save_gguf
 from aha.model.gguf_header import read_header, refuse_large
 from aha.model.gguf_import import import_gguf, scaling_of
+from aha.model.model_warning import ModelWarning
 from aha.model.rope_scaling import Llama3Scaling
 
 from ..tiny import LEARNT, TURNS, foreign_tokenizer, tiny_transformer
@@ -43,6 +44,19 @@ def test_what_was_exported_comes_back(tmp_path, begins):
     assert theirs(LEARNT, add_special_tokens=False).input_ids == ids[begins:]
     assert theirs.chat_template == TURNS and theirs.eos_token == "<|im_end|>"
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_every_token_that_ends_a_completion_comes_back(tmp_path):
+    """Llama 3 ends a text, a turn and a call of a tool with three tokens; a fourth has no name in
+    the format, and that is said."""
+    tokenizer = foreign_tokenizer()
+    tokenizer.stop_ids = (2, 7, 9)
+    written(tmp_path, tokenizer)
+    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    assert model.tokenizer.stop_ids == (2, 7, 9)
+    tokenizer.stop_ids = (2, 7, 9, 11)
+    with pytest.warns(ModelWarning, match="three ends of a completion: .* will not end one"):
+        written(tmp_path, tokenizer)
 
 
 @torch.no_grad()
@@ -98,8 +112,14 @@ def file_with(path, **keys):
         writer.add_tokenizer_pre(given["pre"])
         writer.add_token_list(["a", "b", "ab"])
         writer.add_token_merges([given["merge"]])
+        writer.add_token_types([1] * given.get("kinds", 3))
     if given["eos"] is not None:
         writer.add_eos_token_id(given["eos"])
+    if "before" in given:
+        writer.add_add_bos_token(True)
+        writer.add_bos_token_id(given["before"])
+    if "theta" in given:
+        writer.add_string("llama.rope.freq_base", given["theta"])
     if "parts" in given:
         writer.add_uint16("split.count", given["parts"])
     if "rope" in given:
@@ -122,6 +142,10 @@ def file_with(path, **keys):
         ({"rope": "yarn"}, "stretched by the rule 'yarn'"),
         ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
         ({"merge": "b b"}, "the merge 'b b', one of which is no token"),
+        ({"merge": "ab"}, "the merge 'ab ', one of which is no token"),
+        ({"before": 77}, "the token 77 before every text"),
+        ({"kinds": 2}, "damaged .*3 tokens and the kinds of 2"),
+        ({"theta": "much"}, "damaged .*could not convert string to float"),
         ({}, "architecture llama, F32"),
         ({"words": "rwkv"}, "transformers cannot read .*architecture llama, F32"),
     ],

@@ -57,6 +57,18 @@ def test_of_a_model_of_text_and_images_the_language_part_is_counted(tmp_path):
     assert shape_of(str(tmp_path)) == plain
 
 
+@pytest.mark.parametrize("key", ["num_local_experts", "num_experts", "n_routed_experts"])
+def test_a_mixture_of_experts_is_refused_by_name(tmp_path, key):
+    """Counted as a dense model Mixtral would have 7 of its 47 billion parameters."""
+    sizes = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    content = sizes | {"num_attention_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(content | {key: 1}))
+    assert shape_of(str(tmp_path)).parameters > 0
+    (tmp_path / "config.json").write_text(json.dumps(content | {key: 8}))
+    with pytest.raises(ModelError, match=f"a mixture of 8 experts \\({key}\\)"):
+        shape_of(str(tmp_path))
+
+
 def test_owner_and_instruct_do_not_change_a_shape():
     assert shape_of("Qwen/Qwen2.5-3B-Instruct") == shape_of("Qwen2.5-3B")
     # Where training will leave it, before it is there; whatever lies there then is what counts.

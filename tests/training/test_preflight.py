@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
@@ -12,6 +13,7 @@ from aha.machine.device import has_native_bf16
 from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.shapes import Shape
+from aha.plan.speed import TaskSizes
 from aha.training import preflight
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
@@ -19,6 +21,7 @@ from aha.training.preflight import (
     check_memory,
     needs_shards,
     predict_run,
+    refuse_weights,
     shape_in_folder,
     shape_of_config,
     with_machine_price,
@@ -71,6 +74,35 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
     with_memory(monkeypatch, 0)  # a system that does not tell
     check_memory(cfg, shape, CPU, said.append)
     assert len(said) == 1
+
+
+def test_the_memory_is_that_of_the_prompts_that_the_task_has(cfg, tmp_path, monkeypatch):
+    """Too little for long ones is said, where their template alone would let them pass."""
+    shape, said = shape_in_folder(tmp_path / "base"), []
+    cfg = cfg.model_copy(update={"rollout": cfg.rollout.model_copy(update={"prompts": 64})})
+    with_memory(monkeypatch, 200e6)
+    check_memory(cfg, shape, CPU, said.append)
+    assert not said
+    check_memory(cfg, shape, CPU, said.append, sizes=TaskSizes(2_000.0))
+    assert len(said) == 1 and "0.20 GB free" in said[0]
+
+
+def test_a_model_without_a_shape_that_does_not_fit_is_refused_before_it_is_read(
+    tmp_path, monkeypatch
+):
+    """Such as one of `transformers` alone: its files say how many weights it has."""
+    numbers = {"wte.weight": torch.zeros(1_000, 64), "h.weight": torch.zeros(64)}
+    save_file(numbers, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_embd": 64}')
+    cfg = RunConfig.model_validate({"model": {"path": str(tmp_path)}})
+    assert shape_in_folder(tmp_path) is None
+    with_memory(monkeypatch, 1.1e6)
+    refuse_weights(cfg, tmp_path)  # 64,064 weights of 16 bytes
+    with_memory(monkeypatch, 1.0e6)
+    with pytest.raises(ConfigError, match="0.00 GB needed for the 0 million weights"):
+        refuse_weights(cfg, tmp_path)
+    smaller = {"optim": cfg.optim.model_copy(update={"state": "8bit"})}
+    refuse_weights(cfg.model_copy(update=smaller), tmp_path)
 
 
 def test_where_a_rank_cannot_have_everything_it_gets_shards(cfg, tmp_path, monkeypatch):

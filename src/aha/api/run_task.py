@@ -71,21 +71,21 @@ def settings_of(task: str) -> list[str]:
 
 
 def task_of_run(folder: Path) -> ChosenTask | None:
-    """The task that a run was trained on, by the folder of the run or of its model; None for a
-    fine-tuning, and where there is no run."""
+    """The task that a run was trained on, by the folder of the run, of its model or of one of its
+    checkpoints; None for a fine-tuning, and where there is no run."""
     from aha.algo.recipe import begun
+    from aha.model.folders import run_of
     from aha.sft.tuning_config import is_tuning
     from aha.store.run_folder import Run
 
-    if folder.name == "model" and (folder.parent / "checkpoints").is_dir():
-        folder = folder.parent
-    if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
+    run = run_of(folder)
+    if run is None or not ((run / "config.json").is_file() and (run / "checkpoints").is_dir()):
         return None  # a model's folder has a config.json too, and its own
-    raw = Run.open(folder).read("config.json")
+    raw = Run.open(run).read("config.json")
     if is_tuning(raw):
         return None
     try:
-        cfg = begun(raw, f"{folder}/config.json: ")
+        cfg = begun(raw, f"{run}/config.json: ")
     except ConfigError as error:
         raise RunError(
             error.got, error.wanted, "choose a task: --task countdown, or the run's own"

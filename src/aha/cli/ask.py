@@ -19,6 +19,8 @@ from aha.core.errors import ConfigError, DataError
 from aha.core.records import Problem, Prompt
 from aha.tasks.protocol import Task
 
+LIMIT = 1_024  # tokens, where no run says how long its completions may be
+
 
 def ask(
     *numbers: Whole,
@@ -31,7 +33,7 @@ def ask(
     model: ModelName = "aha-tiny",
     seed: ProblemSeed = 0,
     temperature: Temperature = 1.0,
-    max_new_tokens: Count = 1024,
+    max_new_tokens: Count | None = None,
 ) -> None:
     """Give one problem to a model and watch its answer appear: `aha ask 3 7 25 --target 82`.
 
@@ -48,11 +50,13 @@ def ask(
         Another task: the problem as `aha problems --task NAME` prints it, a JSON object. Without
         it, a test problem drawn by the seed.
     max_new_tokens
-        Token limit of the completion; at most the positions that the model has left.
+        Token limit of the completion; at most the positions that the model has left. Default:
+        that of the run; of any other model, 1024.
     """
     from aha.api.run_task import choose_task
 
     chosen = choose_task(model, task, task_settings(options, None, data, bad_rows))
+    run_limit = chosen.max_new_tokens
     if numbers or target is not None or (chosen.name == "countdown" and not (given or data)):
         if given or task not in (None, "countdown"):
             raise ConfigError(
@@ -64,12 +68,13 @@ def ask(
             word = "--data" if data is not None else "--bad-rows"
             raise ConfigError(f"numbers with {word}", "one or the other", f"leave {word} out")
         if chosen.name != "countdown":
-            chosen = choose_task(model, "countdown", {})
+            chosen, run_limit = choose_task(model, "countdown", {}), None
         settings = chosen.settings
         asked_task, problem = typed_countdown(numbers, target, settings)
     else:
         asked_task, problem = task_problem(chosen.name, chosen.settings, given, seed)
-    print_completion(model, asked_task, problem, seed, temperature, max_new_tokens)
+    limit = max_new_tokens or run_limit or LIMIT
+    print_completion(model, asked_task, problem, seed, temperature, limit)
 
 
 def typed_countdown(

@@ -44,6 +44,9 @@ def plan(
 ) -> None:
     """Memory, time, energy and cost of a recipe on a table of machines, calculated from shapes.
 
+    Prompts and held-out problems of its task are counted: by the tokenizer of a model that is on
+    this disk, else prompts by their words.
+
     Parameters
     ----------
     cards
@@ -62,10 +65,15 @@ def plan(
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
     if not 0 < network < 1e6:
         raise ConfigError(f"--network {network}", "Gbit/s between machines", "--network 10")
+    from aha.model.folders import local_model_folder
+    from aha.training.task_sizes import sizes_before
+
     cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
-    shape, (as_of, machines) = shape_of(cfg.model.path), load_cards(cards)
+    folder, (as_of, machines) = local_model_folder(cfg.model.path), load_cards(cards)
+    shape = shape_of(str(folder or cfg.model.path))
     measured = calibration_of(cfg, shape, probe, calibration)
-    table = plan_table(Workload(cfg, method_of(cfg), shape), measured, mean_tokens, as_of, machines)
+    load = Workload(cfg, method_of(cfg), shape, sizes_before(cfg, folder))
+    table = plan_table(load, measured, mean_tokens, as_of, machines)
     several = gpus is not None or nodes is not None
     cluster = table.on(Cluster(gpus or 1, nodes or 1, network)) if several else None
     if as_json:
@@ -140,11 +148,19 @@ class PlanTable:
             "prices_as_of": self.prices_as_of,
             "mean_tokens": self.mean_tokens,
             "mean_tokens_from": self.mean_tokens_from,
+            "prompt_tokens": self.load.prompt,
+            "prompt_tokens_from": self.load.sizes.prompts_from,
+            "held_out": list(self.load.test_sizes),
             "memory_gb": {p: size / GB for p, size in shown.memory.items()} if shown else {},
             "peak_gb": shown.peak / GB if shown else None,
             "host_gb": shown.host / GB if shown else None,
             "cards": self.rows(),
         }
+
+    def tests(self) -> str:
+        """The problems of validations and tests, in words."""
+        validation, test = self.load.test_sizes
+        return f"validations of {validation:,} problems and two tests of {test:,}"
 
     def lines(self) -> list[str]:
         millions, shown = self.load.shape.parameters / 1e6, self.shown
@@ -173,8 +189,9 @@ class PlanTable:
         measured = f"{HERE!r} is measured, the other rows are not"
         lines.append(
             f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "
-            f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), with "
-            f"validations and both tests; {measured if self.calibration else NOT_MEASURED}"
+            f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), prompts of "
+            f"{self.load.prompt:.0f} ({self.load.sizes.prompts_from}), {self.tests()}; "
+            f"{measured if self.calibration else NOT_MEASURED}"
         )
         return lines
 

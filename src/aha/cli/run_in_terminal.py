@@ -27,9 +27,7 @@ from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
 from aha.machine.device import num_gpus
-from aha.measure.base_length import local_model_folder
-from aha.measure.probe import predicted_lines
-from aha.model.folders import looks_like_hub_name, resolve_model
+from aha.model.folders import local_model_folder, looks_like_hub_name, resolve_model
 from aha.plan.calibration import Calibration
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import shape_of
@@ -38,6 +36,7 @@ from aha.training.builders import task_of
 from aha.training.experiment import Experiment
 from aha.training.joint_work import check_setting, refuse_shards_of_one
 from aha.training.outcome import Listener, Outcome
+from aha.training.preparation import predicted_lines
 from aha.training.rank_choice import ranks_for
 from aha.training.recipe_fit import refuse_misfits
 

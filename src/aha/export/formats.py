@@ -9,7 +9,7 @@ import torch
 
 from aha.core.errors import ModelError, RunError
 from aha.export.model_card import model_card
-from aha.model.folders import resolve_model
+from aha.model.folders import resolve_model, run_of
 from aha.model.gguf import save_gguf
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import WEIGHTS as ADAPTER_WEIGHTS
@@ -52,7 +52,10 @@ def export(name: str, out: Path, form: Form, dtype: Dtype, hub_name: str = "") -
             out.mkdir(parents=True)
             write_model(out, model, folder, form, getattr(torch, dtype))
             loaded_by = hub_name or str(out)
-            card = model_card(Path(name), model, form, base_of(folder, Path(name)), loaded_by)
+            owner = run_of(Path(name)) or Path(name)
+            # What a run has measured is of its end, not of a checkpoint.
+            records = owner if folder.name == "model" else Path(name)
+            card = model_card(records, model, form, base_of(folder, owner), loaded_by)
             (out / "README.md").write_text(card, encoding="utf-8")
         except BaseException:  # do not leave a partial model
             shutil.rmtree(out, ignore_errors=True)

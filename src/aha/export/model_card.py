@@ -12,7 +12,7 @@ from typing import Any
 
 from aha.core.errors import RunError
 from aha.export.use_section import example_of, example_section, use_section
-from aha.model.folders import is_packaged, looks_like_hub_name
+from aha.model.folders import is_packaged, looks_like_hub_name, run_of
 from aha.model.weights import LoadedModel
 from aha.store.guarded_files import number
 from aha.store.run_folder import Run
@@ -21,11 +21,12 @@ from aha.store.run_folder import Run
 def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name: str) -> str:
     """The text of README.md, front matter included.
 
-    `run` is a run folder or a model folder, `form` hf, adapter or gguf, `base` the base model's
-    name; `name` is what the written model is loaded by.
+    `run` is a run folder, a checkpoint of one, or a model folder; `form` is hf, adapter or gguf,
+    `base` the base model's name, and `name` what the written model is loaded by.
     """
     summary = read_record(run, "summary.json")
-    config = None if summary is None else read_record(run, "config.json")
+    owner = run_of(run) or (run if summary else None)
+    config = None if owner is None else read_record(owner, "config.json")
     tuned = is_tuned(config)
     parts = [front_matter(form, base, tuned), f"# {run.name}"]
     if summary:
@@ -46,6 +47,7 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name:
     else:
         parts.append(introduction(model, form, base, config))
         parts.append("No run with a finished test belongs to this model: nothing was measured.")
+        parts += [] if tuned else form_section(config)
     example = example_of(run)
     parts += [example_section(example)] if example else []
     parts.append(use_section(form, name, example, token_limit(config)))
@@ -114,8 +116,8 @@ def introduction(
         pairs = config is not None and config["kind"] == "prefer"
         text += " by learning from preference pairs" if pairs else " by supervised fine-tuning"
         text += "" if pairs else " on examples"
-    elif config and config.get("task"):
-        text += f" with reinforcement learning on the task {config['task']['name']}"
+    elif isinstance(task := (config or {}).get("task"), dict):
+        text += f" with reinforcement learning on the task {task.get('name')}"
     return text + "."
 
 

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aha.core.config import RunConfig
-from aha.core.errors import AhaError
 from aha.core.seeds import seed_for
 from aha.eval.suite import held_out
 from aha.machine.device import choose_device
-from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
 from aha.model.weights import load_model
 from aha.plan.calibration import BaseLength
 from aha.rollout.engine import Sampling
@@ -17,14 +15,6 @@ from aha.training.builders import task_of
 from aha.training.preflight import readable_task
 
 MAX_COMPLETIONS, MIN_COMPLETIONS = 64, 16  # lengths have a long tail: fewer give no mean
-
-
-def local_model_folder(name: str) -> Path | None:
-    """The folder of a model that is on this disk, else None; nothing is downloaded."""
-    try:
-        return cached_folder(name) if looks_like_hub_name(name) else resolve_model(name)
-    except AhaError:
-        return None
 
 
 def completions_in(seconds: float, seconds_for: Callable[[int], float]) -> int:

@@ -6,7 +6,6 @@ so that completions have the length that the plan assumes. The random streams of
 used.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,22 +21,19 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Graded, Problem, Prompt
 from aha.machine.device import choose_device, device_memory, device_name, num_threads
-from aha.machine.host import process_bytes
-from aha.measure.base_length import completions_in, local_model_folder, measure_base_length
+from aha.measure.base_length import completions_in, measure_base_length
 from aha.measure.rates import RATES_BY, SHARE, SLOW, Rates
 from aha.model.architecture import ModelConfig
+from aha.model.folders import local_model_folder
 from aha.model.lora import add_lora
 from aha.model.transformer import Transformer
 from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
-from aha.plan.machines import budget_seconds
-from aha.plan.prediction import lines_before
-from aha.plan.shapes import Shape, shape_of
+from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.training.builders import price_of_run
-from aha.training.preflight import cluster_of, machine_row, predict_run, with_machine_price
+from aha.training.preflight import machine_row, with_machine_price
 from aha.training.rl import RLTrainer
 
 PART_S = 4.0  # of one measurement at most, predicted from the one before
@@ -384,17 +380,3 @@ def measure_this_machine(
     if file:
         calibration.write(file)
     return calibration
-
-
-def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[str]:
-    """Lines of text: time, cost and memory of the run on this machine by so many ranks, and how far
-    a budget goes.
-
-    Raises ModelError where the model has no shape that is known here.
-    """
-    shape = shape_of(str(local_model_folder(cfg.model.path) or cfg.model.path))
-    device = choose_device(cfg.model.device, shape.parameters)
-    cfg = with_machine_price(cfg, device, ranks)
-    seconds = math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
-    held, cluster = process_bytes(), cluster_of(ranks)
-    return lines_before(predict_run(cfg, shape, device, None, held, cluster=cluster), seconds)

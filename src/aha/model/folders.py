@@ -1,16 +1,16 @@
 """The folder of a model: packaged, of a run, any folder, or from the hub. And a base's cost.
 
-`resolve_model` takes every kind of name. The other functions are for names on the hub.
+`resolve_model` takes every kind of name. Importing this module imports no torch: a plan asks it.
 """
 
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from aha.core.errors import MissingExtra, ModelError, RunError
+from aha.core.errors import AhaError, MissingExtra, ModelError, RunError
 from aha.corpus.bases import command_for
 from aha.model.parents import CHECKPOINTS, chain_of, cost_of_chain
-from aha.store.checkpoint import latest_checkpoint
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.checksums import damage_of
 
@@ -49,7 +49,7 @@ def folder_of(name: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(name, **FILES, **options))
     except Exception as error:  # the hub, its client and the network fail in many ways
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
         raise ModelError(
             f"no folder {name!r}, and the hub gave no model of that name: {reason}",
             "a model folder, a run folder, or a name on the hub and a network",
@@ -73,6 +73,17 @@ def cached_folder(name: str, **options: Any) -> Path | None:
 def is_run(folder: Path) -> bool:
     """Whether it is the folder of a run of training or pre-training."""
     return (folder / "metrics.jsonl").is_file() or (folder / CHECKPOINTS).is_dir()
+
+
+def run_of(path: Path) -> Path | None:
+    """The run that a model's path belongs to: the run itself, its model or one of its checkpoints;
+    None for any other."""
+    owner = path
+    if path.name == "model":
+        owner = path.parent
+    elif path.parent.name == CHECKPOINTS:
+        owner = path.parent.parent
+    return next((run for run in (path, owner) if is_run(run)), None)
 
 
 def check_whole(trained: Path) -> Path:
@@ -107,13 +118,25 @@ def resolve_model(name: str) -> Path:
         return PACKAGED / name
     if is_run(folder):
         trained = folder / "model"
-        return check_whole(trained) if trained.is_dir() else latest_checkpoint(folder / CHECKPOINTS)
+        if trained.is_dir():
+            return check_whole(trained)
+        from aha.store.checkpoint import latest_checkpoint  # imports torch
+
+        return latest_checkpoint(folder / CHECKPOINTS)
     if folder.name == "model" and is_run(folder.parent):
         return check_whole(folder)
     model = folder_of(name)
     if not model.is_dir():
         raise no_model(name)
     return model
+
+
+def local_model_folder(name: str) -> Path | None:
+    """The folder of a model that is on this disk, else None; nothing is downloaded."""
+    try:
+        return cached_folder(name) if looks_like_hub_name(name) else resolve_model(name)
+    except AhaError:
+        return None
 
 
 def no_model(name: str) -> ModelError:

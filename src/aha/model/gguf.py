@@ -18,8 +18,10 @@ import torch
 from tokenizers.models import BPE
 
 from aha.core.errors import MissingExtra, ModelError
+from aha.core.findings import warn
 from aha.model.architecture import ModelConfig
 from aha.model.hf_policy import refuse_hf_policy
+from aha.model.model_warning import warn_of
 from aha.model.policy import Policy
 from aha.model.rope_scaling import Llama3Scaling
 from aha.model.tokenizer import QWEN2_PATTERN, Tokenizer
@@ -193,6 +195,8 @@ def read_vocabulary(tokenizer: Tokenizer, size: int) -> tuple[str, list[str], li
     model = content["model"]
     split = name_of_split(content.get("pre_tokenizer"))
     fault = fault_of(content, split)
+    if not fault and len(tokenizer.prefix) > 1:
+        fault = f"that begins every text with {len(tokenizer.prefix)} tokens, where GGUF has one"
     if fault or split is None:
         raise ModelError(
             f"a tokenizer {fault}",
@@ -279,7 +283,13 @@ def write_vocabulary(
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
-    writer.add_eos_token_id(tokenizer.stop_ids[0])
+    # llama.cpp stops at each of the three: the ends of a text, of a turn, of a call of a tool.
+    ends = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, stop in zip(ends, tokenizer.stop_ids, strict=False):
+        add(stop)
+    if more := tokenizer.stop_ids[len(ends) :]:
+        names = ", ".join(repr(tokenizer.fast.id_to_token(stop)) for stop in more)
+        warn_of(warn(f"GGUF has three ends of a completion: {names} will not end one", ""))
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(tokenizer.bos_id is not None)
     if tokenizer.bos_id is not None:

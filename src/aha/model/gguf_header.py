@@ -67,8 +67,17 @@ def read_header(file: Path) -> GgufHeader:
             "a whole GGUF file of version 2 or 3",
             "copy it anew: it may have been cut off",
         ) from error
-    refuse_part(file, reader)
-    return header_of(file, reader)
+    try:
+        refuse_part(file, reader)
+        return header_of(file, reader)
+    except ModelError:
+        raise
+    except (TypeError, ValueError, LookupError) as error:  # a text where a number is wanted
+        raise ModelError(
+            f"{file}: keys that are damaged ({type(error).__name__}: {error})",
+            "keys with values as GGUF's specification has them",
+            "another file of the model",
+        ) from error
 
 
 def refuse_part(file: Path, reader: "GGUFReader") -> None:
@@ -135,8 +144,13 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
 def vocabulary_of(reader: "GGUFReader") -> tuple[list[str], list[int], list[str]]:
     """Tokens, their kinds and merges; empty lists for what the file does not have."""
     keys = ("tokens", "token_type", "merges")
-    tokens, kinds, merges = (content_of(reader, f"tokenizer.ggml.{key}") or [] for key in keys)
-    return list(tokens), list(kinds) or [NORMAL] * len(tokens), list(merges)
+    tokens, kinds, merges = (
+        list(content_of(reader, f"tokenizer.ggml.{key}") or []) for key in keys
+    )
+    kinds = kinds or [NORMAL] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise ValueError(f"{len(tokens)} tokens and the kinds of {len(kinds)}")
+    return tokens, kinds, merges
 
 
 def content_of(reader: "GGUFReader", key: str) -> Any:

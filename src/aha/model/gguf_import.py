@@ -191,9 +191,17 @@ def read_tokenizer(file: Path, header: GgufHeader) -> FastTokenizer:
         fast = FastTokenizer.from_str(words.backend_tokenizer.to_str())
     if header.before is not None:
         name = fast.id_to_token(header.before)
+        if name is None:
+            raise ModelError(
+                f"{file}: the token {header.before} before every text",
+                "a token of its vocabulary",
+                "another file of the model",
+            )
         fast.post_processor = TemplateProcessing(
             single=f"{name} $A", pair=f"{name} $A $B", special_tokens=[(name, header.before)]
         )
+    elif fast.post_processor is not None:  # of transformers, which may begin a text by itself
+        fast.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
     return fast
 
 
@@ -201,7 +209,8 @@ def byte_level_tokenizer(header: GgufHeader, rule: PreTokenizer) -> FastTokenize
     """Byte-level BPE with the tokens of the file under their ids."""
     tokens, kinds, merges = header.vocabulary
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
-    pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+    parts = (merge.partition(" ") for merge in merges)
+    pairs = [(left, right) for left, _, right in parts]
     refuse_strange_merges(pairs, vocab)
     fast = FastTokenizer(BPE(vocab=vocab, merges=pairs, ignore_merges=header.split in WHOLE_WORDS))
     fast.pre_tokenizer, fast.decoder = rule, ByteLevelDecoder()

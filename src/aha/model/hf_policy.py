@@ -27,7 +27,8 @@ from aha.core.findings import Finding, ok, warn
 from aha.model import ops
 from aha.model.config_keys import UnsupportedModel, refuse_quantised
 from aha.model.language_part import NAMES, language_config, language_name
-from aha.model.tensors import TensorFiles, read_object, weight_files
+from aha.model.model_json import read_object
+from aha.model.tensors import TensorFiles, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from aha.core.errors import ModelError
 from aha.model.hf_policy import refuse_hf_policy
+from aha.model.model_json import read_object
 from aha.model.policy import Policy
-from aha.model.tensors import TensorFiles, read_object
+from aha.model.tensors import TensorFiles
 from aha.model.transformer import Layer, Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -22,8 +22,9 @@ from aha.core.errors import ModelError
 from aha.core.findings import Finding, warn
 from aha.model.hf_policy import HfPolicy
 from aha.model.lora import CONFIG, PREFIX, WEIGHTS
+from aha.model.model_json import read_object
 from aha.model.policy import Policy
-from aha.model.tensors import TensorFiles, read_object
+from aha.model.tensors import TensorFiles
 from aha.model.transformer import Transformer
 
 DEFAULT_TARGETS = ("q_proj", "v_proj")  # PEFT's for Qwen2, Qwen3, Llama and Mistral

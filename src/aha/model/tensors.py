@@ -4,7 +4,6 @@ Which files of a folder are read is what `transformers` reads: model.safetensors
 the index names. Only safetensors: a pickle can run code when it is opened.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from aha.core.errors import ModelError
+from aha.model.model_json import read_object
 from aha.model.tensor_names import refuse_names
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
@@ -22,22 +22,6 @@ INDEX, ADAPTER_FILE = "model.safetensors.index.json", "adapter_model.safetensors
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors$")
 WEIGHTS = ("*.safetensors", INDEX, "pytorch_model*.bin", "consolidated*.pth")
 LFS = b"version https://git-lfs"
-MAX_JSON_BYTES = 100_000_000  # a few MB hold the index of the largest models
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{path} has {path.stat().st_size:,} bytes", "a JSON object")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}", "a readable file") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: {error}", "readable JSON") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} has no JSON object", "a JSON object")
-    return content
 
 
 def weight_files(folder: Path) -> list[Path]:

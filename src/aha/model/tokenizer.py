@@ -25,8 +25,8 @@ from aha.model.chat_template import (
     find_template,
     knows_chatml,
 )
+from aha.model.model_json import read_object
 from aha.model.own_words import in_own_words
-from aha.model.tensors import read_object
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")

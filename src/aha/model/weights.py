@@ -24,13 +24,14 @@ from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.language_part import language_config, language_name, parts_beside
 from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import load_adapter, save_adapter
+from aha.model.model_json import read_object
 from aha.model.model_warning import warn_of
 from aha.model.parents import name_of
 from aha.model.peft_adapter import merge_adapter
 from aha.model.policy import Policy
 from aha.model.rope_scaling import rope_of
 from aha.model.tensor_names import base_model_name
-from aha.model.tensors import TensorFiles, read_object, unread_weights, weight_files
+from aha.model.tensors import TensorFiles, unread_weights, weight_files
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 

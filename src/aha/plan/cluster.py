@@ -212,7 +212,7 @@ def ranks_of_cpu(load: Workload, card: Card, cores: int = CPU_THREADS) -> int:
 
 def work_of_ranks(load: Workload, mean: float, cluster: Cluster) -> dict[int, RankWork]:
     """The work of one rank alone, and of those of a cluster. It is the same on every card."""
-    lengths = Lengths.of(load.cfg, mean)
+    lengths = load.lengths(mean)
     drawn = lengths_of_steps(load, lengths)  # which takes longer than all else
     return {ranks: rank_work(load, lengths, drawn, ranks) for ranks in (1, cluster.ranks)}
 

@@ -19,7 +19,6 @@ from aha.plan.machines import Cost
 from aha.plan.shapes import Shape
 from aha.plan.speed import (
     Card,
-    Lengths,
     Workload,
     expected_tokens,
     generation_of,
@@ -88,7 +87,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
     `mean_tokens` of a completion over the run; as `expected_tokens` says unless given.
     """
     cfg, shape = load.cfg, load.shape
-    lengths = replace(Lengths.of(cfg, mean_tokens), prompt=load.prompt)
+    lengths = load.lengths(mean_tokens)
     generation, training = generation_of(load, lengths), training_of(load, lengths)
     steps = float(cfg.steps)
     if cfg.tokens:
@@ -193,7 +192,7 @@ def update_seconds(load: Workload, card: Card) -> float:
     if cfg.optim.state != "cpu":
         rate = card.decode_rate if card.cpu else card.bandwidth * GB
         return cfg.algo.updates * trained * UPDATE_BYTES / rate
-    parts = training_of(load, Lengths.of(cfg)).parts
+    parts = training_of(load, load.lengths()).parts
     moving = (parts + cfg.algo.updates) * trained * (2 / BUS_RATE + 8 / HOST_RATE)
     return moving + cfg.algo.updates * trained * UPDATE_BYTES / HOST_RATE
 

@@ -56,7 +56,7 @@ def predict(
     plan = plan_in_shards(load, planned_on(load, card, mean, cluster), cluster.shards)
     memory, peak = plan.memory, plan.peak
     if card and card.cpu:
-        process = process_bytes(load, plan, held, Lengths.of(load.cfg, mean), card.float32)
+        process = process_bytes(load, plan, held, load.lengths(mean), card.float32)
         memory, peak = process | memory, peak + sum(process.values())
     if others := (cluster.ranks - 1) * peak:
         memory, peak = memory | {"other ranks": others}, peak + others
@@ -67,6 +67,7 @@ def predict(
         "mean_tokens": mean,
         "mean_tokens_from": source,
         "prompt_tokens": load.prompt,
+        "prompt_tokens_from": load.sizes.prompts_from,
         "ranks": cluster.gpus,
         "nodes": cluster.nodes,
         "held_out": list(load.test_sizes),
@@ -167,7 +168,8 @@ def lines_before(prediction: dict[str, Any], budget_s: float = math.inf) -> list
     lines = [
         f"planned: {times}{prediction['peak_bytes'] / GB:.2f} GB at the peak; "
         f"on {where}, completions of {prediction['mean_tokens']:.0f} tokens "
-        f"({prediction['mean_tokens_from']})"
+        f"({prediction['mean_tokens_from']}), prompts of {prediction['prompt_tokens']:.0f} "
+        f"({prediction['prompt_tokens_from']})"
     ]
     if times and prediction["training_s"] and prediction["seconds"] > budget_s:
         # The first of the two tests comes before training.
@@ -210,7 +212,7 @@ def shortage(
     def process(load: Workload, plan: Plan) -> float:
         if not card.cpu:
             return 0.0
-        return sum(process_bytes(load, plan, 0.0, Lengths.of(load.cfg), float32).values())
+        return sum(process_bytes(load, plan, 0.0, load.lengths(), float32).values())
 
     def more(load: Workload, plan: Plan) -> float:
         """Bytes besides the plan of a rank with whole models: fewer where they are in shards, which

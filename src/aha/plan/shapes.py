@@ -5,6 +5,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ModelError
 
@@ -67,11 +68,27 @@ def shape_of(name: str) -> Shape:
     return known[base]
 
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+def refuse_experts(raw: dict[str, Any], config: Path) -> None:
+    """Raise `ModelError` for a mixture of experts: counted as one decoder it would be several times
+    too small."""
+    for key in EXPERTS:
+        if isinstance(raw.get(key), int) and raw[key] > 1:
+            raise ModelError(
+                f"{config}: a mixture of {raw[key]} experts ({key}), which the plan cannot count",
+                "a model with one MLP in each layer",
+                "plan a dense model of the size of all experts together",
+            )
+
+
 def read_shape(config: Path) -> Shape:
     try:
         raw = json.loads(config.read_text(encoding="utf-8"))
         if isinstance(raw.get("text_config"), dict) and "hidden_size" not in raw:
             raw |= raw["text_config"] | {"model_type": raw["text_config"].get("model_type", "")}
+        refuse_experts(raw, config)
         heads, hidden = raw["num_attention_heads"], raw["hidden_size"]
         kind = raw.get("model_type", "")
         shape = Shape(
@@ -83,6 +100,8 @@ def read_shape(config: Path) -> Shape:
             norms=kind == "qwen3",
         )
         assert all(type(getattr(shape, key)) is int for key in "VCILHKD") and shape.parameters > 0
+    except ModelError:
+        raise
     except KeyError as error:
         raise ModelError(
             f"{config} without {error.args[0]}",

@@ -6,7 +6,7 @@ grow with the context.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aha.core.config import RunConfig
@@ -26,11 +26,13 @@ LARGE = 50e6  # parameters from which `Card.train_large` is what training reache
 
 
 class TaskSizes(NamedTuple):
-    """What a run has counted of its task: tokens of a prompt (0: as its template has about), and
-    the problems of a validation and of a test (None: as many as the recipe asks for)."""
+    """What was counted of a task: tokens of a prompt (0: as its template has about), the problems
+    of a validation and of a test (None: as many as the recipe asks for), and how the tokens were
+    counted, in words."""
 
     prompt_tokens: float = 0.0
     held_out: tuple[int, int] | None = None
+    prompts_from: str = "assumed"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Workload:
     def prompt(self) -> float:
         """Tokens of a prompt."""
         return self.sizes.prompt_tokens or PROMPT_TOKENS[self.cfg.task.template]
+
+    def lengths(self, mean: float | None = None) -> "Lengths":
+        """Of its prompts and completions; `mean` as in `Lengths.of`."""
+        return replace(Lengths.of(self.cfg, mean), prompt=self.prompt)
 
     @property
     def test_sizes(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.errors import ModelError, RunError
-from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model
+from aha.model.folders import cached_folder, looks_like_hub_name, resolve_model, run_of
 from aha.model.tokenizer import Tokenizer
 from aha.model.weights import load_model
 from aha.rollout.native import open_engine
@@ -116,11 +116,12 @@ def check_files(folder: Path, named: Path) -> None:
 
 
 def run_config(name: str) -> dict[str, Any]:
-    """config.json of the run folder `name`; empty if it is no run or the file is damaged."""
-    folder = Path(name)
-    if not (folder / "metrics.jsonl").is_file() and not (folder / "checkpoints").is_dir():
+    """config.json of the run that `name` is, or whose model or checkpoint it is; empty if it is no
+    run or the file is damaged."""
+    run = run_of(Path(name))
+    if run is None:
         return {}
     try:
-        return GuardedFile(folder, "config.json").read_object()
+        return GuardedFile(run, "config.json").read_object()
     except OSError:
         return {}

@@ -1,7 +1,6 @@
 """Builds from a recipe what a run needs: model, task, engine, trainer, and the predicted cost."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from aha.algo.fixes import Changes, Clash, fix_of
 from aha.algo.recipe import changed, resolved
 from aha.core.config import RunConfig
 from aha.core.errors import ModelError
-from aha.core.records import Prompt
 from aha.core.seeds import seed_for
 from aha.dist.world import World
 from aha.machine.device import choose_device, compute_dtype
@@ -34,10 +32,9 @@ from aha.tasks.protocol import Task
 from aha.training.critic import CRITIC
 from aha.training.preflight import cluster_of, predict_run, shape_of_config
 from aha.training.rl import RLTrainer
+from aha.training.task_sizes import sizes_of
 
 SHARDED = "a model in shards (--shard on)"
-MEASURED = 32  # problems whose prompts are measured for a plan
-COUNTED = 1_000  # held-out problems up to which a plan counts what there is; more are believed
 
 
 def open_policy(
@@ -148,33 +145,6 @@ def prediction_of(
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape, device = shape_of_config(model.policy.config), device_of(cfg, model)
-    sizes = (
-        TaskSizes(prompt_tokens_of(cfg, task, model), held_out_of(cfg, task))
-        if task
-        else TaskSizes()
-    )
+    sizes = sizes_of(cfg, task, model.tokenizer) if task else TaskSizes()
     cluster = cluster_of(ranks, model.for_shards)
     return predict_run(cfg, shape, device, calibration, resident, sizes, cluster)
-
-
-def prompt_tokens_of(cfg: RunConfig, task: Task, model: LoadedModel) -> float:
-    """The mean length of the first training prompts, in tokens. 0 with the template `plain`, whose
-    one line is as long as the plan assumes."""
-    if cfg.task.template == "plain":
-        return 0.0
-    problems = islice(task.problems("train", cfg.seed), MEASURED)
-    sizes = [len(Prompt.of(problem, task, model.tokenizer).tokens) for problem in problems]
-    return sum(sizes) / len(sizes) if sizes else 0.0
-
-
-def held_out_of(cfg: RunConfig, task: Task) -> tuple[int, int]:
-    """How many problems a validation and a test have: fewer than the recipe asks for, where the
-    task has no more."""
-    most = {"validation": cfg.eval.problems if cfg.eval.every else 0, "test": cfg.eval.final}
-
-    def count(split: str) -> int:
-        first = islice(task.problems(split, cfg.eval.seed), min(most[split], COUNTED))
-        problems = sum(1 for _ in first)
-        return problems if problems < COUNTED else most[split]
-
-    return count("validation"), count("test")

@@ -23,9 +23,13 @@ from aha.eval.prompt_limits import PromptLimits
 from aha.machine.device import choose_device, device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
+from aha.model.language_part import language_config, language_name
+from aha.model.model_json import read_object
+from aha.model.tensors import TensorFiles, weight_files
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.cluster import Cluster
+from aha.plan.estimate import HOST_BYTES, MOMENTS
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
@@ -117,6 +121,7 @@ def check_memory(
     say: Callable[[str], None],
     ranks: int = 1,
     shard: str = "off",
+    sizes: TaskSizes = NOTHING_COUNTED,
 ) -> bool:
     """Refuse a run that cannot fit, and warn of one that fits with smaller micro-batches alone.
     Returns whether its models are to be in shards.
@@ -124,6 +129,8 @@ def check_memory(
     Each of several ranks has all weights, gradients, moments and completions; in shards its part of
     them, but for the completions. `shard` "auto" takes shards where a rank cannot have everything,
     and its part fits.
+
+    `sizes`: what was counted of its task.
 
     Raises ConfigError where not even the weights, their gradients and the optimiser's state fit.
     Where a smaller micro-batch would do, which a run finds by itself, the warning goes to `say`.
@@ -141,7 +148,7 @@ def check_memory(
         return cut
     here = ranks_here(ranks)
     check_completions(cfg, host / here)
-    load = Workload(cfg, method_of(cfg), shape)
+    load = Workload(cfg, method_of(cfg), shape, sizes)
     # The ranks of a machine share its memory; each of several GPUs has its own.
     own = free if on_gpu else free / here
     need = partial(shortage, load, own, host / here if on_gpu else None, float32)
@@ -163,6 +170,33 @@ def check_memory(
         raise ConfigError(missing.got, missing.wanted, missing.fix)
     say(f"{missing.got}, wanted {missing.wanted}; {missing.fix}")
     return cut
+
+
+def refuse_weights(cfg: RunConfig, folder: Path) -> None:
+    """Raise `ConfigError` for a model that the plan has no shape of, as most of those that
+    `transformers` runs, where its weights alone, as they train, are more than the memory that is
+    free. Only the headers of its files are read.
+    """
+    try:
+        files = TensorFiles(weight_files(folder))
+        if language_config(read_object(folder / "config.json")) is not None:
+            files.keep(language_name)  # the other parts are not read
+    except ModelError:
+        return  # an adapter, or what is told where the model is read
+    numbers = files.numbers()
+    device = choose_device(cfg.model.device, numbers)
+    free = memory_bytes().free if device.type != "cuda" else device_memory(device).free
+    # All of them train, as these models have no adapters: weight, gradient and both moments.
+    each = 8.0 + MOMENTS[cfg.optim.state]
+    if cfg.optim.state == "cpu":
+        each = 2.0 + (0.0 if device.type == "cuda" else HOST_BYTES)
+    if free and each * numbers > free:
+        raise ConfigError(
+            f"{each * numbers / GB:.2f} GB needed for the {numbers / 1e6:,.0f} million weights of "
+            f"{cfg.model.path} and their training, {free / GB:.2f} GB free",
+            "as much as the weights alone need",
+            "a smaller model, or a machine with more memory",
+        )
 
 
 def needs_shards(cfg: RunConfig, base: Path | None, ranks: int, shard: str) -> bool:

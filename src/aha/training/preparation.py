@@ -14,10 +14,13 @@ from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.machine.device import choose_device
 from aha.machine.host import process_bytes
-from aha.model.folders import resolve_model
-from aha.model.weights import LoadedModel
+from aha.model.folders import local_model_folder, resolve_model
+from aha.model.weights import LoadedModel, tokenizer_of
 from aha.plan.calibration import Calibration
 from aha.plan.machines import budget_seconds
+from aha.plan.prediction import lines_before
+from aha.plan.shapes import shape_of
+from aha.plan.speed import TaskSizes
 from aha.store.run_folder import check_new
 from aha.training.builders import (
     device_of,
@@ -31,11 +34,15 @@ from aha.training.fingerprints import Fingerprints, fingerprints_of
 from aha.training.joint_work import check_setting
 from aha.training.preflight import (
     check_memory,
+    cluster_of,
+    predict_run,
     readable_task,
+    refuse_weights,
     shape_in_folder,
     with_machine_price,
 )
 from aha.training.recipe_fit import misfits
+from aha.training.task_sizes import prompt_tokens_of, sizes_before
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,21 @@ def seconds_of_budget(budget: str | None, cfg: RunConfig) -> float:
     return math.inf if budget is None else budget_seconds(budget, price_of_run(cfg)[0])
 
 
+def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[str]:
+    """Lines of text: time, cost and memory of the run on this machine by so many ranks, and how far
+    a budget goes. The model may be on the hub, and is not fetched.
+
+    Raises ModelError where the model has no shape that is known here.
+    """
+    folder = local_model_folder(cfg.model.path)
+    shape = shape_of(str(folder or cfg.model.path))
+    device = choose_device(cfg.model.device, shape.parameters)
+    cfg = with_machine_price(cfg, device, ranks)
+    shared = (cfg, shape, device, None, process_bytes())
+    prediction = predict_run(*shared, sizes_before(cfg, folder), cluster_of(ranks))
+    return lines_before(prediction, seconds_of_budget(budget, cfg))
+
+
 def prepare_run(
     cfg: RunConfig,
     path: Path,
@@ -73,15 +95,17 @@ def prepare_run(
     cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
     resident = process_bytes()
     base = resolve_model(cfg.model.path)
-    shape, in_shards = shape_in_folder(base), ranks > 1 and shard == "on"
-    if shape:
+    task, in_shards = task_of(cfg), ranks > 1 and shard == "on"
+    if shape := shape_in_folder(base):
         device = choose_device(cfg.model.device, shape.parameters)
         cfg = with_machine_price(cfg, device, ranks)
-        in_shards = check_memory(cfg, shape, device, say, ranks, shard)
+        sizes = TaskSizes(prompt_tokens_of(cfg, task, tokenizer_of(base)))
+        in_shards = check_memory(cfg, shape, device, say, ranks, shard, sizes)
+    else:
+        refuse_weights(cfg, base)
     model = open_policy(cfg, for_shards=in_shards)
     cfg = with_machine_price(cfg, device_of(cfg, model), ranks)
     budget_s = seconds_of_budget(budget, cfg)
-    task = task_of(cfg)
     readable, _ = readable_task(cfg, task, model)
     fingerprints = fingerprints_of(cfg, base, task, ranks=ranks, shard=shard)
     records: dict[str, Mapping[str, Any]] = {FINGERPRINTS: fingerprints}
