@@ -59,6 +59,20 @@ def test_chat_puts_the_runs_base_beside_it(aha, run, monkeypatch):
     )
 
 
+def test_the_model_of_a_run_is_known_as_the_run_and_a_base_that_has_gone_is_told(aha, run):
+    words = ("--max-new-tokens", 4)
+    both = aha("chat", "runs/demo/model", *words, stdin=b"3 7 25 82")
+    assert both.code == 0 and both.out.count("wrong: ") == 2
+    config = GuardedFile(run, "config.json").read_object()
+    config["model"]["path"] = "gone"
+    (run / "config.json").write_text(json.dumps(config))
+    alone = aha("chat", "runs/demo", *words, stdin=b"3 7 25 82")
+    assert alone.code == 0 and alone.out.count("wrong: ") == 1
+    assert "without the run's base: no model called 'gone'" in alone.err
+    named = aha("chat", "runs/demo", "--base", "gone", *words, stdin=b"3 7 25 82")
+    assert named.code == 2, "that one was asked for"
+
+
 def test_chat_alone_and_with_a_base_of_ones_own(aha, run, model):
     alone = aha("chat", model, "--max-new-tokens", 4, stdin=b"3 7 25 82").out
     assert alone.count("wrong: ") == 1

@@ -5,8 +5,14 @@ import warnings
 import pytest
 
 from aha.core.errors import ModelError
+from aha.core.records import Completion, Graded, Prompt
+from aha.model.model_warning import ModelWarning
 from aha.model.own_words import KNOWN_TAGS, TASK_TAGS, in_own_words, tags_of
+from aha.tasks.countdown import Countdown, as_problem
 from aha.tasks.tags import LEAD_IN, SYSTEM, instruct_frame
+
+from ..tiny import TURNS as CHAT
+from ..tiny import foreign_tokenizer
 
 FRAME = instruct_frame("Reach 72 with 25, 7, 4. Think in <think> </think>, then answer.")
 TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -47,6 +53,22 @@ def test_no_prompt_has_two_thoughts(tail, tags):
     assert tail == "leaves it to the model" or "opens it" in " ".join(told) or "thought" in told[-1]
     if tags != TASK_TAGS:
         assert TASK_TAGS.opened not in text and any(tags.opened in line for line in told)
+
+
+def test_a_task_reads_a_completion_in_its_own_tags():
+    """R1's form was never paid for where a template's tags were found, and an answer within the
+    thought was read as one."""
+    tokenizer = foreign_tokenizer(CHAT + "{# [THINK] #}")
+    task = Countdown(template="instruct", format_reward=0.5)
+    with pytest.warns(ModelWarning, match="thinks in"):
+        prompt = Prompt.of(as_problem((3, 7), 10), task, tokenizer)
+    text = "3 + 7 = 10 [/THINK]\n<answer>3 + 7</answer>"
+    graded = Graded.of(Completion(prompt, (1,), (0.0,), text, "stop"), task)
+    assert graded.reward == 1.5 and graded.completion.text == text
+    plain = Prompt.of(as_problem((3, 7), 10), Countdown(template="r1"), tokenizer)
+    assert plain.own_tags == () and "<think>" in plain.text
+    usual = Prompt.of(as_problem((3, 7), 10), task, foreign_tokenizer())
+    assert usual.own_tags == ()
 
 
 def test_the_tags_of_a_template_are_those_that_it_writes():

@@ -9,6 +9,8 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.model.weights import LoadedModel
 from aha.tasks.countdown import Countdown
+from aha.tasks.reward_function import WeightedRewards
+from aha.tasks.reward_task import RewardTask
 from aha.training.recipe_fit import (
     LARGE,
     Fit,
@@ -65,6 +67,23 @@ def test_a_rate_that_destroys_a_large_model_is_a_failure(lr, policy, rank, level
 def test_a_form_that_the_model_has_not_read_is_told(tokenizer, template, level, fix):
     finding = prompt_form(fit_of(tokenizer=tokenizer, template=template))
     assert (finding.level, finding.fix) == (level, fix)
+
+
+@pytest.mark.parametrize(("tokenizer", "level"), [(foreign_tokenizer(), "warn"), (TOKENIZER, "ok")])
+def test_texts_of_a_file_as_they_stand_are_told_of_with_an_instruct_model(
+    tokenizer, level, tmp_path
+):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "Say {n}."}}\n' for n in range(40)))
+    rewards = WeightedRewards.of(lambda completion: 1.0, None)
+
+    def finding(template: str):
+        fit = fit_of(tokenizer=tokenizer, template=template)
+        return prompt_form(replace(fit, task=RewardTask(rewards, str(path), template)))
+
+    assert finding("plain").level == level
+    assert finding("plain").fix == ("--task.template instruct" if level == "warn" else "")
+    assert finding("instruct").level == finding("r1").level == "ok"
 
 
 def test_only_a_failure_is_refused_and_the_fix_names_the_way_through():

@@ -135,7 +135,7 @@ def print_completion(
     for piece in open_engine(model.policy, model.tokenizer).stream(prompt, sampling):
         pieces.append(piece)
         say(piece, end="")
-    graded = task.grade(prompt.problem, "".join(pieces))
+    graded = task.grade(prompt.problem, prompt.in_task_tags("".join(pieces)))
     say()
     say_line(f"{'right' if graded.correct else 'wrong'}: {graded.reason}")
 

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 from rich.console import Console, Group
@@ -16,11 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from aha.cli.parameters import Count, ModelName, Whole
-from aha.cli.terminal_text import console
+from aha.cli.terminal_text import console, say_line
 from aha.core.control_characters import visible
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
 from aha.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from aha.serve.open_models import ModelCache
 
 HINT = "numbers and a target, as in 3 7 25 82 (an empty line ends)"
 # speaker(model, task, problem, sampling) -> events, see aha.serve.problem_answers
@@ -70,8 +73,8 @@ def chat(
             return
         refuse_other_task(model, config)
         task = Countdown(**suited_form(model, "countdown"))
-    if base is None and isinstance(config.get("model"), dict):
-        base = config["model"].get("path")
+    if base is None:
+        base = own_base(config, speaker.models)
     names = [("before", base), ("after", model)] if base else [("", model)]
     for _, name in names:
         speaker.models.get(name)  # now, so that a wrong name is an error before the first puzzle
@@ -84,6 +87,20 @@ def chat(
             continue
         sides = [Side(f"{label}: {name}".removeprefix(": "), name) for label, name in names]
         answer_side_by_side(console, speaker, sides, task, problem, sampling)
+
+
+def own_base(config: dict[str, Any], models: "ModelCache") -> str | None:
+    """The base of a run, opened; None where nothing says which, and, told, where it has gone."""
+    section = config.get("model")
+    name = section.get("path") if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        return None
+    try:
+        models.get(name)
+    except AhaError as error:
+        say_line(f"aha: without the run's base: {error.got}", sys.stderr)
+        return None
+    return name
 
 
 def refuse_base(base: str | None) -> None:

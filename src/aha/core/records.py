@@ -36,7 +36,10 @@ class Grader(Protocol):
 
 
 class TextEncoder(Protocol):
-    """The part of a tokenizer that prompts need: `say` frames a text, `encode` makes its tokens."""
+    """The part of a tokenizer that prompts need: `say` frames a text, `encode` makes its tokens.
+
+    It may have `own_tags(text)`, the `Prompt.own_tags` of a text that `say` has framed.
+    """
 
     def say(self, text: str, **options: object) -> str: ...
 
@@ -45,17 +48,29 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A problem as the model reads it: the only place where text becomes tokens."""
+    """A problem as the model reads it: the only place where text becomes tokens.
+
+    `own_tags` are (the model's, the task's) tags, where the model thinks in others than the task
+    reads, such as ("[/THINK]", "</think>").
+    """
 
     problem: Problem
     text: str
     tokens: tuple[int, ...]
+    own_tags: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, problem: Problem, task: PromptWriter, tokenizer: TextEncoder) -> "Prompt":
         """The task's prompt for the problem, encoded once."""
         text = tokenizer.say(task.ask(problem), **getattr(task, "template_args", {}))
-        return cls(problem, text, tuple(tokenizer.encode(text)))
+        own_tags = getattr(tokenizer, "own_tags", lambda text: ())(text)
+        return cls(problem, text, tuple(tokenizer.encode(text)), own_tags)
+
+    def in_task_tags(self, completion: str) -> str:
+        """A completion's text as the task reads it, in the task's own tags."""
+        for own, of_task in self.own_tags:
+            completion = completion.replace(own, of_task)
+        return completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,8 @@ class Graded:
     @classmethod
     def of(cls, completion: Completion, task: Grader) -> "Graded":
         """The task's grade of the completion's text, tied to the completion."""
-        graded = task.grade(completion.prompt.problem, completion.text)
+        prompt = completion.prompt
+        graded = task.grade(prompt.problem, prompt.in_task_tags(completion.text))
         return replace(graded, completion=completion)
 
 

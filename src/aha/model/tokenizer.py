@@ -26,7 +26,7 @@ from aha.model.chat_template import (
     knows_chatml,
 )
 from aha.model.model_json import read_object
-from aha.model.own_words import in_own_words
+from aha.model.own_words import TASK_TAGS, in_own_words, tags_of
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -166,6 +166,14 @@ class Tokenizer:
         template, such as enable_thinking."""
         settings, id_of = self.settings or {}, self.fast.token_to_id
         return in_own_words(text, self.template, settings, id_of, **options)
+
+    def own_tags(self, text: str) -> tuple[tuple[str, str], ...]:
+        """(the model's, the task's) tags of a thought, of a prompt that `say` has framed; empty
+        where they are the same ones."""
+        if not isinstance(text, RenderedText) or self.template is None:
+            return ()
+        tags = tags_of(self.template)
+        return () if tags == TASK_TAGS else tuple(zip(tags, TASK_TAGS, strict=True))
 
     @property
     def reads_plain(self) -> bool:

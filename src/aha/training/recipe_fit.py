@@ -68,8 +68,15 @@ def prompt_form(fit: Fit) -> Finding | None:
     request, tokenizer = fit.first_request(), fit.model.tokenizer
     if request is None:
         return None
+    if CHATML.fullmatch(request):
+        return ok("a conversation")
     if not request.endswith(plain_frame("")):
-        return ok("a conversation" if CHATML.fullmatch(request) else "words for any model")
+        # Of a task that has templates: texts of a file, as they stand there.
+        bare = getattr(fit.task, "template", None) == "plain"
+        if bare and tokenizer.template is not None:
+            message = "texts without a conversation's frame, with an instruct model"
+            return warn(message, "--task.template instruct")
+        return ok("words for any model")
     if tokenizer.reads_plain:
         return ok("the form of our own bases")
     message = "template 'plain', made for our own bases, with"
