@@ -16,6 +16,7 @@ from aha.model.rope_scaling import Llama3Scaling
 from ..tiny import LEARNT, TURNS, foreign_tokenizer, tiny_transformer
 
 gguf = pytest.importorskip("gguf")
+HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def written(tmp_path, tokenizer, dtype=torch.float32, **shape):
@@ -57,6 +58,27 @@ def test_every_token_that_ends_a_completion_comes_back(tmp_path):
     tokenizer.stop_ids = (2, 7, 9, 11)
     with pytest.warns(ModelWarning, match="three ends of a completion: .* will not end one"):
         written(tmp_path, tokenizer)
+
+
+def test_a_template_that_begins_a_text_itself_has_its_token(tmp_path):
+    """Also where nothing else puts it before a text."""
+    tokenizer = foreign_tokenizer("{{ bos_token }}" + TURNS)
+    tokenizer.settings = {"bos_token": "<|endoftext|>"}
+    written(tmp_path, tokenizer)
+    found = import_gguf(tmp_path / "model.gguf", tmp_path / "out").tokenizer
+    assert found.prefix == () and found.converse(HELLO) == tokenizer.converse(HELLO)
+    assert found.converse(HELLO).startswith("<|endoftext|>")
+
+
+@pytest.mark.parametrize(("pre", "begins"), [("smollm", False), ("llama-bpe", True)])
+def test_a_file_that_does_not_say_whether_texts_begin_is_read_as_llama_cpp_does(
+    tmp_path, pre, begins
+):
+    file = file_with(tmp_path / "model.gguf", pre=pre, bos=1)
+    header = read_header(file)
+    assert header.bos == 1 and header.before == (1 if begins else None)
+    file = file_with(tmp_path / "said.gguf", pre=pre, bos=1, begins=not begins)
+    assert read_header(file).begins is not begins
 
 
 @torch.no_grad()
@@ -115,9 +137,10 @@ def file_with(path, **keys):
         writer.add_token_types([1] * given.get("kinds", 3))
     if given["eos"] is not None:
         writer.add_eos_token_id(given["eos"])
-    if "before" in given:
-        writer.add_add_bos_token(True)
-        writer.add_bos_token_id(given["before"])
+    if "bos" in given:
+        writer.add_bos_token_id(given["bos"])
+    if "begins" in given:
+        writer.add_add_bos_token(given["begins"])
     if "theta" in given:
         writer.add_string("llama.rope.freq_base", given["theta"])
     if "parts" in given:
@@ -143,7 +166,7 @@ def file_with(path, **keys):
         ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
         ({"merge": "b b"}, "the merge 'b b', one of which is no token"),
         ({"merge": "ab"}, "the merge 'ab ', one of which is no token"),
-        ({"before": 77}, "the token 77 before every text"),
+        ({"bos": 77, "begins": True}, "the token 77 before every text"),
         ({"kinds": 2}, "damaged .*3 tokens and the kinds of 2"),
         ({"theta": "much"}, "damaged .*could not convert string to float"),
         ({}, "architecture llama, F32"),

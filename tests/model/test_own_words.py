@@ -114,6 +114,12 @@ def test_a_recipe_that_asks_for_no_thought_gets_none_or_an_error():
     assert text.endswith("<assistant><think></think>") and not told
 
 
+@pytest.mark.parametrize("name", ["messages", "add_generation_prompt", "tools"])
+def test_variables_that_every_template_is_given_cannot_be_set(name):
+    with pytest.raises(ModelError, match=rf"template_args {name}, .*; fix: leave {name} out"):
+        said(TURNS, **{name: False})
+
+
 @pytest.mark.parametrize(("frame", "template"), [("numbers 1 2", TURNS), (FRAME, None)])
 def test_variables_that_no_template_reads_are_an_error(frame, template):
     with pytest.raises(ModelError, match=r"template_args enable_thinking.*leave"):

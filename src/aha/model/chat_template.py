@@ -94,16 +94,22 @@ def render(
 ) -> str:
     """The text of a conversation, up to the start of the assistant's turn, as `transformers`
     renders it. `options` are variables of the template, such as enable_thinking."""
-    try:
-        return compiled(template).render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=True,
-            strftime_now=lambda form: now().strftime(form),
-            **special_tokens(settings),
-            **options,
+    given: dict[str, object] = {
+        "messages": messages,
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": True,
+        "strftime_now": lambda form: now().strftime(form),
+        **special_tokens(settings),
+    }
+    if taken := sorted(given.keys() & options.keys()):
+        raise ModelError(
+            f"template_args {', '.join(taken)}, which every chat template is given already",
+            "variables of this template alone, such as enable_thinking",
+            f"leave {', '.join(taken)} out of task.options.template_args",
         )
+    try:
+        return compiled(template).render(given | options)
     except Exception as error:  # somebody else's program may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(

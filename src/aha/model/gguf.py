@@ -20,6 +20,7 @@ from tokenizers.models import BPE
 from aha.core.errors import MissingExtra, ModelError
 from aha.core.findings import warn
 from aha.model.architecture import ModelConfig
+from aha.model.chat_template import special_tokens
 from aha.model.hf_policy import refuse_hf_policy
 from aha.model.model_warning import warn_of
 from aha.model.policy import Policy
@@ -292,7 +293,10 @@ def write_vocabulary(
         warn_of(warn(f"GGUF has three ends of a completion: {names} will not end one", ""))
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(tokenizer.bos_id is not None)
-    if tokenizer.bos_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_id)
+    named = tokenizer.fast.token_to_id(
+        special_tokens(tokenizer.settings or {}).get("bos_token", "")
+    )
+    if (bos := named if tokenizer.bos_id is None else tokenizer.bos_id) is not None:
+        writer.add_bos_token_id(bos)  # a template may write it where nothing else does
     if tokenizer.template:
         writer.add_chat_template(tokenizer.template)

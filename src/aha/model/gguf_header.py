@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aha.core.errors import MissingExtra, ModelError
 from aha.core.sizes import GB
 from aha.machine.host import memory_bytes
-from aha.model.gguf import NORMAL, ROPE_FACTORS
+from aha.model.gguf import NORMAL, ROPE_FACTORS, WHOLE_WORDS
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -29,7 +29,8 @@ class GgufHeader:
     words: str  # the kind of its tokenizer: gpt2 is byte-level BPE, llama sentencepiece
     split: str | None  # the name of the rule that splits text; of byte-level BPE alone
     ends: tuple[int, ...]  # the tokens that end a completion
-    before: int | None  # the token before every text
+    bos: int | None  # the token that begins a text, where there is one
+    begins: bool  # whether it is put before every text
     pad: int | None
     factors: tuple[float, ...]  # of the rotary frequencies; empty where they are plain
     theta: float
@@ -37,6 +38,11 @@ class GgufHeader:
     missing: tuple[str, ...]  # of the keys with its sizes; transformers would take those of 7B
     # Of byte-level BPE: its tokens, their kinds, and the merges.
     vocabulary: tuple[list[str], list[int], list[str]] = field(repr=False)
+
+    @property
+    def before(self) -> int | None:
+        """The token before every text."""
+        return self.bos if self.begins else None
 
     def __str__(self) -> str:
         return f"architecture {self.architecture}, {' and '.join(self.kinds)}"
@@ -113,8 +119,10 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
         raise ModelError(
             f"{file}: no token that ends a text", f"one of {', '.join(ENDS)}", "import another file"
         )
+    split = content_of(reader, "tokenizer.ggml.pre") if words == "gpt2" else None
     begins = content_of(reader, "tokenizer.ggml.add_bos_token")
-    begins = words == "llama" if begins is None else begins
+    if begins is None:  # then llama.cpp begins the texts of these
+        begins = words == "llama" or split in WHOLE_WORDS
     rule = content_of(reader, f"{architecture}.rope.scaling.type")
     if rule not in (None, "none"):
         raise ModelError(
@@ -129,9 +137,10 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
         tuple(sorted({tensor.tensor_type.name for tensor in reader.tensors})),
         sum(int(tensor.n_elements) for tensor in reader.tensors),
         words,
-        content_of(reader, "tokenizer.ggml.pre") if words == "gpt2" else None,
+        split,
         tuple(dict.fromkeys(ends)),
-        token("bos_token_id") if begins else None,
+        token("bos_token_id"),
+        bool(begins),
         token("padding_token_id"),
         tuple(float(factor) for factor in factors[0]) if factors else (),
         float(content_of(reader, f"{architecture}.rope.freq_base") or 10_000.0),

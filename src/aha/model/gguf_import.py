@@ -80,8 +80,10 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
         "pad_token": pad,
         "clean_up_tokenization_spaces": False,
     }
-    if header.before is not None:
-        settings["bos_token"] = fast.id_to_token(header.before)
+    if header.bos is not None and (begin := fast.id_to_token(header.bos)) is not None:
+        settings["bos_token"] = (
+            begin  # templates write it, even where nothing puts it before a text
+        )
     Tokenizer(fast, header.ends, pad, settings, header.template).save(folder)
     ends = list(header.ends) if len(header.ends) > 1 else header.ends[0]
     write_json(

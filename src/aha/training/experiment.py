@@ -222,7 +222,7 @@ class Experiment:
         if resume.is_longer(changed):
             rate = experiment.trainer.learning_rate(cfg.optim.lr)
             say(resume.schedule_words(run, changed, rate))
-            if prediction := prediction_of(cfg, model, None, resident, ranks):
+            if prediction := prediction_of(cfg, model, None, resident, ranks, experiment.task):
                 run.write("prediction.json", prediction)
         return experiment
 
