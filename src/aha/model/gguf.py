@@ -293,10 +293,9 @@ def write_vocabulary(
         warn_of(warn(f"GGUF has three ends of a completion: {names} will not end one", ""))
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(tokenizer.bos_id is not None)
-    named = tokenizer.fast.token_to_id(
-        special_tokens(tokenizer.settings or {}).get("bos_token", "")
-    )
-    if (bos := named if tokenizer.bos_id is None else tokenizer.bos_id) is not None:
+    begin = special_tokens(tokenizer.settings or {}).get("bos_token", "")
+    bos = tokenizer.fast.token_to_id(begin) if tokenizer.bos_id is None else tokenizer.bos_id
+    if bos is not None:
         writer.add_bos_token_id(bos)  # a template may write it where nothing else does
     if tokenizer.template:
         writer.add_chat_template(tokenizer.template)

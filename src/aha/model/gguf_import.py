@@ -81,9 +81,7 @@ def write_folder(file: Path, header: GgufHeader, folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
     }
     if header.bos is not None and (begin := fast.id_to_token(header.bos)) is not None:
-        settings["bos_token"] = (
-            begin  # templates write it, even where nothing puts it before a text
-        )
+        settings["bos_token"] = begin  # a template may write it where nothing else does
     Tokenizer(fast, header.ends, pad, settings, header.template).save(folder)
     ends = list(header.ends) if len(header.ends) > 1 else header.ends[0]
     write_json(
