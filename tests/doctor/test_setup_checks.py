@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from aha.core.config import RunConfig
-from aha.core.errors import ModelError
+from aha.core.errors import ConfigError, ModelError
 from aha.core.findings import worst_level
 from aha.core.records import Problem, Prompt
-from aha.doctor.setup_checks import SetupFacts, checks
+from aha.doctor.setup_checks import SetupFacts, check_recipe, checks
+from aha.machine.host import Memory
 from aha.model.tokenizer import END, PAD, Tokenizer
 from aha.model.weights import LoadedModel, load_model
 from aha.tasks.countdown import Countdown
+from aha.training import preflight
 
 from ..tiny import TOKENIZER, StartsWith, tiny_folder
 
@@ -38,6 +40,13 @@ def start(model: LoadedModel, task=None, **sections) -> SetupFacts:
 
 def found(start: SetupFacts) -> dict:
     return {finding.check: finding for finding in checks.run(start)}
+
+
+def test_a_model_that_cannot_train_here_is_refused_as_a_run_refuses_it(tmp_path, monkeypatch):
+    folder = tiny_folder(tmp_path / "tiny")
+    monkeypatch.setattr(preflight, "memory_bytes", lambda: Memory(10**6, 10**6))
+    with pytest.raises(ConfigError, match="GB planned for .*tiny"):
+        next(check_recipe(config(model={"path": str(folder)})))
 
 
 def test_a_sound_recipe_raises_no_alarm(model):

@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from aha.core.errors import ModelError
+from aha.machine.host import Memory
+from aha.model import tensors
 from aha.model.model_warning import ModelWarning
 from aha.model.weights import load_model, save_model
 
@@ -78,6 +80,20 @@ def test_shards_are_read_together(folder):
         save_file(shard, folder / f"model-0000{number}-of-00002.safetensors")
     found = load_model(folder).policy.state_dict()
     assert all(torch.equal(found[name], tensors[name]) for name in names)
+
+
+def test_a_model_that_the_memory_does_not_hold_is_refused_before_it_is_read(folder, monkeypatch):
+    needed = 4 * tiny_transformer().num_parameters()
+    monkeypatch.setattr(tensors, "memory_bytes", lambda: Memory(needed, needed))
+    load_model(folder)
+    monkeypatch.setattr(tensors, "memory_bytes", lambda: Memory(needed - 1, needed))
+    assert "fix: a machine with" in refused(
+        folder, r"million weights, 0\.\d GB while they are read"
+    )
+    monkeypatch.setattr(
+        tensors, "memory_bytes", lambda: Memory(0, 0)
+    )  # a system that does not tell
+    load_model(folder)
 
 
 def test_a_missing_folder(tmp_path):

@@ -28,6 +28,7 @@ from aha.tasks.protocol import Task
 from aha.training import recipe_fit
 from aha.training.builders import make_trainer, task_of
 from aha.training.preflight import prompt_limits, readable_task
+from aha.training.preparation import check_base
 
 checks = Checklist()
 
@@ -196,12 +197,16 @@ def check_recipe(cfg: RunConfig) -> Iterator[tuple[str, list[Finding]]]:
 
     The first step is left out where the setup has failed, where no text could be graded, and where
     the base model is one that has not been made on this machine yet. Raises ModelError for another
-    base that cannot be loaded.
+    base that cannot be loaded, and ConfigError for one that this machine has not the memory to
+    train, before it is read.
     """
     model, task = None, task_of(cfg)
     try:
-        model = load_model(resolve_model(cfg.model.path))
-        findings = checks.run(SetupFacts.of(cfg, model, task)) + model.findings
+        base, said = resolve_model(cfg.model.path), list[str]()
+        check_base(cfg, base, task, said.append)
+        model = load_model(base)
+        findings = [replace(warn(text, ""), check="memory") for text in said]
+        findings += checks.run(SetupFacts.of(cfg, model, task)) + model.findings
         findings += recipe_fit.checks.run(recipe_fit.Fit(cfg, model, task))
         findings.append(export_forms(cfg, model))
     except ModelError as error:

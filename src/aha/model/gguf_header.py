@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.core.sizes import GB
-from aha.machine.host import memory_bytes
 from aha.model.gguf import NORMAL, ROPE_FACTORS, WHOLE_WORDS
+from aha.model.tensors import refuse_size
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -171,11 +170,4 @@ def content_of(reader: "GGUFReader", key: str) -> Any:
 def refuse_large(file: Path, header: GgufHeader) -> None:
     """Raise `ModelError` for a model that this machine's memory does not hold, before it is
     read."""
-    needed, free = 4 * COPIES * header.numbers, memory_bytes().free
-    if free and needed > free:
-        raise ModelError(
-            f"{file}: {header.numbers / 1e6:,.0f} million weights, {needed / GB:.1f} GB while they "
-            "are written in float32",
-            f"at most the {free / GB:.1f} GB of memory that are free",
-            f"a machine with {needed / GB:.0f} GB, or a smaller model",
-        )
+    refuse_size(file, header.numbers, COPIES)

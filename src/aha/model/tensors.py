@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from aha.core.errors import ModelError
+from aha.core.sizes import GB
+from aha.machine.host import memory_bytes
 from aha.model.model_json import read_object
 from aha.model.tensor_names import refuse_names
 
@@ -56,6 +58,19 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = [path for pattern in PICKLES for path in folder.glob(pattern)]
     got = f"{pickles[0].name}, a pickle that could run code" if pickles else "no weights"
     raise ModelError(f"{folder}: {got}", "model.safetensors", "save it with save_pretrained")
+
+
+def refuse_size(path: Path, numbers: int, copies: int = 1) -> None:
+    """Raise `ModelError` for a model of so many numbers that this machine's memory does not hold in
+    float32, `copies` times, before it is read."""
+    needed, free = 4 * copies * numbers, memory_bytes().free
+    if free and needed > free:
+        raise ModelError(
+            f"{path}: {numbers / 1e6:,.0f} million weights, {needed / GB:.1f} GB while they are "
+            f"{'written' if copies > 1 else 'read'} in float32",
+            f"at most the {free / GB:.1f} GB of memory that are free",
+            f"a machine with {needed / GB:.0f} GB, or a smaller model",
+        )
 
 
 def indexed_files(folder: Path, index: Path) -> list[Path]:

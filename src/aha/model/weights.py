@@ -31,7 +31,7 @@ from aha.model.peft_adapter import merge_adapter
 from aha.model.policy import Policy
 from aha.model.rope_scaling import rope_of
 from aha.model.tensor_names import base_model_name
-from aha.model.tensors import TensorFiles, unread_weights, weight_files
+from aha.model.tensors import TensorFiles, refuse_size, unread_weights, weight_files
 from aha.model.tokenizer import Tokenizer
 from aha.model.transformer import Transformer
 
@@ -182,9 +182,11 @@ def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
     to be told about it."""
     raw = read_object(folder / "config.json")
     findings = left_alone(folder)
-    inner = language_config(raw)
+    inner, files = language_config(raw), TensorFiles(weight_files(folder))
     if inner is not None:
+        files.keep(language_name)
         findings.append(beside_language(folder, raw))
+    refuse_size(folder, files.numbers())
     try:
         config = ModelConfig.from_hf(inner or raw)
     except UnsupportedModel as reason:

@@ -22,6 +22,7 @@ from aha.plan.prediction import lines_before
 from aha.plan.shapes import shape_of
 from aha.plan.speed import TaskSizes
 from aha.store.run_folder import check_new
+from aha.tasks.protocol import Task
 from aha.training.builders import (
     device_of,
     open_policy,
@@ -78,6 +79,26 @@ def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[
     return lines_before(prediction, seconds_of_budget(budget, cfg))
 
 
+def check_base(
+    cfg: RunConfig,
+    base: Path,
+    task: Task,
+    say: Callable[[str], None],
+    ranks: int = 1,
+    shard: str = "off",
+) -> bool:
+    """What can be refused before the weights of `base` are read: too little memory, and a GPU whose
+    price is not known. Returns and says what `check_memory` does."""
+    shape = shape_in_folder(base)
+    if shape is None:
+        refuse_weights(cfg, base)
+        return ranks > 1 and shard == "on"
+    device = choose_device(cfg.model.device, shape.parameters)
+    cfg = with_machine_price(cfg, device, ranks)
+    sizes = TaskSizes(prompt_tokens_of(cfg, task, tokenizer_of(base)))
+    return check_memory(cfg, shape, device, say, ranks, shard, sizes)
+
+
 def prepare_run(
     cfg: RunConfig,
     path: Path,
@@ -95,14 +116,8 @@ def prepare_run(
     cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
     resident = process_bytes()
     base = resolve_model(cfg.model.path)
-    task, in_shards = task_of(cfg), ranks > 1 and shard == "on"
-    if shape := shape_in_folder(base):
-        device = choose_device(cfg.model.device, shape.parameters)
-        cfg = with_machine_price(cfg, device, ranks)
-        sizes = TaskSizes(prompt_tokens_of(cfg, task, tokenizer_of(base)))
-        in_shards = check_memory(cfg, shape, device, say, ranks, shard, sizes)
-    else:
-        refuse_weights(cfg, base)
+    task = task_of(cfg)
+    in_shards = check_base(cfg, base, task, say, ranks, shard)
     model = open_policy(cfg, for_shards=in_shards)
     cfg = with_machine_price(cfg, device_of(cfg, model), ranks)
     budget_s = seconds_of_budget(budget, cfg)
