@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.model.gguf import NORMAL, ROPE_FACTORS, WHOLE_WORDS
+from aha.model.gguf import NORMAL, ROPE_FACTORS
 from aha.model.tensors import refuse_size
 
 if TYPE_CHECKING:
@@ -15,6 +15,12 @@ MAGIC = b"GGUF"
 POINTER = b"version https://git-lfs"
 SIZES = ("block_count", "embedding_length")
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # each of them ends a completion
+# Rules of splitting under which llama.cpp begins every text, where a file does not say; those of
+# Llama 3.2 do not say.
+BEGUN = frozenset(
+    "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken "
+    "chameleon".split()
+)
 COPIES = 2  # of all weights in float32, while they are read and while they are written
 
 
@@ -120,8 +126,8 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
         )
     split = content_of(reader, "tokenizer.ggml.pre") if words == "gpt2" else None
     begins = content_of(reader, "tokenizer.ggml.add_bos_token")
-    if begins is None:  # then llama.cpp begins the texts of these
-        begins = words == "llama" or split in WHOLE_WORDS
+    if begins is None:
+        begins = words == "llama" or split in BEGUN
     rule = content_of(reader, f"{architecture}.rope.scaling.type")
     if rule not in (None, "none"):
         raise ModelError(
