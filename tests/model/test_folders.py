@@ -181,7 +181,7 @@ def test_the_run_of_its_model_and_of_its_checkpoints_is_found(tmp_path):
     run = tmp_path / "own"
     for inner in ("model", "checkpoints/step_000020"):
         (run / inner).mkdir(parents=True)
-        assert run_of(run / inner) == run
+    assert run_of(run / "model") == run_of(run / "checkpoints" / "step_000020") == run
     assert run_of(run) == run and run_of(run / "checkpoints") is None
     tiny_folder(tmp_path / "base" / "model")
     assert run_of(tmp_path / "base" / "model") is None
