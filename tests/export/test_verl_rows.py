@@ -127,6 +127,22 @@ def test_the_variables_of_a_chat_template_are_those_of_the_recipe(tmp_path):
         PromptForm(load_recipe(None, there))
 
 
+def test_a_template_that_thinks_in_other_tags_is_refused_and_the_fix_works(tmp_path):
+    """The reward file reads a task's own: R1's form would never be paid for."""
+    file = base_folder(tmp_path / "base") / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"chat_template": CHATML + "{# [THINK] #}"}
+    file.write_text(json.dumps(settings))
+
+    def text(template: str) -> str:
+        cfg = config(file.parent, **{"task.template": template})
+        task = make_task("countdown", cfg.task.settings())
+        return PromptForm(cfg).text(next(task.problems("train", 0)), task)
+
+    with pytest.raises(ConfigError, match=r"thinks in \[THINK\].*--task.template r1"):
+        text("instruct")
+    assert text("r1").endswith("<think>")
+
+
 def test_a_model_whose_tags_are_special_tokens_is_refused():
     """veRL strips special tokens from a completion: no answer would be left."""
     with pytest.raises(ConfigError, match=r"<answer>.*special tokens.*--model\.path"):

@@ -58,11 +58,18 @@ class PromptForm:
         )
 
     def text(self, problem: Problem, task: Task) -> str:
-        """The whole text of a prompt, with the token that begins the model's texts."""
+        """The whole text of a prompt, with the token that begins the model's texts. Raises
+        `ConfigError` where the model thinks in tags that the reward file does not read."""
         request = task.ask(problem)
         if self.tokenizer is None:
             return request
         text = self.tokenizer.say(request, **getattr(task, "template_args", {}))
+        if own := self.tokenizer.own_tags(text):
+            raise ConfigError(
+                f"model.path {self.path}, whose chat template thinks in {own[0][0]}",
+                f"{own[0][1]}, which the reward file reads",
+                "--task.template r1",
+            )
         first = "".join(map(str, map(self.tokenizer.fast.id_to_token, self.tokenizer.prefix)))
         ids = self.tokenizer.encode(text)
         plain = self.tokenizer.fast.encode(text, add_special_tokens=False).ids
