@@ -120,6 +120,14 @@ def test_variables_that_every_template_is_given_cannot_be_set(name):
         said(TURNS, **{name: False})
 
 
+def test_a_template_may_have_variables_of_any_name():
+    """Of those of our own functions too."""
+    names = ("text", "template", "settings", "now", "id_of")
+    shown = "".join(f"{{{{ {name} }}}}," for name in names)
+    tokenizer = foreign_tokenizer(CHAT + shown)
+    assert tokenizer.say(FRAME, **dict.fromkeys(names, "so")).count("so,") == len(names)
+
+
 @pytest.mark.parametrize(("frame", "template"), [("numbers 1 2", TURNS), (FRAME, None)])
 def test_variables_that_no_template_reads_are_an_error(frame, template):
     with pytest.raises(ModelError, match=r"template_args enable_thinking.*leave"):

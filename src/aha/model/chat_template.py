@@ -90,6 +90,7 @@ def render(
     messages: list[dict[str, str]],
     settings: Mapping[str, Any],
     now: Callable[[], datetime] = datetime.now,
+    /,  # a template may have variables of any name
     **options: object,
 ) -> str:
     """The text of a conversation, up to the start of the assistant's turn, as `transformers`

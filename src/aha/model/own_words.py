@@ -65,6 +65,7 @@ def in_own_words(
     template: str | None,
     settings: Mapping[str, Any],
     id_of: Callable[[str], int | None],
+    /,  # a template may have variables of any name
     **options: object,
 ) -> str:
     """A text in ChatML rewritten by the model's template; any other text unchanged.

@@ -160,7 +160,7 @@ class Tokenizer:
             pieces.append(after[len(before.rstrip("\ufffd")) :].rstrip("\ufffd"))
         return pieces
 
-    def say(self, text: str, **options: object) -> str:
+    def say(self, text: str, /, **options: object) -> str:
         """A prompt in the form of this model's training: a conversation in ChatML is rewritten by
         the model's own chat template, any other text stays as it is. `options` are variables of the
         template, such as enable_thinking."""
