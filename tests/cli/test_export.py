@@ -1,5 +1,7 @@
 """`aha export` from the command line."""
 
+import pytest
+
 from aha.model.weights import load_model
 
 
@@ -75,6 +77,13 @@ def test_settings_of_a_recipe_are_refused_beside_another_form(aha, model):
     for words in (["--optim.lr", "1e-4"], ["--gpus", "2"], ["--nodes", "2"]):
         done = aha("export", model, "--out", "given", *words)
         assert done.code == 2 and "--form verl" in done.err and words[0].strip("-") in done.err
+
+
+@pytest.mark.parametrize("form", ["adapter", "verl"])
+def test_a_type_of_numbers_that_would_be_dropped_is_an_error(aha, form, tmp_path):
+    done = aha("export", "demo", "--form", form, "--out", "given", "--dtype", "bfloat16")
+    assert done.code == 2 and f"--dtype bfloat16 with --form {form}" in done.err
+    assert not (tmp_path / "given").exists()
 
 
 def test_a_recipe_for_verl_is_not_pushed(aha, tmp_path):

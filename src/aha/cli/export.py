@@ -43,12 +43,18 @@ def export(
         hf: a folder that transformers loads (an adapter merged in); adapter: the adapter alone;
         gguf: one file for llama.cpp; verl: a recipe's prompts, reward and settings for veRL.
     dtype
-        Number type of the written weights; an adapter keeps its own.
+        Number type of the written weights, of the forms hf and gguf; an adapter keeps its own.
     private
         Make the repository of --push a private one, where it is new.
     dry_run
         With --push: write the folder, print what would be uploaded, and upload nothing.
     """
+    if form in ("verl", "adapter") and dtype != "float32":
+        raise ConfigError(
+            f"--dtype {dtype} with --form {form}, which writes no weights anew",
+            "--form hf or gguf with it",
+            "leave --dtype out",
+        )
     if form == "verl":
         refuse_for_verl({"--push": push, "--private": private, "--dry-run": dry_run})
         export_recipe(model, out, gpus or 2, nodes or 1, overrides)
