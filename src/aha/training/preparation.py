@@ -87,14 +87,13 @@ def check_base(
     ranks: int = 1,
     shard: str = "off",
 ) -> bool:
-    """What can be refused before the weights of `base` are read: too little memory, and a GPU whose
-    price is not known. Returns and says what `check_memory` does."""
+    """Refuse too little memory before the weights of `base` are read. Returns and says what
+    `check_memory` does."""
     shape = shape_in_folder(base)
     if shape is None:
         refuse_weights(cfg, base)
         return ranks > 1 and shard == "on"
     device = choose_device(cfg.model.device, shape.parameters)
-    cfg = with_machine_price(cfg, device, ranks)
     sizes = TaskSizes(prompt_tokens_of(cfg, task, tokenizer_of(base)))
     return check_memory(cfg, shape, device, say, ranks, shard, sizes)
 
@@ -116,6 +115,8 @@ def prepare_run(
     cfg = cfg.model_copy(update={"task": cfg.task.anywhere()})
     resident = process_bytes()
     base = resolve_model(cfg.model.path)
+    if shape := shape_in_folder(base):  # a GPU without a price is an error now, not in a minute
+        cfg = with_machine_price(cfg, choose_device(cfg.model.device, shape.parameters), ranks)
     task = task_of(cfg)
     in_shards = check_base(cfg, base, task, say, ranks, shard)
     model = open_policy(cfg, for_shards=in_shards)
