@@ -49,7 +49,10 @@ def folder_of(name: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(name, **FILES, **options))
     except Exception as error:  # the hub, its client and the network fail in many ways
-        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+        reason = (
+            shorten(str(error), 160, placeholder=" ...", break_on_hyphens=False)
+            or type(error).__name__
+        )
         raise ModelError(
             f"no folder {name!r}, and the hub gave no model of that name: {reason}",
             "a model folder, a run folder, or a name on the hub and a network",
