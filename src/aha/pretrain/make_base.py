@@ -29,7 +29,7 @@ from aha.machine.host import num_cores
 from aha.model.architecture import ModelConfig
 from aha.model.config_keys import WHOLE
 from aha.model.folders import base_cost, resolve_model
-from aha.model.tensors import read_object
+from aha.model.model_json import read_object
 from aha.model.tokenizer import build_tokenizer
 from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
