@@ -7,6 +7,7 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.distill.teachers import (
     EndpointTeacher,
+    KeptAnswers,
     OwnTeacher,
     Questions,
     TeacherEndpoint,
@@ -36,7 +37,7 @@ def endpoint(fake, **more) -> EndpointTeacher:
 def answered(teacher, asked: Questions, requests=None) -> tuple[list[dict], list]:
     rows: list[dict] = []
     requests = teacher.requests(asked) if requests is None else requests
-    return rows, teacher.answer(requests, asked, rows.extend, ignore).lost
+    return rows, teacher.answer(requests, asked, KeptAnswers(rows.extend), ignore).lost
 
 
 def timeless(rows: list[dict]) -> list[dict]:

@@ -159,12 +159,13 @@ def carry_out(
 ) -> None:
     """Make the examples, train, test, and print what came of it."""
     from aha.distill.distillation import Distillation
-    from aha.distill.tested_training import TrainingTests, open_training
+    from aha.distill.tested_training import TrainingTests, check_goes_on, open_training
     from aha.sft.tuning_config import tuning_config
     from aha.training.builders import price_of_run
 
     budget, collect_only = how
-    tuning_config(raw)  # settings that cannot be are an error before a teacher is paid
+    # Settings that cannot be are an error before a teacher is paid.
+    check_goes_on(run, tuning_config(raw))
     folder = Path("data") / run.name
     tests = TrainingTests(folder, run, job.eval_settings(limits[0]), print_finding)
     limit = tests.settings.token_limit

@@ -5,13 +5,17 @@ over the shortest wrong one, so that short is not all that counts. Source: Sky-T
 2025), which shortened completions by a third to a half at nearly equal accuracy; fine-tuning on the
 shortest alone gained less than 5 %.
 
-data/NAME/ has pairs.jsonl, stages.json, and the tests before.json and after.json.
+data/NAME/ has job.json (the settings), pairs.jsonl, stages.json, and the tests before.json and
+after.json.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ConfigError, DataError
+from aha.distill.distill_job import open_folder
 from aha.distill.problem_rows import Row
 from aha.distill.stages import Stage, StageFolder
 from aha.model.folders import is_run
@@ -50,13 +54,15 @@ def is_of_pairs(source: Path) -> bool:
 
 
 def collect_pairs(
-    source: Path, rules: PairRules, last: int, folder: Path
+    source: Path, rules: PairRules, last: int, folder: Path, more: Mapping[str, Any]
 ) -> tuple[Path, StageFolder]:
     """The file of pairs, and how many there are. A file that has pairs already is taken as it is.
+    `more`: settings that the tests in the folder depend on.
 
     Raises `DataError` where no prompt has completions to choose among, `ConfigError` for a source
-    that does not exist.
+    that does not exist, and for a folder that was made with other settings.
     """
+    job = {"source": str(source), "rules": asdict(rules), "last": last, **more}
     if not source.exists():
         raise ConfigError(
             f"no file or run {source}",
@@ -64,6 +70,7 @@ def collect_pairs(
             "check --data",
         )
     if is_of_pairs(source):
+        open_folder(folder, job)
         return source, StageFolder(folder)
     stage = Stage("pairs")
     for kind, pair in pairs_of(completions_of(source, last), rules):
@@ -77,7 +84,7 @@ def collect_pairs(
             "several completions of a prompt, right ones of different lengths",
             f"aha eval {source} --split train --group-size 8 --out FILE, then --data FILE",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder, job)
     stages = StageFolder(folder)
     return stages.write(stage), stages
 

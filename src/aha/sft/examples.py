@@ -47,6 +47,11 @@ class Example:
     def num_tokens(self) -> int:
         return len(self.prompt) + len(self.completion)
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The lengths of its rows in a batch."""
+        return (self.num_tokens,)
+
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
@@ -66,6 +71,11 @@ class PreferencePair:
     def num_tokens(self) -> int:
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The lengths of its rows in a batch: each completion with the prompt."""
+        return (len(self.prompt) + len(self.chosen), len(self.prompt) + len(self.rejected))
+
 
 @dataclass(frozen=True)
 class ExampleSet:
@@ -81,8 +91,9 @@ class ExampleSet:
         return sum(example.num_tokens for example in self.examples)
 
     @property
-    def longest(self) -> int:
-        return max(example.num_tokens for example in self.examples)
+    def rows(self) -> list[int]:
+        """The lengths of all rows."""
+        return [length for example in self.examples for length in example.rows]
 
 
 def load_examples(
