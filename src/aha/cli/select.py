@@ -93,21 +93,29 @@ def select_into(
 ) -> None:
     """Make and print every stage."""
     from aha.distill.distill_job import open_folder
-    from aha.distill.selection import domain_line, domain_of, good_ones, read_pool, select
+    from aha.distill.selection import (
+        check_column,
+        domain_line,
+        domain_of,
+        good_ones,
+        read_pool,
+        select,
+    )
     from aha.distill.stages import StageFolder
     from aha.sft.data_cost import cost_of_data, write_data_cost
 
     n, by, seed = how
     solvers, chosen, limits = solve
     rows = read_pool(pool)
+    check_column(rows.rows, column)
     job = {"pool": str(pool), "n": n, "by": by, "seed": seed, "domain": column}
     job |= {"solvers": solvers, "limits": limits, "task": [chosen.name, chosen.settings]}
     open_folder(folder, job)
     stages = StageFolder(folder)
-    stages.note(rows)
+    stages.note(rows, str(pool))
     good = good_ones(rows.rows)
     stages.write(good)
-    costs = [(one["cost_usd"], one["kwh"]) for one in cost_of_data(pool)] or [(0.0, 0.0)]
+    costs = [(one["cost_usd"], one["kwh"]) for one in cost_of_data(pool)]
     if solvers:
         hard, paid = difficulty_of(good.rows, folder, solvers, chosen, limits)
         stages.write(hard)
@@ -123,8 +131,9 @@ def select_into(
     say_all(stages.lines())
     if by in ("s1", "diverse"):
         say(domain_line(hard.rows, domain))
-    usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
-    write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
+    if costs:  # of a pool that nobody has priced, and without a solver, nothing is known
+        usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
+        write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
     say(f"examples are in {path}; `aha sft MODEL --data {path}` learns them")
 
 
@@ -146,10 +155,10 @@ def difficulty_of(
     test = EvalSettings(chosen.name, chosen.settings, "train", 1, seed, tries, temperature, limit)
     sampling = Sampling(test.token_limit, tries, temperature, seed)
     task = make_task(chosen.name, chosen.settings)
-    problems, progress = problems_in(rows, chosen.name), progress_lines()
+    problems, progress = problems_in(rows, task), progress_lines()
     results, costs = {}, []
     for name in solvers:
         solver = Solver(name, sampling, folder / "solvers.jsonl")
         results[name] = solver.solved(problems, task, partial(progress, name))
         costs.append(solver.cost())
-    return hard_ones(rows, results), costs
+    return hard_ones(rows, task, results), costs

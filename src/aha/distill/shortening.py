@@ -11,6 +11,7 @@ after.json.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,9 @@ def collect_pairs(
 def lengths_line(rows: list[Row]) -> str:
     """The mean lengths of both sides by kind of pair, for people."""
     texts = []
-    for kind in ("shorter", "right"):
-        lengths = [row["tokens"] for row in rows if row.get("kind") == kind]
+    for kind, unit in product(("shorter", "right"), ("tokens", "characters")):
+        lengths = [row[unit] for row in rows if row.get("kind") == kind and unit in row]
         if lengths:
             chosen, rejected = (sum(side) / len(lengths) for side in zip(*lengths, strict=True))
-            texts.append(f"{len(lengths):,} of {kind} ({chosen:.0f} tokens over {rejected:.0f})")
+            texts.append(f"{len(lengths):,} of {kind} ({chosen:.0f} {unit} over {rejected:.0f})")
     return ", ".join(texts)
