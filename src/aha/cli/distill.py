@@ -171,9 +171,10 @@ def carry_out(
     limit = tests.settings.token_limit
     made = Distillation(job, folder, (limit, limits[1]), print_finding, progress_lines())
     say(f"{job.student} learns {job.task} from {job.teacher.name}; the stages are in {folder}")
+    if not collect_only:
+        tests.check(job.student)
     path = made.collect()
-    for line in made.stages.lines():
-        say(line)
+    say_all(made.stages.lines())
     if collect_only:
         say_all(made.ledger.lines())
         say(f"examples are in {path}; `aha sft {job.student} --data {path}` learns them")

@@ -77,7 +77,7 @@ Lr = Annotated[
     recipe_key(
         "optim.lr",
         "Learning rate after the warm-up. Without it 1e-3 for models below 5 million parameters, "
-        "2e-4 for adapters, else 1e-5.",
+        "2e-4 for adapters, else 1e-5; for pairs a twentieth of that.",
     ),
 ]
 FinalLr = Annotated[

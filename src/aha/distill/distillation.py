@@ -33,6 +33,7 @@ from aha.distill.problem_rows import Row
 from aha.distill.rejection import (
     check_share,
     choose,
+    foreign_rows,
     grade_all,
     keep_from_tests,
     known_rows,
@@ -56,10 +57,8 @@ from aha.model.parents import chain_of
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.sft.data_cost import write_data_cost
-from aha.sft.example_rows import EXPECTED
 from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.tasks.catalog import constructor, make_task, notes_of, setting_names
-from aha.tasks.files import read_rows as read_any_rows
 from aha.tasks.protocol import Task
 from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 
@@ -160,7 +159,7 @@ class Distillation:
         for note in notes_of(self.task):
             self.on_finding(note)
         for path in self.files_to_mix:
-            next(iter(read_any_rows(path, EXPECTED)), None)
+            foreign_rows(path, Stage("mixed"))
         tokenizer = Tokenizer.load(self.student)
         for finding in check_student(self.job.student, tokenizer):
             self.on_finding(finding)

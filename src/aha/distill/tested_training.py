@@ -14,12 +14,15 @@ from aha.core.findings import Finding
 from aha.core.section import Section
 from aha.distill.before_after import NAMES, Change, change_of, held_out_test, numbers_of
 from aha.distill.stages import read_object
-from aha.eval.suite import EvalSettings
+from aha.eval.suite import EvalSettings, readable_prompts
+from aha.model.folders import resolve_model
+from aha.model.weights import load_model
 from aha.plan.machines import Cost
 from aha.sft.tuning_config import TuningConfig, is_tuning, tuning_config
 from aha.sft.tuning_run import FineTuning
 from aha.store.durable import disk_errors, to_json, write_text
 from aha.store.run_folder import Run
+from aha.tasks.catalog import make_task
 from aha.training.builders import price_of_run
 
 Row = dict[str, Any]
@@ -91,6 +94,13 @@ class TrainingTests:
     ):
         self.folder, self.run, self.settings = folder, Run(run), settings
         self.on_finding = on_finding
+
+    def check(self, model: str) -> None:
+        """Raises as the test of this model would, before anything is paid for."""
+        if self.settings.n and not (self.folder / f"{NAMES[0]}.json").exists():
+            task = make_task(self.settings.task, self.settings.task_settings)
+            opened = load_model(resolve_model(model))
+            readable_prompts(task, opened, self.settings, self.settings.n, bool)
 
     def before(self, model: str) -> Row | None:
         """The test of the model that is to learn; None where there is to be no test."""

@@ -115,11 +115,12 @@ def load_examples(
     kinds: dict[str, list[tuple[int, str]]] = {}
     encode = encode or encoded_row
     examples: list[Any] = []
-    rows = 0
+    rows = wrong = 0
     for number, row in read_rows(path, expected):
         try:
             examples += encode(row, tokenizer, limit)
             rows += 1
+            wrong += isinstance(row, dict) and row.get("correct") is False
         except UnusableRow as reason:
             bad.add(number, f"a row {reason.kind} ({reason.details})")
             kinds.setdefault(reason.kind, []).append((number, reason.details))
@@ -130,6 +131,10 @@ def load_examples(
         count = sum(map(len, kinds.values()))
         message = f"{count:,} rows of {path.name} dropped, {rows:,} kept: {'; '.join(counts)}"
         notes.append(Finding("warn", message, "mend the rows, or train without them", "examples"))
+    if wrong:
+        message = f"{wrong:,} of {rows:,} rows of {path.name} are learnt though graded as wrong"
+        fix = "leave rows out whose `correct` is false, unless they are meant to be learnt"
+        notes.append(Finding("warn", message, fix, "examples"))
     return ExampleSet(examples, notes)
 
 
