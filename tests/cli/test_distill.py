@@ -50,6 +50,9 @@ def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):
     assert (
         exported.code == 0 and "held-out problems" in (tmp_path / "exported/README.md").read_text()
     )
+    # With other settings nothing is taught: the run is done, and was made with these.
+    other = aha(*words, "--lr", 0.5)
+    assert other.code == 2 and "runs/one learns with optim.lr 0.001, not 0.5" in other.err
     # Once more: nothing is left to do.
     again = aha(*words)
     assert again.code == 0 and len(teacher.bodies) == 6
@@ -100,6 +103,12 @@ def test_bad_input_is_one_line_and_no_run(aha, model, teacher, tmp_path, words, 
     done = aha("distill", *given, "--student", model, *FEW, *words)
     assert done.code == 2 and message in done.err, done.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_test_that_cannot_be_is_an_error_before_a_teacher_is_paid(aha, model, teacher):
+    words = ("distill", "--teacher", teacher.url, "--student", model, "--n", 2)
+    done = aha(*words, "--max-new-tokens", 100_000)
+    assert done.code == 2 and "--max-new-tokens" in done.err and teacher.bodies == []
 
 
 def test_the_same_name_with_other_settings_is_refused(aha, model, teacher):

@@ -3,6 +3,7 @@
 What cannot be used is left out as a whole and counted, by kind; nothing is ever shortened.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,19 @@ from aha.tasks.bad_rows import BadRows
 from aha.tasks.files import read_rows
 from aha.tasks.held_out import held_out_problem
 
+PARTS = ("thought", "solution")
 # The tags with which chat templates mark whose turn it is.
 TEMPLATE_TAGS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     *("<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>"),
     *("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+    *("<bos>", "<eos>", "[SYSTEM_PROMPT]", "[TOOL_CALLS]", "[gMASK]", "<sop>"),
 )
+STRUCK = "</s>"  # at the end it is an end; anywhere else it may be HTML
+# Any other tag of this look, of a model that has it as a token; those of Sky-T1 are words.
+MARK = re.compile(r"<[|\uff5c][\w\u2581-]{1,40}[|\uff5c]>")
+WORDS = frozenset(f"<|{end}_of_{part}|>" for end in ("begin", "end") for part in PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +165,14 @@ def encoded_texts(texts: list[ExampleText], tokenizer: Tokenizer, limit: int) ->
         if (problem := held_out_problem(prompt)) is not None:
             raise UnusableRow(HELD_OUT, problem)
         ends = [name for i in tokenizer.stop_ids if (name := tokenizer.fast.id_to_token(i))]
-        for end in ends:  # a row may bring it, with a line break of the file's writer
-            if completion.rstrip().endswith(end):
-                completion = completion.rstrip().removesuffix(end)
+        # A row may bring its end, or several, with a line break of the file's writer.
+        while end := next((one for one in ends if completion.rstrip().endswith(one)), None):
+            completion = completion.rstrip().removesuffix(end)
         if not completion.strip():
             raise UnusableRow(NO_ANSWER, "the completion is its end alone")
         refuse_tags(completion, tokenizer, (*TEMPLATE_TAGS, *ends))
+        if completion.rstrip().endswith(STRUCK):
+            raise UnusableRow(FOREIGN, f"{STRUCK}, which is not the end of this model's turns")
         own = (*tokenizer.encode(RenderedText(completion)), tokenizer.stop_ids[0])
         example = Example(tuple(tokenizer.encode(prompt)), own)
         if example.num_tokens > limit:
@@ -193,8 +202,10 @@ def knows(tokenizer: Tokenizer, tag: str) -> bool:
 
 
 def refuse_tags(text: str, tokenizer: Tokenizer, tags: tuple[str, ...]) -> None:
-    """Raises `UnusableRow` for a tag in what somebody says: with it another turn would begin."""
-    for tag in tags:
+    """Raises `UnusableRow` for a tag in what somebody says: with it another turn would begin; and
+    for any mark that this model does not have."""
+    marks = [mark for mark in MARK.findall(text) if mark not in WORDS]
+    for tag in (*tags, *(mark for mark in marks if not knows(tokenizer, mark))):
         if tag in text:
             unknown = "" if knows(tokenizer, tag) else ", which this model does not have"
             raise UnusableRow(FOREIGN, f"{tag}{unknown}")
