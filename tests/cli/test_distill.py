@@ -128,3 +128,4 @@ def test_a_run_under_the_name_that_learns_something_else_is_left_alone(
     assert aha("sft", model, "--data", path, "--epochs", 1, "--name", "one").code == 0
     done = aha("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
     assert done.code == 2 and "learns from" in done.err and "--name one-2" in done.err
+    assert teacher.bodies == []  # before a teacher is paid

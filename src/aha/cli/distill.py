@@ -164,9 +164,9 @@ def carry_out(
     from aha.training.builders import price_of_run
 
     budget, collect_only = how
-    # Settings that cannot be are an error before a teacher is paid.
-    check_goes_on(run, tuning_config(raw))
     folder = Path("data") / run.name
+    # Settings that cannot be are an error before a teacher is paid.
+    check_goes_on(run, tuning_config({**raw, "data": str(folder / "examples.jsonl")}))
     tests = TrainingTests(folder, run, job.eval_settings(limits[0]), print_finding)
     limit = tests.settings.token_limit
     made = Distillation(job, folder, (limit, limits[1]), print_finding, progress_lines())

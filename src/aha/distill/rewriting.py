@@ -13,7 +13,7 @@ from aha.distill.problem_rows import Row
 from aha.distill.stages import Stage
 from aha.distill.tag_writer import in_tags
 from aha.distill.teachers import count_in, endpoint_cost, key_of, lost_row
-from aha.endpoints.chat_requests import Endpoint, TryAgain, chat_answer, send_all
+from aha.endpoints.chat_requests import Endpoint, Resumed, TryAgain, chat_answer, send_all
 from aha.tasks.tags import well_formed
 
 NO_FORM = "without an answer that can be put into the tags"
@@ -112,8 +112,7 @@ def rewrite_by_model(
         read_rewritten,
         keep_reply,
         progress,
-        lambda key, why: lose(lost_row(key, NOT_REWRITTEN, why)),
-        bool(rows),
+        Resumed(bool(rows), lambda key, why: lose(lost_row(key, NOT_REWRITTEN, why))),
     ).lost
     stage = Stage("rewritten")
     for row in answers:

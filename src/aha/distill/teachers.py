@@ -15,7 +15,14 @@ from aha.core.records import Completion, Problem, Prompt
 from aha.core.seeds import seed_for
 from aha.distill.ledger import LedgerEntry, machine_entry
 from aha.distill.problem_rows import Row, bare_request, problem_row
-from aha.endpoints.chat_requests import TEXT, Endpoint, TryAgain, chat_answer, send_all
+from aha.endpoints.chat_requests import (
+    TEXT,
+    Endpoint,
+    Resumed,
+    TryAgain,
+    chat_answer,
+    send_all,
+)
 from aha.machine.device import gpu_name
 from aha.model.folders import resolve_model
 from aha.model.own_words import CHATML, ONE_TURN
@@ -271,8 +278,7 @@ class EndpointTeacher:
             self.read,
             lambda key, reply: kept.rows([self.row_of(by_key[key], reply)]),
             progress,
-            lambda key, why: kept.lost(lost_row(key, UNANSWERED, why)),
-            kept.some,
+            Resumed(kept.some, lambda key, why: kept.lost(lost_row(key, UNANSWERED, why))),
         )
         lost = [(UNANSWERED, why) for why in replies.lost.values()]
         return TeacherAnswers(len(replies.answers), lost)

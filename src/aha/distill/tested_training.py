@@ -30,16 +30,22 @@ Say = Callable[[str], None]
 
 
 def check_goes_on(path: Path, given: TuningConfig) -> bool:
-    """Whether there is a run at this path that these settings go on with, but for its data.
+    """Whether there is a run at this path that these settings go on with.
 
-    Raises `RunError` for a run of another kind, and for a setting that was given and is not the
-    run's: it goes on as it began.
+    Raises `RunError` for a run of another kind, for one that learns from another file (where the
+    settings name one), and for a setting that was given and is not the run's: it goes on as it
+    began.
     """
     config = Run(path).read_or_none("config.json")
     if config is None:
         return False
     if not is_tuning(config):
         raise RunError(f"{path} is a run of another kind", "a new name", f"--name {path.name}-2")
+    data = config.get("data")
+    if given.data and data != str(Path(given.data).absolute()):
+        raise RunError(
+            f"{path} exists, and learns from {data}", "a new name", f"--name {path.name}-2"
+        )
     changed = changed_setting(given, tuning_config(config))
     if changed is not None:
         name, before, now = changed
@@ -72,11 +78,6 @@ def open_training(cfg: TuningConfig, path: Path, say: Say, budget: str | None) -
     run = Run(path)
     if not check_goes_on(path, cfg):
         return FineTuning.start(cfg, path, say, budget)
-    data = run.read("config.json").get("data")
-    if data != str(Path(cfg.data).absolute()):
-        raise RunError(
-            f"{path} exists, and learns from {data}", "a new name", f"--name {path.name}-2"
-        )
     if run.read_or_none("summary.json") is not None:
         return None
     return FineTuning.resume(path, say, False, budget)

@@ -96,6 +96,21 @@ class Replies(Generic[Answer]):
     lost: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """For a caller that goes on where an earlier call was stopped, and will not ask in vain again.
+
+    `has_answered`: whether the earlier call had answers. `lose(name, why)` gets a request without
+    an answer once the endpoint has answered another one since: not the endpoint is to blame then.
+    """
+
+    has_answered: bool = False
+    lose: Callable[[str, str], object] = lambda name, why: None
+
+
+FIRST_CALL = Resumed()
+
+
 def send_all(
     endpoint: Endpoint,
     subjects: Mapping[str, Subject],
@@ -103,20 +118,17 @@ def send_all(
     read: Callable[[Any], Answer],
     keep: Callable[[str, Answer], object],
     progress: Callable[[int, int], None] = lambda done, total: None,
-    lose: Callable[[str, str], object] = lambda name, why: None,
-    has_answered: bool = False,
+    resumed: Resumed = FIRST_CALL,
 ) -> Replies[Answer]:
     """Send a request about each subject, and read the answers.
 
     `body_of(subject, retry)` is the JSON of a request, `read(reply)` gets the JSON of a reply and
     raises `TryAgain` for one that is of no use. `keep` is called with each answer at once, from
-    several threads but one at a time; `lose(name, why)` with a request that has no answer, once the
-    endpoint has answered another one since: not the endpoint is to blame then. `has_answered`:
-    whether earlier calls had answers. Raises `ConfigError` if the endpoint refuses or does not
+    several threads but one at a time. Raises `ConfigError` if the endpoint refuses or does not
     answer; earlier answers have been kept then.
     """
     with client_for(endpoint) as client:
-        sender = Sender(endpoint, client, body_of, read, (keep, lose), has_answered)
+        sender = Sender(endpoint, client, body_of, read, keep, resumed)
         pool = ThreadPoolExecutor(endpoint.workers)
         try:
             futures = {pool.submit(sender.send, name, one) for name, one in subjects.items()}
@@ -160,14 +172,14 @@ class Sender(Generic[Subject, Answer]):
         client: Any,
         body_of: Callable[[Subject, int], Mapping[str, Any]],
         read: Callable[[Any], Answer],
-        handlers: tuple[Callable[[str, Answer], object], Callable[[str, str], object]],
-        has_answered: bool,
+        keep: Callable[[str, Answer], object],
+        resumed: Resumed,
     ):
         self.endpoint, self.client, self.address = endpoint, client, endpoint.address()
-        self.body_of, self.read, (self.keep, self.lose) = body_of, read, handlers
+        self.body_of, self.read, self.keep = body_of, read, keep
         self.replies: Replies[Answer] = Replies()
         self.stop, self.lock = threading.Event(), threading.Lock()
-        self.has_answered = has_answered
+        self.has_answered, self.lose = resumed.has_answered, resumed.lose
         self.in_a_row: dict[str, Exception] = {}  # without an answer since the last one
 
     def send(self, name: str, subject: Subject) -> None:
