@@ -27,6 +27,7 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
     assert stopped.code == 3, stopped.err
     done = aha(*words)
     assert done.code == 0, done.err
+    assert "learns 4 pairs of" in done.out
     assert "4 kept" in done.out and "3 of shorter (1 tokens over 13)" in done.out
     assert "tokens of a completion" in done.out
     summary = json.loads((tmp_path / "runs/one/summary.json").read_text())

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
 from aha.cli.distill import free_name_of_both, progress_lines, say_all
+from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
     AT_LEAST_1,
     BadRowsRule,
@@ -143,9 +144,9 @@ def difficulty_of(
     solvers: list[str],
     chosen: Any,
     limits: tuple[int | None, int, float, int],
-) -> tuple[Any, list[tuple[float, float]]]:
+) -> tuple[Any, list[tuple[float | None, float | None]]]:
     """(the stage, what the solvers' tries have cost)."""
-    from aha.distill.difficulty import Solver
+    from aha.distill.difficulty import Solver, unread
     from aha.distill.selection import hard_ones, problems_in
     from aha.eval.suite import EvalSettings
     from aha.rollout.engine import Sampling
@@ -160,5 +161,7 @@ def difficulty_of(
     for name in solvers:
         solver = Solver(name, sampling, folder / "solvers.jsonl")
         results[name] = solver.solved(problems, task, partial(progress, name))
+        if finding := unread(name, results[name], test.token_limit):
+            print_finding(finding)
         costs.append(solver.cost())
     return hard_ones(rows, task, results), costs
