@@ -89,9 +89,9 @@ class DistillJob:
 def what_examples_depend_on(row: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a job without prices, patience, and where answers are taken from."""
     kept = {key: value for key, value in row.items() if key not in FREE}
-    for asked in ("teacher", "rewrite"):
-        if isinstance(kept.get(asked), Mapping):
-            kept[asked] = {key: kept[asked][key] for key in kept[asked] if key not in FREE}
+    for section in ("teacher", "rewrite"):
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {key: kept[section][key] for key in kept[section] if key not in FREE}
     return kept
 
 
