@@ -50,6 +50,9 @@ def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):
     assert (
         exported.code == 0 and "held-out problems" in (tmp_path / "exported/README.md").read_text()
     )
+    # With other settings nothing is taught: the run is done, and was made with these.
+    other = aha(*words, "--lr", 0.5)
+    assert other.code == 2 and "runs/one learns with optim.lr 0.001, not 0.5" in other.err
     # Once more: nothing is left to do.
     again = aha(*words)
     assert again.code == 0 and len(teacher.bodies) == 6
@@ -102,6 +105,12 @@ def test_bad_input_is_one_line_and_no_run(aha, model, teacher, tmp_path, words, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_test_that_cannot_be_is_an_error_before_a_teacher_is_paid(aha, model, teacher):
+    words = ("distill", "--teacher", teacher.url, "--student", model, "--n", 2)
+    done = aha(*words, "--max-new-tokens", 100_000)
+    assert done.code == 2 and "--max-new-tokens" in done.err and teacher.bodies == []
+
+
 def test_the_same_name_with_other_settings_is_refused(aha, model, teacher):
     words = ("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
     assert aha(*words, "--collect-only").code == 0
@@ -119,3 +128,4 @@ def test_a_run_under_the_name_that_learns_something_else_is_left_alone(
     assert aha("sft", model, "--data", path, "--epochs", 1, "--name", "one").code == 0
     done = aha("distill", "--teacher", teacher.url, "--student", model, *QUICK, "--name", "one")
     assert done.code == 2 and "learns from" in done.err and "--name one-2" in done.err
+    assert teacher.bodies == []  # before a teacher is paid

@@ -27,6 +27,7 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
     assert stopped.code == 3, stopped.err
     done = aha(*words)
     assert done.code == 0, done.err
+    assert "learns 4 pairs of" in done.out
     assert "4 kept" in done.out and "3 of shorter (1 tokens over 13)" in done.out
     assert "tokens of a completion" in done.out
     summary = json.loads((tmp_path / "runs/one/summary.json").read_text())
@@ -35,6 +36,17 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
     assert config["kind"] == "prefer" and config["preference"]["method"] == method
     change = json.loads((tmp_path / "data/one/change.json").read_text())
     assert {"before", "after", "gained", "length_change"} == change.keys()
+    # It goes on as it began: other settings are refused, and not passed over.
+    for more, message in (
+        (("--epochs", 9), "runs/one learns with epochs 1, not 9"),
+        (("--nll", 0.5), "learns with preference.nll 0.0, not 0.5"),
+        (("--tests", 2), "data/one was made with test"),
+        (("--last", 3), "data/one was made with last 20, not 3"),
+    ):
+        words_now = [*words, *more] if more[0] != "--tests" else [*words[:4], *more, *words[6:]]
+        refused = aha(*words_now)
+        assert refused.code == 2 and message in refused.err, refused.err
+        assert "--name one-2" in refused.err and "--reuse" not in refused.err
     # A run of pairs is a run: it goes on, is reported, tested and taken as a base.
     assert aha("train", "--resume", "runs/one").code == 0
     assert aha("report", "runs/one", "--out", "report.html").code == 0

@@ -53,12 +53,23 @@ def test_controls(aha, pool, tmp_path, way):
         (("--n", 9), "--n 8, or a larger pool"),
         (("--solver", "nobody"), "no model called 'nobody'"),
         (("--by", "luck"), "--by"),
+        (("--domain", "topic"), "--domain topic, a column that none"),
         (("--n", 0), "--n"),
     ],
 )
 def test_bad_input_is_one_line(aha, pool, words, message):
     done = aha("select", pool, *words)
     assert done.code == 2 and message in done.err, done.err
+
+
+def test_what_nobody_has_priced_has_no_price(aha, pool, tmp_path):
+    pool.with_suffix(".cost.json").unlink()
+    assert aha("select", pool, "--n", 3, "--name", "one").code == 0
+    assert not (tmp_path / "data/one/selected.cost.json").exists()
+    stages = json.loads((tmp_path / "data/one/stages.json").read_text())
+    assert stages[0]["file"] == str(pool)
+    refused = aha("select", pool, "--n", 2, "--name", "one")
+    assert "--name one-2" in refused.err and "--reuse" not in refused.err
 
 
 def test_a_pool_that_is_none(aha, tmp_path):

@@ -24,7 +24,8 @@ def solve(text: str) -> str:
 
 
 class FakeTeacher(FakeEndpoint):
-    """Faults more: "empty", "cut" (at the limit), "apart" (the thought in a field of its own)."""
+    """Faults more: "empty", "cut" (at the limit), "apart" (the thought in a field of its own),
+    "thought alone" (the same, cut within it), "filtered" (cut by the server)."""
 
     def __init__(self, misbehave=lambda before, text: None, answer=solve):
         self.answer_of = answer
@@ -32,10 +33,13 @@ class FakeTeacher(FakeEndpoint):
 
     def reply(self, body: dict, text: str, fault: str | None) -> dict:
         answer = "" if fault == "empty" else self.answer_of(text)
-        finish = "length" if fault == "cut" else "stop"
+        finish = "length" if fault in ("cut", "thought alone") else "stop"
+        finish = "content_filter" if fault == "filtered" else finish
         choice = {"text": answer} if "prompt" in body else {"message": {"content": answer}}
         if fault == "apart":  # as vLLM does with a model that thinks
             thought, _, rest = answer.partition("</think>")
             choice = {"message": {"content": rest, "reasoning_content": thought}}
+        if fault == "thought alone":
+            choice = {"message": {"content": None, "reasoning_content": "let me see"}}
         usage = {"prompt_tokens": 100, "completion_tokens": 50}
         return {"choices": [{**choice, "finish_reason": finish}], "usage": usage}

@@ -2,8 +2,11 @@
 
 from itertools import islice
 
+import pytest
+
+from aha.core.errors import DataError
 from aha.core.records import Graded, Prompt
-from aha.distill.difficulty import Solver
+from aha.distill.difficulty import Solver, unread
 from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.native import open_engine
@@ -47,7 +50,16 @@ def test_a_problem_that_a_solver_cannot_read_is_not_solved(student, tmp_path):
     asks = Countdown()
     asks.ask = lambda problem: "\u00e9"
     solver = Solver(str(student), Sampling(4, 1, 1.0, 0), tmp_path / "solvers.jsonl")
-    assert set(solver.solved(PROBLEMS, asks, ignore).values()) == {None}
+    results = solver.solved(PROBLEMS, asks, ignore)
+    assert set(results.values()) == {None}
+    with pytest.raises(DataError, match="6 of 6 problems that s cannot read.*--max-new-tokens"):
+        unread("s", results, 4)
+    finding = unread("s", results | {"another": 0}, 4)
+    assert finding and "they stay as if it had missed them" in finding.message
+    assert unread("s", {"another": 0}, 4) is None
+    # Longer than its context is no error of all the others.
+    long = Solver(str(student), Sampling(10_000, 1, 1.0, 0), tmp_path / "solvers.jsonl")
+    assert set(long.solved(PROBLEMS, Countdown(), ignore).values()) == {None}
 
 
 def test_a_solver_draws_otherwise_than_a_teacher_with_the_same_seed(student, tmp_path):

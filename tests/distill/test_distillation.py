@@ -8,13 +8,14 @@ import pytest
 
 from aha.core.errors import ConfigError, DataError, ModelError
 from aha.distill.distill_job import DistillJob, RewriteSettings, TeacherSettings
-from aha.distill.distillation import ANSWERS, Distillation, check_student
+from aha.distill.distillation import ANSWERS, LOST, Distillation, check_student
 from aha.model.weights import save_model
 from aha.sft.data_cost import cost_of_data
 from aha.sft.examples import load_examples
 from aha.tasks.countdown import Countdown
 
 from ..tiny import TOKENIZER, first_edition, tiny_transformer
+from .fake_teacher import problem_in
 
 TASK = Countdown()
 
@@ -83,6 +84,79 @@ def test_a_stopped_one_goes_on_and_no_answer_is_paid_for_twice(teach, student, t
     assert len(fake.bodies) == 9
     with pytest.raises(ConfigError, match=r"was made with keep 'all', not 'right'.*--reuse"):
         make(replace(other, keep="right"), tmp_path / "two").collect()
+
+
+@pytest.mark.parametrize("fault", ["400", "500"])
+def test_what_a_working_teacher_did_not_answer_is_not_asked_again(teach, student, tmp_path, fault):
+    """The same command goes on without them, where they are all that is left too."""
+    problems = TASK.problems("train", 0)
+    bad = [next(problems), next(problems)][1].id
+    fake = teach(lambda before, text: fault if problem_in(text).id == bad else None)
+    settings = job(fake.url, student)
+    rows = collect(make(settings, tmp_path / "one"))
+    asked = len(fake.bodies)
+    assert len(rows) == 3
+    made = make(settings, tmp_path / "one")
+    assert collect(made) == rows and len(fake.bodies) == asked
+    assert made.stages.stages[0].dropped == {"without an answer": 1}
+    (tmp_path / "one" / LOST).unlink()  # as the manual says, to ask once more
+    fake.misbehave = lambda before, text: None
+    assert len(collect(make(settings, tmp_path / "one"))) == 4 and len(fake.bodies) == asked + 1
+
+
+def test_answers_without_an_end_are_not_rewritten_and_counted_as_what_they_are(
+    teach, student, tmp_path
+):
+    fake = teach(lambda before, text: "cut" if before == 0 else "empty" if before == 1 else None)
+    rewriter = teach(answer=lambda text: text.split("~~~~~~~~\n")[1])
+    for name, by in (("model", rewriter.url), ("rule", "rule")):
+        settings = job(fake.url, student, rewrite=RewriteSettings(by), reuse=None)
+        fake.bodies.clear()
+        made = make(settings, tmp_path / name)
+        assert len(collect(made)) == 2 and not rewriter.bodies
+        assert made.stages.stages[2].dropped == {"truncated": 1, "empty": 1}
+
+
+def test_what_cannot_be_rewritten_is_not_paid_for_again(teach, student, tmp_path):
+    form = "thought\n</think>\n<answer>1</answer>"
+    rewriter = teach(answer=lambda text: form if len(rewriter.bodies) == 1 else "no tags")
+    settings = job(teach(answer=lambda text: f"1 for {text}").url, student, keep="all")
+    settings = replace(settings, rewrite=RewriteSettings(rewriter.url))
+    rows = collect(make(settings, tmp_path / "one"))
+    asked = len(rewriter.bodies)
+    assert len(rows) == 1 and asked == 1 + 3 * 2
+    made = make(settings, tmp_path / "one")
+    assert collect(made) == rows and len(rewriter.bodies) == asked
+    assert made.stages.stages[1].dropped == {"not rewritten": 3}
+
+
+def test_a_folder_to_reuse_has_to_have_answers(teach, student, tmp_path):
+    fake, findings = teach(), []
+    settings = job(fake.url, student, reuse=str(tmp_path / "typo"))
+    with pytest.raises(ConfigError, match="--reuse .*typo: no answers in it"):
+        make(settings, tmp_path / "one").collect()
+    assert fake.bodies == []
+    collect(make(job(fake.url, student, seed=1), tmp_path / "other"))
+    settings = job(fake.url, student, reuse=str(tmp_path / "other"))
+    collect(make(settings, tmp_path / "two", findings=findings))
+    assert "none of the 4 answers" in findings[0].message
+
+
+def test_prices_and_patience_may_change(teach, student, tmp_path):
+    settings = job(teach().url, student)
+    collect(make(settings, tmp_path / "one"))
+    changes = {"usd_per_hour": 1.0, "watts": 2.0, "rewrite": RewriteSettings(prices=(1.0, 1.0))}
+    patient = replace(settings, **changes, teacher=replace(settings.teacher, tries=9))
+    assert len(collect(make(patient, tmp_path / "one"))) == 4
+
+
+def test_a_file_to_mix_without_an_example_is_refused_before_a_question(teach, student, tmp_path):
+    fake, path = teach(), tmp_path / "mix.jsonl"
+    for content in ("", '{"prompt": "a"}\n'):
+        path.write_text(content)
+        with pytest.raises(DataError, match="no example in"):
+            make(job(fake.url, student, mix=(str(path),)), tmp_path / "one").collect()
+    assert fake.bodies == []
 
 
 def test_a_model_of_ours_teaches_and_its_wrong_answers_are_refused(student, tmp_path):

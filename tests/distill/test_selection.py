@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from datetime import datetime
 
 import pytest
 
 from aha.core.errors import DataError
 from aha.distill.selection import (
     SAME_DOMAIN,
+    check_column,
     domain_line,
     domain_of,
     good_ones,
@@ -17,6 +19,10 @@ from aha.distill.selection import (
     read_pool,
     select,
 )
+from aha.distill.stages import write_rows
+from aha.tasks.countdown import Countdown
+
+TASK = Countdown()
 
 
 def example(name: str, text: str = "1+2=3\n</think>\n<answer>1+2</answer>", **more) -> dict:
@@ -61,12 +67,26 @@ def test_loops():
 def test_what_a_solver_solves_is_too_easy():
     rows = [example(name) for name in "abc"]
     solved = {"one": {"a": 1, "b": 0, "c": None}, "two": {"a": 0, "b": 0, "c": None}}
-    stage = hard_ones(rows, solved)
+    stage = hard_ones(rows, TASK, solved)
     assert [row["id"] for row in stage.rows] == ["b", "c"]
     assert stage.dropped == {"that a solver solves": 1} and "a by one" in stage.first.popitem()[1]
-    assert list(problems_in(rows, "countdown")) == ["a", "b", "c"]
-    with pytest.raises(DataError, match="example 1 has no problem"):
-        problems_in([{"prompt": "a", "completion": "b"}], "countdown")
+    assert list(problems_in(rows, TASK)) == ["a", "b", "c"]
+
+
+def test_rows_of_somebody_else_have_no_problem_for_a_solver():
+    """An `id` and other columns make none; nor does a problem of another task."""
+    foreign = {"id": "x", "question": "why?", "prompt": "why?", "completion": "because"}
+    other = example("y", task="multiply")
+    rows = [example("a"), foreign, other, {"prompt": "p", "completion": "c"}]
+    assert list(problems_in(rows, TASK)) == ["a"]
+    stage = hard_ones(rows, TASK, {"one": {"a": 0}})
+    assert [row["id"] for row in stage.rows] == ["a"]
+    assert stage.dropped == {"without a problem of countdown": 3}
+    with pytest.raises(DataError, match="none of 2 examples has a problem of countdown"):
+        problems_in([foreign, other], TASK)
+    with pytest.raises(DataError, match="example 2 has the id 'a' of another problem"):
+        problems_in([example("a"), example("a", target=4)], TASK)
+    assert len(problems_in([example("a", score=1), example("a", score=2)], TASK)) == 1
 
 
 POOL = [example(f"{n}", "x" * n, domain="ab"[n < 90]) for n in range(1, 101)]
@@ -102,6 +122,32 @@ def test_domains_of_puzzles_follow_from_numbers_and_operations():
         "no domains"
     )
     assert domain_line(POOL, lambda row: row["domain"]) == "2 domains, the largest b (89), a (11)"
+
+
+def test_a_column_that_no_row_has_is_an_error_and_a_row_without_it_a_domain():
+    check_column(POOL, "domain")
+    check_column(POOL, None)
+    with pytest.raises(DataError, match="--domain subject.*one of completion, correct, domain"):
+        check_column(POOL, "subject")
+    assert domain_of({"topic": None}, "topic") == "no topic"
+
+
+def test_lengths_are_in_one_unit():
+    """30 tokens are more than 50 characters, but nobody knows how many tokens those are."""
+    rows = [example("a", "x" * 90, tokens=30), {"prompt": "b", "completion": "y" * 50}]
+    assert select(rows, 1, "longest", 0, str).rows == rows[:1]
+
+
+def test_types_that_only_parquet_has_become_text(tmp_path):
+    rows = [{"prompt": "a", "completion": "b", "made": datetime(2026, 1, 2), "raw": b"\xff1"}]
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "pool.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    (row,) = read_pool(path).rows
+    assert row["made"] == "2026-01-02 00:00:00" and row["raw"] == "\ufffd1"
+    write_rows(tmp_path / "rows.jsonl", [row])
 
 
 def test_too_few_are_an_error_that_says_how_many():

@@ -32,7 +32,7 @@ def run(tmp_path):
 
 def test_the_last_steps_of_a_run(run, tmp_path):
     assert len(list(completions_of(run, 2))) == 6
-    path, stages = collect_pairs(run, PairRules(), 2, tmp_path / "data" / "one")
+    path, stages = collect_pairs(run, PairRules(), 2, tmp_path / "data" / "one", {})
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
     assert [pair["kind"] for pair in pairs] == ["shorter", "right"] * 2
     assert {pair["prompt"] for pair in pairs} == {"p2", "p3"}
@@ -44,18 +44,18 @@ def test_the_last_steps_of_a_run(run, tmp_path):
 def test_a_file_of_pairs_is_taken_as_it_is(tmp_path):
     path = tmp_path / "pairs.jsonl"
     write(path, [{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    assert collect_pairs(path, PairRules(), 1, tmp_path / "data")[0] == path
-    assert not (tmp_path / "data").exists()
+    assert collect_pairs(path, PairRules(), 1, tmp_path / "data", {})[0] == path
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["job.json"]
 
 
 def test_nothing_to_choose_is_one_line(run, tmp_path):
     path = tmp_path / "completions.jsonl"
     write(path, [row("a", 1, False), {"prompt": "b"}])
     with pytest.raises(DataError, match="1 no completion; 1 no right completion"):
-        collect_pairs(path, PairRules(), 1, tmp_path / "data")
+        collect_pairs(path, PairRules(), 1, tmp_path / "data", {})
     with pytest.raises(ConfigError, match="no file or run"):
-        collect_pairs(tmp_path / "none", PairRules(), 1, tmp_path / "data")
+        collect_pairs(tmp_path / "none", PairRules(), 1, tmp_path / "data", {})
     for file in (run / "completions").glob("step_*"):
         file.unlink()
     with pytest.raises(DataError, match=r"no completions/step_\*.jsonl"):
-        collect_pairs(run, PairRules(), 1, tmp_path / "data")
+        collect_pairs(run, PairRules(), 1, tmp_path / "data", {})

@@ -16,10 +16,11 @@ def test_a_stage_counts_by_reason_and_shows_the_first(tmp_path):
     ]
     folder = StageFolder(tmp_path)
     assert folder.write(stage).read_text() == '{"a": 1}\n'
-    folder.note(Stage("mixed", added=2))
+    folder.note(Stage("mixed", added=2), "else.jsonl")
     counts = json.loads((tmp_path / STAGES).read_text())
     assert [row["stage"] for row in counts] == ["graded", "mixed"]
     assert counts[0]["dropped"] == {"wrong": 2, "truncated": 1} and counts[0]["kept"] == 1
+    assert [row["file"] for row in counts] == ["graded.jsonl", "else.jsonl"]
     assert "2 of them added" in folder.lines()[1]
 
 

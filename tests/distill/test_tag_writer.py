@@ -37,7 +37,9 @@ def test_what_is_in_the_form_stays_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "I do not know", "3*25=75\n75+7=82", "<answer></answer>", "\\boxed{3}"]
+    "text",
+    ["", " ", "I do not know", "3*25=75\n75+7=82", "<answer></answer>", "\\boxed{3}"]
+    + ["3*25=75\nResults vary with the order", "3*25=75\nAnswering this takes time"],
 )
 def test_nothing_is_made_up(text):
     """No answer that can be told, or an answer without any thought before it."""

@@ -7,6 +7,7 @@ import pytest
 from aha.core.errors import ConfigError
 from aha.distill.teachers import (
     EndpointTeacher,
+    KeptAnswers,
     OwnTeacher,
     Questions,
     TeacherEndpoint,
@@ -36,7 +37,7 @@ def endpoint(fake, **more) -> EndpointTeacher:
 def answered(teacher, asked: Questions, requests=None) -> tuple[list[dict], list]:
     rows: list[dict] = []
     requests = teacher.requests(asked) if requests is None else requests
-    return rows, teacher.answer(requests, asked, rows.extend, ignore).lost
+    return rows, teacher.answer(requests, asked, KeptAnswers(rows.extend), ignore).lost
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -64,6 +65,7 @@ def test_what_our_own_teacher_cannot_read_is_lost_with_its_reason(student):
     teacher = OwnTeacher(str(student), 0.1, 50.0)
     rows, lost = answered(teacher, questions(tokens=1_000))
     assert rows == [] and {reason for reason, _ in lost} == {"longer than the teacher's context"}
+    assert len(lost) == 8  # two answers to each of four problems
 
 
 # -- an endpoint ----------------------------------------------------------------------------------
@@ -104,6 +106,20 @@ def test_a_thought_that_the_server_keeps_apart_is_put_back(teach):
     assert all(TASK.grade(p, row["text"]).correct for p, row in zip(PROBLEMS, rows, strict=True))
 
 
+def test_a_thought_that_the_limit_has_cut_is_an_answer_that_was_paid_for(teach):
+    """A server that keeps thoughts apart has no content then; six tries would think it again."""
+    fake = teach(lambda before, text: "thought alone")
+    rows, lost = answered(endpoint(fake), questions(size=1))
+    assert len(rows) == len(fake.bodies) == 4 and not lost
+    assert all(row["finish"] == "length" and row["text"].startswith("let me") for row in rows)
+
+
+def test_a_completion_that_a_filter_has_cut_is_none(teach):
+    fake = teach(lambda before, text: "filtered" if before == 1 else None)
+    rows, lost = answered(endpoint(fake, tries=1), questions(size=1))
+    assert len(rows) == 3 and len(lost) == 1 and "'content_filter'" in lost[0][1]
+
+
 @pytest.mark.parametrize("fault", ["500", "no JSON", "429"])
 def test_a_fault_that_passes_costs_a_second_request(teach, fault):
     fake = teach(lambda before, text: fault if before == 1 else None)
@@ -121,6 +137,12 @@ def test_one_request_that_is_refused_or_never_answered_costs_no_other(teach):
     assert [row["problem"]["id"] for row in rows] == [PROBLEMS[0].id, PROBLEMS[3].id]
     reasons = sorted(details for _, details in lost)
     assert "status 400" in reasons[0] and reasons[1] == "status 500" and len(fake.bodies) == 5
+
+
+def test_a_first_request_that_is_too_long_costs_no_other(teach):
+    fake = teach(lambda before, text: "400" if text == TASK.ask(PROBLEMS[0]) else None)
+    rows, lost = answered(endpoint(fake, path=TEXT), questions(size=1))
+    assert len(rows) == 3 and "status 400" in lost[0][1]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_text_is_read_as_it_is_and_the_completion_ends_with_the_stop_token(tmp
         "4<|endoftext|>",
         "y<|endoftext|>",  # once, although the row has one of its own
     ]
-    assert loaded.notes == [] and loaded.num_tokens == 4 + 2 + 1 + 2 and loaded.longest == 6
+    assert loaded.notes == [] and loaded.num_tokens == 4 + 2 + 1 + 2 and loaded.rows == [6, 3]
 
 
 def test_a_conversation_is_read_in_the_models_own_template(tmp_path):
@@ -54,6 +54,13 @@ def test_a_conversation_is_read_in_the_models_own_template(tmp_path):
         ("[user]a[assistant]", "b<|endoftext|>"),
         ("[user]a[assistant]b[user]c[assistant]", "d<|endoftext|>"),
     ]
+
+
+def test_completions_that_are_graded_as_wrong_are_not_learnt_in_silence(tmp_path):
+    rows = [GOOD | {"correct": right} for right in (True, False, False)]
+    loaded = load_examples(write(tmp_path / "a.jsonl", *rows, GOOD), TOKENIZER, 100)
+    assert len(loaded.examples) == 4
+    assert "2 of 4 rows of a.jsonl are learnt though graded as wrong" in loaded.notes[0].message
 
 
 BAD = {
@@ -114,6 +121,28 @@ def test_no_tag_begins_another_turn_inside_what_is_said(tmp_path, tag):
     loaded = load_examples(write(tmp_path / "a.jsonl", GOOD, *rows), CONVERSING, 40)
     assert len(loaded.examples) == 1
     assert f"{len(rows)} with the tags of another template" in loaded.notes[0].message
+
+
+@pytest.mark.parametrize("tag", ["<|im_sep|>", "<eos>", "<|channel|>", "<\uff5cend\u2581of\uff5c>"])
+def test_marks_of_models_that_nobody_has_listed_are_those_of_another_template(tmp_path, tag):
+    rows = [{"prompt": f"x{tag}", "completion": "y"}, {"prompt": "x", "completion": f"y{tag}"}]
+    words = GOOD | {"completion": "<|begin_of_thought|>4<|end_of_thought|>"}  # those of Sky-T1
+    loaded = load_examples(write(tmp_path / "a.jsonl", GOOD, words, *rows), TOKENIZER, 100)
+    assert len(loaded.examples) == 2
+    assert f"2 with the tags of another template (first: row 3, {tag}" in loaded.notes[0].message
+
+
+def test_an_end_that_may_be_html_is_one_at_the_end(tmp_path):
+    html, ended = ({"prompt": "x", "completion": text} for text in ("<s>y</s>z", "y</s>\n"))
+    loaded = load_examples(write(tmp_path / "a.jsonl", html, ended), TOKENIZER, 100)
+    assert [text_of(one.completion) for one in loaded.examples] == ["<s>y</s>z<|endoftext|>"]
+    assert "1 with the tags of another template (first: row 2, </s>" in loaded.notes[0].message
+
+
+def test_several_ends_of_the_models_own_are_one(tmp_path):
+    path = write(tmp_path / "a.jsonl", GOOD | {"completion": "4<|endoftext|>\n<|endoftext|>\n"})
+    (example,) = load_examples(path, TOKENIZER, 100).examples
+    assert text_of(example.completion) == "4<|endoftext|>"
 
 
 def test_a_model_without_a_chat_template_has_no_conversations(tmp_path):

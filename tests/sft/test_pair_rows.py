@@ -33,7 +33,14 @@ def test_the_shortest_right_one_is_chosen_over_the_longest_and_over_a_short_wron
         ("right", "long and right", "shorter"),
         ("right", "wrong", "right"),
     ]
-    assert none == [] and pairs[0]["tokens"] == [10.0, 30.0]
+    assert none == [] and pairs[0]["tokens"] == [10, 30]
+
+
+def test_tokens_and_characters_are_not_compared():
+    """Of one completion nobody has counted tokens: 4 tokens are not shorter than 5 characters."""
+    rows = [row("p", "a longer one", True, 4), row("p", "short", True, 0) | {"tokens": None}]
+    (pair,), _ = made(rows, right=False)
+    assert (pair["chosen"], pair["characters"]) == ("short", [5, 12]) and "tokens" not in pair
 
 
 def test_what_gives_no_pair_is_counted():

@@ -159,20 +159,22 @@ def carry_out(
 ) -> None:
     """Make the examples, train, test, and print what came of it."""
     from aha.distill.distillation import Distillation
-    from aha.distill.tested_training import TrainingTests, open_training
+    from aha.distill.tested_training import TrainingTests, check_goes_on, open_training
     from aha.sft.tuning_config import tuning_config
     from aha.training.builders import price_of_run
 
     budget, collect_only = how
-    tuning_config(raw)  # settings that cannot be are an error before a teacher is paid
     folder = Path("data") / run.name
+    # Settings that cannot be are an error before a teacher is paid.
+    check_goes_on(run, tuning_config({**raw, "data": str(folder / "examples.jsonl")}))
     tests = TrainingTests(folder, run, job.eval_settings(limits[0]), print_finding)
     limit = tests.settings.token_limit
     made = Distillation(job, folder, (limit, limits[1]), print_finding, progress_lines())
     say(f"{job.student} learns {job.task} from {job.teacher.name}; the stages are in {folder}")
+    if not collect_only:
+        tests.check(job.student)
     path = made.collect()
-    for line in made.stages.lines():
-        say(line)
+    say_all(made.stages.lines())
     if collect_only:
         say_all(made.ledger.lines())
         say(f"examples are in {path}; `aha sft {job.student} --data {path}` learns them")

@@ -1,5 +1,6 @@
 """`aha prefer`: a model learns which of two completions is better, as the shorter right one."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,14 @@ def learn_pairs(
 ) -> None:
     """Make the pairs, train, test, and print what came of it."""
     from aha.distill.shortening import collect_pairs, lengths_line
-    from aha.distill.tested_training import TrainingTests, open_training
+    from aha.distill.tested_training import TrainingTests, check_goes_on, open_training
     from aha.sft.tuning_config import tuning_config
 
     base = raw["model"]["path"]
-    tuning_config(raw)  # settings that cannot be are an error before a test is made
+    check_goes_on(run, tuning_config(raw))  # what cannot be is an error before a test is made
     folder = Path("data") / run.name
-    path, stages = collect_pairs(source, *making, folder)
+    job = {"base": base, "test": asdict(test)}
+    path, stages = collect_pairs(source, *making, folder, job)
     say_all(stages.lines())
     for stage in stages.stages:
         say(lengths_line(stage.rows))

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
 from aha.cli.distill import free_name_of_both, progress_lines, say_all
+from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
     AT_LEAST_1,
     BadRowsRule,
@@ -93,21 +94,29 @@ def select_into(
 ) -> None:
     """Make and print every stage."""
     from aha.distill.distill_job import open_folder
-    from aha.distill.selection import domain_line, domain_of, good_ones, read_pool, select
+    from aha.distill.selection import (
+        check_column,
+        domain_line,
+        domain_of,
+        good_ones,
+        read_pool,
+        select,
+    )
     from aha.distill.stages import StageFolder
     from aha.sft.data_cost import cost_of_data, write_data_cost
 
     n, by, seed = how
     solvers, chosen, limits = solve
     rows = read_pool(pool)
+    check_column(rows.rows, column)
     job = {"pool": str(pool), "n": n, "by": by, "seed": seed, "domain": column}
     job |= {"solvers": solvers, "limits": limits, "task": [chosen.name, chosen.settings]}
     open_folder(folder, job)
     stages = StageFolder(folder)
-    stages.note(rows)
+    stages.note(rows, str(pool))
     good = good_ones(rows.rows)
     stages.write(good)
-    costs = [(one["cost_usd"], one["kwh"]) for one in cost_of_data(pool)] or [(0.0, 0.0)]
+    costs = [(one["cost_usd"], one["kwh"]) for one in cost_of_data(pool)]
     if solvers:
         hard, paid = difficulty_of(good.rows, folder, solvers, chosen, limits)
         stages.write(hard)
@@ -123,8 +132,9 @@ def select_into(
     say_all(stages.lines())
     if by in ("s1", "diverse"):
         say(domain_line(hard.rows, domain))
-    usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
-    write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
+    if costs:  # of a pool that nobody has priced, and without a solver, nothing is known
+        usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
+        write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
     say(f"examples are in {path}; `aha sft MODEL --data {path}` learns them")
 
 
@@ -134,9 +144,9 @@ def difficulty_of(
     solvers: list[str],
     chosen: Any,
     limits: tuple[int | None, int, float, int],
-) -> tuple[Any, list[tuple[float, float]]]:
+) -> tuple[Any, list[tuple[float | None, float | None]]]:
     """(the stage, what the solvers' tries have cost)."""
-    from aha.distill.difficulty import Solver
+    from aha.distill.difficulty import Solver, unread
     from aha.distill.selection import hard_ones, problems_in
     from aha.eval.suite import EvalSettings
     from aha.rollout.engine import Sampling
@@ -146,10 +156,12 @@ def difficulty_of(
     test = EvalSettings(chosen.name, chosen.settings, "train", 1, seed, tries, temperature, limit)
     sampling = Sampling(test.token_limit, tries, temperature, seed)
     task = make_task(chosen.name, chosen.settings)
-    problems, progress = problems_in(rows, chosen.name), progress_lines()
+    problems, progress = problems_in(rows, task), progress_lines()
     results, costs = {}, []
     for name in solvers:
         solver = Solver(name, sampling, folder / "solvers.jsonl")
         results[name] = solver.solved(problems, task, partial(progress, name))
+        if finding := unread(name, results[name], test.token_limit):
+            print_finding(finding)
         costs.append(solver.cost())
-    return hard_ones(rows, results), costs
+    return hard_ones(rows, task, results), costs

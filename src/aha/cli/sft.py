@@ -77,7 +77,7 @@ Lr = Annotated[
     recipe_key(
         "optim.lr",
         "Learning rate after the warm-up. Without it 1e-3 for models below 5 million parameters, "
-        "2e-4 for adapters, else 1e-5.",
+        "2e-4 for adapters, else 1e-5; for pairs a twentieth of that.",
     ),
 ]
 FinalLr = Annotated[
@@ -211,8 +211,9 @@ def say_tuning(tuning: Any) -> None:
     from aha.sft.tuning_plan import lines_of_plan
 
     cfg, examples = tuning.cfg, tuning.examples
+    what = "pairs" if cfg.preference else "examples"
     say(
-        f"{cfg.model.path} learns {len(examples.examples):,} examples of "
+        f"{cfg.model.path} learns {len(examples.examples):,} {what} of "
         f"{examples.num_tokens / len(examples.examples):.0f} tokens, {cfg.epochs} times in "
         f"{cfg.steps:,} steps at {cfg.optim.lr:g}; all files are in {tuning.run.path}"
     )

@@ -11,6 +11,8 @@ from aha.eval.suite import EvalSettings
 from aha.store.durable import disk_errors, to_json, write_text
 
 JOB = "job.json"
+# Settings that may change from one call to the next.
+FREE = ("workers", "timeout_s", "tries", "prices", "reuse", "usd_per_hour", "watts")
 TEST_SEED = 0  # the same tests whatever the seed of a run
 
 
@@ -81,27 +83,36 @@ class DistillJob:
 
     def as_row(self) -> dict[str, Any]:
         """The settings as JSON, but for those on which no example depends."""
-        row = asdict(self)
-        for name in ("workers", "timeout_s", "tries", "prices"):
-            del row["teacher"][name]
-        return row
+        return what_examples_depend_on(asdict(self))
 
 
-def open_folder(path: Path, job: Mapping[str, Any]) -> bool:
+def what_examples_depend_on(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a job without prices, patience, and where answers are taken from."""
+    kept = {key: value for key, value in row.items() if key not in FREE}
+    for section in ("teacher", "rewrite"):
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {key: kept[section][key] for key in kept[section] if key not in FREE}
+    return kept
+
+
+def open_folder(path: Path, job: Mapping[str, Any], reuses: bool = False) -> bool:
     """Make the folder of a job, or go on in the one that is there; returns whether it was.
 
-    Raises `ConfigError` where the folder belongs to a job with other settings.
+    Raises `ConfigError` where the folder belongs to a job with other settings. `reuses`: the
+    command can take the answers of this folder into another one.
     """
     import json
 
     now = json.loads(to_json(job))
     before = read_object(path / JOB)
+    if before is not None:  # of an earlier version it has more
+        before = what_examples_depend_on(before)
     if before is not None and before != now:
         other = next(key for key in {**before, **now} if before.get(key) != now.get(key))
         raise ConfigError(
             f"{path} was made with {other} {shown(before.get(other))}, not {shown(now.get(other))}",
             "the same settings, to go on, or a new name",
-            f"--name {path.name}-2 --reuse {path}",
+            f"--name {path.name}-2" + (f" --reuse {path}" if reuses else ""),
         )
     if before is None and path.exists() and any(path.iterdir()):
         raise ConfigError(f"{path} exists and is no such folder", "a new name", "another --name")

@@ -4,6 +4,7 @@ data/NAME/ has a file for each stage, and can be read at any point:
 
   job.json          the settings
   answers.jsonl     what the teacher said, each answer kept as it came
+  lost.jsonl        requests that an endpoint which answers others has not answered: not sent again
   rewritten.jsonl   the same in the student's tags, where that was wanted
   graded.jsonl      examples with their grades
   chosen.jsonl      those of each problem that are used
@@ -22,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import DataError, ModelError
+from aha.core.errors import ConfigError, DataError, ModelError
 from aha.core.findings import Finding, warn
 from aha.core.records import Problem, Prompt
 from aha.distill.contamination import HeldOutQuestions
@@ -32,6 +33,7 @@ from aha.distill.problem_rows import Row
 from aha.distill.rejection import (
     check_share,
     choose,
+    foreign_rows,
     grade_all,
     keep_from_tests,
     known_rows,
@@ -40,9 +42,12 @@ from aha.distill.rejection import (
 from aha.distill.rewriting import Rewriter, rewrite_by_model, rewrite_by_rule, rewriting_cost
 from aha.distill.stages import Stage, StageFolder
 from aha.distill.teachers import (
+    UNANSWERED,
     EndpointTeacher,
+    KeptAnswers,
     OwnTeacher,
     Questions,
+    Request,
     Teacher,
     TeacherEndpoint,
 )
@@ -52,15 +57,13 @@ from aha.model.parents import chain_of
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.sft.data_cost import write_data_cost
-from aha.sft.example_rows import EXPECTED
 from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.tasks.catalog import constructor, make_task, notes_of, setting_names
-from aha.tasks.files import read_rows as read_any_rows
 from aha.tasks.protocol import Task
 from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 
 FEWEST_TESTS = 1_000  # to compare with, where no test is to be made
-ANSWERS, REWRITTEN = "answers.jsonl", "rewriter.jsonl"
+ANSWERS, REWRITTEN, LOST = "answers.jsonl", "rewriter.jsonl", "lost.jsonl"
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
@@ -156,7 +159,7 @@ class Distillation:
         for note in notes_of(self.task):
             self.on_finding(note)
         for path in self.files_to_mix:
-            next(iter(read_any_rows(path, EXPECTED)), None)
+            foreign_rows(path, Stage("mixed"))
         tokenizer = Tokenizer.load(self.student)
         for finding in check_student(self.job.student, tokenizer):
             self.on_finding(finding)
@@ -168,7 +171,7 @@ class Distillation:
         Prompt.of(first, self.task, tokenizer)  # the student can read what it is to be asked
         teacher = self.make_teacher()
         self.rewriter()
-        open_folder(self.path, self.job.as_row())
+        open_folder(self.path, self.job.as_row(), reuses=True)
         return teacher
 
     def make_teacher(self) -> Teacher:
@@ -210,24 +213,27 @@ class Distillation:
         )
         questions = Questions(self.teacher_task(), problems, sampling)
         requests = teacher.requests(questions)
-        drop_half_line(path)
-        known = known_rows(path, read_rows)
+        known = self.rows_of(ANSWERS)
         if job.reuse:
-            others = known_rows(Path(job.reuse) / ANSWERS, read_rows)
-            keys = {request.key for request in requests} - known.keys()
-            again = [row for key, row in others.items() if key in keys]
-            if again:
-                append(path, again)
-                known |= {row["key"]: row for row in again}
+            self.take_over(Path(job.reuse), requests, known)
+        lost, stage = self.rows_of(LOST), Stage("answers")
 
         def keep(rows: list[Row]) -> None:
             append(path, rows)
             known.update({row["key"]: row for row in rows})
 
-        left = [request for request in requests if request.key not in known]
-        stage = Stage("answers")
+        left = []
+        for request in requests:
+            if request.key in known:
+                continue
+            if request.key in lost:
+                row = lost[request.key]
+                stage.drop(str(row.get("reason", UNANSWERED)), str(row.get("details", "")))
+            else:
+                left.append(request)
         if left:
-            answers = teacher.answer(left, questions, keep, self.progress_of("answers"))
+            kept = KeptAnswers(keep, self.lose, bool(known))
+            answers = teacher.answer(left, questions, kept, self.progress_of("answers"))
             for reason, details in answers.lost:
                 stage.drop(reason, details)
         stage.rows = [known[request.key] for request in requests if request.key in known]
@@ -242,6 +248,34 @@ class Distillation:
         self.ledger.add_chain(teacher.chain(), TEACHER, "teacher")
         self.ledger.add(teacher.cost(stage.rows))
         return stage.rows
+
+    def rows_of(self, name: str) -> dict[str, Row]:
+        """What is in a file of this folder already, by keys."""
+        drop_half_line(self.path / name)
+        return known_rows(self.path / name, read_rows)
+
+    def lose(self, row: Row) -> None:
+        append(self.path / LOST, [row])
+
+    def take_over(self, other: Path, requests: list[Request], known: dict[str, Row]) -> None:
+        """Add the answers of another distillation that fit. Raises `ConfigError` where it has
+        none at all."""
+        theirs = known_rows(other / ANSWERS, read_rows)
+        if not theirs:
+            raise ConfigError(
+                f"--reuse {other}: no answers in it",
+                f"the folder of a distillation, with {ANSWERS}",
+                "--reuse data/NAME of the other one, or without it",
+            )
+        keys = {request.key for request in requests}
+        again = [row for key, row in theirs.items() if key in keys - known.keys()]
+        if again:
+            append(self.path / ANSWERS, again)
+            known |= {row["key"]: row for row in again}
+        elif not keys & known.keys():
+            text = f"none of the {len(theirs):,} answers in {other} is to one of these requests"
+            fix = "the teacher, its prompts, --temperature, --per-problem, --seed and the limit of "
+            self.on_finding(warn(text, f"{fix}tokens have to be the same"))
 
     def progress_of(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(what, done, total)
@@ -272,12 +306,11 @@ class Distillation:
         if rewriter is None:
             stage = rewrite_by_rule(answers)
         else:
-            drop_half_line(path)
             stage, rows = rewrite_by_model(
                 answers,
                 rewriter,
-                known_rows(path, read_rows),
-                lambda row: append(path, [row]),
+                (self.rows_of(REWRITTEN), self.rows_of(LOST)),
+                (lambda row: append(path, [row]), self.lose),
                 self.progress_of("rewritten"),
             )
             self.ledger.add(rewriting_cost(rewriter, rows))

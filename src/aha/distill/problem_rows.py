@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aha.core.records import Graded, Problem
+from aha.tasks.protocol import Task
 from aha.tasks.tags import LEAD_IN, THINK_OPEN
 
 # The columns of completions of ours; every other one is of the problem.
@@ -34,6 +35,34 @@ def problem_of(row: Mapping[str, Any], task: str) -> Problem | None:
     if not isinstance(row.get("id"), str) or not given:
         return None
     return Problem(row["id"], str(row.get("task", task)), given)
+
+
+def problem_for(task: Task, row: Mapping[str, Any]) -> Problem | None:
+    """The problem of a row where it is one that this task can ask; None for any other row, such as
+    one of somebody's that has an `id` too."""
+    problem = problem_of(row, task.name)
+    if problem is None or problem.task != task.name:
+        return None
+    try:
+        task.ask(problem)
+    except Exception:  # columns of somebody else, in whatever form
+        return None
+    return problem
+
+
+def plain_row(row: Mapping[str, Any]) -> Row:
+    """The row with JSON's types alone. Parquet has more: times, decimals and bytes become text."""
+    return {str(name): plain_cell(cell) for name, cell in row.items()}
+
+
+def plain_cell(cell: Any) -> Any:
+    if cell is None or isinstance(cell, str | int | float):
+        return cell
+    if isinstance(cell, Mapping):
+        return plain_row(cell)
+    if isinstance(cell, list | tuple):
+        return [plain_cell(inner) for inner in cell]
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
 
 
 def example_row(problem: Problem, prompt: str, answer: Mapping[str, Any], graded: Graded) -> Row:

@@ -9,11 +9,11 @@ from aha.core.errors import ConfigError, DataError, RunStopped
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.distill.contamination import HeldOutQuestions, question_of
-from aha.distill.problem_rows import Row, example_row, problem_of, read_problem
+from aha.distill.problem_rows import Row, example_row, plain_row, problem_for, read_problem
 from aha.distill.stages import Stage
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import MAX_GRADE_ERRORS
-from aha.sft.example_rows import EXPECTED, UnusableRow, example_texts
+from aha.sft.example_rows import EXPECTED, UnusableRow, example_texts, lengths_of
 from aha.tasks.files import read_rows
 from aha.tasks.protocol import Task
 
@@ -79,7 +79,8 @@ def choose(examples: Sequence[Row], prefer: str, at_most: int) -> Stage:
         different = {row["completion"].strip(): row for row in reversed(group)}
         unique = sorted(different.values(), key=lambda row: row["member"])
         if prefer == "shortest":
-            unique.sort(key=length_of)
+            sizes = lengths_of(unique)[1]
+            unique = [unique[place] for place in sorted(range(len(unique)), key=sizes.__getitem__)]
         unique.sort(key=lambda row: not row["correct"])
         kept = unique[:at_most] if at_most else unique
         for row in kept:
@@ -91,12 +92,6 @@ def choose(examples: Sequence[Row], prefer: str, at_most: int) -> Stage:
     return stage
 
 
-def length_of(row: Mapping[str, Any]) -> int:
-    """The tokens of an example where they are known, else its characters."""
-    tokens = row.get("tokens")
-    return tokens if type(tokens) is int else len(str(row.get("completion", "")))
-
-
 def mix(examples: Sequence[Row], files: Sequence[Path], share: float | None, seed: int) -> Stage:
     """The examples with rows of other files among them, in an order of the seed.
 
@@ -105,14 +100,7 @@ def mix(examples: Sequence[Row], files: Sequence[Path], share: float | None, see
     cannot be read, or with too few rows.
     """
     stage = Stage("mixed")
-    others: list[Row] = []
-    for path in files:
-        for number, row in read_rows(path, EXPECTED):
-            try:
-                example_texts(row)
-                others.append(dict(row))  # type: ignore[call-overload]  # `example_texts` took it
-            except UnusableRow as reason:
-                stage.drop(reason.kind, f"{path.name} row {number}: {reason.details}")
+    others = [row for path in files for row in foreign_rows(path, stage)]
     rng = Random(seed_for(seed, "mix"))
     if share is not None:
         count = round(len(examples) * share / (1.0 - share))
@@ -128,6 +116,25 @@ def mix(examples: Sequence[Row], files: Sequence[Path], share: float | None, see
     stage.rows = [*examples, *others]
     rng.shuffle(stage.rows)
     return stage
+
+
+def foreign_rows(path: Path, stage: Stage) -> list[Row]:
+    """The rows of somebody's file that are examples; the stage counts the others by their kind.
+    Raises `DataError` for a file without any."""
+    rows = []
+    for number, row in read_rows(path, EXPECTED):
+        try:
+            example_texts(row)
+        except UnusableRow as reason:
+            stage.drop(reason.kind, f"{path.name} row {number}: {reason.details}")
+            continue
+        assert isinstance(row, dict), "`example_texts` takes no other row"
+        rows.append(plain_row(row))
+    if not rows:
+        raise DataError(
+            f"no example in {path}: {stage.reasons() or 'it is empty'}", EXPECTED, "another file"
+        )
+    return rows
 
 
 def check_share(share: float | None, files: Sequence[Path]) -> None:
@@ -165,9 +172,8 @@ def words_asked(row: Row, task: Task) -> tuple[str, str]:
         text if isinstance(text, str) else "\n".join(message["content"] for message in text)
         for text in prompts
     )
-    problem = problem_of(row, task.name)
-    of_task = problem is not None and row.get("task") == task.name
-    return prompt, question_of(task, problem) if of_task and problem else prompt
+    problem = problem_for(task, row) if row.get("task") == task.name else None
+    return prompt, question_of(task, problem) if problem else prompt
 
 
 def known_rows(path: Path, read: Callable[[Path], Any]) -> dict[str, Row]:

@@ -12,8 +12,8 @@ from aha.distill.ledger import LedgerEntry
 from aha.distill.problem_rows import Row
 from aha.distill.stages import Stage
 from aha.distill.tag_writer import in_tags
-from aha.distill.teachers import count_in, endpoint_cost, key_of
-from aha.endpoints.chat_requests import Endpoint, TryAgain, chat_answer, send_all
+from aha.distill.teachers import count_in, endpoint_cost, key_of, lost_row
+from aha.endpoints.chat_requests import Endpoint, Resumed, TryAgain, chat_answer, send_all
 from aha.tasks.tags import well_formed
 
 NO_FORM = "without an answer that can be put into the tags"
@@ -60,11 +60,17 @@ class Rewriter(Endpoint):
         return key_of("rewritten", self.model, self.max_tokens, self.seed, row["text"])
 
 
+def has_no_end(row: Row) -> bool:
+    """Whether an answer is truncated or empty: nothing to rewrite, and the grading counts it as
+    what it is."""
+    return row["finish"] == "length" or not row["text"].strip()
+
+
 def rewrite_by_rule(answers: Sequence[Row]) -> Stage:
     """Each answer in the tags, its words unchanged."""
     stage = Stage("rewritten")
     for row in answers:
-        text = in_tags(row["text"])
+        text = row["text"] if has_no_end(row) else in_tags(row["text"])
         if text is None:
             stage.drop(NO_FORM, row["text"][-80:])
         else:
@@ -75,24 +81,39 @@ def rewrite_by_rule(answers: Sequence[Row]) -> Stage:
 def rewrite_by_model(
     answers: Sequence[Row],
     rewriter: Rewriter,
-    known: Mapping[str, Row],
-    keep: Callable[[Row], object],
+    earlier: tuple[Mapping[str, Row], Mapping[str, Row]],
+    keep: tuple[Callable[[Row], object], Callable[[Row], object]],
     progress: Callable[[int, int], None],
 ) -> tuple[Stage, list[Row]]:
-    """(the stage, the rows of the rewriter's answers). What is in the form already is not sent.
+    """(the stage, the rows of the rewriter's answers). What is in the form already is not sent, nor
+    what has no end.
 
-    `known` has earlier answers of the rewriter by their keys; `keep` gets each new one. Raises
-    `ConfigError` as `send_all` does.
+    `earlier` has the rewriter's answers by their keys, and what it could not rewrite; `keep` takes
+    the new ones of both. Raises `ConfigError` as `send_all` does.
     """
-    plain = {rewriter.key_of(row): row["text"] for row in answers if not well_formed(row["text"])}
-    left = {key: text for key, text in plain.items() if key not in known}
+    (known, given_up), (keep_row, lose) = earlier, keep
+    plain = {
+        rewriter.key_of(row): row["text"]
+        for row in answers
+        if not has_no_end(row) and not well_formed(row["text"])
+    }
+    left = {k: text for k, text in plain.items() if k not in known and k not in given_up}
     rows = {key: known[key] for key in plain if key in known}
 
-    def keep_row(key: str, reply: tuple[str, Row]) -> None:
+    def keep_reply(key: str, reply: tuple[str, Row]) -> None:
         rows[key] = {"key": key, "text": reply[0], **reply[1]}
-        keep(rows[key])
+        keep_row(rows[key])
 
-    lost = send_all(rewriter, left, rewriter.body_of, read_rewritten, keep_row, progress).lost
+    lost = {key: str(row.get("details", "")) for key, row in given_up.items()}
+    lost |= send_all(
+        rewriter,
+        left,
+        rewriter.body_of,
+        read_rewritten,
+        keep_reply,
+        progress,
+        Resumed(bool(rows), lambda key, why: lose(lost_row(key, NOT_REWRITTEN, why))),
+    ).lost
     stage = Stage("rewritten")
     for row in answers:
         key = rewriter.key_of(row)

@@ -17,11 +17,11 @@ from typing import Any
 from aha.core.errors import DataError
 from aha.core.records import Problem
 from aha.core.seeds import seed_for
-from aha.distill.problem_rows import problem_of
-from aha.distill.rejection import length_of
+from aha.distill.problem_rows import problem_for
+from aha.distill.rejection import foreign_rows
 from aha.distill.stages import Stage
-from aha.sft.example_rows import EXPECTED, UnusableRow, example_texts
-from aha.tasks.files import read_rows
+from aha.sft.example_rows import example_texts, lengths_of
+from aha.tasks.protocol import Task
 from aha.tasks.tags import THINK_OPEN, read_answer, well_formed
 
 Row = dict[str, Any]
@@ -37,15 +37,7 @@ RANKS = 60  # 2 to the power of minus more ranks is no weight any more
 def read_pool(path: Path) -> Stage:
     """The rows of a pool that are examples; the others are counted by their kind."""
     stage = Stage("pool")
-    for number, row in read_rows(path, EXPECTED):
-        try:
-            example_texts(row)
-        except UnusableRow as reason:
-            stage.drop(reason.kind, f"row {number}: {reason.details}")
-            continue
-        assert isinstance(row, dict), "`example_texts` takes no other row"
-        stage.keep(row)
-    refuse_empty(stage, f"{path}")
+    stage.rows = foreign_rows(path, stage)
     return stage
 
 
@@ -105,29 +97,47 @@ def is_loop(text: str) -> bool:
 # -- difficulty -----------------------------------------------------------------------------------
 
 
-def problems_in(rows: Sequence[Row], task: str) -> dict[str, Problem]:
-    """The problems of the rows by their ids. Raises `DataError` for rows without any."""
-    problems = {}
+def problems_in(rows: Sequence[Row], task: Task) -> dict[str, Problem]:
+    """The problems of the rows by their ids, of those that have one of this task.
+
+    Raises `DataError` where none has, and for two problems of one id: a solver's result would be
+    counted for both.
+    """
+    problems: dict[str, Problem] = {}
     for number, row in enumerate(rows, 1):
-        problem = problem_of(row, task)
+        problem = problem_for(task, row)
         if problem is None:
+            continue
+        if task.ask(problems.setdefault(problem.id, problem)) != task.ask(problem):
             raise DataError(
-                f"example {number} has no problem that a solver could try",
-                "rows of `aha distill` or `aha eval --out`, which keep it",
-                "without --solver, or a pool that has them",
+                f"example {number} has the id {problem.id!r} of another problem",
+                "an id for each problem",
+                "other ids in one of the files that the pool is made of",
             )
-        problems[problem.id] = problem
+    if not problems:
+        raise DataError(
+            f"none of {len(rows):,} examples has a problem of {task.name} for a solver to try",
+            "rows of `aha distill` or `aha eval --out`, which keep it",
+            "the pool's own --task, a pool that has them, or no --solver",
+        )
     return problems
 
 
-def hard_ones(rows: Sequence[Row], solved: Mapping[str, Mapping[str, int | None]]) -> Stage:
+def hard_ones(
+    rows: Sequence[Row], task: Task, solved: Mapping[str, Mapping[str, int | None]]
+) -> Stage:
     """Stage "difficulty": examples whose problem no solver has solved. `solved` has for each solver
-    the number of right tries by problem; a problem that a solver cannot read stays."""
+    the number of right tries by problem; a problem that a solver cannot read stays, an example
+    without a problem of this task does not."""
     stage = Stage("difficulty")
     for row in rows:
-        solvers = [name for name, right in solved.items() if right.get(row["id"])]
+        problem = problem_for(task, row)
+        if problem is None:
+            stage.drop(f"without a problem of {task.name}")
+            continue
+        solvers = [name for name, right in solved.items() if right.get(problem.id)]
         if solvers:
-            stage.drop("that a solver solves", f"{row['id']} by {solvers[0]}")
+            stage.drop("that a solver solves", f"{problem.id} by {solvers[0]}")
         else:
             stage.keep(row)
     refuse_empty(stage, "the pool")
@@ -137,11 +147,24 @@ def hard_ones(rows: Sequence[Row], solved: Mapping[str, Mapping[str, int | None]
 # -- diversity ------------------------------------------------------------------------------------
 
 
+def check_column(rows: Sequence[Row], column: str | None) -> None:
+    """Raises `DataError` for a column of domains that no row has."""
+    if column is None or any(row.get(column) is not None for row in rows):
+        return
+    names = sorted({name for row in rows for name in row})
+    raise DataError(
+        f"--domain {column}, a column that none of {len(rows):,} examples has",
+        "a column that says what an example is about",
+        f"one of {', '.join(names)}",
+    )
+
+
 def domain_of(row: Mapping[str, Any], column: str | None) -> str:
     """What an example is about: the value of a column, or for a number puzzle how many numbers it
     has and the operations of its answer. Everything else is one domain."""
     if column is not None:
-        return str(row.get(column))
+        value = row.get(column)
+        return f"no {column}" if value is None else str(value)
     numbers = row.get("numbers")
     if not isinstance(numbers, list | tuple):
         return SAME_DOMAIN
@@ -167,7 +190,7 @@ def select(rows: Sequence[Row], n: int, way: str, seed: int, domain: Callable[[R
     elif way == "random":
         chosen = rng.sample(range(len(rows)), n)
     elif way == "longest":
-        chosen = sorted(range(len(rows)), key=lambda i: (-size_of(rows[i]), i))[:n]
+        chosen = longest_first(rows)[:n]
     else:
         chosen = drawn_by_domain(rows, n, way == "s1", rng, domain)
     stage.rows = [rows[place] for place in chosen]
@@ -176,11 +199,10 @@ def select(rows: Sequence[Row], n: int, way: str, seed: int, domain: Callable[[R
     return stage
 
 
-def size_of(row: Row) -> int:
-    """The length of an example's completion."""
-    if "completion" in row:
-        return length_of(row)
-    return sum(len(text.completion) for text in example_texts(row))
+def longest_first(rows: Sequence[Row]) -> list[int]:
+    """The places of the rows, those of longer completions first."""
+    sizes = lengths_of(rows)[1]
+    return sorted(range(len(rows)), key=lambda place: (-sizes[place], place))
 
 
 def drawn_by_domain(
@@ -188,7 +210,7 @@ def drawn_by_domain(
 ) -> list[int]:
     """A domain drawn evenly, then one of its rows; so on, n times, none twice."""
     domains: dict[str, list[int]] = {}
-    for place in sorted(range(len(rows)), key=lambda i: (-size_of(rows[i]), i)):
+    for place in longest_first(rows):
         domains.setdefault(domain(rows[place]), []).append(place)
     names = sorted(domains)
     chosen = []

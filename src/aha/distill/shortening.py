@@ -5,13 +5,18 @@ over the shortest wrong one, so that short is not all that counts. Source: Sky-T
 2025), which shortened completions by a third to a half at nearly equal accuracy; fine-tuning on the
 shortest alone gained less than 5 %.
 
-data/NAME/ has pairs.jsonl, stages.json, and the tests before.json and after.json.
+data/NAME/ has job.json (the settings), pairs.jsonl, stages.json, and the tests before.json and
+after.json.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from aha.core.errors import ConfigError, DataError
+from aha.distill.distill_job import open_folder
 from aha.distill.problem_rows import Row
 from aha.distill.stages import Stage, StageFolder
 from aha.model.folders import is_run
@@ -50,13 +55,15 @@ def is_of_pairs(source: Path) -> bool:
 
 
 def collect_pairs(
-    source: Path, rules: PairRules, last: int, folder: Path
+    source: Path, rules: PairRules, last: int, folder: Path, more: Mapping[str, Any]
 ) -> tuple[Path, StageFolder]:
     """The file of pairs, and how many there are. A file that has pairs already is taken as it is.
+    `more`: settings that the tests in the folder depend on.
 
     Raises `DataError` where no prompt has completions to choose among, `ConfigError` for a source
-    that does not exist.
+    that does not exist, and for a folder that was made with other settings.
     """
+    job = {"source": str(source), "rules": asdict(rules), "last": last, **more}
     if not source.exists():
         raise ConfigError(
             f"no file or run {source}",
@@ -64,6 +71,7 @@ def collect_pairs(
             "check --data",
         )
     if is_of_pairs(source):
+        open_folder(folder, job)
         return source, StageFolder(folder)
     stage = Stage("pairs")
     for kind, pair in pairs_of(completions_of(source, last), rules):
@@ -77,7 +85,7 @@ def collect_pairs(
             "several completions of a prompt, right ones of different lengths",
             f"aha eval {source} --split train --group-size 8 --out FILE, then --data FILE",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder, job)
     stages = StageFolder(folder)
     return stages.write(stage), stages
 
@@ -85,9 +93,9 @@ def collect_pairs(
 def lengths_line(rows: list[Row]) -> str:
     """The mean lengths of both sides by kind of pair, for people."""
     texts = []
-    for kind in ("shorter", "right"):
-        lengths = [row["tokens"] for row in rows if row.get("kind") == kind]
+    for kind, unit in product(("shorter", "right"), ("tokens", "characters")):
+        lengths = [row[unit] for row in rows if row.get("kind") == kind and unit in row]
         if lengths:
             chosen, rejected = (sum(side) / len(lengths) for side in zip(*lengths, strict=True))
-            texts.append(f"{len(lengths):,} of {kind} ({chosen:.0f} tokens over {rejected:.0f})")
+            texts.append(f"{len(lengths):,} of {kind} ({chosen:.0f} {unit} over {rejected:.0f})")
     return ", ".join(texts)

@@ -66,6 +66,7 @@ class StageFolder:
     def __init__(self, path: Path):
         self.path = path
         self.stages: list[Stage] = []
+        self.files: list[str] = []
 
     def write(self, stage: Stage) -> Path:
         """Write the rows of a stage, and the counts so far."""
@@ -74,10 +75,13 @@ class StageFolder:
         self.note(stage)
         return file
 
-    def note(self, stage: Stage) -> None:
-        """The counts of a stage whose rows are written already."""
+    def note(self, stage: Stage, file: str | None = None) -> None:
+        """The counts of a stage whose rows are written already, in `file` where they are not in one
+        of the stage's name."""
         self.stages.append(stage)
-        rows = [one.as_row(f"{one.name}.jsonl") for one in self.stages]
+        self.files.append(file or f"{stage.name}.jsonl")
+        pairs = zip(self.stages, self.files, strict=True)
+        rows = [one.as_row(name) for one, name in pairs]
         write_text(self.path / STAGES, to_json(rows, indent=2) + "\n")
 
     def lines(self) -> list[str]:

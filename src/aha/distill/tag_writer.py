@@ -25,7 +25,7 @@ THOUGHTS = (
 )
 SOLUTIONS = ("<|begin_of_solution|>", "<|end_of_solution|>")
 LAST_LINE = re.compile(
-    r"[ \t*#]*(?:the )?(?:final )?(?:answer|solution|result)(?: is)?[ \t*]*[:=]?[ \t*]*(.+)",
+    r"[ \t*#]*(?:the )?(?:final )?(?:answer|solution|result)(?: is\b|[ \t*]*[:=])[ \t*:=]*(.+)",
     re.IGNORECASE,
 )
 MAX_ANSWER = 400  # characters: a longer one is no answer, but more of the thought

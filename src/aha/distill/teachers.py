@@ -15,7 +15,14 @@ from aha.core.records import Completion, Problem, Prompt
 from aha.core.seeds import seed_for
 from aha.distill.ledger import LedgerEntry, machine_entry
 from aha.distill.problem_rows import Row, bare_request, problem_row
-from aha.endpoints.chat_requests import TEXT, Endpoint, TryAgain, chat_answer, send_all
+from aha.endpoints.chat_requests import (
+    TEXT,
+    Endpoint,
+    Resumed,
+    TryAgain,
+    chat_answer,
+    send_all,
+)
 from aha.machine.device import gpu_name
 from aha.model.folders import resolve_model
 from aha.model.own_words import CHATML, ONE_TURN
@@ -30,7 +37,9 @@ from aha.tasks.tags import THINK_CLOSE
 
 PART = 64  # problems that go to our engine together, and whose answers are kept together
 WHAT = "teacher's generation"
-Keep = Callable[[list[Row]], object]
+UNANSWERED, UNREADABLE = "without an answer", "that the teacher cannot read"
+OUT_OF_CONTEXT = "longer than the teacher's context"
+CUT = ("content_filter", "abort", "error", "tool_calls", "function_call")  # an end, and no own one
 Progress = Callable[[int, int], None]
 
 
@@ -53,6 +62,16 @@ class Request(NamedTuple):
     member: int
 
 
+@dataclass(frozen=True)
+class KeptAnswers:
+    """Where a teacher's answers go as they come: `rows`; and requests that a working endpoint has
+    not answered: `lost`. `some`: whether it has answered in an earlier call."""
+
+    rows: Callable[[list[Row]], object]
+    lost: Callable[[Row], object] = bool
+    some: bool = False
+
+
 @dataclass
 class TeacherAnswers:
     """How many requests were answered now, and why others were not."""
@@ -62,7 +81,7 @@ class TeacherAnswers:
 
 
 class Teacher(Protocol):
-    """TeacherAnswers questions, and says what that has cost."""
+    """Answers questions, and says what that has cost."""
 
     name: str
 
@@ -70,9 +89,13 @@ class Teacher(Protocol):
         """A request for each answer, in the order of the problems."""
 
     def answer(
-        self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
+        self,
+        requests: Sequence[Request],
+        questions: Questions,
+        kept: KeptAnswers,
+        progress: Progress,
     ) -> TeacherAnswers:
-        """Answer these; `keep` gets the rows of answers as they come."""
+        """Answer these; `kept` gets the rows of answers as they come."""
 
     def cost(self, rows: Sequence[Row]) -> LedgerEntry:
         """What these answers have cost."""
@@ -111,6 +134,11 @@ def answer_row(request: Request, teacher: str, text: str, finish: str) -> Row:
     }
 
 
+def lost_row(key: str, reason: str, details: str) -> Row:
+    """A request without an answer as one row of its file: it is not sent again."""
+    return {"key": key, "reason": reason, "details": details}
+
+
 def tokens_of(rows: Sequence[Row]) -> int | None:
     """The tokens of all answers; None where one of them was not counted."""
     counts = [row.get("tokens") for row in rows]
@@ -136,17 +164,26 @@ class OwnTeacher:
         return requests_of(questions, self.identity)
 
     def answer(
-        self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
+        self,
+        requests: Sequence[Request],
+        questions: Questions,
+        kept: KeptAnswers,
+        progress: Progress,
     ) -> TeacherAnswers:
         """Generate them, some problems at a time."""
         left = {request.key: request for request in requests}
-        problems = list({request.problem.id: request for request in requests}.values())
         known = {(r.problem.id, r.member): r.key for r in requests}
+        members: dict[str, list[Request]] = {}
+        for request in requests:
+            members.setdefault(request.problem.id, []).append(request)
         answers, limit = TeacherAnswers(), questions.sampling.max_new_tokens
         prompts: list[Prompt] = []
-        for request in problems:
-            if prompt := self.readable(request, limit, answers):
+        for group in members.values():
+            prompt = self.readable(group[0], limit)
+            if isinstance(prompt, Prompt):
                 prompts.append(prompt)
+            else:
+                answers.lost += [prompt] * len(group)
         for first in range(0, len(prompts), PART):
             part = prompts[first : first + PART]
             started = time.perf_counter()
@@ -159,24 +196,21 @@ class OwnTeacher:
                 # Others of the group are kept already.
                 if (key := known.get((prompt.problem.id, member))) is not None
             ]
-            keep(rows)
+            kept.rows(rows)
             answers.new += len(rows)
             progress(min(first + PART, len(prompts)), len(prompts))
         return answers
 
-    def readable(self, request: Request, limit: int, answers: TeacherAnswers) -> Prompt | None:
-        """The prompt in tokens; None, and noted, where the teacher cannot read it."""
+    def readable(self, request: Request, limit: int) -> Prompt | tuple[str, str]:
+        """The prompt in tokens; (reason, details) where the teacher cannot read it."""
         positions = self.model.policy.config.max_position_embeddings
         try:
             text = self.model.tokenizer.say(request.prompt)
             prompt = Prompt(request.problem, text, tuple(self.model.tokenizer.encode(text)))
         except ModelError as error:
-            answers.lost.append(("that the teacher cannot read", error.got))
-            return None
+            return UNREADABLE, error.got
         if len(prompt.tokens) + limit > positions:
-            details = f"{len(prompt.tokens)} tokens and {limit} more, of {positions}"
-            answers.lost.append(("longer than the teacher's context", details))
-            return None
+            return OUT_OF_CONTEXT, f"{len(prompt.tokens)} tokens and {limit} more, of {positions}"
         return prompt
 
     def row_of(self, request: Request, completion: Completion, seconds: float) -> Row:
@@ -227,7 +261,11 @@ class EndpointTeacher:
         return requests_of(questions, f"{self.endpoint.path} {self.name}")
 
     def answer(
-        self, requests: Sequence[Request], questions: Questions, keep: Keep, progress: Progress
+        self,
+        requests: Sequence[Request],
+        questions: Questions,
+        kept: KeptAnswers,
+        progress: Progress,
     ) -> TeacherAnswers:
         """Send them, several at a time. Raises `ConfigError` where the endpoint refuses them all
         or does not answer any more."""
@@ -238,10 +276,11 @@ class EndpointTeacher:
             by_key,
             lambda request, retry: self.body_of(request, sampling, retry),
             self.read,
-            lambda key, reply: keep([self.row_of(by_key[key], reply)]),
+            lambda key, reply: kept.rows([self.row_of(by_key[key], reply)]),
             progress,
+            Resumed(kept.some, lambda key, why: kept.lost(lost_row(key, UNANSWERED, why))),
         )
-        lost = [("without an answer", why) for why in replies.lost.values()]
+        lost = [(UNANSWERED, why) for why in replies.lost.values()]
         return TeacherAnswers(len(replies.answers), lost)
 
     def body_of(self, request: Request, sampling: Sampling, retry: int) -> Row:
@@ -259,18 +298,21 @@ class EndpointTeacher:
         }
 
     def read(self, content: Any) -> Reply:
-        """The reply's text, with the thought that some servers keep apart from it. Raises
-        `TryAgain`."""
+        """The reply's text, with the thought that some servers keep apart from it. A thought that
+        the limit has cut has no text after it. Raises `TryAgain`."""
         chat = self.endpoint.path != TEXT
         text = chat_answer(content) if chat else text_answer(content)
-        if text is None:
+        message = message_in(content) if chat else {}
+        thought = thought_of(message)
+        if text is None and (not thought or message.get("content") is not None):
             raise TryAgain("a reply without a completion")
-        choice = content["choices"][0]
-        message = choice.get("message") if chat else None
-        thought = thought_of(message) if isinstance(message, dict) else ""
+        ended = content["choices"][0].get("finish_reason")
+        if ended in CUT:
+            raise TryAgain(f"a completion that ended by {ended!r}")
+        text = text or ""
         if thought and THINK_CLOSE not in text:
             text = f"{thought}\n{THINK_CLOSE}\n{text}"
-        finish = "length" if choice.get("finish_reason") == "length" else "stop"
+        finish = "length" if ended == "length" else "stop"
         usage = content.get("usage")
         counts = usage if isinstance(usage, dict) else {}
         return Reply(
@@ -319,6 +361,15 @@ def text_answer(content: Any) -> str | None:
     except (KeyError, IndexError, TypeError):
         return None
     return answer if isinstance(answer, str) else None
+
+
+def message_in(content: Any) -> Mapping[str, Any]:
+    """The message of a chat completion; empty if this is none."""
+    try:
+        message = content["choices"][0]["message"]
+    except (KeyError, IndexError, TypeError):
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def thought_of(message: Mapping[str, Any]) -> str:

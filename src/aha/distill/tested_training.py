@@ -9,37 +9,75 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import RunError
+from aha.core.errors import RunError, shown
 from aha.core.findings import Finding
+from aha.core.section import Section
 from aha.distill.before_after import NAMES, Change, change_of, held_out_test, numbers_of
 from aha.distill.stages import read_object
-from aha.eval.suite import EvalSettings
+from aha.eval.suite import EvalSettings, readable_prompts
+from aha.model.folders import resolve_model
+from aha.model.weights import load_model
 from aha.plan.machines import Cost
-from aha.sft.tuning_config import TuningConfig
+from aha.sft.tuning_config import TuningConfig, is_tuning, tuning_config
 from aha.sft.tuning_run import FineTuning
 from aha.store.durable import disk_errors, to_json, write_text
 from aha.store.run_folder import Run
+from aha.tasks.catalog import make_task
 from aha.training.builders import price_of_run
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
 
+def check_goes_on(path: Path, given: TuningConfig) -> bool:
+    """Whether there is a run at this path that these settings go on with.
+
+    Raises `RunError` for a run of another kind, for one that learns from another file (where the
+    settings name one), and for a setting that was given and is not the run's: it goes on as it
+    began.
+    """
+    config = Run(path).read_or_none("config.json")
+    if config is None:
+        return False
+    if not is_tuning(config):
+        raise RunError(f"{path} is a run of another kind", "a new name", f"--name {path.name}-2")
+    data = config.get("data")
+    if given.data and data != str(Path(given.data).absolute()):
+        raise RunError(
+            f"{path} exists, and learns from {data}", "a new name", f"--name {path.name}-2"
+        )
+    changed = changed_setting(given, tuning_config(config))
+    if changed is not None:
+        name, before, now = changed
+        raise RunError(
+            f"{path} learns with {name} {shown(before)}, not {shown(now)}",
+            "the same settings, to go on, or a new name",
+            f"--name {path.name}-2",
+        )
+    return True
+
+
+def changed_setting(given: Section, stored: Section) -> tuple[str, Any, Any] | None:
+    """The first setting that was given and is stored with another value: its key, the stored value,
+    the given one."""
+    for name in sorted(given.model_fields_set - {"data"}):
+        now, before = getattr(given, name), getattr(stored, name)
+        if isinstance(now, Section) and isinstance(before, Section):
+            if inner := changed_setting(now, before):
+                return (f"{name}.{inner[0]}", *inner[1:])
+        elif now is not None and now != before:
+            return name, before, now
+    return None
+
+
 def open_training(cfg: TuningConfig, path: Path, say: Say, budget: str | None) -> FineTuning | None:
     """The run at this path: a new one, or the stopped one that goes on; None where it is done.
 
-    Raises `RunError` where the run there learns from another file.
+    Raises `RunError` where the run there learns from another file, or with other settings.
     """
     run = Run(path)
-    config = run.read_or_none("config.json")
-    if config is None:
+    if not check_goes_on(path, cfg):
         return FineTuning.start(cfg, path, say, budget)
-    if config.get("data") != str(Path(cfg.data).absolute()):
-        raise RunError(
-            f"{path} exists, and learns from {config.get('data')}",
-            "a new name",
-            f"--name {path.name}-2",
-        )
     if run.read_or_none("summary.json") is not None:
         return None
     return FineTuning.resume(path, say, False, budget)
@@ -57,6 +95,13 @@ class TrainingTests:
     ):
         self.folder, self.run, self.settings = folder, Run(run), settings
         self.on_finding = on_finding
+
+    def check(self, model: str) -> None:
+        """Raises as the test of this model would, before anything is paid for."""
+        if self.settings.n and not (self.folder / f"{NAMES[0]}.json").exists():
+            task = make_task(self.settings.task, self.settings.task_settings)
+            opened = load_model(resolve_model(model))
+            readable_prompts(task, opened, self.settings, self.settings.n, bool)
 
     def before(self, model: str) -> Row | None:
         """The test of the model that is to learn; None where there is to be no test."""

@@ -18,7 +18,9 @@ from aha.core.errors import ConfigError, MissingExtra, shorter
 from aha.core.seeds import seed_for
 
 MAX_PAUSE_S = 60.0
-MAX_LOST = 8  # requests in a row without an answer: then the endpoint is down, not the request
+# Requests in a row without an answer: then the endpoint is down, not the request. Of one that has
+# never answered a single silence is enough, but not a single refusal: that one may be too long.
+MAX_LOST = 8
 BUSY = (408, 409, 425, 429)  # HTTP statuses after which another try may work
 ABOUT_ONE = (400, 413, 422)  # statuses that may be about this one request, such as its length
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -94,6 +96,21 @@ class Replies(Generic[Answer]):
     lost: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """For a caller that goes on where an earlier call was stopped, and will not ask in vain again.
+
+    `has_answered`: whether the earlier call had answers. `lose(name, why)` gets a request without
+    an answer once the endpoint has answered another one since: not the endpoint is to blame then.
+    """
+
+    has_answered: bool = False
+    lose: Callable[[str, str], object] = lambda name, why: None
+
+
+FIRST_CALL = Resumed()
+
+
 def send_all(
     endpoint: Endpoint,
     subjects: Mapping[str, Subject],
@@ -101,6 +118,7 @@ def send_all(
     read: Callable[[Any], Answer],
     keep: Callable[[str, Answer], object],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    resumed: Resumed = FIRST_CALL,
 ) -> Replies[Answer]:
     """Send a request about each subject, and read the answers.
 
@@ -110,7 +128,7 @@ def send_all(
     answer; earlier answers have been kept then.
     """
     with client_for(endpoint) as client:
-        sender = Sender(endpoint, client, body_of, read, keep)
+        sender = Sender(endpoint, client, body_of, read, keep, resumed)
         pool = ThreadPoolExecutor(endpoint.workers)
         try:
             futures = {pool.submit(sender.send, name, one) for name, one in subjects.items()}
@@ -123,6 +141,7 @@ def send_all(
         finally:
             sender.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+    sender.finish()
     return sender.replies
 
 
@@ -154,14 +173,14 @@ class Sender(Generic[Subject, Answer]):
         body_of: Callable[[Subject, int], Mapping[str, Any]],
         read: Callable[[Any], Answer],
         keep: Callable[[str, Answer], object],
+        resumed: Resumed,
     ):
         self.endpoint, self.client, self.address = endpoint, client, endpoint.address()
         self.body_of, self.read, self.keep = body_of, read, keep
         self.replies: Replies[Answer] = Replies()
         self.stop, self.lock = threading.Event(), threading.Lock()
-        # Requests in a row without an answer, and how many of them end it all: before the first
-        # answer one is enough, because then the endpoint has never worked.
-        self.lost, self.max_lost = 0, 1
+        self.has_answered, self.lose = resumed.has_answered, resumed.lose
+        self.in_a_row: dict[str, Exception] = {}  # without an answer since the last one
 
     def send(self, name: str, subject: Subject) -> None:
         """Send one request until it is answered, and hand over the answer."""
@@ -187,19 +206,37 @@ class Sender(Generic[Subject, Answer]):
     def store(self, name: str, answer: Answer) -> None:
         """Hand an answer to the caller."""
         with self.lock:
-            self.lost, self.max_lost = 0, MAX_LOST
+            self.has_answered = True
+            self.settle()
             self.replies.answers[name] = answer
             self.keep(name, answer)
+
+    def settle(self) -> None:
+        """Tell the caller of those without an answer: the endpoint works."""
+        for name, why in self.in_a_row.items():
+            self.lose(name, str(why))
+        self.in_a_row.clear()
+
+    def finish(self) -> None:
+        """After the last request: raises `ConfigError` where the endpoint has never answered."""
+        if self.in_a_row and not self.has_answered:
+            raise self.error_of(next(reversed(self.in_a_row.values())))
+        self.settle()
 
     def give_up(self, name: str, why: Exception) -> None:
         """Count a request without an answer; after too many in a row raises `ConfigError`."""
         with self.lock:
-            self.lost += 1
+            self.in_a_row[name] = why
             self.replies.lost[name] = str(why)
-            if self.lost < self.max_lost:
+            most = MAX_LOST if self.has_answered or isinstance(why, Refused) else 1
+            if len(self.in_a_row) < most:
                 return
         self.stop.set()
-        raise self.refusal(why) if isinstance(why, Refused) else self.silence(why)
+        raise self.error_of(why)
+
+    def error_of(self, why: Exception) -> ConfigError:
+        """The error for an endpoint of which a request ended so."""
+        return self.refusal(why) if isinstance(why, Refused) else self.silence(why)
 
     def silence(self, why: Exception) -> ConfigError:
         """The error for an endpoint that answers nothing of use any more."""

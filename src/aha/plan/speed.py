@@ -78,6 +78,10 @@ class Card:
     whose products are larger. An operation of attention takes `attention` times as long as one of a
     matrix product. A layer takes at least `layer_us` microseconds. `cpu`: its memory is the host's.
     `float32`: it does not multiply bf16 in hardware, so that bf16 tensors take twice the memory.
+
+    `update_ms` and `pass_us`: what an update of fine-tuning takes on a CPU whatever its size, in
+    all and for each layer of each forward or backward pass. RL's updates are larger, and the share
+    `train` was fitted to them as a whole; on a GPU `layer_us` counts.
     """
 
     memory: float
@@ -93,6 +97,8 @@ class Card:
     cpu: bool = False
     float32: bool = False
     train_large: float = 0.0
+    update_ms: float = 0.0
+    pass_us: float = 0.0
 
     @property
     def train_rate(self) -> float:

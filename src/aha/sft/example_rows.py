@@ -7,7 +7,7 @@
 {"instruction": "...", "input": "...", "output": "..."}                                  Alpaca
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,3 +145,20 @@ def texts_of_chat(messages: list[Message]) -> list[ExampleText]:
     if all(message["role"] != "user" for message in messages[: places[0]]):
         raise UnusableRow(NO_PROMPT, "the assistant speaks before the user does")
     return [ExampleText(messages[:place], messages[place]["content"]) for place in places]
+
+
+def lengths_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
+    """("tokens" or "characters", the lengths of the rows' completions). Characters where one of the
+    rows has no count of tokens: the two cannot be compared."""
+    counts = [row.get("tokens") for row in rows]
+    if all(type(count) is int and count >= 0 for count in counts):
+        return "tokens", [int(count or 0) for count in counts]
+    return "characters", [characters_of(row) for row in rows]
+
+
+def characters_of(row: Mapping[str, Any]) -> int:
+    """Of a row's completion, or of all turns of the assistant."""
+    completion = row.get("completion")
+    if isinstance(completion, str):
+        return len(completion)
+    return sum(len(text.completion) for text in example_texts(row))

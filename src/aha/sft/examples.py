@@ -3,6 +3,7 @@
 What cannot be used is left out as a whole and counted, by kind; nothing is ever shortened.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,19 @@ from aha.tasks.bad_rows import BadRows
 from aha.tasks.files import read_rows
 from aha.tasks.held_out import held_out_problem
 
+PARTS = ("thought", "solution")
 # The tags with which chat templates mark whose turn it is.
 TEMPLATE_TAGS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     *("<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>"),
     *("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+    *("<bos>", "<eos>", "[SYSTEM_PROMPT]", "[TOOL_CALLS]", "[gMASK]", "<sop>"),
 )
+STRUCK = "</s>"  # at the end it is an end; anywhere else it may be HTML
+# Any other tag of this look, of a model that has it as a token; those of Sky-T1 are words.
+MARK = re.compile(r"<[|\uff5c][\w\u2581-]{1,40}[|\uff5c]>")
+WORDS = frozenset(f"<|{end}_of_{part}|>" for end in ("begin", "end") for part in PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,11 @@ class Example:
     @property
     def num_tokens(self) -> int:
         return len(self.prompt) + len(self.completion)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The lengths of its rows in a batch."""
+        return (self.num_tokens,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,11 @@ class PreferencePair:
     def num_tokens(self) -> int:
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The lengths of its rows in a batch: each completion with the prompt."""
+        return (len(self.prompt) + len(self.chosen), len(self.prompt) + len(self.rejected))
+
 
 @dataclass(frozen=True)
 class ExampleSet:
@@ -81,8 +98,9 @@ class ExampleSet:
         return sum(example.num_tokens for example in self.examples)
 
     @property
-    def longest(self) -> int:
-        return max(example.num_tokens for example in self.examples)
+    def rows(self) -> list[int]:
+        """The lengths of all rows."""
+        return [length for example in self.examples for length in example.rows]
 
 
 def load_examples(
@@ -104,11 +122,12 @@ def load_examples(
     kinds: dict[str, list[tuple[int, str]]] = {}
     encode = encode or encoded_row
     examples: list[Any] = []
-    rows = 0
+    rows = wrong = 0
     for number, row in read_rows(path, expected):
         try:
             examples += encode(row, tokenizer, limit)
             rows += 1
+            wrong += isinstance(row, dict) and row.get("correct") is False
         except UnusableRow as reason:
             bad.add(number, f"a row {reason.kind} ({reason.details})")
             kinds.setdefault(reason.kind, []).append((number, reason.details))
@@ -119,6 +138,10 @@ def load_examples(
         count = sum(map(len, kinds.values()))
         message = f"{count:,} rows of {path.name} dropped, {rows:,} kept: {'; '.join(counts)}"
         notes.append(Finding("warn", message, "mend the rows, or train without them", "examples"))
+    if wrong:
+        message = f"{wrong:,} of {rows:,} rows of {path.name} are learnt though graded as wrong"
+        fix = "leave rows out whose `correct` is false, unless they are meant to be learnt"
+        notes.append(Finding("warn", message, fix, "examples"))
     return ExampleSet(examples, notes)
 
 
@@ -142,12 +165,14 @@ def encoded_texts(texts: list[ExampleText], tokenizer: Tokenizer, limit: int) ->
         if (problem := held_out_problem(prompt)) is not None:
             raise UnusableRow(HELD_OUT, problem)
         ends = [name for i in tokenizer.stop_ids if (name := tokenizer.fast.id_to_token(i))]
-        for end in ends:  # a row may bring it, with a line break of the file's writer
-            if completion.rstrip().endswith(end):
-                completion = completion.rstrip().removesuffix(end)
+        # A row may bring its end, or several, with a line break of the file's writer.
+        while end := next((one for one in ends if completion.rstrip().endswith(one)), None):
+            completion = completion.rstrip().removesuffix(end)
         if not completion.strip():
             raise UnusableRow(NO_ANSWER, "the completion is its end alone")
         refuse_tags(completion, tokenizer, (*TEMPLATE_TAGS, *ends))
+        if completion.rstrip().endswith(STRUCK):
+            raise UnusableRow(FOREIGN, f"{STRUCK}, which is not the end of this model's turns")
         own = (*tokenizer.encode(RenderedText(completion)), tokenizer.stop_ids[0])
         example = Example(tuple(tokenizer.encode(prompt)), own)
         if example.num_tokens > limit:
@@ -177,8 +202,10 @@ def knows(tokenizer: Tokenizer, tag: str) -> bool:
 
 
 def refuse_tags(text: str, tokenizer: Tokenizer, tags: tuple[str, ...]) -> None:
-    """Raises `UnusableRow` for a tag in what somebody says: with it another turn would begin."""
-    for tag in tags:
+    """Raises `UnusableRow` for a tag in what somebody says: with it another turn would begin; and
+    for any mark that this model does not have."""
+    marks = [mark for mark in MARK.findall(text) if mark not in WORDS]
+    for tag in (*tags, *(mark for mark in marks if not knows(tokenizer, mark))):
         if tag in text:
             unknown = "" if knows(tokenizer, tag) else ", which this model does not have"
             raise UnusableRow(FOREIGN, f"{tag}{unknown}")

@@ -11,13 +11,21 @@ from typing import Any
 
 from aha.core.errors import ModelError
 from aha.model.tokenizer import Tokenizer
-from aha.sft.example_rows import NO_ANSWER, NO_TOKENS, UNREADABLE, UnusableRow, example_texts
+from aha.sft.example_rows import (
+    NO_ANSWER,
+    NO_TOKENS,
+    UNREADABLE,
+    UnusableRow,
+    example_texts,
+    lengths_of,
+)
 from aha.sft.examples import Example, PreferencePair, encoded_texts
 from aha.tasks.files import UnreadableRow
 
 EXPECTED = "JSON lines or Parquet with 'prompt', 'chosen' and 'rejected'"
 SAME = "with two equal completions"
 Row = dict[str, Any]
+Sized = tuple[int, Row]  # the length of a completion, and its row
 
 
 def encoded_pair(row: object, tokenizer: Tokenizer, limit: int) -> list[PreferencePair]:
@@ -82,24 +90,26 @@ def pairs_of(rows: Iterable[Row], rules: PairRules) -> Iterator[tuple[str, Row |
             continue
         groups.setdefault(row["prompt"], []).append(row)
     for group in groups.values():
-        right = sorted((row for row in group if row["correct"]), key=length_of)
-        wrong = sorted((row for row in group if not row["correct"]), key=length_of)
+        unit, lengths = lengths_of(group)
+        sized = sorted(zip(lengths, group, strict=True), key=lambda pair: pair[0])
+        right = [pair for pair in sized if pair[1]["correct"]]
+        wrong = [pair for pair in sized if not pair[1]["correct"]]
         if not right:
             yield "no right completion", None
             continue
-        yield from pairs_of_group(right, wrong, rules)
+        yield from pairs_of_group(right, wrong, rules, unit)
 
 
 def pairs_of_group(
-    right: list[Row], wrong: list[Row], rules: PairRules
+    right: list[Sized], wrong: list[Sized], rules: PairRules, unit: str
 ) -> Iterator[tuple[str, Row | None]]:
     """The pairs of one prompt, from its right and its wrong completions, shortest first."""
     made = False
-    if rules.shorter and length_of(right[0]) <= rules.most * length_of(right[-1]):
-        yield "shorter", pair_row("shorter", right[0], right[-1])
+    if rules.shorter and right[0][0] <= rules.most * right[-1][0]:
+        yield "shorter", pair_row("shorter", right[0], right[-1], unit)
         made = True
     if rules.right and wrong:
-        yield "right", pair_row("right", right[0], wrong[0])
+        yield "right", pair_row("right", right[0], wrong[0], unit)
         made = True
     if not made:
         yield "nothing to choose", None
@@ -116,14 +126,9 @@ def unfit(row: Row) -> str:
     return "" if row["completion"].strip() else "empty"
 
 
-def length_of(row: Row) -> float:
-    """Its tokens, or its characters where nobody counted tokens."""
-    tokens = row.get("tokens")
-    return float(tokens if isinstance(tokens, int) else len(row["completion"]))
-
-
-def pair_row(kind: str, chosen: Row, rejected: Row) -> Row:
-    """A pair as one row of its file."""
-    row: Row = {"prompt": chosen["prompt"], "chosen": chosen["completion"]}
-    row |= {"rejected": rejected["completion"], "kind": kind, "id": chosen.get("id")}
-    return row | {"tokens": [length_of(chosen), length_of(rejected)]}
+def pair_row(kind: str, chosen: Sized, rejected: Sized, unit: str) -> Row:
+    """A pair as one row of its file, with the lengths of both sides in this unit."""
+    (short, better), (long, worse) = chosen, rejected
+    row: Row = {"prompt": better["prompt"], "chosen": better["completion"]}
+    row |= {"rejected": worse["completion"], "kind": kind, "id": better.get("id")}
+    return row | {unit: [short, long]}

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 
+from aha.algo.preferences import METHODS
 from aha.core.errors import ConfigError
 from aha.core.sizes import GB
-from aha.machine.device import device_memory
+from aha.machine.device import device_memory, num_threads
 from aha.model.architecture import ModelConfig
 from aha.model.weights import LoadedModel
+from aha.plan.cluster import Cluster
+from aha.plan.estimate import CPU_THREADS
 from aha.plan.machines import Cost, load_cards, money
 from aha.plan.prediction import NO_CARD
 from aha.plan.speed import Card
@@ -24,10 +27,27 @@ LASTS = ("weights", "gradients", "optimiser")  # parts that no micro-batch makes
 
 
 def tokens_to_read(cfg: TuningConfig, examples: ExampleSet) -> TuningTokens:
-    """The examples as the plan counts them."""
-    tokens = examples.num_tokens
-    squares = sum(example.num_tokens**2 for example in examples.examples)
-    return TuningTokens(tokens, examples.longest, squares / tokens, cfg.epochs, cfg.steps)
+    """The examples as the plan counts them. Pairs are scored in each update before their gradient
+    is computed, and by DPO once before all of them."""
+    rows, pairs = examples.rows, cfg.preference
+    return TuningTokens(
+        examples.num_tokens,
+        max(rows),
+        sum(length**2 for length in rows) / sum(rows),
+        cfg.epochs,
+        cfg.steps,
+        scorings=1 if pairs else 0,
+        reference=bool(pairs and METHODS[pairs.method].reference),
+    )
+
+
+def machine_here(device: torch.device, parameters: int) -> tuple[str, Card | None]:
+    """This machine in words, and its row of cards.toml; of a CPU that torch uses one core of, the
+    part of the row that one core is."""
+    name, row = machine_row(device)
+    if row and row.cpu and num_threads() < CPU_THREADS:
+        return f"one core of {name}", Cluster(CPU_THREADS).card_of_rank(row, parameters)
+    return name or "a GPU not in the table", row
 
 
 def tuning_prediction(
@@ -38,11 +58,11 @@ def tuning_prediction(
     if not isinstance(model.policy.config, ModelConfig):
         return None
     shape = shape_of_config(model.policy.config)
-    name, row = machine_row(model.policy.device)
+    name, row = machine_here(model.policy.device, shape.parameters)
     read = tokens_to_read(cfg, examples)
     plan = estimate_tuning(cfg.recipe, shape, read, row or NO_CARD)
     prediction: dict[str, Any] = {
-        "machine": name or "a GPU not in the table",
+        "machine": name,
         "measured": False,
         "card": row and asdict(row),
         "mean_tokens": read.tokens / len(examples.examples),
@@ -61,15 +81,19 @@ def refuse_hopeless(
     prediction: Mapping[str, Any], device: torch.device, say: Callable[[str], None]
 ) -> None:
     """Raise ConfigError where not even weights, gradients and optimiser fit; say where the rest
-    fits in smaller micro-batches alone, which a run finds by itself."""
-    free = device_memory(device).free
-    lasts = sum(prediction["memory"][part] for part in LASTS)
-    if not free or prediction["peak_bytes"] <= free:
+    fits in smaller micro-batches alone. A run on a GPU finds these by itself; on a CPU memory does
+    not end with an error, but with the process."""
+    free, memory = device_memory(device).free, prediction["memory"]
+    lasts = sum(memory[part] for part in LASTS)
+    needed = prediction["peak_bytes"] - memory.get("process", 0.0)  # which is there already
+    if not free or needed <= free:
         return
-    got = f"{prediction['peak_bytes'] / GB:.2f} GB planned, {free / GB:.2f} GB free"
+    got = f"{needed / GB:.2f} GB planned, {free / GB:.2f} GB free"
     if lasts > free:
         raise ConfigError(got, "as much as is planned", "--lora-rank 16, or a smaller model")
-    say(f"{got}: micro-batches will be smaller than --micro-batch-tokens")
+    on_gpu = device.type == "cuda"
+    smaller = "micro-batches will be smaller than" if on_gpu else "it needs less with a smaller"
+    say(f"{got}: {smaller} --micro-batch-tokens")
 
 
 def compared_with_plan(

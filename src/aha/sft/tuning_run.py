@@ -277,7 +277,7 @@ class FineTuning:
         own, base = Cost.of(seconds, *price_of_run(self.cfg.recipe)), self.fingerprints["base_cost"]
         environment = self.run.read_or_none("environment.json") or {}  # {}: damaged since
         measured: dict[str, float] = {"seconds": seconds, "cost_usd": own.usd}
-        if self.trainer.policy.device.type == "cuda":  # the plan counts tensors, not a process
+        if self.trainer.policy.device.type != "mps":  # whose tensors are in no figure
             measured["peak_bytes"] = self.memory.bytes()
         return {
             "before": None,
