@@ -10,10 +10,12 @@ from aha.plan.machines import load_cards
 from aha.studies.cell_files import Cell
 from aha.studies.judgement import Measured
 from aha.studies.lesson_view import LessonView
+from aha.studies.search_study import SearchStudy
 from aha.studies.study_frame import StudyFolder, check_cells
 from aha.studies.training_cells import Chain, Scale
 from aha.studies.training_results import Outcomes, behaviours_table, learning_curves, rates_table
 from aha.studies.training_stages import HeldOutTest
+from aha.studies.training_stages import test_model as draw_test
 from aha.studies.training_study import Claim, TrainingStudy
 
 from ..tiny import answering_folder
@@ -73,6 +75,18 @@ def test_a_whole_study_in_small_is_judged_and_not_repeated(model, tmp_path):
     view = LessonView(folder.study.page(folder.done), page, {"x": "no"})
     assert "high less low" in str(view) and "the cell x failed: no" in str(view)
     assert StudyFolder(Rates([0], model), tmp_path).to_do == []
+
+
+def test_cells_that_share_a_base_draw_its_test_each_for_themselves(model, tmp_path):
+    test = HeldOutTest("three", n=8, completions=2, max_new_tokens=12)
+    drawn = [
+        draw_test(str(model), test, seed, tmp_path / f"{n}.json")
+        for n, seed in enumerate((0, 0, 1))
+    ]
+    assert drawn[0] == drawn[1] and drawn[0]["mean_tokens"] != drawn[2]["mean_tokens"]
+    assert drawn[0]["ways"] == drawn[2]["ways"], "the same problems"
+    chain = SearchStudy([5]).chain("searches-star", 5)
+    assert chain.recipe is None and chain.seed == 5
 
 
 def test_cells_that_differ_in_more_than_the_study_varies_are_refused(model, tmp_path):

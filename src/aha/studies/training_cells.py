@@ -140,6 +140,13 @@ class Chain:
         }
 
     @property
+    def seed(self) -> int:
+        """The seed of what the cell draws: that of its recipe, or without one of its base."""
+        if self.recipe is not None:
+            return self.recipe.seed
+        return self.base.cfg.seed if isinstance(self.base, PretrainJob) else 0
+
+    @property
     def shape(self) -> Shape:
         """The sizes of the model."""
         if isinstance(self.base, PretrainJob):
@@ -169,7 +176,7 @@ def carry_chain(chain: Chain, runs: Path, name: str, say: Say = print) -> Result
     model = str(base_of(chain, runs, say))
     result: Result = {}
     if chain.primer is not None:
-        model, result["primer"] = prime(chain.primer, model, runs / name, seed_of(chain), say)
+        model, result["primer"] = prime(chain.primer, model, runs / name, chain.seed, say)
     folder = runs / f"{name}-tests"
     tests = all_tests(chain, model, folder, ", before") if chain.tests_before else {}
     if chain.recipe is not None:
@@ -186,12 +193,10 @@ def carry_chain(chain: Chain, runs: Path, name: str, say: Say = print) -> Result
 def all_tests(chain: Chain, model: str, folder: Path, when: str = "") -> dict[str, Result]:
     """The tests of a chain for a model, by name."""
     names = {f"{test.name}{when}": test for test in chain.tests}
-    return {name: test_model(model, test, folder / f"{name}.json") for name, test in names.items()}
-
-
-def seed_of(chain: Chain) -> int:
-    """The seed of a cell: that of its recipe."""
-    return chain.recipe.seed if chain.recipe is not None else 0
+    return {
+        name: test_model(model, test, chain.seed, folder / f"{name}.json")
+        for name, test in names.items()
+    }
 
 
 def base_of(chain: Chain, runs: Path, say: Say) -> Path:

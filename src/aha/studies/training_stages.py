@@ -137,8 +137,9 @@ def test_result(right: Sequence[int], completions: int, numbers: Any) -> Result:
     }
 
 
-def test_model(model: str, test: HeldOutTest, path: Path) -> Result:
-    """The result of a test, which is kept in the file `path`."""
+def test_model(model: str, test: HeldOutTest, seed: int, path: Path) -> Result:
+    """The result of a test, which is kept in the file `path`. The problems are the same with every
+    seed, which draws the completions: cells that share a base test it each by draws of its own."""
     if path.is_file():
         kept: Result = json.loads(path.read_text(encoding="utf-8"))
         return kept
@@ -151,9 +152,9 @@ def test_model(model: str, test: HeldOutTest, path: Path) -> Result:
     else:
         prompts = held_out(task, loaded.tokenizer, test.split, test.n, 0)
     engine = open_engine(loaded.policy, loaded.tokenizer, max_rows=MAX_ROWS)
-    sampling = Sampling(test.max_new_tokens, test.completions, 1.0, 0)
+    sampling = Sampling(test.max_new_tokens, test.completions, 1.0, seed)
     report = evaluate(engine, task, prompts, sampling, max_grade_errors=MAX_GRADE_ERRORS)
-    result = of_report(report, test.completions) | {"test": asdict(test)}
+    result = of_report(report, test.completions) | {"test": asdict(test), "seed": seed}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, to_json(result) + "\n")
     return result
