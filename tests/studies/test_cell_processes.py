@@ -21,14 +21,23 @@ from aha.studies.study_page import StudyPage
 
 
 class Toy:
-    """A cell writes its process; `crash` and `bug` fail, `slow` waits for a file or a signal."""
+    """A cell writes its process; `crash` and `bug` fail, `slow` waits for a file or a signal,
+    `hit` stops itself as a signal would, `alone` and `beside` take a while."""
 
     name = "toy"
 
     def __init__(self, *names, needs=()):
         kinds = {name: name.rstrip("0123456789") for name in names}
         self.cells = [
-            Cell(n, {"n": n}, {}, kinds[n], tuple(needs) if n == "last" else ()) for n in names
+            Cell(
+                n,
+                {"n": n},
+                {},
+                kinds[n],
+                tuple(needs) if n == "last" else (),
+                alone=kinds[n] == "alone",
+            )
+            for n in names
         ]
 
     def seconds_of(self, cell, card):
@@ -38,6 +47,10 @@ class Toy:
         print("a line of", cell.name)
         if cell.kind == "crash":
             os._exit(9)
+        if cell.kind == "hit":
+            raise CellStopped(signal.SIGTERM)
+        if cell.kind in ("alone", "beside"):
+            time.sleep(0.3)
         if cell.kind == "bug":
             raise KeyError("a bug")
         if cell.kind == "slow":
@@ -75,7 +88,8 @@ def test_a_crash_a_bug_and_what_needs_them_take_no_other_cell_down(toy, tmp_path
     pids = {result["pid"] for result in folder.done.values()}
     assert folder.done.keys() == {"a1", "a2"} and len(pids) == 2 and os.getpid() not in pids
     assert "ended with code 9; see" in folder.failed["crash"]
-    assert "a bug" in folder.failed["bug"]
+    assert folder.failed["bug"] == "KeyError: 'a bug'"
+    assert 'raise KeyError("a bug")' in (tmp_path / "cells" / "bug.log").read_text()
     assert folder.failed["last"] == "not run: it needs crash, which failed"
     page = (tmp_path / "study.html").read_text()
     assert "the cell crash failed" in page and "the cell last failed: not run" in page
@@ -101,6 +115,23 @@ def test_a_stop_reaches_all_cells_and_the_same_command_goes_on(toy, tmp_path):
     helper.join()
     assert not folder.done and not folder.failed
     (tmp_path / "go").write_text("")
+    assert json.loads((tmp_path / "study.json").read_text())["seconds"] > 0
     again = StudyFolder(toy(*names), tmp_path)
     assert again.run_cells(MACHINE, lambda line: None, processes=2) is None
     assert again.done.keys() == set(names) and not again.failed
+    assert [len(again.records[name].work.tries) for name in names] == [2, 2, 1]
+    assert not list((tmp_path / "cells").glob("*.begun"))
+
+
+def test_a_cell_that_a_signal_stops_by_itself_has_failed(toy, tmp_path):
+    folder = StudyFolder(toy("hit", "a1"), tmp_path)
+    assert folder.run_cells(MACHINE, lambda line: None, processes=1) is None
+    assert "was stopped by signal 15" in folder.failed["hit"] and folder.done.keys() == {"a1"}
+
+
+def test_nothing_runs_beside_a_cell_that_takes_all_cores(toy, tmp_path):
+    folder = StudyFolder(toy("beside1", "alone", "beside2"), tmp_path)
+    assert folder.run_cells(MACHINE, lambda line: None, processes=3) is None
+    tries = sorted(record.work.tries[0] for record in folder.records.values())
+    assert len(tries) == 3
+    assert all(end <= begin for (_, end), (begin, _) in zip(tries, tries[1:], strict=False))

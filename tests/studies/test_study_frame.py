@@ -1,6 +1,7 @@
 """The frame of a study, with a study of sums: grid, resume, failures, folders of other settings."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from aha.core.errors import ConfigError, RunError
 from aha.plan.machines import load_cards
 from aha.store.run_lock import RunLock
-from aha.studies.cell_files import Cell
+from aha.studies.cell_files import Cell, CellStopped, clock_seconds
 from aha.studies.study_frame import Machine, StudyFolder, check_cells
 from aha.studies.study_page import StudyPage, StudyTable
 from aha.web.svg_curves import Figure, Line
@@ -117,6 +118,50 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     run(Sums(1), tmp_path)
     with pytest.raises(RunError, match="made with shared 10, and not 11.*--out ANOTHER"):
         StudyFolder(Sums(1, shared=11), tmp_path)
+
+
+def test_a_cell_that_began_with_other_settings_is_not_gone_on_with(tmp_path):
+    """What it has trained below OUT/runs is of those settings."""
+    run(Sums(1, broken=(1,)), tmp_path)
+    with pytest.raises(RunError, match="n1.begun was made with shared 10, and not 11"):
+        StudyFolder(Sums(1, shared=11), tmp_path)
+
+
+def test_the_clock_counts_every_try_once_and_the_plan_is_that_of_before(tmp_path):
+    class Slow(Sums):
+        plan = 4.0
+
+        def seconds_of(self, cell, card):
+            return self.plan
+
+        def run(self, cell, out):
+            time.sleep(0.05)
+            if not self.ran:
+                self.ran.append(cell.name)
+                raise CellStopped(15)
+            return super().run(cell, out)
+
+    study = Slow(1, 2)
+    assert StudyFolder(study, tmp_path).run_cells(MACHINE, str) == 15
+    assert 0.05 <= report(tmp_path)["seconds"] < 2.0
+    study.plan = 9.0  # as where a base is there by now
+    run(study, tmp_path)
+    content = report(tmp_path)
+    assert 0.15 <= content["seconds"] < 4.0 and content["cpu_seconds"] > 0
+    assert content["planned_seconds_of_done"] == 4.0 + 9.0
+    assert "minutes by the clock" in (tmp_path / "study.html").read_text()
+    assert clock_seconds([(5.0, 7.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]) == 5.0
+
+
+def test_a_result_of_an_older_version_has_no_time(tmp_path):
+    run(Sums(1), tmp_path)
+    path = tmp_path / "cells" / "n1.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: stored[key] for key in ("settings", "result")}))
+    run(Sums(1), tmp_path)
+    content = report(tmp_path)
+    assert content["done"] == ["n1"] and content["seconds"] is content["usd"] is None
+    assert "1 of 1 cells are done (these" in (tmp_path / "study.html").read_text()
 
 
 def test_a_damaged_result_is_refused_with_its_name(tmp_path):

@@ -1,14 +1,17 @@
 """A study's cells on the disk, and one cell from its beginning to its file.
 
-OUT/cells/NAME.json     settings, seconds and result of a cell that is done
+OUT/cells/NAME.begun    settings, plan and time so far of a cell that has begun and is not done
+OUT/cells/NAME.json     the same of one that is done, with its result
 OUT/cells/NAME.error    why a cell failed; the next run of the study tries it again
 OUT/cells/NAME.log      what the process of a cell has printed
 """
 
 import json
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +27,14 @@ EXPECTED_FAULTS = (AhaError, MemoryError, RuntimeError)
 class Cell:
     """One place of the grid: `varied` is what the study varies, the seed included; `shared` must be
     the same in every cell of its `kind`. `name` is unique, and the name of a file. `needs` names
-    the cells that must be done before."""
+    the cells that must be done before. `alone`: it takes all cores, so that none runs beside it."""
 
     name: str
     varied: Mapping[str, Any]
     shared: Mapping[str, Any]
     kind: str = ""
     needs: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -57,19 +61,55 @@ class CellRunner(Protocol):
 
 
 @dataclass(frozen=True)
-class CellRecord:
-    """What is kept of a finished cell. `seconds` by the clock, of which `processes` cells shared
-    the machine; `cpu_seconds` of its own process."""
+class CellWork:
+    """What a cell was planned with, and what it took. `tries`: (beginning, end) in seconds since
+    1970 of each time that it was worked on; one that was killed has left none. `cpu_seconds` of its
+    process and of those that this one has started. `processes`: how many cells shared the machine
+    last. None: not known."""
 
-    result: Result
-    seconds: float
-    cpu_seconds: float | None = None
+    planned_seconds: float | None = None
+    tries: tuple[tuple[float, float], ...] = ()
+    cpu_seconds: float | None = 0.0
     processes: int = 1
 
-    @property
-    def machine_seconds(self) -> float:
-        """Its share of the machine's time."""
-        return self.seconds / self.processes
+    def with_try(self, begun: float, cpu_begun: float, processes: int) -> "CellWork":
+        """The same with a try that ends now; `cpu_begun`: of `processor_seconds` then."""
+        cpu = self.cpu_seconds
+        cpu = None if cpu is None else cpu + processor_seconds() - cpu_begun
+        tries = (*self.tries, (begun, time.time()))
+        return replace(self, tries=tries, cpu_seconds=cpu, processes=processes)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "CellWork":
+        """As a file has it; those of older versions have no tries."""
+        return cls(
+            stored.get("planned_seconds"),
+            tuple((float(begin), float(end)) for begin, end in stored.get("tries", ())),
+            stored.get("cpu_seconds"),
+            stored.get("processes", 1),
+        )
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """What is kept of a finished cell."""
+
+    result: Result
+    work: CellWork
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it has started and that have ended."""
+    return time.process_time() + sum(os.times()[2:4])
+
+
+def clock_seconds(tries: Iterable[tuple[float, float]]) -> float:
+    """For how long at least one of them was going on."""
+    total, last = 0.0, 0.0
+    for begin, end in sorted(tries):
+        total += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    return total
 
 
 class CellFiles:
@@ -92,36 +132,62 @@ class CellFiles:
         path = self.path(cell)
         if not path.is_file():
             return None
+        stored = self.stored(path, cell)
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            settings, seconds, result = (stored[key] for key in ("settings", "seconds", "result"))
-            more = {key: stored[key] for key in ("cpu_seconds", "processes") if key in stored}
-            record = CellRecord(result, float(seconds), **more)
-            differences = config_differences(settings, cell.settings)
+            return CellRecord(stored["result"], CellWork.of(stored))
+        except (LookupError, TypeError, ValueError):
+            raise no_record(path) from None
+
+    def work_of(self, cell: Cell) -> CellWork | None:
+        """What a cell that is not done has taken so far, None before it has begun. Raises as
+        `read`: what lies in OUT/runs of one that began with other settings must not be gone on
+        with."""
+        path = self.path(cell, "begun")
+        return CellWork.of(self.stored(path, cell)) if path.is_file() else None
+
+    def stored(self, path: Path, cell: Cell) -> dict[str, Any]:
+        """The content of a file of this cell. Raises as `read`."""
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            differences = config_differences(content["settings"], cell.settings)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            raise RunError(
-                f"{path}, which is no result of a cell", "the file as it was written", f"rm {path}"
-            ) from None
+            raise no_record(path) from None
         for key, then, now in differences:
             raise RunError(
                 f"{path} was made with {key} {then}, and not {now}",
                 "the study that is in this folder",
                 "--out ANOTHER",
             )
-        return record
+        return content
+
+    def begin(self, cell: Cell, work: CellWork) -> None:
+        """Write down that a cell begins or has stopped, with what it has taken so far."""
+        write_text(self.path(cell, "begun"), to_json(self.content(cell, work)) + "\n")
 
     def keep(self, cell: Cell, record: CellRecord) -> None:
         """Write the result of a cell."""
-        numbers = {"seconds": record.seconds, "cpu_seconds": record.cpu_seconds}
-        numbers |= {"processes": record.processes}
-        stored = {"settings": cell.settings, **numbers, "result": record.result}
+        stored = self.content(cell, record.work) | {"result": record.result}
         write_text(self.path(cell), to_json(stored) + "\n")
-        self.path(cell, "error").unlink(missing_ok=True)
+        for ending in ("begun", "error"):
+            self.path(cell, ending).unlink(missing_ok=True)
+
+    def content(self, cell: Cell, work: CellWork) -> dict[str, Any]:
+        """What every file of a cell has."""
+        return {"settings": cell.settings, **asdict(work)}
 
     def keep_error(self, cell: Cell, error: BaseException | str) -> None:
-        """Write why a cell failed."""
-        text = " ".join(str(error).split()) or type(error).__name__
+        """Write why a cell failed; an error that is no `AhaError` with its type."""
+        text = " ".join(str(error).split())
+        if isinstance(error, BaseException) and not isinstance(error, AhaError):
+            text = f"{type(error).__name__}: {text}"
         write_text(self.path(cell, "error"), text + "\n")
+
+
+def no_record(path: Path) -> RunError:
+    """The error for a file that is not what a cell writes."""
+    return RunError(
+        f"{path}, which is no result of a cell", "the file as it was written", f"rm {path}"
+    )
 
 
 def carry_out(
@@ -133,14 +199,16 @@ def carry_out(
 ) -> None:
     """Do a cell, and write its result or the reason why it failed; `faults` are the errors that
     make it a failed one. `processes`: how many cells share the machine."""
-    files = CellFiles(out)
-    started, cpu_started = time.perf_counter(), time.process_time()
+    files, begun, cpu_begun = CellFiles(out), time.time(), processor_seconds()
+    before = files.work_of(cell) or CellWork()
     try:
         result = study.run(cell, out)
-    except CellStopped:
-        raise
-    except faults as error:
+    except BaseException as error:
+        files.begin(cell, before.with_try(begun, cpu_begun, processes))
+        if isinstance(error, CellStopped) or not isinstance(error, faults):
+            raise
+        if not isinstance(error, AhaError):
+            traceback.print_exc()
         files.keep_error(cell, error)
         return
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    files.keep(cell, CellRecord(result, seconds, cpu_seconds, processes))
+    files.keep(cell, CellRecord(result, before.with_try(begun, cpu_begun, processes)))

@@ -70,7 +70,7 @@ class CellProcesses:
                 while True:
                     while not stop() and len(self.running) < self.size:
                         cell = next((c for c in waiting if finished.issuperset(c.needs)), None)
-                        if cell is None:
+                        if cell is None or not self.has_room(cell):
                             break
                         waiting.remove(cell)
                         self.start(cell)
@@ -82,6 +82,15 @@ class CellProcesses:
                         self.ended(cell)
             finally:
                 self.kill()
+
+    def has_room(self, cell: Cell) -> bool:
+        """Whether a cell may run beside those that are running."""
+        return not self.running or not any(c.alone for c in (cell, *self.running_cells))
+
+    @property
+    def running_cells(self) -> list[Cell]:
+        """The cells that are running."""
+        return [cell for cell, _ in self.running.values()]
 
     def start(self, cell: Cell) -> None:
         """Begin a cell. Ctrl-C goes to all processes of a terminal; this one alone hears it, and
@@ -115,13 +124,16 @@ class CellProcesses:
             cell, process = self.running.pop(sentinel)
             process.join()
             code = process.exitcode or 0
-            stopped = code > STOPPED or (stop() and code == -signal.SIGTERM)
+            if stop() and (code > STOPPED or code == -signal.SIGTERM):
+                continue
             has_file = self.files.path(cell).is_file() or self.files.error_of(cell) is not None
-            if not has_file and not stopped:
+            if not has_file:
+                words = f"ended with code {code}"
+                if code > STOPPED:  # a signal to this process, and not to the study
+                    words = f"was stopped by signal {code - STOPPED}"
                 log = self.files.path(cell, "log")
-                self.files.keep_error(cell, f"its process ended with code {code}; see {log}")
-            if not stopped:
-                over.append(cell)
+                self.files.keep_error(cell, f"its process {words}; see {log}")
+            over.append(cell)
         return over
 
     def kill(self) -> None:

@@ -61,8 +61,8 @@ def made_before(job: PretrainJob) -> PretrainJob | None:
 def base_model(job: PretrainJob, runs: Path, say: Say) -> Path:
     """The model of a base; made below `runs`, or in the folder for all, unless it is there.
 
-    Nothing runs beside the one for all, whose studies wait for it: it gets all cores. Raises
-    `RunError` where the folder for all has a base of other settings.
+    The one for all gets all cores: its cell runs alone. Raises `ConfigError` where the folder for
+    all has a base of other settings, `RunError` where it has none.
     """
     if not is_for_all(job):
         return make_base(replace(job, out=runs / job.out.name), say)

@@ -26,7 +26,16 @@ from aha.plan.speed import Card
 from aha.store.durable import to_json, write_text
 from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
-from aha.studies.cell_files import Cell, CellFiles, CellRecord, CellStopped, Result, carry_out
+from aha.studies.cell_files import (
+    Cell,
+    CellFiles,
+    CellRecord,
+    CellStopped,
+    CellWork,
+    Result,
+    carry_out,
+    clock_seconds,
+)
 from aha.studies.cell_processes import CellProcesses
 from aha.studies.study_page import StudyPage, page_html
 from aha.web.run_comparison import config_differences
@@ -107,6 +116,7 @@ class StudyFolder:
         self.study, self.out, self.command = study, out, command
         self.files = CellFiles(out)
         self.records: dict[str, CellRecord] = {}
+        self.begun: dict[str, CellWork] = {}  # not done
         self.failed: dict[str, str] = {}
         for cell in study.cells:
             self.read(cell)
@@ -115,10 +125,21 @@ class StudyFolder:
         """Take up what is on the disk of a cell. Raises as `CellFiles.read`."""
         record, error = self.files.read(cell), self.files.error_of(cell)
         self.failed.pop(cell.name, None)
+        self.begun.pop(cell.name, None)
         if record is not None:
             self.records[cell.name] = record
-        elif error is not None:
+            return
+        if work := self.files.work_of(cell):
+            self.begun[cell.name] = work
+        if error is not None:
             self.failed[cell.name] = error
+
+    def begin(self, cell: Cell, machine: Machine) -> None:
+        """Write down that a cell begins, with its plan; of one that was stopped that is written."""
+        if cell.name not in self.begun:
+            work = CellWork(planned_seconds=self.study.seconds_of(cell, machine.card))
+            self.files.begin(cell, work)
+            self.begun[cell.name] = work
 
     @property
     def done(self) -> dict[str, Result]:
@@ -131,8 +152,24 @@ class StudyFolder:
         return [cell for cell in self.study.cells if cell.name not in self.records]
 
     def planned_seconds(self, cells: Sequence[Cell], machine: Machine) -> float:
-        """How long the machine will have to do with these cells."""
-        return sum(self.study.seconds_of(cell, machine.card) for cell in cells)
+        """How long the machine has to do with these cells by the plan: that of before they began,
+        since a base costs nothing once it is there."""
+        return sum(self.planned(cell, machine) for cell in cells)
+
+    def planned(self, cell: Cell, machine: Machine) -> float:
+        """How long a cell takes by its plan."""
+        record = self.records.get(cell.name)
+        work = self.begun.get(cell.name) if record is None else record.work
+        planned = None if work is None else work.planned_seconds
+        return self.study.seconds_of(cell, machine.card) if planned is None else planned
+
+    def clock_seconds(self) -> float | None:
+        """For how long the study was at work, all cells together; None where a cell's result was
+        made by an older version, which did not measure it."""
+        works = [record.work for record in self.records.values()]
+        if not all(work.tries for work in works):
+            return None
+        return clock_seconds(t for work in [*works, *self.begun.values()] for t in work.tries)
 
     def plan_lines(self, machine: Machine) -> list[str]:
         """What there is to do, with the time of each cell, as lines to print."""
@@ -193,16 +230,18 @@ class StudyFolder:
     def write(self, machine: Machine) -> StudyPage:
         """Write study.json and study.html with the results so far."""
         page, here = self.study.page(self.done), environment()
+        self.begun = {c.name: work for c in self.to_do if (work := self.files.work_of(c))}
         records = self.records.values()
-        cost = machine.cost(sum(record.machine_seconds for record in records))
+        seconds = self.clock_seconds()
+        cost = None if seconds is None else machine.cost(seconds)
         planned = self.planned_seconds(self.study.cells, machine)
         finished = [cell for cell in self.study.cells if cell.name in self.records]
         done = f"{len(self.done)} of {len(self.study.cells)} cells are done"
+        planned_of_done = self.planned_seconds(finished, machine)
         about = [
             *page.about,
-            f"{done}, in {cost.seconds / 60:.1f} minutes (these were planned with "
-            f"{self.planned_seconds(finished, machine) / 60:.1f}, all with {planned / 60:.1f}), "
-            f"{cost.usd:.4f} USD, {cost.kwh:.4f} kWh",
+            f"{done}{cost_text(cost)} (these were planned with {planned_of_done / 60:.1f} minutes, "
+            f"all with {planned / 60:.1f})",
             f"{here['machine']}, {here['cores']} cores, commit {here['commit']}",
         ]
         failed = [f"the cell {name} failed: {text}" for name, text in self.failed.items()]
@@ -212,12 +251,12 @@ class StudyFolder:
             "cells": [cell.settings | {"name": cell.name} for cell in self.study.cells],
             "done": sorted(self.records),
             "failed": self.failed,
-            "seconds": cost.seconds,
+            "seconds": seconds,
             "cpu_seconds": cpu_seconds_of(list(records)),
             "planned_seconds": planned,
-            "planned_seconds_of_done": self.planned_seconds(finished, machine),
-            "usd": cost.usd,
-            "kwh": cost.kwh,
+            "planned_seconds_of_done": planned_of_done,
+            "usd": cost and cost.usd,
+            "kwh": cost and cost.kwh,
             "notes": page.notes,
             "verdicts": page.verdicts,
             "results": page.results,
@@ -228,9 +267,18 @@ class StudyFolder:
         return page
 
 
+def cost_text(cost: Cost | None) -> str:
+    """`, in 12.0 minutes by the clock, 0.0160 USD, 0.0060 kWh`; nothing where it is not known."""
+    if cost is None:
+        return ""
+    return (
+        f", in {cost.seconds / 60:.1f} minutes by the clock, {cost.usd:.4f} USD, {cost.kwh:.4f} kWh"
+    )
+
+
 def cpu_seconds_of(records: Sequence[CellRecord]) -> float | None:
     """The processor time of all cells; None where one was not measured."""
-    seconds = [record.cpu_seconds for record in records]
+    seconds = [record.work.cpu_seconds for record in records]
     known = [value for value in seconds if value is not None]
     return sum(known) if len(known) == len(seconds) else None
 
@@ -246,6 +294,7 @@ class StudyProgress:
     def begun(self, cell: Cell) -> None:
         """Before a cell."""
         self.number += 1
+        self.folder.begin(cell, self.machine)
         left = self.folder.planned_seconds(self.folder.to_do, self.machine)
         self.say(f"{self.number}/{self.total}  {cell.name}  (about {left / 60:.1f} min left)")
 

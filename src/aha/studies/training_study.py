@@ -128,7 +128,8 @@ class TrainingStudy(ABC):
             varied = {key: value for key, value in settings.items() if self.is_varied(key)}
             shared = {key: value for key, value in settings.items() if key not in varied}
             kind = kind_of(chain.base) if is_base else CONDITION
-            cells.append(Cell(name, varied, shared, kind, needs_of(chain, is_base)))
+            needs = needs_of(chain, is_base)
+            cells.append(Cell(name, varied, shared, kind, needs, alone=kind == FOR_ALL))
         return cells
 
     def is_varied(self, key: str) -> bool:
