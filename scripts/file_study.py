@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--out", type=Path)
     arguments, more = parser.parse_known_args()
+    if "--quick" in more:
+        sys.exit("--quick is a smoke run, too small for any claim: nothing to file; leave it out")
     out = arguments.out or Path("runs/studies") / arguments.name
     run_study(arguments.name, out, more)
     file_study(arguments.name, out, RESULTS / arguments.name)

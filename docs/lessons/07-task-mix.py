@@ -23,8 +23,8 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 #
 # ## 2. What differs between the cells
 #
-# One stream of problems, from one task or from both. With both, each task gets half of the steps:
-# the fourth cell has twice as many.
+# One stream of problems, from one task or from both. With both, each task has half as many problems
+# in as many steps; the fourth cell has twice the steps, and so as many problems of each.
 
 # %%
 for name, rungs in RUNGS.items():
@@ -52,7 +52,7 @@ view
 # %% [markdown]
 # ## 5. What would prove it wrong?
 #
-# * Both together end as high as each alone: no interference.
+# * Both together, with as many problems of each, end as high as each alone: no interference.
 # * Training on products alone changes nothing in Countdown: no transfer.
 #
 # ## 6. Where to go on

@@ -20,8 +20,10 @@ from aha.studies.thinking_cells import ThinkingGrid, default_budgets, subjects_o
 from aha.studies.thinking_study import ThinkingStudy
 from aha.tasks.countdown import Countdown
 
-QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
-MODELS = [word for word in sys.argv[1:] if not word.startswith("--")] or ["aha-tiny"]
+# A notebook's program has words of its own there: set both by hand.
+WORDS = sys.argv[1:] if sys.argv[0].endswith("11-thinking.py") else []
+QUICK = "--quick" in WORDS
+MODELS = [word for word in WORDS if word != "--quick"] or ["aha-tiny"]
 LIMIT = 320  # tokens of a completion
 
 # %% [markdown]

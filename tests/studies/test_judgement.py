@@ -12,6 +12,7 @@ from aha.studies.judgement import (
     mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
+    ratio_over_seeds,
     reproduction,
     too_few_seeds,
 )
@@ -92,15 +93,32 @@ def test_differences_are_paired_by_seed_and_problem_or_apart():
     assert apart.interval[1] - apart.interval[0] > 0
 
 
+def test_a_ratio_has_an_interval_over_seeds_and_over_problems():
+    """.8 over .4 of 1,000 problems: by the delta method 1.96 * 2 * sqrt(.2 / 800 + .6 / 400 - 2 *
+    .2 / 800) = .139 to either side, where all that `other` solves `one` solves as well."""
+    problems = np.arange(1000)
+    one, other = ((problems < count).astype(float) for count in (800, 400))
+    measured = ratio_over_seeds([one] * 3, [other] * 3)
+    low, high = measured.interval
+    assert measured.value == pytest.approx(2.0)
+    assert (high - low) / 2 == pytest.approx(0.139, rel=0.1)
+    apart = ratio_over_seeds([one, other, one], [other] * 3)
+    assert apart.value == pytest.approx(5 / 3) and apart.interval[0] < 1 / 3
+    assert ratio_over_seeds([one] * 2, [other, np.zeros(1000)]) is None
+
+
 @pytest.mark.parametrize(
     ("interval", "least", "most", "outcome"),
     [
         ((0.2, 0.4), 0.15, np.inf, "reproduced"),
         ((0.1, 0.4), 0.15, np.inf, "no evidence"),
         ((-0.1, 0.1), 0.15, np.inf, "not reproduced"),
-        ((-0.02, 0.03), -0.03, 0.03, "reproduced"),
+        ((-0.02, 0.029), -0.03, 0.03, "reproduced"),
         ((-0.2, -0.1), -0.03, 0.03, "not reproduced"),
         ((-0.1, 0.1), -0.03, 0.03, "no evidence"),
+        ((0.0, 0.2), 0.0, np.inf, "no evidence"),  # "rises", and it may not
+        ((-0.2, 0.0), -np.inf, 0.0, "no evidence"),
+        ((0.0, 0.0), 0.0, np.inf, "no evidence"),
     ],
 )
 def test_a_claim_is_judged_by_its_range(interval, least, most, outcome):

@@ -31,6 +31,19 @@ def test_a_lesson_says_what_it_claims_and_its_first_half_runs(path, capsys, monk
     assert len(capsys.readouterr().out) > 200, "it shows what the cells differ in"
 
 
+def test_the_words_of_a_notebook_are_no_models(monkeypatch):
+    path = ROOT / "docs" / "lessons" / "11-thinking.py"
+    settings, _, _ = path.read_text(encoding="utf-8").partition("# ## 1. The claim")
+    for words, models in (
+        (["ipykernel_launcher.py", "-f", "kernel-1.json"], ["aha-tiny"]),
+        ([str(path), "--quick", "aha-tiny", "runs/demo"], ["aha-tiny", "runs/demo"]),
+    ):
+        monkeypatch.setattr(sys, "argv", words)
+        names: dict = {}
+        exec(compile(settings, str(path), "exec"), names)
+        assert names["MODELS"] == models and names["QUICK"] == ("--quick" in words)
+
+
 def run_quickly(path: Path, folder: Path) -> str:
     """What a lesson prints."""
     own = {"PYTHONPATH": str(ROOT / "src")}

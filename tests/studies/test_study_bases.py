@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from aha.cli.training_studies import study_of
 from aha.core.errors import ConfigError, RunError
 from aha.corpus.bases import GUESSES
 from aha.corpus.shards import documents
+from aha.machine.host import num_cores
 from aha.plan.machines import load_cards
 from aha.pretrain.make_base import keep_settings
 from aha.studies.study_bases import (
@@ -20,6 +22,7 @@ from aha.studies.study_bases import (
     guesser,
     is_for_all,
     made_before,
+    ranks_for_all,
 )
 
 from ..tiny import answering_folder
@@ -52,6 +55,12 @@ def test_a_base_of_other_settings_is_refused(made):
     (made / "settings.json").unlink()
     with pytest.raises(RunError, match="is no base"):
         base_model(guesser(), Path("study/runs"), say_nothing)
+
+
+def test_a_lesson_starts_no_ranks_and_a_cell_one_for_each_core():
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(ranks_for_all) == num_cores()
+    assert ranks_for_all() == 1
 
 
 def test_a_base_that_goes_on_needs_the_one_for_all(tmp_path, monkeypatch):

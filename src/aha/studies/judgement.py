@@ -2,8 +2,9 @@
 
 A verdict needs MIN_SEEDS seeds. Two numbers that were measured apart differ where their whole 95 %
 intervals do; a difference that was measured on the same problems is one where its interval leaves
-out 0. A claim is reproduced where the whole interval is in the range that it names, and not
-reproduced where the whole interval is outside. Anything else is "no evidence".
+out 0. A claim is reproduced where the whole interval is within the range that it names, and not
+reproduced where the whole interval is outside; one that touches an end of the range is neither:
+"rises" is not reproduced by an interval that begins at 0. Anything else is "no evidence".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -148,9 +149,24 @@ def difference_apart(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     return Measured(value, (min(low, value - half), max(high, value + half)))
 
 
+def ratio_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured | None:
+    """The mean of `one` over the mean of `other`, seed by seed and over the same problems, as
+    `difference_over_seeds` has them. None where `other` is 0 everywhere in some seed."""
+    by_seed = [(float(a.mean()), float(b.mean())) for a, b in zip(one, other, strict=True)]
+    if not all(below for _, below in by_seed):
+        return None
+    above, below = (np.mean(np.stack(side), axis=0) for side in (one, other))
+
+    def ratio(counts_DN: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((counts_DN @ above) / (counts_DN @ below))
+
+    return over_seeds_and_problems([a / b for a, b in by_seed], len(above), ratio)
+
+
 def reproduction(interval: Interval, least: float = -inf, most: float = inf) -> Reproduction:
-    """Whether a number is in the range that a claim names."""
-    if least <= interval[0] and interval[1] <= most:
+    """Whether a number is within the range that a claim names."""
+    if least < interval[0] and interval[1] < most:
         return "reproduced"
     outside = interval[1] < least or most < interval[0]
     return "not reproduced" if outside else "no evidence"

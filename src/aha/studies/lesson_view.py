@@ -28,10 +28,11 @@ class LessonView:
 
 
 def run_lesson(study: Study, out: str) -> LessonView:
-    """Do all cells of a study that are not done, and show what came out."""
+    """Do all cells of a study that are not done, and show what came out; after a stop, so far."""
     folder = StudyFolder(study, Path(out), f"a lesson on {study.name}")
     machine = Machine.here(None, None)
-    folder.run_cells(machine, print)
+    if folder.run_cells(machine, print) is not None:
+        print("stopped: run it again to go on")
     page = folder.study.page(folder.done)
     html = (folder.out / "study.html").read_text(encoding="utf-8")
     return LessonView(page, html, folder.failed)

@@ -33,8 +33,9 @@ class MixStudy(TrainingStudy):
     name = "task-mix"
     title = "Task mix: does a second task help, or harm?"
     claim = (
-        "The same base and number of steps on Countdown, on products, or on both. If tasks "
-        "interfere, both together end below each alone by more than half of the steps explain."
+        "The same base on Countdown, on products, on both in as many steps, and on both in twice "
+        "as many, so with as many problems of each. If tasks interfere, the last one ends below "
+        "each task alone."
     )
     varies = ("recipe.task.options", "recipe.steps")
 
@@ -69,17 +70,17 @@ class MixStudy(TrainingStudy):
         return Chain(self.base(seed), None, recipe, tests, True, LENGTHS[tasks])
 
     def claims(self, outcomes: Outcomes) -> list[Claim]:
-        first = outcomes.gap(("both",), ("countdown",), "countdown")
-        mended = outcomes.gap(("both-doubled",), ("countdown",), "countdown")
-        second = outcomes.gap(("both",), ("multiply",), "multiply")
+        puzzles = outcomes.gap(("both-doubled",), ("countdown",), "countdown")
+        products = outcomes.gap(("both-doubled",), ("multiply",), "multiply")
+        half = outcomes.gap(("both",), ("countdown",), "countdown")
         to_products = outcomes.gap_of_tests("countdown", "multiply", "multiply, before")
         to_puzzles = outcomes.gap_of_tests("multiply", "countdown", "countdown, before")
         return [
-            Claim(18, "Countdown: both less alone", "43.3 -> 36.7", *first, most=-0.02),
-            Claim(18, "Countdown: both, twice the steps", "back to 43.3", *mended, -0.02, 0.02),
-            Claim(18, "products: both less alone", "not given", *second, most=-0.02),
-            Claim("transfer", "products after Countdown alone", "none known", *to_products, 0.02),
-            Claim("transfer", "Countdown after products alone", "none known", *to_puzzles, 0.02),
+            Claim(18, "as many puzzles, with products: less alone", "-6.6", *puzzles, most=-0.02),
+            Claim("mix", "as many products, with puzzles: less alone", "-", *products, most=-0.02),
+            Claim("mix", "half as many puzzles, with products: less alone", "-", *half, most=-0.02),
+            Claim("transfer", "products after Countdown alone", "-", *to_products, 0.02),
+            Claim("transfer", "Countdown after products alone", "-", *to_puzzles, 0.02),
         ]
 
     def tables(self, outcomes: Outcomes) -> list[StudyTable]:

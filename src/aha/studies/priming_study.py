@@ -64,6 +64,12 @@ class PrimingStudy(TrainingStudy):
             length=LENGTHS.get(condition, PRIMED_LENGTH),
         )
 
+    def about(self) -> list[str]:
+        return [
+            "the controls are empty thoughts, dots, and no examples; rows 2 to 4 have the "
+            "published gaps of Llama-3.2-3B and of Qwen2.5-3B"
+        ]
+
     def claims(self, outcomes: Outcomes) -> list[Claim]:
         against = outcomes.gap(("backtracking",), CONTROLS)
         primed = outcomes.gap(PRIMED, CONTROLS)
@@ -71,13 +77,11 @@ class PrimingStudy(TrainingStudy):
         dots = outcomes.gap(("dots",), ("empty",))
         empty = outcomes.gap(("empty",), ("nothing",))
         claims = [
-            Claim(
-                2, "backtracking less the three controls", ".73-.76 less .33-.42", *against, 0.15
-            ),
-            Claim(2, "all kinds that go back, less the controls", "+.3 to +.4", *primed, 0.15),
-            Claim(3, "empty thoughts less nothing", ".415 less .334", *empty, most=0.05),
-            Claim(3, "dots less empty thoughts", ".362 less .415", *dots, most=0.0),
-            Claim(4, "wrong answers only less all four", ".735 less .715", *wrong, -0.03, 0.03),
+            Claim(2, "backtracking less the mean of the controls", "+.39, +.31", *against, 0.15),
+            Claim(2, "mean of the kinds that go back, less it", "+.37, +.31", *primed, 0.15),
+            Claim(3, "empty thoughts less nothing", "+.08, -.13", *empty, most=0.1),
+            Claim(3, "dots less empty thoughts", "-.05, -.07", *dots, most=0.0),
+            Claim(4, "wrong answers only less all four", "+.02, -.02", *wrong, -0.03, 0.03),
         ]
         for name, words, published, least, most in AMPLIFIED:
             ours, seeds = amplification(outcomes, name)

@@ -14,7 +14,7 @@ import numpy as np
 from aha.plan.speed import Card
 from aha.studies.cell_files import Result
 from aha.studies.hard_puzzles import SEARCHING
-from aha.studies.judgement import Measured, mean_over_seeds
+from aha.studies.judgement import Measured, mean_over_seeds, ratio_over_seeds
 from aha.studies.self_teaching import SelfTeaching, teach_itself
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import (
@@ -32,7 +32,6 @@ from aha.studies.training_results import (
     behaviour,
     change_text,
     learning_curves,
-    rates_of,
     rates_table,
     test_of,
 )
@@ -151,18 +150,13 @@ class SearchStudy(TrainingStudy):
 
 
 def ratio_of_bases(outcomes: Outcomes) -> tuple[Measured | None, int]:
-    """The rate of the base of searches over that of solutions, with an interval over seeds."""
-    seeds = outcomes.seeds_of("solutions-rl", "searches-rl")
-    ratios = []
-    for seed in seeds:
-        solutions, searches = (
-            rates_of(test_of(outcomes.by_condition[c][seed], "test, before")).mean()
-            for c in ("solutions-rl", "searches-rl")
-        )
-        if not solutions:
-            return None, 0
-        ratios.append(np.array([searches / solutions]))
-    return (mean_over_seeds(ratios) if ratios else None), len(seeds)
+    """(the rate of the base of searches over that of solutions, seeds)."""
+    conditions = ("searches-rl", "solutions-rl")
+    seeds = outcomes.seeds_of(*conditions)
+    if not seeds:
+        return None, 0
+    sides = [outcomes.rates(condition, "test, before", seeds) for condition in conditions]
+    return ratio_over_seeds(*sides), len(seeds)
 
 
 def errors_per_line(test: Result) -> float | None:

@@ -5,14 +5,20 @@ for one that has read guesses alone, and by difficulty. Sources: Yue et al., arX
 the two bases as in Kempner's Backtrack, arXiv 2504.07052.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from aha.corpus.bases import GUESSES
 from aha.studies.cell_files import Result
-from aha.studies.judgement import Array, Measured, mean_over_seeds
+from aha.studies.judgement import (
+    Array,
+    Measured,
+    difference_over_seeds,
+    mean_over_seeds,
+    ratio_over_seeds,
+)
 from aha.studies.study_bases import guesser
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Scale
@@ -64,15 +70,16 @@ class SharpenStudy(TrainingStudy):
         return Chain(base, None, scale.recipe(seed), (test,), True, LENGTHS[condition])
 
     def claims(self, outcomes: Outcomes) -> list[Claim]:
-        direct_1, seeds = change(outcomes, "direct", 1)
-        direct_32, _ = change(outcomes, "direct", 32)
-        search_1, of_search = change(outcomes, "search", 1)
-        search_64, _ = change(outcomes, "search", 64)
+        direct_1 = compared_after(outcomes, "direct", 1, ratio_over_seeds)
+        direct_32 = compared_after(outcomes, "direct", 32, difference_over_seeds)
+        search_1 = compared_after(outcomes, "search", 1, difference_over_seeds)
+        search_64 = compared_after(outcomes, "search", 64, difference_over_seeds)
+        direct, search = (len(outcomes.seeds_of(c)) for c in ("direct", "search"))
         return [
-            Claim(13, "direct: change of pass@1", "8.5 -> 33", direct_1, seeds, 0.085),
-            Claim(13, "direct: change of pass@32", "69.5 -> 42.5", direct_32, seeds, most=0.0),
-            Claim(19, "search: change of pass@1", "rises", search_1, of_search, 0.0),
-            Claim(19, "search: change of pass@64", "falls", search_64, of_search, most=0.0),
+            Claim(13, "direct: pass@1 after RL over before", "8.5 -> 33", direct_1, direct, 2.0),
+            Claim(13, "direct: change of pass@32", "69.5 -> 42.5", direct_32, direct, most=0.0),
+            Claim(19, "search: change of pass@1", "rises", search_1, search, 0.0),
+            Claim(19, "search: change of pass@64", "falls", search_64, search, most=0.0),
         ]
 
     def tables(self, outcomes: Outcomes) -> list[StudyTable]:
@@ -103,15 +110,18 @@ def most_k(outcomes: Outcomes) -> list[int]:
     return [k for k in KS if counts and k <= min(counts)]
 
 
-def change(outcomes: Outcomes, condition: str, k: int) -> tuple[Measured | None, int]:
-    """pass@k after RL less before; None where there are too few completions."""
-    if k not in most_k(outcomes):
-        return None, 0
-
-    def value(result: Result) -> Array:
-        return passed(result, TEST, k) - passed(result, BEFORE, k)
-
-    return over(outcomes, condition, value), len(outcomes.results(condition))
+def compared_after(
+    outcomes: Outcomes,
+    condition: str,
+    k: int,
+    compare: Callable[[Sequence[Array], Sequence[Array]], Measured | None],
+) -> Measured | None:
+    """pass@k after RL beside that before; None without a finished seed or enough completions."""
+    results = outcomes.results(condition)
+    if not results or k not in most_k(outcomes):
+        return None
+    after, before = ([passed(r, test, k) for r in results] for test in (TEST, BEFORE))
+    return compare(after, before)
 
 
 def passed(result: Result, test: str, k: int) -> Array:

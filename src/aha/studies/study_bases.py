@@ -6,6 +6,7 @@ one such base, in the folder of that command: the first study that needs it make
 have to differ in what they have read go on from it, as a continued pre-training.
 """
 
+import multiprocessing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -70,7 +71,14 @@ def base_model(job: PretrainJob, runs: Path, say: Say) -> Path:
         keep_settings(job.out, job.settings)
     elif job.out.exists():
         raise RunError(f"{job.out} is no base", "no such folder", f"mv {job.out} {job.out}-old")
-    return make_base(job, say, ranks=num_cores() or 1)
+    return make_base(job, say, ranks_for_all())
+
+
+def ranks_for_all() -> int:
+    """How many ranks make the base for all: one for each core in the process of a cell. One in a
+    process that no other has started, as a lesson's, where threads share the cores: a rank reads
+    the script again that has started it, and would begin the lesson anew."""
+    return num_cores() or 1 if multiprocessing.parent_process() else 1
 
 
 def base_seconds(job: PretrainJob, card: Card) -> float:
