@@ -45,6 +45,20 @@ def test_a_lab_prints_a_table_and_goes_on(aha, tmp_path):
     assert aha("report", "my lab/runs/rloo-seed0").code == 0
 
 
+def test_a_run_that_fails_takes_no_other_down(aha, tmp_path):
+    """Of three recipes the second one wants an engine that a CPU does not have."""
+    answering_folder(tmp_path / "base")
+    (tmp_path / "fast.toml").write_text('[rollout]\nengine = "vllm"\n')
+    words = ["rloo,fast.toml,dr_grpo" if word == "dr_grpo,rloo" else word for word in LAB]
+    done = aha(*words)
+    assert done.code == 1 and "failed: fast-seed0; the same command" in done.out
+    found = json.loads((tmp_path / "my lab" / "lab.json").read_text())
+    assert [one["recipe"] for one in found["recipes"]] == ["rloo", "dr_grpo"]
+    assert found["failed"].keys() == {"fast-seed0"} and "vllm" in found["failed"]["fast-seed0"]
+    page = (tmp_path / "my lab" / "lab.html").read_text()
+    assert "the run fast-seed0 failed: " in page and "2 of 3 runs are done" in page
+
+
 def test_a_large_lab_fits_eighty_columns(monkeypatch):
     out = io.StringIO()
     screen = Console(file=out, width=80, color_system=None, highlight=False)

@@ -7,7 +7,6 @@ from aha.studies.judgement import (
     Measured,
     compared,
     difference_apart,
-    difference_of,
     difference_over_seeds,
     mean_over_seeds,
     of_difference,
@@ -48,17 +47,11 @@ def test_fewer_than_three_seeds_are_named():
 def test_the_bootstrap_has_the_width_of_the_normal_approximation():
     """200 of 1,000 problems: 1.96 * sqrt(.2 * .8 / 1000) = .0248 to either side."""
     right = np.array([1.0] * 200 + [0.0] * 800)
-    measured = difference_of(right, np.zeros(1000))
+    measured = mean_over_seeds([right])
     low, high = measured.interval
     assert measured.value == pytest.approx(0.2)
     assert (high - low) / 2 == pytest.approx(0.0248, rel=0.1)
-    assert difference_of(right, np.zeros(1000)) == measured  # seeded
-
-
-def test_pairs_stay_together():
-    """Two methods that are right on the same problems differ nowhere, so without any width."""
-    right = np.array([1.0, 0.0] * 50)
-    assert difference_of(right, right) == Measured(0.0, (0.0, 0.0))
+    assert mean_over_seeds([right]) == measured  # seeded
 
 
 def test_draws_without_a_value_are_left_out():

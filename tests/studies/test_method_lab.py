@@ -60,7 +60,7 @@ def planned(recipes: list[Path], out: Path, tokens: int = 0, steps: int = 2, see
 def carry(plan_: list[PlannedRun], out: Path) -> None:
     measure_base(plan_[0].cfg, out)
     assert all(run_planned(one, Listener()) is None for one in plan_)
-    write_results(plan_, out)
+    write_results(plan_, out, {})
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,22 @@ def test_two_points_are_compared_on_the_same_problems():
     assert paired(better, worse, decides=False).verdict is None
 
 
+def test_a_difference_of_one_seed_alone_is_no_evidence():
+    """Three runs of a method: .5, .2 and .2 of 1,000 problems against .2. The mean gap is .1, its
+    interval over problems leaves out 0, and that over seeds does not: .1 +- 4.303 * .1."""
+    problems = range(1_000)
+    runs = [[[index < 1_000 * rate] for index in problems] for rate in (0.5, 0.2, 0.2)]
+    tokens = [[200]] * 1_000
+    uneven = point_of("b", [result(right, tokens) for right in runs], 1_000)
+    even = point_of("a", [result(runs[1], [[100]] * 1_000)] * 3, 1_000)
+    gap = paired(uneven, even, decides=True)
+    assert gap.difference.value == pytest.approx(0.1) and gap.verdict == "no evidence"
+    assert gap.difference.interval == pytest.approx((0.1 - 0.4303, 0.1 + 0.4303), abs=0.001)
+    metrics = metrics_of([even, uneven])
+    assert metrics.scaling.value == pytest.approx(100.0) and metrics.scaling.interval[0] < 0
+    assert metrics.performance.interval[1] == pytest.approx(0.3 + 4.303 * 0.1, abs=0.001)
+
+
 def test_a_curve_is_straight_between_its_points_and_flat_beyond():
     curve = [point("a", 0.2, 100), point("b", 0.6, 200)]
     for tokens, accuracy in ((150, 0.4), (100, 0.2), (50, 0.2), (200, 0.6), (900, 0.6)):

@@ -11,8 +11,8 @@ from rich.table import Table
 from aha.api.recipe_names import find_recipe
 from aha.cli.parameters import DryRun, Natural, number_of_ranks
 from aha.cli.recipe_keys import LabOverrides, overrides_of
-from aha.cli.terminal_text import console
-from aha.core.errors import ConfigError
+from aha.cli.terminal_text import console, say_line
+from aha.core.errors import AhaError, ConfigError
 
 if TYPE_CHECKING:
     from aha.studies.method_lab import PlannedRun
@@ -41,7 +41,8 @@ def lab(
 ) -> None:
     """Compare recipes with equal base, problems, token budget and seeds; verdicts by intervals.
 
-    Runs one after the other; after a stop, the same command continues. Writes OUT/lab.html and
+    Runs one after the other; after a stop, the same command continues, and tries runs again that
+    have failed. Writes OUT/lab.html and
     OUT/lab.json after each run. `--section.key value` goes to every recipe.
 
     Parameters
@@ -79,12 +80,16 @@ def lab(
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)
-    stopped_by = carry_out_all(runs, out, number)
-    write_results(runs, out)
+    failed: dict[str, str] = {}
+    stopped_by = carry_out_all(runs, out, number, failed)
+    write_results(runs, out, failed)
     print_results(runs, out)
     if stopped_by is not None:
         console.print("[yellow]stopped; the same command continues[/yellow]")
         sys.exit(128 + stopped_by)
+    if failed:
+        say_line(f"failed: {', '.join(failed)}; the same command tries them again")
+        sys.exit(1)
 
 
 def seed_numbers(seeds: str) -> list[int]:
@@ -94,9 +99,12 @@ def seed_numbers(seeds: str) -> list[int]:
         raise ConfigError(f"--seeds {seeds!r}", "whole numbers", "--seeds 0,1,2") from None
 
 
-def carry_out_all(runs: "list[PlannedRun]", out: Path, ranks: int | None) -> int | None:
+def carry_out_all(
+    runs: "list[PlannedRun]", out: Path, ranks: int | None, failed: dict[str, str]
+) -> int | None:
     """Do all runs that are not done, one after the other, each on so many ranks. Returns the number
-    of the signal that has stopped one, else None."""
+    of the signal that has stopped one, else None. One that an error ends takes no other down: its
+    name and the error go into `failed`."""
     from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
@@ -108,10 +116,15 @@ def carry_out_all(runs: "list[PlannedRun]", out: Path, ranks: int | None) -> int
         console.print(f"\n[bold]{number}/{len(runs)}  {escape(planned.run.name)}[/bold]")
         with steps_bar(planned.cfg) as bar:
             listener = Listener(step=bar, validation=RunView(planned.cfg).validation)
-            stopped_by = run_planned(planned, listener, ranks)
+            try:
+                stopped_by = run_planned(planned, listener, ranks)
+            except AhaError as error:
+                failed[planned.run.name], stopped_by = " ".join(str(error).split()), None
         if stopped_by is not None:
             return stopped_by
-        write_results(runs, out)  # so that the page can be read during the lab
+        if planned.run.name in failed:
+            say_line(f"failed: {failed[planned.run.name]}")
+        write_results(runs, out, failed)  # so that the page can be read during the lab
     return None
 
 

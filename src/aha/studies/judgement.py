@@ -85,12 +85,6 @@ def over_problems_drawn_again(problems: int, statistic: Callable[[Array], Array]
     return Measured(value, (float(low), float(high)))
 
 
-def difference_of(one: Array, other: Array) -> Measured:
-    """The mean difference one - other over the same problems [n] of both."""
-    gaps = one - other
-    return over_problems_drawn_again(len(gaps), lambda counts_DN: counts_DN @ gaps / len(gaps))
-
-
 def over_seeds_and_problems(
     by_seed: Sequence[float], problems: int, statistic: Callable[[Array], Array]
 ) -> Measured:

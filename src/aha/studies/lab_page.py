@@ -1,7 +1,7 @@
 """The results of a lab as lab.json and as one HTML file: table, curves, verdicts; no script."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,12 +30,14 @@ def finished_results(planned: list[PlannedRun]) -> list[RecipeResult]:
     return results_by_recipe([(p.recipe, p.cfg.seed, p.run) for p in planned if p.done])
 
 
-def write_results(planned: list[PlannedRun], out: Path) -> None:
-    """Write lab.json and lab.html with the results so far."""
+def write_results(planned: list[PlannedRun], out: Path, failed: Mapping[str, str]) -> None:
+    """Write lab.json and lab.html with the results so far; `failed`: the error of each run that one
+    has ended."""
     results, cfg, machine = finished_results(planned), planned[0].cfg, environment()
     base = json.loads((out / "base.json").read_text(encoding="utf-8"))
     content = as_json(results, cfg.tokens) | {
         "planned": [planned_run.run.name for planned_run in planned],
+        "failed": dict(failed),
         "base": {"model": cfg.model.path, "pass_at_k": base["pass_at_k"]},
         "task": cfg.task.model_dump(mode="json", exclude={"format_reward"}),
         "environment": machine,
@@ -50,6 +52,7 @@ def write_results(planned: list[PlannedRun], out: Path) -> None:
         f"{base['problems']} problems",
         f"{machine['machine']}, {machine['cores']} cores, commit {machine['commit']}",
     ]
+    about += [f"the run {name} failed: {error}" for name, error in failed.items()]
     page = lab_html(results, cfg.tokens, len(planned), about)
     (out / "lab.html").write_bytes(page.encode("utf-8", "replace"))
 

@@ -22,9 +22,9 @@ from aha.studies.judgement import (
     Array,
     Judgement,
     Measured,
-    difference_of,
     of_difference,
     over_problems_drawn_again,
+    over_seeds_and_problems,
 )
 from aha.studies.thinking_cells import Subject
 
@@ -35,7 +35,7 @@ MINIMUM_GAP = 1e-6  # tokens between two points of a slope
 @dataclass(frozen=True)
 class ThinkingPoint:
     """One setting of one method. `accuracy_N` and `tokens_N` are by problem, NaN where a problem
-    has no completion that qualifies; `rates` is the accuracy of each seed.
+    has no completion that qualifies; `rates` and `lengths` are accuracy and tokens of each seed.
 
     `control`: share of thoughts within their limits. `closed`: share closed by the budget.
     `completion_tokens`: of a whole completion, answer included.
@@ -45,6 +45,7 @@ class ThinkingPoint:
     accuracy_N: Array
     tokens_N: Array
     rates: list[float]
+    lengths: list[float]
     control: float
     closed: float
     completion_tokens: float
@@ -86,6 +87,7 @@ def point_of(label: str, results: Sequence[Result], most: int, waits: int = 0) -
         np.mean([table.mean(1) for table in accuracy], 0),
         np.mean([table.mean(1) for table in tokens], 0),
         [float(table.mean()) for table in accuracy],
+        [float(table.mean()) for table in tokens],
         float(np.mean([table.mean() for table in kept])),
         float(np.mean(closed)),
         float(np.mean([table_of(result, "tokens").mean() for result in results])),
@@ -134,6 +136,7 @@ def parallel_point(
         np.mean(rates, 0),
         k * np.mean([table.mean(1) for table in tokens], 0),
         [float(rate.mean()) for rate in rates],
+        [k * float(table.mean()) for table in tokens],
         float(np.mean(kept)),
         float(np.mean(closed)),
         k * float(np.mean([table_of(result, "tokens").mean() for result in results])),
@@ -162,6 +165,7 @@ def rejection_point(label: str, results: Sequence[Result], most: int) -> Thinkin
         mean_of_known(accuracy),
         mean_of_known(tokens),
         [float(np.nanmean(rates)) for rates in accuracy],
+        [float(np.nanmean(counts)) for counts in tokens],
         float(np.mean([np.isfinite(rates).mean() for rates in accuracy])),
         0.0,
         float(np.concatenate(lengths).mean()),
@@ -183,7 +187,8 @@ def mean_of_known(tables: Sequence[Array]) -> Array:
 @dataclass(frozen=True)
 class MethodMetrics:
     """Of one method: `control` a share, `scaling` in points of accuracy over PER_TOKENS thinking
-    tokens (None with one point), `performance` the best accuracy of its points."""
+    tokens (None where no two points differ in tokens), `performance` the best accuracy of its
+    points."""
 
     control: float
     scaling: Measured | None
@@ -208,10 +213,11 @@ def slopes(tokens_DP: Array, accuracy_DP: Array) -> Array:
 
 
 def metrics_of(points: Sequence[ThinkingPoint]) -> MethodMetrics:
-    """The metrics of a method's points, with intervals from problems drawn again."""
+    """The metrics of a method's points, with intervals over seeds and from problems drawn again."""
     accuracy_PN = np.stack([point.accuracy_N for point in points])
     tokens_PN = np.stack([point.tokens_N for point in points])
     known_PN = np.isfinite(accuracy_PN).astype(np.float64)
+    problems = accuracy_PN.shape[1]
 
     def means(table_PN: Array, counts_DN: Array) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -225,11 +231,20 @@ def metrics_of(points: Sequence[ThinkingPoint]) -> MethodMetrics:
         best_D: Array = np.nanmax(means(accuracy_PN, counts_DN), 1)
         return best_D
 
-    problems = accuracy_PN.shape[1]
+    lengths_SP = np.array([point.lengths for point in points]).T
+    rates_SP = np.array([point.rates for point in points]).T
+    by_seed = slopes(lengths_SP, rates_SP)
+    best = max((point.accuracy for point in points), key=lambda accuracy: accuracy.value)
+    drawn = over_problems_drawn_again(problems, performance).interval
     return MethodMetrics(
         control=float(np.mean([point.control for point in points])),
-        scaling=over_problems_drawn_again(problems, scaling) if len(points) > 1 else None,
-        performance=over_problems_drawn_again(problems, performance),
+        scaling=over_seeds_and_problems([*map(float, by_seed)], problems, scaling)
+        if np.isfinite(by_seed).all()
+        else None,
+        # The best of several is chosen anew in every draw; its seeds widen the interval.
+        performance=Measured(
+            best.value, (min(best.interval[0], drawn[0]), max(best.interval[1], drawn[1]))
+        ),
     )
 
 
@@ -249,7 +264,11 @@ class PairedDifference:
 
 def paired(one: ThinkingPoint, other: ThinkingPoint, decides: bool) -> PairedDifference:
     """The difference of two points. `decides`: there are seeds enough for a verdict."""
-    gap = difference_of(one.accuracy_N, other.accuracy_N)
+    gaps_N = one.accuracy_N - other.accuracy_N
+    by_seed = [first - second for first, second in zip(one.rates, other.rates, strict=True)]
+    gap = over_seeds_and_problems(
+        by_seed, len(gaps_N), lambda counts_DN: counts_DN @ gaps_N / len(gaps_N)
+    )
     verdict = of_difference(gap.interval) if decides else None
     return PairedDifference(one.label, other.label, gap, verdict)
 
@@ -274,6 +293,7 @@ def at_equal_tokens(curve: Sequence[ThinkingPoint], tokens: float) -> ThinkingPo
         (1 - share) * low.accuracy_N + share * high.accuracy_N,
         (1 - share) * low.tokens_N + share * high.tokens_N,
         [between(a, b) for a, b in zip(low.rates, high.rates, strict=True)],
+        [between(a, b) for a, b in zip(low.lengths, high.lengths, strict=True)],
         between(low.control, high.control),
         between(low.closed, high.closed),
         between(low.completion_tokens, high.completion_tokens),

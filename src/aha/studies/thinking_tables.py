@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from aha.studies.judgement import Measured
+from aha.studies.judgement import MIN_SEEDS, Measured
 from aha.studies.study_page import StudyPage, StudyTable
 from aha.studies.thinking_cells import SEARCHES, ThinkingGrid
 from aha.studies.thinking_points import (
@@ -209,7 +209,7 @@ def pair_row(pair: PairedDifference) -> list[str]:
 
 def verdict_lines(result: SubjectResult) -> list[str]:
     """What the results say of the published claims; nothing where there are too few seeds."""
-    if any(pair.verdict is None for pair in pairs_of(result)):
+    if result.seeds < MIN_SEEDS:
         return []
     lines = []
     for name, metrics in result.metrics.items():

@@ -113,7 +113,9 @@ def verdicts(
     `tokens` is the budget of a run; 0 means that there was none, and then there is no verdict.
     """
     notes = too_few_seeds({result.recipe: len(result.seeds) for result in results})
-    if unspent := [r.recipe for r in results if not tokens or min(r.spent) < tokens]:
+    if results and not tokens:
+        notes.append("no token budget: one run may have generated more than another")
+    elif unspent := [r.recipe for r in results if min(r.spent) < tokens]:
         notes.append(f"ended before the token budget was spent: {', '.join(unspent)}")
     if notes or not results:
         return {}, notes
