@@ -96,6 +96,9 @@ def test_a_crash_a_bug_and_what_needs_them_take_no_other_cell_down(toy, tmp_path
     assert (tmp_path / "cells" / "a1.log").read_text() == "a line of a1\n"
     record = json.loads((tmp_path / "cells" / "a1.json").read_text())
     assert record["processes"] == 3 and record["cpu_seconds"] >= 0
+    begun = {name: len(work.tries) for name, work in folder.begun.items()}
+    assert begun == {"crash": 1, "bug": 1}, "the time of a crash is not lost"
+    assert folder.begun["crash"].cpu_seconds is None and folder.begun["bug"].cpu_seconds > 0
     again = StudyFolder(toy("a1", "crash", "bug", "a2", "last", needs=("crash",)), tmp_path)
     assert [cell.name for cell in again.to_do] == ["crash", "bug", "last"]
 

@@ -16,7 +16,8 @@ OF = 1_000  # completions of a problem: with the same rate for each, rates have 
 
 def answered(rate: float, **behaviours: float) -> dict:
     """A test in which every problem has this rate."""
-    return {"right": [round(OF * rate)] * 5, "completions": OF, "behaviors": behaviours}
+    numbers = {"completions": OF, "behaviors": behaviours, "mean_tokens": 9.0, "truncated": 0.0}
+    return {"right": [round(OF * rate)] * 5, **numbers}
 
 
 def trained(before: dict, after: dict, checks: tuple[float, ...] = ()) -> dict:
@@ -124,6 +125,17 @@ def test_checks_that_only_fall_have_not_risen_first():
     falling = trained(answered(0.3, checks=8.0), answered(0.6), (7.0, 4.0, 1.0))
     rise, fall = (c for c in claims_of("corpus", {"20-percent": falling}) if c.row == 7)
     assert rise.verdict == "not reproduced" and fall.verdict == "reproduced"
+
+
+def test_a_ratio_to_nothing_is_no_value_and_not_too_few_seeds():
+    cells = PUBLISHED["priming"] | {"all": trained(answered(0.1, checks=0.0), answered(0.7))}
+    study = study_of("priming", "0,1,2", False)
+    page = study.page({f"{c}-seed{seed}": cell for c, cell in cells.items() for seed in SEEDS})
+    assert page.notes == ["no value for rows 5: too few completions, or a ratio to a count of 0"]
+    claims = next(table for table in page.tables if table.title == "Claims")
+    assert [row[3] for row in claims.rows if row[0] == "5"] == ["no value"] * 4
+    settings = next(table for table in page.tables if table.title == "Settings")
+    assert "recipe.model.path" not in {row[0] for row in settings.rows}, "it is the base's"
 
 
 def test_equal_minutes_are_those_of_the_plan():

@@ -63,9 +63,8 @@ class CellRunner(Protocol):
 @dataclass(frozen=True)
 class CellWork:
     """What a cell was planned with, and what it took. `tries`: (beginning, end) in seconds since
-    1970 of each time that it was worked on; one that was killed has left none. `cpu_seconds` of its
-    process and of those that this one has started. `processes`: how many cells shared the machine
-    last. None: not known."""
+    1970 of each time that it was worked on. `cpu_seconds` of its process and of those that this one
+    has started. `processes`: how many cells shared the machine last. None: not known."""
 
     planned_seconds: float | None = None
     tries: tuple[tuple[float, float], ...] = ()
@@ -78,6 +77,10 @@ class CellWork:
         cpu = None if cpu is None else cpu + processor_seconds() - cpu_begun
         tries = (*self.tries, (begun, time.time()))
         return replace(self, tries=tries, cpu_seconds=cpu, processes=processes)
+
+    def with_lost_try(self, begun: float) -> "CellWork":
+        """The same with a try whose process was ended, and with it what it knew of its time."""
+        return replace(self, tries=(*self.tries, (begun, time.time())), cpu_seconds=None)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "CellWork":

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -58,7 +59,8 @@ class CellProcesses:
         self.study, self.out, self.size = study, out, size
         self.begun, self.ended = begun, ended
         self.files = CellFiles(out)
-        self.running: dict[int, tuple[Cell, SpawnProcess]] = {}  # by the process's sentinel
+        # By the process's sentinel, with the time when it was started.
+        self.running: dict[int, tuple[Cell, SpawnProcess, float]] = {}
         self.handed_on = False  # a stop, to the processes
 
     def run(self, cells: Sequence[Cell], done: Collection[str]) -> int | None:
@@ -90,7 +92,7 @@ class CellProcesses:
     @property
     def running_cells(self) -> list[Cell]:
         """The cells that are running."""
-        return [cell for cell, _ in self.running.values()]
+        return [cell for cell, _, _ in self.running.values()]
 
     def start(self, cell: Cell) -> None:
         """Begin a cell. Ctrl-C goes to all processes of a terminal; this one alone hears it, and
@@ -108,7 +110,7 @@ class CellProcesses:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.running[process.sentinel] = cell, process
+        self.running[process.sentinel] = cell, process, time.time()
 
     def ends(self, stop: Interrupt) -> list[Cell]:
         """Wait until at least one process has ended; returns the cells that are done or failed. A
@@ -116,13 +118,14 @@ class CellProcesses:
         while not (ready := wait(list(self.running), LOOK_EVERY_S)):
             if stop() and not self.handed_on:
                 self.handed_on = True  # a second signal would end them at once
-                for _, process in self.running.values():
+                for _, process, _ in self.running.values():
                     process.terminate()
         over = []
         for sentinel in ready:
             assert isinstance(sentinel, int), "what was waited for"
-            cell, process = self.running.pop(sentinel)
+            cell, process, begun = self.running.pop(sentinel)
             process.join()
+            self.note_try(cell, begun)
             code = process.exitcode or 0
             if stop() and (code > STOPPED or code == -signal.SIGTERM):
                 continue
@@ -136,10 +139,16 @@ class CellProcesses:
             over.append(cell)
         return over
 
+    def note_try(self, cell: Cell, begun: float) -> None:
+        """Write down for how long a process has worked that was ended before it could."""
+        work = self.files.work_of(cell)
+        if work is not None and not (work.tries and work.tries[-1][1] >= begun):
+            self.files.begin(cell, work.with_lost_try(begun))
+
     def kill(self) -> None:
         """End what is left, where this process itself is ended."""
-        for _, process in self.running.values():
+        for _, process, _ in self.running.values():
             process.kill()
-        for _, process in self.running.values():
+        for _, process, _ in self.running.values():
             with suppress(OSError):
                 process.join()

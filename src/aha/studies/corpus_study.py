@@ -97,14 +97,14 @@ def rise_and_fall(
 ) -> tuple[Measured | None, Measured | None, int]:
     """(the most of a behaviour in a validation over that before RL, that in the last validation
     over the most, seeds); None where a seed had none, or has no validation."""
-    rises, falls = [], []
-    for result in outcomes.results(condition):
+    results, rises, falls = outcomes.results(condition), [], []
+    for result in results:
         before = result["before"]["behaviors"].get(behaviour)
         counts = [row["behaviors"].get(behaviour) for row in result["curve"]]
         if not before or not counts or None in counts or not max(counts):
-            return None, None, 0
+            return None, None, len(results)
         rises.append(np.array([max(counts) / before]))
         falls.append(np.array([counts[-1] / max(counts)]))
-    if not rises:
+    if not results:
         return None, None, 0
-    return mean_over_seeds(rises), mean_over_seeds(falls), len(rises)
+    return mean_over_seeds(rises), mean_over_seeds(falls), len(results)

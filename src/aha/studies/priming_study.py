@@ -109,11 +109,12 @@ AMPLIFIED = (
 
 
 def amplification(outcomes: Outcomes, name: str) -> tuple[Measured | None, int]:
-    """The ratio of a behaviour's count after RL to that before, with an interval over seeds."""
-    ratios = []
-    for result in outcomes.results("all"):
+    """The ratio of a behaviour's count after RL to that before, with an interval over seeds; None
+    where a seed had none before."""
+    results, ratios = outcomes.results("all"), []
+    for result in results:
         before, after = (behaviour(result[when], name) for when in ("before", "after"))
         if not before or after is None:
-            return None, 0
+            return None, len(results)
         ratios.append(np.array([after / before]))
-    return (mean_over_seeds(ratios) if ratios else None), len(ratios)
+    return (mean_over_seeds(ratios) if ratios else None), len(results)

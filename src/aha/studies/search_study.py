@@ -166,16 +166,17 @@ def errors_per_line(test: Result) -> float | None:
 
 
 def ratio_of_errors(outcomes: Outcomes) -> tuple[Measured | None, int]:
-    """Wrong lines of a completion after RL over those before, with an interval over seeds."""
-    ratios = []
-    for result in outcomes.results("searches-rl"):
+    """Wrong lines of a completion after RL over those before, with an interval over seeds; None
+    where a seed had none before."""
+    results, ratios = outcomes.results("searches-rl"), []
+    for result in results:
         before, after = (
             behaviour(test_of(result, t), "line_errors") for t in ("test, before", "test")
         )
         if not before or after is None:
-            return None, 0
+            return None, len(results)
         ratios.append(np.array([after / before]))
-    return (mean_over_seeds(ratios) if ratios else None), len(ratios)
+    return (mean_over_seeds(ratios) if ratios else None), len(results)
 
 
 KINDS_OF_ERRORS = {

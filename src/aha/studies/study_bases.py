@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from aha.core.errors import RunError
+from aha.core.errors import ConfigError, RunError
 from aha.corpus.bases import TraceMix
 from aha.machine.host import num_cores
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PretrainTokens, estimate_base
@@ -62,15 +62,19 @@ def made_before(job: PretrainJob) -> PretrainJob | None:
 def base_model(job: PretrainJob, runs: Path, say: Say) -> Path:
     """The model of a base; made below `runs`, or in the folder for all, unless it is there.
 
-    The one for all gets all cores: its cell runs alone. Raises `ConfigError` where the folder for
-    all has a base of other settings, `RunError` where it has none.
+    The one for all gets all cores: its cell runs alone. Raises `RunError` where the folder for all
+    has something else.
     """
     if not is_for_all(job):
         return make_base(replace(job, out=runs / job.out.name), say)
+    away = f"mv {job.out} {job.out}-old"
     if (job.out / "settings.json").is_file():
-        keep_settings(job.out, job.settings)
+        try:
+            keep_settings(job.out, job.settings)
+        except ConfigError as error:
+            raise RunError(error.got, "the base that the studies share", away) from None
     elif job.out.exists():
-        raise RunError(f"{job.out} is no base", "no such folder", f"mv {job.out} {job.out}-old")
+        raise RunError(f"{job.out} is no base", "no such folder", away)
     return make_base(job, say, ranks_for_all())
 
 

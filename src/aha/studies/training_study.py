@@ -167,6 +167,9 @@ class TrainingStudy(ABC):
         notes = []
         if few := list(dict.fromkeys(str(c.row) for c in claims if c.seeds < MIN_SEEDS)):
             notes.append(f"no verdict for rows {', '.join(few)}: fewer than {MIN_SEEDS} seeds")
+        if empty := list(dict.fromkeys(str(c.row) for c in claims if c.seeds and not c.ours)):
+            why = "too few completions, or a ratio to a count of 0"
+            notes.append(f"no value for rows {', '.join(empty)}: {why}")
         if self.quick:
             notes.append("a smoke run: too small for any claim, whatever it says")
         tables = [claims_table(claims), *self.tables(outcomes), settings_table(self)]
@@ -224,7 +227,7 @@ def claims_table(claims: Sequence[Claim]) -> StudyTable:
             str(claim.row),
             claim.text,
             claim.published,
-            claim.ours.text() if claim.ours else "not run",
+            claim.ours.text() if claim.ours else "no value" if claim.seeds else "not run",
             claim.range_text,
             str(claim.seeds),
             claim.verdict or "-",
@@ -236,9 +239,11 @@ def claims_table(claims: Sequence[Claim]) -> StudyTable:
 
 
 def settings_table(study: TrainingStudy) -> StudyTable:
-    """What all conditions share, and what each varies."""
+    """What all conditions share, and what each varies. The recipe's own model is left out: a cell
+    puts that of the stage before in its place."""
     cells = [cell for cell in study.cells if cell.kind == CONDITION]
-    rows = [(key, "all", text_of(value)) for key, value in cells[0].shared.items() if value]
+    shared = {key: value for key, value in cells[0].shared.items() if key != "recipe.model.path"}
+    rows = [(key, "all", text_of(value)) for key, value in shared.items() if value]
     seen = set()
     for cell in cells:
         for key, value in cell.varied.items():
