@@ -106,6 +106,19 @@ def test_a_cell_that_fails_is_shown_and_takes_no_other_down(tmp_path):
     assert again.ran == ["n2"] and report(tmp_path)["failed"] == {}
 
 
+def test_a_page_that_fails_ends_no_cell(tmp_path, monkeypatch):
+    class Early(Sums):
+        def page(self, done):
+            if len(done) < 3:
+                raise KeyError("n3")
+            return super().page(done)
+
+    monkeypatch.setattr("aha.studies.study_frame.WRITE_EVERY_S", -1.0)
+    lines = run(Early(1, 2, 3), tmp_path)
+    assert lines.count("no page yet: KeyError: 'n3'") == 2
+    assert report(tmp_path)["done"] == ["n1", "n2", "n3"]
+
+
 def test_time_and_money_are_said_before(tmp_path):
     run(Sums(1), tmp_path)
     folder = StudyFolder(Sums(1, 2, 3), tmp_path)

@@ -304,8 +304,16 @@ class StudyProgress:
         if cell.name in self.folder.failed:
             self.say(f"failed: {cell.name}: {self.folder.failed[cell.name]}")
         if time.perf_counter() - self.written > WRITE_EVERY_S:
-            self.folder.write(self.machine)
+            self.write_page()
             self.written = time.perf_counter()
+
+    def write_page(self) -> None:
+        """The results so far. A page that fails must not end the cells that are running: all their
+        results are files, and the page at the end raises what is wrong."""
+        try:
+            self.folder.write(self.machine)
+        except Exception as error:
+            self.say(f"no page yet: {type(error).__name__}: {error}")
 
 
 def sampling_seed(seed: int, *names: object) -> int:
