@@ -11,6 +11,7 @@ from aha.studies.judgement import (
     mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
+    rate_over_seeds,
     ratio_over_seeds,
     reproduction,
     too_few_seeds,
@@ -74,6 +75,15 @@ def test_a_mean_over_seeds_has_the_wider_of_two_intervals():
     assert measured.interval == pytest.approx((0.5 - 0.745, 0.5 + 0.745), abs=0.001)
     alike = mean_over_seeds([seeds[1]] * 3)
     assert alike.interval[1] - alike.interval[0] == pytest.approx(0.062, abs=0.005)
+
+
+def test_all_problems_solved_are_no_certainty():
+    """Of 12 problems: Wilson's interval of 12 of 12."""
+    assert rate_over_seeds([np.ones(12)] * 3) == Measured(
+        1.0, (pytest.approx(0.7575, abs=1e-3), 1.0)
+    )
+    mixed = [np.array([1.0, 0.0, 1.0, 1.0])] * 3
+    assert rate_over_seeds(mixed) == mean_over_seeds(mixed)
 
 
 def test_differences_are_paired_by_seed_and_problem_or_apart():

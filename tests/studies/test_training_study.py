@@ -94,6 +94,8 @@ def test_cells_that_differ_in_more_than_the_study_varies_are_refused(model, tmp_
         StudyFolder(Rates([0], model, high={"optim.beta1": 0.5}), tmp_path)
     with pytest.raises(ConfigError, match="each once"):
         Rates([0, 0], model)
+    with pytest.raises(ConfigError, match="the cell high-seed0 twice"):
+        StudyFolder(Rates([0], model, high={"optim.lr": 1e-4}), tmp_path)
 
 
 def test_a_need_comes_before_what_needs_it():

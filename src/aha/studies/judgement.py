@@ -114,6 +114,17 @@ def mean_over_seeds(rates_SN: Sequence[Array]) -> Measured:
     )
 
 
+def rate_over_seeds(rates_SN: Sequence[Array]) -> Measured:
+    """`mean_over_seeds` of rates. Where all problems have the same one in all seeds, as where all
+    are solved, the interval is Wilson's: drawn again they would give one without a width."""
+    rate = mean_over_seeds(rates_SN)
+    low, high = rate.interval
+    if low < high:
+        return Measured(rate.value, (max(0.0, low), min(1.0, high)))
+    problems = len(rates_SN[0])
+    return Measured(rate.value, wilson(rate.value * problems, problems))
+
+
 def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     """one - other, seed by seed and problem by problem. Each has an array [problems] for every
     seed; the seeds stand in the same order.

@@ -16,7 +16,7 @@ from aha.studies.judgement import (
     Array,
     Measured,
     difference_over_seeds,
-    mean_over_seeds,
+    rate_over_seeds,
     ratio_over_seeds,
 )
 from aha.studies.study_bases import guesser
@@ -95,9 +95,9 @@ class SharpenStudy(TrainingStudy):
 def over(
     outcomes: Outcomes, condition: str, value_of: Callable[[Result], Array]
 ) -> Measured | None:
-    """A number of every problem, over the finished seeds; None without a problem."""
+    """A rate of every problem, over the finished seeds; None without a problem."""
     values = [value_of(result) for result in outcomes.results(condition)]
-    return mean_over_seeds(values) if values and all(map(len, values)) else None
+    return rate_over_seeds(values) if values and all(map(len, values)) else None
 
 
 def most_k(outcomes: Outcomes) -> list[int]:

@@ -36,7 +36,7 @@ PER_PARAMETER = 8  # tokens
 AT_EQUAL_MINUTES = {"0.1M": 29_400_000, "0.3M": 13_900_000, "2.3M": 2_530_000}
 FULL = Scale(tokens=0, steps=48, limit=320, every=12, final=0)
 QUICK = Scale(0, steps=2, prompts=4, group_size=4, limit=64, every=0, final=0)
-QUICK_TOKENS = 30_000
+QUICK_TOKENS = {"tokens": 30_000, "minutes": 40_000}
 BASE_SEED = 0  # of the bases, which all seeds of the study share
 GAIN = 0.1  # by RL, from which on a model has learnt a size of puzzles
 LENGTH = 100.0
@@ -69,7 +69,7 @@ class SizeStudy(TrainingStudy):
         tokens = PER_PARAMETER * parameters if way == "tokens" else AT_EQUAL_MINUTES[size]
         shape: dict[str, int | None] = {"hidden_size": hidden, "intermediate_size": mlp}
         shape["num_hidden_layers"] = layers
-        read = QUICK_TOKENS if self.quick else tokens
+        read = QUICK_TOKENS[way] if self.quick else tokens
         base = self.scale.base(f"base-{condition}", BASE_SEED, CORPUS, shape, read)
         numbers = {"task.numbers": NUMBERS}
         n, limit = (12 if self.quick else 400), self.scale.limit

@@ -99,7 +99,8 @@ def check_cells(cells: Sequence[Cell]) -> None:
                 f"cells that differ in {', '.join(first.varied)} alone",
                 f"the same {key} for all of them",
             )
-        twin = seen.setdefault(f"{cell.kind} {to_json(cell.settings)}", cell.name)
+        own = {key: value for key, value in cell.settings.items() if key != "name"}
+        twin = seen.setdefault(f"{cell.kind} {to_json(own)}", cell.name)
         if cell.name in names or twin != cell.name:
             raise ConfigError(f"the cell {cell.name} twice", "each cell once", "name it once")
         if missing := [need for need in cell.needs if need not in names]:
