@@ -166,15 +166,18 @@ def test_the_clock_counts_every_try_once_and_the_plan_is_that_of_before(tmp_path
     assert clock_seconds([(5.0, 7.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]) == 5.0
 
 
-def test_a_result_of_an_older_version_has_no_time(tmp_path):
+def test_a_result_of_an_older_version_keeps_its_time_where_no_other_ran_beside_it(tmp_path):
     run(Sums(1), tmp_path)
     path = tmp_path / "cells" / "n1.json"
     stored = json.loads(path.read_text())
-    path.write_text(json.dumps({key: stored[key] for key in ("settings", "result")}))
-    run(Sums(1), tmp_path)
-    content = report(tmp_path)
-    assert content["done"] == ["n1"] and content["seconds"] is content["usd"] is None
-    assert "1 of 1 cells are done (these" in (tmp_path / "study.html").read_text()
+    older = {key: stored[key] for key in ("settings", "result")} | {"seconds": 7.5}
+    for processes, seconds, words in ((1, 7.5, "in 0.1 minutes"), (2, None, "cells are done (th")):
+        path.write_text(json.dumps(older | {"processes": processes}))
+        run(Sums(1), tmp_path)
+        content = report(tmp_path)
+        assert content["done"] == ["n1"] and content["seconds"] == seconds
+        assert (content["usd"] is None) == (seconds is None)
+        assert words in (tmp_path / "study.html").read_text()
 
 
 def test_a_damaged_result_is_refused_with_its_name(tmp_path):

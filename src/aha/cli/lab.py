@@ -41,9 +41,8 @@ def lab(
 ) -> None:
     """Compare recipes with equal base, problems, token budget and seeds; verdicts by intervals.
 
-    Runs one after the other; after a stop, the same command continues, and tries runs again that
-    have failed. Writes OUT/lab.html and
-    OUT/lab.json after each run. `--section.key value` goes to every recipe.
+    Runs one after the other; after a stop, the same command continues, and it tries failed runs
+    again. Writes OUT/lab.html and OUT/lab.json. `--section.key value` goes to every recipe.
 
     Parameters
     ----------
@@ -80,8 +79,7 @@ def lab(
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)
-    failed: dict[str, str] = {}
-    stopped_by = carry_out_all(runs, out, number, failed)
+    stopped_by, failed = carry_out_all(runs, out, number)
     write_results(runs, out, failed)
     print_results(runs, out)
     if stopped_by is not None:
@@ -100,16 +98,17 @@ def seed_numbers(seeds: str) -> list[int]:
 
 
 def carry_out_all(
-    runs: "list[PlannedRun]", out: Path, ranks: int | None, failed: dict[str, str]
-) -> int | None:
+    runs: "list[PlannedRun]", out: Path, ranks: int | None
+) -> tuple[int | None, dict[str, str]]:
     """Do all runs that are not done, one after the other, each on so many ranks. Returns the number
-    of the signal that has stopped one, else None. One that an error ends takes no other down: its
-    name and the error go into `failed`."""
+    of the signal that has stopped one, else None; and by name the errors of runs that have failed,
+    which take no other down."""
     from aha.cli.run_view import RunView, steps_bar
     from aha.studies.lab_page import write_results
     from aha.studies.method_lab import run_planned
     from aha.training.outcome import Listener
 
+    failed: dict[str, str] = {}
     for number, planned in enumerate(runs, 1):
         if planned.done:
             continue
@@ -121,11 +120,11 @@ def carry_out_all(
             except AhaError as error:
                 failed[planned.run.name], stopped_by = " ".join(str(error).split()), None
         if stopped_by is not None:
-            return stopped_by
+            return stopped_by, failed
         if planned.run.name in failed:
             say_line(f"failed: {failed[planned.run.name]}")
         write_results(runs, out, failed)  # so that the page can be read during the lab
-    return None
+    return None, failed
 
 
 # The columns of a lab in two tables, because one would need 140 characters.

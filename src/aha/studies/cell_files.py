@@ -64,12 +64,14 @@ class CellRunner(Protocol):
 class CellWork:
     """What a cell was planned with, and what it took. `tries`: (beginning, end) in seconds since
     1970 of each time that it was worked on. `cpu_seconds` of its process and of those that this one
-    has started. `processes`: how many cells shared the machine last. None: not known."""
+    has started. `processes`: how many cells shared the machine last. `older_seconds`: of a result
+    of an older version, which kept no tries. None: not known."""
 
     planned_seconds: float | None = None
     tries: tuple[tuple[float, float], ...] = ()
     cpu_seconds: float | None = 0.0
     processes: int = 1
+    older_seconds: float | None = None
 
     def with_try(self, begun: float, cpu_begun: float, processes: int) -> "CellWork":
         """The same with a try that ends now; `cpu_begun`: of `processor_seconds` then."""
@@ -84,13 +86,21 @@ class CellWork:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "CellWork":
-        """As a file has it; those of older versions have no tries."""
+        """As a file has it."""
         return cls(
             stored.get("planned_seconds"),
             tuple((float(begin), float(end)) for begin, end in stored.get("tries", ())),
             stored.get("cpu_seconds"),
             stored.get("processes", 1),
+            stored.get("seconds"),
         )
+
+    @property
+    def untold_seconds(self) -> float | None:
+        """What its tries leave out: of an older result its seconds, where no cell ran beside it."""
+        if self.tries:
+            return 0.0
+        return self.older_seconds if self.processes == 1 else None
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,8 @@ class CellFiles:
 
     def content(self, cell: Cell, work: CellWork) -> dict[str, Any]:
         """What every file of a cell has."""
-        return {"settings": cell.settings, **asdict(work)}
+        kept = {key: value for key, value in asdict(work).items() if key != "older_seconds"}
+        return {"settings": cell.settings, **kept}
 
     def keep_error(self, cell: Cell, error: BaseException | str) -> None:
         """Write why a cell failed; an error that is no `AhaError` with its type."""

@@ -165,12 +165,14 @@ class StudyFolder:
         return self.study.seconds_of(cell, machine.card) if planned is None else planned
 
     def clock_seconds(self) -> float | None:
-        """For how long the study was at work, all cells together; None where a cell's result was
-        made by an older version, which did not measure it."""
+        """For how long the study was at work, all cells together; None where an older version did
+        cells side by side, of which it kept no clock times."""
         works = [record.work for record in self.records.values()]
-        if not all(work.tries for work in works):
+        untold = [seconds for work in works if (seconds := work.untold_seconds) is not None]
+        if len(untold) < len(works):
             return None
-        return clock_seconds(t for work in [*works, *self.begun.values()] for t in work.tries)
+        tries = [one for work in [*works, *self.begun.values()] for one in work.tries]
+        return clock_seconds(tries) + sum(untold)
 
     def plan_lines(self, machine: Machine) -> list[str]:
         """What there is to do, with the time of each cell, as lines to print."""
