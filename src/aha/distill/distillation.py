@@ -274,8 +274,8 @@ class Distillation:
             known |= {row["key"]: row for row in again}
         elif not keys & known.keys():
             text = f"none of the {len(theirs):,} answers in {other} is to one of these requests"
-            fix = "the teacher, its prompts, --temperature, --per-problem, --seed and the limit of "
-            self.on_finding(warn(text, f"{fix}tokens have to be the same"))
+            fix = "the same teacher, prompts, temperature, seed, and limits of problem and tokens"
+            self.on_finding(warn(text, fix))
 
     def progress_of(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(what, done, total)
