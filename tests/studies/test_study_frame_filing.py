@@ -36,3 +36,18 @@ def test_what_is_not_done_and_a_smoke_run_are_not_filed(script, tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["file_study.py", "priming", "--quick"])
     with pytest.raises(SystemExit, match="smoke run"):
         script.main()
+
+
+def test_what_a_cell_has_of_every_problem_is_named_and_not_filed(script):
+    many = [True] * (script.LONGEST + 1)
+    record = {"cell": "n1", "seconds": 2.0, "result": {"right": many, "few": many[1:], "rate": 0.5}}
+    filed = script.shortened(record)
+    assert filed == {
+        "cell": "n1",
+        "seconds": 2.0,
+        "result": {"few": many[1:], "rate": 0.5},
+        "left_in_cells": ["right"],
+    }
+    assert "right" in record["result"]
+    whole = {"cell": "n2", "result": {"rate": 0.5}}
+    assert script.shortened(whole) == whole
