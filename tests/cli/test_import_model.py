@@ -1,6 +1,7 @@
 """Models of others on the command line: imported, asked in their own form, talked with, stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,8 @@ def test_a_run_remembers_how_it_was_asked(aha, instruct, tmp_path):
     assert aha("export", checkpoint, "--out", "half").code == 0
     card = (tmp_path / "half" / "README.md").read_text()
     assert "nothing was measured" in card and "The template `instruct` of the task" in card
+    shutil.rmtree("runs/own/checkpoints")  # most of what a run takes on the disk
+    assert row_of(aha, "runs/own")["system"] == "Be quick."
 
 
 def test_a_recipe_that_does_not_suit_its_model_is_stopped_with_a_way_through(aha, instruct):

@@ -109,7 +109,7 @@ def test_what_is_nearly_right_gets_a_suggestion(aha, words, hint):
         (("eval", "MODEL", "--n"), "--n has no value"),
         (("eval", "MODEL", "--n", "two"), "--n 'two'; wanted a whole number"),
         (("eval", "MODEL", "other"), "'other' without an option"),
-        (("train", "demo", "--task.options", "5"), "dictionary"),
+        (("train", "demo", "--task.options", "5"), "--task.options.largest 20"),
         (("train", "demo", "--optim.lr", "--dry-run"), "--optim.lr has no value"),
     ],
 )

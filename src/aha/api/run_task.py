@@ -79,10 +79,10 @@ def task_of_run(folder: Path) -> ChosenTask | None:
     from aha.store.run_folder import Run
 
     run = run_of(folder)
-    if run is None or not ((run / "config.json").is_file() and (run / "checkpoints").is_dir()):
-        return None  # a model's folder has a config.json too, and its own
+    if run is None or not (run / "config.json").is_file():
+        return None
     raw = Run.open(run).read("config.json")
-    if is_tuning(raw):
+    if is_tuning(raw) or "model_type" in raw:  # a model's folder has a config.json of its own
         return None
     try:
         cfg = begun(raw, f"{run}/config.json: ")

@@ -239,7 +239,11 @@ def wrong_value(error: CoercionError | ValidationError, argument: Argument) -> A
         cause = error.__cause__
         reason = error.exception_message
         if isinstance(cause, pydantic.ValidationError):
-            reason = cause.errors()[0]["msg"]
+            first = cause.errors()[0]
+            if first["type"] == "dict_type":
+                fix = f"{name}.largest 20 for a setting named largest; {see_help(error)}"
+                return ConfigError(f"{name} {shown(value)}", "a table, as in {largest = 20}", fix)
+            reason = first["msg"]
         return ConfigError(f"{name} {value[:80]}: {reason}", fix=see_help(error))
     near = difflib.get_close_matches(value, choices, 1)
     expected = f"one of {', '.join(choices)}" if choices else type_words(argument)

@@ -205,7 +205,7 @@ def kept_lines(run: Run) -> list[str]:
     for step, rate in best_checkpoint(run).items():
         if step != step_of(saved[-1]):
             lines.append(
-                f"the best validation was at step {step} ({rate:.1%}): "
+                f"of the checkpoints, that of step {step} had the best validation ({rate:.1%}): "
                 f"{run.checkpoints / f'step_{step:06d}'} is kept"
             )
     return lines

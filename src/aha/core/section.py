@@ -100,6 +100,7 @@ def explain(error: ValidationError, where: str, known: list[str]) -> ConfigError
         return unknown_key(key, first["input"], known, where)
     expected = first["msg"].removeprefix("Input should be ")
     expected = expected[0].lower() + expected[1:].replace("valid tuple", "list such as [3, 4]")
+    expected = expected.replace("valid dictionary", "table such as {largest = 20}")
     if first["type"] == "model_type":
         expected = f"a section, as in [{key}]"
     choices = re.findall("'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
