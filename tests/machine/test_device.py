@@ -57,3 +57,10 @@ def test_the_peak_is_of_what_was_held_since(monkeypatch):
     del block
     assert during > before + 0.8e8
     assert peak.bytes() > before + 0.8e8 and process_bytes() < before + 0.5e8
+
+
+def test_a_peak_that_nobody_says_is_no_number():
+    peak = PeakMemory(torch.device("mps"))
+    assert peak.bytes() == 0 and peak.numbers() == {}
+    here = PeakMemory(torch.device("cpu"))
+    assert here.numbers() == {"memory_gb": pytest.approx(here.bytes() / 1e9, abs=0.01)}

@@ -20,10 +20,12 @@ from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import read_rows
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
+from aha.web.chart_list import charts_of
 
 from ..tiny import tiny_folder
 
 STEPS = 6
+OF_OTHERS = ("Margin of the pairs", "Pairs ranked rightly", "Clipped tokens", "KL to the reference")
 ROWS = [
     {"prompt": "numbers 3 4 5 target 12\n<think>\n", "completion": "3+4=7\n7+5=12 yes"},
     {"prompt": "a", "completion": "bcd"},
@@ -73,8 +75,8 @@ def go_on(path: Path, say=ignore, accept=False):
 
 
 def timeless(path: Path) -> list[dict]:
-    clock = ("elapsed_s", "train_s", "tokens_per_s")
-    return [{k: v for k, v in row.items() if k not in clock} for row in read_rows(path)]
+    measured = ("elapsed_s", "train_s", "tokens_per_s", "memory_gb")
+    return [{k: v for k, v in row.items() if k not in measured} for row in read_rows(path)]
 
 
 def same_model(one: Path, other: Path) -> bool:
@@ -107,6 +109,16 @@ def test_the_folder_is_that_of_a_run(straight, model, data):
     assert summary["steps"] == STEPS and summary["examples"] == 4
     assert summary["cost_usd"] > 0 and summary["base_cost_usd"] is None
     assert summary["plan"]["figures"]["seconds"]["measured"] == summary["seconds"]
+
+
+def test_its_rows_have_numbers_for_every_chart_of_its_page(straight):
+    (*_, row) = read_rows(straight[0].run.metrics)
+    assert row["memory_gb"] > 0.05  # torch alone takes more
+    for _, charts in charts_of(0.08, tuning=True):
+        for chart in charts:
+            measured = [column for _, column, _ in chart["series"] if row.get(column) is not None]
+            others = chart.get("optional") and chart["title"] in OF_OTHERS
+            assert measured or others, chart["title"]
 
 
 def test_a_bad_file_leaves_no_folder_behind(model, tmp_path):

@@ -134,6 +134,21 @@ def write_step(path: Path, step: int, **more) -> None:
     write_rows(path / "completions" / f"step_{step:06d}.jsonl", rows)
 
 
+def make_tuning(path: Path, seed: int = 0, **more: float) -> Path:
+    """A run of `aha sft` after four updates; with `more` numbers in its rows."""
+    path.mkdir(parents=True)
+    config = {"kind": "sft", "data": "examples.jsonl", "steps": 9, "seed": seed}
+    config |= {"usd_per_hour": 0.08, "model": {"path": "aha-tiny"}}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "environment.json").write_text("{}")
+    numbers = {"tokens": 50, "mean_tokens": 25.0, "tokens_per_s": 90.0, "train_s": 0.5, "lr": 0.1}
+    for step in range(1, 5):
+        row = {"step": step, "elapsed_s": float(step), "epoch": step / 4, "loss": 1 / step}
+        row |= {"grad_norm": 0.3, "memory_gb": 0.4, **numbers, **more}
+        write_rows(path / "metrics.jsonl", [row])
+    return path
+
+
 @pytest.fixture
 def run(tmp_path) -> Path:
     return make_run(tmp_path / "runs" / "demo")

@@ -14,7 +14,16 @@ from aha.web.runs import RunFolder, is_run
 from aha.web.ways_of_run import turn_of_run
 
 from .browser import CHROMIUM, NO_CHROMIUM
-from .conftest import make_run, metrics, own, row, with_tokens, write_rows, write_step
+from .conftest import (
+    make_run,
+    make_tuning,
+    metrics,
+    own,
+    row,
+    with_tokens,
+    write_rows,
+    write_step,
+)
 from .turning import make_turning_run
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
@@ -336,6 +345,32 @@ def test_time_of_a_step_memory_and_what_clipped(visit, runs):
     assert page.get_by_text("a first try").is_visible()
     visit.go("#/")
     assert page.get_by_role("row", name="operations").get_by_text("a first try").is_visible()
+
+
+def test_no_panel_of_a_fine_tuning_waits_for_numbers_that_never_come(visit, runs):
+    for seed in (0, 1):
+        make_tuning(runs / f"tuned{seed}", seed)
+    page = visit.go("#/run/tuned0")
+    expect(page.locator(".chart", has_text="Memory").locator(".readout")).to_contain_text("0.4")
+    assert page.get_by_text("no numbers yet").count() == 0
+    tiles = page.locator(".tiles")
+    expect(tiles).to_contain_text("loss, last update0.250epoch 1.00")
+    assert "–" not in tiles.inner_text() and "solved" not in tiles.inner_text()
+    page = visit.go("#/compare?run=tuned0&run=tuned1")
+    expect(page.locator(".chart figcaption b")).to_have_text(["Loss", "Gradient norm"])
+    expect(page.locator(".chart", has_text="Loss").locator(".readout")).to_contain_text("0.25")
+
+
+def test_completions_without_a_puzzle_have_no_panels_of_behaviour(visit, runs):
+    run = make_run(runs / "texts", steps=0)
+    text = {"numbers": None, "target": None, "prompt": "Why?", "completion": "Because."}
+    write_rows(run / "metrics.jsonl", [metrics(1)])
+    write_step(run, 1, **text)
+    page = visit.go("#/run/texts")
+    expect(page.locator("h2", has_text="Completions")).to_be_visible()
+    expect(page.locator("h2", has_text="Behaviour")).to_have_count(0)
+    visit.go("#/run/demo")
+    expect(page.locator("h2", has_text="Behaviour")).to_be_visible()
 
 
 def test_a_dead_run_is_told_from_a_live_one(visit, runs):

@@ -10,7 +10,7 @@ from aha.web.report_page import mean_line, report_html, write_report
 from aha.web.runs import RunFolder
 from aha.web.svg_curves import LEFT, WIDTH, Figure, Line, Point, ticks
 
-from .conftest import make_run, row, write_rows
+from .conftest import make_run, make_tuning, row, write_rows
 
 
 class Tags(HTMLParser):
@@ -93,6 +93,16 @@ def test_a_run_that_is_not_done_says_so(run):
         (run / name).unlink()
     page = report_html(RunFolder(run))
     assert "this run is not done" in page and "No verdict" in page
+
+
+def test_the_report_of_a_fine_tuning_is_about_its_loss(tmp_path):
+    """It has written no tokens and tested nothing."""
+    page = report_html(RunFolder(make_tuning(tmp_path / "tuned")))
+    titles = re.findall(r"<figcaption><b>(.*?)</b>", page)
+    assert titles == ["Loss", "Tokens of a completion", "Gradient norm", "Tokens a second"]
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "tokens learnt in training 200 " in text
+    assert "time to aha" not in text and "with both tests" not in text
 
 
 def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):

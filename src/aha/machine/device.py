@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from aha.core.errors import ConfigError
+from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL, Memory, cpu_name, memory_bytes, status_bytes
 
 
@@ -110,11 +111,20 @@ class PeakMemory:
             pass
 
     def bytes(self) -> int:
+        """0 where nobody says it: see `peak_bytes`."""
         return max(self.before, peak_bytes(self.device))
+
+    def numbers(self) -> dict[str, float]:
+        """The column of a row of metrics, where the peak is known."""
+        peak = self.bytes()
+        return {"memory_gb": round(peak / GB, 4)} if peak else {}
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The largest memory of this process so far: of the tensors on a GPU, else all of it."""
+    """The largest memory of this process so far: of the tensors on a GPU, else all of it. 0 for an
+    Apple GPU, whose tensors no figure contains."""
+    if device.type == "mps":
+        return 0
     on_gpu = device.type == "cuda"
     return torch.cuda.max_memory_allocated(device) if on_gpu else status_bytes("VmHWM")
 

@@ -108,9 +108,11 @@ def chain_with_data(base: Path, data: Path) -> list[Parent]:
 class TuningRecord:
     """Writes a row of metrics.jsonl for every update, and hands it to `on_row`."""
 
-    def __init__(self, run: Run, trainer: FineTuner, elapsed: Stopwatch, on_row: OnRow):
+    def __init__(
+        self, run: Run, trainer: FineTuner, elapsed: Stopwatch, memory: PeakMemory, on_row: OnRow
+    ):
         self.run, self.trainer, self.elapsed, self.on_row = run, trainer, elapsed, on_row
-        self.last_step = trainer.version
+        self.memory, self.last_step = memory, trainer.version
 
     def __call__(self, report: NextTokenReport) -> None:
         trainer = self.trainer
@@ -129,6 +131,7 @@ class TuningRecord:
             "train_s": round(trainer.seconds, 4),
             **trainer.numbers(),
             **trainer.micro_batch.numbers(),
+            **self.memory.numbers(),
         }
         append(self.run.metrics, [row])
         self.last_step = report.step
@@ -238,7 +241,7 @@ class FineTuning:
         """The updates; returns why they ended early, or nothing."""
         trainer, elapsed = self.trainer, Stopwatch(self.elapsed_before)
         # What saves a step is typed for RL; this trainer has all that it reads of one.
-        record: Any = TuningRecord(self.run, trainer, elapsed, on_row)
+        record: Any = TuningRecord(self.run, trainer, elapsed, self.memory, on_row)
         shared = (self.run, elapsed, self.base, self.memory, self.saved_step)
         checkpoint: Any = Checkpoint(cast(Any, trainer), *shared)
         budget = Budget(self.budget_s, elapsed())
@@ -277,8 +280,8 @@ class FineTuning:
         own, base = Cost.of(seconds, *price_of_run(self.cfg.recipe)), self.fingerprints["base_cost"]
         environment = self.run.read_or_none("environment.json") or {}  # {}: damaged since
         measured: dict[str, float] = {"seconds": seconds, "cost_usd": own.usd}
-        if self.trainer.policy.device.type != "mps":  # whose tensors are in no figure
-            measured["peak_bytes"] = self.memory.bytes()
+        if peak := self.memory.bytes():
+            measured["peak_bytes"] = peak
         return {
             "before": None,
             "after": None,

@@ -314,7 +314,7 @@ class Experiment:
         cost = cost_of(self.cfg, rows, [before, after], self.fingerprints["base_cost"])
         summary = summary_of(before, after, self.run, rows, cost, self.trainer)
         measured = {"seconds": summary["wall_s"], "cost_usd": summary["cost_usd"]}
-        measured["peak_bytes"] = peak_together(self.trainer, self.memory.bytes())
+        measured["peak_bytes"] = peak_together(self.trainer, self.memory.bytes()) or None
         compared = (self.run, self.trainer, rows, measured, self.listener.say)
         summary["plan"] = compare_with_prediction(*compared)
         tokenizer = self.trainer.tokenizer

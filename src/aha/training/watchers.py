@@ -9,7 +9,6 @@ from typing import Any
 
 from aha.core.errors import RunStopped
 from aha.core.records import Graded, Prompt, StepReport
-from aha.core.sizes import GB
 from aha.eval.behavior_numbers import ways_of
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import EvalReport, completion_row, write_completions
@@ -108,8 +107,7 @@ class Record:
 
     def __call__(self, report: StepReport) -> None:
         row = step_row(report, self.elapsed())
-        if self.memory and (peak := self.memory.bytes()):
-            row["memory_gb"] = round(peak / GB, 4)
+        row |= self.memory.numbers() if self.memory else {}
         path = self.run.completions / f"step_{report.version:06d}.jsonl"
         with disk_errors(f"write {path}"):
             path.unlink(missing_ok=True)

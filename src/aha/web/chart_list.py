@@ -3,7 +3,8 @@
 A chart is a JSON object: `title`, `series` as [label, column, colour], and where it has them
 `note`, `rate` (0 to 1, in per cent), `turn` (the turn of the search is marked), `points` (held-out
 tests are drawn in), `stack` (series on top of each other), `optional` (left out while it is 0
-everywhere), `counted` (from the completions, not the metrics), `scale` (a factor), `money`.
+or not measured everywhere), `counted` (from the completions, not the metrics; left out where none
+of them can be counted), `scale` (a factor), `money`.
 """
 
 from collections.abc import Iterator
@@ -36,16 +37,13 @@ def line(label: str, column: str, colour: int = 0) -> Series:
 
 
 SHARE: dict[str, Any] = {"rate": True, "optional": True}
-TUNINGS = ("sft", "prefer")  # kinds of runs that learn from examples
 TURNING: dict[str, Any] = {"turn": True, "optional": True}
 
 
-def charts_of(usd_per_hour: float | None, kind: str = "") -> list[tuple[str, list[Row]]]:
-    """(heading, charts) in the order of the page. Without a price there is no chart of the cost.
-
-    `kind`: that of a fine-tuning's config, which has no rewards and draws no completions.
-    """
-    if kind in TUNINGS:
+def charts_of(usd_per_hour: float | None, tuning: bool = False) -> list[tuple[str, list[Row]]]:
+    """(heading, charts) in the order of the page, for a run of RL or a fine-tuning. Without a price
+    there is no chart of the cost."""
+    if tuning:
         last = [("Training", training()), ("Operations", operations(usd_per_hour))]
         return [("Learning", examples()), *last]
     return [
@@ -71,10 +69,10 @@ def learning() -> list[Row]:
         ),
         chart("Reward", line("mean reward", "reward")),
         chart(
-            "Groups without an advantage",
+            "Groups all wrong or all right",
             line("none solved", "groups_none_solved", 3),
             line("all solved", "groups_all_solved", 2),
-            note="all right or all wrong: these groups teach nothing",
+            note="they teach nothing where answers alone are rewarded and groups are compared",
             rate=True,
         ),
     ]
@@ -161,6 +159,7 @@ def operations(usd_per_hour: float | None) -> list[Row]:
             "Memory",
             line("gigabytes", "memory_gb", 2),
             note="the peak so far: of rank 0's process, on a GPU of its tensors",
+            optional=True,
         ),
     ]
     if usd_per_hour is None:
@@ -171,7 +170,7 @@ def operations(usd_per_hour: float | None) -> list[Row]:
 
 def columns() -> Iterator[str]:
     """The columns of the metrics that the charts of any run show, but for those of a stack."""
-    for _, charts in (*charts_of(0.0), *charts_of(0.0, TUNINGS[0])):
+    for _, charts in (*charts_of(0.0), *charts_of(0.0, tuning=True)):
         for one in charts:
             if not one.get("counted") and not one.get("stack"):
                 yield from (str(column) for _, column, _ in one["series"])

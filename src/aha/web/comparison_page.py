@@ -6,7 +6,7 @@ from collections.abc import Callable
 from aha.store.guarded_files import Row
 from aha.web.curves import Curves
 from aha.web.run_comparison import comparison_of, setting_differences
-from aha.web.runs import RunFolder
+from aha.web.runs import RunFolder, is_tuning
 from aha.web.seed_bands import band_of, seed_groups
 
 MOST_RUNS = 12
@@ -18,7 +18,12 @@ CHARTS = (
     {"title": "Entropy", "column": "entropy"},
     {"title": "Truncated at the limit", "column": "truncated", "rate": True},
 )
-COLUMNS = tuple(str(chart["column"]) for chart in CHARTS)
+# Of runs that learn from examples; the loss of an update of RL is no measure of it.
+TUNING_CHARTS = (
+    {"title": "Loss", "column": "loss"},
+    {"title": "Pairs ranked rightly", "column": "ranked", "rate": True},
+    {"title": "Gradient norm", "column": "grad_norm"},
+)
 
 
 class ComparisonPage:
@@ -33,15 +38,23 @@ class ComparisonPage:
         """The first MOST_RUNS runs as a JSON object."""
         runs = runs[:MOST_RUNS]
         configs = [run.read("config") for run in runs]
+        names = [[str(chart["column"]) for chart in charts_of_kind(config)] for config in configs]
         curves = [self.curves_of(run) for run in runs]
+        drawn = [own.thinned(columns) for own, columns in zip(curves, names, strict=True)]
         return {
             "runs": [
-                {"card": run.card(), "curves": own.thinned(COLUMNS)}
-                for run, own in zip(runs, curves, strict=True)
+                {"card": run.card(), "curves": own} for run, own in zip(runs, drawn, strict=True)
             ],
-            "charts": CHARTS,
+            "charts": [
+                chart
+                for chart in (*CHARTS, *TUNING_CHARTS)
+                if any(chart["column"] in own for own in drawn)
+            ],
             "bands": [
-                {"runs": group, "curves": band_of([curves[place] for place in group], COLUMNS)}
+                {
+                    "runs": group,
+                    "curves": band_of([curves[place] for place in group], names[group[0]]),
+                }
                 for group in seed_groups(configs)
             ],
             "differences": setting_differences(configs) if configs else [],
@@ -56,6 +69,11 @@ class ComparisonPage:
             while len(self.pairs) > KEPT_PAIRS:
                 self.pairs.popitem(last=False)
         return self.pairs[key]
+
+
+def charts_of_kind(config: Row) -> tuple[Row, ...]:
+    """The charts that runs with such a config have numbers for."""
+    return TUNING_CHARTS if is_tuning(config) else CHARTS
 
 
 def version_of_test(run: RunFolder) -> tuple[object, ...]:

@@ -52,6 +52,7 @@ from aha.web.runs import (
     RunsFolder,
     damaged_card,
     finding_view,
+    is_tuning,
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
@@ -157,6 +158,7 @@ class Dashboard:
             {
                 "card": run.card(),
                 "usd_per_hour": price,
+                "tuning": is_tuning(config),
                 "max_new_tokens": number(section(config, "rollout").get("max_new_tokens")),
                 "details": {
                     name.capitalize(): settings_of(run.read(name))
@@ -168,7 +170,7 @@ class Dashboard:
                 "steps": curves.rows,
                 "last": curves.last(),
                 "offsets": ".".join(map(str, offsets)),
-                "charts": charts_of(price, str(config.get("kind", ""))),
+                "charts": charts_of(price, is_tuning(config)),
                 "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
                 | curves.thinned_together(column for _, column in PHASES),
             }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from aha.store.guarded_files import number, read_all_rows
 from aha.web.curves import BehaviorCurves, Curves
-from aha.web.runs import RunFolder, interval_of
+from aha.web.runs import RunFolder, interval_of, is_tuning
 from aha.web.svg_curves import Figure, Line, Point
 from aha.web.turn_view import WAY_WORDS
 
@@ -43,6 +43,7 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
             turn=turn,
         ),
         Figure("Reward", [line("mean reward", "reward")]),
+        *(example_figures(line) if is_tuning(run.read("config")) else []),
         Figure("Tokens of a completion", [line("tokens", "mean_tokens")], turn=turn),
         *search_figures(measured, turn),
         *behavior_figures(behavior, note),
@@ -50,18 +51,17 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
         *grading_errors(line("share of completions", "grade_error_share")),
         Figure("Entropy, nats a token", [line("entropy", "entropy")]),
         Figure("Gradient norm", [line("before clipping", "grad_norm")]),
-        *pair_figures(line),
         Figure("Tokens a second", [line("tokens a second", "tokens_per_s")]),
     ]
 
 
-def pair_figures(line: Callable[[str, str], Line]) -> list[Figure]:
-    """How preference pairs are learnt; nothing for a run without any."""
-    figures = [
+def example_figures(line: Callable[[str, str], Line]) -> list[Figure]:
+    """How examples are learnt, or preference pairs."""
+    return [
+        Figure("Loss", [line("of an update", "loss")]),
         Figure("Margin of the pairs", [line("chosen less rejected", "margin")]),
         Figure("Pairs ranked rightly", [line("chosen above rejected", "ranked")], rate=True),
     ]
-    return [figure for figure in figures if not figure.empty]
 
 
 def search_figures(line: Callable[[str, str], Line], turn: int | None) -> list[Figure]:

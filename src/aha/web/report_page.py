@@ -34,6 +34,7 @@ from aha.web.runs import (
     RunFolder,
     clipped,
     describe_task,
+    is_tuning,
     rate_of,
     rate_text,
     section,
@@ -53,6 +54,7 @@ ENDINGS = {
     "interrupted": "this run is not done and no process works on it: it was interrupted",
     "quiet": "this run is not done and writes nothing: it was interrupted, has crashed, or is slow",
 }
+TIME_TO_AHA = "time to aha (solve rate doubled, past one half)"
 SIDES = ("before", "after")
 SHOWN_LEARNT, SHOWN_LOST, SHOWN_CHARS = 4, 2, 3_000
 Z95 = 1.96  # standard errors to each side of a normal 95 % interval
@@ -291,16 +293,17 @@ def costs_of(config: Row, summary: Row, curves: Curves) -> list[tuple[str, str]]
     line."""
     last = curves.last()
     price, watts = number(config.get("usd_per_hour")), number(config.get("watts"))
+    tokens, tuning = short(last.get("total_tokens") or 0), is_tuning(config)
     lines = [
         ("training", _seconds(last.get("elapsed_s"))),
-        ("with both tests", _seconds(number(summary.get("wall_s")))),
+        *([] if tuning else [("with both tests", _seconds(number(summary.get("wall_s"))))]),
         ("this run", _money(number(summary.get("cost_usd")), number(summary.get("kwh")))),
         (
             "its base model, once for everybody",
             _money(number(summary.get("base_cost_usd")), number(summary.get("base_kwh"))),
         ),
-        ("tokens written in training", short(last.get("total_tokens") or 0)),
-        ("time to aha (solve rate doubled, past one half)", _time_to_aha(summary)),
+        (f"tokens {'learnt' if tuning else 'written'} in training", tokens),
+        *([] if tuning else [(TIME_TO_AHA, _time_to_aha(summary))]),
         ("price of the machine", "–" if price is None else f"${price:.2f} an hour"),
         ("its power", "–" if watts is None else f"{watts:.0f} W"),
     ]

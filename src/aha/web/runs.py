@@ -29,6 +29,7 @@ NEEDED, OPTIONAL = ("config", "environment"), ("summary", "before", "after", "pr
 MAX_FINDINGS, MAX_FINDINGS_BYTES = 200, 1_000_000
 MAX_NOTES = 4_000  # bytes of them that are shown
 RUN_FILES = ("metrics.jsonl", "completions", "config.json", "environment.json")
+TUNINGS = {"sft": "fine-tuning on", "prefer": "preference pairs of"}  # kinds of fine-tunings
 SHOWN_CHARS = 300  # of a text from a run's JSON files
 
 
@@ -334,11 +335,17 @@ def section(config: dict[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_tuning(config: dict[str, Any]) -> bool:
+    """Whether it is the config of a run that learns from examples: it has no rewards, draws no
+    completions and tests nothing."""
+    kind = config.get("kind")
+    return isinstance(kind, str) and kind in TUNINGS
+
+
 def describe_task(config: dict[str, Any]) -> str:
     """The task's name, for Countdown with how many numbers a puzzle has; ? where unknown."""
-    if config.get("kind") in ("sft", "prefer"):
-        what = "fine-tuning on" if config["kind"] == "sft" else "preference pairs of"
-        return clipped(f"{what} {config.get('data', '?')}")
+    if is_tuning(config):
+        return clipped(f"{TUNINGS[config['kind']]} {config.get('data', '?')}")
     task = section(config, "task")
     if task.get("name") != "countdown":
         return clipped(task.get("name", "?"))

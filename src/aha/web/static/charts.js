@@ -152,7 +152,7 @@ export function Chart(props) {
   const box = useRef(null);
   const plot = useRef(null);
   const [index, setIndex] = useState(null);
-  const drawn = series.filter((line) => line.curve && line.curve[axis] && line.curve.value.length);
+  const drawn = series.filter((line) => line.curve?.[axis] && line.curve.value.length);
   const { data, steps, shown } = drawn.length ? joinSeries(drawn, axis, smooth, points, stack) : { data: [[]], steps: new Map() };
   const openRow = (row) => { if (open && row != null) open(steps.get(data[0][row])); };
   const latest = useRef({}); // the plot lives longer than this drawing's data

@@ -57,15 +57,14 @@ export function Chat({ run, list }) {
   const answers = SIDES.map(([side]) => useAnswer(run, side, request));
   const busy = answers.some((answer) => answer.busy);
   // The token limit of the run's training, until another one is typed.
-  const limit = content && content.max_new_tokens;
+  const limit = content?.max_new_tokens;
   const chosen = { ...options, max_new_tokens: options.max_new_tokens ?? String(limit || 1024) };
   if (list && !list.chat) return html`<section class="empty"><h1>No model to ask</h1><p>This server shows runs only. <code>aha dash</code> can also answer puzzles.</p></section>`;
   const submit = (event) => { event.preventDefault(); setError(""); setRequest({ fields: { puzzle: `numbers ${numbers} target ${target}`, ...chosen } }); };
   const drawPuzzle = () => load(api(run, "puzzle")).then((drawn) => { setError(""); setNumbers(drawn.numbers.join(" ")); setTarget(String(drawn.target)); }).catch((caught) => setError(caught.message));
   const field = (key, title, step) => html`<label>${title} <input type="number" min=${key === "max_new_tokens" ? 1 : 0} max=${LIMITS[key]} step=${step} required
     value=${chosen[key]} onInput=${(e) => setOptions({ ...options, [key]: e.target.value })} /></label>`;
-  const card = list && list.runs.find((other) => other.name === run);
-  const status = card && card.status;
+  const status = list?.runs.find((other) => other.name === run)?.status;
   return html`<section>
     <div class="bar"><h1>Ask both models</h1></div>
     <p class="lead dim">Make the target from the numbers, each used once. The same puzzle and seed go to the model before training and after it.</p>

@@ -36,7 +36,7 @@ export function Compare({ fields, list }) {
   const [together, setTogether] = useState(true);
   const { content, error } = useLoad(names.length > 1 ? api(null, "compare", { run: names }) : null, 5000);
   if (!list) return loading();
-  const ready = content && content.runs.length === names.length && content.runs.every((run, n) => run.card.name === names[n]);
+  const ready = content?.runs.length === names.length && content.runs.every((run, n) => run.card.name === names[n]);
   return html`<section><div class="bar"><h1>Compare</h1></div>
     <${RunChoice} list=${list} names=${names} />
     ${failure(error)}

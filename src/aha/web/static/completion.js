@@ -29,8 +29,8 @@ const Verdict = ({ correct }) => html`<span class=${correct ? "verdict right" : 
 
 function Advantage({ value }) {
   if (value == null) return null;
-  const sign = value > 0 ? "▲" : value < 0 ? "▼" : "·";
-  return html`<span class=${"advantage " + (value > 0 ? "positive" : value < 0 ? "negative" : "zero")}>${sign} advantage ${signed(value)}</span>`;
+  const [sign, style] = value > 0 ? ["▲", "positive"] : value < 0 ? ["▼", "negative"] : ["·", ""];
+  return html`<span class=${"advantage " + style}>${sign} advantage ${signed(value)}</span>`;
 }
 
 // One completion, loaded by its place in a file.

@@ -49,7 +49,7 @@ function useLiveOverview(run) {
     const addRows = (rows) => {
       if (rows.rewritten.length) { source.close(); start(); return; }
       setState((old) => {
-        const content = { ...old.content, curves: old.content.curves };
+        const content = { ...old.content };
         for (const row of rows.metrics) {
           const tokens = (content.last.total_tokens || 0) + (row.tokens || 0);
           addRow(content.curves, row, tokens);
@@ -61,7 +61,7 @@ function useLiveOverview(run) {
       });
     };
     start();
-    return () => { unmounted = true; if (source) source.close(); };
+    return () => { unmounted = true; source?.close(); };
   }, [run]);
   return state;
 }
@@ -93,15 +93,16 @@ function Tiles({ content, status }) {
   const { last, card, usd_per_hour: price } = content;
   const { steps, before, after } = card;
   const leftS = steps && last.step && status === "running" ? (last.elapsed_s / last.step) * (steps - last.step) : null;
-  const rate = (report) => percent(report && report.solve_rate);
-  const costSoFar = price !== null && last.elapsed_s ? (last.elapsed_s / 3600) * price : card.cost_usd;
+  const rate = (report) => percent(report?.solve_rate);
+  const cost = card.status !== "done" && price !== null && last.elapsed_s ? (last.elapsed_s / 3600) * price : card.cost_usd;
   return html`<div class="tiles">
+    ${content.tuning ? html`<${Tile} name="loss, last update" value=${fixed(last.loss, 3)} note=${`epoch ${fixed(last.epoch)}`} />` : html`
     <${Tile} name="solved, last step" value=${percent(last.solve_rate)} note="fresh training puzzles" />
-    <${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />
+    <${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />`}
     <${Tile} name="step" value=${progress(last.step, steps)} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
-    <${Tile} name="length" value=${last.mean_tokens ? fixed(last.mean_tokens, 0) : "–"} note=${`tokens; ${percent(last.truncated)} truncated`} />
+    <${Tile} name="length" value=${fixed(last.mean_tokens, 0)} note=${content.tuning ? "tokens" : `tokens; ${percent(last.truncated)} truncated`} />
     <${Tile} name="speed" value=${short(last.tokens_per_s ?? null)} note="tokens a second" />
-    <${Tile} name="cost so far" value=${money(card.status === "done" ? card.cost_usd : costSoFar)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
+    <${Tile} name="cost so far" value=${money(cost)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
 }
 
 export const Gain = ({ gain }) => gain && html`<p class=${"gain " + gain.verdict.replace(" ", "-")}><b>${gain.points}</b> ${gain.text}${" "}<strong>${gain.words}</strong></p><${Notes} notes=${gain.faults} />`;
@@ -114,6 +115,8 @@ const evaluationPoints = (evals, axis) => evals.map(({ interval, ...row }) => (
 function charts(content, behaviors, axis) {
   const counted = behaviors ? `counted in ${behaviors.per_step} completions of a step${behaviors.waiting ? "; still counting …" : ""}${behaviors.damaged ? `; ${behaviors.damaged} files are damaged` : ""}` : "counting …";
   const shown = ({ curve }) => curve?.value?.some((v) => v > 0);
+  const uncountable = behaviors?.waiting === 0 && !behaviors.step.length; // completions without a puzzle
+  const hasCurves = (chart) => chart.series.length && !(chart.counted && uncountable);
   // A run from before its metrics had a column of the search: as counted in its completions.
   const curveOf = (name, chart) => {
     const curve = (!chart.counted && content.curves[name]) || (behaviors?.[name] && { ...behaviors, value: behaviors[name] });
@@ -124,7 +127,7 @@ function charts(content, behaviors, axis) {
     return { ...chart, note: chart.counted ? counted : chart.note, format: chart.money && money, turn: chart.turn && behaviors?.turn.step && behaviors.turn,
       points: chart.points && evaluationPoints(content.evals, axis), series: chart.optional ? series.filter(shown) : series };
   };
-  return content.charts.map(([heading, list]) => [heading, list.map(complete).filter(({ series }) => series.length)]).filter(([, list]) => list.length);
+  return content.charts.map(([heading, list]) => [heading, list.map(complete).filter(hasCurves)]).filter(([, list]) => list.length);
 }
 
 // What the run noticed of itself, the newest first.
@@ -139,7 +142,7 @@ const Details = ({ details }) => html`<div class="run-details">${Object.entries(
 export function Overview({ run }) {
   const { content, error, status, disconnected } = useLiveOverview(run);
   const [curves, controls] = useCurveSettings(0);
-  const gain = useLoad(content && content.card.after ? api(run, "gain") : null).content;
+  const gain = useLoad(content?.card.after ? api(run, "gain") : null).content;
   const behaviors = useBehaviors(run, content && content.last.step + content.card.status);
   const sections = useMemo(() => content && charts(content, behaviors, curves.axis), [content, behaviors, curves.axis]);
   if (error) return failure(error);

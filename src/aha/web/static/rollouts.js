@@ -28,7 +28,7 @@ function Rewards({ bins, range, choose }) {
 
 function Files({ files, file, open, follow, setFollow }) {
   const steps = files.step;
-  const index = steps.indexOf(Number((file.match(/^step_(\d+)$/) || [])[1])); // -1 for a test
+  const index = steps.indexOf(Number(file.match(/^step_(\d+)$/)?.[1])); // -1 for a test
   const position = index < 0 ? steps.length - 1 : index;
   const move = (by) => { const step = steps[Math.min(steps.length - 1, Math.max(0, position + by))]; if (step !== undefined) open(stepFile(step)); };
   useKeys({ h: () => move(-1), l: () => move(1) });
@@ -103,7 +103,7 @@ function List({ run, file, fields, setFields, rewards }) {
     setSelected(next);
     document.getElementById("c" + rows[next].place).scrollIntoView({ block: "start" });
   };
-  const pin = () => { if (content && content.rows[selected]) togglePin(run, file, content.rows[selected].place); };
+  const pin = () => { if (content?.rows[selected]) togglePin(run, file, content.rows[selected].place); };
   useKeys({ j: () => move(1), k: () => move(-1), p: pin });
   useEffect(() => setSelected(0), [file, verdict, text, start, order, low, high]);
   if (error) return failure(error);
@@ -119,7 +119,7 @@ export function Rollouts({ run, fields }) {
   const [follow, setFollow] = useState(false);
   const [typed, setTyped] = useState(fields.get("text") || "");
   const setFields = (changed) => replaceAddress(["run", run, "rollouts"], { ...Object.fromEntries(fields), ...changed });
-  const newest = files && files.step.length ? stepFile(files.step[files.step.length - 1]) : files && (files.tests[0] || "");
+  const newest = files?.step.length ? stepFile(files.step.at(-1)) : files?.tests[0];
   const file = (follow ? newest : fields.get("file") || newest) || "";
   const view = fields.get("view") || (["verdict", "text", "order", "low"].some((key) => fields.get(key)) ? "list" : "groups");
   useKeys({ g: () => setFields({ view: view === "groups" ? "list" : "groups", start: "" }) });

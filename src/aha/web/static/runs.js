@@ -9,7 +9,7 @@ function Sparkline({ values }) {
   const last = Math.max(1, values.length - 1);
   const path = known.map(([i, v], n) => `${n ? "L" : "M"}${(100 * i / last).toFixed(1)} ${(22 - 20 * Math.min(1, Math.max(0, v))).toFixed(1)}`).join("");
   const from = percent(known[0][1], 0);
-  const to = percent(known[known.length - 1][1], 0);
+  const to = percent(known.at(-1)[1], 0);
   return html`<svg class="sparkline" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label=${`solve rate from ${from} to ${to}`}>
     <path d=${path} /></svg>`;
 }

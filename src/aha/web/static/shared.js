@@ -1,10 +1,8 @@
 // Shared by all pages: the framework, addresses, loading, numbers as text, small components.
 
-import {
-  html, render, useState, useEffect, useRef, useMemo,
-} from "./vendor/htm-preact-standalone.module.js";
+import { html, useState, useEffect, useRef } from "./vendor/htm-preact-standalone.module.js";
 
-export { html, render, useState, useEffect, useRef, useMemo };
+export * from "./vendor/htm-preact-standalone.module.js";
 
 // -- addresses: #/run/NAME/rollouts?file=step_000010 --
 

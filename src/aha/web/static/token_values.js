@@ -11,12 +11,12 @@ const levelOf = (nats) => LEVEL_EDGES.filter((edge) => nats >= edge).length;
 
 // [CSS class, bar] of one token.
 function appearance(measure, value, largest) {
-  if (value == null) return ["unknown", "?"];
+  if (value == null) return ["", "?"];
   if (measure !== "advantages") {
     const level = levelOf(measure === "logprobs" ? -value : value);
     return ["heat level-" + level, BARS[level]];
   }
-  if (value === 0) return ["heat level-0", "·"];
+  if (value === 0) return ["", "·"];
   const level = Math.max(1, Math.ceil(4 * Math.abs(value) / largest));
   return [(value > 0 ? "positive level-" : "negative level-") + level, (value > 0 ? "▲" : "▼") + BARS[level]];
 }
