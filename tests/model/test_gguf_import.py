@@ -1,5 +1,6 @@
 """A GGUF file as a model folder: what was written comes back, and what cannot be read is named."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aha.core.errors import ModelError, RunError
-from aha.model.gguf import save_gguf
+from aha.model.gguf import CONTROL, NORMAL, save_gguf
 from aha.model.gguf_header import read_header, refuse_large
 from aha.model.gguf_import import import_gguf, scaling_of
 from aha.model.model_warning import ModelWarning
@@ -37,10 +38,10 @@ def test_what_was_exported_comes_back(tmp_path, begins):
     torch.testing.assert_close(model.policy(tokens_BT), policy(tokens_BT), rtol=1e-5, atol=1e-5)
     ids = tokenizer.encode(LEARNT)
     assert model.tokenizer.encode(LEARNT) == ids and (ids[0] == 1) is begins
-    assert model.tokenizer.template == TURNS and model.tokenizer.stop_ids == (2,)
+    assert model.tokenizer.template == TURNS and model.tokenizer.stop_ids == (2, 0)
     net = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(net(tokens_BT).logits, policy(tokens_BT), rtol=1e-4, atol=1e-4)
-    assert net.generation_config.eos_token_id == 2
+    assert net.generation_config.eos_token_id == [2, 0]
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert theirs(LEARNT, add_special_tokens=False).input_ids == ids[begins:]
     assert theirs.chat_template == TURNS and theirs.eos_token == "<|im_end|>"
@@ -48,16 +49,42 @@ def test_what_was_exported_comes_back(tmp_path, begins):
 
 
 def test_every_token_that_ends_a_completion_comes_back(tmp_path):
-    """Llama 3 ends a text, a turn and a call of a tool with three tokens; a fourth has no name in
-    the format, and that is said."""
+    """The format names three, and llama.cpp knows some by their text (here 0 and 2); one more has
+    no place in the file, and that is said."""
     tokenizer = foreign_tokenizer()
-    tokenizer.stop_ids = (2, 7, 9)
-    written(tmp_path, tokenizer)
-    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
-    assert model.tokenizer.stop_ids == (2, 7, 9)
-    tokenizer.stop_ids = (2, 7, 9, 11)
-    with pytest.warns(ModelWarning, match="three ends of a completion: .* will not end one"):
+    tokenizer.stop_ids = (7, 0, 2, 9, 11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ModelWarning)
         written(tmp_path, tokenizer)
+    model = import_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    assert model.tokenizer.stop_ids == (7, 9, 11, 0, 2)
+    tokenizer.stop_ids = (7, 0, 2, 9, 11, 13)
+    assert tokenizer.fast.id_to_token(13) == "+"
+    with pytest.warns(ModelWarning, match=r"three ends of a completion: '\+' will not end one"):
+        written(tmp_path, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("named", "words", "ends"),
+    [
+        # As GGUF files of Llama 3.1, Qwen2.5 and Phi-3 name one; the hub's folders name them all.
+        (3, "hello <|begin_of_text|> <|end_of_text|> <|eot_id|> <|eom_id|>", (3, 2, 4)),
+        (2, "<|endoftext|> <|im_start|> <|im_end|>", (2, 0)),
+        (1, "<|endoftext|> <|end|> <|assistant|>", (1, 0)),
+        # Harmony ends a message with <|end|>, and the completion with the two others.
+        (0, "<|return|> <|end|> <|call|>", (0, 2)),
+        (None, "<|im_start|> <|im_end|>", (1,)),
+    ],
+)
+def test_ends_that_a_file_does_not_name_are_known_by_their_text(tmp_path, named, words, ends):
+    """As llama.cpp knows them."""
+    tokens = words.split()
+    file = file_with(
+        tmp_path / "model.gguf", eos=named, tokens=tokens, kinds=[CONTROL] * len(tokens)
+    )
+    assert read_header(file).ends == ends
+    plain = file_with(tmp_path / "words.gguf", eos=0, tokens=tokens, kinds=[NORMAL] * len(tokens))
+    assert read_header(plain).ends == (0,)  # words, as `</s>` in HTML
 
 
 def test_a_template_that_begins_a_text_itself_has_its_token(tmp_path):
@@ -126,15 +153,16 @@ def test_what_is_no_gguf_file_is_named(tmp_path):
 def file_with(path, **keys):
     """A file with one tensor and a vocabulary, and these keys in place of the usual ones."""
     writer = gguf.GGUFWriter(path, keys.pop("architecture", "llama"))
-    usual = {"type": "model", "pre": "smollm", "words": "gpt2", "eos": 1, "tokens": True}
+    usual = {"type": "model", "pre": "smollm", "words": "gpt2", "eos": 1}
+    usual["tokens"] = ["a", "b", "ab"]
     given = usual | {"merge": "a b"} | keys
     writer.add_type(given["type"])
     if given["tokens"]:
         writer.add_tokenizer_model(given["words"])
         writer.add_tokenizer_pre(given["pre"])
-        writer.add_token_list(["a", "b", "ab"])
+        writer.add_token_list(given["tokens"])
         writer.add_token_merges([given["merge"]])
-        writer.add_token_types([1] * given.get("kinds", 3))
+        writer.add_token_types(given.get("kinds", [NORMAL] * len(given["tokens"])))
     if given["eos"] is not None:
         writer.add_eos_token_id(given["eos"])
     if "bos" in given:
@@ -160,14 +188,14 @@ def file_with(path, **keys):
     [
         ({"type": "mmproj"}, "a file of the type 'mmproj'"),
         ({"parts": 3}, "one of 3 parts.*llama-gguf-split"),
-        ({"tokens": False}, "no vocabulary"),
+        ({"tokens": None}, "no vocabulary"),
         ({"eos": None}, "no token that ends a text"),
         ({"rope": "yarn"}, "stretched by the rule 'yarn'"),
         ({"architecture": "nosuch"}, "transformers cannot read .*architecture nosuch, F32"),
         ({"merge": "b b"}, "the merge 'b b', one of which is no token"),
         ({"merge": "ab"}, "the merge 'ab ', one of which is no token"),
         ({"bos": 77, "begins": True}, "the token 77 before every text"),
-        ({"kinds": 2}, "damaged .*3 tokens and the kinds of 2"),
+        ({"kinds": [NORMAL] * 2}, "damaged .*3 tokens and the kinds of 2"),
         ({"theta": "much"}, "damaged .*could not convert string to float"),
         ({}, "architecture llama, F32"),
         ({"words": "rwkv"}, "transformers cannot read .*architecture llama, F32"),

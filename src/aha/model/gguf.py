@@ -8,7 +8,7 @@ Source: the GGUF specification of ggml, and the names that llama.cpp gives tenso
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,14 @@ PARTS = {
 }
 ROPE_FACTORS = "rope_freqs.weight"  # what llama.cpp divides the rotary frequencies by
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # GGUF's kinds of tokens
+# Tokens at which llama.cpp ends a completion by their text, whichever a file names besides.
+ENDS_BY_TEXT = frozenset(
+    "<|endoftext|> <|end_of_text|> <|im_end|> <|eot_id|> <|eom_id|> <|end|> <|return|> <|call|> "
+    "<|calls|> <|flush|> <end_of_turn> <turn|> <|tool_response> <end_of_utterance> <eos> </s> "
+    "<EOT> _<EOT> [EOT] [EOS] <\uff5cend\u2581of\u2581sentence\uff5c>".split()
+)
+PART_END = "<|end|>"  # of a message, where the vocabulary has other tokens that end the completion
+WHOLE_ENDS = (frozenset({"<|return|>", "<|call|>"}), frozenset({"<|flush|>", "<|calls|>"}))
 
 
 def save_gguf(path: Path, policy: Policy, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
@@ -272,6 +280,20 @@ def name_of_split(pre_tokenizer: Mapping[str, Any] | None) -> str | None:
     return STEPS.get(kinds) if regex else None
 
 
+def ends_by_text(tokens: Sequence[str], kinds: Sequence[int]) -> list[int]:
+    """The ids at which llama.cpp ends a completion whatever the file names, in their order.
+
+    Control tokens alone: a word such as `</s>`, which llama.cpp takes as well, is HTML in some
+    vocabularies.
+    """
+    pairs = zip(tokens, kinds, strict=True)
+    ends = {text: i for i, (text, kind) in enumerate(pairs) if kind == CONTROL}
+    texts = ENDS_BY_TEXT & ends.keys()
+    if any(whole <= texts for whole in WHOLE_ENDS):
+        texts -= {PART_END}
+    return sorted(ends[text] for text in texts)
+
+
 def write_vocabulary(
     writer: "GGUFWriter",
     tokenizer: Tokenizer,
@@ -284,13 +306,7 @@ def write_vocabulary(
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
-    # llama.cpp stops at each of the three: the ends of a text, of a turn, of a call of a tool.
-    ends = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
-    for add, stop in zip(ends, tokenizer.stop_ids, strict=False):
-        add(stop)
-    if more := tokenizer.stop_ids[len(ends) :]:
-        names = ", ".join(repr(tokenizer.fast.id_to_token(stop)) for stop in more)
-        warn_of(warn(f"GGUF has three ends of a completion: {names} will not end one", ""))
+    write_ends(writer, tokenizer, set(ends_by_text(tokens, kinds)))
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(tokenizer.bos_id is not None)
     begin = special_tokens(tokenizer.settings or {}).get("bos_token", "")
@@ -299,3 +315,16 @@ def write_vocabulary(
         writer.add_bos_token_id(bos)  # a template may write it where nothing else does
     if tokenizer.template:
         writer.add_chat_template(tokenizer.template)
+
+
+def write_ends(writer: "GGUFWriter", tokenizer: Tokenizer, by_text: Collection[int]) -> None:
+    """The tokens that end a completion. llama.cpp stops at each of the three that the format names,
+    the ends of a text, of a turn and of a call of a tool, and at those that it knows `by_text`."""
+    first, *others = tokenizer.stop_ids
+    ends = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    stops = [first, *sorted(others, key=lambda stop: stop in by_text)]
+    for add, stop in zip(ends, stops, strict=False):
+        add(stop)
+    if more := [stop for stop in stops[len(ends) :] if stop not in by_text]:
+        names = ", ".join(repr(tokenizer.fast.id_to_token(stop)) for stop in more)
+        warn_of(warn(f"GGUF has three ends of a completion: {names} will not end one", ""))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aha.core.errors import MissingExtra, ModelError
-from aha.model.gguf import NORMAL, ROPE_FACTORS
+from aha.model.gguf import NORMAL, ROPE_FACTORS, ends_by_text
 from aha.model.tensors import refuse_size
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAGIC = b"GGUF"
 POINTER = b"version https://git-lfs"
 SIZES = ("block_count", "embedding_length")
-ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # each of them ends a completion
+ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # keys of tokens that end a completion
 # Rules of splitting under which llama.cpp begins every text, where a file does not say; those of
 # Llama 3.2 do not say.
 BEGUN = frozenset(
@@ -119,7 +119,9 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
 
     architecture = str(content_of(reader, "general.architecture"))
     words = str(content_of(reader, "tokenizer.ggml.model"))
-    ends = [end for end in map(token, ENDS) if end is not None]
+    vocabulary = vocabulary_of(reader)
+    named = [end for end in map(token, ENDS) if end is not None]
+    ends = [*named, *ends_by_text(*vocabulary[:2])]
     if not ends:
         raise ModelError(
             f"{file}: no token that ends a text", f"one of {', '.join(ENDS)}", "import another file"
@@ -151,7 +153,7 @@ def header_of(file: Path, reader: "GGUFReader") -> GgufHeader:
         float(content_of(reader, f"{architecture}.rope.freq_base") or 10_000.0),
         template if isinstance(template, str) else None,
         tuple(key for size in SIZES if (key := f"{architecture}.{size}") not in reader.fields),
-        vocabulary_of(reader),
+        vocabulary,
     )
 
 
