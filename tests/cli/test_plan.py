@@ -6,6 +6,8 @@ import sys
 
 from ..tiny import tiny_folder
 
+NAMED = "base_model_name_or_path"
+
 
 def test_a_plan_is_a_table_with_what_fits(aha):
     done = aha("plan", "demo", "--model", "Qwen2.5-1.5B")
@@ -102,6 +104,31 @@ def test_a_model_that_is_here_is_planned_with_its_shape_and_its_tokenizer(aha, t
         assert done.code == 0, done.err
         plan = json.loads(done.out)
         assert plan["prompt_tokens_from"] == "counted" and plan["prompt_tokens"] > 300
+
+
+def test_an_adapter_is_planned_with_the_shape_and_the_tokenizer_of_its_base(aha, tmp_path):
+    """As a run with LoRA leaves one; also on top of another adapter."""
+    base = tiny_folder(tmp_path / "base")
+    run = tmp_path / "runs" / "lora"
+    for folder, below in ((run / "model", base), (tmp_path / "second", run)):
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text(json.dumps({NAMED: str(below)}))
+    (run / "metrics.jsonl").touch()
+    words = ("--task.template", "r1", "--json")
+    whole = json.loads(aha("plan", "demo", "--model", "base", *words).out)
+    for name in ("runs/lora", "second"):
+        done = aha("plan", "demo", "--model", name, *words)
+        assert done.code == 0, done.err
+        assert json.loads(done.out) | {"model": "base"} == whole
+    (base / "config.json").unlink()
+    (tmp_path / "second" / "adapter_config.json").write_text(json.dumps({NAMED: "Qwen2.5-3B"}))
+    assert json.loads(aha("plan", "demo", "--model", "second", *words).out)["parameters"] > 3e9
+    (run / "model" / "adapter_config.json").write_text(json.dumps({NAMED: "runs/lora"}))
+    for name in ("base", "runs/lora"):
+        done = aha("plan", "demo", "--model", name)
+        assert done.code == 2 and "no shape of the model" in done.err
+    (run / "model" / "adapter_config.json").write_text("{}")
+    assert "names no base" in aha("plan", "demo", "--model", "runs/lora").err
 
 
 def test_bad_input_is_one_line(aha):

@@ -49,6 +49,10 @@ def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path
     found = shape_in_folder(folder)
     assert isinstance(found, Shape) and found == shape_of_config(load_model(folder).policy.config)
     assert shape_in_folder(tmp_path) is None
+    (tmp_path / "adapter").mkdir()
+    names = f'{{"base_model_name_or_path": "{folder}"}}'
+    (tmp_path / "adapter" / "adapter_config.json").write_text(names)
+    assert shape_in_folder(tmp_path / "adapter") == found
 
 
 def test_a_prediction_names_the_machine(cfg, tmp_path):

@@ -26,8 +26,10 @@ def config(model: str = "aha-tiny", prompts: int = 32, engine: str = "native") -
     return RunConfig.model_validate({"model": {"path": model}, "rollout": rollout})
 
 
-def test_a_small_model_has_a_rank_for_each_thread(threads):
+def test_a_small_model_has_a_rank_for_each_thread(threads, tmp_path):
     assert ranks_for(config()) == threads
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "aha-tiny"}')
+    assert ranks_for(config(str(tmp_path))) == threads  # as its base
     assert ranks_for(config(prompts=2 * RANK_GROUPS - 1)) == 1
     assert ranks_for(config("Qwen/Qwen2.5-1.5B")) == 1  # on the hub: its shape is known
     torch.set_num_threads(1)

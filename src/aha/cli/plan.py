@@ -65,14 +65,14 @@ def plan(
         raise ConfigError(f"--mean-tokens {mean_tokens}", "more than 0")
     if not 0 < network < 1e6:
         raise ConfigError(f"--network {network}", "Gbit/s between machines", "--network 10")
-    from aha.model.folders import local_model_folder
+    from aha.model.folders import PlannedModel
     from aha.training.task_sizes import sizes_before
 
     cfg = load_recipe(find_recipe(recipe), overrides_of(overrides))
-    folder, (as_of, machines) = local_model_folder(cfg.model.path), load_cards(cards)
-    shape = shape_of(str(folder or cfg.model.path))
+    model, (as_of, machines) = PlannedModel.named(cfg.model.path), load_cards(cards)
+    shape = shape_of(model.shaped)
     measured = calibration_of(cfg, shape, probe, calibration)
-    load = Workload(cfg, method_of(cfg), shape, sizes_before(cfg, folder))
+    load = Workload(cfg, method_of(cfg), shape, sizes_before(cfg, model.tokenizer))
     table = plan_table(load, measured, mean_tokens, as_of, machines)
     several = gpus is not None or nodes is not None
     cluster = table.on(Cluster(gpus or 1, nodes or 1, network)) if several else None

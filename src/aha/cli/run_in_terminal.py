@@ -27,7 +27,7 @@ from aha.cli.terminal_text import console, say, say_json, say_line
 from aha.core.config import RunConfig
 from aha.core.errors import AhaError, ModelError
 from aha.machine.device import num_gpus
-from aha.model.folders import local_model_folder, looks_like_hub_name, resolve_model
+from aha.model.folders import PlannedModel, local_model_folder, looks_like_hub_name, resolve_model
 from aha.plan.calibration import Calibration
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import shape_of
@@ -80,7 +80,7 @@ def start_run(cfg: RunConfig, path: Path, options: RunOptions) -> None:
         check_new(path)  # before the machine is measured
         calibration = None
         if options.probe or options.calibration:
-            shape = shape_of(str(resolve_model(cfg.model.path)))
+            shape = shape_of(PlannedModel.of(resolve_model(cfg.model.path)).shaped)
             calibration = calibration_of(cfg, shape, options.probe, options.calibration)
         run_to_report_card(cfg, path, options, calibration)
 

@@ -3,6 +3,7 @@
 `resolve_model` takes every kind of name. Importing this module imports no torch: a plan asks it.
 """
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from textwrap import shorten
@@ -10,12 +11,14 @@ from typing import Any
 
 from aha.core.errors import AhaError, MissingExtra, ModelError, RunError
 from aha.corpus.bases import command_for
+from aha.model.model_json import read_object
 from aha.model.parents import CHECKPOINTS, chain_of, cost_of_chain
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.checksums import damage_of
 
 PACKAGED = Path(str(files("aha"))) / "models"
 SHIPPED = "aha-tiny"
+ADAPTER = "adapter_config.json"  # of a folder with an adapter
 FILES: dict[str, Any] = {
     "allow_patterns": ["*.safetensors", "*.json", "*.jinja"],
     # The same weights once more, under other names.
@@ -140,6 +143,53 @@ def local_model_folder(name: str) -> Path | None:
         return cached_folder(name) if looks_like_hub_name(name) else resolve_model(name)
     except AhaError:
         return None
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """What a plan asks of a model that it does not load. `shaped`: the folder with its config.json,
+    or the name of a model that is not on this disk. `tokenizer`: the folder with its tokenizer,
+    None where that is not on this disk."""
+
+    shaped: str
+    tokenizer: Path | None
+
+    @classmethod
+    def named(cls, name: str) -> "PlannedModel":
+        """Of any name that `resolve_model` takes. Nothing is downloaded."""
+        folder = local_model_folder(name)
+        return cls(name, None) if folder is None else cls.of(folder)
+
+    @classmethod
+    def of(cls, folder: Path) -> "PlannedModel":
+        """Of a model's folder. An adapter, which is all that a run with LoRA keeps, has the shape
+        of its base, and the tokenizer too where it has none of its own. Raises `ModelError` for an
+        adapter that names no base."""
+        name = ""
+        base: Path | None = folder
+        tokenizer: Path | None = None
+        above: list[Path] = []  # adapters may name each other in a circle
+        while base is not None and base not in above:
+            above.append(base)
+            if tokenizer is None and (base / "tokenizer.json").is_file():
+                tokenizer = base
+            if (base / "config.json").is_file() or not (base / ADAPTER).is_file():
+                return cls(str(base), tokenizer)
+            name = base_name(base)
+            base = local_model_folder(name)
+        return cls(name, tokenizer)
+
+
+def base_name(adapter: Path) -> str:
+    """The folder or hub name of the base that an adapter's folder names."""
+    name = read_object(adapter / ADAPTER).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise ModelError(
+            f"{adapter / ADAPTER} names no base",
+            "the folder or hub name of the model that the adapter was trained on",
+            "write it into base_model_name_or_path",
+        )
+    return name
 
 
 def no_model(name: str) -> ModelError:

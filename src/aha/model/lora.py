@@ -23,13 +23,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from aha.core.errors import ModelError
+from aha.model.folders import ADAPTER
 from aha.model.hf_policy import refuse_hf_policy
 from aha.model.model_json import read_object
 from aha.model.policy import Policy
 from aha.model.tensors import TensorFiles
 from aha.model.transformer import Layer, Transformer
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER, "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of PEFT's names
 ADAPTERS = "adapters (model.lora_rank)"
 

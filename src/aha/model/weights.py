@@ -19,10 +19,9 @@ from aha.core.findings import Finding, ok, warn
 from aha.dist.sharded_tensors import whole
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
-from aha.model.folders import folder_of
+from aha.model.folders import ADAPTER, base_name, folder_of
 from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.language_part import language_config, language_name, parts_beside
-from aha.model.lora import CONFIG as ADAPTER
 from aha.model.lora import load_adapter, save_adapter
 from aha.model.model_json import read_object
 from aha.model.model_warning import warn_of
@@ -155,14 +154,7 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 
 def named_base(folder: Path) -> Path:
     """The folder of the base that an adapter names."""
-    name = read_object(folder / ADAPTER).get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise ModelError(
-            f"{folder / ADAPTER} names no base",
-            "the folder or hub name of the model that the adapter was trained on",
-            "write it into base_model_name_or_path",
-        )
-    base = folder_of(name)
+    base = folder_of(base_name(folder))
     is_model = (base / "config.json").is_file() or (base / ADAPTER).is_file()
     if base == folder or not is_model:
         raise no_base(folder, base)

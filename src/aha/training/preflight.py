@@ -23,6 +23,7 @@ from aha.eval.prompt_limits import PromptLimits
 from aha.machine.device import choose_device, device_memory, empty_cache, gpu_name, has_native_bf16
 from aha.machine.host import memory_bytes
 from aha.model.architecture import ModelConfig
+from aha.model.folders import PlannedModel
 from aha.model.language_part import language_config, language_name
 from aha.model.model_json import read_object
 from aha.model.tensors import TensorFiles, weight_files
@@ -51,10 +52,10 @@ def shape_of_config(config: ModelConfig) -> Shape:
 
 
 def shape_in_folder(folder: Path) -> Shape | None:
-    """The shape in a model folder's config.json, before its weights are read; None where there is
-    no such file (as in the folder of an adapter), or where it describes another architecture."""
+    """The shape in a model folder's config.json, before its weights are read; of an adapter that of
+    its base. None where there is no such file, or where it describes another architecture."""
     try:
-        return read_shape(folder / "config.json")
+        return read_shape(Path(PlannedModel.of(folder).shaped) / "config.json")
     except ModelError:
         return None
 

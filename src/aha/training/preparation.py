@@ -14,7 +14,7 @@ from aha.core.config import RunConfig
 from aha.core.findings import Finding
 from aha.machine.device import choose_device
 from aha.machine.host import process_bytes
-from aha.model.folders import local_model_folder, resolve_model
+from aha.model.folders import PlannedModel, resolve_model
 from aha.model.weights import LoadedModel, tokenizer_of
 from aha.plan.calibration import Calibration
 from aha.plan.machines import budget_seconds
@@ -70,12 +70,12 @@ def predicted_lines(cfg: RunConfig, budget: str | None, ranks: int = 1) -> list[
 
     Raises ModelError where the model has no shape that is known here.
     """
-    folder = local_model_folder(cfg.model.path)
-    shape = shape_of(str(folder or cfg.model.path))
+    planned = PlannedModel.named(cfg.model.path)
+    shape = shape_of(planned.shaped)
     device = choose_device(cfg.model.device, shape.parameters)
     cfg = with_machine_price(cfg, device, ranks)
     shared = (cfg, shape, device, None, process_bytes())
-    prediction = predict_run(*shared, sizes_before(cfg, folder), cluster_of(ranks))
+    prediction = predict_run(*shared, sizes_before(cfg, planned.tokenizer), cluster_of(ranks))
     return lines_before(prediction, seconds_of_budget(budget, cfg))
 
 

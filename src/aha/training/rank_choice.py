@@ -7,9 +7,9 @@ from aha.dist.local_ranks import choose_ranks
 from aha.dist.ray_launcher import Gpus
 from aha.machine.device import choose_device
 from aha.machine.host import SMALL_MODEL, memory_bytes
-from aha.model.folders import looks_like_hub_name, resolve_model
+from aha.model.folders import PlannedModel
 from aha.plan.shapes import Shape, shape_of
-from aha.training.preflight import predict_run, shape_in_folder, with_machine_price
+from aha.training.preflight import predict_run, with_machine_price
 
 SHARE_OF_MEMORY = 0.5  # that all ranks together may take of what is free
 
@@ -35,9 +35,7 @@ def ranks_for(cfg: RunConfig) -> int:
 def shape_on_disk(name: str) -> Shape | None:
     """The shape of a model that is here, or that the plan knows by its name."""
     try:
-        if looks_like_hub_name(name):
-            return shape_of(name)
-        return shape_in_folder(resolve_model(name))
+        return shape_of(PlannedModel.named(name).shaped)
     except AhaError:
         return None
 

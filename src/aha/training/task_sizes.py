@@ -44,14 +44,13 @@ def sizes_of(
 
 
 def sizes_before(cfg: RunConfig, folder: Path | None) -> TaskSizes:
-    """`sizes_of` a recipe whose model is in `folder`, or, None, not on this disk. Where the task
-    cannot be made here its sizes are assumed, with the reason."""
+    """`sizes_of` a recipe whose model has its tokenizer in `folder`, or, None, not on this disk.
+    Where the task cannot be made here its sizes are assumed, with the reason."""
     from aha.model.tokenizer import Tokenizer
 
     try:
         task = make_task(cfg.task.name, cfg.task.settings())
-        here = folder is not None and (folder / "tokenizer.json").is_file()
-        tokenizer = Tokenizer.load(folder) if folder is not None and here else None
+        tokenizer = None if folder is None else Tokenizer.load(folder)
         return sizes_of(cfg, task, tokenizer, draw=task.name in LISTED)
     except AhaError as error:
         return TaskSizes(prompts_from=f"assumed: {error.got}")
