@@ -3,7 +3,11 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+from aha.machine.host import usable_cores
+
+from ..plan.test_calibration import CPU, measured_on
 from ..tiny import tiny_folder
 
 NAMED = "base_model_name_or_path"
@@ -48,6 +52,15 @@ def test_a_small_model_on_a_cpu_is_planned_for_the_ranks_that_it_takes(aha):
     assert {row["ranks"] for row in few} == {1}  # too few groups for two ranks
     assert "on CPUs 2 ranks share the work" in aha("plan", "demo").out
     assert "share the work" not in aha("plan", "demo", "--model", "Qwen2.5-1.5B").out
+
+
+def test_a_machine_that_was_measured_has_a_rank_for_each_of_its_threads(aha, tmp_path):
+    for threads in (1, 2):
+        machine = replace(measured_on(CPU), threads=threads)
+        machine.write(tmp_path / f"{threads}.json")
+        done = aha("plan", "demo", "--calibration", f"{threads}.json", "--json")
+        row = json.loads(done.out)["cards"][0]
+        assert row["measured"] and row["ranks"] == min(threads, usable_cores())
 
 
 def test_several_ranks_add_their_steps_and_what_they_assume(aha):

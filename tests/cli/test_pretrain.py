@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 
 from aha.core.recipe_layers import flattened
 from aha.corpus.bases import BASES
-from aha.machine.device import has_native_bf16
 from aha.model.folders import base_cost
-from aha.plan.machines import Cost, load_cards
-from aha.pretrain.make_base import PretrainMachine, ProgressWatcher
+from aha.plan.machines import Cost
+from aha.pretrain.make_base import PretrainMachine, ProgressWatcher, plan_here
 from aha.pretrain.settings import make_job
 from aha.store.checkpoint import checkpoints
 from aha.store.run_lock import RunLock
@@ -121,11 +120,12 @@ def test_a_start_of_other_sizes_leaves_no_folder(aha, tmp_path):
 def test_a_cpu_is_two_cores_in_a_cloud_unless_one_says_otherwise():
     machine = PretrainMachine.of("cpu", None, None, None)
     assert (machine.usd_per_hour, machine.watts, machine.writers) == (0.08, 30.0, 0)
-    row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
-    assert machine.card == load_cards()[1][row]
+    plan, row = plan_here(make_job("tiny"), machine)
+    assert plan.cost.usd == pytest.approx(plan.cost.seconds / 3600 * 0.08) and "cpu-2-cores" in row
     own = PretrainMachine.of("cpu", 3, 0.0, 65.0)
     assert (own.usd_per_hour, own.watts, own.writers) == (0.0, 65.0, 3)
-    assert (own.card.usd_per_hour, own.card.watts) == (0.0, 65.0)
+    plan, _ = plan_here(make_job("tiny"), own)
+    assert plan.cost.usd == 0 and plan.cost.kwh == pytest.approx(plan.cost.seconds / 3600 * 0.065)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -80,7 +80,10 @@ def test_a_file_keeps_a_calibration(tmp_path):
         found.write(tmp_path / "none" / "here.json")
 
 
-@pytest.mark.parametrize("change", [None, {}, {"writings": 3}, {"shape": {"V": 1}}, {"odd": 1}])
+WRONG = [{"writings": 3}, {"shape": {"V": 1}}, {"odd": 1}, {"threads": "2"}, {"seconds": "12 s"}]
+
+
+@pytest.mark.parametrize("change", [None, {}, *WRONG])
 def test_what_is_no_calibration_is_one_line(tmp_path, change):
     path = tmp_path / "here.json"
     raw = json.loads(json.dumps(asdict(measured_on(CPU))))

@@ -12,6 +12,7 @@ from aha.core.errors import ConfigError
 from aha.machine.device import has_native_bf16
 from aha.machine.host import Memory
 from aha.model.weights import load_model
+from aha.plan.cluster import Cluster
 from aha.plan.shapes import Shape
 from aha.plan.speed import TaskSizes
 from aha.training import preflight
@@ -27,6 +28,8 @@ from aha.training.preflight import (
     with_machine_price,
 )
 
+from ..plan.test_calibration import CPU as MACHINE
+from ..plan.test_calibration import measured_on
 from ..tiny import tiny_folder
 
 CPU = torch.device("cpu")
@@ -55,10 +58,56 @@ def test_a_shape_is_the_same_before_and_after_the_weights_are_read(cfg, tmp_path
     assert shape_in_folder(tmp_path / "adapter") == found
 
 
-def test_a_prediction_names_the_machine(cfg, tmp_path):
-    told = predict_run(with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base"), CPU)
+@pytest.fixture
+def cores(monkeypatch):
+    """Set the threads of torch, on a machine with as many cores."""
+    before = torch.get_num_threads()
+
+    def of(count: int) -> None:
+        torch.set_num_threads(count)
+        monkeypatch.setattr(preflight, "usable_cores", lambda: count)
+
+    yield of
+    torch.set_num_threads(before)
+
+
+def test_a_prediction_names_the_machine_and_is_that_of_its_cores(cfg, tmp_path, cores):
+    """A row of the table is one of two cores: one was planned as two."""
+    cfg, shape = with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base")
     row = "cpu-2-cores" if has_native_bf16() else "cpu-2-cores-avx2"
-    assert told["machine"] == row and told["mean_tokens"] == 8 and told["seconds"] > 0
+    cores(2)
+    both = predict_run(cfg, shape, CPU)
+    assert both["machine"] == row and both["mean_tokens"] == 8 and both["seconds"] > 0
+    cores(1)
+    one = predict_run(cfg, shape, CPU)
+    assert one["machine"] == f"one core of {row}" and one["cost_usd"] > both["cost_usd"]
+    # A thread alone is 1.22 times as fast as one of two (results/bench/ranks.jsonl).
+    assert one["seconds"] / both["seconds"] == pytest.approx(2 / 1.22)
+    cores(8)
+    many = predict_run(cfg, shape, CPU)
+    assert many["machine"] == f"{row} (8 cores here)" and many["seconds"] == both["seconds"]
+
+
+def test_ranks_with_a_thread_each_use_as_many_cores(cfg, tmp_path, cores, monkeypatch):
+    cfg, shape = with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base")
+    cores(2)
+    both = predict_run(cfg, shape, CPU, cluster=Cluster(2))
+    torch.set_num_threads(1)  # as torchrun starts them
+    assert predict_run(cfg, shape, CPU, cluster=Cluster(2)) == both
+    alone = predict_run(cfg, shape, CPU, cluster=Cluster(1, 2))  # on a machine each
+    assert alone["machine"].startswith("one core of") and alone["seconds"] > 0
+    cores(1)
+    assert "(1 core here)" in predict_run(cfg, shape, CPU, cluster=Cluster(2))["machine"]
+
+
+def test_a_calibration_with_other_threads_says_so(cfg, tmp_path, cores):
+    cfg, shape = with_machine_price(cfg, CPU), shape_in_folder(tmp_path / "base")
+    measured = measured_on(MACHINE)  # with one thread
+    cores(1)
+    assert predict_run(cfg, shape, CPU, measured)["machine"] == "a simulated machine"
+    cores(2)
+    told = predict_run(cfg, shape, CPU, measured)["machine"]
+    assert told == "a simulated machine, measured with 1 thread"
 
 
 def test_less_than_the_weights_need_is_an_error_with_a_fix_and_no_run(cfg, tmp_path, monkeypatch):

@@ -209,13 +209,11 @@ def plan_table(
         cards = {HERE: calibration.card(cfg.usd_per_hour, cfg.watts)} | cards
     base = calibration.base_tokens_of(cfg) if calibration else 0.0
     mean, source = (mean_tokens, "--mean-tokens") if mean_tokens else expected_tokens(cfg, base)
-    ranks = {name: ranks_of_cpu(load, card, cores_of(name)) for name, card in cards.items()}
+    cores = dict.fromkeys(cards, CPU_THREADS)
+    if calibration:
+        cores[HERE] = min(calibration.threads, usable_cores())
+    ranks = {name: ranks_of_cpu(load, card, cores[name]) for name, card in cards.items()}
     plans = {
         name: planned_on(load, card, mean, Cluster(ranks[name])) for name, card in cards.items()
     }
     return PlanTable(load, as_of, cards, plans, ranks, calibration, mean, source)
-
-
-def cores_of(name: str) -> int:
-    """Of this machine, or of those in cards.toml."""
-    return usable_cores() if name == HERE else CPU_THREADS

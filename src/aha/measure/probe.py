@@ -33,7 +33,7 @@ from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Generation, Training
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
-from aha.training.preflight import machine_row, with_machine_price
+from aha.training.preflight import machine_here, with_machine_price
 from aha.training.rl import RLTrainer
 
 PART_S = 4.0  # of one measurement at most, predicted from the one before
@@ -234,7 +234,7 @@ class MachineProbe(Rates):
     ) -> float:
         """The seconds of a training, measured again and said where they are far from those of the
         table of machines: then something else may have run meanwhile. The shorter one counts."""
-        _, row = machine_row(self.device)
+        _, row = machine_here(self.device, shape.parameters)
         if row is None or self.is_spent(1.0):
             return seconds
         expected = work.seconds(shape, row)

@@ -174,6 +174,8 @@ def read_calibration(path: Path) -> Calibration:
         calibration = Calibration(**raw)
         card = calibration.card(0.0, 0.0)
         assert len(calibration.writings) == 2 and min(card.train, card.decode, card.generate) > 0
+        assert type(calibration.threads) is int and calibration.threads > 0
+        calibration.lines()  # which are shown, so that each value has to be of its kind
         return calibration
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         reason = f"{type(error).__name__} {error}".strip()

@@ -35,7 +35,6 @@ from aha.model.transformer import Transformer
 from aha.model.weights import load_weights, save_model
 from aha.plan.machines import Cost, money, price_of
 from aha.plan.pretrain_estimate import WRITERS, BasePlan
-from aha.plan.speed import Card
 from aha.pretrain.settings import PretrainJob, with_price
 from aha.pretrain.trainer import Pretrainer
 from aha.store.checkpoint import checkpoints, load_state, newest_whole, save_checkpoint
@@ -45,7 +44,7 @@ from aha.store.run_folder import environment
 from aha.store.run_lock import RunLock
 from aha.training.loop import Interrupt, QuietInterrupt, drive
 from aha.training.next_tokens import NextTokenReport
-from aha.training.preflight import machine_row
+from aha.training.preflight import machine_here
 
 SAVE_EVERY_S = 120.0
 PRINT_EVERY = 50  # updates
@@ -55,15 +54,13 @@ RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
 @dataclasses.dataclass(frozen=True)
 class PretrainMachine:
     """The machine that trains a base: device, number of processes that write documents, price and
-    power. `card` is its row of cards.toml, or None without one. `ranks` is the number of processes
-    that train, None for as many as suit the model."""
+    power. `ranks` is the number of processes that train, None for as many as suit the model."""
 
     device: torch.device
     name: str
     writers: int
     usd_per_hour: float
     watts: float
-    card: Card | None
     ranks: int | None = 1
 
     @classmethod
@@ -86,10 +83,8 @@ class PretrainMachine:
         gpu = gpu_name(chosen)
         if writers is None:
             writers = min(WRITERS, max(1, (num_cores() or 1) - 1)) if gpu else 0
-        _, row = machine_row(chosen)
         price, power = price_of(gpu, usd_per_hour, watts)
-        card = row and with_price(row, price, power)
-        return cls(chosen, device_name(chosen), writers, price, power, card, ranks)
+        return cls(chosen, device_name(chosen), writers, price, power, ranks)
 
 
 class ProgressWatcher:
@@ -222,11 +217,11 @@ def pretrain_locked(
     if saved:
         for _, reason in saved.damaged:
             say(f"a damaged checkpoint: {reason}; {saved.path.name} is whole and taken instead")
-    plan = job.plan(machine.card, machine.writers, ranks) if machine.card else None
+    plan, planned_as = plan_here(job, machine)
     if plan:
         one = " in one process" if ranks > 1 else ""
         say(
-            f"planned on {machine.name}{one}: {plan.tokens_per_s:,.0f} tok/s, "
+            f"planned on {machine.name} as {planned_as}{one}: {plan.tokens_per_s:,.0f} tok/s, "
             f"{plan.cost.seconds / 3600:.2f} hours, {money(plan.cost.usd)}, "
             f"{plan.peak / GB:.1f} GB"
         )
@@ -238,6 +233,17 @@ def pretrain_locked(
     shared = (job, machine, checkpoint, facts)
     with LocalRanks(ranks, partial(train_rank, *shared, no_line, None)) as world:
         return train_rank(*shared, say, on_share, world)
+
+
+def plan_here(job: PretrainJob, machine: PretrainMachine) -> tuple[BasePlan | None, str]:
+    """(the plan of this machine, the row of the table that it was made with, in words); no plan
+    without a row."""
+    ranks = machine.ranks or 1
+    name, row = machine_here(machine.device, job.shape.parameters, ranks)
+    if row is None:
+        return None, name
+    card = with_price(row, machine.usd_per_hour, machine.watts)
+    return job.plan(card, machine.writers, ranks), name
 
 
 def train_rank(

@@ -9,11 +9,9 @@ import torch
 from aha.algo.preferences import METHODS
 from aha.core.errors import ConfigError
 from aha.core.sizes import GB
-from aha.machine.device import device_memory, num_threads
+from aha.machine.device import device_memory
 from aha.model.architecture import ModelConfig
 from aha.model.weights import LoadedModel
-from aha.plan.cluster import Cluster
-from aha.plan.estimate import CPU_THREADS
 from aha.plan.machines import Cost, load_cards, money
 from aha.plan.prediction import NO_CARD
 from aha.plan.speed import Card
@@ -21,7 +19,7 @@ from aha.plan.tuning_estimate import TuningPlan, TuningTokens, estimate_tuning
 from aha.sft.examples import ExampleSet
 from aha.sft.tuning_config import TuningConfig
 from aha.training.builders import price_of_run
-from aha.training.preflight import machine_row, shape_of_config
+from aha.training.preflight import machine_here, shape_of_config
 
 LASTS = ("weights", "gradients", "optimiser")  # parts that no micro-batch makes smaller
 
@@ -39,15 +37,6 @@ def tokens_to_read(cfg: TuningConfig, examples: ExampleSet) -> TuningTokens:
         scorings=1 if pairs else 0,
         reference=bool(pairs and METHODS[pairs.method].reference),
     )
-
-
-def machine_here(device: torch.device, parameters: int) -> tuple[str, Card | None]:
-    """This machine in words, and its row of cards.toml; of a CPU that torch uses one core of, the
-    part of the row that one core is."""
-    name, row = machine_row(device)
-    if row and row.cpu and num_threads() < CPU_THREADS:
-        return f"one core of {name}", Cluster(CPU_THREADS).card_of_rank(row, parameters)
-    return name or "a GPU not in the table", row
 
 
 def tuning_prediction(

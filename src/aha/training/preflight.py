@@ -20,8 +20,15 @@ from aha.core.sizes import GB
 from aha.dist.joined_ranks import ranks_here
 from aha.eval.prompt_check import OnSkip, ReadableTask, ignore_skip, readable
 from aha.eval.prompt_limits import PromptLimits
-from aha.machine.device import choose_device, device_memory, empty_cache, gpu_name, has_native_bf16
-from aha.machine.host import memory_bytes
+from aha.machine.device import (
+    choose_device,
+    device_memory,
+    empty_cache,
+    gpu_name,
+    has_native_bf16,
+    num_threads,
+)
+from aha.machine.host import memory_bytes, usable_cores
 from aha.model.architecture import ModelConfig
 from aha.model.folders import PlannedModel
 from aha.model.language_part import language_config, language_name
@@ -30,7 +37,7 @@ from aha.model.tensors import TensorFiles, weight_files
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.cluster import Cluster
-from aha.plan.estimate import HOST_BYTES, MOMENTS
+from aha.plan.estimate import CPU_THREADS, HOST_BYTES, MOMENTS
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
@@ -72,6 +79,29 @@ def machine_row(device: torch.device) -> tuple[str | None, Card | None]:
     return name, cards.get(name) if name else None
 
 
+def machine_here(device: torch.device, parameters: int, ranks: int = 1) -> tuple[str, Card | None]:
+    """This machine in words, and its row of cards.toml as `ranks` ranks on it use it.
+
+    A CPU's row is one of two cores. A process on one core has the part of it that a rank on one
+    core has. Of more cores, or of several ranks on one, nothing was measured: the row stands as it
+    is, and the words say how many cores there are.
+    """
+    name, row = machine_row(device)
+    if name is None or row is None:
+        return "a GPU not in the table", None
+    cores = cores_of(ranks)
+    if not row.cpu or cores == CPU_THREADS:
+        return name, row
+    if cores < CPU_THREADS and ranks == 1:
+        return f"one core of {name}", Cluster(CPU_THREADS).card_of_rank(row, parameters)
+    return f"{name} ({cores} {'core' if cores == 1 else 'cores'} here)", row
+
+
+def cores_of(ranks: int) -> int:
+    """Cores of this machine that as many ranks compute on: each has a thread at least."""
+    return min(max(ranks, num_threads()), usable_cores())
+
+
 def with_machine_price(cfg: RunConfig, device: torch.device, ranks: int = 1) -> RunConfig:
     """The recipe with this machine's price and power, where it does not set them; those of all GPUs
     and machines that so many ranks take.
@@ -107,11 +137,12 @@ def predict_run(
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
-        measured = not calibration.assumed
-        label = calibration.label
+        measured, label = not calibration.assumed, calibration.label
+        threads = calibration.threads
+        if calibration.device == "cpu" and threads != cores_of(cluster.gpus):
+            label += f", measured with {threads} thread{'s' * (threads > 1)}"
         return predict(load, card, label, measured, resident_bytes, base, cluster)
-    name, row = machine_row(device)
-    label = name or "a GPU not in the table"
+    label, row = machine_here(device, shape.parameters, cluster.gpus)
     return predict(load, row, label, False, resident_bytes, cluster=cluster)
 
 
