@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -81,6 +83,15 @@ def test_a_program_brings_the_token_as_its_key(open_house):
 def test_with_a_token_a_foreign_name_is_still_refused(open_house):
     headers = {"host": "evil.example", "cookie": f"aha_token={TOKEN}"}
     assert open_house.get("/api/runs", headers=headers).status_code == 403
+
+
+def test_a_name_with_capitals_is_this_machine_in_any_case(run, monkeypatch):
+    """The address that is printed has the machine's name; browsers send it in lower case."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "DESKTOP-A1")
+    named = TestClient(make_app(run.parent, "Laptop.local", TOKEN))
+    for host in ("desktop-a1:8765", "DESKTOP-A1:8765", "laptop.local", "Laptop.local:80"):
+        headers = {"host": host, "authorization": f"Bearer {TOKEN}"}
+        assert named.get("/api/runs", headers=headers).status_code == 200, host
 
 
 def test_what_counts_as_the_loopback():

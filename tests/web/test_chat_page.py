@@ -106,7 +106,12 @@ def test_what_cannot_be_asked_is_one_line_of_error(client, voice, fields, words)
 def test_a_run_on_another_task_says_so(client, run):
     (run / "config.json").write_text(json.dumps({"task": {"name": "multiply"}}))
     (line,) = ask(client, side="after")
-    assert "another task than Countdown" in line["error"]
+    assert "a run on another task" in line["error"]
+    assert line["error"].endswith(f"aha ask --model {run}")
+    (run / "config.json").write_text(json.dumps({"kind": "sft", "model": {"path": "aha-tiny"}}))
+    (line,) = ask(client, side="after")
+    assert "a fine-tuning, which has no task" in line["error"]
+    assert line["error"].endswith(f"aha chat {run}")
 
 
 def test_a_run_without_a_base_can_still_be_asked_itself(client, run):

@@ -10,7 +10,8 @@ import urllib.request
 
 import pytest
 
-from aha.web.server import NICENESS, BackgroundDashboard
+from aha.core.errors import ConfigError
+from aha.web.server import NICENESS, BackgroundDashboard, open_socket
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="hands a socket on to another process")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -74,3 +75,14 @@ def test_an_open_page_at_the_end_is_no_error(run, capfd):
 def test_it_loads_no_torch():
     code = "import aha.web.server, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_address_of_another_machine_is_no_matter_of_ports():
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1.*an address of this machine.*--host 127"):
+        open_socket("192.0.2.1", 0)  # of nobody: RFC 5737
+    with open_socket("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with open_socket("127.0.0.1", port) as other:
+            assert other.getsockname()[1] != port  # the next free one
+    with pytest.raises(ConfigError, match=r"a free port.*--port 0"):
+        open_socket("127.0.0.1", 99_999)

@@ -106,7 +106,9 @@ class AccessControl:
             return False
         if self.token is None:
             return is_loopback(name)
-        if name in (self.host, socket.gethostname()) or is_loopback(name):
+        # A browser writes a name in lower case, also the one of DESKTOP-A1B2C3.
+        own = (self.host.lower(), socket.gethostname().lower())
+        if name in own or is_loopback(name):
             return True
         try:
             ipaddress.ip_address(name)

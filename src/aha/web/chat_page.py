@@ -3,6 +3,7 @@
 The command line passes in the function that runs the model, so that this room needs no torch.
 """
 
+import shlex
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 from aha.tasks.protocol import Task
 from aha.web.completions import WHOLE_CHARS, completion_view
 from aha.web.file_reader import dumps
-from aha.web.runs import RunFolder, section
+from aha.web.runs import RunFolder, is_tuning, section
 
 # (model's name, task, problem, options) -> {"origin"}, then {"text"} for every piece, then {"row"},
 # the graded completion. `options` has seed, temperature and max_new_tokens. Closing the generator
@@ -64,14 +65,18 @@ def displayable(event: dict[str, Any]) -> dict[str, Any]:
 def task_and_problem(run: RunFolder, typed: str) -> tuple[Task, Problem]:
     """The run's task, with its prompt options and its grading, and the typed puzzle.
 
-    Raises ConfigError for a run on another task than Countdown and for text that is no puzzle.
+    Raises ConfigError for a run on another task than Countdown or on none, and for text that is no
+    puzzle.
     """
-    task = countdown_from_config(section(run.read("config"), "task"))
+    config = run.read("config")
+    task = countdown_from_config(section(config, "task"))
     if task is None:
+        tuned, place = is_tuning(config), shlex.quote(str(run.path))
+        what = "a fine-tuning, which has no task" if tuned else "a run on another task"
         raise ConfigError(
-            f"{run.name}, a run on another task than Countdown",
+            f"{run.name}, {what}",
             "a run on Countdown: its puzzles can be typed",
-            f"aha ask --task NAME --model {run.path.name}",
+            f"aha chat {place}" if tuned else f"aha ask --model {place}",
         )
     return task, parse_puzzle(typed)
 

@@ -1,6 +1,7 @@
 """The dashboard's server: `serve` for `aha dash`, or a process of its own during a run."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -64,7 +65,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
 def open_socket(host: str, port: int) -> socket.socket:
     """A listening socket on the port, or on the next free one of the ten after it; port 0 is any.
 
-    Raises ConfigError where none of them is free.
+    Raises ConfigError where none of them is free, and for an address of another machine.
     """
     last = None
     for candidate in range(port, port + 10) if port else [0]:
@@ -73,9 +74,10 @@ def open_socket(host: str, port: int) -> socket.socket:
             return socket.create_server((host, candidate), family=family)
         except (OSError, OverflowError) as error:
             last = error
-    raise ConfigError(
-        f"cannot listen on {host} port {port}: {last}", "a free port", "--port 0 takes any"
-    )
+    got, reason = f"cannot listen on {host} port {port}: {last}", getattr(last, "errno", None)
+    if isinstance(last, socket.gaierror) or reason in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        raise ConfigError(got, "an address of this machine", "--host 127.0.0.1, or 0.0.0.0 for all")
+    raise ConfigError(got, "a free port", "--port 0 takes any")
 
 
 def browser_url(host: str, port: int, token: str | None) -> str:
