@@ -29,6 +29,7 @@ from aha.plan.machines import load_cards
 from aha.plan.prediction import predict
 from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import TaskSizes, Workload
+from aha.plan.tuning_estimate import TuningTokens, tuning_memory
 
 from ..tiny import needs_bf16, needs_compiler
 from ..workload import share_of_ranks, workload
@@ -107,6 +108,37 @@ def test_memory_by_part_by_hand():
     assert estimate(workload(RunConfig.model_validate(raw), shape), CARDS["rtx-4090"]).memory[
         "reference"
     ]
+
+
+@pytest.mark.parametrize(
+    ("card", "dtype", "width"),
+    [
+        ("cpu-2-cores", "auto", 2),
+        ("cpu-2-cores-avx2", "auto", 4),  # which has no bf16
+        ("cpu-2-cores-avx2", "bfloat16", 2),
+        ("rtx-4090", "float32", 4),
+    ],
+)
+def test_what_computes_is_as_wide_as_the_arithmetic(card, dtype, width):
+    """Frozen weights, and those whose float32 copy is in the host's memory; activations too."""
+    shape = Shape(V=100, C=8, I=16, L=2, H=2, K=1, D=4, tied=True)
+    N, read = shape.parameters, TuningTokens(1000, 100, 100.0, 1, 1)
+    R = 4 * 2 * (2 * (8 + 8) + 2 * (8 + 4) + 3 * (8 + 16))
+
+    def planned(**more) -> list[dict[str, float]]:
+        raw = {part: {"dtype": dtype} | more.pop(part, {}) for part in ("optim", "rollout")}
+        cfg = RunConfig.model_validate(raw | more)
+        both = estimate(workload(cfg, shape), CARDS[card]).memory
+        return [both, tuning_memory(cfg, shape, read, CARDS[card])]
+
+    for memory in planned(model={"lora_rank": 4}):
+        assert memory["weights"] == width * N + 4 * R
+    for memory in planned(optim={"state": "cpu"}):
+        assert memory["weights"] == width * N
+    narrow = {"optim": {"dtype": "bfloat16"}, "rollout": {"dtype": "bfloat16"}}
+    for memory, least in zip(planned(), planned(**narrow), strict=True):
+        for part in memory.keys() & {"activations", "kv cache", "generation weights"}:
+            assert memory[part] == width / 2 * least[part], part
 
 
 def test_what_the_optimisers_state_takes_and_where():

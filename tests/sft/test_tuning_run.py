@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from aha.core.config import RunConfig
-from aha.core.errors import DataError, ModelError, RunError
+from aha.core.errors import ConfigError, DataError, ModelError, RunError
+from aha.machine.host import Memory
 from aha.model.folders import base_cost, resolve_model
 from aha.model.parents import chain_of
 from aha.model.weights import load_model
+from aha.sft import tuning_plan
 from aha.sft.tuning_config import TuningConfig
-from aha.sft.tuning_run import FineTuning
+from aha.sft.tuning_plan import refuse_hopeless
+from aha.sft.tuning_run import FineTuning, open_run_parts
 from aha.store.checkpoint import checkpoints
 from aha.store.run_folder import read_rows
 from aha.training.experiment import Experiment
@@ -129,6 +132,34 @@ def test_a_bad_file_leaves_no_folder_behind(model, tmp_path):
     with pytest.raises(ModelError, match="no model called"):
         go(config(tmp_path / "none", path), tmp_path / "run")
     assert [one.name for one in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_what_does_not_fit_is_refused_by_the_memory_that_the_weights_have_already(
+    data, tmp_path, monkeypatch
+):
+    """16 bytes a weight: four of them are there before anybody looks at what is free."""
+    path = tiny_folder(tmp_path / "base", hidden_size=512, intermediate_size=512)
+    weights = load_model(path).policy.num_parameters()
+    said = []
+
+    def refused(each: float, rank: int = 0) -> str:
+        free = int(each * weights)
+        monkeypatch.setattr(tuning_plan, "device_memory", lambda device: Memory(free, free))
+        opened = open_run_parts(config(path, data, model={"lora_rank": rank}), path)
+        try:
+            refuse_hopeless(opened.cfg, opened.model, opened.examples, said.append)
+        except ConfigError as error:
+            return error.fix
+        return ""
+
+    assert refused(1000) == "" and not said
+    assert refused(12.5) == "" and "it needs less with a smaller --micro-batch-tokens" in said[0]
+    assert refused(11.5) == "--lora-rank 16"
+    assert refused(2.0) == "--lora-rank 16" and refused(2.0, 16) == ""
+    assert refused(0.1, 16) == "a smaller model"
+    with pytest.raises(ConfigError, match="GB planned"):
+        go(config(path, data, model={"lora_rank": 16}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("lora", [0, 2])

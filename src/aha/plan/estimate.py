@@ -115,7 +115,7 @@ def estimate(load: Workload, card: Card, mean_tokens: float | None = None) -> Pl
 def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     """Bytes by part; `prompt` is the tokens of one."""
     cfg, shape, copies = load.cfg, load.shape, load.decoders
-    bf16 = 2.0 if card.float32 else 1.0  # times the bytes of bf16
+    narrow, drawn_in = (number_bytes(part.dtype, card) for part in (cfg.optim, cfg.rollout))
     rollout, longest = cfg.rollout, prompt + cfg.rollout.max_new_tokens
     rows = min(rollout.max_rows, rollout.prompts * rollout.group_size)
     prompts = max(1, rows // rollout.group_size)
@@ -129,9 +129,9 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         caches, drawn = float(added + prompts * prompt), float(prompts + at_once)
     lora, on_host = bool(cfg.model.lora_rank), cfg.optim.state == "cpu"
     trained = trained_parameters(cfg, shape)
-    # Bytes of a weight that trains: bf16 where its float32 copy is in the host's memory.
-    own = 2.0 if on_host and cfg.optim.dtype != "float32" else 4.0
-    frozen = 2.0 * shape.parameters if lora else 0.0
+    # Bytes of a weight that trains: those of the arithmetic where a float32 copy is on the host.
+    own = narrow if on_host else 4.0
+    frozen = narrow * shape.parameters if lora else 0.0
     logits = min(micro * shape.V, LOGITS_CHUNK)
     head = 0 if lora or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
     reference = trained if lora else shape.parameters  # frozen weights are shared
@@ -145,14 +145,20 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         + (host_bytes(load) if card.cpu else 0.0),
         "reference": own * reference if load.method.reference else 0.0,
         "folded weights": folded_bytes(shape, cfg.optim.recompute, 0.0 if lora else own),
-        "activations": bf16 * activation_bytes(shape, micro, cfg.optim.recompute),
+        "activations": narrow / 2 * activation_bytes(shape, micro, cfg.optim.recompute),
         # The logits, their log-softmax and their gradient; and the head's gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
-        "generation weights": bf16
+        "generation weights": drawn_in
+        / 2
         * generation_bytes(shape, trained if lora and not card.cpu else 0),
-        "kv cache": bf16 * 2.0 * caches * shape.kv_numbers,
+        "kv cache": drawn_in * caches * shape.kv_numbers,
         "drawing": 4.0 * drawn * shape.V,
     }
+
+
+def number_bytes(dtype: str, card: Card) -> float:
+    """Of a number of the arithmetic that a recipe's `dtype` means on a card: bf16 or float32."""
+    return 4.0 if dtype == "float32" or (dtype == "auto" and card.float32) else 2.0
 
 
 def longest_batch(cfg: RunConfig, prompt: int) -> int:

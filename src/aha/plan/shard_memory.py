@@ -23,15 +23,16 @@ def plan_in_shards(load: Workload, plan: Plan, ranks: int) -> Plan:
     if ranks == 1:
         return plan
     shape, lora = load.shape, bool(load.cfg.model.lora_rank)
-    memory = dict(plan.memory)
+    memory, width = dict(plan.memory), 4.0  # bytes of a weight in shards
     models = load.decoders + load.method.reference
     trained = trained_parameters(load.cfg, shape)
     if lora:
         # Each model has shards of its own of the frozen weights; what trains is whole.
-        memory["weights"] = 4.0 * trained * load.decoders + 2.0 * shape.parameters * models / ranks
+        whole = 4.0 * trained * load.decoders
+        width = (memory["weights"] - whole) / shape.parameters
+        memory["weights"] = whole + width * shape.parameters * models / ranks
     else:
         memory |= {part: memory[part] / ranks for part in CUT}
-    width = 2.0 if lora else 4.0
     ends = shape.V * shape.C * (1 if shape.tied else 2)
     layer = (shape.parameters - ends) / shape.L
     memory["folded weights"] += width * (LAYERS_GATHERED * layer + ends)

@@ -18,6 +18,7 @@ from aha.plan.estimate import (
     UPDATE_BYTES,
     activation_bytes,
     folded_bytes,
+    number_bytes,
     trained_parameters,
     usable_bytes,
 )
@@ -100,17 +101,17 @@ def tuning_memory(
     """Bytes by part of the tensors."""
     optim, lora = recipe.optim, recipe.model.lora_rank
     trained, on_host = trained_parameters(recipe, shape), optim.state == "cpu"
-    bf16 = 2.0 if card.float32 else 1.0  # times the bytes of bf16
-    own = 2.0 if on_host and optim.dtype != "float32" else 4.0
+    narrow = number_bytes(optim.dtype, card)
+    own = narrow if on_host else 4.0
     micro = max(read.longest, min(optim.micro_batch_tokens, read.of_update))
     gradients = shape.V * shape.C if on_host else trained
     return {
-        "weights": (2.0 * shape.parameters if lora else 0.0) + own * trained,
+        "weights": (narrow * shape.parameters if lora else 0.0) + own * trained,
         "gradients": own * gradients,
         "optimiser": MOMENTS[optim.state] * trained
         + (HOST_BYTES * trained if on_host and card.cpu else 0.0),
         "folded weights": folded_bytes(shape, optim.recompute, 0.0 if lora else own),
-        "activations": bf16 * activation_bytes(shape, int(micro), optim.recompute),
+        "activations": narrow / 2 * activation_bytes(shape, int(micro), optim.recompute),
         "logits": 3 * 4.0 * min(micro * shape.V, LOGITS_CHUNK),
     }
 

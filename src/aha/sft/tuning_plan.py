@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from aha.algo.preferences import METHODS
 from aha.core.errors import ConfigError
 from aha.core.sizes import GB
@@ -22,6 +20,7 @@ from aha.training.builders import price_of_run
 from aha.training.preflight import machine_here, shape_of_config
 
 LASTS = ("weights", "gradients", "optimiser")  # parts that no micro-batch makes smaller
+RANK = 16  # of the adapters that are proposed where the whole model does not fit
 
 
 def tokens_to_read(cfg: TuningConfig, examples: ExampleSet) -> TuningTokens:
@@ -67,22 +66,38 @@ def tuning_prediction(
 
 
 def refuse_hopeless(
-    prediction: Mapping[str, Any], device: torch.device, say: Callable[[str], None]
+    cfg: TuningConfig, model: LoadedModel, examples: ExampleSet, say: Callable[[str], None]
 ) -> None:
     """Raise ConfigError where not even weights, gradients and optimiser fit; say where the rest
     fits in smaller micro-batches alone. A run on a GPU finds these by itself; on a CPU memory does
-    not end with an error, but with the process."""
-    free, memory = device_memory(device).free, prediction["memory"]
-    lasts = sum(memory[part] for part in LASTS)
-    needed = prediction["peak_bytes"] - memory.get("process", 0.0)  # which is there already
-    if not free or needed <= free:
+    not end with an error, but with the process. The weights are in memory already."""
+    device = model.policy.device
+    prediction, free = tuning_prediction(cfg, model, examples), device_memory(device).free
+    if prediction is None or not free:
+        return
+    free += sum(weight.nbytes for weight in model.policy.parameters())
+    needed = prediction["peak_bytes"] - prediction["memory"].get("process", 0.0)  # there already
+    if needed <= free:
         return
     got = f"{needed / GB:.2f} GB planned, {free / GB:.2f} GB free"
-    if lasts > free:
-        raise ConfigError(got, "as much as is planned", "--lora-rank 16, or a smaller model")
+    if lasting(prediction) > free:
+        raise ConfigError(got, "as much as is planned", milder(cfg, model, examples, free))
     on_gpu = device.type == "cuda"
     smaller = "micro-batches will be smaller than" if on_gpu else "it needs less with a smaller"
     say(f"{got}: {smaller} --micro-batch-tokens")
+
+
+def lasting(prediction: Mapping[str, Any]) -> float:
+    """Bytes that no micro-batch makes fewer."""
+    return float(sum(prediction["memory"][part] for part in LASTS))
+
+
+def milder(cfg: TuningConfig, model: LoadedModel, examples: ExampleSet, free: float) -> str:
+    """What fits where the whole model does not: adapters, if these do."""
+    adapters = cfg.model.model_copy(update={"lora_rank": RANK})
+    tuned = tuning_prediction(cfg.model_copy(update={"model": adapters}), model, examples)
+    fits = not cfg.model.lora_rank and tuned is not None and lasting(tuned) <= free
+    return f"--lora-rank {RANK}" if fits else "a smaller model"
 
 
 def compared_with_plan(

@@ -160,11 +160,11 @@ class FineTuning:
         check_new(path)
         base = resolve_model(cfg.model.path)
         opened = open_run_parts(cfg, base)
+        refuse_hopeless(opened.cfg, opened.model, opened.examples, say)
         fingerprints = fingerprints_of_tuning(opened.cfg, base, {})
         tuning = cls(Run(path), opened, fingerprints, budget)
         records: dict[str, Any] = {FINGERPRINTS: fingerprints}
         if prediction := tuning_prediction(opened.cfg, opened.model, opened.examples):
-            refuse_hopeless(prediction, opened.model.policy.device, say)
             records["prediction.json"] = prediction
         Run.create(path, opened.cfg.model_dump(mode="json"), records)
         with tuning.run.taken(say):
