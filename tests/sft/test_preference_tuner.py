@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import weakref
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def rows(pairs):
     return rows_of(pairs)
 
 
+def test_the_reference_of_a_file_has_one_micro_batch_at_a_time_on_the_device():
+    tuner, made = make(config("dpo")), []
+
+    def watched():
+        for part in tuner.parts_of(rows(PAIRS), 1):
+            made.append(weakref.ref(part))
+            yield part
+            del part
+            assert sum(one() is not None for one in made) <= 1
+
+    assert len(tuner.sums_of(watched())) == 2 * len(PAIRS) and len(made) > 2
+
+
 def test_a_model_that_transformers_runs_has_the_same_loss(tmp_path):
     net = AutoModelForCausalLM.from_pretrained(tiny_folder(tmp_path / "tiny", std=0.1))
     strange = PreferenceTuner(HfPolicy(net), TOKENIZER, PAIRS, config())
@@ -143,8 +157,8 @@ def ignore(*unused: object) -> None:
 
 
 def timeless(run) -> list[dict]:
-    clock = ("elapsed_s", "train_s", "tokens_per_s")
-    return [{k: v for k, v in row.items() if k not in clock} for row in read_rows(run.metrics)]
+    measured = ("elapsed_s", "train_s", "tokens_per_s", "memory_gb")
+    return [{k: v for k, v in row.items() if k not in measured} for row in read_rows(run.metrics)]
 
 
 @pytest.mark.parametrize("method", ["simpo", "dpo"])

@@ -9,7 +9,7 @@ micro-batch. The price is one more forward pass.
 Shapes: P pairs, R = 2 P rows; row 2 i is the chosen completion of pair i, 2 i + 1 the rejected one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,24 +80,22 @@ class PreferenceTuner(FineTuner):
             )
         return super().learn()
 
-    def parts_of(self, rows: list[PlacedRow], tokens: int) -> list[PlacedPart]:
-        """The rows in micro-batches of at most `tokens`, on the model's device."""
-        parts = split_rows(rows, tokens, self.policy.supports_layout)
-        packed = (pack([TrainingRow.of(row.graded, 0.0) for row in p], self.pad_id) for p in parts)
-        device = self.policy.device
-        return [
-            PlacedPart(batch.to(device), [row.place for row in part])
-            for part, batch in zip(parts, packed, strict=True)
-        ]
+    def parts_of(self, rows: list[PlacedRow], tokens: int) -> Iterator[PlacedPart]:
+        """The rows in micro-batches of at most `tokens`, on the model's device; each is made when
+        it is taken, because those of a whole file would fill a GPU."""
+        for part in split_rows(rows, tokens, self.policy.supports_layout):
+            batch = pack([TrainingRow.of(row.graded, 0.0) for row in part], self.pad_id)
+            yield PlacedPart(batch.to(self.policy.device), [row.place for row in part])
 
     @property
     def pad_id(self) -> int:
         return self.tokenizer.pad_id
 
     @torch.no_grad()
-    def sums_of(self, parts: list[PlacedPart]) -> torch.Tensor:
+    def sums_of(self, parts: Iterable[PlacedPart]) -> torch.Tensor:
         """The log-prob of each completion, [R] in float64, in the order of the places."""
-        sums_R = torch.zeros(sum(len(part.places) for part in parts), dtype=torch.float64)
+        places: list[int] = []
+        sums: list[torch.Tensor] = []
         for part in parts:
             batch = part.batch
             logprobs_BT = self.policy.token_logprobs(
@@ -105,13 +103,16 @@ class PreferenceTuner(FineTuner):
             )
             # Outside of the mask a log-prob may be anything, infinite too.
             own_BT = logprobs_BT.double().masked_fill(batch.mask_BT == 0, 0.0)
-            sums_R[part.places] = own_BT.sum(1).cpu()
+            places += part.places
+            sums.append(own_BT.sum(1).cpu())
+        sums_R = torch.zeros(len(places), dtype=torch.float64)
+        sums_R[places] = torch.cat(sums)
         return sums_R
 
     def batch_of(self, examples: Sequence[Any], tokens: int) -> PairBatch:
         """These pairs as one update, in micro-batches of at most `tokens`."""
         rows = rows_of(examples)
-        parts = self.parts_of(rows, tokens)
+        parts = list(self.parts_of(rows, tokens))
         lengths_R = torch.tensor(
             [len(row.graded.completion.tokens) for row in rows], dtype=torch.float64
         )
