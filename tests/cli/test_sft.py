@@ -55,6 +55,10 @@ def test_a_dry_run_has_settings_and_a_plan_and_leaves_nothing(aha, model, data):
     assert settings["optim"]["lr"] == 0.5 and settings["steps"] == 1
     assert "dropped, 2 kept" in done.out and "planned: " in done.out and "rtx-4090" in done.out
     assert not (data.parent / "runs").exists()
+    plan = ("sft", model, "--data", data, "--epochs", 999, "--dry-run", "--budget")
+    assert "it would end after about step 0" in aha(*plan, "0.001s").out
+    refused = aha(*plan, "much")
+    assert refused.code == 2 and "the budget 'much'" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def sft(
     settings |= {"watts": watts, "model": model_keys(model), "optim": model_keys(optim)}
     cfg = tuning_config(settings)
     if dry_run:
-        print_tuning_plan(cfg)
+        print_tuning_plan(cfg, budget)
         return
     path = new_run_path(name, "sft")
     from aha.sft.tuning_run import FineTuning
@@ -245,20 +245,23 @@ def say_tuning(tuning: Any) -> None:
     say(f"the model is in {tuning.run.model}; {own_command()} eval {tuning.run.path} tests it")
 
 
-def print_tuning_plan(cfg: Any) -> None:
-    """The settings as one object, and the plan on this machine and on all of the table."""
+def print_tuning_plan(cfg: Any, budget: str | None) -> None:
+    """The settings as one object, and the plan on this machine and on all of the table; how far a
+    budget goes on this one."""
     from aha.core.sizes import GB
     from aha.model.folders import resolve_model
     from aha.plan.machines import money
     from aha.sft.tuning_plan import lines_of_plan, plans_on_cards, tuning_prediction
     from aha.sft.tuning_run import open_run_parts
+    from aha.training.preparation import seconds_of_budget
 
     opened = open_run_parts(cfg, resolve_model(cfg.model.path))
     say_json(opened.cfg.model_dump(mode="json"), indent=2)
     for note in opened.examples.notes:
         say(f"{note.level}: {note.message}")
     plan_of = (opened.cfg, opened.model, opened.examples)
-    for line in lines_of_plan(tuning_prediction(*plan_of), float("inf")):
+    budget_s = seconds_of_budget(budget, opened.cfg.recipe)
+    for line in lines_of_plan(tuning_prediction(*plan_of), budget_s):
         say(line)
     plans = plans_on_cards(*plan_of)
     if plans:

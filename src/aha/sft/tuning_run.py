@@ -1,7 +1,6 @@
 """A whole run of fine-tuning: its folder, its trainer, its clock. The folder is that of a run of
 RL, so that whatever reads, exports, tests or goes on with one takes the other."""
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from aha.machine.device import PeakMemory
 from aha.model.folders import resolve_model
 from aha.model.parents import Parent, chain_of, cost_of_chain
 from aha.model.weights import LoadedModel, load_policy
-from aha.plan.machines import Budget, Cost, budget_seconds
+from aha.plan.machines import Budget, Cost
 from aha.sft.data_cost import cost_of_data
 from aha.sft.examples import ExampleSet, load_examples
 from aha.sft.fine_tuner import FineTuner, num_steps
@@ -36,6 +35,7 @@ from aha.training.loop import Interrupt, drive
 from aha.training.next_tokens import NextTokenReport
 from aha.training.outcome import Outcome
 from aha.training.preflight import with_machine_price
+from aha.training.preparation import seconds_of_budget
 from aha.training.save_on_error import save_on_error
 from aha.training.watchers import Checkpoint, Stopwatch, save_trained
 
@@ -144,8 +144,7 @@ class FineTuning:
     def __init__(self, run: Run, opened: OpenedRun, fingerprints: Fingerprints, budget: str | None):
         self.run, self.cfg, self.base = run, opened.cfg, opened.base
         self.examples, self.fingerprints = opened.examples, fingerprints
-        price, _ = price_of_run(self.cfg.recipe)
-        self.budget_s = math.inf if budget is None else budget_seconds(budget, price)
+        self.budget_s = seconds_of_budget(budget, self.cfg.recipe)
         model = opened.model
         trainer: type[FineTuner] = PreferenceTuner if self.cfg.preference else FineTuner
         examples: Any = opened.examples.examples
