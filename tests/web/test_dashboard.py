@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from aha.web.dashboard import Dashboard, make_app
 from aha.web.runs import RunsFolder
 
-from .conftest import make_run, metrics, row, write_rows
+from .conftest import make_run, make_tuning, metrics, row, write_rows
 
 
 @pytest.fixture
@@ -83,6 +83,21 @@ def test_comparing_runs(client, run):
     (band,) = found["bands"]
     assert band["runs"] == [0, 1] and band["curves"]["reward"]["low"][-1] == 0.5
     assert client.get("/api/compare").json()["runs"] == []
+
+
+def test_a_comparison_has_the_charts_of_its_kinds_of_runs(client, run):
+    """The loss of an update of RL is no measure of it, and a fine-tuning has no rewards."""
+    make_tuning(run.parent / "tuned", ranked=0.5)
+    write_rows(run / "metrics.jsonl", [metrics(6, loss=0.1)])
+    for names, titles in (
+        (("demo",), ["Solve rate", "Reward", "Length in tokens", "Entropy"]),
+        (("tuned",), ["Loss", "Pairs ranked rightly", "Gradient norm"]),
+    ):
+        found = client.get("/api/compare?" + "&".join(f"run={name}" for name in names)).json()
+        assert [chart["title"] for chart in found["charts"]][: len(titles)] == titles
+    both = client.get("/api/compare?run=demo&run=tuned").json()
+    assert {"Reward", "Loss"} <= {chart["title"] for chart in both["charts"]}
+    assert "loss" not in both["runs"][0]["curves"] and "loss" in both["runs"][1]["curves"]
 
 
 def test_many_runs_are_compared_and_each_pair_is_reckoned_once(client, run):

@@ -102,7 +102,7 @@ def test_the_report_of_a_fine_tuning_is_about_its_loss(tmp_path):
     assert titles == ["Loss", "Tokens of a completion", "Gradient norm", "Tokens a second"]
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "tokens learnt in training 200 " in text
-    assert "time to aha" not in text and "with both tests" not in text
+    assert not [words for words in ("time to aha", "both tests", "is missing") if words in text]
 
 
 def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):

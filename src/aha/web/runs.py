@@ -163,7 +163,7 @@ class RunFolder:
                 notes.append(f"{name}.json is missing")
         if not self.metrics.exists():
             notes.append("metrics.jsonl is missing: no step has been written yet")
-        if not os.path.lexists(self.completions):
+        if not (os.path.lexists(self.completions) or is_tuning(self.read("config"))):
             notes.append("completions/ is missing: there is no text to display")
         packages = self.read("environment").get("packages")
         written_by = packages.get("aha") if isinstance(packages, dict) else None
