@@ -1,6 +1,7 @@
 """What `aha pretrain` understands, and the plan that its dry run prints."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_a_price_and_writers_of_ones_own_count(aha):
     assert price == "0.00" and hours == kwh
     slow, quick = (plan_of(aha(*words, "--writers", n).out)[1]["h100-80gb"][3] for n in (1, 8))
     assert 4 * int(slow.replace(",", "")) < int(quick.replace(",", ""))
+
+
+def test_a_dry_run_has_the_memory_of_the_ranks_that_a_run_takes(aha):
+    """The tiny base took two on two cores, and one was planned."""
+    ranks = {}
+    for words in (
+        (),
+        ("--ranks", 1),
+        ("--ranks", 4),
+        ("--shape", "10m"),
+        ("--batch-tokens", 2_000),
+    ):
+        out = aha("pretrain", "--dry-run", *words).out
+        (ranks[words],) = re.findall(r"ranks: (\d+)$", out, re.MULTILINE)
+    assert list(map(int, ranks.values())) == [2, 1, 4, 1, 1]
 
 
 def test_a_dry_run_needs_no_torch():

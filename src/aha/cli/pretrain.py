@@ -95,7 +95,7 @@ def pretrain(
     changes |= {"batch_tokens": batch_tokens, "shard_documents": shard_documents}
     job, number = make_job(shape, out, sizes, changes, mix, start), number_of_ranks(ranks)
     if dry_run:
-        print_plan(job, writers, usd_per_hour, watts, number or 1)
+        print_plan(job, writers, usd_per_hour, watts, number)
         return
     from aha.pretrain.make_base import PretrainMachine
 
@@ -123,7 +123,7 @@ def print_plan(
     writers: int | None,
     usd_per_hour: float | None,
     watts: float | None,
-    ranks: int,
+    ranks: int | None,
 ) -> None:
     """Print the settings as one object, then the memory by part and a line for each machine."""
     from aha.core.sizes import GB
@@ -133,10 +133,11 @@ def print_plan(
 
     say_json(job.settings | {"parameters": job.shape.parameters}, indent=2)
     as_of, plans = plans_on_table(job, writers, usd_per_hour, watts, ranks)
-    machine, (_, shown) = next(iter(plans.items()))
+    machine, (row, shown) = next(iter(plans.items()))
     say(
         f"\n{job.shape.parameters / 1e6:,.1f} M parameters, {job.cfg.tokens / 1e6:,.0f} M "
-        f"tokens in {shown.updates:,.0f} updates; memory of {machine}, ranks: {ranks}"
+        f"tokens in {shown.updates:,.0f} updates; memory of {machine}, ranks: "
+        f"{job.ranks_on(row, ranks)}"
     )
     for part, size in [*shown.memory.items(), ("peak", shown.peak)]:
         say(f"  {part:<20}{size / GB:>9.3f} GB")
@@ -150,7 +151,7 @@ def print_plan(
     prices = "your price" if usd_per_hour is not None else f"prices of {as_of}"
     processes = WRITERS if writers is None else writers
     say(
-        f"\nfrom shapes alone, times for one rank, {prices}; on a CPU each rank is a process, "
-        f"--ranks N counts the memory of N; with a GPU {processes} processes write documents "
-        "(--writers); the GPU rows are not measured yet"
+        f"\nfrom shapes alone, times for one rank, {prices}; on a CPU each rank is a process, and "
+        f"there are as many as a run takes on two cores, or --ranks N; with a GPU {processes} "
+        "processes write documents (--writers); the GPU rows are not measured yet"
     )

@@ -3,7 +3,8 @@
 A step is over when its last rank is. So its time is not that of one rank over their number: a rank
 with a long completion, or on a slower machine, keeps the others waiting, and what the ranks tell
 each other takes time as well. The steps of one rank are simulated in the same way, and their ratio
-is applied to the plan. Nothing here was compared with a GPU; `Cluster.assumed` is printed with them.
+is applied to the plan. Nothing here was compared with a GPU; what `Cluster.assumed` says is printed
+with the figures.
 """
 
 import heapq

@@ -48,7 +48,6 @@ from aha.training.preflight import machine_here
 
 SAVE_EVERY_S = 120.0
 PRINT_EVERY = 50  # updates
-RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +170,7 @@ def pretrain_base(
     `out` was begun with other settings and for a number of ranks that cannot work, RunError while
     another process trains there, and RunStopped where a rank is lost.
     """
-    most = job.cfg.batch_tokens // RANK_TOKENS
-    ranks = choose_ranks(machine.ranks, machine.device, job.shape.parameters, most)
+    ranks = choose_ranks(machine.ranks, machine.device, job.shape.parameters, job.most_ranks)
     if job.start and not checkpoints(job.out / "checkpoints"):
         check_start(job)  # before there is a folder
     with disk_errors(f"make {job.out}"):

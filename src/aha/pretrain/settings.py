@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from aha.core.errors import ConfigError
+from aha.core.sizes import ONE_THREAD_MODEL
 from aha.corpus.bases import BASES, PretrainConfig, TraceMix
 from aha.model.architecture import ModelConfig
+from aha.plan.estimate import CPU_THREADS
 from aha.plan.machines import load_cards
 from aha.plan.pretrain_estimate import WRITERS, BasePlan, PretrainTokens, estimate_base
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card
+
+RANK_TOKENS = 1_280  # of an update, at least, for each rank that `auto` starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,19 @@ class PretrainJob:
         sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
         heads = (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
         return Shape(*sizes, config.num_hidden_layers, *heads, config.tie_word_embeddings, True)
+
+    @property
+    def most_ranks(self) -> int:
+        """For how many ranks an update has work enough."""
+        return self.cfg.batch_tokens // RANK_TOKENS
+
+    def ranks_on(self, card: Card, ranks: int | None) -> int:
+        """The ranks that train on a machine of the table: 1 on a GPU; on a CPU `ranks`, or, None,
+        as many as `--ranks auto` takes on its cores."""
+        if not card.cpu:
+            return 1
+        small = self.shape.parameters < ONE_THREAD_MODEL
+        return ranks or (max(1, min(CPU_THREADS, self.most_ranks)) if small else 1)
 
     def plan(self, card: Card, writers: int, ranks: int = 1) -> BasePlan:
         cfg, positions = self.cfg, self.architecture.max_position_embeddings
@@ -108,17 +125,17 @@ def plans_on_table(
     writers: int | None,
     usd_per_hour: float | None,
     watts: float | None,
-    ranks: int = 1,
+    ranks: int | None = None,
 ) -> tuple[str, dict[str, tuple[Card, BasePlan]]]:
     """(date of the prices, {machine: its row and the plan on it}) for all of cards.toml.
 
-    `writers` None: 8 processes that write documents on a machine with a GPU, 0 without. `ranks` are
-    those on a CPU.
+    `writers` None: 8 processes that write documents on a machine with a GPU, 0 without. `ranks`: as
+    in `PretrainJob.ranks_on`.
     """
     as_of, cards = load_cards()
     plans = {}
     for name, card in cards.items():
         processes = writers if writers is not None else 0 if card.cpu else WRITERS
         priced = with_price(card, usd_per_hour, watts)
-        plans[name] = card, job.plan(priced, processes, ranks if card.cpu else 1)
+        plans[name] = card, job.plan(priced, processes, job.ranks_on(card, ranks))
     return as_of, plans
