@@ -136,10 +136,11 @@ def test_an_adapter_is_planned_with_the_shape_and_the_tokenizer_of_its_base(aha,
     (base / "config.json").unlink()
     (tmp_path / "second" / "adapter_config.json").write_text(json.dumps({NAMED: "Qwen2.5-3B"}))
     assert json.loads(aha("plan", "demo", "--model", "second", *words).out)["parameters"] > 3e9
-    (run / "model" / "adapter_config.json").write_text(json.dumps({NAMED: "runs/lora"}))
-    for name in ("base", "runs/lora"):
-        done = aha("plan", "demo", "--model", name)
-        assert done.code == 2 and "no shape of the model" in done.err
+    assert "no shape of the model" in aha("plan", "demo", "--model", "base").err
+    for gone in ("runs/lora", str(tmp_path / "gone")):  # itself, and nowhere
+        (run / "model" / "adapter_config.json").write_text(json.dumps({NAMED: gone}))
+        done = aha("plan", "demo", "--model", "runs/lora")
+        assert done.code == 2 and f"names the base {gone!r}, where no model is" in done.err
     (run / "model" / "adapter_config.json").write_text("{}")
     assert "names no base" in aha("plan", "demo", "--model", "runs/lora").err
 

@@ -164,7 +164,7 @@ class PlannedModel:
     def of(cls, folder: Path) -> "PlannedModel":
         """Of a model's folder. An adapter, which is all that a run with LoRA keeps, has the shape
         of its base, and the tokenizer too where it has none of its own. Raises `ModelError` for an
-        adapter that names no base."""
+        adapter that names no base, or a folder where none is."""
         name = ""
         base: Path | None = folder
         tokenizer: Path | None = None
@@ -177,6 +177,8 @@ class PlannedModel:
                 return cls(str(base), tokenizer)
             name = base_name(base)
             base = local_model_folder(name)
+        if base is not None or not (looks_like_hub_name(name) or Path(name).name == name):
+            raise no_base(above[-1], Path(name))
         return cls(name, tokenizer)
 
 
@@ -190,6 +192,15 @@ def base_name(adapter: Path) -> str:
             "write it into base_model_name_or_path",
         )
     return name
+
+
+def no_base(adapter: Path, base: Path) -> ModelError:
+    """The error for an adapter whose base is not where its folder says."""
+    return ModelError(
+        f"{adapter / ADAPTER} names the base {str(base)!r}, where no model is",
+        "the folder or hub name of the model that the adapter was trained on",
+        "put it there, or change base_model_name_or_path",
+    )
 
 
 def no_model(name: str) -> ModelError:

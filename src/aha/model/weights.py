@@ -19,7 +19,7 @@ from aha.core.findings import Finding, ok, warn
 from aha.dist.sharded_tensors import whole
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
-from aha.model.folders import ADAPTER, base_name, folder_of
+from aha.model.folders import ADAPTER, base_name, folder_of, no_base
 from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.language_part import language_config, language_name, parts_beside
 from aha.model.lora import load_adapter, save_adapter
@@ -159,14 +159,6 @@ def named_base(folder: Path) -> Path:
     if base == folder or not is_model:
         raise no_base(folder, base)
     return base
-
-
-def no_base(folder: Path, base: Path) -> ModelError:
-    return ModelError(
-        f"{folder / ADAPTER} names the base {str(base)!r}, where no model is",
-        "the folder or hub name of the model that the adapter was trained on",
-        "put it there, or change base_model_name_or_path",
-    )
 
 
 def read_policy(folder: Path) -> tuple[Policy, list[Finding]]:
