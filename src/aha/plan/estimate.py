@@ -132,6 +132,7 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
     # Bytes of a weight that trains: those of the arithmetic where a float32 copy is on the host.
     own = narrow if on_host else 4.0
     frozen = narrow * shape.parameters if lora else 0.0
+    copied_alone = trained if lora and not card.cpu else 0  # adapters of a GPU
     logits = min(micro * shape.V, LOGITS_CHUNK)
     head = 0 if lora or micro * shape.V <= LOGITS_CHUNK else shape.V * shape.C
     reference = trained if lora else shape.parameters  # frozen weights are shared
@@ -148,9 +149,7 @@ def memory_of(load: Workload, prompt: int, card: Card) -> dict[str, float]:
         "activations": narrow / 2 * activation_bytes(shape, micro, cfg.optim.recompute),
         # The logits, their log-softmax and their gradient; and the head's gradient, in float32.
         "logits": 3 * 4.0 * logits + 4.0 * head,
-        "generation weights": drawn_in
-        / 2
-        * generation_bytes(shape, trained if lora and not card.cpu else 0),
+        "generation weights": drawn_in / 2 * generation_bytes(shape, copied_alone),
         "kv cache": drawn_in * caches * shape.kv_numbers,
         "drawing": 4.0 * drawn * shape.V,
     }

@@ -20,7 +20,7 @@ from aha.training.builders import price_of_run
 from aha.training.preflight import machine_here, shape_of_config
 
 LASTS = ("weights", "gradients", "optimiser")  # parts that no micro-batch makes smaller
-RANK = 16  # of the adapters that are proposed where the whole model does not fit
+PROPOSED_RANK = 16  # of the adapters that are proposed where the whole model does not fit
 
 
 def tokens_to_read(cfg: TuningConfig, examples: ExampleSet) -> TuningTokens:
@@ -94,10 +94,10 @@ def lasting(prediction: Mapping[str, Any]) -> float:
 
 def milder(cfg: TuningConfig, model: LoadedModel, examples: ExampleSet, free: float) -> str:
     """What fits where the whole model does not: adapters, if these do."""
-    adapters = cfg.model.model_copy(update={"lora_rank": RANK})
+    adapters = cfg.model.model_copy(update={"lora_rank": PROPOSED_RANK})
     tuned = tuning_prediction(cfg.model_copy(update={"model": adapters}), model, examples)
     fits = not cfg.model.lora_rank and tuned is not None and lasting(tuned) <= free
-    return f"--lora-rank {RANK}" if fits else "a smaller model"
+    return f"--lora-rank {PROPOSED_RANK}" if fits else "a smaller model"
 
 
 def compared_with_plan(
