@@ -105,11 +105,16 @@ def test_bases_that_take_longest_come_first():
     assert bases[0] == "base-2.3M-tokens" and bases[-1] == "base-0.1M-tokens" and len(bases) == 7
 
 
-def test_the_base_for_all_reads_no_behaviour():
+def test_the_base_for_all_reads_no_behaviour_and_what_a_right_result_is():
     stream = documents(GUESSES, 0, lambda numbers, target: True)
+    verdicts = 0
     for _ in range(300):
         document = next(stream)
-        assert not {"yes", "no", "need", "aim", "back"} & {*document.completion.split()}
+        words = {*document.completion.split()}
+        assert not {"need", "aim", "back"} & words
         if document.prompt:
             lines = document.completion.partition("</think>")[0].splitlines()
-            assert len(lines) in (0, 2), "one attempt at most"
+            assert len(lines) in (0, 2) and not {"yes", "no"} & words, "one attempt, unchecked"
+        else:
+            verdicts += {"yes", "no"} <= words
+    assert verdicts > 80, "on pages of arithmetic alone"

@@ -100,12 +100,12 @@ class Base:
 # root rule of Adam, arXiv 2205.10287). Together 1.5 times; we leave that out as a margin.
 # multiply: aha-tiny, which has read sums and differences, continues with products.
 # guesses: a base without the behaviours, for the studies: three numbers, so that nothing is a
-# search, and pages of arithmetic without verdicts.
+# search. It has pages with verdicts, since a base that cannot tell whether a result is the target
+# has no use for a search, whatever examples of it are read: see docs/decisions/studies.md.
 GUESSES = replace(
     TraceMix(),
     numbers=(3,),
     drill=1.0,
-    judged=0.0,
     search=0.0,
     gold_guess=0.05,
     verify=0.0,

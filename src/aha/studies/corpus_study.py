@@ -27,9 +27,7 @@ from aha.web.svg_curves import Figure, Line
 RATES = {"0 %": 0.0, "1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
 FULL = Scale(tokens=4_000_000, steps=80)
 # Every dial but `search` is the same in all bases: without a search they change nothing.
-SEARCHED = replace(
-    ALL_FOUR, numbers=(3,), drill=1.0, judged=0.0, gold_guess=GUESSES.gold_guess, orderly=0.0
-)
+SEARCHED = replace(ALL_FOUR, numbers=(3,), drill=1.0, gold_guess=GUESSES.gold_guess, orderly=0.0)
 LENGTHS = {"0 %": 16.0, "1 %": 30.0, "5 %": 60.0, "20 %": 70.0}
 
 

@@ -29,7 +29,6 @@ SEARCHING = replace(
     TraceMix(),
     numbers=NUMBERS,
     drill=1.0,
-    judged=0.0,
     search=1.0,
     orderly=0.5,
     gold_attempt=0.0,
