@@ -23,7 +23,7 @@ AHA = ROOT / "src" / "aha"
 # Of other programs, whose names come before them in the text.
 TOOLS = "pip|git|apt|xcode-select|npm|hf|docker|uv|wandb|tensorboard|trackio"
 OTHERS = re.compile(rf"\b(?:{TOOLS}) [^;,]*")
-OPTION = re.compile(r"(?<![\w`-])`?(--[A-Za-z][\w.-]*\w)(?:[ =]([^\s`,;)]+))?")
+OPTION = re.compile(r"(?<![\w`-])`?(--[A-Za-z][\w.-]*\w)(?:[ =]('[^']*'|[^\s`,;)]+))?")
 COMMAND = re.compile(r"(?:^|`|: |, |or |then |\n *)aha ([a-z][a-z-]+)((?: [^`,;]*)?)")
 UNCHECKED = {
     "--section.key",
@@ -155,6 +155,22 @@ def test_what_a_message_names_exists(room):
         for line, text in texts(path):
             faults += [f"{name}:{line}: {f}" for f in faults_in(text, own, name in LOADING)]
     assert not faults, "\n  ".join(["no such option, command or value:", *faults])
+
+
+# By its name alone, or told to install it again, pip would take what an index has under that name.
+FROM_INDEX = re.compile(r"pip install (?:--[\w-]+ )*'?aha(?![\w\[-])|pip install --[^,;]*'aha\[")
+
+
+def test_no_message_installs_aha_from_an_index():
+    assert FROM_INDEX.search("pip install aha") and not FROM_INDEX.search("pip install 'aha[hf]'")
+    assert FROM_INDEX.search("pip install --force-reinstall 'aha[wandb]', or --log none")
+    faults = [
+        f"{path.relative_to(AHA)}:{line}: {text}"
+        for path in modules()
+        for line, text in texts(path)
+        if FROM_INDEX.search(text)
+    ]
+    assert not faults, "\n  ".join(["Aha is on no index:", *faults])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from aha.api.recipe_names import free_name, new_run_path
 from aha.api.run_task import task_of_run
 from aha.cli.finding_lines import print_finding
+from aha.cli.own_command import own_command
 from aha.cli.parameters import (
     AT_LEAST_1,
     BadRowsRule,
@@ -177,7 +178,8 @@ def carry_out(
     say_all(made.stages.lines())
     if collect_only:
         say_all(made.ledger.lines())
-        say(f"examples are in {path}; `aha sft {job.student} --data {path}` learns them")
+        learn = f"{own_command()} sft {job.student} --data {path}"
+        say(f"examples are in {path}; `{learn}` learns them")
         return
     tests.before(job.student)
     tuning = open_training(tuning_config({**raw, "data": str(path)}), run, say, budget)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.api.recipe_names import find_recipe
+from aha.cli.own_command import own_command
 from aha.cli.parameters import DryRun, Natural, number_of_ranks
 from aha.cli.recipe_keys import LabOverrides, overrides_of
 from aha.cli.terminal_text import console, say_line
@@ -72,10 +73,11 @@ def lab(
         for planned in runs:
             console.print(f"{escape(planned.run.name)}: {'done' if planned.done else 'to do'}")
         return
+    dash = f"{own_command()} dash {out / 'runs'}"
     console.print(
         f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
         f"done; all files are in {escape(str(out))}\n"
-        f"watch it in a browser: run `aha dash {escape(str(out / 'runs'))}` in another terminal",
+        f"watch it in a browser: run `{escape(dash)}` in another terminal",
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)

@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
 from aha.cli.distill import free_name_of_both, say_all
 from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
+    TASKS,
     BadRowsRule,
     ModelName,
     Numbers,
@@ -29,6 +32,14 @@ from aha.cli.teaching_options import (
 )
 from aha.cli.terminal_text import say
 
+TestedTask = Annotated[
+    TaskName,
+    Parameter(
+        help=f"What the tests ask: {TASKS} Default: the task of BASE's run; of any other model, "
+        "countdown."
+    ),
+]
+
 
 def prefer(
     base: ModelName,
@@ -37,7 +48,7 @@ def prefer(
     pairing: Pairing = None,
     name: BothNames = None,
     seed: Whole = 0,
-    task: TaskName | None = None,
+    task: TestedTask | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     task_data: str | None = None,
@@ -61,8 +72,6 @@ def prefer(
         rejected. Default: BASE, where it is a run.
     seed
         Seed of the pairs' order.
-    task
-        What the tests ask. Default: the task of BASE's run; of any other model, countdown.
     task_data
         File of problems, for a task that reads one.
     """

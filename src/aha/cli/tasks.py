@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import aha
+from aha.cli.own_command import as_typed_here
 from aha.cli.parameters import AsJson
 from aha.cli.terminal_text import console, say_json
 
@@ -26,13 +27,14 @@ def tasks(*, as_json: AsJson = False) -> None:
         table.add_column(column, no_wrap=column == "task")
     for row in rows:
         origin = " ".join(filter(None, (row["package"], row["version"], row["licence"])))
-        table.add_row(*(escape(text) for text in (row["task"], row["what"], origin)))
+        what = as_typed_here(row["what"])
+        table.add_row(*(escape(text) for text in (row["task"], what, origin)))
     console.print(table)
-    console.print(
-        "\n`aha train RECIPE --task TASK` trains on one, `aha problems --task TASK` shows its "
-        "problems.\nmy_task.py is a task too, and `aha new-task NAME` writes one to begin with.",
-        soft_wrap=True,
+    last = (
+        "`aha train RECIPE --task TASK` trains on one, `aha problems --task TASK` shows its "
+        "problems.\nmy_task.py is a task too, and `aha new-task NAME` writes one to begin with."
     )
+    console.print(f"\n{escape(as_typed_here(last))}", soft_wrap=True)
 
 
 def task_rows() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe, new_run_path
 from aha.cli.default_recipe import recipe_for_this_machine
+from aha.cli.own_command import own_command
 from aha.cli.terminal_text import say_line
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
@@ -156,7 +157,7 @@ class TrainCommand:
 
         source, _ = run_and_step(resume)
         if self.is_automatic(resume) and not changes and Run(source).read_or_none("summary.json"):
-            say_line(f"aha: {source} is done: `aha report {source}`", sys.stderr)
+            say_line(f"aha: {source} is done: `{own_command()} report {source}`", sys.stderr)
             return
         if is_tuning(Run(source).read_or_none("config.json")):
             given = {"--dash": self.dash, "--ranks": ranks, "--json": self.as_json}
