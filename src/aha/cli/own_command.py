@@ -59,7 +59,7 @@ def as_typed_here(text: str) -> str:
 
 def pip_here(verb: str) -> str:
     """`pip install`, or another verb, for the Python that runs this program: by the pip beside it,
-    else by its own, else by uv, which makes environments without pip and downloads nothing alone."""
+    else by its own, else by uv, which makes environments without pip and only installs."""
     beside = shutil.which("pip")
     if beside and Path(beside).parent == Path(sys.executable).parent:
         return f"pip {verb}"
