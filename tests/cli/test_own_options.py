@@ -33,6 +33,22 @@ def test_keys_of_a_recipe_become_options_of_the_command(monkeypatch, words, fix,
     assert fix_here(fix) == here
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (("--task.template", "instruct"), "--options 'template = \"instruct\"'"),
+        (("--task.options.system", "Be brief."), "--options 'system = \"Be brief.\"'"),
+        (("--task.numbers", "[3, 4]"), "--numbers 3 4"),
+        (("--rollout.max_new_tokens", "5"), "--max-new-tokens 5"),
+        (("--rollout.max_new_tokens=5",), "--max-new-tokens 5"),
+        (("--optim.lr", "3e-4"), "see `aha eval --help`"),
+    ],
+)
+def test_a_key_of_a_recipe_is_met_with_the_option_for_it(aha, typed, meant):
+    done = aha("eval", "aha-tiny", *typed)
+    assert done.code == 2 and done.err.count("\n") == 1 and meant in done.err
+
+
 def test_a_fix_that_a_command_prints_works_when_it_is_obeyed(aha):
     """aha-tiny takes no conversation. A recipe would set another template under its own key."""
     words = ("ask", "--task", "multiply", "--max-new-tokens", 8, "--options")

@@ -1,6 +1,8 @@
 """`aha distill`: a student learns from a teacher's right answers."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +36,7 @@ from aha.cli.teaching_options import (
     Training,
     TrainingOptions,
 )
-from aha.cli.terminal_text import say
+from aha.cli.terminal_text import say, say_line
 
 Teacher = Annotated[
     str,
@@ -71,8 +73,8 @@ def distill(
 ) -> None:
     """Teach a student what a teacher gets right: ask, reject, choose, fine-tune, test.
 
-    Every stage is a file in data/NAME/, the student's run is runs/NAME/. The same command again
-    goes on where it was stopped, and no answer is paid for twice.
+    Every stage is a file in data/NAME/, the student's run is runs/NAME/. The same command with
+    --name NAME goes on where it was stopped, and no answer is paid for twice.
 
     Parameters
     ----------
@@ -91,7 +93,8 @@ def distill(
     run = new_run_path(name or free_name_of_both("distilled"), "distilled")
     settings_of_run = own.settings if own and own.name == task else None
     raw = training.raw(student, epochs, examples, seed)
-    carry_out(job, run, (limit, settings_of_run), raw, (training.budget, collect_only))
+    with told_name(run.name, name):
+        carry_out(job, run, (limit, settings_of_run), raw, (training.budget, collect_only))
 
 
 def job_of(
@@ -149,6 +152,18 @@ def free_name_of_both(stem: str) -> str:
         number += 1
         name = f"{stem}-{number}"
     return name
+
+
+@contextmanager
+def told_name(name: str, typed: str | None) -> Iterator[None]:
+    """Where the work is stopped or fails, say under which name it goes on: without it the same
+    command would begin anew, in another folder. Not said where the user has typed it."""
+    try:
+        yield
+    except BaseException:
+        if typed is None and (Path("data") / name).exists():
+            say_line(f"aha: go on with the same command and --name {name}", sys.stderr)
+        raise
 
 
 def carry_out(

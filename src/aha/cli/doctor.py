@@ -58,7 +58,7 @@ def examined_parts(
     if changes and (what is None or is_run_folder(Path(what))):
         options = ", ".join(f"--{key}" for key in changes)
         expected = "a recipe before it" if what is None else "the run as it was recorded"
-        fix = f"aha doctor RECIPE {options}, or leave {options} out"
+        fix = f"aha doctor RECIPE with {options}, or leave that out"
         raise ConfigError(f"{what or 'this machine'} with {options}", expected, fix)
     if what is None:
         from aha.doctor.machine_checks import checks, inspect_machine

@@ -7,6 +7,7 @@ same thing:
     --task.template r1              --options 'template = "r1"'
 """
 
+import json
 import re
 import sys
 from collections.abc import Collection
@@ -19,6 +20,7 @@ OPTION = re.compile(
     rf"(?<![\w-])--((?:{SECTIONS})\.[\w.]*\w)(?: ('[^']*'|\[[^\]]*\]|[^\s,;:()`'\[]+))?"
 )
 LITERAL = re.compile(r"-?[\d.]+(?:e-?\d+)?|\[.*\]|true|false")
+PLAIN = re.compile(r"[\w.+-]+")  # what a shell and TOML's reader here take as it stands
 TASK = "task."  # a key whose setting `--options` takes, in a command that has it
 
 
@@ -45,6 +47,19 @@ def in_own_options(text: str, names: Collection[str]) -> str:
     return OPTION.sub(lambda option: own_option(option, names), text)
 
 
+def own_spelling(key: str, value: object, names: Collection[str]) -> str:
+    """How a key of a recipe is typed where `names` are the options; empty where it cannot be."""
+    text = (
+        value
+        if isinstance(value, str) and PLAIN.fullmatch(value)
+        else json.dumps(value, default=str)
+    )
+    quoted = text if PLAIN.fullmatch(text) else f"'{text}'"
+    typed = f"--{key}" if value is None else f"--{key} {quoted}"
+    own = in_own_options(typed, names)
+    return own if own != typed else ""
+
+
 def own_option(option: re.Match[str], names: Collection[str]) -> str:
     """One option. A value in capitals is for the user to fill in, and is about a recipe."""
     key, value = option[1], option[2]
@@ -52,11 +67,17 @@ def own_option(option: re.Match[str], names: Collection[str]) -> str:
     if f"--{key}" in names or (value or "").isupper():
         return option[0]
     if short in names:
-        return short if value is None else f"{short} {value}"
+        return short if value is None else f"{short} {bare(value)}"
     if key.startswith(TASK) and "--options" in names and value is not None:
         setting = key.removeprefix(TASK).removeprefix("options.")
         return f"--options '{setting} = {as_toml(value)}'"
     return option[0]
+
+
+def bare(value: str) -> str:
+    """A value of a recipe as a command has it: the items of a list one after the other."""
+    inner = value.strip("'")
+    return inner.strip("[]").replace(",", "") if inner.startswith("[") else value
 
 
 def as_toml(value: str) -> str:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
-from aha.cli.distill import free_name_of_both, say_all
+from aha.cli.distill import free_name_of_both, say_all, told_name
 from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
     TASKS,
@@ -61,8 +61,8 @@ def prefer(
 ) -> None:
     """Teach a model which of two completions is better, such as the shorter right one.
 
-    The pairs are in data/NAME/, the run is runs/NAME/. The same command again goes on where it was
-    stopped.
+    The pairs are in data/NAME/, the run is runs/NAME/. The same command with --name NAME goes on
+    where it was stopped.
 
     Parameters
     ----------
@@ -88,7 +88,9 @@ def prefer(
     raw = {"kind": "prefer", "preference": strengths}
     raw |= training.raw(base, epochs, examples, seed)
     run = new_run_path(name or free_name_of_both("shorter"), "shorter")
-    learn_pairs(data or Path(base), (rules, pairing.last), run, test, raw, training.budget)
+    source = data or Path(base)
+    with told_name(run.name, name):
+        learn_pairs(source, (rules, pairing.last), run, test, raw, training.budget)
 
 
 def learn_pairs(

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
-from aha.cli.distill import free_name_of_both, progress_lines, say_all
+from aha.cli.distill import free_name_of_both, progress_lines, say_all, told_name
 from aha.cli.finding_lines import print_finding
 from aha.cli.own_command import own_command
 from aha.cli.parameters import (
@@ -76,7 +76,8 @@ def select(
         Column with the domain of an example. Default: for number puzzles how many numbers and which
         operations, else none.
     name
-        Name of the folder in data/; without it, selected, numbered.
+        Name of the folder in data/; without it, selected, numbered. What was stopped goes on under
+        its name.
     seed
         Seed of what is drawn, and of the solvers' tries.
     tries
@@ -90,7 +91,8 @@ def select(
     folder = Path("data") / new_run_path(name or free_name_of_both("selected"), "selected").name
     limits = (max_new_tokens or chosen.max_new_tokens, tries, temperature, seed)
     solve = ([*(solver or [])], chosen, limits)
-    select_into(folder, pool, (n, by, seed), domain, solve)
+    with told_name(folder.name, name):
+        select_into(folder, pool, (n, by, seed), domain, solve)
 
 
 def select_into(

@@ -148,7 +148,9 @@ def number_list(text: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(",") if word.strip())
     except ValueError:
-        raise ConfigError(f"--{name} {shown(text)}", "whole numbers", f"--{name} 16,64") from None
+        example = QUICK_WAITS if name == "waits" else "16,64"
+        fix = f"--{name} {example}"
+        raise ConfigError(f"--{name} {shown(text)}", "whole numbers", fix) from None
 
 
 def shared_task(

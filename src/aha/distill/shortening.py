@@ -68,7 +68,7 @@ def collect_pairs(
         raise ConfigError(
             f"no file or run {source}",
             "a run, a file of graded completions, or one of pairs",
-            "check --data",
+            "--data FILE, as `aha eval MODEL --split train --group-size 8 --out FILE` writes it",
         )
     if is_of_pairs(source):
         open_folder(folder, job)
