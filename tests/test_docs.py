@@ -33,6 +33,7 @@ from .pages import (
     section,
     shown,
 )
+from .test_fixes import is_option, options
 
 MAX_README_LINES = 120
 MAX_README_WORDS = 1_100
@@ -214,6 +215,36 @@ def test_every_command_on_a_page_is_one():
         if (fault := wrong_command(line))
     ]
     complain(faults, "Commands that do not exist:")
+
+
+SPAN = re.compile(r"`aha ([a-z][a-z-]*)([^`\n]*)`")
+LESSONS = sorted(DOCS.glob("lessons/*.py"))
+
+
+def wrong_options(text: str) -> list[str]:
+    """Commands and options in the sentences of a text that do not exist."""
+    faults = []
+    for command, rest in SPAN.findall(FENCE.sub("", text)):
+        named = re.findall(r"(?<![\w-])(--[A-Za-z][\w.-]*\w|--n)\b", rest)
+        known = command in options()
+        faults += [] if known else [f"aha {command}"]
+        faults += [
+            f"aha {command} {one}" for one in named if known and not is_option(one, {command})
+        ]
+    return [fault for fault in faults if not fault.endswith((" --section.key", " --help"))]
+
+
+def test_every_command_in_a_sentence_is_one():
+    """Those in tables and sentences, with VALUE and RUN in them, cannot be parsed as they stand."""
+    texts = {page: read(page) for page in (*PAGES, *LESSONS) if page != DOCS / "log.md"}
+    faults = [
+        f"{shown(page)}: {one}" for page, text in texts.items() for one in wrong_options(text)
+    ]
+    complain(faults, "Commands that do not exist:")
+    wrong = (
+        "`aha evil`, `aha eval MODEL --nope`, `aha study size --quick`, `aha train --task.data F`"
+    )
+    assert wrong_options(wrong) == ["aha evil", "aha eval --nope"]
 
 
 def test_a_wrong_command_is_found():

@@ -61,15 +61,19 @@ LOADING |= {"tasks/puzzle_rows.py", "tasks/math_files.py", "tasks/countdown.py"}
 @cache
 def options() -> dict[str, set[str]]:
     """The options of every command."""
-    names = {name: app[name] for name in app if not name.startswith("-")}
-    names |= {"config": config_app["show"], "study": study_app["thinking"]}
+    names = {name: [app[name]] for name in app if not name.startswith("-")}
+    names |= {
+        group: [one[name] for name in one if not name.startswith("-")]
+        for group, one in (("config", config_app), ("study", study_app))
+    }
     return {
         name: {
             option
+            for command in commands
             for argument in command.assemble_argument_collection()
             for option in argument.names
         }
-        for name, command in names.items()
+        for name, commands in names.items()
     }
 
 

@@ -108,8 +108,8 @@ JsonLines = Annotated[
     Parameter(
         name="--json",
         negative=(),
-        help="Print one JSON object for each event (start, test, step, validation, group, finding, "
-        "end), for programs.",
+        help="Print one JSON object for each event (start, stage, progress, test, step, "
+        "validation, group, finding, note, end), for programs.",
     ),
 ]
 DryRun = Annotated[bool, Parameter(negative=())]
