@@ -83,7 +83,8 @@ def collect_pairs(
         raise DataError(
             f"no pair in {source}: {stage.reasons() or 'it is empty'}",
             "several completions of a prompt, right ones of different lengths",
-            f"aha eval {source} --split train --group-size 8 --out FILE, then --data FILE",
+            f"aha eval {source if is_run(source) else more.get('base', 'MODEL')} --split train "
+            "--group-size 8 --out FILE, then --data FILE",
         )
     open_folder(folder, job)
     stages = StageFolder(folder)
