@@ -17,6 +17,7 @@ from cyclopts import CycloptsError
 import aha.doctor
 from aha.cli.main import app, run
 from aha.core.findings import Checklist
+from aha.store import run_folder
 from aha.tasks import audit
 
 from .pages import (
@@ -306,6 +307,15 @@ def test_the_architecture_page_has_every_room_and_the_layers_of_pyproject():
             built.append(" | ".join(row))
     drawn = re.findall(r"^    (.+)$", section(page, "The layers"), re.MULTILINE)
     assert drawn == built
+
+
+def test_the_architecture_page_has_every_file_of_a_run():
+    named = re.findall(r"^  ([\w/]+\.?\w*) {2,}\S", run_folder.__doc__, re.MULTILINE)
+    table = re.findall(
+        r"^\| (`.*?`) \|", section(read(DOCS / "architecture.md"), "A run on the disk"), re.M
+    )
+    listed = {name.partition("*")[0] for row in table for name in re.findall(r"`([^`]+)`", row)}
+    assert len(named) > 25 and [name for name in named if name not in listed] == []
 
 
 def test_every_benchmark_is_on_its_page():

@@ -21,6 +21,7 @@ runs/NAME/
   summary.json       before, after, cost: written when the run is done
   after_000020.json  and summary_000020.json: those of a finished run that went on for longer
   report.html        the report, where `aha report` was asked for it
+  judge.jsonl        an LLM judge's answers, where `aha behaviors --judge` was asked for them
   rewards.json       the source of reward functions that a Python program has given
   fork.json          of a copy by `aha fork`: the run and the step that it is from
   loggers.json       for each logger the id of its run and the last step that it has
