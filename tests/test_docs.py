@@ -9,13 +9,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
 
 import aha.doctor
+from aha.api.recipe_names import find_recipe, packaged_recipes
 from aha.cli.main import app, run
+from aha.cli.recipes import recipe_row
 from aha.core.findings import Checklist
 from aha.store import run_folder
 from aha.tasks import audit
@@ -246,6 +249,16 @@ def test_every_command_in_a_sentence_is_one():
         "`aha evil`, `aha eval MODEL --nope`, `aha study size --quick`, `aha train --task.data F`"
     )
     assert wrong_options(wrong) == ["aha evil", "aha eval --nope"]
+
+
+def test_the_page_of_all_commands_has_every_command_and_every_task_of_a_recipe():
+    page = read(DOCS / "using.md")
+    assert [name for name in options() if not re.search(rf"`aha {name}\b", page)] == []
+    rows = [recipe_row(find_recipe(name)) for name in packaged_recipes()]
+    listed = re.findall(r"`([\w.*-]+)`", page)
+    tasks = [row["recipe"] for row in rows if not row["method"]]
+    unnamed = [one for one in tasks if not any(fnmatch(one, pattern) for pattern in listed)]
+    assert len(tasks) > 10 and unnamed == []
 
 
 def test_a_wrong_command_is_found():
