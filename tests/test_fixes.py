@@ -77,6 +77,18 @@ def options() -> dict[str, set[str]]:
     }
 
 
+@cache
+def needs_a_word() -> set[str]:
+    """The commands that do nothing without a first word, as `aha eval MODEL`."""
+    return {
+        name
+        for name in app
+        if not name.startswith("-")
+        and (command := app[name]).default_command
+        and any(one.required and one.index == 0 for one in command.assemble_argument_collection())
+    }
+
+
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """(line, text) of every string of a module that is no docstring; what is filled in is VALUE."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -114,6 +126,8 @@ def faults_in(text: str, own: str | None = None, everywhere: bool = False) -> li
         if command in options():
             named = [option for option, _ in OPTION.findall(rest)]
             faults += [f"aha {command} {o}" for o in named if not is_option(o, {command})]
+            if command in needs_a_word() and rest.strip().startswith("--"):
+                faults.append(f"aha {command} without its first word")
         elif f"`aha {command}" in text:  # "aha does not take ..." is no command
             faults.append(f"aha {command}")
     for option, value in OPTION.findall(COMMAND.sub("", text)):
@@ -186,7 +200,9 @@ def test_no_message_installs_aha_from_an_index():
         ("aha train --resume VALUE", []),
         ("--algo.kl_typo 3", ["--algo.kl_typo"]),
         ("`aha docter RECIPE`", ["aha docter"]),
-        ("aha eval --budget 2h", ["aha eval --budget"]),
+        ("aha eval x --budget 2h", ["aha eval --budget"]),
+        ("`aha eval --split all`", ["aha eval without its first word"]),
+        ("`aha eval MODEL --split all`", []),
         ("--optim.lr fast", ["--optim.lr fast: optim.lr = 'fast'"]),
         ("--algo.loss nothing", ["--algo.loss nothing: algo.loss = 'nothing'"]),
     ],

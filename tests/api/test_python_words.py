@@ -33,7 +33,7 @@ from .conftest import ROWS
         ("or `aha train --resume runs/a` to", "or `aha.train(resume='runs/a', ...)` to"),
         ("aha train --resume runs/a; then", "aha.train(resume='runs/a', ...); then"),
         (
-            "all for a test: `aha eval --split all`",
+            "all for a test: `aha eval MODEL --split all`",
             "all for a test: aha.evaluate(..., split='all')",
         ),
         ("Qwen--2 and -- are no options", "Qwen--2 and -- are no options"),

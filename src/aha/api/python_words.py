@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 RESUME = re.compile(r"aha train --resume ([^\s;,`]+)((?: --accept-changes)?)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w|n)(?:[ =]('[^']*'|\[[^\]]*\]|[^\s,;:()`]+))?")
-SPLIT = re.compile(r"`aha eval --split (\w+)`")
+SPLIT = re.compile(r"`aha eval MODEL --split (\w+)`")
 LITERAL = re.compile(r"-?[\d.]+(?:e-?\d+)?|\[.*\]|'.*'|[A-Z_]+")
 # Arguments of their own, whose keys are in a section of the recipe.
 OWN = {

@@ -68,8 +68,8 @@ def prefer(
     ----------
     data
         A run, whose completions are made into pairs; a file of graded completions, as `aha eval
-        --split train --group-size 8 --out FILE` writes it; or a file of pairs: prompt, chosen,
-        rejected. Default: BASE, where it is a run.
+        MODEL --split train --group-size 8 --out FILE` writes it; or a file of pairs: prompt,
+        chosen, rejected. Default: BASE, where it is a run.
     seed
         Seed of the pairs' order.
     task_data
