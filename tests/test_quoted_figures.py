@@ -39,6 +39,12 @@ def test_the_table_of_readme_has_the_figures_of_results():
         assert len(set(seeds["before"])) == 1
 
 
+def test_the_page_of_habits_says_how_soon_the_demo_learns():
+    seconds = json.loads(read(RESULTS / "demo/seeds.json"))["time_to_aha_s"]
+    words = f"past one half after {span(min(seconds), max(seconds), 0)} seconds of training"
+    assert words in read(DOCS / "habits.md")
+
+
 def test_readme_says_what_blind_search_solves_and_what_the_base_cost():
     def blind(name: str) -> list[float]:
         seeds = [json.loads(read(path)) for path in sorted((RESULTS / name).glob("seed_*.json"))]
