@@ -73,11 +73,10 @@ def lab(
         for planned in runs:
             console.print(f"{escape(planned.run.name)}: {'done' if planned.done else 'to do'}")
         return
-    dash = f"{own_command()} dash {out / 'runs'}"
     console.print(
         f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
-        f"done; all files are in {escape(str(out))}\n"
-        f"watch it in a browser: run `{escape(dash)}` in another terminal",
+        f"done; all files are in {escape(str(out))}\nwatch it in a browser: run "
+        f"`{escape(f'{own_command()} dash {out}')}/runs` in another terminal",
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)
