@@ -21,6 +21,7 @@ from .conftest import ROWS
             "task={'bad_rows': 'drop'} (to leave them out)",
         ),
         ("--max-new-tokens 12", "max_new_tokens=12"),
+        ("`aha train --resume 'runs/a b'`", "`aha.train(resume='runs/a b', ...)`"),
         ("at most --n 5", "at most n=5"),
         ("--optim.recompute true", "optim={'recompute': True}"),
         ("--algo.correction none", "algo={'correction': 'none'}"),

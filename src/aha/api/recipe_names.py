@@ -1,6 +1,7 @@
 """Recipes and runs by name, and the settings that a caller gives over a recipe."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
@@ -38,7 +39,7 @@ def find_recipe(name: str) -> Path:
 def instead_of(name: str) -> str:
     """What a word that is no recipe was meant to be: a run to go on with, a model, a recipe."""
     if (Path(name) / "config.json").is_file() and (Path(name) / "metrics.jsonl").is_file():
-        return f"a run goes on with `aha train --resume {name}`"
+        return f"a run goes on with `aha train --resume {shlex.quote(name)}`"
     base = name.rpartition("/")[2].removesuffix("-Instruct")
     if base in known_shapes() or (Path(name) / "config.json").is_file():
         return f"a model comes after a recipe: RECIPE --model {name}; `aha recipes` lists recipes"

@@ -1,5 +1,6 @@
 """`aha distill`: a student learns from a teacher's right answers."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,7 +163,8 @@ def told_name(name: str, typed: str | None) -> Iterator[None]:
         yield
     except BaseException:
         if typed is None and (Path("data") / name).exists():
-            say_line(f"aha: go on with the same command and --name {name}", sys.stderr)
+            words = shlex.join(["--name", name])
+            say_line(f"aha: go on with the same command and {words}", sys.stderr)
         raise
 
 
@@ -193,8 +195,8 @@ def carry_out(
     say_all(made.stages.lines())
     if collect_only:
         say_all(made.ledger.lines())
-        learn = f"{own_command()} sft {job.student} --data {path}"
-        say(f"examples are in {path}; `{learn}` learns them")
+        learn = shlex.join(["sft", job.student, "--data", str(path)])
+        say(f"examples are in {path}; `{own_command()} {learn}` learns them")
         return
     tests.before(job.student)
     tuning = open_training(tuning_config({**raw, "data": str(path)}), run, say, budget)

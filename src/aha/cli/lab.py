@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -76,7 +77,7 @@ def lab(
     console.print(
         f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
         f"done; all files are in {escape(str(out))}\nwatch it in a browser: run "
-        f"`{escape(f'{own_command()} dash {out}')}/runs` in another terminal",
+        f"`{escape(f'{own_command()} dash {quote(str(out))}')}/runs` in another terminal",
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)

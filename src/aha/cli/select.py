@@ -1,5 +1,6 @@
 """`aha select`: a few examples out of a large pool."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -145,7 +146,8 @@ def select_into(
     if costs:  # of a pool that nobody has priced, and without a solver, nothing is known
         usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
         write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
-    say(f"examples are in {path}; `{own_command()} sft MODEL --data {path}` learns them")
+    learn = f"{own_command()} sft MODEL --data {shlex.quote(str(path))}"
+    say(f"examples are in {path}; `{learn}` learns them")
 
 
 def difficulty_of(

@@ -3,6 +3,7 @@
 The command itself does, or each of the processes that a launcher has started.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ class TrainCommand:
 
         source, _ = run_and_step(resume)
         if self.is_automatic(resume) and not changes and Run(source).read_or_none("summary.json"):
-            say_line(f"aha: {source} is done: `{own_command()} report {source}`", sys.stderr)
+            report = f"{own_command()} report {shlex.quote(str(source))}"
+            say_line(f"aha: {source} is done: `{report}`", sys.stderr)
             return
         if is_tuning(Run(source).read_or_none("config.json")):
             given = {"--dash": self.dash, "--ranks": ranks, "--json": self.as_json}
@@ -179,7 +181,7 @@ def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
         raise ConfigError(
             f"--resume with {given[0]}",
             "the run as it was configured",
-            f"aha train --resume {resume}",
+            f"aha train --resume {shlex.quote(str(resume))}",
         )
 
 

@@ -34,6 +34,7 @@ import errno
 import glob
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,8 @@ def exists(path: Path) -> RunError:
     return RunError(
         f"{path} exists already",
         "a new run name",
-        f"--name {path.name}-2, or `aha train --resume {path}` to go on with it",
+        f"{shlex.join(['--name', f'{path.name}-2'])}, or "
+        f"`aha train --resume {shlex.quote(str(path))}` to go on with it",
     )
 
 
