@@ -98,6 +98,23 @@ def test_every_path_in_backticks_exists():
     complain(faults, "No such file or folder:")
 
 
+OF_THE_CLONE = re.compile(
+    r"(?<![\w/.])(?:docs|results|scripts|benchmarks|deploy|examples)/[\w./-]*\w"
+)
+
+
+def test_every_path_that_the_code_names_exists():
+    """In its comments, docstrings and messages; names in capitals are to be filled in."""
+    faults = [
+        f"{shown(source)}: {path}"
+        for suffix in ("py", "toml", "c", "h", "md")
+        for source in sorted((ROOT / "src/aha").rglob(f"*.{suffix}"))
+        for path in OF_THE_CLONE.findall(read(source))
+        if not ((ROOT / path).exists() or re.search(r"[A-Z]{3}|^docs/source/", path))  # TRL's docs
+    ]
+    complain(faults, "No such file or folder:")
+
+
 # These pages are about names that are gone, or that the code may not use.
 OTHER_NAMES = {DOCS / "log.md", DOCS / "decisions/house.md", DOCS / "glossary.md"}
 FOLDERS = ("src/aha", "tests", "benchmarks", "scripts", "examples")
