@@ -23,7 +23,7 @@ AHA = ROOT / "src" / "aha"
 # Of other programs, whose names come before them in the text.
 TOOLS = "pip|git|apt|xcode-select|npm|hf|docker|uv|wandb|tensorboard|trackio"
 OTHERS = re.compile(rf"\b(?:{TOOLS}) [^;,]*")
-OPTION = re.compile(r"(?<![\w`-])`?(--[A-Za-z][\w.-]*\w)(?:[ =]([^\s`,;)]+))?")
+OPTION = re.compile(r"(?<![\w`-])`?(--[A-Za-z][\w.-]*\w)(?:[ =]('[^']*'|[^\s`,;)]+))?")
 COMMAND = re.compile(r"(?:^|`|: |, |or |then |\n *)aha ([a-z][a-z-]+)((?: [^`,;]*)?)")
 UNCHECKED = {
     "--section.key",
@@ -61,15 +61,31 @@ LOADING |= {"tasks/puzzle_rows.py", "tasks/math_files.py", "tasks/countdown.py"}
 @cache
 def options() -> dict[str, set[str]]:
     """The options of every command."""
-    names = {name: app[name] for name in app if not name.startswith("-")}
-    names |= {"config": config_app["show"], "study": study_app["thinking"]}
+    names = {name: [app[name]] for name in app if not name.startswith("-")}
+    names |= {
+        group: [one[name] for name in one if not name.startswith("-")]
+        for group, one in (("config", config_app), ("study", study_app))
+    }
     return {
         name: {
             option
+            for command in commands
             for argument in command.assemble_argument_collection()
             for option in argument.names
         }
-        for name, command in names.items()
+        for name, commands in names.items()
+    }
+
+
+@cache
+def needs_a_word() -> set[str]:
+    """The commands that do nothing without a first word, as `aha eval MODEL`."""
+    return {
+        name
+        for name in app
+        if not name.startswith("-")
+        and (command := app[name]).default_command
+        and any(one.required and one.index == 0 for one in command.assemble_argument_collection())
     }
 
 
@@ -110,6 +126,8 @@ def faults_in(text: str, own: str | None = None, everywhere: bool = False) -> li
         if command in options():
             named = [option for option, _ in OPTION.findall(rest)]
             faults += [f"aha {command} {o}" for o in named if not is_option(o, {command})]
+            if command in needs_a_word() and rest.strip().startswith("--"):
+                faults.append(f"aha {command} without its first word")
         elif f"`aha {command}" in text:  # "aha does not take ..." is no command
             faults.append(f"aha {command}")
     for option, value in OPTION.findall(COMMAND.sub("", text)):
@@ -157,6 +175,22 @@ def test_what_a_message_names_exists(room):
     assert not faults, "\n  ".join(["no such option, command or value:", *faults])
 
 
+# By its name alone, or told to install it again, pip would take what an index has under that name.
+FROM_INDEX = re.compile(r"pip install (?:--[\w-]+ )*'?aha(?![\w\[-])|pip install --[^,;]*'aha\[")
+
+
+def test_no_message_installs_aha_from_an_index():
+    assert FROM_INDEX.search("pip install aha") and not FROM_INDEX.search("pip install 'aha[hf]'")
+    assert FROM_INDEX.search("pip install --force-reinstall 'aha[wandb]', or --log none")
+    faults = [
+        f"{path.relative_to(AHA)}:{line}: {text}"
+        for path in modules()
+        for line, text in texts(path)
+        if FROM_INDEX.search(text)
+    ]
+    assert not faults, "\n  ".join(["Aha is on no index:", *faults])
+
+
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
@@ -166,7 +200,9 @@ def test_what_a_message_names_exists(room):
         ("aha train --resume VALUE", []),
         ("--algo.kl_typo 3", ["--algo.kl_typo"]),
         ("`aha docter RECIPE`", ["aha docter"]),
-        ("aha eval --budget 2h", ["aha eval --budget"]),
+        ("aha eval x --budget 2h", ["aha eval --budget"]),
+        ("`aha eval --split all`", ["aha eval without its first word"]),
+        ("`aha eval MODEL --split all`", []),
         ("--optim.lr fast", ["--optim.lr fast: optim.lr = 'fast'"]),
         ("--algo.loss nothing", ["--algo.loss nothing: algo.loss = 'nothing'"]),
     ],

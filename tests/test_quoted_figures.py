@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from aha.cli.plan import NOT_MEASURED
+
 from .pages import DOCS, README, RESULTS, complain, links, read, section, shown
 
 
@@ -37,6 +39,25 @@ def test_the_table_of_readme_has_the_figures_of_results():
             span(min(cents), max(cents), 1) + " cents",
         ], name
         assert len(set(seeds["before"])) == 1
+
+
+def test_plan_says_how_far_its_gpus_were_off():
+    runs = [
+        json.loads(read(RESULTS / name / "seed_0.json")) for name in ("sums-h100", "ladder-h100")
+    ]
+    ratios = [run["summary"]["plan"]["figures"]["seconds"]["ratio"] for run in runs]
+    ratios += map(
+        float, re.findall(r"time_over_plan_table ([\d.]+)", read(RESULTS / "gpu/first_rows.txt"))
+    )
+    words = f"three recipes took {min(ratios):.0f} to {max(ratios):.0f} times as long as planned"
+    assert len(ratios) == 3 and words in NOT_MEASURED
+    assert words.partition("recipes ")[2] in read(DOCS / "using.md")
+
+
+def test_the_page_of_habits_says_how_soon_the_demo_learns():
+    seconds = json.loads(read(RESULTS / "demo/seeds.json"))["time_to_aha_s"]
+    words = f"past one half after {span(min(seconds), max(seconds), 0)} seconds of training"
+    assert words in read(DOCS / "habits.md")
 
 
 def test_readme_says_what_blind_search_solves_and_what_the_base_cost():

@@ -9,6 +9,8 @@
 import sys
 from itertools import islice
 
+from aha.model.folders import resolve_model
+from aha.model.tokenizer import Tokenizer
 from aha.studies.example_kinds import KINDS, example_rows
 from aha.studies.lesson_view import run_lesson
 from aha.studies.priming_study import PrimingStudy
@@ -30,8 +32,9 @@ QUICK = "--quick" in sys.argv  # in a notebook: set it by hand
 # length?
 
 # %%
+words = Tokenizer.load(resolve_model("aha-tiny"))  # all bases of the study have this vocabulary
 for name, kind in KINDS.items():
-    (row,) = islice(example_rows(kind, (3,), 3, len), 1)
+    (row,) = islice(example_rows(kind, (3,), 3, lambda text: len(words.encode(text))), 1)
     print(f"--- {name}\n{row['prompt']}{row['completion']}\n")
 
 # %% [markdown]

@@ -86,4 +86,5 @@ assert findings[NAMED_BY].level != "ok", findings[NAMED_BY].message
 # Not to think at all is the tidiest thought, and far cheaper than to solve a puzzle: the policy
 # learns it first. Whatever a reward pays for beside the right answer may be had without it.
 #
-# Mend it: pay for right answers alone, and audit a reward with `aha doctor RECIPE`.
+# Mend it: pay for right answers alone. The reward of a task in a file is audited before a run:
+# `aha doctor demo --task FILE` tries dozens of cheats on it.

@@ -21,6 +21,7 @@ from .conftest import ROWS
             "task={'bad_rows': 'drop'} (to leave them out)",
         ),
         ("--max-new-tokens 12", "max_new_tokens=12"),
+        ("`aha train --resume 'runs/a b'`", "`aha.train(resume='runs/a b', ...)`"),
         ("at most --n 5", "at most n=5"),
         ("--optim.recompute true", "optim={'recompute': True}"),
         ("--algo.correction none", "algo={'correction': 'none'}"),
@@ -33,7 +34,7 @@ from .conftest import ROWS
         ("or `aha train --resume runs/a` to", "or `aha.train(resume='runs/a', ...)` to"),
         ("aha train --resume runs/a; then", "aha.train(resume='runs/a', ...); then"),
         (
-            "all for a test: `aha eval --split all`",
+            "all for a test: `aha eval MODEL --split all`",
             "all for a test: aha.evaluate(..., split='all')",
         ),
         ("Qwen--2 and -- are no options", "Qwen--2 and -- are no options"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aha.api.recipe_names import overrides_from
+from aha.api.recipe_names import find_recipe, overrides_from
 from aha.core.errors import ConfigError
 
 
@@ -35,3 +35,10 @@ def test_a_section_is_a_dict(settings):
     with pytest.raises(ConfigError) as caught:
         overrides_from(settings)
     assert caught.value.fix
+
+
+def test_a_run_in_the_place_of_a_recipe_is_one_to_go_on_with(tmp_path):
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match=f"aha train --resume {tmp_path}`"):
+        find_recipe(str(tmp_path))

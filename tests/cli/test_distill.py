@@ -62,6 +62,18 @@ def test_a_student_is_taught_tested_and_paid_for(aha, model, teacher, tmp_path):
     assert chain.out.count("after answers of") == 1  # learnt once more, and paid for once
 
 
+def test_work_without_a_name_says_under_which_it_goes_on(aha, model, tmp_path):
+    """The same command alone would begin in another folder, and pay for every answer again."""
+    words = ("distill", "--teacher", "http://127.0.0.1:9/v1", "--student", model, *QUICK)
+    for number in (1, 2):
+        lost = aha(*words)
+        name = "distilled" if number == 1 else "distilled-2"
+        assert lost.code == 2 and f"and --name {name}\n" in lost.err
+    assert "--name" not in aha(*words, "--name", "distilled").err
+    early = aha("distill", "--teacher", "nowhere", "--student", model)
+    assert early.code == 2 and "--name" not in early.err, "nothing is there to go on with"
+
+
 def test_our_own_server_can_teach(aha, model, tmp_path):
     """`aha serve` over HTTP, with the prompts of the student; a random model knows no answer."""
     api = Api(ModelCache().get(str(model)), "tiny", TrainingTask(), 0)

@@ -93,7 +93,7 @@ def test_aha_eval_keeps_a_budget_and_marks_forced_tokens(aha, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--think-max", 29), "max_new_tokens = 61"),
+        (("--think-max", 29), "--max-new-tokens 61"),
         (("--think-max", 5, "--think-min", 6), "a minimum of 5"),
         (("--think-min", 5, "--waits", 0), "leave the number of waits out"),
         (("--think-max", "-1"), "--think-max"),

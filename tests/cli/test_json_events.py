@@ -1,7 +1,11 @@
 """`--json`: every line of the output is one event, and the last one is the end."""
 
 import json
+import re
 from pathlib import Path
+
+from aha.cli import json_events
+from aha.cli.parameters import JsonLines
 
 from ..tiny import answering_folder, write_recipe
 
@@ -79,3 +83,10 @@ def test_a_stopped_run_ends_with_its_exit_code_and_goes_on(aha, tmp_path):
     again = aha("train", "--resume", "runs/mine", "--json", "--no-dash")
     assert again.code == 0 and events_of(again)[-1]["summary"]["steps"] == 2
     assert (tmp_path / "runs/mine/run.log").read_text().count("aha  ") == 2
+
+
+def test_the_help_names_every_event():
+    source = Path(json_events.__file__).read_text(encoding="utf-8")
+    events = set(re.findall(r'emit\(\s*"(\w+)"', source))
+    (said,) = re.findall(r"event \((.*?)\)", JsonLines.__metadata__[0].help)
+    assert len(events) > 8 and set(said.split(", ")) == events

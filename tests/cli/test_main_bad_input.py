@@ -12,6 +12,8 @@ from ..tiny import tiny_folder
 BAD = """
 train nowhere -> no recipe 'nowhere'
 train none.toml -> none.toml
+plan Qwen2.5-3B -> a model comes after a recipe: RECIPE --model Qwen2.5-3B
+train MODEL -> a model comes after a recipe: RECIPE --model
 train bad.toml -> bad.toml
 train demo --grop_size 3 -> unknown option --grop_size
 train demo --rollout.grop_size 3 -> did you mean --rollout.group_size?

@@ -1,11 +1,15 @@
 """Printed commands work when they are pasted, wherever the program lies."""
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from aha.cli.first_steps import next_commands
 from aha.cli.own_command import as_typed_here, own_command
+from aha.core.errors import RunError
+from aha.store.run_folder import check_new
 
 
 @pytest.fixture
@@ -55,3 +59,44 @@ def test_a_path_with_a_space_is_quoted(program, tmp_path, monkeypatch):
 def test_a_line_of_another_room_gets_the_command_that_works(program):
     text = "stopped; go on with: aha train --resume runs/aha"
     assert as_typed_here(text) == "stopped; go on with: .venv/bin/aha train --resume runs/aha"
+
+
+def test_the_path_of_a_run_is_one_word_of_the_shell(program, tmp_path, monkeypatch):
+    """A run may be called "a b"."""
+    here = ".venv/bin/aha train --resume 'runs/a b'"
+    assert as_typed_here("stopped; go on with: aha train --resume runs/a b").endswith(here)
+    run = tmp_path / "runs" / "a b"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    assert next_commands(Path("runs/a b")) == [here]
+    with pytest.raises(RunError) as error:
+        check_new(Path("runs/a b"))
+    typed = error.value.fix.partition("`")[2].partition("`")[0]
+    assert shlex.split(typed)[-1] == "runs/a b" and "--name 'a b-2'" in error.value.fix
+    (run / "summary.json").write_text("{}")
+    assert shlex.split(next_commands(Path("runs/a b"))[0])[2:] == ["runs/a b"]
+
+
+def test_every_command_in_a_text_works_here(program):
+    text = "`aha plan RECIPE`, or aha ask 3 7; torchrun -m aha train demo; aha does not take it"
+    here = "`.venv/bin/aha plan RECIPE`, or .venv/bin/aha ask 3 7; torchrun -m aha train demo; "
+    assert as_typed_here(text) == f"{here}aha does not take it"
+    assert as_typed_here(".venv/bin/aha chat") == ".venv/bin/aha chat"
+
+
+def test_pip_is_that_of_the_python_that_runs_this_program(program, monkeypatch):
+    """A `pip` of the system would refuse, or install into a Python that has no Aha."""
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    text = "pip install 'aha[hf]', or python -m zipfile -e a.whl"
+    own = ".venv/bin/python -m pip install 'aha[hf]', or .venv/bin/python -m zipfile -e a.whl"
+    assert as_typed_here(text) == own
+    assert as_typed_here(own) == own
+    pip = program.with_name("pip")
+    pip.write_text("#!/bin/sh\n")
+    pip.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert as_typed_here(text) == text
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("aha.cli.own_command.find_spec", lambda name: None)
+    uv = "uv pip install --python .venv/bin/python 'aha[hf]'"
+    assert as_typed_here("pip install 'aha[hf]'") == uv and as_typed_here(uv) == uv

@@ -61,6 +61,7 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
         ((), "no file or run"),
         (("--data", "none.jsonl"), "no file or run none.jsonl"),
         (("--data", "wrong.jsonl"), "1 no right completion"),
+        (("--data", "wrong.jsonl"), "fix: aha eval aha-tiny --split train"),
         (("--data", "completions.jsonl", "--beta", -1), "--beta"),
         (("--data", "completions.jsonl", "--most", 0), "--most"),
         (("--data", "completions.jsonl", "--lr", "nan"), "optim.lr = nan"),

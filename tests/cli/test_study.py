@@ -39,7 +39,7 @@ def test_a_dry_run_says_time_and_money_and_does_nothing(aha, model, tmp_path):
     [
         (("--budgets", "4,x"), "--budgets 16,64"),
         (("--seeds", "0,0"), "each once"),
-        (("--budgets", "4,300"), "max_new_tokens = 332"),
+        (("--budgets", "4,300"), "--max-new-tokens 332"),
         (("--max-new-tokens", "20"), "for the answer"),
     ],
 )

@@ -149,6 +149,8 @@ def test_an_evaluation_in_which_every_grade_failed_has_no_solve_rate(aha, model,
 def test_a_new_task_can_be_used_at_once(aha):
     done = aha("new-task", "my-puzzle")
     assert done.code == 0 and "my-puzzle/my_puzzle.py" in done.out
+    # With the Python that has Aha: a `pytest` of the system would not find it.
+    assert done.out.splitlines()[-1].endswith("python -m pytest my-puzzle")
     rows = rows_of(aha("problems", "--task", "my-puzzle/my_puzzle.py", "--n", 2))
     assert all(len(row["numbers"]) == 3 for row in rows)
     again = aha("new-task", "my-puzzle")

@@ -86,6 +86,15 @@ def test_a_planted_fault_is_found(fault):
     assert finding.level == level and finding.fix, finding
 
 
+def test_what_is_missing_is_installed_by_its_own_name():
+    """And Aha itself from its clone: no index has it."""
+    assert found(replace(HEALTHY, packages={"torch": None}))["packages"].fix == "pip install torch"
+    for change in ({"packages": {}}, {"missing_model_files": "config.json"}):
+        findings = found(replace(HEALTHY, **change))
+        fixes = {finding.fix for finding in findings.values() if finding.level == "fail"}
+        assert len(fixes) == 1 and "in the clone" in fixes.pop()
+
+
 def test_an_extra_is_told_with_its_line():
     finding = found(HEALTHY)["extras"]
     assert finding.level == "ok" and "installed: hf; not: vllm" in finding.message

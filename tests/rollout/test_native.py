@@ -252,7 +252,7 @@ def test_no_prompts_no_completions(engine):
 def test_more_tokens_than_positions_is_an_error_that_says_how_many_fit(engine):
     prompt = ask(3, 7, 25, target=82)
     room = 160 - len(prompt.tokens)
-    with pytest.raises(ConfigError, match=f"max_new_tokens = {room}"):
+    with pytest.raises(ConfigError, match=f"--rollout.max_new_tokens {room}"):
         engine.generate([prompt], Sampling(room + 1))
     ((completion,),) = engine.generate([prompt], Sampling(room, seed=3))
     assert len(completion.tokens) <= room

@@ -1,15 +1,19 @@
 """The claims of the studies: what was published lies in the range that reproduces it, and what does
 not change reproduces nothing."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from aha.cli.training_studies import study_of
+from aha.cli.training_studies import STUDIES, study_of
 from aha.studies.size_study import AT_EQUAL_MINUTES
 from aha.studies.study_bases import base_seconds
 from aha.studies.training_results import Outcomes
 
 from .test_study_frame import MACHINE
 
+ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2)
 OF = 1_000  # completions of a problem: with the same rate for each, rates have no width
 
@@ -108,6 +112,23 @@ def test_the_published_numbers_reproduce_the_claims(name):
     assert numbered, name
     for claim in numbered:
         assert claim.seeds == 3 and claim.verdict == "reproduced", (claim, claim.ours)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_of_studies_has_the_row_and_the_published_numbers_of_every_claim(name):
+    """Differences are computed from the page's numbers, and stand in the study alone."""
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    study = study_of(name, "0", True)
+    faults = []
+    for claim in study.claims(Outcomes(study.conditions, study.seeds, {})):
+        if not isinstance(claim.row, int):
+            continue
+        (row,) = re.findall(rf"^\| {claim.row} \|.*", page, re.MULTILINE)
+        numbers = re.findall(r"(?<![\d.+-])\d*\.?\d+\b(?!M)", claim.published)
+        named = re.findall(r"\d*\.?\d+", row.split("|", 2)[2])
+        faults += [f"row {claim.row}: {one}" for one in numbers if one not in named]
+        faults += [] if f"`{name}`" in row else [f"row {claim.row}: not `{name}`"]
+    assert faults == []
 
 
 def test_pass_at_k_that_nothing_changes_reproduces_neither_a_rise_nor_a_fall():

@@ -1,5 +1,6 @@
 """Countdown with chosen training problems and wrong grades."""
 
+import json
 from itertools import islice
 
 import pytest
@@ -50,6 +51,19 @@ def test_a_number_of_solutions_that_no_puzzle_has_is_told():
     task.max_misses = 50
     with pytest.raises(ConfigError, match="ways 9000 to 9001: none of 50 puzzles"):
         next(task.problems("train", 0))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_number_of_solutions_that_is_told_instead_has_puzzles(size):
+    """Those of puzzles of this size: few for two numbers, dozens for four."""
+    task = CuratedCountdown((size,), ways=[9000, 9001])
+    task.max_misses = 20
+    with pytest.raises(ConfigError) as error:
+        next(task.problems("train", 0))
+    ways = json.loads(error.value.fix.split("'")[1])
+    obeyed = CuratedCountdown((size,), ways=ways)
+    obeyed.max_misses = 20
+    assert len(list(islice(obeyed.problems("train", 0), 10))) == 10
 
 
 @pytest.mark.parametrize(

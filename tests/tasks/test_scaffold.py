@@ -71,6 +71,15 @@ def test_a_name_that_no_package_can_have_is_refused(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_in_the_place_of_its_file_is_told_which_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new_task("my-puzzle")
+    with pytest.raises(ConfigError, match="no task 'my-puzzle'") as error:
+        make_task("my-puzzle")
+    named = error.value.fix.removeprefix("--task ").partition(",")[0]
+    assert make_task(named).name == named
+
+
 def test_what_is_there_is_not_overwritten(tmp_path):
     before = new_task("mine", tmp_path) / "mine.py"
     before.write_text("# changed")

@@ -16,9 +16,9 @@ from aha.core.errors import AhaError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-RESUME = re.compile(r"aha train --resume ([^\s;,`]+)((?: --accept-changes)?)")
+RESUME = re.compile(r"aha train --resume ('[^']*'|[^\s;,`]+)((?: --accept-changes)?)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w.-]*\w|n)(?:[ =]('[^']*'|\[[^\]]*\]|[^\s,;:()`]+))?")
-SPLIT = re.compile(r"`aha eval --split (\w+)`")
+SPLIT = re.compile(r"`aha eval MODEL --split (\w+)`")
 LITERAL = re.compile(r"-?[\d.]+(?:e-?\d+)?|\[.*\]|'.*'|[A-Z_]+")
 # Arguments of their own, whose keys are in a section of the recipe.
 OWN = {
@@ -32,12 +32,15 @@ OWN = {
 
 def in_python(text: str) -> str:
     """The text with arguments in place of options."""
-    text = RESUME.sub(
-        lambda m: f"aha.train(resume={m[1]!r}, {'accept_changes=True, ' if m[2] else ''}...)",
-        text,
-    )
+    text = RESUME.sub(resumed, text)
     text = SPLIT.sub(r"aha.evaluate(..., split='\1')", text)
     return OPTION.sub(argument_of, text)
+
+
+def resumed(command: re.Match[str]) -> str:
+    """`aha train --resume RUN` as a call; a path in quotation marks of the shell without them."""
+    path, accept = command[1].strip("'"), "accept_changes=True, " if command[2] else ""
+    return f"aha.train(resume={path!r}, {accept}...)"
 
 
 def argument_of(option: re.Match[str]) -> str:

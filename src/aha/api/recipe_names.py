@@ -1,6 +1,7 @@
 """Recipes and runs by name, and the settings that a caller gives over a recipe."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
@@ -11,6 +12,7 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError, shown
 from aha.core.section import is_section
 from aha.core.unknown_keys import LONGEST
+from aha.plan.shapes import known_shapes
 
 MAX_NAME_BYTES = 200  # file systems take 255, and a new run has a longer name while it is made
 
@@ -28,14 +30,22 @@ def find_recipe(name: str) -> Path:
         return path
     packaged = Path(str(files("aha"))) / "recipes" / f"{name}.toml"
     if not packaged.is_file():
-        near = get_close_matches(name[:LONGEST], packaged_recipes(), 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
-            f"no recipe {shown(name)}",
-            "a packaged recipe, or a TOML file",
-            f"{hint}`aha recipes` lists them",
+            f"no recipe {shown(name)}", "a packaged recipe, or a TOML file", instead_of(name)
         )
     return packaged
+
+
+def instead_of(name: str) -> str:
+    """What a word that is no recipe was meant to be: a run to go on with, a model, a recipe."""
+    if (Path(name) / "config.json").is_file() and (Path(name) / "metrics.jsonl").is_file():
+        return f"a run goes on with `aha train --resume {shlex.quote(name)}`"
+    base = name.rpartition("/")[2].removesuffix("-Instruct")
+    if base in known_shapes() or (Path(name) / "config.json").is_file():
+        return f"a model comes after a recipe: RECIPE --model {name}; `aha recipes` lists recipes"
+    near = get_close_matches(name[:LONGEST], packaged_recipes(), 1, 0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}`aha recipes` lists them"
 
 
 def free_name(stem: str) -> str:

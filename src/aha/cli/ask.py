@@ -8,7 +8,7 @@ from aha.cli.parameters import (
     DataFile,
     ModelName,
     ProblemSeed,
-    TaskName,
+    TaskOfModel,
     TaskOptions,
     Temperature,
     Whole,
@@ -25,7 +25,7 @@ LIMIT = 1_024  # tokens, where no run says how long its completions may be
 def ask(
     *numbers: Whole,
     target: Whole | None = None,
-    task: TaskName | None = None,
+    task: TaskOfModel | None = None,
     options: TaskOptions = "",
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
@@ -43,9 +43,6 @@ def ask(
         Countdown: the numbers of the puzzle.
     target
         Countdown: the number to reach.
-    task
-        countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task.
-        Default: that of the run, with its settings; of any other model, countdown.
     given
         Another task: the problem as `aha problems --task NAME` prints it, a JSON object. Without
         it, a test problem drawn by the seed.

@@ -8,6 +8,8 @@ from aha.cli.parameters import Count, ModelName, ProblemCount, ProblemSeed, whol
 from aha.cli.terminal_text import say_json
 from aha.core.errors import ConfigError
 
+COUNTED = "The model whose tokens are counted: aha-tiny, a run, a model folder, or a hub name."
+
 
 def baseline(
     *,
@@ -19,7 +21,7 @@ def baseline(
     mean_tokens: Annotated[
         float | None, Parameter(validator=validators.Number(gte=1, lte=10**6))
     ] = None,
-    model: ModelName = "aha-tiny",
+    model: Annotated[ModelName, Parameter(help=COUNTED)] = "aha-tiny",
     split: Literal["train", "validation", "test", "test_targets"] = "test",
     n: ProblemCount = 1000,
     seed: ProblemSeed = 0,
@@ -36,8 +38,6 @@ def baseline(
         How many numbers a puzzle has, 2 to 6; several values are equally likely.
     tokens
         Token limit of each search.
-    model
-        The model whose tokens are counted.
     mean_tokens
         A model's mean number of tokens. The row then has under at_mean what the search solves with
         this mean: under the largest limit with which it uses no more.

@@ -102,7 +102,9 @@ def print_behaviors(path: Path, as_json: bool) -> None:
     elif path.is_file():
         rows = [{"part": path.name, **file_means(GuardedFile.named_by_user(path))}]
     else:
-        raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
+        raise DataError(
+            f"no file or run {path}", "JSON lines of completions, or a run folder", "check the path"
+        )
     if as_json:
         for row in [*rows, *([turn] if turn else [])]:
             say_json(row)

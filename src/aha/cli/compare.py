@@ -19,8 +19,7 @@ PROBLEMS_SHOWN = 6  # of those that only one run solves
 
 
 def compare(first: Path, second: Path) -> None:
-    """Compare two runs on the same held-out problems: paired interval, config, problems won and
-    lost.
+    """Compare two runs on the same held-out problems: interval, settings, problems won and lost.
 
     Parameters
     ----------

@@ -8,9 +8,10 @@ from aha.cli.terminal_text import say
 def completion(shell: Literal["bash", "zsh", "fish", "powershell"]) -> None:
     """Print the completion script of a shell, which completes recipes and runs too.
 
-    bash: `aha completion bash > ~/.local/share/bash-completion/completions/aha`. zsh: into a file
-    `_aha` in a folder of `$fpath`. fish: into `~/.config/fish/completions/aha.fish`. PowerShell:
-    into a file that `$PROFILE` runs.
+    bash: `mkdir -p ~/.local/share/bash-completion/completions`, then `aha completion bash >
+    ~/.local/share/bash-completion/completions/aha`. zsh: into a file `_aha` in a folder of
+    `$fpath`. fish: into `~/.config/fish/completions/aha.fish`. PowerShell: into a file that
+    `$PROFILE` runs.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 import sys
 
+from aha.cli.own_command import own_command
 from aha.cli.terminal_text import say_line
 from aha.core.sizes import GB
 
@@ -19,7 +20,8 @@ def recipe_for_this_machine() -> str:
     recipe = recipe_for(memory.total / GB if memory else None)
     machine = f"{name}, {memory.total / GB:.0f} GB" if memory else "a machine without a CUDA GPU"
     say_line(
-        f"aha: no recipe is named: {recipe}, for {machine}; `aha recipes` lists the others",
+        f"aha: no recipe is named: {recipe}, for {machine}; `{own_command()} recipes` lists the "
+        "others",
         sys.stderr,
     )
     return recipe

@@ -1,6 +1,9 @@
 """`aha distill`: a student learns from a teacher's right answers."""
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +12,7 @@ from cyclopts import Parameter
 from aha.api.recipe_names import free_name, new_run_path
 from aha.api.run_task import task_of_run
 from aha.cli.finding_lines import print_finding
+from aha.cli.own_command import own_command
 from aha.cli.parameters import (
     AT_LEAST_1,
     BadRowsRule,
@@ -33,7 +37,7 @@ from aha.cli.teaching_options import (
     Training,
     TrainingOptions,
 )
-from aha.cli.terminal_text import say
+from aha.cli.terminal_text import say, say_line
 
 Teacher = Annotated[
     str,
@@ -70,8 +74,8 @@ def distill(
 ) -> None:
     """Teach a student what a teacher gets right: ask, reject, choose, fine-tune, test.
 
-    Every stage is a file in data/NAME/, the student's run is runs/NAME/. The same command again
-    goes on where it was stopped, and no answer is paid for twice.
+    Every stage is a file in data/NAME/, the student's run is runs/NAME/. The same command with
+    --name NAME goes on where it was stopped, and no answer is paid for twice.
 
     Parameters
     ----------
@@ -90,7 +94,8 @@ def distill(
     run = new_run_path(name or free_name_of_both("distilled"), "distilled")
     settings_of_run = own.settings if own and own.name == task else None
     raw = training.raw(student, epochs, examples, seed)
-    carry_out(job, run, (limit, settings_of_run), raw, (training.budget, collect_only))
+    with told_name(run.name, name):
+        carry_out(job, run, (limit, settings_of_run), raw, (training.budget, collect_only))
 
 
 def job_of(
@@ -150,6 +155,19 @@ def free_name_of_both(stem: str) -> str:
     return name
 
 
+@contextmanager
+def told_name(name: str, typed: str | None) -> Iterator[None]:
+    """Where the work is stopped or fails, say under which name it goes on: without it the same
+    command would begin anew, in another folder. Not said where the user has typed it."""
+    try:
+        yield
+    except BaseException:
+        if typed is None and (Path("data") / name).exists():
+            words = shlex.join(["--name", name])
+            say_line(f"aha: go on with the same command and {words}", sys.stderr)
+        raise
+
+
 def carry_out(
     job: Any,
     run: Path,
@@ -177,7 +195,8 @@ def carry_out(
     say_all(made.stages.lines())
     if collect_only:
         say_all(made.ledger.lines())
-        say(f"examples are in {path}; `aha sft {job.student} --data {path}` learns them")
+        learn = shlex.join(["sft", job.student, "--data", str(path)])
+        say(f"examples are in {path}; `{own_command()} {learn}` learns them")
         return
     tests.before(job.student)
     tuning = open_training(tuning_config({**raw, "data": str(path)}), run, say, budget)

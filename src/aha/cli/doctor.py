@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe, packaged_recipes
+from aha.cli.own_command import as_typed_here
 from aha.cli.parameters import AsJson
 from aha.cli.recipe_keys import Overrides, overrides_of
 from aha.cli.terminal_text import console, say_json
@@ -57,7 +58,8 @@ def examined_parts(
     if changes and (what is None or is_run_folder(Path(what))):
         options = ", ".join(f"--{key}" for key in changes)
         expected = "a recipe before it" if what is None else "the run as it was recorded"
-        raise ConfigError(f"{what or 'this machine'} with {options}", expected)
+        fix = f"aha doctor RECIPE with {options}, or leave that out"
+        raise ConfigError(f"{what or 'this machine'} with {options}", expected, fix)
     if what is None:
         from aha.doctor.machine_checks import checks, inspect_machine
 
@@ -101,7 +103,8 @@ def print_part(heading: str, findings: list[Finding]) -> None:
         level = f"[{colour}]{finding.level:<4}[/{colour}]"
         console.print(f"  {level}  {finding.check:<13} {escape(finding.message)}", soft_wrap=True)
         if finding.fix and (finding.level != "ok" or finding.check == "extras"):
-            console.print(f"        {'':<13} fix: {escape(finding.fix)}", soft_wrap=True)
+            fix = escape(as_typed_here(finding.fix))
+            console.print(f"        {'':<13} fix: {fix}", soft_wrap=True)
 
 
 def print_verdict(findings: list[Finding]) -> None:

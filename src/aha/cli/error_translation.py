@@ -58,7 +58,10 @@ FULL_WORDS = ("no space left", "storagefull", "unexpected pos", "failed writing 
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 PARSERS = tuple(str(Path(str(module.__file__)).parent) for module in (json, tomllib, cyclopts))
 MEMORY = "memory for more than the weights"
-LESS_MEMORY = "half of --rollout.max_rows, and see `aha plan`"
+LESS_MEMORY = (
+    "half of --rollout.max_rows, --max-new-tokens or --batch-tokens, whichever the command has; "
+    "`aha plan RECIPE` says what a run needs"
+)
 
 
 def as_user_error(error: BaseException) -> AhaError | None:

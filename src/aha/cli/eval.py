@@ -18,7 +18,7 @@ from aha.cli.parameters import (
     ProblemCount,
     ProblemSeed,
     Split,
-    TaskName,
+    TaskOfModel,
     TaskOptions,
     Temperature,
     Whole,
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from aha.eval.thoughts import ThinkingNumbers
     from aha.rollout.thinking_budget import ThinkingBudget
 
+TestedProblems = Annotated[
+    ProblemCount | None,
+    Parameter(help="How many problems. Default: 1000, or with --split all every row."),
+]
 ThinkMax = Annotated[
     int | None,
     Parameter(
@@ -73,11 +77,11 @@ WaitText = Annotated[
 def evaluate(
     model: ModelName,
     *,
-    task: TaskName | None = None,
+    task: TaskOfModel | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     split: Split = "test",
-    n: ProblemCount | None = None,
+    n: TestedProblems = None,
     seed: ProblemSeed = 0,
     group_size: Whole = 1,
     temperature: Temperature = 1.0,
@@ -98,11 +102,6 @@ def evaluate(
 
     Parameters
     ----------
-    task
-        countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task.
-        Default: that of the run, with its settings; of any other model, countdown.
-    n
-        How many problems. Default: 1000, or with --split all every row.
     group_size
         Completions of each problem; above 1, pass@k is reported too.
     max_new_tokens

@@ -2,6 +2,7 @@
 
 import sys
 
+from aha.cli.own_options import fix_here
 from aha.cli.terminal_text import say_line
 from aha.core.findings import Finding
 
@@ -14,5 +15,5 @@ def print_notes(notes: list[Finding]) -> None:
 
 def print_finding(finding: Finding) -> None:
     """On the error stream: the output may be JSON."""
-    fix = f"; fix: {finding.fix}" if finding.fix else ""
+    fix = f"; fix: {fix_here(finding.fix)}" if finding.fix else ""
     say_line(f"aha: {finding.level}: {finding.message}{fix}", sys.stderr)

@@ -1,5 +1,6 @@
 """What `aha` without a command prints: what it is, and the commands to begin with."""
 
+import shlex
 from pathlib import Path
 
 import aha
@@ -49,8 +50,8 @@ def last_change(run: Path) -> float:
 def next_commands(run: Path) -> list[str]:
     """The commands that a user may want next, ready to paste: for a finished run what looks at it,
     for any other the one that goes on with it."""
-    typed = own_command()
+    typed, name = own_command(), shlex.quote(str(run))
     if not (run / "summary.json").is_file():
-        return [f"{typed} train --resume {run}"]
-    commands = (f"chat {run}", f"report {run}", "dash")
+        return [f"{typed} train --resume {name}"]
+    commands = (f"chat {name}", f"report {name}", "dash")
     return [f"{typed} {command}" for command in commands]

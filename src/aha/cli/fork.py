@@ -1,5 +1,6 @@
 """`aha fork`: a new run that begins with a checkpoint of another."""
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ def fork(run: ForkedRun, *, name: ForkName = None) -> None:
     from aha.training.run_fork import run_and_step
 
     made = forked(*run_and_step(run), name)
-    say(f"{made} goes on with:\n  {own_command()} train --resume {made}")
+    say(f"{made} goes on with:\n  {own_command()} train --resume {shlex.quote(str(made))}")
 
 
 def forked(source: Path, step: int | None, name: str | None) -> Path:

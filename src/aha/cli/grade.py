@@ -3,7 +3,7 @@
 import sys
 
 from aha.cli.parameters import BadRowsRule, DataFile, TaskName, TaskOptions, task_settings
-from aha.cli.terminal_text import say_json
+from aha.cli.terminal_text import say_json, say_line
 
 
 def grade(
@@ -24,6 +24,8 @@ def grade(
 
     chosen = make_task(task, task_settings(options, None, data, bad_rows))
     print_notes(notes_of(chosen))
+    if sys.stdin.isatty():
+        say_line("aha: reading lines that are typed; Ctrl-D ends them", sys.stderr)
     for graded in grade_lines(chosen, task, sys.stdin.buffer):
         row = {"reward": graded.reward, "correct": graded.correct, "reason": graded.reason}
         say_json(row)

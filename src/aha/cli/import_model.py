@@ -1,5 +1,6 @@
 """`aha import`: a model folder from a GGUF file of llama.cpp."""
 
+import shlex
 from pathlib import Path
 
 from aha.cli.own_command import own_command
@@ -28,4 +29,4 @@ def import_model(file: Path, *, out: Path) -> None:
         f"{out}: {config.architecture}, {model.policy.num_parameters() / 1e6:.1f} million weights, "
         f"{model.tokenizer.vocab_size:,} tokens, {template}"
     )
-    say_line(f"try it: {own_command()} chat {out}")
+    say_line(f"try it: {own_command()} chat {shlex.quote(str(out))}")

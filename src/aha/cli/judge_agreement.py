@@ -72,7 +72,9 @@ def workings_of(path: Path) -> list[Working]:
     elif path.is_file():
         files = [GuardedFile.named_by_user(path)]
     else:
-        raise DataError(f"no file or run {path}", "JSON lines of completions, or a run folder")
+        raise DataError(
+            f"no file or run {path}", "JSON lines of completions, or a run folder", "check the path"
+        )
     contents = [read_all_rows(file) for file in files]
     print_faults([fault for _, faults in contents for fault in faults])
     rows = [(row, puzzle_of(row)) for rows, _ in contents for row in rows]

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.api.recipe_names import find_recipe
+from aha.cli.own_command import own_command
 from aha.cli.parameters import DryRun, Natural, number_of_ranks
 from aha.cli.recipe_keys import LabOverrides, overrides_of
 from aha.cli.terminal_text import console, say_line
@@ -74,8 +76,8 @@ def lab(
         return
     console.print(
         f"[bold]aha lab[/bold]  {len(runs)} runs, {sum(run.done for run in runs)} of them "
-        f"done; all files are in {escape(str(out))}\n"
-        f"watch it in a browser: run `aha dash {escape(str(out / 'runs'))}` in another terminal",
+        f"done; all files are in {escape(str(out))}\nwatch it in a browser: run "
+        f"`{escape(f'{own_command()} dash {quote(str(out))}')}/runs` in another terminal",
         soft_wrap=True,
     )
     measure_base(runs[0].cfg, out, number)

@@ -1,6 +1,6 @@
 """`aha new-task`: the files of a new task."""
 
-from aha.cli.own_command import own_command
+from aha.cli.own_command import as_typed_here
 from aha.cli.terminal_text import say
 
 
@@ -15,12 +15,16 @@ def new_task(name: str) -> None:
     from aha.tasks.scaffold import new_task as write_task
 
     folder = write_task(name)
-    path, typed = folder / f"{name.replace('-', '_')}.py", own_command()
+    path = folder / f"{name.replace('-', '_')}.py"
     say(
         f"{folder}/ has a task, its tests and an entry point. It works as it is; try, then change "
-        f"{path}:\n"
-        f"  {typed} train demo --task {path}\n"
-        f"  {typed} problems --task {path} --n 3\n"
-        f"  {typed} doctor demo --task {path}\n"
-        f"  pytest {folder}"
+        f"{path}:"
     )
+    for line in (
+        f"aha train demo --task {path}",
+        f"aha problems --task {path} --n 3",
+        f"aha doctor demo --task {path}",
+        "pip install pytest",
+        f"python -m pytest {folder}",
+    ):
+        say(f"  {as_typed_here(line)}")

@@ -38,10 +38,15 @@ Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=10**9
 
 # -- problems and models --------------------------------------------------------------------
 
-TaskName = Annotated[
+TASKS = (
+    "countdown, curated, calculate, multiply, ladder, math, gym:NAME, a Python file, or an "
+    "installed task."
+)
+TaskName = Annotated[str, Parameter(help=TASKS)]
+TaskOfModel = Annotated[
     str,
     Parameter(
-        help="countdown, multiply, math, gym:NAME, a Python file, or the name of an installed task."
+        help=f"{TASKS} Default: that of the run, with its settings; of any other model, countdown."
     ),
 ]
 TaskOptions = Annotated[
@@ -103,8 +108,8 @@ JsonLines = Annotated[
     Parameter(
         name="--json",
         negative=(),
-        help="Print one JSON object for each event (start, test, step, validation, group, finding, "
-        "end), for programs.",
+        help="Print one JSON object for each event (start, stage, progress, test, step, "
+        "validation, group, finding, note, end), for programs.",
     ),
 ]
 DryRun = Annotated[bool, Parameter(negative=())]
@@ -156,6 +161,13 @@ def run_words(unused_context: object) -> list[str]:
 RecipeName = Annotated[
     str,
     Parameter(help="Packaged recipe (demo, grpo, ...) or a TOML file.", completer=recipe_words),
+]
+RecipeOfRun = Annotated[
+    RecipeName,
+    Parameter(
+        help="Packaged recipe (demo, grpo, ...) or a TOML file; without it, the recipe that fits "
+        "this machine."
+    ),
 ]
 RunName = Annotated[
     str | None,

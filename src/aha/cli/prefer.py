@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
-from aha.cli.distill import free_name_of_both, say_all
+from aha.cli.distill import free_name_of_both, say_all, told_name
 from aha.cli.finding_lines import print_finding
 from aha.cli.parameters import (
+    TASKS,
     BadRowsRule,
     ModelName,
     Numbers,
@@ -29,6 +32,14 @@ from aha.cli.teaching_options import (
 )
 from aha.cli.terminal_text import say
 
+TestedTask = Annotated[
+    TaskName,
+    Parameter(
+        help=f"What the tests ask: {TASKS} Default: the task of BASE's run; of any other model, "
+        "countdown."
+    ),
+]
+
 
 def prefer(
     base: ModelName,
@@ -37,7 +48,7 @@ def prefer(
     pairing: Pairing = None,
     name: BothNames = None,
     seed: Whole = 0,
-    task: TaskName | None = None,
+    task: TestedTask | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     task_data: str | None = None,
@@ -50,19 +61,17 @@ def prefer(
 ) -> None:
     """Teach a model which of two completions is better, such as the shorter right one.
 
-    The pairs are in data/NAME/, the run is runs/NAME/. The same command again goes on where it was
-    stopped.
+    The pairs are in data/NAME/, the run is runs/NAME/. The same command with --name NAME goes on
+    where it was stopped.
 
     Parameters
     ----------
     data
         A run, whose completions are made into pairs; a file of graded completions, as `aha eval
-        --split train --group-size 8 --out FILE` writes it; or a file of pairs: prompt, chosen,
-        rejected. Default: BASE, where it is a run.
+        MODEL --split train --group-size 8 --out FILE` writes it; or a file of pairs: prompt,
+        chosen, rejected. Default: BASE, where it is a run.
     seed
         Seed of the pairs' order.
-    task
-        What the tests ask. Default: the task of BASE's run; of any other model, countdown.
     task_data
         File of problems, for a task that reads one.
     """
@@ -79,7 +88,9 @@ def prefer(
     raw = {"kind": "prefer", "preference": strengths}
     raw |= training.raw(base, epochs, examples, seed)
     run = new_run_path(name or free_name_of_both("shorter"), "shorter")
-    learn_pairs(data or Path(base), (rules, pairing.last), run, test, raw, training.budget)
+    source = data or Path(base)
+    with told_name(run.name, name):
+        learn_pairs(source, (rules, pairing.last), run, test, raw, training.budget)
 
 
 def learn_pairs(

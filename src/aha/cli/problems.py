@@ -27,8 +27,11 @@ def problems(
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
 ) -> None:
-    """Print problems as JSON lines: id and the fields of the problem (Countdown: numbers, target;
-    math: question, answer). `--data` of the other commands reads such a file."""
+    """Print a task's problems as JSON lines; `--data` of the other commands reads such a file.
+
+    A line has the id and the fields of the problem: numbers and target for Countdown, question and
+    answer for math.
+    """
     from aha.cli.finding_lines import print_notes
     from aha.tasks.catalog import make_task, notes_of
     from aha.tasks.problem_lines import problem_row

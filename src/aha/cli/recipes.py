@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aha.api.recipe_names import find_recipe, packaged_recipes
+from aha.cli.own_command import as_typed_here
 from aha.cli.parameters import AsJson
 from aha.cli.terminal_text import console, say_json
 
@@ -32,10 +33,8 @@ def recipes(*, as_json: AsJson = False) -> None:
                 what = re.sub(f",? {METHODS}", "", row["what"])
                 table.add_row(escape(row["recipe"]), escape(what) + note)
         console.print(table)
-    console.print(
-        "\n`aha plan RECIPE` says what one takes, `aha config show RECIPE` what it sets.",
-        soft_wrap=True,
-    )
+    last = "`aha plan RECIPE` says what one takes, `aha config show RECIPE` what it sets."
+    console.print(f"\n{escape(as_typed_here(last))}", soft_wrap=True)
 
 
 def recipe_row(path: Path) -> dict[str, Any]:

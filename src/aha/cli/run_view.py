@@ -173,7 +173,7 @@ def steps_bar(cfg: RunConfig) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 def print_step_finding(finding: Finding) -> None:
     """A fault of a step, below the line of that step."""
-    message, fix = escape(finding.message), escape(finding.fix)
+    message, fix = escape(finding.message), escape(as_typed_here(finding.fix))
     console.print(f"[yellow]       {message}; fix: {fix}[/yellow]", soft_wrap=True)
 
 

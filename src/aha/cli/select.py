@@ -1,5 +1,6 @@
 """`aha select`: a few examples out of a large pool."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,10 +9,12 @@ from cyclopts import Parameter
 
 from aha.api.recipe_names import new_run_path
 from aha.api.run_task import choose_task
-from aha.cli.distill import free_name_of_both, progress_lines, say_all
+from aha.cli.distill import free_name_of_both, progress_lines, say_all, told_name
 from aha.cli.finding_lines import print_finding
+from aha.cli.own_command import own_command
 from aha.cli.parameters import (
     AT_LEAST_1,
+    TASKS,
     BadRowsRule,
     Count,
     DataFile,
@@ -29,6 +32,14 @@ Examples = Annotated[
     int, Parameter(converter=whole, validator=AT_LEAST_1, help="How many examples.")
 ]
 
+SolvedTask = Annotated[
+    TaskName,
+    Parameter(
+        help=f"What grades a solver: {TASKS} Default: the task of the first solver's run, else "
+        "countdown."
+    ),
+]
+
 
 def select(
     pool: Path,
@@ -42,7 +53,7 @@ def select(
     tries: Count = 1,
     temperature: Temperature = 1.0,
     max_new_tokens: Count | None = None,
-    task: TaskName | None = None,
+    task: SolvedTask | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     data: DataFile = None,
@@ -66,7 +77,8 @@ def select(
         Column with the domain of an example. Default: for number puzzles how many numbers and which
         operations, else none.
     name
-        Name of the folder in data/; without it, selected, numbered.
+        Name of the folder in data/; without it, selected, numbered. What was stopped goes on under
+        its name.
     seed
         Seed of what is drawn, and of the solvers' tries.
     tries
@@ -74,15 +86,14 @@ def select(
     max_new_tokens
         Token limit of a solver. Default: that of its run; else 320 for Countdown with three
         numbers and 1024 for anything else.
-    task
-        What grades a solver. Default: the task of the first solver's run, else countdown.
     """
     settings = task_settings(options, numbers, data, bad_rows)
     chosen = choose_task(solver[0] if solver else "aha-tiny", task, settings)
     folder = Path("data") / new_run_path(name or free_name_of_both("selected"), "selected").name
     limits = (max_new_tokens or chosen.max_new_tokens, tries, temperature, seed)
     solve = ([*(solver or [])], chosen, limits)
-    select_into(folder, pool, (n, by, seed), domain, solve)
+    with told_name(folder.name, name):
+        select_into(folder, pool, (n, by, seed), domain, solve)
 
 
 def select_into(
@@ -135,7 +146,8 @@ def select_into(
     if costs:  # of a pool that nobody has priced, and without a solver, nothing is known
         usd, kwh = (None if None in side else sum(side) for side in zip(*costs, strict=True))
         write_data_cost(path, f"{len(selected.rows)} of {pool.name}", usd, kwh)
-    say(f"examples are in {path}; `aha sft MODEL --data {path}` learns them")
+    learn = f"{own_command()} sft MODEL --data {shlex.quote(str(path))}"
+    say(f"examples are in {path}; `{learn}` learns them")
 
 
 def difficulty_of(

@@ -1,5 +1,6 @@
 """`aha sft`: fine-tunes a model on examples."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -195,7 +196,7 @@ def resume_tuning(path: Path, budget: str | None, accept: bool, changes: dict[st
         raise ConfigError(
             f"{next(iter(changes))} for a fine-tuning that goes on",
             "the run as it was configured",
-            f"aha train --resume {path}",
+            f"aha train --resume {shlex.quote(str(path))}",
         )
     from aha.sft.tuning_run import FineTuning
 
@@ -242,7 +243,8 @@ def say_tuning(tuning: Any) -> None:
         usd = parent["cost_usd"]
         cost = "its cost is not known here" if usd is None else money(usd)
         say(f"  after {parent['name']} ({parent['kind']}): {cost}")
-    say(f"the model is in {tuning.run.model}; {own_command()} eval {tuning.run.path} tests it")
+    test = f"{own_command()} eval {shlex.quote(str(tuning.run.path))}"
+    say(f"the model is in {tuning.run.model}; {test} tests it")
 
 
 def print_tuning_plan(cfg: Any, budget: str | None) -> None:

@@ -12,6 +12,7 @@ from aha.api.run_task import ChosenTask, choose_task
 from aha.cli.lab import seed_numbers
 from aha.cli.parameters import (
     AT_LEAST_1,
+    TASKS,
     DryRun,
     Flag,
     Numbers,
@@ -37,6 +38,9 @@ StudiedModel = Annotated[
         "runs/a,runs/b,runs/c.",
         completer=lambda context: ["aha-tiny", *run_words(context)],
     ),
+]
+StudiedTask = Annotated[
+    TaskName, Parameter(help=f"{TASKS} Default: that of the runs; without any run, countdown.")
 ]
 ProblemNumber = Annotated[
     int | None,
@@ -90,7 +94,7 @@ QUICK_WAITS, WAITS = "1,2", "1,2,4,6"  # those of s1
 
 def thinking(
     *models: StudiedModel,
-    task: TaskName | None = None,
+    task: StudiedTask | None = None,
     options: TaskOptions = "",
     numbers: Numbers = None,
     split: Split = "test",
@@ -144,7 +148,9 @@ def number_list(text: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(",") if word.strip())
     except ValueError:
-        raise ConfigError(f"--{name} {shown(text)}", "whole numbers", f"--{name} 16,64") from None
+        example = QUICK_WAITS if name == "waits" else "16,64"
+        fix = f"--{name} {example}"
+        raise ConfigError(f"--{name} {shown(text)}", "whole numbers", fix) from None
 
 
 def shared_task(

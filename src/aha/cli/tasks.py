@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import aha
+from aha.cli.own_command import as_typed_here
 from aha.cli.parameters import AsJson
 from aha.cli.terminal_text import console, say_json
 
@@ -28,11 +29,13 @@ def tasks(*, as_json: AsJson = False) -> None:
         origin = " ".join(filter(None, (row["package"], row["version"], row["licence"])))
         table.add_row(*(escape(text) for text in (row["task"], row["what"], origin)))
     console.print(table)
-    console.print(
-        "\n`aha train RECIPE --task TASK` trains on one, `aha problems --task TASK` shows its "
-        "problems.\nmy_task.py is a task too, and `aha new-task NAME` writes one to begin with.",
-        soft_wrap=True,
+    last = (
+        "`aha train RECIPE --task TASK` trains on one, `aha problems --task TASK` shows its "
+        "problems.\nmy_task.py is a task too, and `aha new-task NAME` writes one to begin with."
     )
+    if not find_spec("reasoning_gym"):
+        last += "\nThe extra [gym]: pip install 'aha[gym]'"
+    console.print(f"\n{escape(as_typed_here(last))}", soft_wrap=True)
 
 
 def task_rows() -> list[dict[str, Any]]:
@@ -47,7 +50,7 @@ def task_rows() -> list[dict[str, Any]]:
     if find_spec("reasoning_gym"):
         rows.append(row(name, what, package, *facts_of(package)[1:]))
     else:
-        rows.append(row(name, f"{what}; pip install 'aha[gym]'", package, None, None))
+        rows.append(row(name, f"{what}, with the extra [gym]", package, None, None))
     for name, entry in sorted(installed().items()):
         package = entry.dist.name if entry.dist else entry.value
         what, version, licence = facts_of(package) if entry.dist else ("", None, None)

@@ -13,7 +13,7 @@ from aha.cli.parameters import (
     JsonLines,
     Log,
     Probe,
-    RecipeName,
+    RecipeOfRun,
     RunName,
     ShardBy,
     SharedBy,
@@ -24,7 +24,7 @@ from aha.cli.train_command import TrainCommand
 
 
 def train(
-    recipe: RecipeName | None = None,
+    recipe: RecipeOfRun | None = None,
     *,
     name: RunName = None,
     resume: Path | None = None,
@@ -49,8 +49,6 @@ def train(
 
     Parameters
     ----------
-    recipe
-        Packaged recipe or a TOML file; without it, the recipe that fits this machine.
     resume
         Run folder to resume from its newest whole checkpoint; of RUN@STEP a copy goes on from that
         step. With more --steps or --tokens it goes on for longer, a finished run too. The learning

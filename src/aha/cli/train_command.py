@@ -3,6 +3,7 @@
 The command itself does, or each of the processes that a launcher has started.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aha.algo.recipe import load_recipe
 from aha.api.recipe_names import find_recipe, new_run_path
 from aha.cli.default_recipe import recipe_for_this_machine
+from aha.cli.own_command import own_command
 from aha.cli.terminal_text import say_line
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
@@ -156,7 +158,8 @@ class TrainCommand:
 
         source, _ = run_and_step(resume)
         if self.is_automatic(resume) and not changes and Run(source).read_or_none("summary.json"):
-            say_line(f"aha: {source} is done: `aha report {source}`", sys.stderr)
+            report = f"{own_command()} report {shlex.quote(str(source))}"
+            say_line(f"aha: {source} is done: `{report}`", sys.stderr)
             return
         if is_tuning(Run(source).read_or_none("config.json")):
             given = {"--dash": self.dash, "--ranks": ranks, "--json": self.as_json}
@@ -178,7 +181,7 @@ def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
         raise ConfigError(
             f"--resume with {given[0]}",
             "the run as it was configured",
-            f"aha train --resume {resume}",
+            f"aha train --resume {shlex.quote(str(resume))}",
         )
 
 

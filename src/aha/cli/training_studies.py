@@ -39,9 +39,15 @@ STUDIES = {
     "priming": ("priming_study:PrimingStudy", "which examples before RL let a base improve"),
     "corpus": ("corpus_study:CorpusStudy", "how much of the behaviours a base must have read"),
     "size": ("size_study:SizeStudy", "whether task and model can shrink together"),
-    "search": ("search_study:SearchStudy", "searches or solutions in a corpus, STaR or RL"),
+    "search": (
+        "search_study:SearchStudy",
+        "whether a base should read searches or solutions, and what STaR or RL adds",
+    ),
     "sharpen": ("sharpen_study:SharpenStudy", "what RL changes in pass@1 to pass@64"),
-    "data": ("data_study:DataStudy", "which problems, and how many wrong grades"),
+    "data": (
+        "data_study:DataStudy",
+        "which problems RL should get, and how many wrong grades it bears",
+    ),
     "task-mix": ("mix_study:MixStudy", "whether a second task helps or harms"),
 }
 

@@ -84,7 +84,11 @@ def check_rollout(cfg: RunConfig) -> None:
 def check_task(cfg: RunConfig) -> None:
     task = cfg.task
     if not task.numbers or not all(2 <= n <= 6 for n in task.numbers):
-        raise ConfigError(f"task.numbers {shown(list(task.numbers))}", "sizes from 2 to 6")
+        raise ConfigError(
+            f"task.numbers {shown(list(task.numbers))}",
+            "sizes from 2 to 6",
+            "--task.numbers '[3, 4]'",
+        )
     if task.format_reward and task.verifier == "tinyzero":
         raise ConfigError(
             "task.format_reward with the verifier 'tinyzero', which pays 0.1 for a form already",

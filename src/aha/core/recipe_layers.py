@@ -57,7 +57,11 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_RECIPE + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {path}: {reason}", "a recipe file") from None
+        raise ConfigError(
+            f"cannot read {path}: {reason}",
+            "a recipe file",
+            "check the path; `aha recipes` lists the packaged ones",
+        ) from None
     if len(content) > LARGEST_RECIPE:
         raise ConfigError(f"{path} has more than {LARGEST_RECIPE:,} bytes", "a recipe file")
     try:

@@ -117,7 +117,7 @@ def problems_in(rows: Sequence[Row], task: Task) -> dict[str, Problem]:
     if not problems:
         raise DataError(
             f"none of {len(rows):,} examples has a problem of {task.name} for a solver to try",
-            "rows of `aha distill` or `aha eval --out`, which keep it",
+            "rows of `aha distill` or `aha eval MODEL --out FILE`, which keep it",
             "the pool's own --task, a pool that has them, or no --solver",
         )
     return problems

@@ -68,7 +68,7 @@ def collect_pairs(
         raise ConfigError(
             f"no file or run {source}",
             "a run, a file of graded completions, or one of pairs",
-            "check --data",
+            "--data FILE, as `aha eval MODEL --split train --group-size 8 --out FILE` writes it",
         )
     if is_of_pairs(source):
         open_folder(folder, job)
@@ -83,7 +83,8 @@ def collect_pairs(
         raise DataError(
             f"no pair in {source}: {stage.reasons() or 'it is empty'}",
             "several completions of a prompt, right ones of different lengths",
-            f"aha eval {source} --split train --group-size 8 --out FILE, then --data FILE",
+            f"aha eval {source if is_run(source) else more.get('base', 'MODEL')} --split train "
+            "--group-size 8 --out FILE, then --data FILE",
         )
     open_folder(folder, job)
     stages = StageFolder(folder)

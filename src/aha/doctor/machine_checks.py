@@ -150,6 +150,9 @@ def missing_model_files() -> str:
 
 # -- checks ------------------------------------------------------------------------------------
 
+# No index has Aha: by its name alone pip would install what others have called so.
+FROM_CLONE = "in the clone of Aha: pip install --force-reinstall --no-deps ."
+
 
 def version_numbers(text: str) -> tuple[int, ...]:
     """(2, 13, 0) from "2.13.0+cpu"."""
@@ -169,8 +172,10 @@ def python(machine: MachineFacts) -> Finding:
 def packages(machine: MachineFacts) -> Finding:
     """Every required package is there and new enough."""
     missing = [name for name, version in machine.packages.items() if version is None]
-    if missing or not machine.packages:
-        return fail(f"not installed: {', '.join(missing) or 'aha itself'}", "pip install aha")
+    if not machine.packages:
+        return fail("not installed: aha itself", FROM_CLONE)
+    if missing:
+        return fail(f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     old = [
         f"{name} {machine.packages[name]}"
         for name, least in machine.minimums.items()
@@ -269,8 +274,7 @@ def runs(machine: MachineFacts) -> Finding:
 def base_model(machine: MachineFacts) -> Finding:
     """The packaged base model is complete."""
     if machine.missing_model_files:
-        fix = "install again: pip install --force-reinstall aha"
-        return fail(f"aha-tiny lacks {machine.missing_model_files}", fix)
+        return fail(f"aha-tiny lacks {machine.missing_model_files}", FROM_CLONE)
     return ok("aha-tiny is installed, nothing to download")
 
 

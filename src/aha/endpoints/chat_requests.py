@@ -243,7 +243,8 @@ class Sender(Generic[Subject, Answer]):
         return ConfigError(
             f"no usable answer from the {self.endpoint.role} at {self.address}: {why}",
             "a running endpoint and a model that follows instructions",
-            "the same command goes on from the answers that are kept",
+            f"start it, or check {self.endpoint.option}; then the same command goes on from the "
+            "answers that are kept",
         )
 
     def refusal(self, why: Exception) -> ConfigError:

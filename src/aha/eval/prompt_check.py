@@ -177,8 +177,11 @@ def readable(
         if next(ReadableTask(task, limits, bad).problems(split, 0), None) is None:
             dropped = ", all of whose rows are dropped" if findings else ""
             got = f"no problems in the split {split!r}{dropped}"
-            fix = "more rows (a hash parts a file); all for a test: `aha eval --split all`, or in "
-            raise DataError(got, "at least one", fix + "training --task.test_data FILE")
+            fix = (
+                "more rows (a hash parts a file); all for a test: `aha eval MODEL --split all`, or "
+                "in training --task.test_data FILE"
+            )
+            raise DataError(got, "at least one", fix)
     return ReadableTask(task, limits, bad, on_first_skip), findings
 
 

@@ -90,7 +90,7 @@ def held_out(task: Task, tokenizer: Tokenizer, split: str, n: int, seed: int) ->
         raise DataError(
             f"no problems in the split {split!r}",
             "at least one",
-            "more rows in its file; `aha eval --split all` tests with all of them",
+            "more rows in its file; `aha eval MODEL --split all` tests with all of them",
         )
     return prompts
 

@@ -67,7 +67,7 @@ def check_installed(names: Iterable[str]) -> None:
             raise ConfigError(
                 f"the package {name!r} cannot be imported: {type(error).__name__}: {error}",
                 f"a working {name}",
-                f"pip install --force-reinstall 'aha[{name}]', or --log {NONE}",
+                f"pip install --force-reinstall {name}, or --log {NONE}",
             ) from error
 
 

@@ -237,7 +237,7 @@ def make_groups(prompts: list[Prompt], sampling: Sampling, positions: int) -> li
                 f"max_new_tokens {sampling.max_new_tokens} after a prompt of "
                 f"{len(prompt.tokens)} tokens",
                 f"at most the model's {positions} positions together",
-                f"max_new_tokens = {max(1, positions - len(prompt.tokens))}",
+                f"--rollout.max_new_tokens {max(1, positions - len(prompt.tokens))}",
             )
         name = (prompt.problem.id, occurrences[prompt.problem.id])
         occurrences[prompt.problem.id] += 1

@@ -92,7 +92,7 @@ class ThinkingBudget:
             raise ConfigError(
                 f"{thinking} tokens of thinking in a completion of at most {max_new_tokens}",
                 f"{ANSWER_ROOM} tokens more than the thought, for the answer",
-                f"max_new_tokens = {thinking + ANSWER_ROOM}",
+                f"--rollout.max_new_tokens {thinking + ANSWER_ROOM}",
             )
         return largest
 

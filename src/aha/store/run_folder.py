@@ -21,6 +21,7 @@ runs/NAME/
   summary.json       before, after, cost: written when the run is done
   after_000020.json  and summary_000020.json: those of a finished run that went on for longer
   report.html        the report, where `aha report` was asked for it
+  judge.jsonl        an LLM judge's answers, where `aha behaviors --judge` was asked for them
   rewards.json       the source of reward functions that a Python program has given
   fork.json          of a copy by `aha fork`: the run and the step that it is from
   loggers.json       for each logger the id of its run and the last step that it has
@@ -33,6 +34,7 @@ import errno
 import glob
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +57,8 @@ def exists(path: Path) -> RunError:
     return RunError(
         f"{path} exists already",
         "a new run name",
-        f"--name {path.name}-2, or `aha train --resume {path}` to go on with it",
+        f"{shlex.join(['--name', f'{path.name}-2'])}, or "
+        f"`aha train --resume {shlex.quote(str(path))}` to go on with it",
     )
 
 

@@ -156,9 +156,19 @@ def constructor(name: str) -> Callable[..., Task]:
     if name in entries:
         loaded = imported(name, entries[name].load)
         return task_in(loaded, name) if isinstance(loaded, ModuleType) else loaded
+    expected = ", ".join([EXPECTED, *entries])
+    raise ConfigError(f"no task {name!r}", expected, instead_of(name, entries))
+
+
+def instead_of(name: str, entries: Mapping[str, EntryPoint]) -> str:
+    """What a word that is no task was meant to be: the file in a folder of `aha new-task`, which is
+    not installed; a task of a similar name; a new one."""
+    folder = Path(name)
+    own = folder / f"{folder.name.replace('-', '_')}.py"
+    if own.is_file():
+        return f"--task {own}, or `pip install -e {folder}`, which makes {folder.name!r} its name"
     near = difflib.get_close_matches(name, [*PACKAGED, *entries], 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "`aha new-task NAME` begins a task of your own"
-    raise ConfigError(f"no task {name!r}", ", ".join([EXPECTED, *entries]), hint)
+    return f"did you mean {near[0]!r}?" if near else "`aha new-task NAME` begins a task of your own"
 
 
 def installed() -> dict[str, EntryPoint]:

@@ -65,16 +65,20 @@ class CuratedCountdown(Countdown):
     def chosen(self, seed: int) -> Iterator[Problem]:
         """Training problems with the chosen number of solutions. Raises `ConfigError` after
         `max_misses` problems in a row with another one."""
-        misses = 0
+        missed: list[int] = []
         for problem in super().problems(TRAIN, seed):
-            if problem.given.get("ways", 1) in self.ways:
-                misses = 0
+            ways = problem.given.get("ways", 1)
+            if ways in self.ways:
+                missed = []
                 yield as_curated(problem)
-            elif (misses := misses + 1) == self.max_misses:
+                continue
+            missed.append(ways)
+            if len(missed) == self.max_misses:
                 raise ConfigError(
-                    f"ways {self.ways.start} to {self.ways.stop - 1}: none of {misses:,} puzzles",
+                    f"ways {self.ways.start} to {self.ways.stop - 1}: none of "
+                    f"{len(missed):,} puzzles",
                     "a number of solutions that puzzles have",
-                    "--task.options.ways '[1, 3]'",
+                    f"--task.options.ways '[{min(missed)}, {max(missed)}]'",
                 )
 
     @cached_property

@@ -50,7 +50,7 @@ def read_rows(
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no file" if not path.exists() else "no plain file"
-        raise DataError(f"{path} is {kind}", expected, "check the path that --task.data has")
+        raise DataError(f"{path} is {kind}", expected, "check the path")
     try:
         with path.open("rb") as file:
             head = file.read(512)

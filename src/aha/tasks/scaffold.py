@@ -46,7 +46,8 @@ aha problems --task @module@.py --n 3
 aha doctor demo --task @module@.py
 ```
 
-After `pip install -e .` its name is enough, from any folder: `--task @name@`. Tests: `pytest`.
+After `pip install -e .`, in the environment that has Aha, its name is enough, from any folder:
+`--task @name@`. Tests: `pip install pytest`, then `python -m pytest`.
 """
 
 MODULE = '''\

@@ -6,6 +6,7 @@ the user accepts it. More steps, tokens or money are no difference: the run goes
 """
 
 import inspect
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,5 +192,6 @@ def check_differences(changes: list[Difference], path: Path, accept: bool) -> No
     raise RunError(
         f"{path} began with something else: {'; '.join(map(str, refused))}",
         "what it began with, so that it stays one run",
-        f"put it back, or go on all the same: aha train --resume {path} --accept-changes",
+        "put it back, or go on all the same: "
+        f"aha train --resume {shlex.quote(str(path))} --accept-changes",
     )

@@ -6,6 +6,7 @@ weights. Every function here that ends in `_together` sends the order and does t
 In a world of one rank no order is sent.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def ranks_of_run(
         joined.again = f"the same command again, with --resume {run}"
         return joined
     check_ranks(ranks, device, ON_CPU)
-    again = f"aha train --resume {run}; with --ranks 1 if it comes again"
+    again = f"aha train --resume {shlex.quote(str(run))}; with --ranks 1 if it comes again"
     return LocalRanks(ranks, partial(take_part, run / FOLDER), LATE_S + grade_s, again)
 
 

@@ -25,7 +25,7 @@ HIGHEST_RATE, HIGHEST_ADAPTER_RATE = 1e-4, 2e-3
 SUITED_RATE, SUITED_ADAPTER_RATE = 2e-5, 2e-4
 MIN_TRIES = 32  # completions of a base, before it is said that it solves none
 EASIER = (
-    "easier problems first (`aha train smollm2-ladder` climbs), the form that the model was "
+    "easier problems first (`aha train smollm2-ladder --model MODEL` climbs), the form that it was "
     "trained on (--task.template instruct or r1), a lower --rollout.temperature, "
     "a larger --rollout.max_new_tokens, where completions are truncated, or a larger model"
 )
