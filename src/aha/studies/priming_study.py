@@ -27,9 +27,10 @@ QUICK = Scale(200_000, steps=3, prompts=4, group_size=4, every=2, problems=8, fi
 EXAMPLES, QUICK_EXAMPLES = 6_000, 64
 EPOCHS = 2
 PRIMED = tuple(kind for kind in KINDS if kind not in CONTROLS and kind != "wrong-only")
-# Mean tokens of a completion over a run, for the plan.
-LENGTHS = {"empty": 12.0, "nothing": 16.0, "dots": 60.0}
-PRIMED_LENGTH = 75.0
+# Mean tokens of a completion over a run, for the plan: searches with verdicts grow.
+CHECKED = ("all", "backtracking-verification", "wrong-only")
+LENGTHS = {"empty": 12.0, "nothing": 16.0, "dots": 60.0} | dict.fromkeys(CHECKED, 115.0)
+PRIMED_LENGTH = 50.0
 
 
 class PrimingStudy(TrainingStudy):
