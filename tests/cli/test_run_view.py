@@ -49,7 +49,7 @@ def test_a_name_with_brackets_is_printed_as_it_is(aha, model, tmp_path):
     limits = ("--eval.every", 0, "--rollout.max_new_tokens", 20)
     done = aha(*words, *limits, "--name", "a[b]c")
     assert done.code == 0 and "all files are in runs/a[b]c" in done.out, done.out + done.err
-    assert "aha chat runs/a[b]c\n" in done.out
+    assert "aha chat 'runs/a[b]c'\n" in done.out, "quoted: a shell reads brackets as a pattern"
 
 
 def test_the_table_of_steps_fits_eighty_columns_under_its_heading(screen):
