@@ -9,7 +9,7 @@ import pytest
 from aha.cli.first_steps import next_commands
 from aha.cli.own_command import as_typed_here, own_command
 from aha.core.errors import RunError
-from aha.store.run_folder import check_new
+from aha.store.run_folder import check_new, resume_command
 
 
 @pytest.fixture
@@ -64,7 +64,8 @@ def test_a_line_of_another_room_gets_the_command_that_works(program):
 def test_the_path_of_a_run_is_one_word_of_the_shell(program, tmp_path, monkeypatch):
     """A run may be called "a b"."""
     here = ".venv/bin/aha train --resume 'runs/a b'"
-    assert as_typed_here("stopped; go on with: aha train --resume runs/a b").endswith(here)
+    said = as_typed_here(f"stopped; go on with: {resume_command(Path('runs/a b'))}")
+    assert said.endswith(here) and as_typed_here(said) == said
     run = tmp_path / "runs" / "a b"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")

@@ -18,9 +18,9 @@ from aha.model.parents import chain_of
 from aha.sft.data_cost import write_data_cost
 from aha.sft.examples import PreferencePair
 from aha.sft.preference_tuner import PreferenceTuner
-from aha.sft.tuning_config import TuningConfig, default_lr, is_tuning, tuning_config
+from aha.sft.tuning_config import TuningConfig, default_lr, tuning_config
 from aha.sft.tuning_run import FineTuning
-from aha.store.run_folder import read_rows
+from aha.store.run_folder import is_tuning, read_rows
 
 from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
 

@@ -17,9 +17,8 @@ from aha.api.recipe_names import find_recipe, new_run_path
 from aha.api.run_result import RunResult
 from aha.core.config import RunConfig, TaskSection
 from aha.core.errors import ConfigError
-from aha.sft.tuning_config import is_tuning
 from aha.store.checksums import digests
-from aha.store.run_folder import Run, check_new
+from aha.store.run_folder import Run, check_new, is_tuning
 from aha.tasks.catalog import provided
 from aha.tasks.reward_function import WeightedRewards
 from aha.tasks.reward_task import PREFIX, RewardTask

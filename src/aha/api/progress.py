@@ -15,11 +15,10 @@ from aha.core.control_characters import visible
 from aha.core.findings import Finding
 from aha.core.records import Graded
 from aha.eval.suite import EvalNumbers, completion_row
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, resume_command
 from aha.training.outcome import Listener
 
 Row = dict[str, Any]
-RESUME = "aha train --resume"  # in messages of the rooms below, for those who type commands
 
 
 class Progress:
@@ -33,7 +32,7 @@ class Progress:
         self.cfg, self.run, self.callbacks, self.show = cfg, run, callbacks, show
         again = f", reward={rewards}, data=..." if rewards else ""
         self.resume_line = f"aha.train(resume={str(run.path)!r}{again})"
-        self.command = f"{RESUME} {run.path}"
+        self.command = resume_command(run.path)  # in messages of the rooms below
         self.said_resume = False
         publish = notebook_publisher() if show else None
         self.live = LiveRun(f"aha: {run.path}", publish) if publish else None

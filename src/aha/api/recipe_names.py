@@ -38,11 +38,15 @@ def find_recipe(name: str) -> Path:
 
 def instead_of(name: str) -> str:
     """What a word that is no recipe was meant to be: a run to go on with, a model, a recipe."""
-    if (Path(name) / "config.json").is_file() and (Path(name) / "metrics.jsonl").is_file():
-        return f"a run goes on with `aha train --resume {shlex.quote(name)}`"
+    from aha.store.run_folder import resume_command
+
+    folder = Path(name)
+    if (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file():
+        return f"a run goes on with `{resume_command(folder)}`"
     base = name.rpartition("/")[2].removesuffix("-Instruct")
-    if base in known_shapes() or (Path(name) / "config.json").is_file():
-        return f"a model comes after a recipe: RECIPE --model {name}; `aha recipes` lists recipes"
+    if base in known_shapes() or (folder / "config.json").is_file():
+        typed = f"RECIPE --model {shlex.quote(name)}"
+        return f"a model comes after a recipe: {typed}; `aha recipes` lists recipes"
     near = get_close_matches(name[:LONGEST], packaged_recipes(), 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}`aha recipes` lists them"

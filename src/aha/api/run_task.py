@@ -75,8 +75,7 @@ def task_of_run(folder: Path) -> ChosenTask | None:
     checkpoints; None for a fine-tuning, and where there is no run."""
     from aha.algo.recipe import begun
     from aha.model.folders import run_of
-    from aha.sft.tuning_config import is_tuning
-    from aha.store.run_folder import Run
+    from aha.store.run_folder import Run, is_tuning
 
     run = run_of(folder)
     if run is None or not (run / "config.json").is_file():

@@ -2,6 +2,7 @@
 with an instruct model."""
 
 import queue
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from aha.cli.own_options import message_here
 from aha.cli.parameters import Count, ModelName, Whole
 from aha.cli.terminal_text import console, say_line
 from aha.core.control_characters import visible
@@ -83,7 +85,7 @@ def chat(
         try:
             problem = parse_puzzle(line)
         except AhaError as error:
-            console.print(Text(str(error), style="red"), soft_wrap=True)
+            console.print(Text(message_here(error), style="red"), soft_wrap=True)
             continue
         sides = [Side(f"{label}: {name}".removeprefix(": "), name) for label, name in names]
         answer_side_by_side(console, speaker, sides, task, problem, sampling)
@@ -121,7 +123,7 @@ def refuse_other_task(model: str, config: dict[str, Any]) -> None:
         raise ConfigError(
             f"a chat with {model}, which was trained on the task {name!r}",
             "a run on countdown, or a model with a chat template",
-            f"aha ask --model {model}",
+            f"aha ask --model {shlex.quote(model)}",
         )
 
 
@@ -136,7 +138,8 @@ class Side:
 
     def add(self, event: dict[str, Any] | Exception) -> None:
         if isinstance(event, Exception):
-            self.verdict = Text(f"{event}", style="red")
+            words = message_here(event) if isinstance(event, AhaError) else str(event)
+            self.verdict = Text(words, style="red")
         elif "origin" in event:
             if event["origin"] not in self.title:
                 self.title += f", {event['origin']}"

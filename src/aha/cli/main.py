@@ -32,7 +32,7 @@ import aha
 from aha.cli.error_translation import as_user_error
 from aha.cli.exit_codes import code_of
 from aha.cli.first_steps import print_first_steps
-from aha.cli.own_options import fix_here, own_spelling
+from aha.cli.own_options import message_here, own_spelling
 from aha.cli.parameters import of_64_bits
 from aha.cli.recipe_keys import recipe_for_help, recipe_in_help, toml_value
 from aha.cli.terminal_text import OutputClosed, say, say_line
@@ -155,9 +155,8 @@ def never_fail_to_print() -> None:
 
 
 def fail(error: AhaError) -> None:
-    said = AhaError(error.got, error.wanted, fix_here(error.fix))
     with suppress(OSError):  # a full disk takes no message either, and the code says it too
-        say_line(f"aha: {said}", sys.stderr)
+        say_line(f"aha: {message_here(error)}", sys.stderr)
     sys.exit(code_of(error))
 
 
@@ -204,15 +203,15 @@ def unknown_option(error: UnknownOptionError) -> AhaError:
         if reason_left_out(key):
             return unknown_key(key, value, known_keys())
         near = [f"--{name}" for name in nearest_keys(key[:LONGEST], known_keys())]
-    elif is_key(key) and (typed := own_spelling(key, value, options)):
-        near = [typed]
+    elif is_key(key):  # a name that only looks alike may mean another thing
+        near = [typed] if (typed := own_spelling(key, value, options)) else []
     hint = f"did you mean {' or '.join(near)}?" if near else see_help(error)
     return ConfigError(f"unknown option {option}", "an option of this command", hint)
 
 
 def is_key(key: str) -> bool:
-    """Whether it is a key of a recipe; of a task's own settings each name is one."""
-    return key in known_keys() or key.startswith("task.options.")
+    """Whether it is a key of a recipe's section; of a task's own settings each name is one."""
+    return ("." in key and key in known_keys()) or key.startswith("task.options.")
 
 
 def typed_option(error: UnknownOptionError) -> tuple[str, Any]:

@@ -16,8 +16,6 @@ from pathlib import Path
 # Not behind -m, as in `torchrun ... -m aha train`, nor as the end of a path.
 COMMAND = re.compile(r"(?<![\w./-])(?<!-m )aha (?=([a-z][a-z-]*))")
 PIP = re.compile(r"(?<![\w./-])(?<!-m )(?<!uv )pip (install|uninstall|download)(?= )")
-# A run may be called "a b": its path is the rest of such a line.
-GO_ON = re.compile(r"(go on with: aha train --resume )([^\n]+)$")
 PYTHON = re.compile(r"(?<![\w./-])python (?=-m )")
 
 
@@ -54,7 +52,6 @@ def as_typed_here(text: str) -> str:
     from aha.cli.main import COMMAND_NAMES  # imports this module
 
     typed = own_command()
-    text = GO_ON.sub(lambda match: match[1] + shlex.quote(match[2]), text)
     text = COMMAND.sub(lambda match: f"{typed} " if match[1] in COMMAND_NAMES else match[0], text)
     text = PYTHON.sub(lambda match: f"{own_python()} ", text)
     return PIP.sub(lambda match: pip_here(match[1]), text)

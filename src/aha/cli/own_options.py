@@ -9,24 +9,45 @@ same thing:
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Collection
 
 from aha.cli.own_command import as_typed_here
-from aha.core.config import known_keys
+from aha.core.config import TASK_SETTINGS, known_keys
+from aha.core.errors import AhaError
 
 SECTIONS = "|".join(sorted({key.split(".")[0] for key in known_keys() if "." in key}))
+# In training such a key is what it is.
 OPTION = re.compile(
-    rf"(?<![\w-])--((?:{SECTIONS})\.[\w.]*\w)(?: ('[^']*'|\[[^\]]*\]|[^\s,;:()`'\[]+))?"
+    rf"(?<![\w-])(?<!in training )--((?:{SECTIONS})\.[\w.]*\w)"
+    r"(?: ('[^']*'|\[[^\]]*\]|[^\s,;:()`'\[]+))?"
 )
 LITERAL = re.compile(r"-?[\d.]+(?:e-?\d+)?|\[.*\]|true|false")
-PLAIN = re.compile(r"[\w.+-]+")  # what a shell and TOML's reader here take as it stands
-TASK = "task."  # a key whose setting `--options` takes, in a command that has it
+# Listed, because the last word of a key says too little: `--name` of a command names a run, and no
+# task; `--lr` is no critic's, and the folder of `aha behaviors` no model.
+SAME = {
+    "model.path": "--model",
+    "model.device": "--device",
+    "task.name": "--task",
+    "task.numbers": "--numbers",
+    "task.data": "--task-data",
+    "rollout.group_size": "--group-size",
+    "rollout.max_new_tokens": "--max-new-tokens",
+    "rollout.temperature": "--temperature",
+    "optim.lr": "--lr",
+    "eval.seed": "--seed",
+}
 
 
 def fix_here(fix: str) -> str:
     """A fix that works when it is pasted."""
     return as_typed_here(in_own_options(fix, typed_options()))
+
+
+def message_here(error: AhaError) -> str:
+    """The message of an error, with a fix that works when it is pasted."""
+    return str(AhaError(error.got, error.wanted, fix_here(error.fix)))
 
 
 def typed_options() -> set[str]:
@@ -47,37 +68,54 @@ def in_own_options(text: str, names: Collection[str]) -> str:
     return OPTION.sub(lambda option: own_option(option, names), text)
 
 
-def own_spelling(key: str, value: object, names: Collection[str]) -> str:
-    """How a key of a recipe is typed where `names` are the options; empty where it cannot be."""
-    text = (
-        value
-        if isinstance(value, str) and PLAIN.fullmatch(value)
-        else json.dumps(value, default=str)
-    )
-    quoted = text if PLAIN.fullmatch(text) else f"'{text}'"
-    typed = f"--{key}" if value is None else f"--{key} {quoted}"
-    own = in_own_options(typed, names)
-    return own if own != typed else ""
-
-
 def own_option(option: re.Match[str], names: Collection[str]) -> str:
-    """One option. A value in capitals is for the user to fill in, and is about a recipe."""
+    """One option of a text."""
     key, value = option[1], option[2]
-    short = f"--{key.rpartition('.')[2].replace('_', '-')}"
-    if f"--{key}" in names or (value or "").isupper():
+    own, setting = option_for(key, names)
+    if setting and value is not None:
+        return f"{own} '{setting} = {as_toml(value)}'"
+    if setting or not own:
         return option[0]
-    if short in names:
-        return short if value is None else f"{short} {bare(value)}"
-    if key.startswith(TASK) and "--options" in names and value is not None:
-        setting = key.removeprefix(TASK).removeprefix("options.")
-        return f"--options '{setting} = {as_toml(value)}'"
-    return option[0]
+    return own if value is None else f"{own} {bare(value)}"
+
+
+def own_spelling(key: str, value: object, names: Collection[str]) -> str:
+    """How a key of a recipe, with the value that was typed after it, is typed where `names` are the
+    options; empty where it cannot be. `value` None: there was none."""
+    own, setting = option_for(key, names)
+    if isinstance(value, dict) or (setting and value is None):
+        return ""
+    if setting:
+        return shlex.join([own, f"{setting} = {as_json(value)}"])
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    words = [item if isinstance(item, str) else as_json(item) for item in items]
+    return shlex.join([own, *words]) if own else ""
+
+
+def option_for(key: str, names: Collection[str]) -> tuple[str, str]:
+    """(the option that says the same as a key, the setting in it where it takes several); two empty
+    texts where there is none, or where the key itself is an option."""
+    section, _, name = key.partition(".")
+    if f"--{key}" in names:
+        return "", ""
+    if SAME.get(key) in names:
+        return SAME[key], ""
+    if section == "task" and "--options" in names:
+        setting = name.removeprefix("options.")
+        if setting != name or name in TASK_SETTINGS:
+            return "--options", setting
+    return "", ""
 
 
 def bare(value: str) -> str:
     """A value of a recipe as a command has it: the items of a list one after the other."""
     inner = value.strip("'")
     return inner.strip("[]").replace(",", "") if inner.startswith("[") else value
+
+
+def as_json(value: object) -> str:
+    """A value as JSON, which TOML reads as well: a text, a number, true, false, a list of these."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def as_toml(value: str) -> str:

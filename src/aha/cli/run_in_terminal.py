@@ -31,7 +31,7 @@ from aha.model.folders import PlannedModel, local_model_folder, looks_like_hub_n
 from aha.plan.calibration import Calibration
 from aha.plan.prediction import lines_before
 from aha.plan.shapes import shape_of
-from aha.store.run_folder import check_new
+from aha.store.run_folder import check_new, resume_command
 from aha.training.builders import task_of
 from aha.training.experiment import Experiment
 from aha.training.joint_work import check_setting, refuse_shards_of_one
@@ -175,7 +175,7 @@ def carry_out(
                 outcome = experiment.run_all()
         except KeyboardInterrupt:
             view.close()
-            say_line(as_typed_here(f"aha: go on with: aha train --resume {path}"), sys.stderr)
+            say_line(as_typed_here(f"aha: go on with: {resume_command(path)}"), sys.stderr)
             raise
         finally:
             view.close()

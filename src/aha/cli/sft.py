@@ -192,11 +192,13 @@ def model_keys(settings: dict[str, Any]) -> dict[str, Any]:
 def resume_tuning(path: Path, budget: str | None, accept: bool, changes: dict[str, Any]) -> None:
     """Go on with a stopped run of fine-tuning, from its newest whole checkpoint. Raises ConfigError
     for `changes` of its settings."""
+    from aha.store.run_folder import resume_command
+
     if changes:
         raise ConfigError(
             f"{next(iter(changes))} for a fine-tuning that goes on",
             "the run as it was configured",
-            f"aha train --resume {shlex.quote(str(path))}",
+            resume_command(path),
         )
     from aha.sft.tuning_run import FineTuning
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from aha.cli.own_options import message_here
 from aha.cli.terminal_text import console, say
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem, Prompt
@@ -26,7 +27,7 @@ def talk(opened: "OpenModel", sampling: "Sampling") -> None:
         try:
             answer = print_answer(opened, turns, sampling)
         except AhaError as error:
-            console.print(Text(str(error), style="red"), soft_wrap=True)
+            console.print(Text(message_here(error), style="red"), soft_wrap=True)
             continue
         messages = [*turns, {"role": "assistant", "content": answer}]
 

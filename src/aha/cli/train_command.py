@@ -152,8 +152,7 @@ class TrainCommand:
         from aha.cli.fork import at_step
         from aha.cli.run_in_terminal import resume_run
         from aha.cli.sft import resume_tuning
-        from aha.sft.tuning_config import is_tuning
-        from aha.store.run_folder import Run
+        from aha.store.run_folder import Run, is_tuning
         from aha.training.run_fork import run_and_step
 
         source, _ = run_and_step(resume)
@@ -177,11 +176,13 @@ class TrainCommand:
 
 def refuse_with_resume(resume: Path, unused: dict[str, object]) -> None:
     """Raise `ConfigError` for an option, by name, that a new run alone can take."""
+    from aha.store.run_folder import resume_command
+
     if given := [word for word, value in unused.items() if value]:
         raise ConfigError(
             f"--resume with {given[0]}",
             "the run as it was configured",
-            f"aha train --resume {shlex.quote(str(resume))}",
+            resume_command(resume),
         )
 
 

@@ -42,6 +42,18 @@ class ModelSection(Section):
     )
 
 
+# Keys of [task] that the task's constructor takes; the others are about the grading's process.
+TASK_SETTINGS = (
+    "numbers",
+    "template",
+    "data",
+    "test_data",
+    "bad_rows",
+    "verifier",
+    "format_reward",
+)
+
+
 class TaskSection(Section):
     """The task: its problems, prompts and rewards."""
 
@@ -111,9 +123,8 @@ class TaskSection(Section):
 
         An unchanged key is left out, because many tasks read none of them.
         """
-        keys = ("numbers", "template", "data", "test_data", "bad_rows", "verifier", "format_reward")
         fields = type(self).model_fields
-        changed = {key: getattr(self, key) for key in keys}
+        changed = {key: getattr(self, key) for key in TASK_SETTINGS}
         return {k: v for k, v in changed.items() if v != fields[k].default} | self.options
 
     def anywhere(self) -> "TaskSection":

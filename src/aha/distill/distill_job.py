@@ -1,5 +1,6 @@
 """The settings of a distillation, and the folder that keeps them."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from aha.core.errors import ConfigError, shown
 from aha.distill.stages import read_object
 from aha.eval.suite import EvalSettings
 from aha.store.durable import disk_errors, to_json, write_text
+from aha.store.run_folder import other_name
 
 JOB = "job.json"
 # Settings that may change from one call to the next.
@@ -112,7 +114,7 @@ def open_folder(path: Path, job: Mapping[str, Any], reuses: bool = False) -> boo
         raise ConfigError(
             f"{path} was made with {other} {shown(before.get(other))}, not {shown(now.get(other))}",
             "the same settings, to go on, or a new name",
-            f"--name {path.name}-2" + (f" --reuse {path}" if reuses else ""),
+            other_name(path) + (f" --reuse {shlex.quote(str(path))}" if reuses else ""),
         )
     if before is None and path.exists() and any(path.iterdir()):
         raise ConfigError(f"{path} exists and is no such folder", "a new name", "another --name")

@@ -9,6 +9,7 @@ data/NAME/ has job.json (the settings), pairs.jsonl, stages.json, and the tests 
 after.json.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import product
@@ -37,13 +38,19 @@ def completions_of(source: Path, last: int) -> Iterator[Row]:
             raise DataError(
                 f"no completions/step_*.jsonl in {source}",
                 "a run of `aha train` with its completions",
-                f"aha eval {source} --split train --group-size 8 --out FILE, then --data FILE",
+                fresh_completions(source),
             )
         for file in files:
             yield from rows_of_run(file)
         return
     for _, row in read_rows(source, EXPECTED):
         yield row if isinstance(row, dict) else {}
+
+
+def fresh_completions(model: object) -> str:
+    """The fix where there are no completions to choose among."""
+    typed = f"aha eval {shlex.quote(str(model))} --split train --group-size 8 --out FILE"
+    return f"{typed}, then --data FILE"
 
 
 def is_of_pairs(source: Path) -> bool:
@@ -83,8 +90,7 @@ def collect_pairs(
         raise DataError(
             f"no pair in {source}: {stage.reasons() or 'it is empty'}",
             "several completions of a prompt, right ones of different lengths",
-            f"aha eval {source if is_run(source) else more.get('base', 'MODEL')} --split train "
-            "--group-size 8 --out FILE, then --data FILE",
+            fresh_completions(source if is_run(source) else more.get("base", "MODEL")),
         )
     open_folder(folder, job)
     stages = StageFolder(folder)

@@ -18,10 +18,10 @@ from aha.eval.suite import EvalSettings, readable_prompts
 from aha.model.folders import resolve_model
 from aha.model.weights import load_model
 from aha.plan.machines import Cost
-from aha.sft.tuning_config import TuningConfig, is_tuning, tuning_config
+from aha.sft.tuning_config import TuningConfig, tuning_config
 from aha.sft.tuning_run import FineTuning
 from aha.store.durable import disk_errors, to_json, write_text
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, is_tuning, other_name
 from aha.tasks.catalog import make_task
 from aha.training.builders import price_of_run
 
@@ -40,19 +40,17 @@ def check_goes_on(path: Path, given: TuningConfig) -> bool:
     if config is None:
         return False
     if not is_tuning(config):
-        raise RunError(f"{path} is a run of another kind", "a new name", f"--name {path.name}-2")
+        raise RunError(f"{path} is a run of another kind", "a new name", other_name(path))
     data = config.get("data")
     if given.data and data != str(Path(given.data).absolute()):
-        raise RunError(
-            f"{path} exists, and learns from {data}", "a new name", f"--name {path.name}-2"
-        )
+        raise RunError(f"{path} exists, and learns from {data}", "a new name", other_name(path))
     changed = changed_setting(given, tuning_config(config))
     if changed is not None:
         name, before, now = changed
         raise RunError(
             f"{path} learns with {name} {shown(before)}, not {shown(now)}",
             "the same settings, to go on, or a new name",
-            f"--name {path.name}-2",
+            other_name(path),
         )
     return True
 

@@ -23,7 +23,7 @@ from aha.loggers.logger_protocol import LoggedRun, Logger
 from aha.loggers.position import Position, stored_positions, write_positions
 from aha.loggers.run_rows import Entry, RunRows
 from aha.store.guarded_files import Row
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, resume_command
 
 # By name, which is that of the extra and of its package too: module and class.
 LOGGERS = {
@@ -190,9 +190,8 @@ class RunLoggers:
         logger = self.open.pop(name, None)
         words = visible(shorter(f"{type(error).__name__}: {error}", 300))
         message = f"the logger {name} failed: {words}"
-        fix = fix or (
-            f"the run goes on without it; later `aha train --resume {self.run.path}` sends the rest"
-        )
+        later = f"`{resume_command(self.run.path)}`"
+        fix = fix or f"the run goes on without it; later {later} sends the rest"
         self.tell(self.rows.last_step, Finding("warn", message, fix, f"logger_{name}"))
         if logger is not None:
             self.advance(name, logger.holds_s)

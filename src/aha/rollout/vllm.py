@@ -19,6 +19,7 @@ Shapes: T tokens, V vocabulary.
 """
 
 import os
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +70,7 @@ class VllmEngine:
             raise ModelError(
                 f"{folder} holds an adapter, which vLLM cannot begin with",
                 "a folder with all weights",
-                f"aha export {folder} --out FOLDER, then --model.path FOLDER",
+                f"aha export {shlex.quote(str(folder))} --out FOLDER, then --model.path FOLDER",
             )
         self.tokenizer, self.vllm = tokenizer, import_vllm()
         self.device = policy.device

@@ -3,7 +3,6 @@
 Model and optimiser are the sections of a recipe of RL, with the same keys.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -12,9 +11,6 @@ from aha.core.config import ModelSection, OptimSection, RunConfig
 from aha.core.section import BILLION, MILLION, KeptCheckpoints, Section, explain
 
 TINY = 5_000_000  # parameters: below, a model takes larger steps
-
-
-KINDS = ("sft", "prefer")
 
 
 class PreferenceSection(Section):
@@ -70,12 +66,6 @@ def tuning_config(raw: dict[str, Any]) -> TuningConfig:
         return TuningConfig.model_validate(raw)
     except ValidationError as error:
         raise explain(error, "", list(TuningConfig.model_fields)) from None
-
-
-def is_tuning(config: Mapping[str, Any] | None) -> bool:
-    """Whether the config.json of a run is one of fine-tuning, on examples or on pairs; None: there
-    is none to read."""
-    return config is not None and config.get("kind") in KINDS
 
 
 def default_lr(parameters: int, lora_rank: int, pairs: bool = False) -> float:

@@ -26,7 +26,14 @@ from aha.sft.tuning_plan import compared_with_plan, refuse_hopeless, tuning_pred
 from aha.store.checkpoint import SavedState
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
-from aha.store.run_folder import Run, append, check_new, read_rows, version_of
+from aha.store.run_folder import (
+    Run,
+    append,
+    check_new,
+    read_rows,
+    resume_command,
+    version_of,
+)
 from aha.training import resume
 from aha.training.builders import open_policy, price_of_run
 from aha.training.fingerprints import BASE_FILES, Fingerprints, digests_by_name
@@ -227,7 +234,7 @@ class FineTuning:
         try:
             reason = self.train(say, on_row)
             if reason:
-                say(f"{reason}; go on with: aha train --resume {self.run.path}")
+                say(f"{reason}; go on with: {resume_command(self.run.path)}")
                 return Outcome(self.run, None, None, None, stopped_by=self.stopped_by)
             self.save_model()
             summary = self.summary()
@@ -254,7 +261,7 @@ class FineTuning:
             except BaseException as error:
                 words = save_on_error(error, self.run, record, checkpoint)
                 with suppress(Exception):  # the error may be that nothing can be written
-                    say(f"{words}; go on with: aha train --resume {self.run.path}")
+                    say(f"{words}; go on with: {resume_command(self.run.path)}")
                 raise
             checkpoint.save()
             if trainer.done:

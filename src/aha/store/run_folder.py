@@ -51,14 +51,31 @@ from aha.store.guarded_files import GuardedFile, JsonLines, Row, row_of
 from aha.store.provenance import commit, write_provenance
 from aha.store.run_lock import RunLock
 
+TUNING_KINDS = ("sft", "prefer")  # `kind` in the config.json of a fine-tuning
+
+
+def is_tuning(config: Mapping[str, Any] | None) -> bool:
+    """Whether the config.json of a run is one of fine-tuning, on examples or on pairs: it has no
+    rewards, draws no completions and tests nothing. None: there is none to read."""
+    return config is not None and config.get("kind") in TUNING_KINDS
+
+
+def resume_command(run: Path) -> str:
+    """What is typed to go on with a run; its path is one word of the shell, spaces or not."""
+    return f"aha train --resume {shlex.quote(str(run))}"
+
+
+def other_name(path: Path) -> str:
+    """What is typed for a folder beside one that is there."""
+    return shlex.join(["--name", f"{path.name}-2"])
+
 
 def exists(path: Path) -> RunError:
     """The error for a new run whose path exists."""
     return RunError(
         f"{path} exists already",
         "a new run name",
-        f"{shlex.join(['--name', f'{path.name}-2'])}, or "
-        f"`aha train --resume {shlex.quote(str(path))}` to go on with it",
+        f"{other_name(path)}, or `{resume_command(path)}` to go on with it",
     )
 
 

@@ -12,6 +12,8 @@ constructor does not name is an error, because nothing would read it.
 
 import difflib
 import inspect
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -165,8 +167,9 @@ def instead_of(name: str, entries: Mapping[str, EntryPoint]) -> str:
     not installed; a task of a similar name; a new one."""
     folder = Path(name)
     own = folder / f"{folder.name.replace('-', '_')}.py"
-    if own.is_file():
-        return f"--task {own}, or `pip install -e {folder}`, which makes {folder.name!r} its name"
+    if os.path.isfile(own):  # `Path.is_file` raises for a name that is too long
+        file, place = shlex.quote(str(own)), shlex.quote(str(folder))
+        return f"--task {file}, or `pip install -e {place}`, which makes {folder.name!r} its name"
     near = difflib.get_close_matches(name, [*PACKAGED, *entries], 1, 0.5)
     return f"did you mean {near[0]!r}?" if near else "`aha new-task NAME` begins a task of your own"
 

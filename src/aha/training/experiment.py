@@ -27,7 +27,7 @@ from aha.rollout.engine import Sampling
 from aha.store.checkpoint import SavedState
 from aha.store.checksums import write_checksums
 from aha.store.durable import disk_errors, replace_folder
-from aha.store.run_folder import Run, read_rows
+from aha.store.run_folder import Run, read_rows, resume_command
 from aha.tasks.catalog import notes_of
 from aha.training import resume
 from aha.training.builders import device_of, make_trainer, open_policy, prediction_of, task_of
@@ -307,7 +307,7 @@ class Experiment:
         self.first_test_s = before.numbers["seconds"] if before else 0.0
         rows, finished = self.train()
         if not finished:
-            self.listener.say(f"{self.stop_reason}; go on with: aha train --resume {self.run.path}")
+            self.listener.say(f"{self.stop_reason}; go on with: {resume_command(self.run.path)}")
             return Outcome(self.run, None, before, None, rows, self.stopped_by)
         self.save_model()
         after = self.test("after")
@@ -390,7 +390,7 @@ class Experiment:
             except BaseException as error:
                 words = save_on_error(error, self.run, record, checkpoint)
                 with suppress(Exception):  # the error may be that nothing can be written
-                    listener.say(f"{words}; go on with: aha train --resume {self.run.path}")
+                    listener.say(f"{words}; go on with: {resume_command(self.run.path)}")
                 raise
             checkpoint.compare_and_save()
             by_signal = interrupted() or world.should("stop")

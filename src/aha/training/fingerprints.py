@@ -6,7 +6,6 @@ the user accepts it. More steps, tokens or money are no difference: the run goes
 """
 
 import inspect
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from aha.core.recipe_layers import flattened
 from aha.model.folders import base_cost
 from aha.model.parents import Parent, chain_of
 from aha.store.checksums import digests
-from aha.store.run_folder import version_of
+from aha.store.run_folder import resume_command, version_of
 from aha.tasks.catalog import PACKAGED
 from aha.tasks.protocol import Task
 from aha.tasks.reward_task import RewardTask
@@ -192,6 +191,5 @@ def check_differences(changes: list[Difference], path: Path, accept: bool) -> No
     raise RunError(
         f"{path} began with something else: {'; '.join(map(str, refused))}",
         "what it began with, so that it stays one run",
-        "put it back, or go on all the same: "
-        f"aha train --resume {shlex.quote(str(path))} --accept-changes",
+        f"put it back, or go on all the same: {resume_command(path)} --accept-changes",
     )

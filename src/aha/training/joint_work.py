@@ -30,6 +30,7 @@ from aha.model.weights import load_policy
 from aha.rollout.engine import Sampling
 from aha.rollout.shared_rollout import graded_groups
 from aha.store.checkpoint import load_state
+from aha.store.run_folder import resume_command
 from aha.training.builders import make_trainer, open_policy, task_of
 from aha.training.loop import QuietInterrupt
 from aha.training.preflight import readable_task
@@ -146,10 +147,10 @@ def ranks_of_run(
         else:
             gpu_of(joined.place.local, SeenGpus.here(device), ON_CPU)
         joined.late_s = LATE_S + grade_s
-        joined.again = f"the same command again, with --resume {run}"
+        joined.again = f"the same command again, with --resume {shlex.quote(str(run))}"
         return joined
     check_ranks(ranks, device, ON_CPU)
-    again = f"aha train --resume {shlex.quote(str(run))}; with --ranks 1 if it comes again"
+    again = f"{resume_command(run)}; with --ranks 1 if it comes again"
     return LocalRanks(ranks, partial(take_part, run / FOLDER), LATE_S + grade_s, again)
 
 

@@ -12,11 +12,12 @@ from starlette.concurrency import iterate_in_threadpool
 from aha.core.control_characters import visible
 from aha.core.errors import AhaError, ConfigError
 from aha.core.records import Problem
+from aha.store.run_folder import is_tuning
 from aha.tasks.problem_lines import countdown_from_config, parse_puzzle
 from aha.tasks.protocol import Task
 from aha.web.completions import WHOLE_CHARS, completion_view
 from aha.web.file_reader import dumps
-from aha.web.runs import RunFolder, is_tuning, section
+from aha.web.runs import RunFolder, section
 
 # (model's name, task, problem, options) -> {"origin"}, then {"text"} for every piece, then {"row"},
 # the graded completion. `options` has seed, temperature and max_new_tokens. Closing the generator

@@ -4,9 +4,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from aha.store.guarded_files import Row
+from aha.store.run_folder import is_tuning
 from aha.web.curves import Curves
 from aha.web.run_comparison import comparison_of, setting_differences
-from aha.web.runs import RunFolder, is_tuning
+from aha.web.runs import RunFolder
 from aha.web.seed_bands import band_of, seed_groups
 
 MOST_RUNS = 12

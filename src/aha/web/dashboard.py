@@ -17,6 +17,7 @@ import aha
 from aha.core.control_characters import visible
 from aha.core.errors import AhaError, DataError
 from aha.store.guarded_files import number
+from aha.store.run_folder import is_tuning
 from aha.web.access import AccessControl
 from aha.web.address_fields import finite_number, whole_number
 from aha.web.chart_list import PHASES, charts_of, columns
@@ -52,7 +53,6 @@ from aha.web.runs import (
     RunsFolder,
     damaged_card,
     finding_view,
-    is_tuning,
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from aha.store.guarded_files import number, read_all_rows
+from aha.store.run_folder import is_tuning
 from aha.web.curves import BehaviorCurves, Curves
-from aha.web.runs import RunFolder, interval_of, is_tuning
+from aha.web.runs import RunFolder, interval_of
 from aha.web.svg_curves import Figure, Line, Point
 from aha.web.turn_view import WAY_WORDS
 

@@ -18,6 +18,7 @@ from aha.core.errors import RunError
 from aha.plan.machines import money
 from aha.plan.prediction import lines_of
 from aha.store.guarded_files import GuardedFile, number
+from aha.store.run_folder import is_tuning
 from aha.web.completions import PinnedRow, pinned_rows
 from aha.web.curves import Curves, evenly_spaced
 from aha.web.event_spans import EVENT_KINDS, Row, behaviours_of, puzzle_of, text_pieces
@@ -34,7 +35,6 @@ from aha.web.runs import (
     RunFolder,
     clipped,
     describe_task,
-    is_tuning,
     rate_of,
     rate_text,
     section,

@@ -18,6 +18,7 @@ from aha.store.guarded_files import (
     is_guarded_folder,
     number,
 )
+from aha.store.run_folder import is_tuning
 from aha.store.run_notes import NOTES
 from aha.web.file_reader import last_row, spread_rows
 from aha.web.run_owner import owner_lives
@@ -29,7 +30,7 @@ NEEDED, OPTIONAL = ("config", "environment"), ("summary", "before", "after", "pr
 MAX_FINDINGS, MAX_FINDINGS_BYTES = 200, 1_000_000
 MAX_NOTES = 4_000  # bytes of them that are shown
 RUN_FILES = ("metrics.jsonl", "completions", "config.json", "environment.json")
-TUNINGS = {"sft": "fine-tuning on", "prefer": "preference pairs of"}  # kinds of fine-tunings
+TUNING_WORDS = {"sft": "fine-tuning on", "prefer": "preference pairs of"}  # by kind
 SHOWN_CHARS = 300  # of a text from a run's JSON files
 
 
@@ -335,17 +336,10 @@ def section(config: dict[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def is_tuning(config: dict[str, Any]) -> bool:
-    """Whether it is the config of a run that learns from examples: it has no rewards, draws no
-    completions and tests nothing."""
-    kind = config.get("kind")
-    return isinstance(kind, str) and kind in TUNINGS
-
-
 def describe_task(config: dict[str, Any]) -> str:
     """The task's name, for Countdown with how many numbers a puzzle has; ? where unknown."""
     if is_tuning(config):
-        return clipped(f"{TUNINGS[config['kind']]} {config.get('data', '?')}")
+        return clipped(f"{TUNING_WORDS[config['kind']]} {config.get('data', '?')}")
     task = section(config, "task")
     if task.get("name") != "countdown":
         return clipped(task.get("name", "?"))

@@ -21,6 +21,9 @@ from aha.web.access import is_loopback, new_token
 from aha.web.chat_page import StreamCompletion
 from aha.web.dashboard import make_app
 
+# Of an address that this machine has not, whatever the port.
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 
 def serve(
     root: Path,
@@ -74,10 +77,12 @@ def open_socket(host: str, port: int) -> socket.socket:
             return socket.create_server((host, candidate), family=family)
         except (OSError, OverflowError) as error:
             last = error
-    got, reason = f"cannot listen on {host} port {port}: {last}", getattr(last, "errno", None)
-    if isinstance(last, socket.gaierror) or reason in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-        raise ConfigError(got, "an address of this machine", "--host 127.0.0.1, or 0.0.0.0 for all")
-    raise ConfigError(got, "a free port", "--port 0 takes any")
+        if isinstance(last, socket.gaierror) or getattr(last, "errno", None) in NOT_HERE:
+            expected, fix = "an address of this machine", "--host 127.0.0.1, or 0.0.0.0 for all"
+            break  # no other port helps, and a name takes seconds to look up
+    else:
+        expected, fix = "a free port", "--port 0 takes any"
+    raise ConfigError(f"cannot listen on {host} port {port}: {last}", expected, fix)
 
 
 def browser_url(host: str, port: int, token: str | None) -> str:
