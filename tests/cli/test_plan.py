@@ -61,6 +61,9 @@ def test_a_machine_that_was_measured_has_a_rank_for_each_of_its_threads(aha, tmp
         done = aha("plan", "demo", "--calibration", f"{threads}.json", "--json")
         row = json.loads(done.out)["cards"][0]
         assert row["measured"] and row["ranks"] == min(threads, usable_cores())
+    shown = aha("plan", "demo", "--calibration", "1.json").out
+    assert "ranks (1 on this machine, 2 on cpu-2-cores, 2 on cpu-2-cores-avx2) share" in shown
+    assert "'this machine' is measured" in shown and "rows are not" not in shown
 
 
 def test_several_ranks_add_their_steps_and_what_they_assume(aha):

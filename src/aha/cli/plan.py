@@ -26,9 +26,9 @@ from aha.plan.shapes import Shape, shape_of
 from aha.plan.speed import Card, Workload, expected_tokens
 
 HERE = "this machine"
-NOT_MEASURED = (
+ASSUMED = (
     "the speeds of the GPU rows are assumed: on an H100 three recipes took 3 to 6 times as long as "
-    "planned (--probe measures this machine)"
+    "planned"
 )
 
 
@@ -185,18 +185,26 @@ class PlanTable:
                 f"{row['hours']:>9.3f}{row['kwh']:>9.3f}{money(row['usd']):>13}"
                 + (f"  fits with {row['advice']}" if row["advice"] else "")
             )
-        if (most := max(self.ranks.values(), default=1)) > 1:
-            lines.append(
-                f"\non CPUs {most} ranks share the work, as `aha train` chooses; GB: that of one"
-            )
-        measured = f"{HERE!r} is measured, the other rows are not"
+        lines += self.rank_lines()
+        measured = f"{HERE!r} is measured" if self.calibration else "--probe measures this machine"
         lines.append(
             f"\nfrom shapes alone, prices of {self.prices_as_of}; completions of "
             f"{self.mean_tokens:.0f} tokens are assumed ({self.mean_tokens_from}), prompts of "
             f"{self.load.prompt:.0f} ({self.load.sizes.prompts_from}), {self.tests()}; "
-            f"{measured if self.calibration else NOT_MEASURED}"
+            f"{ASSUMED}; {measured}"
         )
         return lines
+
+    def rank_lines(self) -> list[str]:
+        """How many ranks the rows are planned with, where that is more than one; by row where this
+        machine takes another number than the CPUs of the table."""
+        cpus = {name: self.ranks[name] for name, card in self.cards.items() if card.cpu}
+        if max(cpus.values(), default=1) == 1:
+            return []
+        numbers = [f"{ranks} on {name}" for name, ranks in cpus.items()]
+        same = len({*cpus.values()}) == 1
+        who = f"on CPUs {cpus.popitem()[1]} ranks" if same else f"ranks ({', '.join(numbers)})"
+        return [f"\n{who} share the work, as `aha train` chooses; GB: that of one"]
 
 
 def plan_table(
