@@ -31,10 +31,10 @@ COMMANDS = """\
 
 Every command ends with exit code 0 when it is done, 2 for wrong input (one line on the error
 stream: what it got, what it wanted, the fix), 130 after Ctrl-C and 143 after SIGTERM. A run ends
-with 1 where a fault has ended it and with 3 where its budget is spent. Also with 1 end `aha doctor`
-where a check failed, `aha eval` where too many grades did, `aha lab` and `aha study` where a run or
-a cell did, `aha verify-resume` where two runs differ, and any command with a fault of the program,
-whose traceback is printed. `aha COMMAND --help` prints what follows here.
+with 1 where a fault has ended it and with 3 where its budget is spent. These end with 1 too: `aha
+doctor` where a check failed, `aha eval` where too many grades failed, `aha lab` and `aha study`
+where a run or a cell failed, `aha verify-resume` where two runs differ. So does every command that
+meets a fault of the program; it prints the traceback. `aha COMMAND --help` prints what follows.
 
 {commands}"""
 

@@ -356,6 +356,11 @@ def test_no_panel_of_a_fine_tuning_waits_for_numbers_that_never_come(visit, runs
     tiles = page.locator(".tiles")
     expect(tiles).to_contain_text("loss, last update0.250epoch 1.00")
     assert "–" not in tiles.inner_text() and "solved" not in tiles.inner_text()
+    assert "held-out" not in tiles.inner_text()
+    tested = {"before": {"solve_rate": 0.1}, "after": {"solve_rate": 0.5}, "steps": 4}
+    (make_tuning(runs / "distilled") / "summary.json").write_text(json.dumps(tested))
+    visit.go("#/run/distilled")
+    expect(page.locator(".tiles")).to_contain_text("held-out test10.0 → 50.0 %")
     page = visit.go("#/compare?run=tuned0&run=tuned1")
     expect(page.locator(".chart figcaption b")).to_have_text(["Loss", "Gradient norm"])
     expect(page.locator(".chart", has_text="Loss").locator(".readout")).to_contain_text("0.25")

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -103,6 +104,15 @@ def test_the_report_of_a_fine_tuning_is_about_its_loss(tmp_path):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "tokens learnt in training 200 " in text
     assert not [words for words in ("time to aha", "both tests", "is missing") if words in text]
+
+
+def test_the_report_of_a_distilled_run_has_the_time_of_its_tests(tmp_path):
+    """`aha distill` and `aha prefer` test before and after."""
+    tuned = make_tuning(tmp_path / "tuned")
+    summary = {"before": {"solve_rate": 0.1}, "after": {"solve_rate": 0.5}, "wall_s": 65.0}
+    (tuned / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(re.sub(r"<[^>]+>", " ", report_html(RunFolder(tuned))).split())
+    assert "with both tests 1 min 05 s" in text and "time to aha" not in text
 
 
 def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):

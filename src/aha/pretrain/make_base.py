@@ -285,9 +285,8 @@ def train_rank(
     if trainer.done:
         peak = sum(world.gather(memory.bytes(), "the end"))
         if world.rank == 0:
-            write_base(
-                job.out / "model", trainer, facts_of(progress) | {"peak_bytes": peak} | facts
-            )
+            known = {"peak_bytes": peak} if peak else {}  # 0: nobody says it
+            write_base(job.out / "model", trainer, facts_of(progress) | known | facts)
             say(f"the model is in {job.out / 'model'}")
         return None
     # Without a signal of its own, rank 0 was stopped by another rank that was asked to end.

@@ -55,8 +55,9 @@ TUNING_KINDS = ("sft", "prefer")  # `kind` in the config.json of a fine-tuning
 
 
 def is_tuning(config: Mapping[str, Any] | None) -> bool:
-    """Whether the config.json of a run is one of fine-tuning, on examples or on pairs: it has no
-    rewards, draws no completions and tests nothing. None: there is none to read."""
+    """Whether the config.json of a run is one of fine-tuning, on examples or on pairs: its steps
+    have no rewards and draw no completions; tests it has where `aha distill` or `aha prefer` made
+    it. None: there is none to read."""
     return config is not None and config.get("kind") in TUNING_KINDS
 
 

@@ -294,9 +294,10 @@ def costs_of(config: Row, summary: Row, curves: Curves) -> list[tuple[str, str]]
     last = curves.last()
     price, watts = number(config.get("usd_per_hour")), number(config.get("watts"))
     tokens, tuning = short(last.get("total_tokens") or 0), is_tuning(config)
+    tested = not tuning or summary.get("after")
     lines = [
         ("training", _seconds(last.get("elapsed_s"))),
-        *([] if tuning else [("with both tests", _seconds(number(summary.get("wall_s"))))]),
+        *([("with both tests", _seconds(number(summary.get("wall_s"))))] if tested else []),
         ("this run", _money(number(summary.get("cost_usd")), number(summary.get("kwh")))),
         (
             "its base model, once for everybody",

@@ -90,17 +90,17 @@ function Tile({ name, value, note }) {
 }
 
 function Tiles({ content, status }) {
-  const { last, card, usd_per_hour: price } = content;
+  const { last, card, tuning, usd_per_hour: price } = content;
   const { steps, before, after } = card;
   const leftS = steps && last.step && status === "running" ? (last.elapsed_s / last.step) * (steps - last.step) : null;
   const rate = (report) => percent(report?.solve_rate);
   const cost = card.status !== "done" && price !== null && last.elapsed_s ? (last.elapsed_s / 3600) * price : card.cost_usd;
   return html`<div class="tiles">
-    ${content.tuning ? html`<${Tile} name="loss, last update" value=${fixed(last.loss, 3)} note=${`epoch ${fixed(last.epoch)}`} />` : html`
-    <${Tile} name="solved, last step" value=${percent(last.solve_rate)} note="fresh training puzzles" />
-    <${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />`}
+    ${tuning ? html`<${Tile} name="loss, last update" value=${fixed(last.loss, 3)} note=${`epoch ${fixed(last.epoch)}`} />`
+    : html`<${Tile} name="solved, last step" value=${percent(last.solve_rate)} note="fresh training puzzles" />`}
+    ${(after || !tuning) && html`<${Tile} name="held-out test" value=${`${rate(before)} → ${rate(after)}`.replace(" % →", " →")} note="before → after training" />`}
     <${Tile} name="step" value=${progress(last.step, steps)} note=${leftS ? `about ${duration(leftS)} left` : duration(last.elapsed_s) + " of training"} />
-    <${Tile} name="length" value=${fixed(last.mean_tokens, 0)} note=${content.tuning ? "tokens" : `tokens; ${percent(last.truncated)} truncated`} />
+    <${Tile} name="length" value=${fixed(last.mean_tokens, 0)} note=${tuning ? "tokens" : `tokens; ${percent(last.truncated)} truncated`} />
     <${Tile} name="speed" value=${short(last.tokens_per_s ?? null)} note="tokens a second" />
     <${Tile} name="cost so far" value=${money(cost)} note=${price !== null ? `at $${price} an hour` : ""} /></div>`;
 }
