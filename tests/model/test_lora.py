@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from aha.core.errors import ModelError
 from aha.model.decode import InferenceWeights, decode_step, prefill
+from aha.model.folders import PlannedModel
 from aha.model.lora import (
     add_lora,
     frozen_copy,
@@ -221,6 +222,19 @@ def test_an_adapter_on_an_adapter_loads_with_both(tmp_path):
     merge_lora(policy)
     assert not torch.equal(policy(TOKENS_BT), load_model(first).policy(TOKENS_BT))
     torch.testing.assert_close(loaded.policy(TOKENS_BT), policy(TOKENS_BT), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_base_of_an_adapter_may_be_a_run(tmp_path):
+    """Whose own config.json is a recipe, and describes no model."""
+    run = tmp_path / "run"
+    save_model(run / "model", tiny_transformer(), TOKENIZER)
+    (run / "config.json").write_text("{}")
+    (run / "metrics.jsonl").touch()
+    save_adapter(tmp_path / "adapter", adapted(), str(run))
+    loaded = load_model(tmp_path / "adapter")
+    torch.testing.assert_close(loaded.policy(TOKENS_BT), adapted()(TOKENS_BT), rtol=1e-4, atol=1e-4)
+    assert PlannedModel.of(tmp_path / "adapter").shaped == str(run / "model")
 
 
 def test_adapters_that_name_each_other_are_no_model(tmp_path):

@@ -19,7 +19,7 @@ from aha.core.findings import Finding, ok, warn
 from aha.dist.sharded_tensors import whole
 from aha.model.architecture import ModelConfig, left_out, tensor_shapes
 from aha.model.config_keys import UnsupportedModel, unknown_keys
-from aha.model.folders import ADAPTER, base_name, folder_of, no_base
+from aha.model.folders import ADAPTER, base_name, folder_of, is_packaged, no_base, resolve_model
 from aha.model.hf_policy import HfPolicy, load_hf
 from aha.model.language_part import language_config, language_name, parts_beside
 from aha.model.lora import load_adapter, save_adapter
@@ -153,8 +153,11 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 
 
 def named_base(folder: Path) -> Path:
-    """The folder of the base that an adapter names."""
-    base = folder_of(base_name(folder))
+    """The folder of the base that an adapter names: any model of `resolve_model`, as the plan takes
+    it too."""
+    name = base_name(folder)
+    is_here = is_packaged(name) or Path(name).is_dir()
+    base = resolve_model(name) if is_here else folder_of(name)
     is_model = (base / "config.json").is_file() or (base / ADAPTER).is_file()
     if base == folder or not is_model:
         raise no_base(folder, base)
