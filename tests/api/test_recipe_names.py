@@ -42,3 +42,11 @@ def test_a_run_in_the_place_of_a_recipe_is_one_to_go_on_with(tmp_path):
         (tmp_path / name).write_text("")
     with pytest.raises(ConfigError, match=f"aha train --resume {tmp_path}`"):
         find_recipe(str(tmp_path))
+
+
+def test_a_model_in_the_place_of_a_recipe_is_one_word_of_the_shell(tmp_path):
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"RECIPE --model '{folder}';"):
+        find_recipe(str(folder))

@@ -78,6 +78,13 @@ def test_the_folder_in_the_place_of_its_file_is_told_which_file(tmp_path, monkey
         make_task("my-puzzle")
     named = error.value.fix.removeprefix("--task ").partition(",")[0]
     assert make_task(named).name == named
+    Path("my-puzzle").rename("my puzzle")
+    Path("my puzzle/my_puzzle.py").rename("my puzzle/my puzzle.py")
+    with pytest.raises(ConfigError) as error:
+        make_task("my puzzle")
+    assert error.value.fix.startswith("--task 'my puzzle/my puzzle.py', or `pip install -e 'my")
+    with pytest.raises(ConfigError, match="no task 'aaa"):
+        make_task("a" * 300)  # no file may be called so
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
