@@ -158,10 +158,11 @@ def free_name_of_both(stem: str) -> str:
 @contextmanager
 def told_name(name: str, typed: str | None) -> Iterator[None]:
     """Where the work is stopped or fails, say under which name it goes on: without it the same
-    command would begin anew, in another folder. Not said where the user has typed it."""
+    command would begin anew, in another folder. Not said where the user has typed it, nor of a
+    training that has ended early: that says so itself."""
     try:
         yield
-    except BaseException:
+    except (Exception, KeyboardInterrupt):
         if typed is None and (Path("data") / name).exists():
             words = shlex.join(["--name", name])
             say_line(f"aha: go on with the same command and {words}", sys.stderr)

@@ -4,6 +4,7 @@ The run keeps both tests as a run of `aha train` does, so that reports, `aha com
 dashboard show them.
 """
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,12 +74,15 @@ def open_training(cfg: TuningConfig, path: Path, say: Say, budget: str | None) -
 
     Raises `RunError` where the run there learns from another file, or with other settings.
     """
-    run = Run(path)
     if not check_goes_on(path, cfg):
-        return FineTuning.start(cfg, path, say, budget)
-    if run.read_or_none("summary.json") is not None:
+        tuning = FineTuning.start(cfg, path, say, budget)
+    elif Run(path).read_or_none("summary.json") is not None:
         return None
-    return FineTuning.resume(path, say, False, budget)
+    else:
+        tuning = FineTuning.resume(path, say, False, budget)
+    # `aha train --resume` would end with the training, without the test after it.
+    tuning.again = f"the same command with {shlex.join(['--name', path.name])}"
+    return tuning
 
 
 class TrainingTests:

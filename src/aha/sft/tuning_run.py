@@ -146,7 +146,10 @@ class TuningRecord:
 
 
 class FineTuning:
-    """One run: `start` a new one or `resume` a stopped one, then `run_all`, which closes it."""
+    """One run: `start` a new one or `resume` a stopped one, then `run_all`, which closes it.
+
+    `again`: what goes on with it where it is stopped.
+    """
 
     def __init__(self, run: Run, opened: OpenedRun, fingerprints: Fingerprints, budget: str | None):
         self.run, self.cfg, self.base = run, opened.cfg, opened.base
@@ -159,6 +162,7 @@ class FineTuning:
         self.memory = PeakMemory(model.policy.device)
         self.elapsed_before, self.saved_step = 0.0, -1
         self.stopped_by: int | None = None  # the number of a signal
+        self.again = resume_command(run.path)
 
     @classmethod
     def start(cls, cfg: TuningConfig, path: Path, say: Say, budget: str | None) -> "FineTuning":
@@ -234,7 +238,7 @@ class FineTuning:
         try:
             reason = self.train(say, on_row)
             if reason:
-                say(f"{reason}; go on with: {resume_command(self.run.path)}")
+                say(f"{reason}; go on with: {self.again}")
                 return Outcome(self.run, None, None, None, stopped_by=self.stopped_by)
             self.save_model()
             summary = self.summary()
@@ -261,7 +265,7 @@ class FineTuning:
             except BaseException as error:
                 words = save_on_error(error, self.run, record, checkpoint)
                 with suppress(Exception):  # the error may be that nothing can be written
-                    say(f"{words}; go on with: {resume_command(self.run.path)}")
+                    say(f"{words}; go on with: {self.again}")
                 raise
             checkpoint.save()
             if trainer.done:
