@@ -15,7 +15,7 @@ from aha.export.use_section import example_of, example_section, use_section
 from aha.model.folders import is_packaged, looks_like_hub_name, run_of
 from aha.model.weights import LoadedModel
 from aha.store.guarded_files import number
-from aha.store.run_folder import Run
+from aha.store.run_folder import Run, is_tuning
 
 
 def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name: str) -> str:
@@ -27,7 +27,7 @@ def model_card(run: Path, model: LoadedModel, form: str, base: str | None, name:
     summary = read_record(run, "summary.json")
     owner = run_of(run) or (run if summary else None)
     config = None if owner is None else read_record(owner, "config.json")
-    tuned = is_tuned(config)
+    tuned = is_tuning(config)
     parts = [front_matter(form, base, tuned), f"# {run.name}"]
     if summary:
         environment = read_record(run, "environment.json")
@@ -69,11 +69,6 @@ def measured(value: object) -> float:
     return known
 
 
-def is_tuned(config: dict[str, Any] | None) -> bool:
-    """Whether the run is one of `aha sft` or `aha prefer`: no reinforcement learning."""
-    return config is not None and config.get("kind") in ("sft", "prefer")
-
-
 def token_limit(config: dict[str, Any] | None) -> int | None:
     """The limit of a completion in training; None where the run has none."""
     rollout = (config or {}).get("rollout")
@@ -112,7 +107,7 @@ def introduction(
     text = f"{what} of {size}, architecture {shape.architecture}"
     if base:
         text += f", trained from {Path(base).name if base.startswith('/') else base}"
-    if is_tuned(config):
+    if is_tuning(config):
         pairs = config is not None and config["kind"] == "prefer"
         text += " by learning from preference pairs" if pairs else " by supervised fine-tuning"
         text += "" if pairs else " on examples"
