@@ -11,8 +11,8 @@ memory: all graphs are recorded again, which is why it grows by `CACHE_BLOCK` po
 Example:
 80 slots, 33 rows: parts of 10, so the graph for 40 rows; the 7 in excess are computed and ignored.
 
-**This has not been run on a GPU yet.** Elsewhere the same steps run one operation at a time, which
-is how they are tested.
+Measured on one H100 (results/gpu): .10 to .22 of the speed of a copy. Elsewhere the same steps run
+one operation at a time, which is how they are tested.
 """
 
 from collections.abc import Callable
