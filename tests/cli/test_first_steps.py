@@ -9,6 +9,7 @@ from cyclopts import CycloptsError
 
 from aha.cli.first_steps import next_commands
 from aha.cli.main import app
+from aha.distill.distill_job import JOB
 
 
 def make_run(path: Path, finished: bool, time: float) -> None:
@@ -45,6 +46,15 @@ def test_it_goes_on_with_the_newest_run(aha, tmp_path):
     os.utime(tmp_path / "runs" / "old" / "config.json", (3000, 3000))
     text = aha().out
     assert "Your newest run is runs/old" in text and "aha train --resume runs/old" in text
+
+
+def test_a_stopped_distillation_goes_on_with_its_own_command(aha, tmp_path):
+    """`aha train --resume` would leave out the test after the training."""
+    make_run(tmp_path / "runs" / "student", finished=False, time=1000)
+    (tmp_path / "data" / "student").mkdir(parents=True)
+    (tmp_path / "data" / "student" / JOB).write_text("{}")
+    last = aha().out.splitlines()[-1]
+    assert last.strip() == "the command that began it, with --name student"
 
 
 def test_runs_that_is_a_file_is_no_run(aha, tmp_path):

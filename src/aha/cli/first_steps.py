@@ -7,7 +7,7 @@ import aha
 from aha.cli.own_command import own_command
 from aha.cli.terminal_text import say
 
-RUNS = Path("runs")
+RUNS, DATA = Path("runs"), Path("data")
 FIRST = (
     ("demo", "minutes: a small model learns a puzzle while you watch"),
     ("train", "a run of the recipe that fits this machine"),
@@ -52,6 +52,9 @@ def next_commands(run: Path) -> list[str]:
     for any other the one that goes on with it."""
     typed, name = own_command(), shlex.quote(str(run))
     if not (run / "summary.json").is_file():
+        if (DATA / run.name / "job.json").is_file():
+            # `aha train --resume` would end with the training, without the test after it.
+            return [f"the command that began it, with {shlex.join(['--name', run.name])}"]
         return [f"{typed} train --resume {name}"]
     commands = (f"chat {name}", f"report {name}", "dash")
     return [f"{typed} {command}" for command in commands]
