@@ -107,6 +107,12 @@ def test_what_cannot_be_is_one_line_and_code_2(aha, runs, tmp_path, words):
     assert done.code == 2 and done.err.startswith("aha: ") and len(done.err.splitlines()) == 1
 
 
+def test_a_run_without_its_folder_is_named_with_it(aha, runs):
+    done = aha("report", "good")
+    assert done.code == 2 and "no run in good" in done.err and "fix: use runs/good" in done.err
+    assert "see `ls runs`" in aha("report", "none").err
+
+
 def test_watching_loads_no_torch():
     rooms = "aha.cli.dash, aha.cli.chat, aha.cli.compare, aha.cli.report, aha.cli.behaviors"
     rooms += ", aha.cli.serve, aha.web.server"

@@ -1,10 +1,13 @@
 """The study `thinking` on a small random model: cells, results, page, stops, wrong settings."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from aha.core.errors import ConfigError
+from aha.model.lora import add_lora, save_adapter
+from aha.model.weights import load_model
 from aha.studies.study_frame import StudyFolder
 from aha.studies.thinking_cells import (
     SEARCHES,
@@ -12,6 +15,7 @@ from aha.studies.thinking_cells import (
     ThinkingGrid,
     cells_of,
     default_budgets,
+    seconds_of,
     subjects_of,
 )
 from aha.studies.thinking_study import ThinkingStudy, powers_of_two
@@ -148,6 +152,18 @@ def test_budgets_are_closer_together_where_thoughts_are_short():
 def test_as_many_short_thoughts_as_one_long_one_has_tokens(model):
     grid = grid_of(model, budgets=(16, 100, 288), completions=16, max_new_tokens=320)
     assert [grid.group_size(most) for most in grid.budgets] == [16, 2, 1]
+
+
+def test_a_model_with_an_adapter_takes_as_long_as_its_base(model, tmp_path):
+    """A run with LoRA keeps an adapter alone, whose folder has no config.json of a model."""
+    loaded = load_model(Path(model))
+    add_lora(loaded.policy, 2, 4.0, 7)
+    save_adapter(tmp_path / "adapter", loaded.policy, model)
+    times = [
+        sum(seconds_of(cell, MACHINE.card) for cell in cells_of(grid_of(name)))
+        for name in (model, str(tmp_path / "adapter"))
+    ]
+    assert times[0] == times[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from aha.eval.suite import MAX_GRADE_ERRORS, PART, held_out, with_budget
 from aha.eval.thoughts import thoughts_of
 from aha.eval.yardstick import curve_of
 from aha.machine.device import choose_device
-from aha.model.folders import resolve_model
+from aha.model.folders import PlannedModel, resolve_model
 from aha.model.weights import LoadedModel, load_model
 from aha.plan.shapes import shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card, Generation
@@ -256,7 +256,7 @@ def seconds_of(cell: Cell, card: Card) -> float:
     settings = cell.settings
     if "search" in settings:
         return SEARCH_SECONDS * float(settings["problems"])
-    shape = shape_of(str(resolve_model(settings["model"])))
+    shape = shape_of(PlannedModel.of(resolve_model(settings["model"])).shaped)
     thought = min(settings.get("max", settings["most"]), EXPECTED_THOUGHT)
     thought = min(settings["most"], thought * (1 + settings.get("waits", 0) / 2))
     length = thought + ANSWER_ROOM / 2

@@ -15,7 +15,7 @@ from aha.algo.algorithms import method_of
 from aha.algo.recipe import load_recipe
 from aha.core.config import RunConfig
 from aha.corpus.bases import TraceMix
-from aha.model.folders import resolve_model
+from aha.model.folders import PlannedModel, resolve_model
 from aha.model.tokenizer import build_tokenizer
 from aha.plan.estimate import estimate
 from aha.plan.shapes import Shape, shape_of
@@ -151,7 +151,7 @@ class Chain:
         """The sizes of the model."""
         if isinstance(self.base, PretrainJob):
             return self.base.shape
-        return shape_of(str(resolve_model(self.base)))
+        return shape_of(PlannedModel.of(resolve_model(self.base)).shaped)
 
 
 def base_settings(base: str | PretrainJob) -> dict[str, Any]:

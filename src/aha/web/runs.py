@@ -315,7 +315,9 @@ class RunsFolder:
 def open_run(path: Path) -> RunFolder:
     """A run by its path. Raises RunError where there is no run."""
     if not is_run(path):
-        raise RunError(f"no run in {path}", "a folder with config.json or metrics.jsonl")
+        named = Path("runs") / path
+        hint = f"use {named}" if is_run(named) else "see `ls runs`"
+        raise RunError(f"no run in {path}", "a folder with config.json or metrics.jsonl", hint)
     return RunFolder(path.absolute())
 
 
