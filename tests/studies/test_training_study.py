@@ -70,7 +70,10 @@ def test_a_whole_study_in_small_is_judged_and_not_repeated(model, tmp_path):
     assert claim["seeds"] == 1 and claim["verdict"] is None, "one seed gives no verdict"
     assert content["command"] == "aha study rates" and content["cpu_seconds"] > 0
     page = (tmp_path / "study.html").read_text()
-    assert "no verdict for rows 1: fewer than 3 seeds" in page and "recipe.optim.lr" in page
+    assert "no verdict for rows 1: fewer than 3 seeds" in page
+    folded = page.partition("<details>")[2].partition("</details>")[0]
+    assert "<h2>Settings</h2>" in folded and "recipe.optim.lr" in folded
+    assert page.count("<details>") == 1 and 'class="band' not in page, "one seed has no interval"
     assert (tmp_path / "runs" / "low-seed0-rl" / "summary.json").is_file()
     view = LessonView(folder.study.page(folder.done), page, {"x": "no"})
     assert "high less low" in str(view) and "the cell x failed: no" in str(view)
@@ -133,6 +136,23 @@ def result(*right: int) -> dict:
         "tests": {},
         "curve": [{"step": 1, "solve_rate": 0.5, "mean_tokens": 5.0, "behaviors": {}}],
     }
+
+
+def test_curves_have_the_interval_over_seeds_where_few_stand_in_a_figure():
+    def at(rate: float) -> dict:
+        row = {"step": 1, "solve_rate": rate, "mean_tokens": 5.0, "behaviors": {}}
+        return result(1) | {"curve": [row, row | {"step": 2}]}
+
+    names = ("a", "b", "c", "d", "e")
+    done = {f"{c}-seed{s}": at(r) for c in names for s, r in enumerate((0.9, 1.0))}
+    outcomes = Outcomes(names, [0, 1], done)
+    rates, tokens = learning_curves(outcomes, names[:4])
+    (first, _) = rates.lines[0].intervals
+    # Student's t of two: .95 +- 12.706 * .0707 / sqrt(2), and no rate lies outside of 0 and 1.
+    assert first == (pytest.approx(0.95 - 12.706 * 0.05), 1.0)
+    assert tokens.lines[0].intervals == [(5.0, 5.0)] * 2 and "intervals" in rates.note
+    every, _ = learning_curves(outcomes)
+    assert all(not line.intervals for line in every.lines) and "intervals" not in every.note
 
 
 def test_gaps_are_over_the_seeds_that_both_have():

@@ -148,6 +148,26 @@ def test_a_figure_draws_lines_gaps_and_intervals():
     assert Figure("x", [Line("a", [], [])]).empty
 
 
+def test_a_figure_draws_a_band_for_each_run_of_intervals_and_the_names_below():
+    ends = [(0.0, 0.4), (0.1, 0.5), None, (0.2, 0.6), None]
+    band = Line("a", [0, 1, 2, 3, 4], [0.2, 0.3, 0.3, 0.4, 0.5], ends)
+    svg = Figure("T", [band, Line("b", [0], [0.1])], rate=True, names={0: "<1", 2: "4"}).svg()
+    (outline,) = re.findall(r'class="band b0" d="([^"]+)"', svg)
+    places = [tuple(map(float, place.split())) for place in outline.strip("MZ").split("L")]
+    # There along the upper ends, back along the lower ones; one value alone has no band.
+    assert len(places) == 4 and places[0][0] == places[3][0] < places[1][0] == places[2][0]
+    assert places[0][1] < places[3][1] and places[1][1] < places[2][1]
+    assert re.findall(r'class="mid">([^<]+)<', svg) == ["&lt;1", "4"]
+
+
+def test_a_figure_is_as_high_as_its_bands():
+    figures = [
+        Figure("T", [Line("a", [0, 1], [1.0, 2.0], ends)]) for ends in ([], [(0, 1), (1, 9)])
+    ]
+    tops = [re.findall(r'class="end">([^<]+)<', figure.svg())[-1] for figure in figures]
+    assert tops == ["2", "10"]
+
+
 @pytest.mark.parametrize("last", [1, 7, 43, 61, 100, 999, 1001, 12_345, 10_000_000])
 def test_the_figures_below_a_curve_are_inside_of_the_picture(last):
     """Ticks go on to the next round number, which may lie beyond the last step."""

@@ -75,6 +75,13 @@ def paired_bootstrap(
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
+def student_half(values: Sequence[float]) -> float:
+    """Half of the width of the 95 % interval of a mean by Student's t; of two values at least."""
+    n, mean = len(values), sum(values) / len(values)
+    deviation = sqrt(sum((one - mean) ** 2 for one in values) / (n - 1))
+    return T95[min(n - 1, len(T95)) - 1] * deviation / sqrt(n)
+
+
 def over_seeds(rates: list[float], problems: int) -> tuple[float, float]:
     """95 % interval of a mean rate over seeds that were tested on the same problems.
 

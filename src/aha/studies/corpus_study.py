@@ -19,10 +19,11 @@ from aha.studies.training_results import (
     Outcomes,
     behaviours_table,
     learning_curves,
+    measured_line,
     rates_table,
 )
 from aha.studies.training_study import Claim, TrainingStudy
-from aha.web.svg_curves import Figure, Line
+from aha.web.svg_curves import Figure
 
 RATES = {"0 %": 0.0, "1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
 FULL = Scale(tokens=4_000_000, steps=80)
@@ -85,9 +86,10 @@ def dial_figure(outcomes: Outcomes) -> Figure:
     lines = []
     for test in ("before", "after"):
         rates = [outcomes.rate(condition, test) for condition in outcomes.conditions]
-        values = [None if rate is None else rate.value for rate in rates]
-        lines.append(Line(f"{test} RL", [100 * rate for rate in RATES.values()], values))
-    return Figure("Solve rate by per cent of searches", lines, rate=True, note="test problems")
+        places = [100 * rate for rate in RATES.values()]
+        lines.append(measured_line(f"{test} RL", places, rates))
+    note = "test problems, with 95 % intervals"
+    return Figure("Solve rate by per cent of searches", lines, rate=True, note=note)
 
 
 def rise_and_fall(

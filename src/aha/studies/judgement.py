@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from aha.eval.statistics import T95, wilson
+from aha.eval.statistics import student_half, wilson
 
 MIN_SEEDS = 3  # for a verdict
 DRAWS = 2_000  # of a bootstrap
@@ -98,8 +98,7 @@ def over_seeds_and_problems(
     low, high = drawn.interval
     count, value = len(by_seed), mean(by_seed)
     if count > 1:
-        deviation = sqrt(sum((one - value) ** 2 for one in by_seed) / (count - 1))
-        half = T95[min(count - 1, len(T95)) - 1] * deviation / sqrt(count)
+        half = student_half(by_seed)
         low, high = min(low, value - half), max(high, value + half)
     return Measured(value, (low, high))
 

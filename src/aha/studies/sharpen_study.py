@@ -25,13 +25,14 @@ from aha.studies.training_cells import Chain, Scale
 from aha.studies.training_results import (
     Outcomes,
     learning_curves,
+    measured_line,
     pass_rates,
     rate_text,
     test_of,
 )
 from aha.studies.training_stages import HeldOutTest
 from aha.studies.training_study import Claim, TrainingStudy
-from aha.web.svg_curves import Figure, Line
+from aha.web.svg_curves import Figure
 
 FULL = Scale(tokens=0, steps=100, limit=320, final=0)
 QUICK = Scale(100_000, steps=2, prompts=4, group_size=4, limit=96, every=0, final=0)
@@ -188,6 +189,11 @@ def pass_figure(outcomes: Outcomes, condition: str) -> Figure:
     ks, lines = most_k(outcomes), []
     for when, test in (("before RL", BEFORE), ("after RL", TEST)):
         rates = [over(outcomes, condition, partial(passed, test=test, k=k)) for k in ks]
-        values = [None if rate is None else rate.value for rate in rates]
-        lines.append(Line(when, [float(np.log2(k)) for k in ks], values))
-    return Figure(f"{condition}: pass@k by log2 of k", lines, rate=True, note="test problems")
+        lines.append(measured_line(when, [float(np.log2(k)) for k in ks], rates))
+    return Figure(
+        f"{condition}: pass@k by k",
+        lines,
+        rate=True,
+        note="test problems, with 95 % intervals",
+        names={float(np.log2(k)): str(k) for k in ks},
+    )

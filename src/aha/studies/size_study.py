@@ -8,15 +8,21 @@ Source: TinyZero (Pan et al. 2025), whose models of 0.5 billion guess and of 1.5
 """
 
 from dataclasses import replace
+from math import log10
 
 from aha.corpus.bases import TraceMix
 from aha.studies.judgement import of_difference
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Scale
-from aha.studies.training_results import Outcomes, learning_curves, rate_text
+from aha.studies.training_results import (
+    Outcomes,
+    learning_curves,
+    measured_line,
+    rate_text,
+)
 from aha.studies.training_stages import HeldOutTest
 from aha.studies.training_study import Claim, TrainingStudy
-from aha.web.svg_curves import Figure, Line
+from aha.web.svg_curves import Figure
 
 NUMBERS = (2, 3, 4, 5)
 # Searches by chance: those in order are documents of hundreds of tokens, of which a small model
@@ -152,6 +158,12 @@ def size_figure(outcomes: Outcomes, way: str, title: str) -> Figure:
     lines = []
     for k in NUMBERS:
         rates = [outcomes.rate(condition_of(size, way), f"{k} numbers") for size in SIZES]
-        values = [None if rate is None else rate.value for rate in rates]
-        lines.append(Line(f"{k} numbers", [one[1] / 1e6 for one in SIZES.values()], values))
-    return Figure(title, lines, rate=True, note="million parameters; mean over seeds")
+        places = [log10(one[1] / 1e6) for one in SIZES.values()]
+        lines.append(measured_line(f"{k} numbers", places, rates))
+    return Figure(
+        title,
+        lines,
+        rate=True,
+        note="by million parameters, on a log scale; with 95 % intervals",
+        names={log10(one[1] / 1e6): size for size, one in SIZES.items()},
+    )

@@ -24,12 +24,14 @@ def line_styles(lines: int) -> list[tuple[int, str, bool]]:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A table with a line above it and one below."""
+    """A table with a line above it and one below; `folded` shows the first of them until a reader
+    opens it."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def page_html(page: StudyPage, about: Sequence[str], failed: Sequence[str]) -> s
                 "header": list(map(visible, table.header)),
                 "rows": [list(map(visible, row)) for row in table.rows],
                 "note": visible(table.note),
+                "folded": table.folded,
             }
             for table in page.tables
         ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aha.eval.statistics import over_seeds, pass_at_k
+from aha.eval.statistics import over_seeds, pass_at_k, student_half
 from aha.studies.cell_files import Result
 from aha.studies.judgement import (
     Array,
@@ -209,8 +209,12 @@ def change_text(
     return f"{number_text(before, digits)} -> {number_text(after, digits)}"
 
 
-def mean_curve(outcomes: Outcomes, condition: str, key: str) -> Line:
-    """The mean over seeds of a number of the validations, by step."""
+MOST_BANDS = 4  # lines of a figure; the bands of more hide each other
+
+
+def mean_curve(outcomes: Outcomes, condition: str, key: str, band: bool = False) -> Line:
+    """The mean over seeds of a number of the validations, by step; `band`: with the 95 % interval
+    over the seeds, where there are several."""
     by_step: dict[float, list[float]] = {}
     results = outcomes.results(condition)
     for result in results:
@@ -218,22 +222,35 @@ def mean_curve(outcomes: Outcomes, condition: str, key: str) -> Line:
             if row.get(key) is not None:
                 by_step.setdefault(row["step"], []).append(row[key])
     steps = sorted(step for step, values in by_step.items() if len(values) == len(results))
-    return Line(condition, steps, [mean(by_step[step]) for step in steps])
+    values = [by_step[step] for step in steps]
+    ends, most = [], 1.0 if key == "solve_rate" else float("inf")
+    if band and len(results) > 1:
+        halves = [(mean(one), student_half(one)) for one in values]
+        ends = [(max(0.0, middle - half), min(most, middle + half)) for middle, half in halves]
+    return Line(condition, steps, list(map(mean, values)), ends)
+
+
+def measured_line(label: str, xs: Sequence[float], values: Sequence[Measured | None]) -> Line:
+    """A line through measured values, with their intervals as its band."""
+    ys = [None if one is None else one.value for one in values]
+    return Line(label, xs, ys, [None if one is None else one.interval for one in values])
 
 
 def learning_curves(outcomes: Outcomes, conditions: Sequence[str] | None = None) -> list[Figure]:
     """Solve rate and length of the validations by step, a line for each condition."""
     own = conditions or outcomes.conditions
+    bands = len(own) <= MOST_BANDS
+    note = "validation problems, mean over seeds" + (", with 95 % intervals" if bands else "")
     return [
         Figure(
             "Solve rate by step of RL",
-            [mean_curve(outcomes, c, "solve_rate") for c in own],
+            [mean_curve(outcomes, c, "solve_rate", bands) for c in own],
             rate=True,
-            note="validation problems, mean over seeds",
+            note=note,
         ),
         Figure(
             "Tokens of a completion by step",
-            [mean_curve(outcomes, c, "mean_tokens") for c in own],
-            note="validation problems, mean over seeds",
+            [mean_curve(outcomes, c, "mean_tokens", bands) for c in own],
+            note=note,
         ),
     ]

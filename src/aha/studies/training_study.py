@@ -250,7 +250,7 @@ def settings_table(study: TrainingStudy) -> StudyTable:
             if key != "name" and (key, text_of(value)) not in seen:
                 seen.add((key, text_of(value)))
                 rows.append((key, cell.name, text_of(value)))
-    return StudyTable("Settings", ("setting", "cell", "value"), rows)
+    return StudyTable("Settings", ("setting", "cell", "value"), rows, folded=True)
 
 
 def text_of(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Curves as inline SVG: no script, no font, no external file; the page's CSS has the colours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from math import floor, log10
@@ -13,11 +13,13 @@ MARK_WIDTH = 70  # room that the words at a turn need to one side of it
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; a value of None is a gap in it."""
+    """One curve; a value of None is a gap in it. `intervals`: (low, high) around every value, drawn
+    as a band; empty for none."""
 
     label: str
     xs: Sequence[float | None]
     ys: Sequence[float | None]
+    intervals: Sequence[tuple[float, float] | None] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Figure:
     """Some lines on common axes; a `rate` is from 0 to 1, with an axis in per cent.
 
     `turn`: the step at which the way of search turns, marked by an upright line; None for none.
+    `names`: what to write below these places of the horizontal axis, in place of round numbers.
     """
 
     title: str
@@ -43,6 +46,7 @@ class Figure:
     rate: bool = False
     note: str = ""
     turn: int | None = None
+    names: Mapping[float, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -54,7 +58,10 @@ class Figure:
         xs = [x for line in self.lines for x, _ in _known(line)] + [p.x for p in self.points]
         ys = [y for line in self.lines for _, y in _known(line)]
         ys += [end for p in self.points for end in (p.low, p.high)]
-        ticks_x = ticks(min(xs, default=0), max(xs, default=1), 5)
+        ys += [end for line in self.lines for ends in line.intervals if ends for end in ends]
+        names = self.names or {
+            x: short(x) for x in ticks(min(xs, default=0), max(xs, default=1), 5)
+        }
         ticks_y = [0, 0.25, 0.5, 0.75, 1.0] if self.rate else ticks(min(0, *ys, 0), max(ys), 4)
         low_x, high_x = min([*xs, 0]), max(xs, default=1) or 1
         low_y, high_y = ticks_y[0], max(ticks_y[-1], *ys, 1e-12)
@@ -74,11 +81,14 @@ class Figure:
             shown = f"{100 * y:.0f} %" if self.rate else short(y)
             parts.append(f'<path class="grid" d="M{LEFT} {height}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text x="{LEFT - 5}" y="{height + 3.5}" class="end">{shown}</text>')
-        for x in (x for x in ticks_x if low_x <= x <= high_x):
-            across = position(x, 0)[0]
-            parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{short(x)}</text>')
+        for x in (x for x in names if low_x <= x <= high_x):
+            across, name = position(x, 0)[0], escape(names[x])
+            parts.append(f'<text x="{across}" y="{HEIGHT - 7}" class="mid">{name}</text>')
         if self.turn is not None and low_x <= self.turn <= high_x:
             parts.append(_turn_mark(self.turn, position(self.turn, low_y)[0]))
+        for number, line in enumerate(self.lines):
+            if band := _band(line, position):
+                parts.append(f'<path class="band b{number}" d="{band}"/>')
         for number, line in enumerate(self.lines):
             path = "".join(
                 "M" + " ".join(f"{x} {y}" for x, y in (position(*pair) for pair in part)) + DOT
@@ -111,6 +121,24 @@ def _turn_mark(step: int, across: float) -> str:
     side = "end" if after < MARK_WIDTH else "" if before < MARK_WIDTH else "mid"
     words = f'<text x="{across}" y="{TOP - 4}" class="{side}">turn, step {step}</text>'
     return f'<path class="turn" d="M{across} {TOP}V{HEIGHT - BOTTOM}"/>{words}'
+
+
+def _band(line: Line, position: Callable[[float, float], tuple[float, float]]) -> str:
+    """The outline of a line's intervals, there along their upper ends and back along the lower
+    ones; a part for each run of values that have one."""
+    runs: list[list[tuple[float, tuple[float, float]]]] = [[]]
+    for x, y, ends in zip(line.xs, line.ys, line.intervals, strict=bool(line.intervals)):
+        if x is not None and y is not None and ends is not None:
+            runs[-1].append((x, ends))
+        elif runs[-1]:
+            runs.append([])
+    outline = ""
+    for run in runs:
+        there = [position(x, high) for x, (_, high) in run]
+        back = [position(x, low) for x, (low, _) in reversed(run)]
+        if len(run) > 1:
+            outline += "M" + "L".join(f"{x} {y}" for x, y in there + back) + "Z"
+    return outline
 
 
 def _known(line: Line) -> list[tuple[float, float]]:
