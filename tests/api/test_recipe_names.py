@@ -37,8 +37,10 @@ def test_a_section_is_a_dict(settings):
     assert caught.value.fix
 
 
-def test_a_run_in_the_place_of_a_recipe_is_one_to_go_on_with(tmp_path):
-    for name in ("config.json", "metrics.jsonl"):
+@pytest.mark.parametrize("other", ["metrics.jsonl", "environment.json"])
+def test_a_run_in_the_place_of_a_recipe_is_one_to_go_on_with(tmp_path, other):
+    """One that was stopped in its first step has no metrics yet."""
+    for name in ("config.json", other):
         (tmp_path / name).write_text("")
     with pytest.raises(ConfigError, match=f"aha train --resume {tmp_path}`"):
         find_recipe(str(tmp_path))

@@ -41,7 +41,9 @@ def instead_of(name: str) -> str:
     from aha.store.run_folder import resume_command
 
     folder = Path(name)
-    if (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file():
+    # A run that was stopped in its first step has no metrics yet; a model has neither file.
+    of_a_run = any((folder / f).is_file() for f in ("metrics.jsonl", "environment.json"))
+    if (folder / "config.json").is_file() and of_a_run:
         return f"a run goes on with `{resume_command(folder)}`"
     base = name.rpartition("/")[2].removesuffix("-Instruct")
     if base in known_shapes() or (folder / "config.json").is_file():
