@@ -159,6 +159,15 @@ def test_a_ratio_to_nothing_is_no_value_and_not_too_few_seeds():
     assert "recipe.model.path" not in {row[0] for row in settings.rows}, "it is the base's"
 
 
+def test_the_page_of_priming_shows_which_kinds_make_the_difference():
+    study, cells = study_of("priming", "0,1,2", False), PUBLISHED["priming"]
+    page = study.page({f"{c}-seed{seed}": cell for c, cell in cells.items() for seed in SEEDS})
+    (table,) = (table for table in page.tables if table.title.startswith("Less the mean"))
+    after = {kind: cell for kind, _, cell in table.rows}
+    assert after["backtracking"].startswith("0.391 [") and after["all"].startswith("0.345 [")
+    assert not {"nothing", "empty", "dots"} & after.keys() and len(after) == 6
+
+
 def test_equal_minutes_are_those_of_the_plan():
     cells = {c.name: c for c in study_of("size", "0", False).cells if c.kind == "base"}
     study = study_of("size", "0", False)

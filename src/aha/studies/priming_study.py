@@ -17,6 +17,7 @@ from aha.studies.training_results import (
     behaviour,
     behaviours_table,
     learning_curves,
+    rate_text,
     rates_table,
 )
 from aha.studies.training_study import Claim, TrainingStudy
@@ -93,11 +94,25 @@ class PrimingStudy(TrainingStudy):
     def tables(self, outcomes: Outcomes) -> list[StudyTable]:
         return [
             rates_table(outcomes, "Solve rate of the same problems", ("before", "after")),
+            gaps_table(outcomes),
             behaviours_table(outcomes),
         ]
 
     def figures(self, outcomes: Outcomes) -> list[Figure]:
         return learning_curves(outcomes)
+
+
+def gaps_table(outcomes: Outcomes) -> StudyTable:
+    """Each kind of examples less the mean of the controls: which kinds make the difference?"""
+    kinds = [kind for kind in outcomes.conditions if kind not in CONTROLS]
+    rows = [
+        (kind, *(rate_text(outcomes.gap((kind,), CONTROLS, t)[0]) for t in ("before", "after")))
+        for kind in kinds
+    ]
+    note = "Differences over the same seeds and problems, with 95 % intervals."
+    return StudyTable(
+        "Less the mean of the three controls", ("examples", "before RL", "after RL"), rows, note
+    )
 
 
 # Row 5: the count of a behaviour after RL over that before it.
