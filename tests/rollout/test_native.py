@@ -295,9 +295,14 @@ def test_bf16_writes_whole_completions_near_float32(policy, prompts, loop):
     assert np.mean(gaps) < 0.1
 
 
-def test_dtype_auto_is_one_that_the_hardware_multiplies():
+def test_dtype_auto_is_one_that_the_hardware_multiplies(monkeypatch):
     cpu = torch.device("cpu")
     assert compute_dtype("float32", cpu) == torch.float32
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
     assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
-    assert compute_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    cuda = torch.device("cuda")
+    for capability, wanted in (((7, 5), torch.float32), ((8, 9), torch.bfloat16)):  # T4, RTX 4060
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert compute_dtype("auto", cuda) == wanted
+        assert compute_dtype("bfloat16", cuda) == torch.bfloat16
+    assert compute_dtype("auto", torch.device("mps")) == torch.float32

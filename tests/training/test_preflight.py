@@ -129,6 +129,20 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
     assert len(said) == 1
 
 
+def test_a_gpu_that_multiplies_no_bf16_needs_the_memory_of_float32(cfg, tmp_path, monkeypatch):
+    """Also where the table has no row for it, as for Apple's."""
+    shape, counted = shape_in_folder(tmp_path / "base"), []
+    with_memory(monkeypatch, 4e9)
+    monkeypatch.setattr(
+        preflight, "shortage", lambda load, free, host, float32, shards: counted.append(float32)
+    )
+    for native in (False, True):
+        monkeypatch.setattr("aha.machine.device.has_native_bf16", lambda native=native: native)
+        check_memory(cfg, shape, CPU, print)
+        check_memory(cfg, shape, torch.device("mps"), print)
+    assert counted == [True, True, False, True]
+
+
 def test_the_memory_is_that_of_the_prompts_that_the_task_has(cfg, tmp_path, monkeypatch):
     """Too little for long ones is said, where their template alone would let them pass."""
     shape, said = shape_in_folder(tmp_path / "base"), []

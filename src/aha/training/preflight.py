@@ -26,6 +26,7 @@ from aha.machine.device import (
     empty_cache,
     gpu_name,
     has_native_bf16,
+    multiplies_bf16,
     num_threads,
 )
 from aha.machine.host import memory_bytes, usable_cores
@@ -174,8 +175,7 @@ def check_memory(
         gc.collect()
         empty_cache(device)
     free = device_memory(device).free if on_gpu else host
-    _, row = machine_row(device)
-    float32 = bool(row and row.float32)
+    float32 = not multiplies_bf16(device)
     if not free:  # not known on this system
         return cut
     here = ranks_here(ranks)
