@@ -219,6 +219,34 @@ def test_an_item_that_fails_leaves_its_row(monkeypatch):
     assert row["command"] == "python -m benchmarks.gpu --only decode --tiny --device cpu"
 
 
+def test_an_item_that_is_killed_leaves_the_cases_that_had_ended(monkeypatch, tmp_path):
+    def killed(bench: Bench):
+        bench.attempt("64 rows", lambda: {"x": 1.0})
+        raise SystemExit(9)  # caught by nobody
+
+    monkeypatch.setitem(items.ITEMS, "decode", killed)
+    path = tmp_path / "row.json"
+    with pytest.raises(SystemExit):
+        command.run_item(command.read_args(["--tiny", "--only", "decode", "--row", str(path)]))
+    row = read_row(path)
+    assert row["numbers"] == {"cases": [{"case": "64 rows", "x": 1.0}]} and row["seconds"] is None
+    assert [file.name for file in tmp_path.iterdir()] == ["row.json"]
+
+
+def test_a_device_that_an_item_has_upset_does_not_take_its_cases(monkeypatch):
+    """After an illegal access each call of CUDA fails, also the one that gives memory back."""
+
+    def upset(bench: Bench):
+        bench.attempt("64 rows", lambda: {"x": 1.0})
+        monkeypatch.setattr(Bench, "forget", lambda bench: 1 / 0)
+        bench.attempt("128 rows", lambda: {"x": 2.0})
+
+    monkeypatch.setitem(items.ITEMS, "decode", upset)
+    row = items.measure("decode", tiny())
+    assert [case["x"] for case in row["numbers"]["cases"]] == [1.0, 2.0]
+    assert row["error"].startswith("ZeroDivisionError")
+
+
 # -- rows ----------------------------------------------------------------------------------------
 
 
@@ -338,3 +366,19 @@ def test_a_process_that_dies_leaves_its_row_and_the_others_run(capsys):
     assert "FAILED decode: ended with status -9 before its row was whole" in said
     assert "FAILED plan: ended with status 1 before its row was whole" in said
     assert "training: share" in said and "FAILED training" not in said
+
+
+@pytest.mark.parametrize(("numbers", "filed"), [({"cases": [{"case": "64 rows"}]}, 1), ({}, 0)])
+def test_a_command_that_is_stopped_files_what_there_is_and_ends(capsys, tmp_path, numbers, filed):
+    """As by Ctrl-C, or by SIGTERM where the time of a rented machine is over."""
+
+    def stopped(line, **unused):
+        path = Path(line[line.index("--row") + 1])
+        write_row(path, items.beginning("decode", tiny()) | {"numbers": numbers})
+        raise KeyboardInterrupt
+
+    flags = ["--tiny", "--only", "decode", "training", "--out", str(tmp_path)]
+    assert command.main(flags, stopped) == 1
+    said = capsys.readouterr().out
+    assert "FAILED decode: stopped before its row was whole" in said and "training" not in said
+    assert [read_row(path)["numbers"] for path in tmp_path.iterdir()] == [numbers] * filed
