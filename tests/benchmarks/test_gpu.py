@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from benchmarks.gpu import decode, devices, items, ranks, steps, training
 from benchmarks.gpu.bench import Bench, Endless, extreme
 from benchmarks.gpu.rows import KEYS, Check, as_row, file_of, read_row, table, write_row
 
-from aha.core.errors import DataError
-from aha.dist.local_ranks import can_meet
+from aha.core.errors import DataError, RunStopped
+from aha.dist.local_ranks import LOST_RANK, can_meet
+from aha.dist.world import World
 from aha.plan.shapes import shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +160,26 @@ def test_two_ranks_are_compared_with_one_and_lose_one():
     assert steps_case["losses_of_ranks"] != [] and sums["gigabytes_per_second"] > 0
     assert {check["met"] for check in row["checks"][:2]} == {"must"}
     assert 0 < ends["sums_s"] < 30 and 0 < ends["model_s"] < 30
+
+
+class LostRank:
+    """Ranks of which none was started: the first wait for one is its end."""
+
+    def __init__(self, size: int, work):
+        self.world = World()
+
+    def __enter__(self) -> World:
+        return self.world
+
+    def __exit__(self, *unused) -> None:
+        raise RunStopped("rank 1 is gone", "all ranks", "again", check=LOST_RANK)
+
+
+def test_the_end_of_a_rank_is_timed_from_its_kill(monkeypatch):
+    """And not from before NCCL has started, which takes seconds."""
+    monkeypatch.setattr(ranks, "LocalRanks", LostRank)
+    monkeypatch.setattr(ranks, "take_device", lambda world, device: time.sleep(1.0))
+    assert ranks.seconds_to_the_end(CPU, lambda device, world: None) < 1.0
 
 
 def test_ranks_without_a_gpu_each_leave_a_row_without_a_figure(monkeypatch):
