@@ -7,14 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.device import has_native_bf16
 from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.cluster import Cluster
+from aha.plan.prediction import predict
 from aha.plan.shapes import Shape
-from aha.plan.speed import TaskSizes
+from aha.plan.speed import TaskSizes, Workload
 from aha.training import preflight
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
@@ -141,6 +143,10 @@ def test_a_gpu_that_multiplies_no_bf16_needs_the_memory_of_float32(cfg, tmp_path
         check_memory(cfg, shape, CPU, print)
         check_memory(cfg, shape, torch.device("mps"), print)
     assert counted == [True, True, False, True]
+    cfg = with_machine_price(cfg, CPU)
+    apple = predict_run(cfg, shape, torch.device("mps"))["memory"]
+    narrow = predict(Workload(cfg, method_of(cfg), shape), None, "a GPU", False, 0.0)["memory"]
+    assert apple["activations"] == 2 * narrow["activations"] > 0
 
 
 def test_the_memory_is_that_of_the_prompts_that_the_task_has(cfg, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ from aha.model.tensors import TensorFiles, weight_files
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.cluster import Cluster
-from aha.plan.estimate import CPU_THREADS, HOST_BYTES, MOMENTS
+from aha.plan.estimate import CPU_THREADS, HOST_BYTES, MOMENTS, changed, value_of
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
@@ -144,6 +144,9 @@ def predict_run(
             label += f", measured with {threads} thread{'s' * (threads > 1)}"
         return predict(load, card, label, measured, resident_bytes, base, cluster)
     label, row = machine_here(device, shape.parameters, cluster.gpus)
+    if row is None and not multiplies_bf16(device):  # a row of the table says it itself
+        auto = [key for key in ("optim.dtype", "rollout.dtype") if value_of(cfg, key) == "auto"]
+        load = replace(load, cfg=changed(cfg, dict.fromkeys(auto, "float32")))
     return predict(load, row, label, False, resident_bytes, cluster=cluster)
 
 
