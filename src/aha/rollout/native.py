@@ -37,9 +37,11 @@ class NativeEngine(SlotEngine):
                 self.weights = CompiledLoop(weights)
             except NotCompiled as reason:
                 if self.loop == "compiled":
-                    got = f"rollout.loop 'compiled': {reason}"
-                    wanted = "a machine and a model for the loop in C"
-                    raise ConfigError(got, wanted, "--rollout.loop auto") from None
+                    raise ConfigError(
+                        f"rollout.loop 'compiled': {reason}",
+                        "a machine and a model for the loop in C",
+                        "--rollout.loop auto",
+                    ) from None
 
     @property
     def compiled(self) -> CompiledLoop | None:
