@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.machine.device import compute_dtype
+from aha.model.decode import InferenceWeights
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
@@ -293,6 +294,17 @@ def test_bf16_writes_whole_completions_near_float32(policy, prompts, loop):
     for completion in flat(engine.generate(prompts[:4], SAMPLING)):
         gaps += (torch.tensor(completion.logprobs) - forced(policy, completion)).abs().tolist()
     assert np.mean(gaps) < 0.1
+
+
+def test_a_new_version_is_made_when_the_old_one_has_gone(policy, monkeypatch):
+    """A resumed run loads twice without a `release` between: it must fit where the first did."""
+    engine, held = NativeEngine(policy, TOKENIZER, "float32", loop="torch"), []
+    plain = InferenceWeights.of
+    monkeypatch.setattr(
+        InferenceWeights, "of", lambda *given: held.append(engine.weights) or plain(*given)
+    )
+    engine.load(policy, 1)
+    assert held == [None] and engine.weights is not None and engine.version == 1
 
 
 def test_dtype_auto_is_one_that_the_hardware_multiplies(monkeypatch):
