@@ -135,6 +135,9 @@ def predict_run(
     """The prediction for a run on this machine, whose process held `resident_bytes` before it, by
     all ranks of a cluster. `sizes`: what was counted of its task."""
     load = Workload(cfg, method_of(cfg), shape, sizes)
+    if device.type != "cpu" and not multiplies_bf16(device):  # of a CPU its card says so
+        auto = [key for key in ("optim.dtype", "rollout.dtype") if value_of(cfg, key) == "auto"]
+        load = replace(load, cfg=changed(cfg, dict.fromkeys(auto, "float32")))
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
@@ -144,9 +147,6 @@ def predict_run(
             label += f", measured with {threads} thread{'s' * (threads > 1)}"
         return predict(load, card, label, measured, resident_bytes, base, cluster)
     label, row = machine_here(device, shape.parameters, cluster.gpus)
-    if row is None and not multiplies_bf16(device):  # a row of the table says it itself
-        auto = [key for key in ("optim.dtype", "rollout.dtype") if value_of(cfg, key) == "auto"]
-        load = replace(load, cfg=changed(cfg, dict.fromkeys(auto, "float32")))
     return predict(load, row, label, False, resident_bytes, cluster=cluster)
 
 
