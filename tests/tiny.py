@@ -227,3 +227,13 @@ class StartsWith:
     def grade(self, problem: Problem, text: str) -> Graded:
         correct = text.startswith(self.characters)
         return Graded(self.rewards[correct], correct, f"begins with {text[:1]!r}")
+
+
+class OnApple(torch.Tensor):
+    """A tensor as one on an Apple GPU, which has no float64."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)

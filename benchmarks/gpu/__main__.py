@@ -2,9 +2,11 @@
 
 Each item runs in a process of its own and leaves a row, whatever happens to it; a table of must,
 aim and measured comes at the end. The exit status is 1 if an item failed, 2 if there is no GPU.
+Ctrl-C and SIGTERM, as of a machine that is rented for so long, end the item that runs, not its row.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from .rows import KEYS, file_of, read_row, table, write_row
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "gpu"
 LIMIT_S = 900  # of one item
+STOPPED = "stopped"
 Start = Callable[..., subprocess.CompletedProcess]
 
 
@@ -61,18 +64,24 @@ def main(argv: list[str] | None = None, start: Start = subprocess.run) -> int:
         print(f"\n== {item}", flush=True)
         row = in_own_process(item, args, start)
         rows.append(row)
-        if args.out and row["card"]["name"]:
+        stopped = str(row["error"]).startswith(STOPPED)
+        # Stopped before its first case it has nothing to put in the place of an older row.
+        if args.out and row["card"]["name"] and (row["numbers"] or not stopped):
             write_row(args.out / file_of(row), row)
             print(f"  filed in {args.out / file_of(row)}")
+        if stopped:
+            break
     return print_summary(rows, args.scale)
 
 
 def run_item(args: argparse.Namespace) -> int:
-    """The life of an item's process. The beginning of its row is there first: a crash has no time
-    to write one."""
+    """The life of an item's process. The beginning of its row is there first, and then each case: a
+    crash has no time to write one."""
     bench = Bench(args.scale, torch.device(args.device))
     (item,) = args.only
-    write_row(args.row, beginning(item, bench))
+    begun = beginning(item, bench)
+    write_row(args.row, begun)
+    bench.keep = lambda cases: write_row(args.row, begun | {"numbers": {"cases": cases}})
     row = measure(item, bench)
     write_row(args.row, row)
     return bool(row["error"])
@@ -90,6 +99,8 @@ def in_own_process(item: str, args: argparse.Namespace, start: Start) -> dict:
             ended = f"ended with status {status} before its row was whole"
         except subprocess.TimeoutExpired:
             ended = f"not done after {LIMIT_S} s"
+        except KeyboardInterrupt:
+            ended = f"{STOPPED} before its row was whole"
         if not path.exists():
             return missing_row(item, args.scale, ended)
         row = read_row(path)
@@ -124,4 +135,5 @@ def print_summary(rows: list[dict], scale: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -56,11 +56,17 @@ class Endless(StubTokenizer):
 
 @dataclass
 class Bench:
-    """One item's measuring. `failures` has a line for each case that did not come to an end."""
+    """One item's measuring. `failures` has a line for each case that did not come to an end.
+
+    `cases` are those so far, and `keep` is called with them after each: an item that is stopped has
+    them already.
+    """
 
     scale: Scale
     device: torch.device
     failures: list[str] = field(default_factory=list)
+    cases: list[dict] = field(default_factory=list)
+    keep: Callable[[list[dict]], object] = bool
 
     def pick(self, full: Value, quick: Value, tiny: Value) -> Value:
         return {"full": full, "quick": quick, "tiny": tiny}[self.scale]
@@ -186,8 +192,10 @@ class Bench:
         if reason:
             case = {"case": name, "error": reason}
             self.failures.append(f"{name}: {reason}")
-        self.forget()
         print(f"  {name}: " + (reason or shown(case)), flush=True)
+        self.cases.append(case)
+        self.keep(self.cases)
+        self.forget()
         return case
 
 

@@ -41,7 +41,7 @@ def measure(item: str, bench: Bench) -> dict:
         row["error"] = "; ".join(bench.failures) or None
     except Exception as error:  # the row tells it
         traceback.print_exc()
-        row["error"] = f"{type(error).__name__}: {error}"
+        row |= {"numbers": {"cases": bench.cases}, "error": f"{type(error).__name__}: {error}"}
     return row | {"seconds": round(time.perf_counter() - start, 1)}
 
 

@@ -177,40 +177,49 @@ def time_ends(bench: Bench) -> dict:
     """Seconds from the kill of a rank to the error of the command, in the two places in which a GPU
     may wait for it."""
     return {
-        "sums_s": seconds_to_the_end(partial(vanish_in_sums, bench.device)),
-        "model_s": seconds_to_the_end(partial(vanish_in_model, bench.device)),
+        "sums_s": seconds_to_the_end(bench.device, wait_in_sums),
+        "model_s": seconds_to_the_end(bench.device, wait_in_model),
     }
 
 
-def seconds_to_the_end(work: Callable[[World], None]) -> float:
-    start = None
+def seconds_to_the_end(
+    device: torch.device, wait: Callable[[torch.device, World], object]
+) -> float:
+    begun: list[float] = []
     try:
-        with LocalRanks(RANKS, work) as world:
-            start = time.perf_counter()
-            work(world)
+        with LocalRanks(RANKS, partial(vanish, device, wait)) as world:
+            vanish(device, wait, world, lambda: begun.append(time.perf_counter()))
     except RunStopped as error:
         assert error.check == LOST_RANK, error
-        assert start is not None, "the ranks have not met"
-        return time.perf_counter() - start
+        assert begun, "the ranks have not met"
+        return time.perf_counter() - begun[0]
     raise AssertionError("nobody has noticed that a rank was killed")
 
 
-def vanish_in_sums(device: torch.device, world: World) -> None:
-    """Rank 1 is killed after the meeting on the CPU, before the sum on the GPUs."""
+def vanish(
+    device: torch.device,
+    wait: Callable[[torch.device, World], object],
+    world: World,
+    begin: Callable[[], object] = bool,
+) -> None:
+    """Rank 1 is killed where rank 0 waits for it. `begin` is called then: NCCL has taken its
+    seconds to start before."""
     take_device(world, device)
+    world.in_shards = wait is wait_in_model
     world.barrier("the beginning")
+    begin()
     if world.rank:
         os.kill(os.getpid(), signal.SIGKILL)
+    wait(device, world)
+
+
+def wait_in_sums(device: torch.device, world: World) -> None:
+    """After the meeting on the CPU, in the sum on the GPUs."""
     world.add_up_on_device(torch.ones(1_000, device=device), "the gradients")
 
 
-def vanish_in_model(device: torch.device, world: World) -> None:
-    """Rank 1 is killed where rank 0 waits for its own GPU, as in a model in shards."""
-    take_device(world, device)
-    world.in_shards = True
-    world.barrier("the beginning")
-    if world.rank:
-        os.kill(os.getpid(), signal.SIGKILL)
+def wait_in_model(device: torch.device, world: World) -> None:
+    """Where rank 0 waits for its own GPU, as in a model in shards."""
     with world.joint("a model in shards"):
         numbers = torch.ones(1_000, device=device)
         world.device_group.allreduce([numbers]).wait()

@@ -1,6 +1,7 @@
 """A row of results/gpu: one item on one card, with all that is needed to measure it again."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,8 +57,11 @@ def file_of(row: dict) -> str:
 
 
 def write_row(path: Path, row: dict) -> None:
+    """Whole or not at all: whoever writes it may be killed meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def read_row(path: Path) -> dict:

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from benchmarks.gpu import decode, devices, items, ranks, steps, training
 from benchmarks.gpu.bench import Bench, Endless, extreme
 from benchmarks.gpu.rows import KEYS, Check, as_row, file_of, read_row, table, write_row
 
-from aha.core.errors import DataError
-from aha.dist.local_ranks import can_meet
+from aha.core.errors import DataError, RunStopped
+from aha.dist.local_ranks import LOST_RANK, can_meet
+from aha.dist.world import World
 from aha.plan.shapes import shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +162,26 @@ def test_two_ranks_are_compared_with_one_and_lose_one():
     assert 0 < ends["sums_s"] < 30 and 0 < ends["model_s"] < 30
 
 
+class LostRank:
+    """Ranks of which none was started: the first wait for one is its end."""
+
+    def __init__(self, size: int, work):
+        self.world = World()
+
+    def __enter__(self) -> World:
+        return self.world
+
+    def __exit__(self, *unused) -> None:
+        raise RunStopped("rank 1 is gone", "all ranks", "again", check=LOST_RANK)
+
+
+def test_the_end_of_a_rank_is_timed_from_its_kill(monkeypatch):
+    """And not from before NCCL has started, which takes seconds."""
+    monkeypatch.setattr(ranks, "LocalRanks", LostRank)
+    monkeypatch.setattr(ranks, "take_device", lambda world, device: time.sleep(1.0))
+    assert ranks.seconds_to_the_end(CPU, lambda device, world: None) < 1.0
+
+
 def test_ranks_without_a_gpu_each_leave_a_row_without_a_figure(monkeypatch):
     bench = tiny(torch.device("cuda"))
     monkeypatch.setattr(ranks, "num_gpus", lambda: 1)
@@ -217,6 +239,34 @@ def test_an_item_that_fails_leaves_its_row(monkeypatch):
     row = items.measure("decode", tiny())
     assert row["error"] == "ValueError: no such thing" and row.keys() == KEYS
     assert row["command"] == "python -m benchmarks.gpu --only decode --tiny --device cpu"
+
+
+def test_an_item_that_is_killed_leaves_the_cases_that_had_ended(monkeypatch, tmp_path):
+    def killed(bench: Bench):
+        bench.attempt("64 rows", lambda: {"x": 1.0})
+        raise SystemExit(9)  # caught by nobody
+
+    monkeypatch.setitem(items.ITEMS, "decode", killed)
+    path = tmp_path / "row.json"
+    with pytest.raises(SystemExit):
+        command.run_item(command.read_args(["--tiny", "--only", "decode", "--row", str(path)]))
+    row = read_row(path)
+    assert row["numbers"] == {"cases": [{"case": "64 rows", "x": 1.0}]} and row["seconds"] is None
+    assert [file.name for file in tmp_path.iterdir()] == ["row.json"]
+
+
+def test_a_device_that_an_item_has_upset_does_not_take_its_cases(monkeypatch):
+    """After an illegal access each call of CUDA fails, also the one that gives memory back."""
+
+    def upset(bench: Bench):
+        bench.attempt("64 rows", lambda: {"x": 1.0})
+        monkeypatch.setattr(Bench, "forget", lambda bench: 1 / 0)
+        bench.attempt("128 rows", lambda: {"x": 2.0})
+
+    monkeypatch.setitem(items.ITEMS, "decode", upset)
+    row = items.measure("decode", tiny())
+    assert [case["x"] for case in row["numbers"]["cases"]] == [1.0, 2.0]
+    assert row["error"].startswith("ZeroDivisionError")
 
 
 # -- rows ----------------------------------------------------------------------------------------
@@ -338,3 +388,19 @@ def test_a_process_that_dies_leaves_its_row_and_the_others_run(capsys):
     assert "FAILED decode: ended with status -9 before its row was whole" in said
     assert "FAILED plan: ended with status 1 before its row was whole" in said
     assert "training: share" in said and "FAILED training" not in said
+
+
+@pytest.mark.parametrize(("numbers", "filed"), [({"cases": [{"case": "64 rows"}]}, 1), ({}, 0)])
+def test_a_command_that_is_stopped_files_what_there_is_and_ends(capsys, tmp_path, numbers, filed):
+    """As by Ctrl-C, or by SIGTERM where the time of a rented machine is over."""
+
+    def stopped(line, **unused):
+        path = Path(line[line.index("--row") + 1])
+        write_row(path, items.beginning("decode", tiny()) | {"numbers": numbers})
+        raise KeyboardInterrupt
+
+    flags = ["--tiny", "--only", "decode", "training", "--out", str(tmp_path)]
+    assert command.main(flags, stopped) == 1
+    said = capsys.readouterr().out
+    assert "FAILED decode: stopped before its row was whole" in said and "training" not in said
+    assert [read_row(path)["numbers"] for path in tmp_path.iterdir()] == [numbers] * filed

@@ -13,14 +13,14 @@ from aha.core.findings import worst_level
 from aha.core.records import Completion
 from aha.doctor import first_step_checks, update_checks
 from aha.doctor.first_step_checks import check_first_step, try_first_step
-from aha.doctor.first_step_trial import Trial, reduced_recipe, run_trial
+from aha.doctor.first_step_trial import Trial, compare_weights, reduced_recipe, run_trial
 from aha.model.tokenizer import END
 from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown
 from aha.training.rl import RLTrainer
 
-from ..tiny import TOKENIZER, StartsWith, tiny_config, tiny_transformer
+from ..tiny import TOKENIZER, OnApple, StartsWith, tiny_config, tiny_transformer
 
 CHECKS = first_step_checks.checks | update_checks.checks
 STOPS = 8.0  # weight of the stop token: most completions end, a few are cut off
@@ -481,3 +481,17 @@ def test_every_check_has_a_planted_fault():
     planted_here = {check for check, _, _ in FAULTS.values()} & set(CHECKS)
     # Those of the update are planted in test_update_checks.
     assert set(CHECKS) == planted_here | {"mask", "loss_tokens", "micro_batches"}
+
+
+def test_weights_on_an_apple_gpu_are_compared_on_the_cpu():
+    """From (3, 4) to (3, 9): one of two has changed, by 5 over a norm of 5."""
+
+    class Weights:
+        def __init__(self, *numbers: float):
+            self.weight = torch.tensor(numbers).as_subclass(OnApple)
+
+        def named_parameters(self):
+            yield "weight", self.weight
+
+    change = compare_weights(Weights(3.0, 4.0), Weights(3.0, 9.0))
+    assert (change.share, change.size) == (0.5, 1.0)

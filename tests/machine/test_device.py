@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aha.core.errors import ConfigError
-from aha.machine.device import PeakMemory, choose_device
+from aha.machine.device import PeakMemory, choose_device, synchronize
 from aha.machine.host import SMALL_MODEL, process_bytes
 from aha.plan.shapes import known_shapes
 
@@ -64,3 +64,13 @@ def test_a_peak_that_nobody_says_is_no_number():
     assert peak.bytes() == 0 and peak.numbers() == {}
     here = PeakMemory(torch.device("cpu"))
     assert here.numbers() == {"memory_gb": pytest.approx(here.bytes() / 1e9, abs=0.01)}
+
+
+def test_each_kind_of_gpu_is_waited_for(monkeypatch):
+    """Both compute asynchronously: without the wait a probe would measure launches alone."""
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.type))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    for kind in ("cpu", "cuda", "mps"):
+        synchronize(torch.device(kind))
+    assert waited == ["cuda", "mps"]

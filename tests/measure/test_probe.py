@@ -10,11 +10,13 @@ from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.host import Memory
 from aha.measure import probe as module
-from aha.measure.probe import MachineProbe, probe
+from aha.measure.probe import MachineProbe, StubTokenizer, probe
 from aha.measure.rates import LIMIT_S, SLOW
 from aha.plan.calibration import read_calibration
 from aha.plan.estimate import estimate
 from aha.plan.shapes import Shape, shape_of
+from aha.rollout.cuda_graphs import STEPS_PER_SYNC
+from aha.rollout.native import NativeEngine
 
 from ..tiny import tiny_folder
 from ..workload import workload
@@ -75,6 +77,28 @@ def test_completions_shorter_than_the_probes_own_are_measured_too(limit):
     found = probe(config(rollout={"max_new_tokens": limit}), TINY, "a tiny model")
     assert not found.assumed and [work.passes for work, _ in found.writings][-1] == limit
     assert min(seconds for _, seconds in found.writings) > 0
+
+
+def test_a_token_on_a_gpu_is_timed_without_the_recording_of_graphs(monkeypatch):
+    """On a clock on which a call takes a second, for its graphs, and a step of decoding 4 ms."""
+    steps, step = [], NativeEngine.decode_step
+    monkeypatch.setattr(
+        NativeEngine, "decode_step", lambda one, *args: steps.append(1) or step(one, *args)
+    )
+
+    def counted(probe, work) -> float:
+        steps.clear()
+        work()
+        return 1.0 + 0.004 * len(steps)
+
+    monkeypatch.setattr(MachineProbe, "seconds", counted)
+    found = []
+    for limit in (200, 20):
+        one = MachineProbe(config(rollout={"max_new_tokens": limit}), TINY)
+        stub = StubTokenizer(1)
+        found.append(one.pass_seconds(NativeEngine(one.policy(TINY), stub, "float32", 8, "graphs")))
+    # In 20 tokens there is one block, and so no difference to take.
+    assert found == [pytest.approx(0.004), pytest.approx((1 + 0.004 * STEPS_PER_SYNC) / 8)]
 
 
 def test_a_slow_machine_is_not_measured_for_long(monkeypatch):

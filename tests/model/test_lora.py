@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aha.core.errors import ModelError
 from aha.model.decode import InferenceWeights, decode_step, prefill
@@ -97,6 +98,30 @@ def test_an_engine_may_share_what_is_frozen(family):
     plain = tiny_transformer()
     own = InferenceWeights.of(plain, torch.float32, True).embedding
     assert own.data_ptr() != plain.model.embed_tokens.weight.data_ptr()
+
+
+class Products(TorchDispatchMode):
+    """Counts products number by number."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ == "mul"
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_engine_folds_the_adapters_once_a_version():
+    """In a step there are no more than the norms before the shared maps and q's scale; and the last
+    norm. A norm in A and a scale in B for each token would be nine more a layer."""
+    policy, counts = adapted(), []
+    for share in (False, True):
+        weights = InferenceWeights.of(policy, torch.float32, share)
+        _, cache = prefill(weights, [tuple(row) for row in TOKENS_BT.tolist()])
+        cache.reserve(TOKENS_BT.shape[1] + 1)
+        with Products() as products:
+            decode_step(weights, cache, TOKENS_BT[:, 0])
+        counts.append(products.count)
+    assert counts[1] - counts[0] == 3 * len(policy.model.layers) + 1
 
 
 def test_the_gradient_is_that_of_the_merged_weight():

@@ -116,7 +116,7 @@ def test_pack_puts_a_tile_of_outputs_side_by_side():
 def test_without_it_auto_is_torch_and_compiled_is_an_error(monkeypatch):
     monkeypatch.setenv("AHA_C", "0")
     assert NativeEngine(shaped(), TOKENIZER, "float32").compiled is None
-    with pytest.raises(ConfigError, match="AHA_C=0"):
+    with pytest.raises(ConfigError, match="AHA_C=0; .*fix: --rollout.loop auto"):
         NativeEngine(shaped(), TOKENIZER, "float32", loop="compiled")
 
 
@@ -126,6 +126,8 @@ def test_a_size_that_no_vector_divides_is_left_to_torch():
     with pytest.raises(NotCompiled, match="16"):
         CompiledLoop(weights)
     assert NativeEngine(tiny_transformer(), TOKENIZER, "float32").compiled is None
+    with pytest.raises(ConfigError, match="16 divides; wanted a machine and a model"):
+        NativeEngine(tiny_transformer(), TOKENIZER, "float32", loop="compiled")
 
 
 @needs_compiler

@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aha.model.lora import add_lora
+from aha.model.transformer import Transformer
 from aha.rollout.cuda_graphs import NUM_WIDTHS, STEPS_PER_SYNC, DecodeSteps
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.rollout.slots import Slots
+from aha.rollout.thinking_budget import ThinkingBudget
 
-from ..tiny import TOKENIZER, some_prompts, tiny_transformer
+from ..tiny import TOKENIZER, some_prompts, tiny_config, tiny_transformer
 
+BUDGET = ThinkingBudget(max_tokens=6, min_tokens=4, waits=2)
 SAMPLING = Sampling(max_new_tokens=40, group_size=4, seed=11)
 # Operations whose result or shape the host must know before it can go on.
 WAITS = {
@@ -28,7 +32,8 @@ def begun(size: int = 12, **sampling) -> tuple[NativeEngine, Slots]:
     engine = NativeEngine(tiny_transformer(std=0.25), TOKENIZER, "float32", loop="graphs")
     settings = Sampling(**({"max_new_tokens": 40, "group_size": 4, "seed": 11} | sampling))
     groups = engine.make_groups(some_prompts(3), settings)
-    slots = Slots(engine.new_cache(2 * size), 2 * size, 30, settings, engine.stop)
+    cache, tables = engine.new_cache(2 * size), engine.tables_of(settings)
+    slots = Slots(cache, 2 * size, 30, settings, engine.stop, tables)
     slots.append(0, engine.start(slots, groups))
     slots.cache.reserve(64)
     return engine, slots
@@ -51,12 +56,42 @@ class Listen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("budget", [None, BUDGET])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_a_tick_asks_the_host_for_nothing(temperature):
-    engine, slots = begun(temperature=temperature)
+def test_a_tick_asks_the_host_for_nothing(temperature, budget):
+    engine, slots = begun(temperature=temperature, budget=budget)
     with Listen() as listener:
         engine.step(slots, 16)
     assert {"embedding", "scatter_", "_log_softmax"} <= {*listener.heard}
+
+
+class Devices(TorchDispatchMode):
+    """Refuses an operation that reads or makes a tensor of the host's memory."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        tensors = [x for x in (*args, made) if isinstance(x, torch.Tensor)]
+        name = func.overloadpacket.__name__
+        assert all(x.device.type == "meta" for x in tensors), f"{name} on the host"
+        return made
+
+
+@pytest.mark.parametrize("rank, vocab_size, budget", [(0, 5_000, None), (4, 112, BUDGET)])
+def test_a_tick_touches_no_memory_of_the_host(rank, vocab_size, budget):
+    """The meta device stands for a GPU: its tensors are elsewhere, too. With a vocabulary that is
+    searched in two steps, and with adapters."""
+    with torch.device("meta"):
+        policy = Transformer(tiny_config(vocab_size=vocab_size))
+    if rank:
+        add_lora(policy, rank, 8.0, 0)
+    engine = NativeEngine(policy, TOKENIZER, "float32", loop="graphs")
+    settings = Sampling(max_new_tokens=40, group_size=4, budget=budget)
+    cache, tables = engine.new_cache(24), engine.tables_of(settings)
+    slots = Slots(cache, 24, 30, settings, engine.stop, tables)
+    slots.cache.reserve(64)
+    with Devices():
+        engine.step(slots, 16)
+    assert slots.tokens.device.type == "meta"
 
 
 def test_the_listener_hears_a_wait():

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from aha.core.errors import ConfigError
 from aha.core.records import Completion, Prompt
 from aha.machine.device import compute_dtype
+from aha.model.decode import InferenceWeights
 from aha.model.tokenizer import Tokenizer
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
@@ -295,9 +296,25 @@ def test_bf16_writes_whole_completions_near_float32(policy, prompts, loop):
     assert np.mean(gaps) < 0.1
 
 
-def test_dtype_auto_is_one_that_the_hardware_multiplies():
+def test_a_new_version_is_made_when_the_old_one_has_gone(policy, monkeypatch):
+    """A resumed run loads twice without a `release` between: it must fit where the first did."""
+    engine, held = NativeEngine(policy, TOKENIZER, "float32", loop="torch"), []
+    plain = InferenceWeights.of
+    monkeypatch.setattr(
+        InferenceWeights, "of", lambda *given: held.append(engine.weights) or plain(*given)
+    )
+    engine.load(policy, 1)
+    assert held == [None] and engine.weights is not None and engine.version == 1
+
+
+def test_dtype_auto_is_one_that_the_hardware_multiplies(monkeypatch):
     cpu = torch.device("cpu")
     assert compute_dtype("float32", cpu) == torch.float32
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
     assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
-    assert compute_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    cuda = torch.device("cuda")
+    for capability, wanted in (((7, 5), torch.float32), ((8, 9), torch.bfloat16)):  # T4, RTX 4060
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert compute_dtype("auto", cuda) == wanted
+        assert compute_dtype("bfloat16", cuda) == torch.bfloat16
+    assert compute_dtype("auto", torch.device("mps")) == torch.float32

@@ -187,12 +187,16 @@ def test_completions_are_those_of_our_own_engine(engine, policy):
     assert engine.generate([], SAMPLING) == []
 
 
-def test_vllm_gets_what_the_recipe_says(policy, folder):
+def test_vllm_gets_what_the_recipe_says(policy, folder, monkeypatch):
+    monkeypatch.setattr("aha.machine.device.has_native_bf16", lambda: True)
     rollout = RolloutSection(engine="vllm", max_new_tokens=20, memory_share=0.3, max_rows=7)
     given = VllmEngine(policy, TOKENIZER, folder, rollout).llm.given
     assert (given["gpu_memory_utilization"], given["max_num_seqs"]) == (0.3, 7)
     assert (given["dtype"], given["logprobs_mode"]) == ("bfloat16", "processed_logprobs")
     assert given["max_model_len"] == 160
+    monkeypatch.setattr("aha.machine.device.has_native_bf16", lambda: False)
+    old = VllmEngine(policy, TOKENIZER, folder, rollout).llm.given
+    assert old["dtype"] == "float32"  # bf16 vLLM would refuse
 
 
 def test_an_adapter_is_pushed_inside_the_weights(folder):

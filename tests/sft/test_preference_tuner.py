@@ -22,7 +22,7 @@ from aha.sft.tuning_config import TuningConfig, default_lr, tuning_config
 from aha.sft.tuning_run import FineTuning
 from aha.store.run_folder import is_tuning, read_rows
 
-from ..tiny import TOKENIZER, tiny_folder, tiny_transformer
+from ..tiny import TOKENIZER, OnApple, tiny_folder, tiny_transformer
 
 STOP = TOKENIZER.stop_ids[0]
 TEXTS = [
@@ -109,6 +109,17 @@ def test_the_reference_of_a_file_has_one_micro_batch_at_a_time_on_the_device():
             assert sum(one() is not None for one in made) <= 1
 
     assert len(tuner.sums_of(watched())) == 2 * len(PAIRS) and len(made) > 2
+
+
+def test_log_probs_on_an_apple_gpu_are_added_up_on_the_cpu(monkeypatch):
+    tuner = make(config("dpo"))
+    plain, own = tuner.policy.token_logprobs, tuner.sums_of(tuner.parts_of(rows(PAIRS), 10_000))
+    monkeypatch.setattr(
+        tuner.policy,
+        "token_logprobs",
+        lambda *inputs, **options: plain(*inputs, **options).as_subclass(OnApple),
+    )
+    assert torch.equal(tuner.sums_of(tuner.parts_of(rows(PAIRS), 10_000)), own)
 
 
 def test_a_model_that_transformers_runs_has_the_same_loss(tmp_path):

@@ -7,14 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from aha.algo.algorithms import method_of
 from aha.core.config import RunConfig
 from aha.core.errors import ConfigError
 from aha.machine.device import has_native_bf16
 from aha.machine.host import Memory
 from aha.model.weights import load_model
 from aha.plan.cluster import Cluster
+from aha.plan.prediction import predict
 from aha.plan.shapes import Shape
-from aha.plan.speed import TaskSizes
+from aha.plan.speed import TaskSizes, Workload
 from aha.training import preflight
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
@@ -127,6 +129,25 @@ def test_what_smaller_parts_mend_is_said_and_no_error(cfg, tmp_path, monkeypatch
     with_memory(monkeypatch, 0)  # a system that does not tell
     check_memory(cfg, shape, CPU, said.append)
     assert len(said) == 1
+
+
+def test_a_gpu_that_multiplies_no_bf16_needs_the_memory_of_float32(cfg, tmp_path, monkeypatch):
+    """Also where the table has no row for it, as for Apple's."""
+    shape, counted = shape_in_folder(tmp_path / "base"), []
+    with_memory(monkeypatch, 4e9)
+    monkeypatch.setattr(
+        preflight, "shortage", lambda load, free, host, float32, shards: counted.append(float32)
+    )
+    for native in (False, True):
+        monkeypatch.setattr("aha.machine.device.has_native_bf16", lambda native=native: native)
+        check_memory(cfg, shape, CPU, print)
+        check_memory(cfg, shape, torch.device("mps"), print)
+    assert counted == [True, True, False, True]
+    cfg = with_machine_price(cfg, CPU)
+    narrow = predict(Workload(cfg, method_of(cfg), shape), None, "a GPU", False, 0.0)["memory"]
+    for calibration in (None, replace(measured_on(MACHINE), device="mps")):
+        apple = predict_run(cfg, shape, torch.device("mps"), calibration)["memory"]
+        assert apple["activations"] == 2 * narrow["activations"] > 0
 
 
 def test_the_memory_is_that_of_the_prompts_that_the_task_has(cfg, tmp_path, monkeypatch):

@@ -185,7 +185,7 @@ def draws_of(policy: Policy, parts: list[MicroBatch], trainer: RLTrainer) -> Dra
         logprobs_BT, entropies_BT = scores
         assert entropies_BT is not None, "entropies were asked for"
         gaps.append((-logprobs_BT - entropies_BT)[part.mask_BT > 0])
-    gaps_N = torch.cat(gaps).double().cpu()
+    gaps_N = torch.cat(gaps).cpu().double()  # an Apple GPU has no float64
     deviation = float(gaps_N.square().sum().sqrt())
     return DrawStatistics(float(gaps_N.mean()), float(gaps_N.sum()) / max(deviation, 1e-12))
 
@@ -233,8 +233,8 @@ def compare_weights(old: Policy, new: Policy) -> WeightChange:
         count = int((before != after).sum())
         unchanged += [] if count else [name]
         changed, total = changed + count, total + before.numel()
-        difference += float((after - before).double().square().sum())
-        norm += float(before.double().square().sum())
+        difference += float((after - before).cpu().double().square().sum())
+        norm += float(before.cpu().double().square().sum())
     return WeightChange(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(unchanged))
 
 

@@ -12,6 +12,8 @@ from aha.core.errors import ConfigError
 from aha.core.sizes import GB
 from aha.machine.host import SMALL_MODEL, Memory, cpu_name, memory_bytes, status_bytes
 
+AMPERE = 8  # the first number of the compute capability of NVIDIA's first GPUs with bf16
+
 
 def has_cuda() -> bool:
     """Whether torch can use a CUDA GPU here."""
@@ -88,6 +90,8 @@ def synchronize(device: torch.device) -> None:
     without this is too short."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def num_threads() -> int:
@@ -138,8 +142,18 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
         dtype = getattr(torch, name)
         assert isinstance(dtype, torch.dtype), name
         return dtype
-    native = has_native_bf16() if device.type == "cpu" else device.type == "cuda"
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware of a device multiplies bf16.
+
+    NVIDIA's GPUs before Ampere, such as a T4 or an RTX 2080, do not. On them torch says that bf16
+    is supported and emulates it, which takes longer than float32 does.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= AMPERE
+    return device.type == "cpu" and has_native_bf16()
 
 
 def has_native_bf16() -> bool:

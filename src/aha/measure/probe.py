@@ -31,6 +31,7 @@ from aha.plan.calibration import BaseLength, Calibration
 from aha.plan.estimate import activation_bytes
 from aha.plan.shapes import Shape
 from aha.plan.speed import Card, Generation, Training
+from aha.rollout.cuda_graphs import STEPS_PER_SYNC
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.training.preflight import machine_here, with_machine_price
@@ -41,6 +42,7 @@ PART_S = 4.0  # of one measurement at most, predicted from the one before
 # rest.
 SHORT_BY, LONG_BY, TRAIN_BY = 0.45, 0.6, 0.8
 FAR = 4.0  # times the table's seconds, or a fourth: from here on a training is measured again
+TIMED_BLOCKS = 4  # of steps, with CUDA graphs: after the prompts of all templates one graph does
 SMALL_VOCABULARY = 8_192  # tokens, where the whole vocabulary does not fit
 DISK = 0.5e9  # bytes/s at which weights are read: a low guess
 
@@ -109,16 +111,37 @@ class MachineProbe(Rates):
 
     # -- generation and training -----------------------------------------------------------
 
-    def generate(self, engine: NativeEngine, rows: int, limit: int) -> list[list[Completion]]:
-        """`rows` completions in the recipe's groups; their mean length is half of `limit`."""
+    def generate(
+        self, engine: NativeEngine, rows: int, limit: int, stops: int | None = None
+    ) -> list[list[Completion]]:
+        """`rows` completions in the recipe's groups. `stops` tokens end one: by default so many
+        that their mean length is half of `limit`."""
         G = min(rows, self.cfg.rollout.group_size)
         tokens = tuple(range(1, int(self.lengths.prompt) + 1))
         tokens = tuple(token % self.whole_shape.C for token in tokens)
         prompts = [Prompt(Problem(str(p), "", {}), "", tokens) for p in range(rows // G)]
-        stops = max(1, round(engine.loaded().config.vocab_size * 1.6 / limit))
+        if stops is None:
+            stops = max(1, round(engine.loaded().config.vocab_size * 1.6 / limit))
         engine.stop = torch.arange(stops)
         engine.tokenizer.stop_ids = tuple(range(stops))
         return engine.generate(prompts, Sampling(limit, G, 1.0))
+
+    def pass_seconds(self, engine: NativeEngine) -> float:
+        """Seconds of a token of one row, never 0. The first call allocates, and is not timed.
+
+        Each call records CUDA graphs, which takes longer than many tokens, and generates in blocks.
+        So with graphs it is what further blocks add.
+        """
+        few, limit = min(8, int(self.lengths.limit)), int(self.lengths.limit)
+        self.generate(engine, 1, few)
+        blocks = min(TIMED_BLOCKS, (limit - 1) // STEPS_PER_SYNC)
+        if not engine.uses_graphs or blocks < 2:
+            return self.seconds(partial(self.generate, engine, 1, few)) / few
+        short, long = (
+            min(self.seconds(partial(self.generate, engine, 1, 1 + tokens, 0)) for _ in range(2))
+            for tokens in (STEPS_PER_SYNC, blocks * STEPS_PER_SYNC)
+        )
+        return max(long - short, 0.1 * long) / ((blocks - 1) * STEPS_PER_SYNC)
 
     def generate_into(
         self, groups: list[list[Completion]], engine: NativeEngine, rows: int, limit: int
@@ -340,16 +363,10 @@ class MachineProbe(Rates):
         stubs: list[Any] = [StubTokenizer(1), StubTokenizer(1)]
         engine = NativeEngine(policy, stubs[0], rollout.dtype, rollout.max_rows, rollout.loop)
         trainer = RLTrainer(policy, stubs[1], nothing, engine, self.cfg)
-        few = min(8, int(self.lengths.limit))
-        self.generate(engine, 1, few)  # the first call compiles and allocates
-        row_s = self.run_part(
-            "generation and training",
-            SHORT_BY,
-            lambda: self.seconds(lambda: self.generate(engine, 1, few)),
-        )
-        if row_s is None:
+        name, measure = "generation and training", partial(self.pass_seconds, engine)
+        pass_s = self.run_part(name, SHORT_BY, measure)
+        if pass_s is None:
             return 0.0, [], None
-        pass_s = row_s / few
         generations, groups = self.time_generations(engine, pass_s)
         name, share = f"training at {SHARE:.0%} of the products' rate", LONG_BY if groups else 0.0
         training = self.run_part(name, share, lambda: self.time_training(trainer, groups, shape))

@@ -9,7 +9,6 @@ Shapes: B rows, P prompts, T tokens, S cache positions, L layers, H heads, K key
 D head size, C hidden size, V vocabulary.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,32 +74,30 @@ class FusedLayer:
 
 class AdapterLayer:
     """One layer whose weights are frozen under an adapter: the weights are shared with the policy,
-    not copied; the adapter is copied, and adds its part as it does in training."""
+    not copied. The adapter is folded once a version, and adds its part as it does in training."""
 
     def __init__(self, layer: Layer, dtype: torch.dtype):
-        self.layer, self.lora = layer, copy.deepcopy(layer.lora)
-        self.head_norms = layer.self_attn.head_norms(dtype)
+        assert layer.lora is not None
+        self.layer, self.head_norms = layer, layer.self_attn.head_norms(dtype)
+        self.qkv, self.gate_up = layer.lora.qkv(layer, dtype), layer.lora.gate_up(layer, dtype)
+        self.o, self.down = (layer.lora.folded([n], dtype) for n in ("o_proj", "down_proj"))
 
     def qkv_proj(self, normed: torch.Tensor) -> torch.Tensor:
-        assert self.lora is not None
         attention = self.layer.self_attn
         x = normed * self.layer.input_layernorm.weight
         q = attention.q_proj(x) * attention.query_scale
-        base = torch.cat([q, attention.k_proj(x), attention.v_proj(x)], -1)
-        return base + self.lora.qkv(normed, self.layer)
+        return torch.cat([q, attention.k_proj(x), attention.v_proj(x)], -1) + self.qkv(normed)
 
     def o_proj(self, attended: torch.Tensor) -> torch.Tensor:
-        assert self.lora is not None
         base: torch.Tensor = self.layer.self_attn.o_proj(attended)
-        return base + self.lora.low_rank(["o_proj"], attended)
+        return base + self.o(attended)
 
     def mlp(self, normed: torch.Tensor) -> torch.Tensor:
-        assert self.lora is not None
         mlp, x = self.layer.mlp, normed * self.layer.post_attention_layernorm.weight
         gate_up = torch.cat([mlp.gate_proj(x), mlp.up_proj(x)], -1)
-        activated = ops.swiglu(gate_up + self.lora.gate_up(normed, self.layer))
+        activated = ops.swiglu(gate_up + self.gate_up(normed))
         base: torch.Tensor = mlp.down_proj(activated)
-        return base + self.lora.low_rank(["down_proj"], activated)
+        return base + self.down(activated)
 
 
 @dataclass

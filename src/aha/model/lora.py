@@ -15,7 +15,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -33,6 +33,20 @@ from aha.model.transformer import Layer, Transformer
 CONFIG, WEIGHTS = ADAPTER, "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of PEFT's names
 ADAPTERS = "adapters (model.lora_rank)"
+
+
+class LowRank(NamedTuple):
+    """The additions of maps with the same input, as they are multiplied: A of all of them one above
+    the other [maps R, N], and each one's B [M, R], in the type of the arithmetic."""
+
+    A: torch.Tensor
+    Bs: tuple[torch.Tensor, ...]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., N] -> the additions side by side. All A are one product, whose output is cut into a
+        piece of R for each B."""
+        pieces = F.linear(x, self.A).chunk(len(self.Bs), -1)
+        return torch.cat([F.linear(piece, B) for piece, B in zip(pieces, self.Bs, strict=True)], -1)
 
 
 class LayerAdapter(nn.Module):
@@ -53,40 +67,35 @@ class LayerAdapter(nn.Module):
         product: torch.Tensor = self.B[name] @ self.A[name]
         return self.scale * product
 
-    def low_rank(
+    def folded(
         self,
         names: list[str],
-        x: torch.Tensor,
+        dtype: torch.dtype,
         norm: torch.Tensor | None = None,
         first_scale: float = 1.0,
-    ) -> torch.Tensor:
-        """The additions of maps with the same input x, side by side.
+    ) -> LowRank:
+        """The additions of maps with the same input, which go side by side.
 
         The frozen weights have two factors folded in, so the additions need them too: `norm`, the
         weight of the norm before the maps, multiplies the columns of A, and `first_scale`, q's
-        1/sqrt(D), the first map alone. All A are one product [.., N] -> [.., len(names) R], whose
-        output is cut into one piece of R for each B.
+        1/sqrt(D), the first map alone.
         """
         A = torch.cat([self.A[name] for name in names])
-        down = F.linear(x, (A if norm is None else A * norm).to(x.dtype))
-        pieces = down.chunk(len(names), -1)
         scales = [self.scale * first_scale] + [self.scale] * (len(names) - 1)
-        return torch.cat(
-            [
-                F.linear(part, (self.B[name] * scale).to(x.dtype))
-                for name, scale, part in zip(names, scales, pieces, strict=True)
-            ],
-            -1,
-        )
+        pairs = zip(names, scales, strict=True)
+        Bs = tuple((self.B[name] * scale).to(dtype) for name, scale in pairs)
+        return LowRank((A if norm is None else A * norm).to(dtype), Bs)
 
-    def qkv(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
-        """The addition to q, k and v side by side; x is the norm's output without its weight."""
+    def qkv(self, layer: Layer, dtype: torch.dtype) -> LowRank:
+        """For q, k and v, whose input is the norm's output without its weight."""
         names = ["q_proj", "k_proj", "v_proj"]
-        return self.low_rank(names, x, layer.input_layernorm.weight, layer.self_attn.query_scale)
+        norm, scale = layer.input_layernorm.weight, layer.self_attn.query_scale
+        return self.folded(names, dtype, norm, scale)
 
-    def gate_up(self, x: torch.Tensor, layer: Layer) -> torch.Tensor:
-        """The addition to gate and up side by side; x as in `qkv`."""
-        return self.low_rank(["gate_proj", "up_proj"], x, layer.post_attention_layernorm.weight)
+    def gate_up(self, layer: Layer, dtype: torch.dtype) -> LowRank:
+        """For gate and up; the input as that of `qkv`."""
+        norm = layer.post_attention_layernorm.weight
+        return self.folded(["gate_proj", "up_proj"], dtype, norm)
 
 
 def as_transformer(policy: Policy) -> Transformer:

@@ -181,18 +181,18 @@ class Layer(nn.Module):
         normed = ops.rms_normalise(x, self.eps, dtype)
         qkv = F.linear(normed, qkv_weight, qkv_bias)
         if self.lora is not None:
-            qkv = qkv + self.lora.qkv(normed, self)
+            qkv = qkv + self.lora.qkv(self, dtype)(normed)
         attended = self.self_attn(qkv, cos, sin, layout)
         x = x + F.linear(attended, o_weight)
         if self.lora is not None:
-            x = x + self.lora.low_rank(["o_proj"], attended)
+            x = x + self.lora.folded(["o_proj"], dtype)(attended)
         normed = ops.rms_normalise(x, self.eps, dtype)
         gate_up = F.linear(normed, gate_up_weight)
         if self.lora is not None:
-            gate_up = gate_up + self.lora.gate_up(normed, self)
+            gate_up = gate_up + self.lora.gate_up(self, dtype)(normed)
         activated = ops.swiglu(gate_up)
         x = x + F.linear(activated, down_weight)
-        return x if self.lora is None else x + self.lora.low_rank(["down_proj"], activated)
+        return x if self.lora is None else x + self.lora.folded(["down_proj"], dtype)(activated)
 
 
 class Backbone(nn.Module):

@@ -121,6 +121,7 @@ class HfEngine(SlotEngine):
                 "--rollout.loop auto",
             )
         first = not hasattr(self, "pads")
+        self.release()  # at a resume there is a version already, and no memory for two
         self.weights = HfWeights(policy, self.dtype)
         self.version = version
         if first:

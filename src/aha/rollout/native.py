@@ -30,6 +30,7 @@ class NativeEngine(SlotEngine):
         # On a GPU memory is scarce; on a CPU the loop in C needs all weights packed, adapters
         # merged.
         share = policy.device.type != "cpu"
+        self.release()  # at a resume there is a version already, and no memory for two
         weights = InferenceWeights.of(as_transformer(policy), self.dtype, share)
         self.weights, self.version, self.unpacked = weights, version, None
         if self.loop in ("auto", "compiled"):
@@ -38,7 +39,9 @@ class NativeEngine(SlotEngine):
             except NotCompiled as reason:
                 if self.loop == "compiled":
                     raise ConfigError(
-                        f"rollout.loop 'compiled': {reason}", "a C compiler", "use 'torch'"
+                        f"rollout.loop 'compiled': {reason}",
+                        "a machine and a model for the loop in C",
+                        "--rollout.loop auto",
                     ) from None
 
     @property

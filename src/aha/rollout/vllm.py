@@ -29,7 +29,7 @@ import torch
 from aha.core.config import RolloutSection
 from aha.core.errors import ConfigError, MissingExtra, ModelError
 from aha.core.records import Completion, Prompt
-from aha.machine.device import empty_cache
+from aha.machine.device import compute_dtype, empty_cache
 from aha.model.lora import merged_weights
 from aha.model.policy import Policy
 from aha.model.tokenizer import Tokenizer
@@ -80,7 +80,8 @@ class VllmEngine:
             model=str(folder),
             skip_tokenizer_init=True,  # tokens in, tokens out
             generation_config="vllm",  # not the model's own top-k and penalties
-            dtype="bfloat16" if rollout.dtype == "auto" else rollout.dtype,
+            # vLLM refuses bf16 on GPUs that have none; ours is the same question.
+            dtype=str(compute_dtype(rollout.dtype, policy.device)).removeprefix("torch."),
             # After the temperature: vLLM's default records log-probs of the raw logits, which are
             # those of another distribution than the one that is sampled and trained.
             logprobs_mode="processed_logprobs",

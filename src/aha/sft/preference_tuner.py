@@ -101,10 +101,11 @@ class PreferenceTuner(FineTuner):
             logprobs_BT = self.policy.token_logprobs(
                 batch.tokens_BT, batch.start, self.dtype, layout=batch.layout
             )
-            # Outside of the mask a log-prob may be anything, infinite too.
-            own_BT = logprobs_BT.double().masked_fill(batch.mask_BT == 0, 0.0)
+            # Outside of the mask a log-prob may be anything, infinite too. On the CPU, because an
+            # Apple GPU has no float64.
+            own_BT = logprobs_BT.cpu().double().masked_fill(batch.mask_BT.cpu() == 0, 0.0)
             places += part.places
-            sums.append(own_BT.sum(1).cpu())
+            sums.append(own_BT.sum(1))
         sums_R = torch.zeros(len(places), dtype=torch.float64)
         sums_R[places] = torch.cat(sums)
         return sums_R

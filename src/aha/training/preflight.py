@@ -26,6 +26,7 @@ from aha.machine.device import (
     empty_cache,
     gpu_name,
     has_native_bf16,
+    multiplies_bf16,
     num_threads,
 )
 from aha.machine.host import memory_bytes, usable_cores
@@ -37,7 +38,7 @@ from aha.model.tensors import TensorFiles, weight_files
 from aha.model.weights import LoadedModel
 from aha.plan.calibration import Calibration
 from aha.plan.cluster import Cluster
-from aha.plan.estimate import CPU_THREADS, HOST_BYTES, MOMENTS
+from aha.plan.estimate import CPU_THREADS, HOST_BYTES, MOMENTS, changed, value_of
 from aha.plan.machines import CPU, CPU_FLOAT32, card_for, load_cards, price_of
 from aha.plan.prediction import ONE_RANK, predict, shortage
 from aha.plan.shapes import Shape, read_shape
@@ -134,6 +135,9 @@ def predict_run(
     """The prediction for a run on this machine, whose process held `resident_bytes` before it, by
     all ranks of a cluster. `sizes`: what was counted of its task."""
     load = Workload(cfg, method_of(cfg), shape, sizes)
+    if device.type != "cpu" and not multiplies_bf16(device):  # of a CPU its card says so
+        auto = [key for key in ("optim.dtype", "rollout.dtype") if value_of(cfg, key) == "auto"]
+        load = replace(load, cfg=changed(cfg, dict.fromkeys(auto, "float32")))
     if calibration:
         card = calibration.card(cfg.usd_per_hour, cfg.watts)
         base = calibration.base_tokens_of(cfg)
@@ -174,8 +178,7 @@ def check_memory(
         gc.collect()
         empty_cache(device)
     free = device_memory(device).free if on_gpu else host
-    _, row = machine_row(device)
-    float32 = bool(row and row.float32)
+    float32 = not multiplies_bf16(device)
     if not free:  # not known on this system
         return cut
     here = ranks_here(ranks)
