@@ -19,6 +19,8 @@ from pathlib import Path
 from aha.studies.cell_files import Cell, CellStopped
 from aha.studies.study_page import StudyPage
 
+THREADS = os.environ.get("OMP_NUM_THREADS")  # as torch reads it, when this file is imported
+
 
 class Toy:
     """A cell writes its process; `crash` and `bug` fail, `slow` waits for a file or a signal,
@@ -61,7 +63,7 @@ class Toy:
                 time.sleep(0.01)
                 if stopped:
                     raise CellStopped(signal.SIGTERM)
-        return {"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+        return {"pid": os.getpid(), "threads": THREADS}
 
     def page(self, done):
         return StudyPage("Toy", "", [], [], [], [], [], {"done": sorted(done)})
@@ -101,6 +103,18 @@ def test_a_crash_a_bug_and_what_needs_them_take_no_other_cell_down(toy, tmp_path
     assert folder.begun["crash"].cpu_seconds is None and folder.begun["bug"].cpu_seconds > 0
     again = StudyFolder(toy("a1", "crash", "bug", "a2", "last", needs=("crash",)), tmp_path)
     assert [cell.name for cell in again.to_do] == ["crash", "bug", "last"]
+
+
+def test_a_cell_has_its_share_of_the_cores_from_its_first_import_on(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("aha.studies.cell_processes.usable_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    folder = StudyFolder(toy("a1", "alone"), tmp_path)
+    folder.run_cells(MACHINE, lambda line: None, processes=2)
+    assert {name: result["threads"] for name, result in folder.done.items()} == {
+        "a1": "3",
+        "alone": "7",
+    }
+    assert os.environ["OMP_NUM_THREADS"] == "5", "those of this process are as before"
 
 
 def test_a_stop_reaches_all_cells_and_the_same_command_goes_on(toy, tmp_path):
