@@ -98,11 +98,11 @@ def carry_out_study(
 ) -> None:
     """A study that trains, in its folder."""
     from aha.machine.device import has_cuda
-    from aha.machine.host import num_cores
+    from aha.machine.host import usable_cores
     from aha.studies.study_frame import Machine, StudyFolder
 
     name = f"{study.name}-quick" if study.quick else study.name
     command = shlex.join(["aha", *sys.argv[1:]])
     folder = StudyFolder(study, out or Path("runs/studies") / name, command)
-    side_by_side = processes or (1 if has_cuda() else num_cores() or 1)
+    side_by_side = processes or (1 if has_cuda() else usable_cores())
     run_study(folder, Machine.here(*price), dry_run, side_by_side)
