@@ -34,6 +34,17 @@ def test_a_dry_run_says_time_and_money_and_does_nothing(aha, model, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+def test_the_whole_study_is_not_refused_after_a_smoke_run(aha, model, tmp_path):
+    """As docs/studies.md has the two commands, one after the other."""
+    words = ("study", "thinking", model, "--n", 2, "--seeds", "0", "--budgets", "0,4")
+    words += ("--waits", "1", "--max-new-tokens", 40)
+    assert aha(*words, "--completions", 1, "--quick").code == 0
+    whole = aha(*words, "--completions", 2, "--dry-run")
+    assert whole.code == 0 and "6 of 6 cells to do" in whole.out
+    studies = tmp_path / "runs" / "studies"
+    assert [path.name for path in studies.iterdir()] == ["thinking-quick"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
