@@ -133,6 +133,19 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
         StudyFolder(Sums(1, shared=11), tmp_path)
 
 
+def test_the_page_of_another_study_is_not_written_over(tmp_path):
+    run(Sums(1), tmp_path)
+    other = Sums(2)
+    other.name = "differences"
+    with pytest.raises(RunError, match="has the study sums; wanted .*differences.*--out ANOTHER"):
+        StudyFolder(other, tmp_path)
+    assert report(tmp_path)["study"] == "sums"
+    for text in ("{", "[]"):  # a page is made again from the cells
+        (tmp_path / "study.json").write_text(text)
+        run(Sums(1), tmp_path)
+        assert report(tmp_path)["done"] == ["n1"]
+
+
 def test_a_cell_that_began_with_other_settings_is_not_gone_on_with(tmp_path):
     """What it has trained below OUT/runs is of those settings."""
     run(Sums(1, broken=(1,)), tmp_path)
