@@ -140,6 +140,21 @@ def test_a_stop_reaches_all_cells_and_the_same_command_goes_on(toy, tmp_path):
     assert not list((tmp_path / "cells").glob("*.begun"))
 
 
+def test_the_time_of_cells_that_are_ended_at_once_is_not_lost(toy, tmp_path):
+    """As by a second Ctrl-C."""
+
+    def interrupt(line):
+        if line.startswith("failed: bug"):
+            raise KeyboardInterrupt
+
+    folder = StudyFolder(toy("slow1", "bug"), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        folder.run_cells(MACHINE, interrupt, processes=2)
+    work = folder.begun["slow1"]
+    assert len(work.tries) == 1 and work.cpu_seconds is None
+    assert json.loads((tmp_path / "study.json").read_text())["seconds"] > 0
+
+
 def test_a_cell_that_a_signal_stops_by_itself_has_failed(toy, tmp_path):
     folder = StudyFolder(toy("hit", "a1"), tmp_path)
     assert folder.run_cells(MACHINE, lambda line: None, processes=1) is None

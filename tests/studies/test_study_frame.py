@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from aha.cli.error_translation import as_user_error
 from aha.core.errors import ConfigError, RunError
 from aha.plan.machines import load_cards
 from aha.store.run_lock import RunLock
-from aha.studies.cell_files import Cell, CellStopped, clock_seconds
+from aha.studies.cell_files import Cell, CellFiles, CellStopped, clock_seconds
 from aha.studies.study_frame import Machine, StudyFolder, check_cells
 from aha.studies.study_page import StudyPage, StudyTable
 from aha.web.svg_curves import Figure, Line
@@ -104,6 +105,16 @@ def test_a_cell_that_fails_is_shown_and_takes_no_other_down(tmp_path):
     again = Sums(1, 2, 3)
     run(again, tmp_path)
     assert again.ran == ["n2"] and report(tmp_path)["failed"] == {}
+
+
+def test_a_cell_that_is_tried_again_and_stopped_has_not_failed(tmp_path):
+    class Stopped(Sums):
+        def run(self, cell, out):
+            raise CellStopped(15)
+
+    run(Sums(1, broken=(1,)), tmp_path)
+    assert StudyFolder(Stopped(1), tmp_path).run_cells(MACHINE, str) == 15
+    assert report(tmp_path)["failed"] == {} and not StudyFolder(Sums(1), tmp_path).failed
 
 
 def test_a_page_that_fails_ends_no_cell(tmp_path, monkeypatch):
@@ -202,6 +213,18 @@ def test_a_damaged_result_is_refused_with_its_name(tmp_path):
             StudyFolder(Sums(1), tmp_path)
     path.unlink()
     run(Sums(1), tmp_path)
+
+
+def test_a_result_that_cannot_be_read_is_not_one_to_remove(tmp_path, monkeypatch):
+    run(Sums(1), tmp_path)
+
+    def refused(path, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_text", refused)
+    with pytest.raises(PermissionError) as raised:
+        CellFiles(tmp_path).read(Sums(1).cells[0])
+    assert "fix: change its permissions" in str(as_user_error(raised.value))
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):

@@ -112,7 +112,6 @@ class CellProcesses:
         """Begin a cell. Ctrl-C goes to all processes of a terminal; this one alone hears it, and
         tells the others."""
         self.begun(cell)
-        self.files.path(cell, "error").unlink(missing_ok=True)  # of an earlier try
         context = multiprocessing.get_context("spawn")
         threads = usable_cores() if cell.alone else max(1, usable_cores() // self.size)
         resource_tracker.ensure_running()  # else the first start does this, and unblocks Ctrl-C
@@ -162,6 +161,7 @@ class CellProcesses:
         """End what is left, where this process itself is ended."""
         for _, process, _ in self.running.values():
             process.kill()
-        for _, process, _ in self.running.values():
+        for cell, process, begun in self.running.values():
             with suppress(OSError):
                 process.join()
+                self.note_try(cell, begun)

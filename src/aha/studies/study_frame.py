@@ -153,7 +153,10 @@ class StudyFolder:
             self.failed[cell.name] = error
 
     def begin(self, cell: Cell, machine: Machine) -> None:
-        """Write down that a cell begins, with its plan; of one that was stopped that is written."""
+        """Write down that a cell begins, with its plan; of one that was stopped that is written.
+        The reason why an earlier try failed goes."""
+        self.failed.pop(cell.name, None)
+        self.files.path(cell, "error").unlink(missing_ok=True)
         if cell.name not in self.begun:
             work = CellWork(planned_seconds=self.study.seconds_of(cell, machine.card))
             self.files.begin(cell, work)
