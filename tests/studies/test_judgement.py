@@ -8,6 +8,7 @@ from aha.studies.judgement import (
     compared,
     difference_apart,
     difference_over_seeds,
+    mean_of_seeds,
     mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
@@ -75,6 +76,14 @@ def test_a_mean_over_seeds_has_the_wider_of_two_intervals():
     assert measured.interval == pytest.approx((0.5 - 0.745, 0.5 + 0.745), abs=0.001)
     alike = mean_over_seeds([seeds[1]] * 3)
     assert alike.interval[1] - alike.interval[0] == pytest.approx(0.062, abs=0.005)
+
+
+def test_of_one_seed_a_number_without_problems_has_no_interval():
+    """Rates 1, 2, 3: Student's t is 4.303 * 1 / sqrt(3) = 2.484 to either side."""
+    three = mean_of_seeds([1.0, 2.0, 3.0])
+    assert three.value == 2.0 and three.interval == pytest.approx((-0.484, 4.484), abs=1e-3)
+    one = mean_of_seeds([1.5])
+    assert one.text() == "1.500, no interval" and reproduction(one.interval, 1.2) == "no evidence"
 
 
 def test_all_problems_solved_are_no_certainty():

@@ -10,7 +10,7 @@ reproduced where the whole interval is outside; one that touches an end of the r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, sqrt
+from math import inf, isinf, sqrt
 from typing import Literal
 
 import numpy as np
@@ -29,14 +29,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval; one without ends where nothing tells how wide it is."""
 
     value: float
     interval: Interval
 
     def text(self, digits: int = 3) -> str:
-        """`0.842 [0.818, 0.863]`."""
+        """`0.842 [0.818, 0.863]`; `0.842, no interval` without ends."""
         low, high = self.interval
+        if isinf(low) and isinf(high):
+            return f"{self.value:.{digits}f}, no interval"
         return f"{self.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -101,6 +103,14 @@ def over_seeds_and_problems(
         half = student_half(by_seed)
         low, high = min(low, value - half), max(high, value + half)
     return Measured(value, (low, high))
+
+
+def mean_of_seeds(by_seed: Sequence[float]) -> Measured:
+    """The mean of numbers of which every seed has one, with Student's t over the seeds alone: of
+    counts, say, that are not kept by problem. Of one seed the interval has no ends."""
+    half = student_half(by_seed) if len(by_seed) > 1 else inf
+    value = mean(by_seed)
+    return Measured(value, (value - half, value + half))
 
 
 def mean_over_seeds(rates_SN: Sequence[Array]) -> Measured:
