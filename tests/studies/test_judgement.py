@@ -103,6 +103,8 @@ def test_differences_are_paired_by_seed_and_problem_or_apart():
     paired, apart = difference_over_seeds(one, other), difference_apart(one, other)
     assert paired.value == apart.value == pytest.approx(0.5)
     assert apart.interval[1] - apart.interval[0] > 0
+    solved = [np.ones(4)] * 3
+    assert difference_apart(solved, [np.ones(9)] * 3) == difference_over_seeds(solved, solved)
 
 
 def test_a_ratio_has_an_interval_over_seeds_and_over_problems():

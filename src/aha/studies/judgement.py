@@ -136,15 +136,17 @@ def rate_over_seeds(rates_SN: Sequence[Array]) -> Measured:
 
 def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     """one - other, seed by seed and problem by problem. Each has an array [problems] for every
-    seed; the seeds stand in the same order.
-
-    Where no problem differs in any seed, the interval is that of Wilson for none of n: nothing was
-    seen to differ, which n problems do not prove.
-    """
+    seed; the seeds stand in the same order."""
     gap = mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
+    return with_width(gap, len(one[0]))
+
+
+def with_width(gap: Measured, problems: int) -> Measured:
+    """The difference. Where no problem differs in any seed, the interval is that of Wilson for none
+    of n: nothing was seen to differ, which n problems do not prove."""
     if gap.interval != (0.0, 0.0):
         return gap
-    half = wilson(0, len(one[0]))[1]
+    half = wilson(0, problems)[1]
     return Measured(0.0, (-half, half))
 
 
@@ -160,7 +162,8 @@ def difference_apart(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     low, high = mean_over_seeds(by_seed).interval
     halves = [(side.interval[1] - side.interval[0]) / 2 for side in sides]
     half = sqrt(halves[0] ** 2 + halves[1] ** 2)
-    return Measured(value, (min(low, value - half), max(high, value + half)))
+    gap = Measured(value, (min(low, value - half), max(high, value + half)))
+    return with_width(gap, min(len(one[0]), len(other[0])))
 
 
 def ratio_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured | None:
