@@ -155,8 +155,8 @@ def measure_base(cfg: RunConfig, out: Path, ranks: int | None = 1) -> None:
     if kept is not None and kept.get("settings") == settings:
         return
     (out / "base.json").unlink(missing_ok=True)
-    model, ranks = resolve_model(cfg.model.path), ranks or ranks_for(cfg)
-    measure_pass_at_k(cfg, model, folder, "base.json", ranks)
+    ranks = ranks or ranks_for(cfg)
+    measure_pass_at_k(cfg, resolve_model(cfg.model.path), folder, "base.json", ranks)
     folder.write("base.json", folder.read("base.json") | {"settings": settings})
 
 
