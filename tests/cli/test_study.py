@@ -52,11 +52,18 @@ def test_the_whole_study_is_not_refused_after_a_smoke_run(aha, model, tmp_path):
         (("--seeds", "0,0"), "each once"),
         (("--budgets", "4,300"), "--max-new-tokens 332"),
         (("--max-new-tokens", "20"), "for the answer"),
+        # What every cell would refuse: a begun one would keep it, and refuse what is right.
+        (("--options", 'template = "foo"'), "one of plain, r1, instruct"),
+        (("--options", "foo = 3"), "foo"),
+        (("--numbers", "9"), "9"),
+        (("--task", "nonsense"), "nonsense"),
+        (("--split", "all"), "all"),
     ],
 )
-def test_bad_input_is_one_line(aha, model, words, message):
-    done = aha("study", "thinking", model, *words)
+def test_bad_input_is_one_line_and_leaves_no_folder(aha, model, tmp_path, words, message):
+    done = aha("study", "thinking", model, *words, "--out", "study")
     assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "study").exists()
 
 
 def test_no_model_is_one_line(aha):
