@@ -12,6 +12,7 @@ from aha.studies.judgement import (
     mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
+    over_seeds_and_problems,
     rate_over_seeds,
     ratio_over_seeds,
     reproduction,
@@ -76,6 +77,16 @@ def test_a_mean_over_seeds_has_the_wider_of_two_intervals():
     assert measured.interval == pytest.approx((0.5 - 0.745, 0.5 + 0.745), abs=0.001)
     alike = mean_over_seeds([seeds[1]] * 3)
     assert alike.interval[1] - alike.interval[0] == pytest.approx(0.062, abs=0.005)
+
+
+def test_where_no_draw_has_a_value_the_seeds_alone_tell_the_interval():
+    """As a slope over tokens that are the same in the mean of all seeds."""
+
+    def nothing(counts_DN):
+        return np.full(len(counts_DN), np.nan)
+
+    assert over_seeds_and_problems([1.0, 2.0, 3.0], 5, nothing) == mean_of_seeds([1.0, 2.0, 3.0])
+    assert over_seeds_and_problems([1.5], 5, nothing) == mean_of_seeds([1.5])
 
 
 def test_of_one_seed_a_number_without_problems_has_no_interval():

@@ -109,6 +109,14 @@ def test_the_metrics_of_a_method():
     assert metrics_of(points[:1]).scaling is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_metrics_of_thoughts_that_are_seldom_short_enough():
+    """One problem of three has such a thought: draws without it have no best accuracy."""
+    cell = result([[True], [True], [False]], [[5], [50], [50]])
+    metrics = metrics_of([rejection_point("no longer than 9", [cell], 9)])
+    assert metrics.performance.value == 1.0 and metrics.scaling is None
+
+
 def test_two_points_are_compared_on_the_same_problems():
     better, worse = point("b", 0.5, 200), point("a", 0.2, 100)
     gap = paired(better, worse, decides=True)

@@ -10,7 +10,7 @@ reproduced where the whole interval is outside; one that touches an end of the r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, isinf, sqrt
+from math import inf, isinf, isnan, sqrt
 from typing import Literal
 
 import numpy as np
@@ -94,11 +94,13 @@ def over_seeds_and_problems(
     `over_problems_drawn_again`, in which all seeds read the same drawn problems.
 
     `by_seed` are the values of the seeds, `statistic` as there gives their mean. With one seed the
-    second interval alone.
+    second interval alone; where no draw has a value, the first one alone.
     """
     drawn = over_problems_drawn_again(problems, statistic)
-    low, high = drawn.interval
     count, value = len(by_seed), mean(by_seed)
+    if isnan(drawn.value):
+        return mean_of_seeds(by_seed)
+    low, high = drawn.interval
     if count > 1:
         half = student_half(by_seed)
         low, high = min(low, value - half), max(high, value + half)

@@ -229,7 +229,7 @@ def metrics_of(points: Sequence[ThinkingPoint]) -> MethodMetrics:
         return slopes(means(tokens_PN, counts_DN), means(accuracy_PN, counts_DN))
 
     def performance(counts_DN: Array) -> Array:
-        best_D: Array = np.nanmax(means(accuracy_PN, counts_DN), 1)
+        best_D: Array = np.fmax.reduce(means(accuracy_PN, counts_DN), axis=1)  # NaN if all are
         return best_D
 
     lengths_SP = np.array([point.lengths for point in points]).T
