@@ -34,6 +34,17 @@ def test_a_dry_run_says_time_and_money_and_does_nothing(aha, model, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+def test_the_whole_study_is_not_refused_after_a_smoke_run(aha, model, tmp_path):
+    """As docs/studies.md has the two commands, one after the other."""
+    words = ("study", "thinking", model, "--n", 2, "--seeds", "0", "--budgets", "0,4")
+    words += ("--waits", "1", "--max-new-tokens", 40)
+    assert aha(*words, "--completions", 1, "--quick").code == 0
+    whole = aha(*words, "--completions", 2, "--dry-run")
+    assert whole.code == 0 and "6 of 6 cells to do" in whole.out
+    studies = tmp_path / "runs" / "studies"
+    assert [path.name for path in studies.iterdir()] == ["thinking-quick"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -41,11 +52,18 @@ def test_a_dry_run_says_time_and_money_and_does_nothing(aha, model, tmp_path):
         (("--seeds", "0,0"), "each once"),
         (("--budgets", "4,300"), "--max-new-tokens 332"),
         (("--max-new-tokens", "20"), "for the answer"),
+        # What every cell would refuse: a begun one would keep it, and refuse what is right.
+        (("--options", 'template = "foo"'), "one of plain, r1, instruct"),
+        (("--options", "foo = 3"), "foo"),
+        (("--numbers", "9"), "9"),
+        (("--task", "nonsense"), "nonsense"),
+        (("--split", "all"), "all"),
     ],
 )
-def test_bad_input_is_one_line(aha, model, words, message):
-    done = aha("study", "thinking", model, *words)
+def test_bad_input_is_one_line_and_leaves_no_folder(aha, model, tmp_path, words, message):
+    done = aha("study", "thinking", model, *words, "--out", "study")
     assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "study").exists()
 
 
 def test_no_model_is_one_line(aha):

@@ -19,6 +19,8 @@ from pathlib import Path
 from aha.studies.cell_files import Cell, CellStopped
 from aha.studies.study_page import StudyPage
 
+THREADS = os.environ.get("OMP_NUM_THREADS")  # as torch reads it, when this file is imported
+
 
 class Toy:
     """A cell writes its process; `crash` and `bug` fail, `slow` waits for a file or a signal,
@@ -61,7 +63,7 @@ class Toy:
                 time.sleep(0.01)
                 if stopped:
                     raise CellStopped(signal.SIGTERM)
-        return {"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+        return {"pid": os.getpid(), "threads": THREADS}
 
     def page(self, done):
         return StudyPage("Toy", "", [], [], [], [], [], {"done": sorted(done)})
@@ -103,6 +105,18 @@ def test_a_crash_a_bug_and_what_needs_them_take_no_other_cell_down(toy, tmp_path
     assert [cell.name for cell in again.to_do] == ["crash", "bug", "last"]
 
 
+def test_a_cell_has_its_share_of_the_cores_from_its_first_import_on(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("aha.studies.cell_processes.usable_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    folder = StudyFolder(toy("a1", "alone"), tmp_path)
+    folder.run_cells(MACHINE, lambda line: None, processes=2)
+    assert {name: result["threads"] for name, result in folder.done.items()} == {
+        "a1": "3",
+        "alone": "7",
+    }
+    assert os.environ["OMP_NUM_THREADS"] == "5", "those of this process are as before"
+
+
 def test_a_stop_reaches_all_cells_and_the_same_command_goes_on(toy, tmp_path):
     names = ("slow1", "slow2", "a3")
 
@@ -124,6 +138,21 @@ def test_a_stop_reaches_all_cells_and_the_same_command_goes_on(toy, tmp_path):
     assert again.done.keys() == set(names) and not again.failed
     assert [len(again.records[name].work.tries) for name in names] == [2, 2, 1]
     assert not list((tmp_path / "cells").glob("*.begun"))
+
+
+def test_the_time_of_cells_that_are_ended_at_once_is_not_lost(toy, tmp_path):
+    """As by a second Ctrl-C."""
+
+    def interrupt(line):
+        if line.startswith("failed: bug"):
+            raise KeyboardInterrupt
+
+    folder = StudyFolder(toy("slow1", "bug"), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        folder.run_cells(MACHINE, interrupt, processes=2)
+    work = folder.begun["slow1"]
+    assert len(work.tries) == 1 and work.cpu_seconds is None
+    assert json.loads((tmp_path / "study.json").read_text())["seconds"] > 0
 
 
 def test_a_cell_that_a_signal_stops_by_itself_has_failed(toy, tmp_path):

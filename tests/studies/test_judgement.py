@@ -8,9 +8,11 @@ from aha.studies.judgement import (
     compared,
     difference_apart,
     difference_over_seeds,
+    mean_of_seeds,
     mean_over_seeds,
     of_difference,
     over_problems_drawn_again,
+    over_seeds_and_problems,
     rate_over_seeds,
     ratio_over_seeds,
     reproduction,
@@ -77,6 +79,24 @@ def test_a_mean_over_seeds_has_the_wider_of_two_intervals():
     assert alike.interval[1] - alike.interval[0] == pytest.approx(0.062, abs=0.005)
 
 
+def test_where_no_draw_has_a_value_the_seeds_alone_tell_the_interval():
+    """As a slope over tokens that are the same in the mean of all seeds."""
+
+    def nothing(counts_DN):
+        return np.full(len(counts_DN), np.nan)
+
+    assert over_seeds_and_problems([1.0, 2.0, 3.0], 5, nothing) == mean_of_seeds([1.0, 2.0, 3.0])
+    assert over_seeds_and_problems([1.5], 5, nothing) == mean_of_seeds([1.5])
+
+
+def test_of_one_seed_a_number_without_problems_has_no_interval():
+    """Rates 1, 2, 3: Student's t is 4.303 * 1 / sqrt(3) = 2.484 to either side."""
+    three = mean_of_seeds([1.0, 2.0, 3.0])
+    assert three.value == 2.0 and three.interval == pytest.approx((-0.484, 4.484), abs=1e-3)
+    one = mean_of_seeds([1.5])
+    assert one.text() == "1.500, no interval" and reproduction(one.interval, 1.2) == "no evidence"
+
+
 def test_all_problems_solved_are_no_certainty():
     """Of 12 problems: Wilson's interval of 12 of 12."""
     assert rate_over_seeds([np.ones(12)] * 3) == Measured(
@@ -94,6 +114,8 @@ def test_differences_are_paired_by_seed_and_problem_or_apart():
     paired, apart = difference_over_seeds(one, other), difference_apart(one, other)
     assert paired.value == apart.value == pytest.approx(0.5)
     assert apart.interval[1] - apart.interval[0] > 0
+    solved = [np.ones(4)] * 3
+    assert difference_apart(solved, [np.ones(9)] * 3) == difference_over_seeds(solved, solved)
 
 
 def test_a_ratio_has_an_interval_over_seeds_and_over_problems():

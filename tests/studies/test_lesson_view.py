@@ -8,6 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from aha.cli.training_studies import study_of
+from aha.core.errors import RunError
+from aha.studies.lesson_view import run_lesson, table_text
+from aha.studies.study_page import StudyTable
+from aha.studies.training_results import Outcomes
+from aha.studies.training_study import claims_table
+
+from .test_study_frame import Sums
+
 ROOT = Path(__file__).parent.parent.parent
 BREAKS = sorted((ROOT / "docs" / "lessons").glob("*-break-*.py"))
 LESSONS = sorted({*(ROOT / "docs" / "lessons").glob("[0-9]*.py")} - {*BREAKS})
@@ -29,6 +38,27 @@ def test_a_lesson_says_what_it_claims_and_its_first_half_runs(path, capsys, monk
     exec(compile(before, str(path), "exec"), names)
     assert names["QUICK"] and len(names["study"].cells) >= 3
     assert len(capsys.readouterr().out) > 200, "it shows what the cells differ in"
+
+
+def test_a_table_in_a_terminal_says_what_differs_between_its_lines():
+    """The claims of all studies stand there whole; what is cut says so."""
+    for name in STUDIES[:-1]:
+        study = study_of(name, "0", True)
+        shown = table_text(claims_table(study.claims(Outcomes(study.conditions, (0,), {}))))
+        assert "..." not in shown, name
+    point = "pass@k of short ones, 16 of at most 16"
+    table = StudyTable("Points", ("setting",), [(point,), ("x" * 60,)])
+    assert table_text(table).splitlines()[2:] == [point, "x" * 45 + "..."]
+
+
+def test_a_lesson_whose_folder_is_of_other_settings_names_a_fix_that_works(tmp_path):
+    """As after another version: a lesson has no `--out`."""
+    out = tmp_path / "a lesson"
+    run_lesson(Sums(1), str(out))
+    with pytest.raises(RunError, match="made with shared 10, and not 11") as raised:
+        run_lesson(Sums(1, shared=11), str(out))
+    subprocess.run(raised.value.fix, shell=True, check=True)
+    assert run_lesson(Sums(1, shared=11), str(out)).failed == {}
 
 
 def test_the_words_of_a_notebook_are_no_models(monkeypatch):

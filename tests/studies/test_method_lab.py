@@ -117,6 +117,21 @@ def test_what_is_finished_is_not_run_again(done, recipes):
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")} == before
 
 
+def test_the_base_is_measured_anew_where_base_or_task_have_changed(recipes, tmp_path):
+    """As by a lab that was stopped before its first run, and typed again with another number."""
+    first, *_ = planned(recipes, tmp_path)
+    measure_base(first.cfg, tmp_path)
+    before = (tmp_path / "base.json").stat().st_mtime_ns
+    measure_base(first.cfg, tmp_path)
+    assert (tmp_path / "base.json").stat().st_mtime_ns == before
+    other, *_ = planned(recipes, tmp_path, eval__final=3)
+    measure_base(other.cfg, tmp_path)
+    assert Run(tmp_path).read("base.json")["problems"] == 3
+    (tmp_path / "base.json").write_text("{")
+    measure_base(first.cfg, tmp_path)
+    assert Run(tmp_path).read("base.json")["problems"] == 6
+
+
 def test_a_lab_that_was_stopped_goes_on_bit_equal(done, recipes, tmp_path):
     whole, _ = done
     found = planned(recipes, tmp_path)

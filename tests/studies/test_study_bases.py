@@ -6,12 +6,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 
 from aha.cli.training_studies import study_of
 from aha.core.errors import RunError
 from aha.corpus.bases import GUESSES
 from aha.corpus.shards import documents
-from aha.machine.host import num_cores
+from aha.dist.local_ranks import choose_ranks
 from aha.plan.machines import load_cards
 from aha.pretrain.make_base import keep_settings
 from aha.studies.study_bases import (
@@ -57,10 +58,21 @@ def test_a_base_of_other_settings_is_refused(made):
         base_model(guesser(), Path("study/runs"), say_nothing)
 
 
-def test_a_lesson_starts_no_ranks_and_a_cell_one_for_each_core():
+def test_a_lesson_starts_no_ranks_and_a_cell_as_many_as_suit_the_machine(tmp_path, monkeypatch):
+    """As `aha pretrain --ranks auto`: one for each core that may be used, and on a GPU one."""
     with get_context("spawn").Pool(1) as pool:
-        assert pool.apply(ranks_for_all) == num_cores()
+        assert pool.apply(ranks_for_all) is None
     assert ranks_for_all() == 1
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("aha.studies.study_bases.ranks_for_all", lambda: None)
+    monkeypatch.setattr(
+        "aha.studies.training_stages.pretrain_base",
+        lambda job, machine, say: asked.append(machine.ranks),
+    )
+    base_model(guesser(), Path("study/runs"), say_nothing)
+    gpu = choose_ranks(asked[0], torch.device("cuda"), 2_000_000, guesser().most_ranks)
+    assert asked == [None] and gpu == 1, "a number of cores is refused on a GPU"
 
 
 def test_a_base_that_goes_on_needs_the_one_for_all(tmp_path, monkeypatch):

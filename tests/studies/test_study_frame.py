@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from aha.cli.error_translation import as_user_error
 from aha.core.errors import ConfigError, RunError
 from aha.plan.machines import load_cards
 from aha.store.run_lock import RunLock
-from aha.studies.cell_files import Cell, CellStopped, clock_seconds
+from aha.studies.cell_files import Cell, CellFiles, CellStopped, clock_seconds
 from aha.studies.study_frame import Machine, StudyFolder, check_cells
 from aha.studies.study_page import StudyPage, StudyTable
 from aha.web.svg_curves import Figure, Line
@@ -106,6 +107,16 @@ def test_a_cell_that_fails_is_shown_and_takes_no_other_down(tmp_path):
     assert again.ran == ["n2"] and report(tmp_path)["failed"] == {}
 
 
+def test_a_cell_that_is_tried_again_and_stopped_has_not_failed(tmp_path):
+    class Stopped(Sums):
+        def run(self, cell, out):
+            raise CellStopped(15)
+
+    run(Sums(1, broken=(1,)), tmp_path)
+    assert StudyFolder(Stopped(1), tmp_path).run_cells(MACHINE, str) == 15
+    assert report(tmp_path)["failed"] == {} and not StudyFolder(Sums(1), tmp_path).failed
+
+
 def test_a_page_that_fails_ends_no_cell(tmp_path, monkeypatch):
     class Early(Sums):
         def page(self, done):
@@ -131,6 +142,19 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     run(Sums(1), tmp_path)
     with pytest.raises(RunError, match="made with shared 10, and not 11.*--out ANOTHER"):
         StudyFolder(Sums(1, shared=11), tmp_path)
+
+
+def test_the_page_of_another_study_is_not_written_over(tmp_path):
+    run(Sums(1), tmp_path)
+    other = Sums(2)
+    other.name = "differences"
+    with pytest.raises(RunError, match="has the study sums; wanted .*differences.*--out ANOTHER"):
+        StudyFolder(other, tmp_path)
+    assert report(tmp_path)["study"] == "sums"
+    for text in ("{", "[]"):  # a page is made again from the cells
+        (tmp_path / "study.json").write_text(text)
+        run(Sums(1), tmp_path)
+        assert report(tmp_path)["done"] == ["n1"]
 
 
 def test_a_cell_that_began_with_other_settings_is_not_gone_on_with(tmp_path):
@@ -189,6 +213,18 @@ def test_a_damaged_result_is_refused_with_its_name(tmp_path):
             StudyFolder(Sums(1), tmp_path)
     path.unlink()
     run(Sums(1), tmp_path)
+
+
+def test_a_result_that_cannot_be_read_is_not_one_to_remove(tmp_path, monkeypatch):
+    run(Sums(1), tmp_path)
+
+    def refused(path, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_text", refused)
+    with pytest.raises(PermissionError) as raised:
+        CellFiles(tmp_path).read(Sums(1).cells[0])
+    assert "fix: change its permissions" in str(as_user_error(raised.value))
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):

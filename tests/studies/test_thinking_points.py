@@ -109,12 +109,22 @@ def test_the_metrics_of_a_method():
     assert metrics_of(points[:1]).scaling is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_metrics_of_thoughts_that_are_seldom_short_enough():
+    """One problem of three has such a thought: draws without it have no best accuracy."""
+    cell = result([[True], [True], [False]], [[5], [50], [50]])
+    metrics = metrics_of([rejection_point("no longer than 9", [cell], 9)])
+    assert metrics.performance.value == 1.0 and metrics.scaling is None
+
+
 def test_two_points_are_compared_on_the_same_problems():
     better, worse = point("b", 0.5, 200), point("a", 0.2, 100)
     gap = paired(better, worse, decides=True)
     assert gap.difference.value == pytest.approx(0.3) and gap.verdict == "above"
     assert paired(worse, better, decides=True).verdict == "below"
-    assert paired(better, better, decides=True).verdict == "no evidence"
+    alike = paired(better, better, decides=True)
+    low, high = alike.difference.interval
+    assert alike.verdict == "no evidence" and low < 0 < high, "nothing that differs is no proof"
     assert paired(better, worse, decides=False).verdict is None
 
 

@@ -99,6 +99,14 @@ def test_the_page_shows_it_all(out):
     assert "no verdict" not in page
 
 
+def test_the_page_has_the_problems_that_there_were_and_not_those_that_were_asked_for(model, out):
+    """Countdown with two numbers has 118 test problems, a file perhaps fewer."""
+    done = StudyFolder(ThinkingStudy(grid_of(model)), out).done
+    asked = ThinkingStudy(grid_of(model, problems=1_000))
+    assert "6 problems of the split test" in asked.page(done).about[0]
+    assert "1000 problems of the split test" in asked.page({}).about[0]
+
+
 def test_before_three_seeds_there_is_no_verdict_and_half_a_seed_is_left_out(model, tmp_path):
     study = ThinkingStudy(grid_of(model, problems=3))
     folder = StudyFolder(study, tmp_path)

@@ -153,6 +153,8 @@ def test_curves_have_the_interval_over_seeds_where_few_stand_in_a_figure():
     assert tokens.lines[0].intervals == [(5.0, 5.0)] * 2 and "intervals" in rates.note
     every, _ = learning_curves(outcomes)
     assert all(not line.intervals for line in every.lines) and "intervals" not in every.note
+    of_one, _ = learning_curves(Outcomes(names, [0], done), names[:4])
+    assert "intervals" not in of_one.note, "one seed has none"
 
 
 def test_gaps_are_over_the_seeds_that_both_have():

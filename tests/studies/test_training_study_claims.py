@@ -168,6 +168,15 @@ def test_the_page_of_priming_shows_which_kinds_make_the_difference():
     assert not {"nothing", "empty", "dots"} & after.keys() and len(after) == 6
 
 
+def test_a_ratio_of_one_seed_is_shown_without_an_interval():
+    """As in a lesson: nothing was measured that tells how far another seed would be from it."""
+    study = study_of("priming", "0", False)
+    page = study.page({"all-seed0": PUBLISHED["priming"]["all"]})
+    claims = next(table for table in page.tables if table.title == "Claims")
+    shown = [row[3] for row in claims.rows if row[0] == "5"]
+    assert shown[0] == "2.275, no interval" and len(shown) == 4
+
+
 def test_equal_minutes_are_those_of_the_plan():
     cells = {c.name: c for c in study_of("size", "0", False).cells if c.kind == "base"}
     study = study_of("size", "0", False)

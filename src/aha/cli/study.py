@@ -81,7 +81,10 @@ TokenLimit = Annotated[
         help="Token limit of a completion. Default: as of `aha eval`, and the same for all models.",
     ),
 ]
-StudyFolderPath = Annotated[Path, Parameter(help="Folder of the study.")]
+StudyOut = Annotated[
+    Path | None,
+    Parameter(help="Folder of the study. Default: runs/studies/NAME, with --quick NAME-quick."),
+]
 StudyPlan = Annotated[DryRun, Parameter(help="Print the cells with time and money, and exit.")]
 Quick = Annotated[
     Flag,
@@ -104,7 +107,7 @@ def thinking(
     waits: WaitNumbers = None,
     completions: CompletionNumber = None,
     max_new_tokens: TokenLimit = None,
-    out: StudyFolderPath = Path("runs/studies/thinking"),
+    out: StudyOut = None,
     dry_run: StudyPlan = False,
     quick: Quick = False,
     usd_per_hour: UsdPerHour = None,
@@ -139,8 +142,15 @@ def thinking(
         task_settings=chosen.settings,
         split=split,
     )
-    folder = StudyFolder(ThinkingStudy(grid), out, shlex.join(["aha", *sys.argv[1:]]))
+    path = out or study_path(ThinkingStudy.name, quick)
+    folder = StudyFolder(ThinkingStudy(grid), path, shlex.join(["aha", *sys.argv[1:]]))
     run_study(folder, Machine.here(usd_per_hour, watts), dry_run)
+
+
+def study_path(name: str, quick: bool) -> Path:
+    """Where a study is without `--out`. A smoke run has a folder of its own: the whole study would
+    be refused in it."""
+    return Path("runs/studies") / (f"{name}-quick" if quick else name)
 
 
 def number_list(text: str, name: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from aha.cli.lab import seed_numbers
 from aha.cli.parameters import AT_LEAST_1, Flag, UsdPerHour, Watts, whole
-from aha.cli.study import StudyPlan, run_study
+from aha.cli.study import StudyOut, StudyPlan, run_study, study_path
 
 if TYPE_CHECKING:
     from aha.studies.training_study import TrainingStudy
@@ -21,10 +21,6 @@ SeedList = Annotated[
     Parameter(help="Separated by commas; a verdict needs three. Default: 0,1,2, with --quick 0."),
 ]
 SmokeRun = Annotated[Flag, Parameter(help="A smoke run of minutes: everything is tiny.")]
-StudyOut = Annotated[
-    Path | None,
-    Parameter(help="Folder of the study. Default: runs/studies/NAME, with --quick NAME-quick."),
-]
 Processes = Annotated[
     int | None,
     Parameter(
@@ -98,11 +94,10 @@ def carry_out_study(
 ) -> None:
     """A study that trains, in its folder."""
     from aha.machine.device import has_cuda
-    from aha.machine.host import num_cores
+    from aha.machine.host import usable_cores
     from aha.studies.study_frame import Machine, StudyFolder
 
-    name = f"{study.name}-quick" if study.quick else study.name
     command = shlex.join(["aha", *sys.argv[1:]])
-    folder = StudyFolder(study, out or Path("runs/studies") / name, command)
-    side_by_side = processes or (1 if has_cuda() else num_cores() or 1)
+    folder = StudyFolder(study, out or study_path(study.name, study.quick), command)
+    side_by_side = processes or (1 if has_cuda() else usable_cores())
     run_study(folder, Machine.here(*price), dry_run, side_by_side)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Protocol
 
 from aha.core.errors import AhaError, RunError
@@ -159,11 +160,12 @@ class CellFiles:
         return CellWork.of(self.stored(path, cell)) if path.is_file() else None
 
     def stored(self, path: Path, cell: Cell) -> dict[str, Any]:
-        """The content of a file of this cell. Raises as `read`."""
+        """The content of a file of this cell. Raises as `read`, and the system's error where it
+        cannot be read: such a file may be whole, and hours of work."""
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             differences = config_differences(content["settings"], cell.settings)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise no_record(path) from None
         for key, then, now in differences:
             raise RunError(
@@ -200,7 +202,9 @@ class CellFiles:
 def no_record(path: Path) -> RunError:
     """The error for a file that is not what a cell writes."""
     return RunError(
-        f"{path}, which is no result of a cell", "the file as it was written", f"rm {path}"
+        f"{path}, which is no result of a cell",
+        "the file as it was written",
+        f"rm {quote(str(path))}",
     )
 
 

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 
 from aha.corpus.writers import end_with_parent
-from aha.machine.host import num_cores
+from aha.machine.host import usable_cores
 from aha.studies.cell_files import Cell, CellFiles, CellRunner, CellStopped, carry_out
 from aha.training.loop import Interrupt
 
@@ -27,10 +27,9 @@ LOOK_EVERY_S = 0.5  # for a signal, while no process ends
 STOPPED = 64  # added to the number of a signal: the exit code of a cell that one has stopped
 
 
-def work(study: CellRunner, cell: Cell, out: Path, threads: int, processes: int) -> None:
+def work(study: CellRunner, cell: Cell, out: Path, processes: int) -> None:
     """The life of a process: one cell."""
     Thread(target=end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when it is imported
     log = CellFiles(out).path(cell, "log").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
@@ -39,6 +38,21 @@ def work(study: CellRunner, cell: Cell, out: Path, threads: int, processes: int)
         carry_out(study, cell, out, processes, (Exception,))
     except CellStopped as stop:
         sys.exit(STOPPED + stop.number)
+
+
+@contextmanager
+def threads_of_children(threads: int) -> Iterator[None]:
+    """Processes that are started meanwhile compute with so many threads. torch reads the number
+    when it is imported, and reading the study imports it: before `work` has its first line."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 class CellProcesses:
@@ -98,16 +112,14 @@ class CellProcesses:
         """Begin a cell. Ctrl-C goes to all processes of a terminal; this one alone hears it, and
         tells the others."""
         self.begun(cell)
-        self.files.path(cell, "error").unlink(missing_ok=True)  # of an earlier try
         context = multiprocessing.get_context("spawn")
-        threads = max(1, (num_cores() or 1) // self.size)
+        threads = usable_cores() if cell.alone else max(1, usable_cores() // self.size)
         resource_tracker.ensure_running()  # else the first start does this, and unblocks Ctrl-C
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process = context.Process(
-                target=work, args=(self.study, cell, self.out, threads, self.size)
-            )
-            process.start()
+            process = context.Process(target=work, args=(self.study, cell, self.out, self.size))
+            with threads_of_children(threads):
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.running[process.sentinel] = cell, process, time.time()
@@ -149,6 +161,7 @@ class CellProcesses:
         """End what is left, where this process itself is ended."""
         for _, process, _ in self.running.values():
             process.kill()
-        for _, process, _ in self.running.values():
+        for cell, process, begun in self.running.values():
             with suppress(OSError):
                 process.join()
+                self.note_try(cell, begun)

@@ -7,11 +7,9 @@ on behaviour-rich and behaviour-free text.
 
 from dataclasses import replace
 
-import numpy as np
-
 from aha.corpus.bases import GUESSES
 from aha.studies.example_kinds import ALL_FOUR
-from aha.studies.judgement import Measured, mean_over_seeds
+from aha.studies.judgement import Measured, mean_of_seeds
 from aha.studies.priming_study import QUICK
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Scale
@@ -103,8 +101,8 @@ def rise_and_fall(
         counts = [row["behaviors"].get(behaviour) for row in result["curve"]]
         if not before or not counts or None in counts or not max(counts):
             return None, None, len(results)
-        rises.append(np.array([max(counts) / before]))
-        falls.append(np.array([counts[-1] / max(counts)]))
+        rises.append(max(counts) / before)
+        falls.append(counts[-1] / max(counts))
     if not results:
         return None, None, 0
-    return mean_over_seeds(rises), mean_over_seeds(falls), len(results)
+    return mean_of_seeds(rises), mean_of_seeds(falls), len(results)

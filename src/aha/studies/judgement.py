@@ -10,7 +10,7 @@ reproduced where the whole interval is outside; one that touches an end of the r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, sqrt
+from math import inf, isinf, isnan, sqrt
 from typing import Literal
 
 import numpy as np
@@ -29,14 +29,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval; one without ends where nothing tells how wide it is."""
 
     value: float
     interval: Interval
 
     def text(self, digits: int = 3) -> str:
-        """`0.842 [0.818, 0.863]`."""
+        """`0.842 [0.818, 0.863]`; `0.842, no interval` without ends."""
         low, high = self.interval
+        if isinf(low) and isinf(high):
+            return f"{self.value:.{digits}f}, no interval"
         return f"{self.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -92,15 +94,25 @@ def over_seeds_and_problems(
     `over_problems_drawn_again`, in which all seeds read the same drawn problems.
 
     `by_seed` are the values of the seeds, `statistic` as there gives their mean. With one seed the
-    second interval alone.
+    second interval alone; where no draw has a value, the first one alone.
     """
     drawn = over_problems_drawn_again(problems, statistic)
-    low, high = drawn.interval
     count, value = len(by_seed), mean(by_seed)
+    if isnan(drawn.value):
+        return mean_of_seeds(by_seed)
+    low, high = drawn.interval
     if count > 1:
         half = student_half(by_seed)
         low, high = min(low, value - half), max(high, value + half)
     return Measured(value, (low, high))
+
+
+def mean_of_seeds(by_seed: Sequence[float]) -> Measured:
+    """The mean of numbers of which every seed has one, with Student's t over the seeds alone: of
+    counts, say, that are not kept by problem. Of one seed the interval has no ends."""
+    half = student_half(by_seed) if len(by_seed) > 1 else inf
+    value = mean(by_seed)
+    return Measured(value, (value - half, value + half))
 
 
 def mean_over_seeds(rates_SN: Sequence[Array]) -> Measured:
@@ -126,15 +138,17 @@ def rate_over_seeds(rates_SN: Sequence[Array]) -> Measured:
 
 def difference_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     """one - other, seed by seed and problem by problem. Each has an array [problems] for every
-    seed; the seeds stand in the same order.
-
-    Where no problem differs in any seed, the interval is that of Wilson for none of n: nothing was
-    seen to differ, which n problems do not prove.
-    """
+    seed; the seeds stand in the same order."""
     gap = mean_over_seeds([first - second for first, second in zip(one, other, strict=True)])
+    return with_width(gap, len(one[0]))
+
+
+def with_width(gap: Measured, problems: int) -> Measured:
+    """The difference. Where no problem differs in any seed, the interval is that of Wilson for none
+    of n: nothing was seen to differ, which n problems do not prove."""
     if gap.interval != (0.0, 0.0):
         return gap
-    half = wilson(0, len(one[0]))[1]
+    half = wilson(0, problems)[1]
     return Measured(0.0, (-half, half))
 
 
@@ -150,7 +164,8 @@ def difference_apart(one: Sequence[Array], other: Sequence[Array]) -> Measured:
     low, high = mean_over_seeds(by_seed).interval
     halves = [(side.interval[1] - side.interval[0]) / 2 for side in sides]
     half = sqrt(halves[0] ** 2 + halves[1] ** 2)
-    return Measured(value, (min(low, value - half), max(high, value + half)))
+    gap = Measured(value, (min(low, value - half), max(high, value + half)))
+    return with_width(gap, min(len(one[0]), len(other[0])))
 
 
 def ratio_over_seeds(one: Sequence[Array], other: Sequence[Array]) -> Measured | None:

@@ -4,11 +4,15 @@ A script of cells is read again by every process that it starts, so that a lesso
 """
 
 from pathlib import Path
+from shlex import quote
 
+from aha.core.errors import RunError
 from aha.studies.study_frame import Machine, Study, StudyFolder
 from aha.studies.study_page import StudyPage, StudyTable
 
-LONGEST_CELL = 34  # characters of a table's cell in a terminal
+# Characters of a table's cell in a terminal. No claim of a study is longer; nor is the name of a
+# point of `thinking`, the last words of which tell it from the others.
+LONGEST_CELL = 48
 
 
 class LessonView:
@@ -29,7 +33,7 @@ class LessonView:
 
 def run_lesson(study: Study, out: str) -> LessonView:
     """Do all cells of a study that are not done, and show what came out; after a stop, so far."""
-    folder = StudyFolder(study, Path(out), f"a lesson on {study.name}")
+    folder = lesson_folder(study, Path(out))
     machine = Machine.here(None, None)
     if folder.run_cells(machine, print) is not None:
         print("stopped: run it again to go on")
@@ -38,12 +42,29 @@ def run_lesson(study: Study, out: str) -> LessonView:
     return LessonView(page, html, folder.failed)
 
 
+def lesson_folder(study: Study, out: Path) -> StudyFolder:
+    """The study in its folder. Raises `RunError` where that has cells of other settings, of another
+    version or model perhaps: a lesson has no option for another folder."""
+    try:
+        return StudyFolder(study, out, f"a lesson on {study.name}")
+    except RunError as error:
+        if "--out" not in error.fix:
+            raise
+        away = f"mv {quote(str(out))} {quote(f'{out}-old')}"
+        raise RunError(error.got, error.wanted, away) from None
+
+
 def table_text(table: StudyTable) -> str:
     """A table in columns."""
-    rows = [[cell[:LONGEST_CELL] for cell in row] for row in (table.header, *table.rows)]
+    rows = [[cut(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(table.header))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
     return "\n".join([table.title, *lines])
+
+
+def cut(cell: str) -> str:
+    """A cell of at most LONGEST_CELL characters, with dots where some are left out."""
+    return cell if len(cell) <= LONGEST_CELL else f"{cell[: LONGEST_CELL - 3]}..."

@@ -26,6 +26,7 @@ from aha.model.weights import load_model
 from aha.rollout.engine import Sampling
 from aha.rollout.shared_rollout import graded_groups
 from aha.store.run_folder import Run
+from aha.studies.training_cells import weights_digest
 from aha.studies.training_stages import open_experiment
 from aha.training.builders import make_engine, task_of
 from aha.training.outcome import Listener
@@ -145,10 +146,25 @@ def run_planned(planned: PlannedRun, listener: Listener, ranks: int | None = 1) 
 
 
 def measure_base(cfg: RunConfig, out: Path, ranks: int | None = 1) -> None:
-    """Write base.json: pass@k of the base that all recipes start from."""
+    """Write base.json: pass@k of the base that all recipes start from, and what it was measured on.
+    Anew where that is something else: a lab that has not begun a run may have been given another
+    base or task, and one of other recipes may go on in its folder."""
     out.mkdir(parents=True, exist_ok=True)
+    folder, settings = Run(out), settings_of_base(cfg)
+    kept = folder.read_or_none("base.json")
+    if kept is not None and kept.get("settings") == settings:
+        return
+    (out / "base.json").unlink(missing_ok=True)
     ranks = ranks or ranks_for(cfg)
-    measure_pass_at_k(cfg, resolve_model(cfg.model.path), Run(out), "base.json", ranks)
+    measure_pass_at_k(cfg, resolve_model(cfg.model.path), folder, "base.json", ranks)
+    folder.write("base.json", folder.read("base.json") | {"settings": settings})
+
+
+def settings_of_base(cfg: RunConfig) -> dict[str, Any]:
+    """All that pass@k of the base depends on."""
+    shared = shared_settings(cfg)
+    kept = {key: shared[key] for key in ("model", "task", "eval", "rollout")}
+    return kept | {"weights": weights_digest(cfg.model.path)}
 
 
 def measure_pass_at_k(cfg: RunConfig, model: Path, folder: Run, name: str, ranks: int) -> None:

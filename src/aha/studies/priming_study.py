@@ -4,11 +4,9 @@ One base that has read no search (guesses and arithmetic alone) is fine-tuned on
 kind and then trained by the same RL. Source: Gandhi et al., arXiv 2503.01307.
 """
 
-import numpy as np
-
 from aha.corpus.bases import GUESSES
 from aha.studies.example_kinds import CONTROLS, KINDS
-from aha.studies.judgement import Measured, mean_over_seeds
+from aha.studies.judgement import Measured, mean_of_seeds
 from aha.studies.study_bases import guesser
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import Chain, Primer, Scale
@@ -132,5 +130,5 @@ def amplification(outcomes: Outcomes, name: str) -> tuple[Measured | None, int]:
         before, after = (behaviour(result[when], name) for when in ("before", "after"))
         if not before or after is None:
             return None, len(results)
-        ratios.append(np.array([after / before]))
-    return (mean_over_seeds(ratios) if ratios else None), len(results)
+        ratios.append(after / before)
+    return (mean_of_seeds(ratios) if ratios else None), len(results)

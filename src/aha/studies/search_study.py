@@ -9,12 +9,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from aha.plan.speed import Card
 from aha.studies.cell_files import Result
 from aha.studies.hard_puzzles import SEARCHING
-from aha.studies.judgement import Measured, mean_over_seeds, ratio_over_seeds
+from aha.studies.judgement import Measured, mean_of_seeds, ratio_over_seeds
 from aha.studies.self_teaching import SelfTeaching, teach_itself
 from aha.studies.study_page import StudyTable
 from aha.studies.training_cells import (
@@ -175,8 +173,8 @@ def ratio_of_errors(outcomes: Outcomes) -> tuple[Measured | None, int]:
         )
         if not before or after is None:
             return None, len(results)
-        ratios.append(np.array([after / before]))
-    return (mean_over_seeds(ratios) if ratios else None), len(results)
+        ratios.append(after / before)
+    return (mean_of_seeds(ratios) if ratios else None), len(results)
 
 
 KINDS_OF_ERRORS = {

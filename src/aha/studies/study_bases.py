@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aha.core.errors import ConfigError, RunError
 from aha.corpus.bases import TraceMix
-from aha.machine.host import num_cores
 from aha.plan.pretrain_estimate import DOCUMENT_TOKENS, PretrainTokens, estimate_base
 from aha.plan.speed import Card
 from aha.pretrain.make_base import keep_settings
@@ -78,11 +77,11 @@ def base_model(job: PretrainJob, runs: Path, say: Say) -> Path:
     return make_base(job, say, ranks_for_all())
 
 
-def ranks_for_all() -> int:
-    """How many ranks make the base for all: one for each core in the process of a cell. One in a
-    process that no other has started, as a lesson's, where threads share the cores: a rank reads
-    the script again that has started it, and would begin the lesson anew."""
-    return num_cores() or 1 if multiprocessing.parent_process() else 1
+def ranks_for_all() -> int | None:
+    """How many ranks make the base for all: None in the process of a cell, as many as suit its
+    machine. One in a process that no other has started, as a lesson's, where threads share the
+    cores: a rank reads the script again that has started it, and would begin the lesson anew."""
+    return None if multiprocessing.parent_process() else 1
 
 
 def base_seconds(job: PretrainJob, card: Card) -> float:

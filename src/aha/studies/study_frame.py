@@ -11,13 +11,14 @@ in this process (`processes` None) it loses the cell that it is in, in processes
 training goes on from its checkpoint.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aha.core.errors import ConfigError
+from aha.core.errors import ConfigError, RunError
 from aha.core.seeds import seed_for
 from aha.machine.device import has_native_bf16
 from aha.machine.host import loaded_gpu_name
@@ -108,12 +109,28 @@ def check_cells(cells: Sequence[Cell]) -> None:
         names.add(cell.name)
 
 
+def refuse_another(name: str, out: Path) -> None:
+    """Raises `RunError` for a folder with the page of another study, which would be written over:
+    the names of its cells are others, so that none of them is in the way."""
+    try:
+        there = json.loads((out / "study.json").read_text(encoding="utf-8"))["study"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # there is none, or none that anybody reads: it is made from the cells
+    if there != name:
+        raise RunError(
+            f"{out} has the study {there}",
+            f"the folder of the study {name}, or a new one",
+            "--out ANOTHER",
+        )
+
+
 class StudyFolder:
     """The folder of a study, and what is done of it. `command` is what was typed, for the file of
     results."""
 
     def __init__(self, study: Study, out: Path, command: str | None = None):
         check_cells(study.cells)
+        refuse_another(study.name, out)
         self.study, self.out, self.command = study, out, command
         self.files = CellFiles(out)
         self.records: dict[str, CellRecord] = {}
@@ -136,7 +153,10 @@ class StudyFolder:
             self.failed[cell.name] = error
 
     def begin(self, cell: Cell, machine: Machine) -> None:
-        """Write down that a cell begins, with its plan; of one that was stopped that is written."""
+        """Write down that a cell begins, with its plan; of one that was stopped that is written.
+        The reason why an earlier try failed goes."""
+        self.failed.pop(cell.name, None)
+        self.files.path(cell, "error").unlink(missing_ok=True)
         if cell.name not in self.begun:
             work = CellWork(planned_seconds=self.study.seconds_of(cell, machine.card))
             self.files.begin(cell, work)

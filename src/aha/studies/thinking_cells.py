@@ -23,14 +23,14 @@ from aha.eval.thoughts import thoughts_of
 from aha.eval.yardstick import curve_of
 from aha.machine.device import choose_device
 from aha.model.folders import PlannedModel, resolve_model
-from aha.model.weights import LoadedModel, load_model
+from aha.model.weights import LoadedModel, load_model, tokenizer_of
 from aha.plan.shapes import shape_of
 from aha.plan.speed import PROMPT_TOKENS, Card, Generation
 from aha.rollout.engine import Sampling
 from aha.rollout.native import open_engine
 from aha.rollout.shared_rollout import graded_groups
 from aha.rollout.slot_engine import SlotEngine
-from aha.rollout.thinking_budget import ANSWER_ROOM, ThinkingBudget
+from aha.rollout.thinking_budget import ANSWER_ROOM, ThinkingBudget, check_thought_is_open
 from aha.studies.cell_files import Cell, Result
 from aha.studies.study_frame import sampling_seed
 from aha.studies.training_cells import weights_digest
@@ -138,8 +138,23 @@ def subjects_of(names: Sequence[str]) -> tuple[Subject, ...]:
 # -- the grid ---------------------------------------------------------------------------------
 
 
+def check_prompts(grid: ThinkingGrid) -> None:
+    """Raises what every cell would raise for a task, a split or a model that cannot be used. Cells
+    that began and failed would keep the wrong setting in the folder, and refuse the right one."""
+    task = make_task(grid.task, grid.task_settings)
+    for model in {model: None for subject in grid.subjects for model in subject.models}:
+        tokenizer = tokenizer_of(resolve_model(model))
+        (prompt,) = held_out(task, tokenizer, grid.split, 1, 0)
+        try:
+            check_thought_is_open(prompt.text)
+        except ConfigError as error:
+            raise ConfigError(error.got, error.wanted, "another task: --task countdown") from None
+
+
 def cells_of(grid: ThinkingGrid) -> list[Cell]:
-    """All cells, seed by seed. Raises `ModelError` for a model that is not there."""
+    """All cells, seed by seed. Raises `ModelError` for a model that is not there, and as
+    `check_prompts`."""
+    check_prompts(grid)
     shared = {
         "task": grid.task,
         "task_settings": grid.task_settings,

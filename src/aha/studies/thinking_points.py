@@ -25,6 +25,7 @@ from aha.studies.judgement import (
     of_difference,
     over_problems_drawn_again,
     over_seeds_and_problems,
+    with_width,
 )
 from aha.studies.thinking_cells import Subject
 
@@ -228,7 +229,7 @@ def metrics_of(points: Sequence[ThinkingPoint]) -> MethodMetrics:
         return slopes(means(tokens_PN, counts_DN), means(accuracy_PN, counts_DN))
 
     def performance(counts_DN: Array) -> Array:
-        best_D: Array = np.nanmax(means(accuracy_PN, counts_DN), 1)
+        best_D: Array = np.fmax.reduce(means(accuracy_PN, counts_DN), axis=1)  # NaN if all are
         return best_D
 
     lengths_SP = np.array([point.lengths for point in points]).T
@@ -266,9 +267,10 @@ def paired(one: ThinkingPoint, other: ThinkingPoint, decides: bool) -> PairedDif
     """The difference of two points. `decides`: there are seeds enough for a verdict."""
     gaps_N = one.accuracy_N - other.accuracy_N
     by_seed = [first - second for first, second in zip(one.rates, other.rates, strict=True)]
-    gap = over_seeds_and_problems(
+    drawn = over_seeds_and_problems(
         by_seed, len(gaps_N), lambda counts_DN: counts_DN @ gaps_N / len(gaps_N)
     )
+    gap = with_width(drawn, len(gaps_N))
     verdict = of_difference(gap.interval) if decides else None
     return PairedDifference(one.label, other.label, gap, verdict)
 

@@ -78,7 +78,7 @@ def page_of(grid: ThinkingGrid, results: Sequence[SubjectResult], notes: list[st
     return StudyPage(
         TITLE,
         CLAIM,
-        about_lines(grid),
+        about_lines(grid, results),
         notes,
         verdicts,
         figures,
@@ -87,8 +87,10 @@ def page_of(grid: ThinkingGrid, results: Sequence[SubjectResult], notes: list[st
     )
 
 
-def about_lines(grid: ThinkingGrid) -> list[str]:
-    """What was studied, as lines."""
+def about_lines(grid: ThinkingGrid, results: Sequence[SubjectResult]) -> list[str]:
+    """What was studied, as lines. A split may have fewer problems than were asked for."""
+    tested = [len(result.methods["maximum"][0].accuracy_N) for result in results]
+    problems = tested[0] if tested else grid.problems
     subjects = "; ".join(
         subject.models[0]
         if len(subject.models) == 1
@@ -97,7 +99,7 @@ def about_lines(grid: ThinkingGrid) -> list[str]:
     )
     settings = ", ".join(f"{key} {value}" for key, value in grid.task_settings.items())
     return [
-        f"{subjects} on {grid.task}{f' ({settings})' if settings else ''}: {grid.problems} "
+        f"{subjects} on {grid.task}{f' ({settings})' if settings else ''}: {problems} "
         f"problems of the split {grid.split}, seeds {' '.join(map(str, grid.seeds))}",
         f"temperature 1, at most {grid.max_new_tokens} tokens a completion; budgets of "
         f"{' '.join(map(str, grid.budgets))} thinking tokens; "

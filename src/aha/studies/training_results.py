@@ -239,7 +239,7 @@ def measured_line(label: str, xs: Sequence[float], values: Sequence[Measured | N
 def learning_curves(outcomes: Outcomes, conditions: Sequence[str] | None = None) -> list[Figure]:
     """Solve rate and length of the validations by step, a line for each condition."""
     own = conditions or outcomes.conditions
-    bands = len(own) <= MOST_BANDS
+    bands = len(own) <= MOST_BANDS and any(len(outcomes.results(c)) > 1 for c in own)
     note = "validation problems, mean over seeds" + (", with 95 % intervals" if bands else "")
     return [
         Figure(

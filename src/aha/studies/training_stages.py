@@ -51,8 +51,9 @@ class HeldOutTest:
     puzzles: str = ""
 
 
-def make_base(job: PretrainJob, say: Say, ranks: int = 1) -> Path:
-    """The folder of a base; trained here, on so many ranks, unless it is there."""
+def make_base(job: PretrainJob, say: Say, ranks: int | None = 1) -> Path:
+    """The folder of a base; trained here, on so many ranks, unless it is there; None chooses as
+    `choose_ranks` does."""
     model = job.out / "model"
     if not (model / "config.json").is_file():
         stop_at(pretrain_base(job, PretrainMachine.of("auto", 0, None, None, ranks), say))
