@@ -55,9 +55,7 @@ def file_study(name: str, out: Path, target: Path) -> None:
         for cell in study["cells"]:
             record = json.loads((out / "cells" / f"{cell['name']}.json").read_text())
             rows.write(json.dumps({"cell": cell["name"], **shortened(record)}) + "\n")
-    print(
-        f"filed in {target}: {len(study['cells'])} cells, commit {study['environment']['commit']}"
-    )
+    print(f"filed in {target}: {len(study['cells'])} cells, commit {' '.join(study['commits'])}")
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from aha.studies import cell_files
+
 from ..pages import ROOT
 from .test_study_frame import Sums, run
 
@@ -26,6 +28,17 @@ def test_a_finished_study_is_filed_with_the_times_of_its_cells(script, tmp_path)
     assert [row["cell"] for row in rows] == ["n1", "n2"] and rows[1]["result"] == {"sum": 12}
     assert all(row["planned_seconds"] == 2.0 and len(row["tries"]) == 1 for row in rows)
     assert (tmp_path / "filed" / "study.html").is_file()
+
+
+def test_a_page_that_is_written_again_has_the_commits_of_its_cells(tmp_path, monkeypatch):
+    for name, study in (("first", Sums(1)), ("second", Sums(1, 2))):
+        monkeypatch.setattr(cell_files, "commit", lambda name=name: name)
+        run(study, tmp_path)
+    monkeypatch.setattr(cell_files, "commit", lambda: "third")
+    run(Sums(1, 2), tmp_path)  # nothing to do
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert content["commits"] == ["first", "second"]
+    assert "commit first and second" in (tmp_path / "study.html").read_text()
 
 
 def test_what_is_not_done_and_a_smoke_run_are_not_filed(script, tmp_path, monkeypatch):

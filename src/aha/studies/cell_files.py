@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from aha.core.errors import AhaError, RunError
 from aha.store.durable import to_json, write_text
+from aha.store.provenance import commit
 from aha.web.run_comparison import config_differences
 
 Result = dict[str, Any]  # of a cell, in JSON's types
@@ -66,20 +67,24 @@ class CellWork:
     """What a cell was planned with, and what it took. `tries`: (beginning, end) in seconds since
     1970 of each time that it was worked on. `cpu_seconds` of its process and of those that this one
     has started. `processes`: how many cells shared the machine last. `older_seconds`: of a result
-    of an older version, which kept no tries. None: not known."""
+    of an older version, which kept no tries. None: not known. `commits`: those of the program in
+    its tries, each once."""
 
     planned_seconds: float | None = None
     tries: tuple[tuple[float, float], ...] = ()
     cpu_seconds: float | None = 0.0
     processes: int = 1
     older_seconds: float | None = None
+    commits: tuple[str, ...] = ()
 
     def with_try(self, begun: float, cpu_begun: float, processes: int) -> "CellWork":
         """The same with a try that ends now; `cpu_begun`: of `processor_seconds` then."""
         cpu = self.cpu_seconds
         cpu = None if cpu is None else cpu + processor_seconds() - cpu_begun
         tries = (*self.tries, (begun, time.time()))
-        return replace(self, tries=tries, cpu_seconds=cpu, processes=processes)
+        commits = tuple(dict.fromkeys(filter(None, (*self.commits, commit()))))
+        done = replace(self, tries=tries, cpu_seconds=cpu, processes=processes)
+        return replace(done, commits=commits)
 
     def with_lost_try(self, begun: float) -> "CellWork":
         """The same with a try whose process was ended, and with it what it knew of its time."""
@@ -94,6 +99,7 @@ class CellWork:
             stored.get("cpu_seconds"),
             stored.get("processes", 1),
             stored.get("seconds"),
+            tuple(map(str, stored.get("commits", ()))),
         )
 
     @property

@@ -255,6 +255,9 @@ class StudyFolder:
         page, here = self.study.page(self.done), environment()
         self.begun = {c.name: work for c in self.to_do if (work := self.files.work_of(c))}
         records = self.records.values()
+        # A page may be written again by a later version than that which did the cells.
+        known = [one for record in records for one in record.work.commits]
+        commits = list(dict.fromkeys(known)) or [str(here["commit"])]
         seconds = self.clock_seconds()
         cost = None if seconds is None else machine.cost(seconds)
         planned = self.planned_seconds(self.study.cells, machine)
@@ -265,7 +268,7 @@ class StudyFolder:
             *page.about,
             f"{done}{cost_text(cost)} (these were planned with {planned_of_done / 60:.1f} minutes, "
             f"all with {planned / 60:.1f})",
-            f"{here['machine']}, {here['cores']} cores, commit {here['commit']}",
+            f"{here['machine']}, {here['cores']} cores, commit {' and '.join(commits)}",
         ]
         failed = [f"the cell {name} failed: {text}" for name, text in self.failed.items()]
         content = {
@@ -283,6 +286,7 @@ class StudyFolder:
             "notes": page.notes,
             "verdicts": page.verdicts,
             "results": page.results,
+            "commits": commits,
             "environment": here,
         }
         write_text(self.out / "study.json", to_json(content, indent=1) + "\n")
