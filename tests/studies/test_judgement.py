@@ -1,5 +1,7 @@
 """The rule for intervals and verdicts that all studies share."""
 
+from math import inf
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,8 @@ def test_a_ratio_has_an_interval_over_seeds_and_over_problems():
 )
 def test_a_claim_is_judged_by_its_range(interval, least, most, outcome):
     assert reproduction(interval, least, most) == outcome
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    assert Measured(-0.0001, (-0.02, 0.0199)).text() == "0.000 [-0.020, 0.020]"
+    assert Measured(-0.0001, (-inf, inf)).text(1) == "0.0, no interval"

@@ -36,10 +36,11 @@ class Measured:
 
     def text(self, digits: int = 3) -> str:
         """`0.842 [0.818, 0.863]`; `0.842, no interval` without ends."""
-        low, high = self.interval
-        if isinf(low) and isinf(high):
-            return f"{self.value:.{digits}f}, no interval"
-        return f"{self.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        # What rounds to -0.000 is shown as 0.000.
+        value, low, high = (
+            f"{round(number, digits) + 0.0:.{digits}f}" for number in (self.value, *self.interval)
+        )
+        return f"{value}, no interval" if isinf(self.interval[0]) else f"{value} [{low}, {high}]"
 
 
 def compared(one: Interval, other: Interval) -> Judgement:
