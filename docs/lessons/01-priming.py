@@ -63,7 +63,14 @@ view
 # * `wrong-only` ends clearly below `all`: then right answers matter after all.
 # * Only one seed does it: then it was luck. That is why a verdict needs three.
 #
-# ## 6. Where to go on
+# ## 6. What came out here
+#
+# Three seeds (results/README.md): going back alone ends below the controls, and with checks .33
+# above them. `wrong-only` is .41 below `all`. Two of the three lines above have happened, with
+# models four thousand times smaller. Why? Read completions of both tests in the runs: how often does
+# a thought come to the target, and what does it say then?
+#
+# ## 7. Where to go on
 #
 # `aha study priming` runs three seeds, side by side, and judges them. docs/studies.md has the
 # published numbers.
