@@ -54,7 +54,13 @@ view
 # * The threshold is at the same size for 2 numbers and for 5: then shrinking the task does not
 #   help.
 #
-# ## 6. Where to go on
+# ## 6. What came out here
+#
+# Three seeds (results/README.md): with equal tokens for each parameter puzzles of two numbers are
+# learnt from 0.3 million parameters on, those of three by 2.3 million alone, those of four and five
+# by none. In equal minutes the smallest model, which has read most, begins and ends highest.
+#
+# ## 7. Where to go on
 #
 # `aha study size` runs three seeds, side by side, and judges them. docs/studies.md has the
 # published numbers.
