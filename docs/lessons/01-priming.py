@@ -66,9 +66,9 @@ view
 # ## 6. What came out here
 #
 # Three seeds (results/README.md): going back alone ends below the controls, and with checks .33
-# above them. `wrong-only` is .41 below `all`. Two of the three lines above have happened, with
-# models four thousand times smaller. Why? Read completions of both tests in the runs: how often does
-# a thought come to the target, and what does it say then?
+# above them. `wrong-only` is .41 below `all`. Two of the three lines above have happened, with a
+# model four thousand times smaller. Why? Read completions of both tests in the runs: how often
+# does a thought come to the target, and what does it say then?
 #
 # ## 7. Where to go on
 #
