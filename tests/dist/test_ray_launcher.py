@@ -62,9 +62,10 @@ def test_the_error_of_a_run_that_failed_too_often_names_a_rank():
     class Failed(Exception):
         worker_failures = {1: AhaError("a fork", "a spoon")}
 
-    words = str(lost(Failed(), 3))
+    words = str(lost(Failed(), 3, 2))
     assert words.startswith("rank 1 has failed, after 3 restarts at most: a fork; wanted a spoon")
-    words = str(lost(ValueError("no machine\nleft"), 3))
+    assert words.endswith("`aha train --launcher ray --ranks 2 --resume RUN`")
+    words = str(lost(ValueError("no machine\nleft"), 3, 2))
     assert words.startswith("Ray cannot go on, after 3 restarts at most: no machine left")
 
 

@@ -1,5 +1,6 @@
 """The doctor's look at a first step: every planted fault is found, and a healthy step passes."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from aha.core.records import Completion
 from aha.doctor import first_step_checks, update_checks
 from aha.doctor.first_step_checks import check_first_step, try_first_step
 from aha.doctor.first_step_trial import Trial, compare_weights, reduced_recipe, run_trial
+from aha.model.lora import adapter_of, add_lora
 from aha.model.tokenizer import END
 from aha.model.transformer import Transformer
 from aha.rollout.native import NativeEngine
@@ -99,6 +101,30 @@ def test_a_healthy_step_raises_no_alarm(name):
     silent = {"answers"} | (set() if trial.cfg.algo.kl != "none" else {"reference"})
     silent |= {"direction"} if trial.cfg.algo.advantage == "gae" else set()
     assert set(CHECKS) - set(findings) == silent
+
+
+def test_a_healthy_step_of_adapters_raises_no_alarm():
+    """The frozen weights stay as they are, and so do the As in the first step."""
+    policy = stopping()
+    add_lora(policy, 2, 4.0, seed=0)
+    trial = run_trial(make(config(optim={"lr": 1e-2}), policy=policy))
+    assert worst_level(list(found(trial).values())) == "ok", found(trial)
+    assert trial.weight_change.share > 0.9 and trial.weight_change.unchanged == ()
+
+
+def test_an_adapter_that_does_not_move_is_told():
+    policy = stopping()
+    add_lora(policy, 2, 4.0, seed=0)
+    before = copy.deepcopy(policy)
+    with torch.no_grad():
+        for layer in policy.model.layers:
+            for name, B in adapter_of(layer).B.items():
+                B += 0.0 if name == "o_proj" else 1.0
+    unchanged = compare_weights(before, policy).unchanged
+    assert len(unchanged) == len(policy.model.layers)
+    assert all(name.endswith("lora.B.o_proj") for name in unchanged)
+    again = compare_weights(policy, copy.deepcopy(policy)).unchanged  # by now the As can change
+    assert any(name.endswith("lora.A.q_proj") for name in again)
 
 
 def test_a_trial_leaves_the_trainer_as_a_step_does():
@@ -491,7 +517,7 @@ def test_weights_on_an_apple_gpu_are_compared_on_the_cpu():
             self.weight = torch.tensor(numbers).as_subclass(OnApple)
 
         def named_parameters(self):
-            yield "weight", self.weight
+            yield "weight", self.weight.requires_grad_()
 
     change = compare_weights(Weights(3.0, 4.0), Weights(3.0, 9.0))
     assert (change.share, change.size) == (0.5, 1.0)

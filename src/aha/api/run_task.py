@@ -28,10 +28,15 @@ def choose_task(model: str, name: str | None, settings: dict[str, Any]) -> Chose
     the run `model`, then by the form that suits the model.
 
     Where a task is named, only the form of the run's prompts counts, and only where that task has
-    one. Without a run the task is Countdown, in the form of `suited_form`. Raises `RunError` for a
-    run whose config.json cannot be read.
+    one. Without a run the task is Countdown, in the form of `suited_form`, and so it is for a named
+    task of a run whose config.json cannot be read. Without a name that raises `RunError`.
     """
-    own = task_of_run(Path(model))
+    try:
+        own = task_of_run(Path(model))
+    except RunError:
+        if name is None:
+            raise
+        own = None
     if own is None:
         chosen = name or DEFAULT_TASK
         return ChosenTask(chosen, suited_form(model, chosen) | settings)
@@ -86,7 +91,5 @@ def task_of_run(folder: Path) -> ChosenTask | None:
     try:
         cfg = begun(raw, f"{run}/config.json: ")
     except ConfigError as error:
-        raise RunError(
-            error.got, error.wanted, "choose a task: --task countdown, or the run's own"
-        ) from None
+        raise RunError(error.got, error.wanted, "--task countdown, or the run's own task") from None
     return ChosenTask(cfg.task.name, cfg.task.settings(), cfg.rollout.max_new_tokens)

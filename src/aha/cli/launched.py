@@ -37,7 +37,7 @@ def run_launched(command: TrainCommand, launcher: Launcher | None, ranks: int | 
     if chosen == "torchrun":
         run_as_rank(command, place_of(os.environ))
     elif chosen == "ray":
-        run_on_ray(command, ranks or 1)
+        run_on_ray(command, ranks or command.ranks_before())
     else:
         command.carry_out(ranks)
 

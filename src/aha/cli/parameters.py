@@ -59,7 +59,7 @@ Numbers = Annotated[
         consume_multiple=True,
         negative=(),
         help="Countdown: how many numbers a puzzle has, 2 to 6; several values are "
-        "equally likely. Default: 3.",
+        "equally likely. Default: those of the run, else 3.",
     ),
 ]
 # Also under the names that they have in a recipe: messages about a file name those.
@@ -190,7 +190,7 @@ Log = Annotated[
     str | None,
     Parameter(
         help="Loggers that get a copy of the run: wandb, tensorboard, trackio, or several with "
-        "commas. A resumed run goes on with those that it had; none: without any."
+        "commas. A run that goes on has those that it had; none: without any."
     ),
 ]
 Probe = Annotated[
@@ -221,7 +221,7 @@ SharedBy = Annotated[
         name="--ranks",
         help="Number of processes that share the completions and the rows of each step, with the "
         "cores as threads; auto, the default: one for each core where the model is small and runs "
-        "on the CPU, else 1. --resume without it takes the number of the run.",
+        "on the CPU, else 1; with --launcher ray 1. A run that goes on keeps its number.",
     ),
 ]
 

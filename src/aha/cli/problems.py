@@ -27,7 +27,7 @@ def problems(
     data: DataFile = None,
     bad_rows: BadRowsRule = None,
 ) -> None:
-    """Print a task's problems as JSON lines; `--data` of the other commands reads such a file.
+    """Print a task's problems as JSON lines; a task that has `--data` reads them again.
 
     A line has the id and the fields of the problem: numbers and target for Countdown, question and
     answer for math.

@@ -100,6 +100,18 @@ class TrainCommand:
         keys = flattened(Run.open(run).read("config.json")) | dict(self.changes)
         return str(keys.get("model.path", "")), str(keys.get("model.device", "auto"))
 
+    def ranks_before(self) -> int:
+        """The number of ranks that the run to go on with had last; 1 where none has begun."""
+        from aha.store.run_folder import Run
+        from aha.training.fingerprints import NAME
+        from aha.training.resume import stored_ranks
+        from aha.training.run_fork import run_and_step
+
+        if self.resume is None:
+            return 1
+        run = self.path if self.resume == AUTO else run_and_step(self.resume)[0]
+        return stored_ranks(Run(run).read_or_none(NAME) or {})
+
     def carry_out(self, ranks: int | None, kept: str = "") -> None:
         """The whole run. `kept`: the run that an earlier attempt of the same job has begun.
 

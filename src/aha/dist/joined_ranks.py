@@ -29,7 +29,7 @@ from aha.dist.sign_of_life import SignOfLife, sign_of_this
 from aha.dist.world import RankLost, World
 
 SILENT_S = 5.0  # without a sign of life from another machine, where something went wrong already
-AGAIN = "start all of it again with --resume RUN, or begin with --name RUN --resume auto"
+AGAIN = "start all of it again; a run that has begun goes on with `aha train --resume RUN`"
 
 
 @dataclass(frozen=True)

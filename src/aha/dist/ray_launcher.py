@@ -74,7 +74,7 @@ def run_workers(
             end: End = trainer.fit().return_value  # of rank 0
             return end
         except TrainingFailedError as error:
-            raise lost(error, restarts) from None
+            raise lost(error, restarts, size) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if started_here:
@@ -127,7 +127,7 @@ def worker_loop(settings: dict[str, Any]) -> Any:
     return settings["work"](place)
 
 
-def lost(error: BaseException, restarts: int) -> RunStopped:
+def lost(error: BaseException, restarts: int, size: int) -> RunStopped:
     """The error of a run whose workers have failed once too often: the first one of theirs."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     first = min(failures, default=None)
@@ -136,6 +136,7 @@ def lost(error: BaseException, restarts: int) -> RunStopped:
     return RunStopped(
         f"{who}, after {restarts} restarts at most: {reason}",
         "workers that work to the end",
-        "look at Ray's logs (ray logs), then the same command with --resume RUN",
+        "look at Ray's logs (ray logs), then go on with "
+        f"`aha train --launcher ray --ranks {size} --resume RUN`",
         check=LOST_RANK,
     )

@@ -75,7 +75,7 @@ def write_shards(shards: Mapping[str, torch.Tensor], folder: Path, group: Proces
         raise RunError(
             f"rank {distributed_rank(group)} does not see {folder.parent}",
             "a run folder on a disk that all ranks share",
-            "--name with a folder on the shared disk",
+            "give the command in a folder of a shared disk (NFS, Lustre)",
         )
     writer = FileSystemWriter(folder, sync_files=True)
     try:

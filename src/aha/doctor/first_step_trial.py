@@ -6,7 +6,7 @@ Shapes: P prompts, G completions of a prompt, B rows, T tokens. Log-probs in nat
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,8 +42,8 @@ class LogprobGap:
 class WeightChange:
     """How the weights of two versions differ."""
 
-    share: float  # of all weights, those whose bits differ
-    size: float  # norm of the difference against the norm of the weights
+    share: float  # of the weights that can change, those whose bits differ
+    size: float  # norm of the difference against the norm of all weights
     unchanged: tuple[str, ...] = ()  # tensors in which nothing differs
 
 
@@ -223,19 +223,27 @@ def gap_alone(
 
 @torch.no_grad()
 def compare_weights(old: Policy, new: Policy) -> WeightChange:
-    """The change from the old to the new weights; NaN counts as changed."""
+    """The change from the old to the new weights, of those that can change in a step; NaN counts as
+    changed."""
     changed = total = 0
     difference = norm = 0.0
     unchanged = []
-    others = dict(new.named_parameters())
-    for name, before in old.named_parameters():
-        after = others[name]
+    olds = dict(old.named_parameters())
+    for name, after in new.named_parameters():
+        before = olds[name]
+        norm += float(before.cpu().double().square().sum())
+        if not after.requires_grad or is_idle(name, olds):
+            continue
         count = int((before != after).sum())
         unchanged += [] if count else [name]
         changed, total = changed + count, total + before.numel()
         difference += float((after - before).cpu().double().square().sum())
-        norm += float(before.cpu().double().square().sum())
     return WeightChange(changed / total, (difference / max(norm, 1e-30)) ** 0.5, tuple(unchanged))
+
+
+def is_idle(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor is the A of an adapter whose B is 0, as at the start: its gradient is 0."""
+    return ".lora.A." in name and not weights[name.replace(".lora.A.", ".lora.B.")].any()
 
 
 def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:

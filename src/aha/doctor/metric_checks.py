@@ -100,7 +100,8 @@ def learning_rate(run: RunRecords) -> Finding | None:
     if not rates:
         return None
     if max(rates) == 0:
-        return fail("the learning rate is 0 at every step", "--optim.lr 3e-4")
+        fix = "an optim.lr above 0: `aha doctor RECIPE` names one that suits the model"
+        return fail("the learning rate is 0 at every step", fix)
     return ok(f"learning rate up to {max(rates):.2g}")
 
 

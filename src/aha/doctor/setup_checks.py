@@ -68,7 +68,10 @@ def settings(start: SetupFacts) -> Finding:
     """Settings that are valid and make a run useless."""
     cfg = start.cfg
     if cfg.optim.lr == 0:
-        return fail("optim.lr is 0: nothing will be learned", "--optim.lr 3e-4")
+        rate = recipe_fit.suited_rate(
+            start.model.policy.num_parameters(), bool(cfg.model.lora_rank)
+        )
+        return fail("optim.lr is 0: nothing will be learned", f"--optim.lr {rate:g}")
     if cfg.steps == 0:
         return warn("steps is 0: it evaluates and trains nothing", "--steps 60")
     if not cfg.eval.final and not cfg.eval.every:

@@ -59,7 +59,7 @@ def check_weights(parameters: list[nn.Parameter], lr: float) -> None:
         raise RunStopped(
             f"weights that are not finite after an update at the learning rate {lr:g}",
             "finite ones",
-            "a lower learning rate: --optim.lr 3e-4 (of a critic: --critic.lr 1e-5)",
+            f"a lower learning rate: --optim.lr {lr / 10:.1g}, or of a critic --critic.lr",
             check="weights",
         )
 

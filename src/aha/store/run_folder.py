@@ -161,7 +161,7 @@ class Run:
             raise RunError(f"{path} is a file", "a run folder", "see `ls runs`")
         if not (path / "config.json").is_file():
             named = Path("runs") / path
-            hint = f"--resume {named}" if (named / "config.json").is_file() else "see `ls runs`"
+            hint = f"use {named}" if (named / "config.json").is_file() else "see `ls runs`"
             raise RunError(f"no run in {path}", "a folder with config.json", hint)
         return cls(path)
 

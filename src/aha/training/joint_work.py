@@ -6,7 +6,6 @@ weights. Every function here that ends in `_together` sends the order and does t
 In a world of one rank no order is sent.
 """
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,7 +146,7 @@ def ranks_of_run(
         else:
             gpu_of(joined.place.local, SeenGpus.here(device), ON_CPU)
         joined.late_s = LATE_S + grade_s
-        joined.again = f"the same command again, with --resume {shlex.quote(str(run))}"
+        joined.again = f"the same launcher again, with `{resume_command(run)}`"
         return joined
     check_ranks(ranks, device, ON_CPU)
     again = f"{resume_command(run)}; with --ranks 1 if it comes again"

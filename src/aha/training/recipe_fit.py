@@ -7,7 +7,7 @@ size, and an instruct model that is asked in the form of our own bases solves no
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aha.core.config import RunConfig
+from aha.core.config import OptimSection, RunConfig
 from aha.core.errors import AhaError, ConfigError
 from aha.core.findings import Checklist, Finding, fail, ok, warn
 from aha.eval.suite import EvalReport
@@ -48,6 +48,13 @@ class Fit:
             return None
 
 
+def suited_rate(count: int, adapters: bool) -> float:
+    """A learning rate to begin with, for a model of `count` parameters."""
+    if count < LARGE:
+        return OptimSection().lr
+    return SUITED_ADAPTER_RATE if adapters else SUITED_RATE
+
+
 @checks
 def learning_rate(fit: Fit) -> Finding:
     """A rate that destroys a large model in its first steps: the curve falls and stays down."""
@@ -57,7 +64,7 @@ def learning_rate(fit: Fit) -> Finding:
     what = "adapters on" if adapters else "all weights of"
     message = f"optim.lr {cfg.optim.lr:g} for {what} a model of {count / 1e6:.0f} million"
     if count >= LARGE and cfg.optim.lr > highest:
-        suited = SUITED_ADAPTER_RATE if adapters else SUITED_RATE
+        suited = suited_rate(count, adapters)
         return fail(f"{message}: it forgets what it can", f"--optim.lr {suited:g}")
     return ok(message)
 
