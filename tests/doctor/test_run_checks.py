@@ -17,6 +17,7 @@ from aha.doctor import metric_checks, run_checks
 from aha.doctor.run_checks import all_findings, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
 from aha.store.run_folder import Run, append
+from aha.web.run_comparison import PairedComparison
 
 STEPS = 40
 CHECKS = run_checks.checks | metric_checks.checks
@@ -152,7 +153,7 @@ FAULTS = {
     ),
     "few groups teach": ("informative", "warn", lambda: all_rows(informative=0.1)),
     "no group teaches": ("informative", "fail", lambda: all_rows(informative=0.0)),
-    "resampling in vain": ("resampling", "warn", lambda: all_rows(asked=3.0)),
+    "resampling in vain": ("resampling", "warn", lambda: all_rows(asked=3.0, informative=0.5)),
     "format only": (
         "format_only",
         "fail",
@@ -233,6 +234,21 @@ def rows_from(first: int, **values) -> RunRecords:
 
 def found(run: RunRecords) -> dict:
     return {finding.check: finding for finding in all_findings(run)}
+
+
+def test_a_last_rollout_that_was_enough_is_no_fault():
+    assert found(all_rows(asked=3.0, informative=1.0))["resampling"].level == "ok"
+
+
+def test_a_gain_is_judged_problem_by_problem():
+    """Of the same problems 45 are won and 15 lost: intervals of the two rates overlap."""
+    run = replace(healthy(), before=look(0, 0.80), after=look(STEPS, 0.82))
+    assert found(run)["learned"].level == "fail"
+    gain = PairedComparison(1_000, 800, 830, 0.03, (0.016, 0.045), [], [], [], 0)
+    assert found(replace(run, gain=gain))["learned"].level == "ok"
+    for interval, words in (((-0.01, 0.05), "no evidence"), ((-0.05, -0.01), "it got worse")):
+        finding = found(replace(run, gain=replace(gain, interval=interval)))["learned"]
+        assert finding.level == "fail" and words in finding.message
 
 
 def test_a_healthy_run_raises_no_alarm():

@@ -32,6 +32,14 @@ def test_a_line_still_being_written_is_left_out(tmp_path):
         assert steps(path) == [1], whole[:-cut]
 
 
+def test_a_file_beyond_the_limit_of_pages_is_read_to_its_end(tmp_path, monkeypatch):
+    """Rows that are left out of a file of our own would be made, and paid for, again."""
+    monkeypatch.setattr("aha.store.guarded_files.MAX_READ_BYTES", 100)
+    monkeypatch.setattr("aha.store.guarded_files.PART_BYTES", 64)
+    append(tmp_path / "rows.jsonl", [{"step": i} for i in range(40)])
+    assert steps(tmp_path / "rows.jsonl") == list(range(40))
+
+
 def test_a_damaged_line_does_not_hide_the_others(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"step": 1}\n{"st\xff\xfe\n\n{"step": 3}\n')

@@ -3,7 +3,8 @@
 import pytest
 
 from aha.tasks import countdown, multiply
-from aha.tasks.held_out import held_out_problem, problems_in
+from aha.tasks.calculate import Calculate
+from aha.tasks.held_out import SMALL, held_out_problem, problems_in
 from aha.tasks.multiply import Multiply
 
 SPLITS = ("train", "validation", "test")
@@ -32,6 +33,30 @@ def test_so_is_every_product(template, split):
         assert [held for _, held in problems_in(task.ask(problem))] == [split]
 
 
+@pytest.mark.parametrize("template", ["plain", "r1", "instruct"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_so_is_every_calculation(template, split):
+    """The turns that are shown before it are of the training split."""
+    for task in (Calculate(("+", "-"), largest=30, template=template), ladder_products(template)):
+        for problem, _ in zip(task.problems(split, 5), range(40), strict=False):
+            given, prompt = problem.given, task.ask(problem)
+            *shown, last = problems_in(prompt)
+            assert last == (f"calculate {given['a']} {given['op']} {given['b']}", split)
+            assert {held for _, held in shown} <= {"train"}
+            assert (held_out_problem(prompt) is None) == (split == "train")
+
+
+def ladder_products(template: str) -> Calculate:
+    return Calculate(("*",), smallest=2, largest=SMALL, template=template)
+
+
+def test_what_multiply_holds_out_of_small_factors_calculate_does_too():
+    pairs = [(a, b) for a in range(1, SMALL + 1) for b in range(1, 100)]
+    held = [pair for pair in pairs if multiply.split_of(*pair) != "train"]
+    assert len(held) > 50
+    assert all(held_out_problem(f"What is {a} times {b}?") for a, b in held)
+
+
 def test_tinyzeros_wording_is_read_too():
     numbers, target, _ = next(countdown.puzzles("test", 3, (4,)))
     prompt = f"Using the numbers {list(numbers)}, create an equation that equals {target}."
@@ -46,7 +71,7 @@ def test_one_held_out_problem_among_several_is_enough():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "numbers target", "What is 3 plus 4?", "numbers 3 target 17", "9" * 100_000]
+    "text", ["", "numbers target", "What is 3 and 4?", "numbers 3 target 17", "9" * 100_000]
 )
 def test_other_texts_hold_no_problem(text):
     assert held_out_problem(text) is None

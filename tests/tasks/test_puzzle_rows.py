@@ -152,3 +152,10 @@ def test_parquet_with_other_columns(tmp_path):
     path = written(tmp_path, [{"question": "?"}], "other.parquet")
     with pytest.raises(DataError, match="the columns question; wanted .*'nums' and 'target'"):
         load_puzzles(path)
+
+
+def test_a_number_that_the_grader_would_refuse_is_no_puzzle(tmp_path):
+    """More than nine digits: no answer could be right."""
+    rows = [*ROWS, {"nums": [1, 2, 10**9], "target": 10**9 + 3}]
+    with pytest.raises(DataError, match="row 31: .* more than 9 digits"):
+        load_puzzles(written(tmp_path, rows))

@@ -18,6 +18,7 @@ from aha.store.run_folder import read_rows
 from aha.tasks.countdown import split_of
 from aha.training.experiment import Experiment
 from aha.training.outcome import Listener
+from aha.training.watchers import Stopwatch
 
 from ..tiny import answering_folder
 
@@ -319,7 +320,7 @@ def test_the_peak_memory_is_the_largest_of_all_processes_of_a_run(model, tmp_pat
     path, much = tmp_path / "run", 10**15
     experiment = Experiment.start(config(model, steps=2), path, Listener())
     experiment.memory.before = much
-    experiment.train()
+    experiment.train(Stopwatch())
     experiment.close()
     own = Experiment.start(config(model, steps=2), tmp_path / "other", Listener()).memory.bytes()
     assert 0 < own < much

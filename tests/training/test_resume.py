@@ -10,11 +10,13 @@ import torch
 from aha.algo.recipe import load_recipe
 from aha.core.errors import ConfigError, ModelError, RunError, RunStopped
 from aha.core.findings import Finding, fail
-from aha.store.checkpoint import checkpoints, newest_whole
+from aha.model.folders import resolve_model
+from aha.store.checkpoint import checkpoints, latest_checkpoint, newest_whole
 from aha.store.checksums import NAME as CHECKSUMS
 from aha.store.run_folder import Run, append, read_rows
 from aha.studies.resume_trial import differences_of
 from aha.training.experiment import Experiment
+from aha.training.fingerprints import digests_by_name
 from aha.training.objective import Objective
 from aha.training.outcome import Listener
 from aha.training.resume import config_of
@@ -176,6 +178,48 @@ def test_a_finished_run_is_made_longer(models, tmp_path):
     assert json.loads((short / "prediction.json").read_text())["steps"] == STEPS
     with pytest.raises(RunError, match="optim.lr"):
         resume(short, changes={"optim.lr": 1.0})
+
+
+def test_a_longer_run_shows_nothing_of_its_old_end(models, tmp_path):
+    """Stopped on its way to the new end: its model is the newest checkpoint, its test is none."""
+    path = go(small(models / "tiny", steps=2), tmp_path / "run").run.path
+    assert resolve_model(str(path)) == path / "model"
+    longer = Experiment.resume(path, Listener(step=stop_after(3)), {"steps": STEPS})
+    assert longer.run_all().summary is None
+    assert resolve_model(str(path)) == latest_checkpoint(path / "checkpoints")
+    assert not (path / "completions/after.jsonl").exists()
+    assert (path / "after_000002.jsonl").is_file()
+    resume(path)
+    assert resolve_model(str(path)) == path / "model"
+
+
+def test_a_budget_is_that_of_the_process(models, tmp_path):
+    """What earlier processes took, and a test that they made, is not counted again."""
+    path = tmp_path / "run"
+    go(small(models / "tiny"), path, step=stop_after(1))
+    experiment = Experiment.resume(path, Listener(), budget="10min")
+    experiment.elapsed_before += 3_600.0
+    assert experiment.run_all().summary is not None
+
+
+def test_the_price_of_the_beginning_is_told_on_another_machine(models, tmp_path):
+    path = tmp_path / "run"
+    go(small(models / "tiny"), path, step=stop_after(1))
+    here, said = json.loads((path / "environment.json").read_text()), []
+    resume(Path(shutil.copytree(path, tmp_path / "same")), said)
+    assert not any("an hour" in line for line in said)
+    (path / "environment.json").write_text(json.dumps(here | {"machine": "another"}))
+    resume(path, said)
+    assert any("counts as $0.08 an hour" in line for line in said)
+
+
+def test_files_of_one_name_have_a_digest_each(models, tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text(f"{name}\n")
+    one, other = tmp_path / "train/rows.jsonl", tmp_path / "test/rows.jsonl"
+    assert set(digests_by_name([one, other])) == {"train/rows.jsonl", "test/rows.jsonl"}
+    assert set(digests_by_name([one])) == {"rows.jsonl"}
 
 
 def test_the_test_before_is_made_once(stopped, straight):

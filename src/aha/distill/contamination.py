@@ -38,7 +38,7 @@ class HeldOutQuestions:
     """The test problems of a task, as an example must not have them.
 
     Of a task that makes its problems, and has no end of them, these are the first `limit`; the rest
-    of Countdown and `multiply` is known by its numbers (`held_out_problem`).
+    of Countdown, `multiply` and `calculate` is known by its numbers (`held_out_problem`).
     """
 
     def __init__(self, tests: Iterable[str]):

@@ -55,19 +55,35 @@ def steps(run: RunRecords) -> Finding:
 
 @checks
 def learned(run: RunRecords) -> Finding | None:
-    """The solve rate before and after; a gain only where the intervals do not overlap."""
+    """The solve rate before and after; a gain only where its interval leaves out 0, or where the
+    completions of the tests have gone, where the intervals of both rates do not overlap."""
     start, end = run.solve_rates
     if math.isnan(end):
         return None
     message = f"solved {start:.3f} -> {end:.3f}"
     if run.before and run.after:
-        if run.after["interval"][0] > run.before["interval"][1]:
+        learnt, why = gain_shown(run)
+        if learnt:
             return ok(f"{message} of the same held-out problems: it learned")
-        why = "it got worse" if end < start - 0.02 else "the intervals overlap: no gain is shown"
         return fail(f"{message}; {why}", "the other findings say why")
     if len(run.metrics) < 2 * FEW or end > start + 0.02:
         return ok(f"{message} in training")
     return warn(f"{message} in training: no gain so far", "the other findings may say why")
+
+
+def gain_shown(run: RunRecords) -> tuple[bool, str]:
+    """(whether the two tests show a gain, else why not)."""
+    if run.gain is not None:
+        low, high = run.gain.interval
+        verdict = run.gain.verdict
+        if verdict == "worse":
+            return False, "it got worse"
+        return verdict == "better", f"a gain of {low:+.3f} to {high:+.3f}: no evidence"
+    assert run.before and run.after, "both tests are there"
+    start, end = run.solve_rates
+    if run.after["interval"][0] > run.before["interval"][1]:
+        return True, ""
+    return False, "it got worse" if end < start - 0.02 else "the intervals overlap"
 
 
 @checks
@@ -178,6 +194,12 @@ def informative(run: RunRecords) -> Finding | None:
     return (fail if share < FLAT else warn)(f"only {share:.0%} of the groups are informative", fix)
 
 
+def lacks_groups(row: dict[str, Any]) -> bool:
+    """Whether a step has fewer informative groups than prompts."""
+    share = row.get("informative")
+    return not isinstance(share, int | float) or share < 1
+
+
 @checks
 def resampling(run: RunRecords) -> Finding | None:
     """`resample` gets enough informative groups; otherwise most rollouts are discarded."""
@@ -185,7 +207,8 @@ def resampling(run: RunRecords) -> Finding | None:
     rounds, limit = run.column("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
         return None
-    exhausted = mean([float(r >= limit) for r in rounds])
+    asked = [row for row in run.metrics if isinstance(row.get("asked"), int | float)]
+    exhausted = mean([float(row["asked"] >= limit and lacks_groups(row)) for row in asked])
     if limit > 1 and exhausted > 0.5:
         return warn(
             f"in {exhausted:.0%} of the steps all {limit} rollouts were not enough",

@@ -20,6 +20,8 @@ from aha.core.errors import RunError
 from aha.core.findings import WORST_FIRST
 from aha.store.guarded_files import GuardedFile, read_all_rows
 from aha.store.run_folder import Run, read_rows
+from aha.web.run_comparison import PairedComparison, compare_before_after
+from aha.web.runs import RunFolder
 
 NUM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 UNSIGNED = {8: np.uint64, 4: np.uint32, 2: np.uint16}
@@ -134,6 +136,7 @@ class RunRecords:
     changed_share: float | None = None  # of the weights, those that differ from the base model's
     distance: float | None = None  # norm of their difference against the norm of the base's weights
     findings: list[dict[str, Any]] = field(default_factory=list)  # that the run told while it went
+    gain: PairedComparison | None = None  # problem by problem, where both tests have completions
     # The different prompts of some steps, spread over the run.
     prompts_by_step: list[frozenset[str]] = field(default_factory=list)
 
@@ -160,6 +163,7 @@ class RunRecords:
             changed_share=share,
             distance=distance,
             findings=[row for row in read_rows(run.findings) if is_finding(row)],
+            gain=compare_before_after(RunFolder(path.absolute())),
             prompts_by_step=read_prompts(run),
         )
 

@@ -113,8 +113,14 @@ def is_packaged(name: str) -> bool:
     return Path(name).name == name and (PACKAGED / name / "config.json").is_file()
 
 
+def goes_on(run: Path) -> bool:
+    """Whether a run that was finished goes on for longer: its model is that of its old end."""
+    return not (run / "summary.json").is_file() and any(run.glob("summary_*.json"))
+
+
 def resolve_model(name: str) -> Path:
-    """The folder of a packaged model, a run, a model folder or a model on the hub.
+    """The folder of a packaged model, a run, a model folder or a model on the hub. Of a run it is
+    the model of its end, or before that the newest checkpoint.
 
     Raises `ModelError` where there is no such model, `RunError` for a run without a checkpoint and
     for a run's model that has changed since it was written.
@@ -124,7 +130,7 @@ def resolve_model(name: str) -> Path:
         return PACKAGED / name
     if is_run(folder):
         trained = folder / "model"
-        if trained.is_dir():
+        if trained.is_dir() and not goes_on(folder):
             return check_whole(trained)
         from aha.store.checkpoint import latest_checkpoint  # imports torch
 

@@ -254,13 +254,13 @@ class FineTuning:
         record: Any = TuningRecord(self.run, trainer, elapsed, self.memory, on_row)
         shared = (self.run, elapsed, self.base, self.memory, self.saved_step)
         checkpoint: Any = Checkpoint(cast(Any, trainer), *shared)
-        budget = Budget(self.budget_s, elapsed())
+        budget, own = Budget(self.budget_s), Stopwatch()
         with Interrupt() as interrupted:
             try:
                 drive(
                     trainer.steps(),
                     [record, checkpoint],
-                    lambda: interrupted() or (budget.spent_by(elapsed()) and not trainer.done),
+                    lambda: interrupted() or (budget.spent_by(own()) and not trainer.done),
                 )
             except BaseException as error:
                 words = save_on_error(error, self.run, record, checkpoint)

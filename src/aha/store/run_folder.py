@@ -19,7 +19,8 @@ runs/NAME/
   model/             the trained model
   before.json        the test before training; after.json the test after it
   summary.json       before, after, cost: written when the run is done
-  after_000020.json  and summary_000020.json: those of a finished run that went on for longer
+  after_000020.json  and after_000020.jsonl, summary_000020.json: those of a finished run that went
+                     on for longer; model/ stays the old one until the new end
   report.html        the report, where `aha report` was asked for it
   judge.jsonl        an LLM judge's answers, where `aha behaviors --judge` was asked for them
   rewards.json       the source of reward functions that a Python program has given
@@ -36,6 +37,7 @@ import os
 import platform
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -285,15 +287,17 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file of a run; none where it does not exist. A last line that is still being
     written and lines that are no JSON objects are left out; `JsonLines` counts those.
 
-    Raises `RunError` where the path leads out of the run, or to what is no file.
+    Raises `RunError` where the path leads out of the run, or to what is no file, and where the file
+    goes on with what are no lines.
     """
     in_subfolder = path.parent.name == "completions"
     folder = path.parent.parent if in_subfolder else path.parent
-    lines = JsonLines(GuardedFile(folder, str(path.relative_to(folder))))
+    # No limit: rows that were left out would be made, and perhaps paid for, again.
+    lines = JsonLines(GuardedFile(folder, str(path.relative_to(folder))), max_bytes=sys.maxsize)
     while True:
         before = lines.offset
         yield from lines.read_new()[0]
-        if lines.refused and not lines.offset:
+        if lines.refused:
             raise RunError(lines.refused)
         if lines.offset == before:
             return

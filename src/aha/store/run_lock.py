@@ -59,8 +59,9 @@ class RunLock:
 
 
 def this_process() -> dict[str, Any]:
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    since = time.strftime("%Y-%m-%d %H:%M:%S")  # for people; `time` is of no time zone
+    here = {"pid": os.getpid(), "host": socket.gethostname()}
+    return here | {"since": since, "time": time.time()}
 
 
 def owner_of(folder: Path) -> dict[str, Any]:

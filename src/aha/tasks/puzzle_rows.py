@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aha.core.findings import Finding, warn
 from aha.tasks.bad_rows import BadRows
+from aha.tasks.expression import MAX_DIGITS
 from aha.tasks.files import UnreadableRow, read_rows, verl_truth
 from aha.tasks.solver import unsolvable
 
@@ -73,4 +74,6 @@ def as_puzzle(row: object) -> Row | str:
     values = [*numbers, target] if isinstance(numbers, list) else []
     if not 3 <= len(values) <= 7 or not all(type(n) is int and n > 0 for n in values):
         return f"{str(row)[:80]} is not 2 to 6 positive integers and a positive target"
+    if max(values[:-1]) >= 10**MAX_DIGITS:
+        return f"{str(row)[:80]} has a number of more than {MAX_DIGITS} digits"
     return tuple(values[:-1]), values[-1]

@@ -85,7 +85,7 @@ class Experiment:
         budget_s: float,
     ):
         self.cfg, self.run, self.listener = cfg, run, listener
-        self.in_shards = model.for_shards
+        self.in_shards, self.stop_reason = model.for_shards, ""
         device, limit_s = device_of(cfg, model), cfg.task.grade_seconds
         self.ranks = ranks_of_run(fingerprints["ranks"], device, run.path, limit_s)
         self.fingerprints, self.base = fingerprints, base  # base None: it has gone
@@ -94,7 +94,6 @@ class Experiment:
         self.elapsed_before = 0.0
         self.checkpoint: Path | None = None  # that this process began from
         self.saved_step = -1  # its step
-        self.first_test_s, self.stop_reason = 0.0, ""
         self.stopped_by: int | None = None  # the number of a signal
         self.budget_s = budget_s  # of training and the test before it
         self.memory = PeakMemory(device)
@@ -204,6 +203,7 @@ class Experiment:
         folder = saved.path if base is None and saved else None
         model = open_policy(cfg, folder, needs_shards(cfg, folder or base, ranks, shard))
         cfg = with_machine_price(cfg, device_of(cfg, model), ranks)  # old runs may have none
+        resume.tell_price(run, cfg, ranks, before, say)
         fingerprints["recipe"] = cfg.model_dump(mode="json")
         budget_s = seconds_of_budget(budget, cfg)
         experiment = cls(cfg, run, model, listener, fingerprints, base, budget_s)
@@ -220,8 +220,7 @@ class Experiment:
         if not experiment.trainer.finished:
             resume.set_result_aside(run, step)
         if resume.is_longer(changed):
-            rate = experiment.trainer.learning_rate(cfg.optim.lr)
-            say(resume.schedule_words(run, changed, rate))
+            say(resume.schedule_words(run, changed, experiment.trainer.learning_rate(cfg.optim.lr)))
             if prediction := prediction_of(cfg, model, None, resident, ranks, experiment.task):
                 run.write("prediction.json", prediction)
         return experiment
@@ -301,11 +300,11 @@ class Experiment:
                 self.listener.end()
 
     def run_stages(self) -> Outcome:
+        own = Stopwatch()  # of this process: a budget is its own
         before = self.test_before()
         if self.trainer.version == 0 and before and (finding := unsolved_test(before)):
             self.tell(0, finding)
-        self.first_test_s = before.numbers["seconds"] if before else 0.0
-        rows, finished = self.train()
+        rows, finished = self.train(own)
         if not finished:
             self.listener.say(f"{self.stop_reason}; go on with: {resume_command(self.run.path)}")
             return Outcome(self.run, None, before, None, rows, self.stopped_by)
@@ -349,8 +348,9 @@ class Experiment:
         reload_together(trainer)
         return report
 
-    def train(self) -> tuple[list[dict[str, Any]], bool]:
-        """All steps that are left: (rows of metrics.jsonl, whether all steps were done)."""
+    def train(self, own: Stopwatch) -> tuple[list[dict[str, Any]], bool]:
+        """All steps that are left: (rows of metrics.jsonl, whether all steps were done). `own`: the
+        seconds of this process, for the budget."""
         cfg, trainer, listener = self.cfg, self.trainer, self.listener
         listener.stage("training")
         validation = []
@@ -372,7 +372,7 @@ class Experiment:
             checkpoint,
             look,
         ]
-        budget = Budget(self.budget_s - self.first_test_s, elapsed())
+        budget = Budget(self.budget_s, own())
         with Interrupt() as interrupted:
             world = trainer.world
             world.requests = {"stop": interrupted}  # SIGTERM to another rank comes through here
@@ -384,7 +384,7 @@ class Experiment:
                     lambda: (
                         interrupted()
                         or world.should("stop")
-                        or (budget.spent_by(elapsed()) and not trainer.finished)
+                        or (budget.spent_by(own()) and not trainer.finished)
                     ),
                 )
             except BaseException as error:

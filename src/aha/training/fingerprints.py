@@ -6,6 +6,7 @@ the user accepts it. More steps, tokens or money are no difference: the run goes
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,12 @@ def fingerprints_of(
 
 
 def digests_by_name(paths: list[Path]) -> dict[str, str]:
-    return {path.name: digest for path, digest in digests(paths).items()}
+    """The digest of each file by its name; with its folder where several have that name."""
+    names = Counter(path.name for path in paths)
+    return {
+        path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}": digest
+        for path, digest in digests(paths).items()
+    }
 
 
 def data_files(cfg: RunConfig) -> list[Path]:

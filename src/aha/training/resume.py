@@ -173,6 +173,19 @@ def schedule_words(run: Run, changed: list[Difference], rate: float) -> str:
     )
 
 
+def tell_price(run: Run, cfg: RunConfig, ranks: int, stored: Mapping[str, Any], say: Say) -> None:
+    """Say which price goes on, where the machine or the number of ranks is another: a run has one
+    price, which was filled in where it began."""
+    then, now = run.read_or_none("environment.json") or {}, environment()
+    places = {(one.get("machine"), one.get("gpu")) for one in (then, now) if one.get("machine")}
+    if len(places) > 1 or ranks != stored_ranks(stored):
+        say(
+            f"another machine or number of ranks: all of the run counts as ${cfg.usd_per_hour:g} "
+            f"an hour and {cfg.watts:g} watts, as where it began; --usd-per-hour and --watts "
+            "change that"
+        )
+
+
 def cut_back(run: Run, step: int, say: Say) -> None:
     """Remove what came after the checkpoint's step; say which steps have no row."""
     for name in ("metrics.jsonl", "evals.jsonl"):
@@ -188,11 +201,12 @@ def cut_back(run: Run, step: int, say: Say) -> None:
 
 
 def set_result_aside(run: Run, step: int) -> None:
-    """A finished run goes on: its result so far gets the name of its step."""
-    for name in ("summary", "after"):
-        path = run.path / f"{name}.json"
+    """A finished run goes on: its result so far gets the name of its step. Its model stays until
+    the new one is there, but `resolve_model` takes it only beside a summary."""
+    for name in ("summary.json", "after.json", "completions/after.jsonl"):
+        path = run.path / name
         if path.exists():
-            path.replace(run.path / f"{name}_{step:06d}.json")
+            path.replace(run.path / f"{path.stem}_{step:06d}{path.suffix}")
 
 
 def last_elapsed(run: Run, saved: float, step: int) -> float:

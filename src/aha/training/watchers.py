@@ -361,14 +361,13 @@ def summary_of(
     trainer: RLTrainer,
 ) -> dict[str, Any]:
     """summary.json: the run in one object."""
-    start = before.numbers["solve_rate"] if before else 0.0
     environment = run.read_or_none("environment.json") or {}  # {}: damaged since
     return {
         "before": before and before.numbers,
         "after": after and after.numbers,
         "steps": trainer.version,
         "seconds": rows[-1]["elapsed_s"] if rows else 0.0,
-        "time_to_aha_s": time_to_aha(rows, start),
+        "time_to_aha_s": before and time_to_aha(rows, before.numbers["solve_rate"]),
         **cost,
         "seed": trainer.cfg.seed,
         "commit": environment.get("commit"),

@@ -5,7 +5,7 @@ import time
 
 import psutil
 
-from aha.store.guarded_files import Row
+from aha.store.guarded_files import Row, number
 
 SINCE = "%Y-%m-%d %H:%M:%S"  # as `aha.store.run_lock` writes it
 LARGEST_PID = 2**31 - 1
@@ -28,7 +28,9 @@ def owner_lives(owner: Row) -> bool | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        written = time.mktime(time.strptime(str(owner.get("since")), SINCE))
+        written = number(owner.get("time"))
+        if written is None:  # of an older version
+            written = time.mktime(time.strptime(str(owner.get("since")), SINCE))
         return bool(process.create_time() < written + 2)  # whole seconds, and two clocks
     except psutil.NoSuchProcess:
         return False
