@@ -25,7 +25,7 @@ from aha.cli.train_command import AUTO, TrainCommand
 from aha.core.errors import AhaError, ConfigError, RunError, RunStopped
 from aha.dist.local_ranks import can_meet
 from aha.dist.rank_place import RankPlace
-from aha.store.run_folder import read_rows
+from aha.store.run_folder import Run, read_rows
 from aha.studies.resume_trial import differences_of
 
 from ..dist.agent import Agent
@@ -257,3 +257,15 @@ def test_commands_that_do_not_share_their_work_are_refused_under_torchrun(folder
     output, _ = torchrun(folder, "lab", "--recipes", "grpo").communicate(timeout=600)
     assert "processes of `aha lab` by torchrun; wanted one process" in output
     assert list(folder.iterdir()) == [folder / "tiny.toml"]
+
+
+def test_a_job_that_goes_on_has_the_ranks_of_its_run(tmp_path, monkeypatch):
+    """Another number would change the last bits of what it goes on with."""
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(tmp_path / "runs" / "first", {})
+    assert TrainCommand("demo", "first").ranks_before() == 1
+    for command in (TrainCommand(None, resume=run.path), TrainCommand("demo", "first", AUTO)):
+        assert command.ranks_before() == 1  # an older version has not kept the number
+    run.write("fingerprints.json", {"ranks": 4})
+    for command in (TrainCommand(None, resume=run.path), TrainCommand("demo", "first", AUTO)):
+        assert command.ranks_before() == 4
