@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from random import Random
 
-from aha.corpus.bases import TraceMix
+from aha.corpus.bases import BASES, TraceMix
 from aha.corpus.drills import at_once, long_way, product_document, product_page, slipped
 from aha.corpus.shards import documents
 from aha.tasks.multiply import Multiply, as_problem, split_of
@@ -111,3 +111,16 @@ def test_a_page_of_products_has_right_lines_with_sums_of_four_digits_and_no_held
     assert 0.5 < len(sums) / len(lines) < 0.65
     assert sum(z >= 1_000 for *_, z in sums) / len(sums) > 0.5
     assert all(split_of(x, y) == "train" for x, y, _ in products if y >= 10)
+
+
+def test_no_document_beside_products_has_a_held_out_one():
+    """Neither on a page of arithmetic nor in a puzzle: they would be read with their result."""
+    mix = replace(BASES["multiply"].cfg.mix, multiply=0.3)
+    texts = [
+        d.prompt + d.completion for d in islice(documents(mix, 1, lambda *unused: True), 20_000)
+    ]
+    pairs = {
+        (int(a), int(b)) for text in texts for a, b in re.findall(r"(?<!\d)(\d\d)\*(\d\d)=", text)
+    }
+    assert len(pairs) > 3_000
+    assert {split_of(*pair) for pair in pairs} == {"train"}

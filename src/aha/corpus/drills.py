@@ -16,6 +16,7 @@ and most of them are "no". A base that had read only searches calculated well, b
 were no better than chance.
 """
 
+import re
 from collections.abc import Iterator
 from random import Random
 
@@ -23,6 +24,8 @@ from aha.corpus.bases import TraceMix
 from aha.tasks.multiply import numbers_of, product_line, split_of
 from aha.tasks.solver import OPERATORS
 from aha.tasks.tags import answer_ending, plain_frame
+
+PRODUCT = re.compile(r"(?<!\d)(\d\d)\*(\d\d)=")
 
 # -- pages of arithmetic -------------------------------------------------------------------------
 
@@ -45,6 +48,19 @@ def page(rng: Random, mix: TraceMix, target: int) -> str:
             goal = target + kept if back == "+" else target - kept
             lines.append(f"{target}{back}{kept}={goal} need")
     return "".join(f"{text}\n" for text in lines)
+
+
+def page_for(rng: Random, mix: TraceMix, target: int) -> str:
+    """A page; beside documents of `multiply` one without a product that it holds out."""
+    text = page(rng, mix, target)
+    while mix.multiply and writes_held_out(text):
+        text = page(rng, mix, target)
+    return text
+
+
+def writes_held_out(text: str) -> bool:
+    """Whether a line of the text is a product of two digits each that `multiply` holds out."""
+    return any(split_of(int(a), int(b)) != "train" for a, b in PRODUCT.findall(text))
 
 
 def calculation_near(rng: Random, max_result: int, goal: int) -> str:

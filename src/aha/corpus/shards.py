@@ -21,7 +21,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from aha.core.seeds import seed_for
 from aha.corpus.bases import PretrainConfig, TraceMix
-from aha.corpus.drills import page, product_documents
+from aha.corpus.drills import page_for, product_documents, writes_held_out
 from aha.corpus.orderly import OrderlySearch
 from aha.corpus.terms import Move, TableNumber, without
 from aha.corpus.traces import Trace, TraceWriter, completion_text
@@ -84,7 +84,8 @@ def documents(
 
     Only puzzles for which `keep(numbers, target)` is true are written. Pre-training keeps those of
     the training split, so that no held-out problem and no held-out target is ever read. Products
-    are from the training split of their own task.
+    are from the training split of their own task, and where there are any, so are those on pages
+    and in puzzles.
     """
     rng = Random(seed_for("traces", seed))
     writer = TraceWriter(mix, rng)
@@ -101,7 +102,7 @@ def documents(
             continue
         if rng.random() < mix.drill:
             # The puzzle's own target: a drawn one could be a held-out target.
-            yield Document("", page(rng, mix, trace.target))
+            yield Document("", page_for(rng, mix, trace.target))
         if in_order:
             OrderlySearch(trace, mix, rng).write()
             trace.answer = trace.answer or writer.any_answer(trace)
@@ -110,6 +111,8 @@ def documents(
         else:
             writer.guess(trace)
         completion = completion_text(trace)
+        if mix.multiply and writes_held_out(completion):
+            continue
         follows = what_follows(trace, completion, in_order, trace.solved or not searches)
         yield Document(plain_frame(puzzle_line(trace.numbers, trace.target)), completion, follows)
 
