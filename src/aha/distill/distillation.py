@@ -12,7 +12,8 @@ data/NAME/ has a file for each stage, and can be read at any point:
   examples.jsonl    without any that gives a test away: what is learnt
   stages.json       how many each stage has dropped, and why
   ledger.json       what everything has cost
-  before.json       the test of the student before training; after.json the one after it
+  before.json       the test of the student before training; after.json the one after it;
+                    earlier_after.json that of a run that was removed and trained anew
 
 Source: Sky-T1 (NovaSky 2025), with the rejection by a verifier of STaR (arXiv 2203.14465).
 """
