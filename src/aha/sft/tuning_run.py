@@ -125,6 +125,7 @@ class TuningRecord:
         trainer = self.trainer
         examples = trainer.examples_of(report.step - 1)
         tokens = sum(len(example.completion) for example in examples)
+        completions = sum(len(example.rows) for example in examples)  # a pair has two
         row = {
             "step": report.step,
             "elapsed_s": round(self.elapsed(), 3),
@@ -133,7 +134,7 @@ class TuningRecord:
             "grad_norm": float(report.grad_norm),
             "lr": report.lr,
             "tokens": tokens,
-            "mean_tokens": tokens / len(examples),
+            "mean_tokens": tokens / completions,
             "tokens_per_s": tokens / max(trainer.seconds, 1e-9),
             "train_s": round(trainer.seconds, 4),
             **trainer.numbers(),
