@@ -235,16 +235,23 @@ class FineTuning:
 
     def run_all(self, say: Say, on_row: OnRow) -> Outcome:
         """All updates that are left. Without a summary the run was stopped before its end; then a
-        checkpoint is there to go on from."""
+        checkpoint is there to go on from. A finished run keeps its summary, with what the tests of
+        `aha distill` and `aha prefer` have written into it."""
+        run = self.run
         try:
-            reason = self.train(say, on_row)
-            if reason:
+            # That of a run with updates left has been set aside by `resume`.
+            summary = run.read_or_none("summary.json")
+            if summary is not None:
+                say(f"{run.path} is done: nothing is left to train")
+            elif reason := self.train(say, on_row):
                 say(f"{reason}; go on with: {self.again}")
-                return Outcome(self.run, None, None, None, stopped_by=self.stopped_by)
-            self.save_model()
-            summary = self.summary()
-            self.run.write("summary.json", summary)
-            return Outcome(self.run, summary, None, None, list(read_rows(self.run.metrics)))
+                return Outcome(run, None, None, None, stopped_by=self.stopped_by)
+            if summary is None or not run.model.exists():
+                self.save_model()
+            if summary is None:
+                summary = self.summary()
+                run.write("summary.json", summary)
+            return Outcome(run, summary, None, None, list(read_rows(run.metrics)))
         finally:
             self.run.release()
 
