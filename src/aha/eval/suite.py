@@ -216,10 +216,13 @@ class EvalSettings:
 
     @property
     def token_limit(self) -> int:
-        """`max_new_tokens`, or without it SHORT_LIMIT for small puzzles and else LONG_LIMIT."""
+        """`max_new_tokens`, or without it SHORT_LIMIT for small puzzles and else LONG_LIMIT. A file
+        may have puzzles of any size."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
-        short = self.task == "countdown" and max(self.task_settings.get("numbers", (3,))) <= 3
+        drawn = () if self.task_settings.get("data") else (3,)
+        sizes = self.task_settings.get("numbers", drawn)
+        short = self.task == "countdown" and bool(sizes) and max(sizes) <= 3
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
@@ -312,7 +315,7 @@ def evaluate_model(
     row: dict[str, Any] = {"model": name, "task": settings.task}
     game = unworded(task)
     if isinstance(game, Countdown):
-        row |= {"numbers": game.numbers, "data": None}
+        row |= {"numbers": None if game.splits else game.numbers, "data": None}
     row |= settings.task_settings
     row |= {
         "split": settings.split,
