@@ -1,11 +1,13 @@
 """Evaluation: the same problems every time, and numbers that follow from what was written."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aha.core.errors import ConfigError, DataError
+from aha.core.errors import ConfigError, DataError, RunError
 from aha.eval.statistics import wilson
 from aha.eval.suite import (
     LONG_LIMIT,
@@ -148,3 +150,13 @@ def test_a_file_of_puzzles_has_no_sizes_of_its_own(tmp_path):
     assert row["numbers"] is None and row["data"] == str(path) and row["problems"] == 1
     drawn = replace(settings(1), split="test", max_new_tokens=4)
     assert evaluate_model(str(model), drawn, None)["numbers"] == (3,)
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_a_model_is_read(
+    tmp_path, monkeypatch
+):
+    """The answer of the system is replaced: root, as which tests may run, can write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RunError, match="cannot be written to"):
+        evaluate_model("no such model", settings(), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
