@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import aha
+from aha.api.evaluator import written_completions
 from aha.core.errors import AhaError, ConfigError, DataError, ModelError
 
 from .conftest import ROWS, digits
@@ -140,6 +141,17 @@ def test_where_every_grade_fails_there_is_no_solve_rate(model, tmp_path):
     assert "not known" in repr(result) and "broken raised ValueError" in repr(result)
     with pytest.raises(ConfigError, match="colours"):
         aha.evaluate(model, task={"colours": 3})
+
+
+def test_no_completion_of_an_evaluation_is_left_out_in_silence(tmp_path):
+    """A file of somebody else has a limit of 200,000 rows; this one the call itself has written."""
+    path, findings = tmp_path / "all.jsonl", []
+    path.write_text('{"reward": 1}\n' * 200_005)
+    assert len(written_completions(path, findings)) == 200_005 and findings == []
+    with path.open("a") as lines:
+        lines.write("no row\n")
+    assert len(written_completions(path, findings)) == 200_005
+    assert "1 no JSON" in findings[0].message and findings[0].level == "warn"
 
 
 def test_options_that_only_a_task_has_reach_it(model):

@@ -48,7 +48,9 @@ def test_a_run_on_pairs_with_its_tests(aha, model, completions, tmp_path, method
         assert refused.code == 2 and message in refused.err, refused.err
         assert "--name one-2" in refused.err and "--reuse" not in refused.err
     # A run of pairs is a run: it goes on, is reported, tested and taken as a base.
-    assert aha("train", "--resume", "runs/one").code == 0
+    again = aha("train", "--resume", "runs/one")
+    assert again.code == 0 and "runs/one is done: nothing is left to train" in again.out
+    assert json.loads((tmp_path / "runs/one/summary.json").read_text()) == summary
     assert aha("report", "runs/one", "--out", "report.html").code == 0
     assert aha("export", "runs/one", "--out", "exported").code == 0
     card = (tmp_path / "exported/README.md").read_text()

@@ -2,6 +2,7 @@
 model."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -128,6 +129,63 @@ def test_what_cannot_be_rewritten_is_not_paid_for_again(teach, student, tmp_path
     made = make(settings, tmp_path / "one")
     assert collect(made) == rows and len(rewriter.bodies) == asked
     assert made.stages.stages[1].dropped == {"not rewritten": 3}
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        ("plain", {"system": "Think, then answer."}),
+        ("r1", {"template_args": {"enable_thinking": False}}),
+        (None, {"lead_in": "Well:"}),
+    ],
+)
+def test_words_of_the_student_are_left_out_where_a_frame_has_no_place_for_them(
+    teach, student, tmp_path, frame, words
+):
+    """The tests are compared in the plain frame, and the teacher has one of its own."""
+    folder = tmp_path / "instruct"
+    shutil.copytree(student, folder)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    settings = job(teach().url, folder, teacher={"template": frame})
+    settings = replace(settings, task_settings={"template": "instruct", **words})
+    rows = collect(make(settings, tmp_path / "one"))
+    assert len(rows) == 4 and all(row["prompt"].startswith("<|im_start|>") for row in rows)
+    if "system" in words:
+        assert all(words["system"] in row["prompt"] for row in rows)
+
+
+OWN_TASK = """
+from aha.core.records import Graded, Problem
+
+class Own:
+    name = "own"
+
+    def __init__(self, template="own"):
+        if template == "plain":
+            raise ValueError("no plain frame")
+
+    def problems(self, split, seed):
+        yield Problem("1", "own", {"question": "1+1="})
+
+    def ask(self, problem):
+        return problem.given["question"]
+
+    def grade(self, problem, text):
+        return Graded(1.0, True, "right")
+"""
+
+
+def test_tests_that_nothing_can_be_compared_with_are_an_error_before_a_question(
+    teach, student, tmp_path
+):
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    fake = teach()
+    settings = replace(job(fake.url, student), task=str(tmp_path / "own.py"), n=1)
+    settings = replace(settings, teacher=replace(settings.teacher, api="text"))
+    with pytest.raises(ConfigError, match="no plain frame"):
+        make(settings, tmp_path / "one").collect()
+    assert fake.bodies == [] and not (tmp_path / "one").exists()
 
 
 def test_a_folder_to_reuse_has_to_have_answers(teach, student, tmp_path):

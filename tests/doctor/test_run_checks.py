@@ -16,7 +16,7 @@ from aha.core.findings import worst_level
 from aha.doctor import metric_checks, run_checks
 from aha.doctor.run_checks import all_findings, diagnose, first_step_findings, unexplained
 from aha.doctor.run_files import RunRecords, compare_weight_files
-from aha.store.run_folder import Run, append
+from aha.store.run_folder import TUNING_KINDS, Run, append
 from aha.web.run_comparison import PairedComparison
 
 STEPS = 40
@@ -337,6 +337,17 @@ def test_steps_without_a_measurement_are_no_fault():
 
 def test_drift_names_the_step_where_it_was_first_seen():
     assert "step 40" in found(habits(line_accuracy=0.55))["arithmetic"].message
+
+
+def test_a_short_run_is_told_of_with_a_fix_that_it_takes():
+    """A fine-tuning goes on as it began: `--resume` takes no --steps for it."""
+    rows = [{"step": step, "loss": 1.0} for step in range(1, 5)]
+    for kind in (None, *TUNING_KINDS):
+        config = {"steps": 4} | ({"kind": kind} if kind else {})
+        finding = found(RunRecords(config, rows, [], finished=True))["steps"]
+        assert finding.level == "warn" and "only 4 steps" in finding.message
+        assert ("--epochs" in finding.fix) == (kind is not None)
+        assert ("--resume" in finding.fix) == (kind is None)
 
 
 def test_rows_without_a_column_are_no_alarm_and_a_damaged_one_is_told():

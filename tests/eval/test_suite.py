@@ -1,17 +1,28 @@
 """Evaluation: the same problems every time, and numbers that follow from what was written."""
 
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aha.core.errors import ConfigError, DataError
+from aha.core.errors import ConfigError, DataError, RunError
 from aha.eval.statistics import wilson
-from aha.eval.suite import evaluate, held_out, write_completions
+from aha.eval.suite import (
+    LONG_LIMIT,
+    SHORT_LIMIT,
+    EvalSettings,
+    evaluate,
+    evaluate_model,
+    held_out,
+    write_completions,
+)
 from aha.rollout.engine import Sampling
 from aha.rollout.native import NativeEngine
 from aha.tasks.countdown import Countdown, split_of
 
-from ..tiny import TOKENIZER, StartsWith, tiny_transformer
+from ..tiny import TOKENIZER, StartsWith, tiny_folder, tiny_transformer
 
 EASY = StartsWith("0123456789+-*/=<>")
 
@@ -110,3 +121,42 @@ def test_completions_are_written_one_a_line_in_order(engine, prompts, tmp_path):
         assert row["prompt"].startswith("numbers ") and row["finish"] in ("stop", "length")
         assert row["tokens"] == len(one.completion.tokens)
         assert {"numbers", "target", "correct", "reason"} <= row.keys()
+
+
+def settings(n: int = 2, **task_settings) -> EvalSettings:
+    return EvalSettings("countdown", task_settings, "all", n, 0, 1, 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({}, SHORT_LIMIT),
+        ({"numbers": (2, 3)}, SHORT_LIMIT),
+        ({"numbers": (3, 4)}, LONG_LIMIT),
+        ({"data": "six.jsonl"}, LONG_LIMIT),
+        ({"data": None}, SHORT_LIMIT),
+    ],
+)
+def test_the_limit_is_short_for_small_puzzles_alone(given, limit):
+    assert settings(**given).token_limit == limit
+
+
+def test_a_file_of_puzzles_has_no_sizes_of_its_own(tmp_path):
+    model = tiny_folder(tmp_path / "model", std=0.1)
+    path = tmp_path / "six.jsonl"
+    path.write_text('{"nums": [1, 2, 3, 4, 5, 6], "target": 21}\n')
+    few = replace(settings(1, data=str(path)), max_new_tokens=4)
+    row = evaluate_model(str(model), few, None)
+    assert row["numbers"] is None and row["data"] == str(path) and row["problems"] == 1
+    drawn = replace(settings(1), split="test", max_new_tokens=4)
+    assert evaluate_model(str(model), drawn, None)["numbers"] == (3,)
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_a_model_is_read(
+    tmp_path, monkeypatch
+):
+    """The answer of the system is replaced: root, as which tests may run, can write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RunError, match="cannot be written to"):
+        evaluate_model("no such model", settings(), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

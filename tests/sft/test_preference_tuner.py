@@ -179,6 +179,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(model, data, tmp_path, method):
     assert summary["steps"] == 4 and summary["examples"] == 3
     first = timeless(whole.run)[0]
     assert {"margin", "ranked"} <= first.keys() and is_tuning(whole.run.read("config.json"))
+    pairs = whole.trainer.examples_of(0)
+    lengths = [len(side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    assert first["tokens"] == sum(lengths) and first["mean_tokens"] == sum(lengths) / len(lengths)
     assert "1 without an answer" in next(iter(read_rows(whole.run.findings)))["message"]
 
     def stop(row: dict) -> None:

@@ -202,9 +202,17 @@ def test_a_crash_loses_what_came_after_the_last_whole_step_alone(model, data, st
 
 def test_a_finished_run_is_left_as_it_is(model, data, tmp_path):
     tuning, summary = go(config(model, data), tmp_path / "run")
-    again, repeated = go_on(tmp_path / "run")
-    assert repeated["seconds"] == summary["seconds"] and again.trainer.version == STEPS
-    assert timeless(tuning.run.metrics) == timeless(again.run.metrics)
+    run, lines = tuning.run, []
+    tested = summary | {"before": {"solve_rate": 0.25}, "after": {"solve_rate": 0.5}, "wall_s": 9.0}
+    run.write("summary.json", tested)  # as `aha distill` and `aha prefer` do after their tests
+    again, repeated = go_on(run.path, lines.append)
+    assert repeated == tested == run.read("summary.json") and again.trainer.version == STEPS
+    assert f"{run.path} is done: nothing is left to train" in lines
+    assert timeless(run.metrics) == timeless(again.run.metrics)
+    shutil.rmtree(run.model)
+    go_on(run.path)
+    assert same_model(run.model, run.checkpoints / "step_000006")
+    assert run.read("summary.json") == tested
 
 
 def test_other_examples_or_another_base_are_refused_unless_accepted(model, data, tmp_path):

@@ -1,6 +1,8 @@
 """A task of reward functions: its rows, its splits, its prompts, its grades."""
 
 import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -48,6 +50,24 @@ def test_every_row_is_in_one_split_and_a_prompt_in_one_as_well(tmp_path):
     assert sum(map(len, prompts)) == 100 == len(set.union(*prompts))
     assert len({p.id for problems in splits.values() for p in problems}) == 200
     assert [p.id for p in task.problems("train", 1)] != [p.id for p in splits["train"]]
+
+
+def test_columns_that_json_does_not_have_become_text(tmp_path):
+    """A run writes the row beside each of its completions."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    cells = {"day": date(2026, 1, 2), "made": datetime(2026, 1, 2, 3, 4, tzinfo=UTC)}
+    cells |= {"price": Decimal("1.50"), "raw": b"ab", "inner": {"days": [date(2026, 1, 2)]}}
+    path = tmp_path / "rows.parquet"
+    rows = [{**row, **cells} for row in sums(20)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    task = RewardTask(WeightedRewards.of(right), path)
+    problem = next(task.problems("train", 0))
+    row = json.loads(json.dumps(problem.given["row"]))
+    assert (row["day"], row["price"], row["raw"]) == ("2026-01-02", "1.50", "ab")
+    assert row["made"].startswith("2026-01-02 03:04") and row["inner"] == {"days": ["2026-01-02"]}
+    assert task.grade(problem, row["answer"]).reward == 1.0
 
 
 @pytest.mark.parametrize("count", [3, 5, 20])

@@ -9,7 +9,7 @@ from aha.tasks.catalog import make_task
 from aha.tasks.countdown import Countdown, as_problem
 from aha.tasks.problem_lines import countdown_from_config
 from aha.tasks.tags import LEAD_IN
-from aha.tasks.wording import WordedTask, Wording, unworded
+from aha.tasks.wording import WordedTask, Wording, in_frame, unworded
 
 from ..tiny import TOKENIZER
 
@@ -113,3 +113,19 @@ def test_the_words_of_a_run_come_from_its_config():
     assert Wording.of({}) == Wording()
     for damaged in ({"options": "x"}, {"options": {"system": 3}}):
         assert isinstance(countdown_from_config(section | damaged), Countdown)
+
+
+def test_in_another_frame_the_words_stay_that_it_has_a_place_for():
+    words = {"system": "Be brief.", "lead_in": "Well,", "think_tags": ["<a>", "</a>"]}
+    settings = {"numbers": (3,), "template": "instruct", **words}
+
+    def kept(template: str, own: tuple[str, ...] = ()) -> dict:
+        return in_frame(settings, template, lambda: own)
+
+    assert kept("instruct") == settings
+    assert kept("r1") == {k: v for k, v in settings.items() if k != "system"} | {"template": "r1"}
+    assert set(kept("plain")) == {"numbers", "template", "think_tags"}
+    assert kept("plain", ("system",))["system"] == "Be brief.", "a setting of the task itself"
+    assert kept("of its own") == settings | {"template": "of its own"}
+    for template in ("plain", "r1"):
+        assert make_task("countdown", kept(template)).ask(PROBLEM)

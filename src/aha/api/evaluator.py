@@ -10,8 +10,8 @@ from aha.api.recipe_names import overrides_from
 from aha.api.run_task import choose_task
 from aha.core.config import TaskSection
 from aha.core.errors import ConfigError
-from aha.core.findings import Finding
-from aha.eval.suite import EvalSettings, evaluate_model
+from aha.core.findings import Finding, warn
+from aha.eval.suite import MOST_COMPLETIONS, EvalSettings, evaluate_model
 from aha.store.guarded_files import read_all_rows
 from aha.tasks.catalog import provided
 from aha.tasks.reward_function import WeightedRewards
@@ -80,7 +80,15 @@ def evaluate_on(
         )
         path = folder / "completions.jsonl" if out is None else Path(out)
         numbers = evaluate_model(model, eval_settings, path, findings.append)
-        return numbers, read_all_rows(path)[0], findings
+        return numbers, written_completions(path, findings), findings
+
+
+def written_completions(path: Path, findings: list[Finding]) -> list[Row]:
+    """All completions that this call has written; what cannot be read of them goes to the
+    findings."""
+    rows, faults = read_all_rows(path, MOST_COMPLETIONS, path.stat().st_size)
+    findings += [warn(fault, "read the file itself, which out=FILE keeps") for fault in faults]
+    return rows
 
 
 def reward_task_for(rewards: WeightedRewards, settings: Row) -> RewardTask:

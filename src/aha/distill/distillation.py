@@ -12,7 +12,8 @@ data/NAME/ has a file for each stage, and can be read at any point:
   examples.jsonl    without any that gives a test away: what is learnt
   stages.json       how many each stage has dropped, and why
   ledger.json       what everything has cost
-  before.json       the test of the student before training; after.json the one after it
+  before.json       the test of the student before training; after.json the one after it;
+                    earlier_after.json that of a run that was removed and trained anew
 
 Source: Sky-T1 (NovaSky 2025), with the rejection by a verifier of STaR (arXiv 2203.14465).
 """
@@ -61,6 +62,7 @@ from aha.store.run_folder import append, drop_half_line, read_rows
 from aha.tasks.catalog import constructor, make_task, notes_of, setting_names
 from aha.tasks.protocol import Task
 from aha.tasks.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
+from aha.tasks.wording import in_frame
 
 FEWEST_TESTS = 1_000  # to compare with, where no test is to be made
 ANSWERS, REWRITTEN, LOST = "answers.jsonl", "rewriter.jsonl", "lost.jsonl"
@@ -128,7 +130,7 @@ class Distillation:
         tags. What the teacher has answered until then is kept.
         """
         check_share(self.job.mix_share, self.files_to_mix)
-        teacher = self.check_all()
+        teacher, plain, tests = self.check_all()
         problems = list(islice(self.task.problems("train", self.job.seed), self.job.n))
         answers = self.rewrite(self.ask(teacher, problems))
         by_id = {problem.id: problem for problem in problems}
@@ -138,8 +140,6 @@ class Distillation:
         self.stages.write(chosen)
         mixed = mix(chosen.rows, self.files_to_mix, self.job.mix_share, self.job.seed)
         self.stages.write(mixed)
-        plain = self.with_template("plain")
-        tests = HeldOutQuestions.of(plain, TEST_SEED, self.job.tests or FEWEST_TESTS)
         path = self.stages.write(keep_from_tests(mixed.rows, tests, plain))
         self.price(path, teacher)
         return path
@@ -149,13 +149,18 @@ class Distillation:
         return [Path(name) for name in self.job.mix]
 
     def with_template(self, template: str) -> Task:
-        """The task with its problems in this frame, where it has frames."""
-        if not takes_template(self.job.task):
+        """The task with its problems in this frame, where it has frames. The student's words are
+        left out where this frame has no place for them: they are of the student's own."""
+        name = self.job.task
+        if not takes_template(name):
             return self.task
-        return make_task(self.job.task, {**self.job.task_settings, "template": template})
+        settings = dict(self.job.task_settings)
+        own = in_frame(settings, template, lambda: setting_names(constructor(name))[0])
+        return make_task(name, own)
 
-    def check_all(self) -> Teacher:
-        """Whatever can be refused before a teacher is paid. Returns the teacher."""
+    def check_all(self) -> tuple[Teacher, Task, HeldOutQuestions]:
+        """Whatever can be refused before a teacher is paid. Returns the teacher, the task in the
+        frame in which examples are compared with tests, and the tests."""
         for note in notes_of(self.task):
             self.on_finding(note)
         for path in self.files_to_mix:
@@ -171,8 +176,10 @@ class Distillation:
         Prompt.of(first, self.task, tokenizer)  # the student can read what it is to be asked
         teacher = self.make_teacher()
         self.rewriter()
+        plain = self.with_template("plain")
+        tests = HeldOutQuestions.of(plain, TEST_SEED, self.job.tests or FEWEST_TESTS)
         open_folder(self.path, self.job.as_row(), reuses=True)
-        return teacher
+        return teacher, plain, tests
 
     def make_teacher(self) -> Teacher:
         job, settings = self.job, self.job.teacher

@@ -50,21 +50,6 @@ def problem_for(task: Task, row: Mapping[str, Any]) -> Problem | None:
     return problem
 
 
-def plain_row(row: Mapping[str, Any]) -> Row:
-    """The row with JSON's types alone. Parquet has more: times, decimals and bytes become text."""
-    return {str(name): plain_cell(cell) for name, cell in row.items()}
-
-
-def plain_cell(cell: Any) -> Any:
-    if cell is None or isinstance(cell, str | int | float):
-        return cell
-    if isinstance(cell, Mapping):
-        return plain_row(cell)
-    if isinstance(cell, list | tuple):
-        return [plain_cell(inner) for inner in cell]
-    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)
-
-
 def example_row(problem: Problem, prompt: str, answer: Mapping[str, Any], graded: Graded) -> Row:
     """A graded completion as an example: `aha sft` reads prompt and completion, `aha behaviors`
     the columns of the problem."""

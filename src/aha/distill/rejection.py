@@ -9,12 +9,12 @@ from aha.core.errors import ConfigError, DataError, RunStopped
 from aha.core.records import Graded, Problem
 from aha.core.seeds import seed_for
 from aha.distill.contamination import HeldOutQuestions, question_of
-from aha.distill.problem_rows import Row, example_row, plain_row, problem_for, read_problem
+from aha.distill.problem_rows import Row, example_row, problem_for, read_problem
 from aha.distill.stages import Stage
 from aha.eval.grade_errors import GradeErrors
 from aha.eval.suite import MAX_GRADE_ERRORS
 from aha.sft.example_rows import EXPECTED, UnusableRow, example_texts, lengths_of
-from aha.tasks.files import read_rows
+from aha.tasks.files import plain_row, read_rows
 from aha.tasks.protocol import Task
 
 TRUNCATED, EMPTY, WRONG = "truncated", "empty", "wrong"

@@ -26,6 +26,8 @@ from aha.store.run_folder import Run, is_tuning, other_name
 from aha.tasks.catalog import make_task
 from aha.training.builders import price_of_run
 
+# In the folder of the data: what is known of the model that a training has made.
+OF_A_TRAINING = ("after.json", "after.jsonl", "change.json")
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -110,7 +112,17 @@ class TrainingTests:
         if not self.settings.n:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.run.path.exists():
+            self.set_aside()
         return held_out_test(self.folder, NAMES[0], model, self.settings, self.on_finding)
+
+    def set_aside(self) -> None:
+        """Give the test after an earlier training another name: its run is gone, and what trains
+        now is another model."""
+        with disk_errors(f"rename files in {self.folder}"):
+            for name in OF_A_TRAINING:
+                if (self.folder / name).exists():
+                    (self.folder / name).replace(self.folder / f"earlier_{name}")
 
     def after(self) -> Change | None:
         """The test of the trained model, and what has changed; both go to the run as well."""

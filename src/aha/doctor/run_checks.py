@@ -16,6 +16,7 @@ from aha.doctor import metric_checks
 from aha.doctor.damaged_files import damaged_files
 from aha.doctor.grade_checks import FAULTY, failed_grades, grading
 from aha.doctor.run_files import COLLAPSED, FEW, SOLVED, RunRecords, mean
+from aha.store.run_folder import is_tuning
 
 checks = Checklist()
 
@@ -49,6 +50,8 @@ def steps(run: RunRecords) -> Finding:
         return ok(f"{recorded[-1]} of {planned} steps so far", fix)
     if len(recorded) < 2 * FEW:
         message = f"only {len(recorded)} steps: too few to say why it did or did not learn"
+        if is_tuning(run.config):
+            return warn(message, "a new run with more --epochs: this one goes on as it began")
         return warn(message, f"aha train --resume RUN --steps {2 * FEW}, or more")
     return ok(f"all {recorded[-1]} steps are recorded")
 

@@ -33,7 +33,7 @@ from aha.rollout.native import open_engine
 from aha.rollout.shared_rollout import graded_groups
 from aha.rollout.slot_engine import SlotEngine
 from aha.rollout.thinking_budget import ThinkingBudget, lead_for
-from aha.store.durable import to_json
+from aha.store.durable import check_new_file, to_json
 from aha.tasks.catalog import make_task, notes_of
 from aha.tasks.countdown import Countdown
 from aha.tasks.protocol import Task
@@ -216,10 +216,13 @@ class EvalSettings:
 
     @property
     def token_limit(self) -> int:
-        """`max_new_tokens`, or without it SHORT_LIMIT for small puzzles and else LONG_LIMIT."""
+        """`max_new_tokens`, or without it SHORT_LIMIT for small puzzles and else LONG_LIMIT. A file
+        may have puzzles of any size."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
-        short = self.task == "countdown" and max(self.task_settings.get("numbers", (3,))) <= 3
+        drawn = () if self.task_settings.get("data") else (3,)
+        sizes = self.task_settings.get("numbers", drawn)
+        short = self.task == "countdown" and bool(sizes) and max(sizes) <= 3
         return SHORT_LIMIT if short else LONG_LIMIT
 
 
@@ -231,14 +234,6 @@ def check_count(n: int, group_size: int) -> None:
             f"at most {MOST_COMPLETIONS:,} completions",
             "a smaller --n or --group-size",
         )
-
-
-def check_new_file(out: Path) -> None:
-    """Raises `ConfigError` for a file that exists, and for one whose folder does not."""
-    if out.exists():
-        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
-    if not out.parent.is_dir():
-        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
 
 
 def readable_prompts(
@@ -287,8 +282,8 @@ def evaluate_model(
     `choose_ranks` does. `available` is how many problems the split has and `rows` how many the
     files have together, None where the task makes its problems. What the task says about its
     problems, those that the model cannot read, and failed grades are handed to `on_finding`; where
-    all grades failed, the solve rate and its interval are None. Raises ConfigError if `out` exists
-    or its folder does not, and as `choose_ranks` and `readable_prompts` do.
+    all grades failed, the solve rate and its interval are None. Raises as `check_new_file`,
+    `choose_ranks` and `readable_prompts` do.
     """
     check_ranks(ranks or 1, CPU, "--ranks 1")
     if out is not None:
@@ -312,7 +307,7 @@ def evaluate_model(
     row: dict[str, Any] = {"model": name, "task": settings.task}
     game = unworded(task)
     if isinstance(game, Countdown):
-        row |= {"numbers": game.numbers, "data": None}
+        row |= {"numbers": None if game.splits else game.numbers, "data": None}
     row |= settings.task_settings
     row |= {
         "split": settings.split,

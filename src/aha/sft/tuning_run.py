@@ -125,6 +125,7 @@ class TuningRecord:
         trainer = self.trainer
         examples = trainer.examples_of(report.step - 1)
         tokens = sum(len(example.completion) for example in examples)
+        completions = sum(len(example.rows) for example in examples)  # a pair has two
         row = {
             "step": report.step,
             "elapsed_s": round(self.elapsed(), 3),
@@ -133,7 +134,7 @@ class TuningRecord:
             "grad_norm": float(report.grad_norm),
             "lr": report.lr,
             "tokens": tokens,
-            "mean_tokens": tokens / len(examples),
+            "mean_tokens": tokens / completions,
             "tokens_per_s": tokens / max(trainer.seconds, 1e-9),
             "train_s": round(trainer.seconds, 4),
             **trainer.numbers(),
@@ -234,16 +235,23 @@ class FineTuning:
 
     def run_all(self, say: Say, on_row: OnRow) -> Outcome:
         """All updates that are left. Without a summary the run was stopped before its end; then a
-        checkpoint is there to go on from."""
+        checkpoint is there to go on from. A finished run keeps its summary, with what the tests of
+        `aha distill` and `aha prefer` have written into it."""
+        run = self.run
         try:
-            reason = self.train(say, on_row)
-            if reason:
+            # That of a run with updates left has been set aside by `resume`.
+            summary = run.read_or_none("summary.json")
+            if summary is not None:
+                say(f"{run.path} is done: nothing is left to train")
+            elif reason := self.train(say, on_row):
                 say(f"{reason}; go on with: {self.again}")
-                return Outcome(self.run, None, None, None, stopped_by=self.stopped_by)
-            self.save_model()
-            summary = self.summary()
-            self.run.write("summary.json", summary)
-            return Outcome(self.run, summary, None, None, list(read_rows(self.run.metrics)))
+                return Outcome(run, None, None, None, stopped_by=self.stopped_by)
+            if summary is None or not run.model.exists():
+                self.save_model()
+            if summary is None:
+                summary = self.summary()
+                run.write("summary.json", summary)
+            return Outcome(run, summary, None, None, list(read_rows(run.metrics)))
         finally:
             self.run.release()
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aha.core.errors import AhaError, RunError
+from aha.core.errors import AhaError, ConfigError, RunError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # First parts of the names of folders in transition. Readers take no notice of any of them.
@@ -95,6 +95,27 @@ def system_error(error: BaseException | None) -> OSError | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `RunError` for a folder that this user may not write to, before anything is
+    computed."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{folder.absolute()} cannot be written to",
+            "a folder that this user may write to",
+            "another folder (cd), or chmod u+w",
+        )
+
+
+def check_new_file(out: Path) -> None:
+    """Raises `ConfigError` for a file that exists, and for one whose folder does not, `RunError`
+    for one whose folder cannot be written to."""
+    if out.exists():
+        raise ConfigError(f"{out} exists already", "a new file", "choose another --out")
+    if not out.parent.is_dir():
+        raise ConfigError(f"no folder {out.parent}", "a file in a folder", f"mkdir -p {out.parent}")
+    check_writable(out.parent)
 
 
 # -- files --------------------------------------------------------------------------------------

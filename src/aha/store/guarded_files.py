@@ -378,7 +378,10 @@ class JsonLines(GrowingLines):
         return faults
 
 
-def read_all_rows(file: Path | GuardedFile) -> tuple[list[Row], list[str]]:
-    """(every finished row of a file, what could not be read)."""
-    lines = JsonLines(file)
-    return lines.read_all(), lines.faults
+def read_all_rows(
+    file: Path | GuardedFile, most: int = MAX_ROWS, max_bytes: int = MAX_READ_BYTES
+) -> tuple[list[Row], list[str]]:
+    """(every finished row of a file, what could not be read). The limits are for files that may
+    come from somebody else."""
+    lines = JsonLines(file, max_bytes=max_bytes)
+    return lines.read_all(most), lines.faults

@@ -48,7 +48,7 @@ from typing import Any, TypedDict
 from aha.core.errors import RunError
 from aha.core.findings import Finding, finding_row
 from aha.machine.host import cpu_name, loaded_gpu_name, num_cores, platform_name
-from aha.store.durable import PARTIAL, disk_errors, flush, to_json, write_text
+from aha.store.durable import PARTIAL, check_writable, disk_errors, flush, to_json, write_text
 from aha.store.guarded_files import GuardedFile, JsonLines, Row, row_of
 from aha.store.provenance import commit, write_provenance
 from aha.store.run_lock import RunLock
@@ -91,12 +91,7 @@ def check_new(path: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise RunError(f"{folder} is a file", "a folder of runs", f"mv {folder} {folder}.old")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(
-            f"{folder.absolute()} cannot be written to",
-            "a folder that this user may write to",
-            "another folder (cd), or chmod u+w",
-        )
+    check_writable(folder)
 
 
 def remove_unfinished(path: Path, older_than_s: float = 60.0) -> None:

@@ -219,3 +219,18 @@ def last_message(cell: Any) -> Any:
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(text for text in texts if isinstance(text, str))
     return content
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with JSON's types alone. Parquet has more: times, decimals and bytes become text."""
+    return {str(name): plain_cell(cell) for name, cell in row.items()}
+
+
+def plain_cell(cell: Any) -> Any:
+    if cell is None or isinstance(cell, str | int | float):
+        return cell
+    if isinstance(cell, Mapping):
+        return plain_row(cell)
+    if isinstance(cell, list | tuple):
+        return [plain_cell(inner) for inner in cell]
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)

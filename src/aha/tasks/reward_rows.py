@@ -5,7 +5,8 @@
     {"data_source": "sums", "prompt": [...], "reward_model": {"ground_truth": "5"},
      "extra_info": {...}}                                                           veRL
 
-A row is kept as it is. veRL's `reward_model.ground_truth` is the column `ground_truth` as well.
+A row is kept as it is, but in JSON's types: a run writes it beside its completions. veRL's
+`reward_model.ground_truth` is the column `ground_truth` as well.
 """
 
 import difflib
@@ -18,7 +19,7 @@ from aha.core.errors import ConfigError, DataError
 from aha.core.findings import Finding
 from aha.core.seeds import seed_for
 from aha.tasks.bad_rows import BadRows
-from aha.tasks.files import UnreadableRow, cell_text, is_utf8, media_of, read_rows
+from aha.tasks.files import UnreadableRow, cell_text, is_utf8, media_of, plain_row, read_rows
 from aha.tasks.reward_function import RewardFunction
 
 PROMPT = "prompt"
@@ -54,7 +55,7 @@ def load_prompt_rows(
         elif (key := row_key(row)) in rows:
             bad.repeat(number)
         else:
-            rows[key] = row
+            rows[key] = plain_row(row)
     return list(rows.values()), bad.settle(len(rows), EXPECTED)
 
 

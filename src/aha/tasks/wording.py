@@ -19,6 +19,8 @@ from aha.tasks.protocol import Task
 from aha.tasks.tags import ASSISTANT, LEAD_IN, THINK_CLOSE, THINK_OPEN, system_turn
 
 KEYS = ("system", "lead_in", "template_args", "think_tags")
+# What a frame of `aha.tasks.tags` has a place for; a conversation has one for everything.
+PLACES = {"plain": ("think_tags",), "r1": ("lead_in", "think_tags")}
 SYSTEM_BEGIN, TURN_END = "<|im_start|>system\n", "<|im_end|>\n"
 
 
@@ -135,6 +137,16 @@ def part_wording(
     names = own()
     worded = {key: settings[key] for key in KEYS if key in settings and key not in names}
     return {key: value for key, value in settings.items() if key not in worded}, worded
+
+
+def in_frame(
+    settings: dict[str, Any], template: str, own: Callable[[], Collection[str]]
+) -> dict[str, Any]:
+    """The settings with another `template`, without the words that this frame has no place for;
+    `own()` as in `part_wording`."""
+    settings, words = part_wording(settings, own)
+    kept = {key: words[key] for key in words if key in PLACES.get(template, KEYS)}
+    return {**settings, **kept, "template": template}
 
 
 def unworded(task: Task) -> Task:
