@@ -210,8 +210,8 @@ def resampling(run: RunRecords) -> Finding | None:
     rounds, limit = run.column("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
         return None
-    asked = [row for row in run.metrics if isinstance(row.get("asked"), int | float)]
-    exhausted = mean([float(row["asked"] >= limit and lacks_groups(row)) for row in asked])
+    resampled = [row for row in run.metrics if isinstance(row.get("asked"), int | float)]
+    exhausted = mean([float(row["asked"] >= limit and lacks_groups(row)) for row in resampled])
     if limit > 1 and exhausted > 0.5:
         return warn(
             f"in {exhausted:.0%} of the steps all {limit} rollouts were not enough",

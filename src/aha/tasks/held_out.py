@@ -38,27 +38,27 @@ def problems_in(prompt: str) -> Iterator[tuple[str, str]]:
                 yield split(match)
 
 
-def puzzle_split(found: re.Match[str]) -> tuple[str, str]:
-    numbers = tuple(int(digits) for digits in re.findall(r"\d+", found[1]))
-    target = int(found[2])
+def puzzle_split(match: re.Match[str]) -> tuple[str, str]:
+    numbers = tuple(int(digits) for digits in re.findall(r"\d+", match[1]))
+    target = int(match[2])
     name = f"countdown {', '.join(map(str, numbers))} = {target}"
     return name, countdown.split_of(numbers, target)
 
 
-def product_split(found: re.Match[str]) -> tuple[str, str]:
-    a, b = int(found[1]), int(found[found.lastindex or 0])
+def product_split(match: re.Match[str]) -> tuple[str, str]:
+    a, b = int(match[1]), int(match[match.lastindex or 0])
     return f"multiply {a} * {b}", multiply.split_of(a, b)
 
 
-def calculation_split(found: re.Match[str]) -> tuple[str, str]:
-    a, op, b = int(found[1]), OPERATIONS[found[2]], int(found[3])
+def calculation_split(match: re.Match[str]) -> tuple[str, str]:
+    a, op, b = int(match[1]), OPERATIONS[match[2]], int(match[3])
     return f"calculate {a} {op} {b}", calculate.split_of(a, op, b)
 
 
-def question_split(found: re.Match[str]) -> tuple[str, str]:
+def question_split(match: re.Match[str]) -> tuple[str, str]:
     """A product has the same words in `calculate` and in `multiply`, which hold out others. Those
     of `multiply` are large; what it holds out of the others, `calculate` does too."""
-    large = found[2] == "times" and min(int(found[1]), int(found[3])) > SMALL
+    large = match[2] == "times" and min(int(match[1]), int(match[3])) > SMALL
     return product_split(found) if large else calculation_split(found)
 
 
