@@ -162,6 +162,7 @@ class RunLoggers:
                     self.held[name].append((self.clock(), entry))
                 except Exception as error:
                     self.leave_out(name, error)
+            entry.drop_completions()
         if entries:
             self.write()
 
@@ -171,7 +172,10 @@ class RunLoggers:
         old = [entry for since, entry in held if now - since >= holds_s]
         newest = max((entry.step for entry in old), default=0)
         safe = [entry for entry in old if not holds_s or entry.step < newest]
-        self.held[name] = [(since, entry) for since, entry in held if entry not in safe]
+        # By identity: a run that catches up holds all its entries, and to compare each with each
+        # would take longer than to train.
+        gone = {id(entry) for entry in safe}
+        self.held[name] = [(since, entry) for since, entry in held if id(entry) not in gone]
         for entry in safe:
             self.positions[name].add(entry)
 
