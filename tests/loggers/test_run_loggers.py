@@ -202,6 +202,22 @@ def test_an_error_of_the_run_marks_it_as_failed(tmp_path, follow):
     assert kept.closed == [True]
 
 
+def test_an_error_that_the_caller_handles_is_none_of_the_run(tmp_path, follow):
+    """`try: train(a) except AhaError: train(b)`: the second run is as good as any."""
+    good, bad = ListLogger(), ListLogger()
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError:
+        follow(new_run(tmp_path / "good"), wandb=good).end()
+        loggers = follow(new_run(tmp_path / "bad"), wandb=bad)
+        with pytest.raises(KeyError):
+            try:
+                {}[0]
+            finally:
+                loggers.end()
+    assert good.closed == [False] and bad.closed == [True]
+
+
 def test_the_completions_of_a_step_are_forgotten_once_all_loggers_have_them(tmp_path, follow):
     """They are the bulk of a run, and one that catches up has the entries of all its steps."""
     run = new_run(tmp_path / "first")

@@ -102,6 +102,8 @@ class RunLoggers:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.run, self.tell, self.say, self.clock = run, tell, say, clock
+        # Of the caller, who may start a run while it handles an error of another one.
+        self.handled = sys.exc_info()[1]
         self.rows = RunRows(run)
         self.open: dict[str, Logger] = {}
         self.received: dict[str, Position] = {}  # in this process
@@ -206,9 +208,10 @@ class RunLoggers:
                 return
 
     def end(self) -> None:
-        """Hand out the rest and close all loggers. Called in a `finally`: where an error is on its
-        way, the run is marked as failed."""
-        failed = sys.exc_info()[0] is not None
+        """Hand out the rest and close all loggers. Called in a `finally`: where an error of the run
+        is on its way, the run is marked as failed."""
+        error = sys.exc_info()[1]
+        failed = error is not None and error is not self.handled
         self.follow()
         for name, logger in list(self.open.items()):
             try:
