@@ -20,7 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from aha.core.records import Graded, Problem, Prompt
-from aha.machine.c_build import COMPILERS, find_compiler, load_code
+from aha.machine.c_build import COMPILERS, code_or_reason, find_compiler
 from aha.machine.device import has_native_bf16
 from aha.model import fused
 from aha.model.tokenizer import PAIRS, WORDS, Tokenizer, build_tokenizer
@@ -82,7 +82,7 @@ TOKENIZER = first_edition()
 @contextmanager
 def computed_by(flags: str | None) -> Iterator[None]:
     """The C code, compiled with these flags; None: torch in its place."""
-    remembered = (load_code, fused.libraries, fused.c_function)
+    remembered = (code_or_reason, fused.libraries, fused.c_function)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AHA_CFLAGS", flags or "")
         if flags is None:

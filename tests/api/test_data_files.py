@@ -120,6 +120,16 @@ def test_a_data_frame_is_read(tmp_path):
     assert rows_of(pandas.DataFrame(ROWS), tmp_path) == ROWS
 
 
+def test_what_is_missing_in_a_data_frame_is_null(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="needs the extra [pandas]")
+    days = pandas.to_datetime(["2026-01-02", None])
+    frame = pandas.DataFrame({"day": days, "n": pandas.array([None, 3], dtype="Int64")})
+    assert rows_of(frame, tmp_path) == [
+        {"day": "2026-01-02T00:00:00", "n": None},
+        {"day": None, "n": 3},
+    ]
+
+
 def test_a_table_of_pyarrow_is_read(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
     assert rows_of(pyarrow.Table.from_pylist(ROWS), tmp_path) == ROWS

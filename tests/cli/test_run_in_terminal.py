@@ -67,6 +67,8 @@ def test_sigterm_finishes_the_step_saves_and_resume_completes_bit_equal(aha, fol
 
     resumed = aha("train", "--resume", "runs/stopped")
     assert resumed.code == 0 and f"after step {steps}" in resumed.out
+    (first,) = (line for line in resumed.out.splitlines() if f" {steps + 1}/{STEPS} " in line)
+    assert first.split()[-2] != "-", "what is left is known from the steps before"
     assert aha("train", "mine.toml", "--name", "whole").code == 0
     ours, theirs = folder / "runs" / "whole", path
     assert timeless(ours) == timeless(theirs) and len(timeless(ours)) == STEPS

@@ -9,6 +9,7 @@ from aha.algo.recipe import load_recipe
 from aha.cli import run_view, share_bar
 from aha.cli.run_view import print_group, ranked
 from aha.core.records import Completion, Graded
+from aha.store.run_folder import Run, append
 
 from ..tiny import ask
 
@@ -76,6 +77,34 @@ def test_the_test_before_training_is_shown_at_once_and_counts_in_what_is_left(sc
     view.tested("before", numbers | {"seconds": 30.0})
     assert "before: solved 25.0% [20.0%, 30.0%] of 1,000, 62 tokens each, in 0:30" in out.getvalue()
     assert view.clock_of_run().last_test_s() == 30.0
+
+
+def test_a_resumed_run_has_as_much_left_as_one_that_was_never_stopped(screen, tmp_path):
+    screen()
+    price = {"usd_per_hour": "0.2", "watts": "50"}
+    cfg = load_recipe(None, price | {"steps": "100", "rollout.expected_tokens": "200"})
+    run = Run.create(tmp_path / "first", cfg.model_dump(mode="json"))
+    numbers = {"solve_rate": 0.25, "interval": [0.2, 0.3], "problems": 1000, "mean_tokens": 100.0}
+    numbers["seconds"] = 300.0
+    row = {"reward": 0.5, "solve_rate": 1.0, "truncated": 0.0, "generated": 0.0, "tokens": 9}
+    row |= {"tokens_per_s": 1.0}
+    whole, resumed = run_view.RunView(cfg), run_view.RunView(cfg)
+    whole.tested("before", numbers)
+    run.write("before.json", numbers)
+    append(run.metrics, [{"step": 0}])  # of a version that kept less
+    for step in range(1, 52):
+        tokens = 100.0 + 2 * step
+        row |= {"step": step, "mean_tokens": tokens, "elapsed_s": step * tokens / 10}
+        if step < 51:
+            append(run.metrics, [row])
+        else:
+            resumed.go_on(run)
+            resumed.step(row)
+        whole.step(row)
+    assert resumed.clock_of_run().seconds() == whole.clock_of_run().seconds()
+    assert resumed.clock_of_run().last_test_s() > 300.0
+    (run.path / "before.json").write_text("{}")
+    run_view.RunView(cfg).go_on(run)  # half a record is none
 
 
 def test_a_bar_is_for_terminals_alone(screen):

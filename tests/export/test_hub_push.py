@@ -1,6 +1,7 @@
 """Uploads to a hub of this machine; no test leaves it."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -66,6 +67,14 @@ def test_what_the_hub_refuses_is_said_and_the_folder_stays(folder, tmp_path):
 def test_without_a_network_it_is_said_at_once(folder):
     with pytest.raises(RunError, match="HF_HUB_OFFLINE is set.*unset it; then: hf upload me/it"):
         push(folder, "me/it", private=False)
+
+
+def test_the_command_to_repeat_it_can_be_pasted(folder):
+    folder = folder.rename(folder.parent / "my model")
+    with pytest.raises(RunError) as caught:
+        push(folder, "me/it", private=False)
+    words = shlex.split(caught.value.fix.partition("then: ")[2])
+    assert words == ["hf", "upload", "me/it", str(folder)]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ def test_a_recipe_without_a_test_has_no_file_of_one(base, tmp_path):
     cfg = load_recipe(None, SMALL | {"model.path": str(base), "eval.final": 0})
     folder = export_to_verl(cfg, "x", tmp_path / "out").folder
     assert not (folder / "test.parquet").exists() and (folder / "validation.parquet").exists()
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The model that comes out, back here:\n" in page and "verl.model_merger" in page
+    assert "test.parquet" not in page and "aha eval" not in page
 
 
 # -- the script --------------------------------------------------------------------------------

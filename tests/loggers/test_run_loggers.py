@@ -7,6 +7,7 @@ import pytest
 from aha.core.errors import ConfigError, MissingExtra
 from aha.loggers import run_loggers
 from aha.loggers.run_loggers import RunLoggers, check_installed, chosen_loggers, stored_loggers
+from aha.loggers.run_rows import Entry
 
 from .runs import BEFORE, cut_back, new_run, write_step, write_validation
 
@@ -199,6 +200,64 @@ def test_an_error_of_the_run_marks_it_as_failed(tmp_path, follow):
         finally:
             loggers.end()
     assert kept.closed == [True]
+
+
+def test_an_error_that_the_caller_handles_is_none_of_the_run(tmp_path, follow):
+    """`try: train(a) except AhaError: train(b)`: the second run is as good as any."""
+    good, bad = ListLogger(), ListLogger()
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError:
+        follow(new_run(tmp_path / "good"), wandb=good).end()
+        loggers = follow(new_run(tmp_path / "bad"), wandb=bad)
+        with pytest.raises(KeyError):
+            try:
+                {}[0]
+            finally:
+                loggers.end()
+    assert good.closed == [False] and bad.closed == [True]
+
+
+def test_the_completions_of_a_step_are_forgotten_once_all_loggers_have_them(tmp_path, follow):
+    """They are the bulk of a run, and one that catches up has the entries of all its steps."""
+    run = new_run(tmp_path / "first")
+    for step in (1, 2):
+        write_step(run, step)
+    sizes, entries = [], []
+
+    class Reading(ListLogger):
+        holds_s = 10.0
+
+        def log(self, entry) -> None:
+            sizes.append((len(entry.table), sum("completions" in vars(one) for one in entries)))
+            entries.append(entry)
+
+    loggers = follow(run, wandb=Reading())
+    assert sizes == [(6, 0), (6, 0)] and len(loggers.held["wandb"]) == 2
+    assert not any("completions" in vars(entry) for entry in entries)
+
+
+class Uncompared(int):
+    """A step that is ordered, and never compared for equality."""
+
+    def __eq__(self, other):
+        raise AssertionError("entries are compared with each other")
+
+    __hash__ = int.__hash__
+
+
+def test_no_entry_is_compared_with_each_other_one(tmp_path, messages):
+    """A long run that catches up holds all its entries: their pairs are billions."""
+    run, clock = new_run(tmp_path / "first"), [0.0]
+    tell = lambda *finding: messages.append(finding)  # noqa: E731
+    loggers = RunLoggers(
+        run, ["wandb"], tell, messages.append, lambda _: Holding(), lambda: clock[0]
+    )
+    loggers.hand_out([Entry("step", Uncompared(step), {}, run) for step in range(1, 5)])
+    clock[0] = 20.0
+    loggers.advance("wandb", Holding.holds_s)
+    assert [int(entry.step) for _, entry in loggers.held["wandb"]] == [4] and messages == []
+    assert int(loggers.positions["wandb"].step) == 3
 
 
 @pytest.mark.parametrize(

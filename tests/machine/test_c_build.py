@@ -3,7 +3,7 @@
 import pytest
 
 from aha.machine import c_build
-from aha.machine.c_build import NotCompiled, load_code
+from aha.machine.c_build import NotCompiled, code_or_reason, load_code
 from aha.model import fused
 
 from ..tiny import needs_compiler
@@ -12,9 +12,9 @@ from ..tiny import needs_compiler
 @pytest.fixture(autouse=True)
 def fresh():
     """`load_code` remembers what it has loaded; another test may have another cache."""
-    load_code.cache_clear()
+    code_or_reason.cache_clear()
     yield
-    load_code.cache_clear()
+    code_or_reason.cache_clear()
 
 
 def test_without_a_compiler_the_reason_is_told(monkeypatch):
@@ -32,6 +32,21 @@ def test_a_compiler_that_fails_is_told_in_its_own_words(monkeypatch, tmp_path):
     with pytest.raises(NotCompiled, match="out of luck"):
         load_code(fused.SOURCES[0], False)
     assert not list((tmp_path / "cache").iterdir()), "half a build is left behind"
+
+
+def test_a_compiler_that_fails_is_asked_once(monkeypatch, tmp_path):
+    """A run loads the code at each new version of its weights."""
+    broken, asked = tmp_path / "cc", tmp_path / "asked"
+    broken.write_text(f"#!/bin/sh\necho x >> '{asked}'\n[ $1 = --version ] || exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("AHA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(c_build, "COMPILERS", (str(broken),))
+    calls = []
+    for _ in range(3):
+        with pytest.raises(NotCompiled, match="no reason given"):
+            load_code(fused.SOURCES[0], False)
+        calls.append(asked.read_text().count("x"))
+    assert calls == [calls[0]] * 3 and calls[0] > 1
 
 
 def test_a_cache_that_cannot_be_written_is_a_reason(monkeypatch, tmp_path):
@@ -53,7 +68,7 @@ def test_it_is_built_once(monkeypatch, tmp_path):
     load_code(fused.SOURCES[0], False)
     (built,) = tmp_path.iterdir()
     before = built.stat().st_mtime_ns
-    load_code.cache_clear()
+    code_or_reason.cache_clear()
     load_code(fused.SOURCES[0], False)
     assert built.stat().st_mtime_ns == before and list(tmp_path.iterdir()) == [built]
 
@@ -66,5 +81,5 @@ def test_another_source_is_another_build(monkeypatch, tmp_path):
     source.write_text('#include "part.h"\nint aha_number(void) { return NUMBER; }\n')
     for number in (3, 4):
         (tmp_path / "part.h").write_text(f"enum {{ NUMBER = {number} }};\n")
-        load_code.cache_clear()
+        code_or_reason.cache_clear()
         assert load_code(source, False).aha_number() == number

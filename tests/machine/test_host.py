@@ -1,5 +1,6 @@
 """What the system says of the machine, and that no other room asks it."""
 
+import math
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from aha.machine.device import (
 )
 from aha.machine.host import (
     Memory,
+    container_cores,
     cpu_features,
     cpu_name,
     first_number,
@@ -66,6 +68,19 @@ def test_the_host_counts_what_it_can():
     assert 0 < process_bytes() < memory_bytes().total
     assert load_average() >= 0 and cpu_features()
     assert Memory(1, 2) == (1, 2)
+
+
+def test_a_container_has_its_share_of_the_cores(tmp_path):
+    """Half a core is one, not the whole machine; and not every period is 100 ms."""
+    assert container_cores(tmp_path) == math.inf and usable_cores(tmp_path) == usable_cores()
+    told = {"50000 100000\n": 0.5, "150000 100000\n": 1.5, "20000 10000\n": 2.0}
+    told |= {"max 100000\n": math.inf, "": math.inf, "5 0": math.inf}
+    for text, cores in told.items():
+        (tmp_path / "cpu.max").write_text(text)
+        assert container_cores(tmp_path) == cores
+        assert usable_cores(tmp_path) <= max(1, cores)
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(tmp_path) == 1
 
 
 def test_the_number_at_the_start_of_a_file(tmp_path):

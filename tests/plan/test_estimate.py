@@ -235,6 +235,20 @@ def test_what_does_not_fit_is_told_what_would(model, card, flags):
     assert "smaller model" in advice(workload(cfg, shape_of("Qwen2.5-32B")), card)
 
 
+def test_what_is_small_already_is_told_what_else_would():
+    """The sizes at their smallest: all that is left is to keep less, and only that is told."""
+    own = {"optim.micro_batch_tokens": 300, "rollout.max_rows": 8, "task.template": "r1"}
+    cfg = load_recipe(ROOT / "src" / "aha" / "recipes" / "laptop-3to4.toml", own)
+    load = workload(cfg, shape_of("Qwen2.5-1.5B"))
+    as_it_is = estimate(load, CARDS["rtx-3090"]).peak
+    for flags in ({"optim.recompute": True}, {"optim.recompute": True, "optim.state": "cpu"}):
+        peak = estimate(replace(load, cfg=changed(cfg, flags)), CARDS["rtx-3090"]).peak
+        assert peak < as_it_is
+        card = replace(CARDS["rtx-3090"], memory=1.001 * peak / GB / (1 - RESERVE))
+        words = (f"--{key} {str(value).lower()}" for key, value in flags.items())
+        assert advice(load, card) == " ".join(words)
+
+
 def test_more_work_takes_longer_and_a_better_card_less():
     cfg, shape = RunConfig(), shape_of("Qwen2.5-0.5B")
     slow, fast = (estimate(workload(cfg, shape), CARDS[name]) for name in ("rtx-3090", "h100-80gb"))

@@ -11,7 +11,7 @@ import torch
 
 from aha.core.errors import ConfigError
 from aha.core.records import Problem, Prompt
-from aha.machine.c_build import NotCompiled, load_code
+from aha.machine.c_build import NotCompiled, code_or_reason
 from aha.model.decode import InferenceWeights
 from aha.rollout.c_loop import CompiledLoop, GeneratedRows, pack, unpack
 from aha.rollout.engine import Sampling
@@ -35,9 +35,9 @@ TYPES = ["float32", pytest.param("bfloat16", marks=needs_bf16)]
 @pytest.fixture(autouse=True)
 def fresh():
     """`load_code` remembers what it has loaded; the next test may not want it."""
-    load_code.cache_clear()
+    code_or_reason.cache_clear()
     yield
-    load_code.cache_clear()
+    code_or_reason.cache_clear()
 
 
 def shaped(**changes):

@@ -237,12 +237,13 @@ def json_cell(cell: Any) -> Any:
         return cell
     if isinstance(cell, float):
         return cell if math.isfinite(cell) else None
+    # Of pandas, for what is missing. First: NaT is a datetime as well, one whose text is "NaT".
+    if type(cell).__name__ in ("NAType", "NaTType"):
+        return None
     if isinstance(cell, Decimal | date | datetime | time):
         return cell.isoformat() if not isinstance(cell, Decimal) else str(cell)
     if isinstance(cell, Mapping):
         return {str(key): json_cell(inner) for key, inner in cell.items()}
     if isinstance(cell, list | tuple):
         return [json_cell(inner) for inner in cell]
-    if type(cell).__name__ in ("NAType", "NaTType"):  # of pandas, for what is missing
-        return None
     raise TypeError(f"a cell of type {type(cell).__name__}")

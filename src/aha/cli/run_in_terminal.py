@@ -149,6 +149,8 @@ def resume_run(path: Path, options: RunOptions, changes: dict[str, Any], accept:
         text = f"{path} resumes after step {experiment.trainer.version}"
         if isinstance(view, JsonEvents):
             view.begin(path, experiment.trainer.policy.num_parameters(), [text])
+        else:
+            view.go_on(experiment.run)
         carry_out(experiment, view, options, [f"[bold]aha[/bold]  {escape(text)}"])
 
 

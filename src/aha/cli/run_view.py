@@ -29,6 +29,8 @@ from aha.doctor.run_checks import first_step_findings
 from aha.eval.telling import telling_places
 from aha.plan.machines import Cost
 from aha.plan.time_left import TimeLeft, share_done
+from aha.store.guarded_files import number
+from aha.store.run_folder import Run, read_rows
 from aha.training.builders import price_of_run
 from aha.training.outcome import Listener
 from aha.training.step_watch import step_checks
@@ -47,6 +49,7 @@ UPDATE_NUMBERS = (
     ("grad_norm", "gradient", ".2g"),
 )
 COUNTS = ("answer_blocks",)  # parts of a grade that are counted and not paid for
+CLOCK_NUMBERS = ("step", "generated", "mean_tokens", "elapsed_s")  # of a row, for the time left
 TWO_COLUMNS = 120  # characters of a terminal from which on completions stand side by side
 
 
@@ -114,6 +117,19 @@ class RunView:
             self.time_left = TimeLeft(self.cfg)
         return self.time_left
 
+    def go_on(self, run: Run) -> None:
+        """Take up a resumed run: what is left is then told as if it had never stopped.
+
+        The rows of a run may be of an older version: those without the numbers are left out.
+        """
+        time_left = self.clock_of_run()
+        for row in read_rows(run.metrics):
+            if has_numbers(row, CLOCK_NUMBERS):
+                time_left.add(row)
+        before = run.read_or_none("before.json") if self.cfg.eval.final else None
+        if before and has_numbers(before, ("seconds", "mean_tokens")):
+            time_left.add_test(before)
+
     def print_first_findings(self, row: dict[str, Any]) -> None:
         """Print the faults that the first step shows, so that nobody waits an hour for them."""
         for finding in first_step_findings(row, self.cfg.model_dump(mode="json")):
@@ -161,6 +177,11 @@ class RunView:
         print_group(version, group, advantages)
         console.print(f"[dim]{update_words(self.row)}[/dim]", soft_wrap=True)
         self.header_due = True
+
+
+def has_numbers(row: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether all of these are there and finite."""
+    return all(number(row.get(name)) is not None for name in names)
 
 
 @contextmanager

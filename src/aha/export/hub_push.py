@@ -6,6 +6,7 @@ token in HF_TOKEN: neither is read, kept or printed here.
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def push(folder: Path, name: str, private: bool) -> str:
 
 def refused(folder: Path, name: str, got: str, expected: str, fix: str) -> AhaError:
     """The error of an upload that did not come about. What was exported is whole."""
-    again = f"{fix}; then: hf upload {name} {folder}"
+    again = f"{fix}; then: hf upload {name} {shlex.quote(str(folder))}"
     return RunError(f"cannot push {folder} to {name}: {got}", expected, again)
 
 

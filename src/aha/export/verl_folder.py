@@ -59,11 +59,10 @@ It needs `pip install 'verl[vllm,fsdp]=={version}'` and CUDA. The settings are i
 one a line. For N machines: `ray start --head` on one, `ray start --address=HEAD:6379` on the
 others, `trainer.nnodes=N`, and the same folder at the same path on all of them.
 
-The model that comes out, back here, tested on the {test} problems of test.parquet:
+The model that comes out, back here{tested}:
 
     python3 -m verl.model_merger merge --backend fsdp --target_dir model \\
-        --local_dir checkpoints/global_step_{steps}/actor
-    {evaluate}
+        --local_dir checkpoints/global_step_{steps}/actor{evaluate}
 
 ## What was checked, and what was not
 
@@ -180,17 +179,22 @@ def toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def readme(export: Export, counts: dict[str, int]) -> str:
-    """The page of the folder."""
-    cfg, task = export.cfg, export.cfg.task
-    words = ["aha eval model --split test", f"--n {counts.get('test', 0)}", f"--task {task.name}"]
-    settings = task.settings()
+def test_command(cfg: RunConfig, problems: int) -> str:
+    """The command that tests the model that comes out on the problems of test.parquet."""
+    words = ["aha eval model --split test", f"--n {problems}", f"--task {cfg.task.name}"]
+    settings = cfg.task.settings()
     if "data" in settings:
         words.append(f"--data {shlex.quote(str(settings.pop('data')))}")
     if settings:
         options = ", ".join(f"{key} = {toml(value)}" for key, value in settings.items())
         words.append(f"--options {shlex.quote(options)}")
     words.append(f"--max-new-tokens {cfg.rollout.max_new_tokens} --seed {cfg.eval.seed}")
+    return " ".join(words)
+
+
+def readme(export: Export, counts: dict[str, int]) -> str:
+    """The page of the folder."""
+    cfg, test = export.cfg, counts.get("test", 0)
     notes = differences(cfg) or ["nothing but what the page docs/verl.md says of every run"]
     rows = ", ".join(f"{count:,} prompts in {split}.parquet" for split, count in counts.items())
     machines = f" on each of {export.nodes} machines" if export.nodes > 1 else ""
@@ -200,8 +204,8 @@ def readme(export: Export, counts: dict[str, int]) -> str:
         rows=rows,
         gpus=f"{export.gpus} GPUs{machines}",
         command="bash train.sh",
-        test=counts.get("test", 0),
+        tested=f", tested on the {test} problems of test.parquet" if test else "",
         steps=cfg.steps,
-        evaluate=" ".join(words),
+        evaluate=f"\n    {test_command(cfg, test)}" if test else "",
         differences="\n".join(f"- {note}" for note in notes),
     )

@@ -102,6 +102,8 @@ class RunLoggers:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.run, self.tell, self.say, self.clock = run, tell, say, clock
+        # Of the caller, who may start a run while it handles an error of another one.
+        self.handled = sys.exc_info()[1]
         self.rows = RunRows(run)
         self.open: dict[str, Logger] = {}
         self.received: dict[str, Position] = {}  # in this process
@@ -162,6 +164,7 @@ class RunLoggers:
                     self.held[name].append((self.clock(), entry))
                 except Exception as error:
                     self.leave_out(name, error)
+            entry.drop_completions()
         if entries:
             self.write()
 
@@ -171,7 +174,10 @@ class RunLoggers:
         old = [entry for since, entry in held if now - since >= holds_s]
         newest = max((entry.step for entry in old), default=0)
         safe = [entry for entry in old if not holds_s or entry.step < newest]
-        self.held[name] = [(since, entry) for since, entry in held if entry not in safe]
+        # By identity: a run that catches up holds all its entries, and to compare each with each
+        # would take longer than to train.
+        gone = {id(entry) for entry in safe}
+        self.held[name] = [(since, entry) for since, entry in held if id(entry) not in gone]
         for entry in safe:
             self.positions[name].add(entry)
 
@@ -202,9 +208,10 @@ class RunLoggers:
                 return
 
     def end(self) -> None:
-        """Hand out the rest and close all loggers. Called in a `finally`: where an error is on its
-        way, the run is marked as failed."""
-        failed = sys.exc_info()[0] is not None
+        """Hand out the rest and close all loggers. Called in a `finally`: where an error of the run
+        is on its way, the run is marked as failed."""
+        error = sys.exc_info()[1]
+        failed = error is not None and error is not self.handled
         self.follow()
         for name, logger in list(self.open.items()):
             try:

@@ -60,6 +60,11 @@ class Entry:
         except RunError:
             return []
 
+    def drop_completions(self) -> None:
+        """Forget the completions that were read: they are the bulk of a run, and an entry may be
+        held for a minute, or as one of all steps."""
+        self.__dict__.pop("completions", None)
+
     @property
     def histograms(self) -> dict[str, list[float]]:
         """The reward and the length in tokens of every completion of a step."""

@@ -51,13 +51,30 @@ def why_not_compiled(sources: Iterable[Path], bf16: bool) -> str:
     return ""
 
 
-@lru_cache
 def load_code(source: Path, bf16: bool) -> ctypes.CDLL:
     """The compiled source for one number type. AHA_CFLAGS are added last to the compiler's options,
     such as -mno-avx512f.
 
     Raises `NotCompiled` where it cannot be built or loaded, or where the environment says AHA_C=0.
     """
+    loaded = code_or_reason(source, bf16)
+    if isinstance(loaded, str):
+        raise NotCompiled(loaded)
+    return loaded
+
+
+@lru_cache
+def code_or_reason(source: Path, bf16: bool) -> ctypes.CDLL | str:
+    """The library, or why there is none. A cache keeps no exceptions: the compiler would fail again
+    at each new version of the weights."""
+    try:
+        return built_code(source, bf16)
+    except NotCompiled as reason:
+        return str(reason)
+
+
+def built_code(source: Path, bf16: bool) -> ctypes.CDLL:
+    """What `load_code` gives and raises, found anew at each call."""
     if os.environ.get("AHA_C") == "0":
         raise NotCompiled("AHA_C=0")
     compiler = find_compiler()

@@ -1,6 +1,7 @@
 """What the operating system says of this machine: processor, cores, memory. No torch."""
 
 import ctypes
+import math
 import os
 import platform
 import resource
@@ -116,13 +117,19 @@ def num_cores() -> int | None:
     return os.cpu_count()
 
 
-def usable_cores() -> int:
+def usable_cores(group: Path = CGROUP) -> int:
     """Cores that this process may use: its affinity, and the share that a container has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else num_cores()
-    quota = first_number(CGROUP / "cpu.max")  # microseconds of every 100,000
-    if not quota:
-        return max(1, cores or 1)
-    return max(1, min(cores or 1, int(quota / 100_000) or cores or 1))
+    return max(1, int(min(cores or 1, container_cores(group))))
+
+
+def container_cores(group: Path) -> float:
+    """Cores whose time a container has, such as 0.5; infinity where nothing limits it."""
+    try:
+        quota, period = (group / "cpu.max").read_text().split()  # microseconds of each period
+        return math.inf if quota == "max" else float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def load_average() -> float:

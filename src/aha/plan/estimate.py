@@ -9,7 +9,7 @@ GPU has been compared with a measurement yet.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -247,16 +247,25 @@ def advice(
     ladder += [] if adapters else [(True, "cpu", 0), (True, "device", 16)]
     for recompute, state, rank in ladder:
         milder = {"optim.recompute": recompute, "optim.state": state, "model.lora_rank": rank}
-        milder = {key: value for key, value in milder.items() if value != value_of(cfg, key)}
-        micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
-        while micro > longest or rows > 8:
-            micro, rows = max(longest, micro // 2), max(8, rows // 2)
+        for micro, rows in smaller_sizes(cfg, longest):
             flags = {"optim.micro_batch_tokens": micro, "rollout.max_rows": rows, **milder}
+            flags = {key: value for key, value in flags.items() if value != value_of(cfg, key)}
             smaller = replace(load, cfg=changed(cfg, flags))
             plan = estimate(smaller, card)
-            if plan.peak + process(smaller, plan) <= usable_bytes(card):
+            if flags and plan.peak + process(smaller, plan) <= usable_bytes(card):
                 return " ".join(f"--{key} {str(value).lower()}" for key, value in flags.items())
     return "a smaller model, or shorter completions"
+
+
+def smaller_sizes(cfg: RunConfig, longest: int) -> Iterator[tuple[int, int]]:
+    """(tokens of a micro-batch, rows of a call): those of the recipe, then halved time and again
+    down to one completion with its prompt, of `longest` tokens, and 8 rows."""
+    micro, rows = cfg.optim.micro_batch_tokens, cfg.rollout.max_rows
+    yield micro, rows
+    while micro > longest or rows > 8:
+        # What is below that already stays: it must not grow.
+        micro, rows = min(micro, max(longest, micro // 2)), min(rows, max(8, rows // 2))
+        yield micro, rows
 
 
 def value_of(cfg: RunConfig, key: str) -> Any:

@@ -26,7 +26,7 @@ def share_done(row: Mapping[str, Any], cfg: RunConfig) -> float:
 @dataclass
 class TimeLeft:
     """The seconds that a run still takes. `add` every row of its metrics, `add_test` the test
-    before training."""
+    before training; of a resumed run first those that it has already."""
 
     cfg: RunConfig
     points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW + 1))

@@ -14,6 +14,8 @@ from aha.core.records import Completion, Prompt
 from aha.model.policy import Policy
 from aha.rollout.thinking_budget import ThinkingBudget
 
+MIN_TEMPERATURE = 1e-20  # below, logits divided by it are no float32 any more
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -34,6 +36,12 @@ class Sampling:
             )
         if not 0.0 <= self.temperature <= 10.0:
             raise ConfigError(f"temperature {self.temperature}", "a number from 0 to 10")
+        if 0.0 < self.temperature < MIN_TEMPERATURE:
+            raise ConfigError(
+                f"temperature {self.temperature}, too small to divide by",
+                f"at least {MIN_TEMPERATURE}, or 0 for the most likely token",
+                "temperature 0",
+            )
         if self.budget is not None:
             self.budget.most(self.max_new_tokens)
 

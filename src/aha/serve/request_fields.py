@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from aha.core.records import Prompt
-from aha.rollout.engine import Sampling
+from aha.rollout.engine import MIN_TEMPERATURE, Sampling
 from aha.rollout.thinking_budget import (
     ANSWER_ROOM,
     ThinkingBudget,
@@ -94,7 +94,6 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 # Of one message, what is for the caller's own records.
 IGNORED_IN_MESSAGE = {"id", "timestamp", "created", "created_at", "metadata", "status"}
-MIN_TEMPERATURE = 1e-20  # below, logits divided by it are no float32 any more
 
 
 @dataclass(frozen=True, slots=True)
