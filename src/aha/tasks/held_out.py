@@ -59,7 +59,7 @@ def question_split(match: re.Match[str]) -> tuple[str, str]:
     """A product has the same words in `calculate` and in `multiply`, which hold out others. Those
     of `multiply` are large; what it holds out of the others, `calculate` does too."""
     large = match[2] == "times" and min(int(match[1]), int(match[3])) > SMALL
-    return product_split(found) if large else calculation_split(found)
+    return product_split(match) if large else calculation_split(match)
 
 
 def held_out_problem(prompt: str) -> str | None:
