@@ -48,11 +48,10 @@ from aha.web.run_comparison import (
     settings_of,
 )
 from aha.web.runs import (
-    MAX_FINDINGS,
     RunFolder,
     RunsFolder,
     damaged_card,
-    finding_view,
+    newest_findings,
     section,
 )
 from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
@@ -148,10 +147,10 @@ class Dashboard:
         curves = self.curves_of(run)
         files = files_of_events(run)
         evals = [view for row in files["evals"].read_all() if (view := evaluation_view(row))]
-        findings = [finding_view(row) for row in files["findings"].read_all(MAX_FINDINGS)]
+        findings, damaged_findings = newest_findings(files["findings"])
         config = run.read("config")
         price = number(config.get("usd_per_hour"))
-        faults = [fault for name in ("evals", "findings") for fault in files[name].faults]
+        faults = [*files["evals"].faults, *damaged_findings]
         notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
         offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
