@@ -17,7 +17,7 @@ from aha.web.dashboard import Dashboard, make_app
 from aha.web.report_page import report_html, write_report
 from aha.web.runs import MAX_FINDINGS, RunFolder, RunsFolder
 
-from .conftest import bytes_read, make_run, metrics, write_rows
+from .conftest import bytes_read, make_run, metrics, own, write_rows
 
 SECRET = "SECRET-7f3a"
 NAMES = ("config.json", "environment.json", "summary.json", "before.json", "after.json")
@@ -137,6 +137,8 @@ def test_a_run_that_a_fault_ended_is_stopped_until_it_is_resumed(run, step, stat
     assert RunFolder(run).status() == status
     told = "ended by a fault" if status == "stopped" else "this run is not done"
     assert told in report_html(RunFolder(run))
+    own(run)
+    assert RunFolder(run).status() == "running", "a resume keeps the fault of its first step"
 
 
 def test_the_fault_that_ended_a_run_is_shown_after_any_number_of_warnings(client, run):

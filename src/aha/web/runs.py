@@ -121,12 +121,14 @@ class RunFolder:
         """
         if GuardedFile(self.path, "summary.json").exists():
             return "done"
+        lives = owner_lives(self.read("owner"))
+        if lives:  # a resume keeps the fault of the step that it goes on from
+            return "running"
         fault, last = last_row(self.findings_file, level="fail"), last_row(self.metrics) or {}
         if fault and (number(fault.get("step")) or 0) >= (number(last.get("step")) or 0):
             return "stopped"
-        lives = owner_lives(self.read("owner"))
-        if lives is not None:
-            return "running" if lives else "interrupted"
+        if lives is False:
+            return "interrupted"
         newest = 0.0
         for path in (self.metrics.path, self.evals.path, self.completions, self.path):
             try:
