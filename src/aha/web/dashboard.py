@@ -54,7 +54,7 @@ from aha.web.runs import (
     newest_findings,
     section,
 )
-from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
+from aha.web.server_events import evaluation_view, files_of_events, places_of, run_events
 from aha.web.turn_view import SEARCH_COLUMNS, turn_of_curves
 
 STATIC = Path(__file__).parent / "static"
@@ -152,7 +152,6 @@ class Dashboard:
         price = number(config.get("usd_per_hour"))
         faults = [*files["evals"].faults, *damaged_findings]
         notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
-        offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
             {
                 "card": run.card(),
@@ -168,7 +167,7 @@ class Dashboard:
                 "evals": held_out_points(run, curves, evals[-MAX_EVALS:]),
                 "steps": curves.rows,
                 "last": curves.last(),
-                "offsets": ".".join(map(str, offsets)),
+                "offsets": places_of(files | {"metrics": curves.lines}),
                 "charts": charts_of(price, is_tuning(config)),
                 "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
                 | curves.thinned_together(column for _, column in PHASES),
@@ -197,8 +196,8 @@ class Dashboard:
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""
         run = self.run_of(request)
-        offsets = request.headers.get("last-event-id") or request.query_params.get("offsets")
-        stream = run_events(run, offsets_of(offsets, run))
+        start = request.headers.get("last-event-id") or request.query_params.get("offsets")
+        stream = run_events(run, start)
         return StreamingResponse(stream, media_type="text/event-stream")
 
     # -- completions -------------------------------------------------------------------------
