@@ -1,9 +1,10 @@
 import socket
 
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from aha.web.access import is_loopback, new_token
+from aha.web.access import AccessControl, is_loopback, new_token
 from aha.web.dashboard import make_app
 
 TOKEN = "a-token"
@@ -72,6 +73,28 @@ def test_the_token_in_the_address_becomes_a_cookie(open_house):
     cookie = first.headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie
     assert open_house.get("/api/runs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path, location",
+    [
+        ("/metrics?token=a-token", "/metrics"),
+        ("/api/runs/a%20b/report?save=1&token=a-token", "/api/runs/a%20b/report?save=1"),
+        ("//evil.example/?token=a-token", "/evil.example/"),
+        ("/%5Cevil.example/?token=a-token", "/%5Cevil.example/"),
+    ],
+)
+def test_the_token_leads_to_the_address_that_it_came_with(open_house, path, location):
+    answer = open_house.get(f"http://192.168.1.5:8765{path}")
+    assert answer.status_code == 303 and answer.headers["location"] == location
+
+
+@pytest.mark.parametrize("method, status", [("GET", 303), ("HEAD", 303), ("POST", 200)])
+def test_a_post_with_the_token_in_its_address_is_not_redirected(method, status):
+    methods = ("GET", "HEAD", "POST")
+    access = AccessControl(PlainTextResponse("done"), "0.0.0.0", TOKEN, methods)
+    client = TestClient(access, base_url="http://192.168.1.5", follow_redirects=False)
+    assert client.request(method, f"/v1/completions?token={TOKEN}").status_code == status
 
 
 def test_a_program_brings_the_token_as_its_key(open_house):

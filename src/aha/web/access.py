@@ -11,7 +11,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -119,8 +119,9 @@ class AccessControl:
     def check_token(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
         """None for a request with the token as cookie or key.
 
-        A request with the token in its address is redirected to the same address without it, with
-        the cookie; any other is refused.
+        A GET or HEAD with the token in its address is redirected to the same address without it,
+        with the cookie; another method is accepted, because a redirect would lose its body. Any
+        other request is refused.
         """
         if self.token is None:
             return None
@@ -131,8 +132,11 @@ class AccessControl:
             return self.error_response(
                 "aha wants the token that it has printed: in the address, or as the API key", 403
             )
-        rest = urlencode(fields, doseq=True)
-        response = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
+        # Two slashes at the beginning would lead to another host.
+        path, rest = "/" + quote(scope["path"].lstrip("/")), urlencode(fields, doseq=True)
+        response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
         response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
         return response
 
