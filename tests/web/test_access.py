@@ -75,6 +75,19 @@ def test_the_token_in_the_address_becomes_a_cookie(open_house):
     assert open_house.get("/api/runs").status_code == 200
 
 
+def test_two_servers_of_one_host_keep_their_cookies_apart(run):
+    """A browser sends a cookie to every port of its host."""
+    first, second = (
+        TestClient(make_app(run.parent, "0.0.0.0", token), base_url=f"http://192.168.1.5:{port}")
+        for token, port in (("first", 8765), ("second", 8766))
+    )
+    assert first.get("/api/runs?token=first").status_code == 200
+    second.cookies.update(first.cookies)
+    assert second.get("/api/runs?token=second").status_code == 200
+    first.cookies.update(second.cookies)
+    assert first.get("/api/runs").status_code == second.get("/api/runs").status_code == 200
+
+
 @pytest.mark.parametrize(
     "path, location",
     [
@@ -104,7 +117,7 @@ def test_a_program_brings_the_token_as_its_key(open_house):
 
 
 def test_with_a_token_a_foreign_name_is_still_refused(open_house):
-    headers = {"host": "evil.example", "cookie": f"aha_token={TOKEN}"}
+    headers = {"host": "evil.example", "cookie": f"aha_token_80={TOKEN}"}
     assert open_house.get("/api/runs", headers=headers).status_code == 403
 
 

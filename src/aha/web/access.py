@@ -137,7 +137,8 @@ class AccessControl:
         # Two slashes at the beginning would lead to another host.
         path, rest = "/" + quote(scope["path"].lstrip("/")), urlencode(fields, doseq=True)
         response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-        response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+        name = cookie_name(headers)
+        response.set_cookie(name, self.token, httponly=True, samesite="strict")
         return response
 
     def _is_token(self, given: str) -> bool:
@@ -149,9 +150,19 @@ def cookie_of(headers: dict[str, bytes]) -> str:
     """The token in the cookie; empty where there is none."""
     for part in headers.get("cookie", b"").decode("latin-1").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == cookie_name(headers):
             return value
     return ""
+
+
+def cookie_name(headers: dict[str, bytes]) -> str:
+    """The cookie's name, with the port that the browser sees.
+
+    A browser sends a cookie to all ports of a host: two servers with one name would take each
+    other's token away. Raises ValueError for a Host header that `is_own_host` refuses.
+    """
+    host = headers.get("host", b"").decode("latin-1")
+    return f"{COOKIE}_{urlsplit(f'http://{host}').port or 80}"
 
 
 def key_of(headers: dict[str, bytes]) -> str:
