@@ -1,6 +1,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,26 @@ def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):
     for out in (tmp_path, tmp_path / "none" / "report.html"):
         with pytest.raises(RunError, match="wanted a file in a folder that exists"):
             write_report(RunFolder(run), out)
+
+
+def test_a_report_that_cannot_be_written_is_an_error_and_leaves_the_old_one(run, tmp_path):
+    (tmp_path / "old.html").write_text("old")
+    (tmp_path / "old.html.partial").mkdir()  # which no file can replace
+    for out in (tmp_path / "old.html", tmp_path / ("x" * 300), Path("/dev/full")):
+        with pytest.raises(RunError, match=f"cannot write .*{out.name[:9]}"):
+            write_report(RunFolder(run), out)
+    assert (tmp_path / "old.html").read_text() == "old"
+
+
+def test_a_link_of_the_users_own_stays_and_a_device_too(run, tmp_path):
+    (tmp_path / "kept.html").write_text("old")
+    (tmp_path / "link.html").symlink_to(tmp_path / "kept.html")
+    size = write_report(RunFolder(run), tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "kept.html").stat().st_size == size
+    assert not list(tmp_path.glob("*.partial"))
+    write_report(RunFolder(run), Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_mean_has_the_interval_of_the_paired_difference():

@@ -169,9 +169,10 @@ def test_the_report_tells_how_many_could_not_be_graded(run):
 def test_a_report_is_not_written_through_a_link(run, tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
-    (run / "report.html").symlink_to(mine)
-    with pytest.raises(RunError, match="report.html is a link"):
-        write_report(RunFolder(run), run / "report.html")
+    for name in ("report.html.partial", "report.html"):
+        (run / name).symlink_to(mine)
+        with pytest.raises(RunError, match=f"{name} is a link"):
+            write_report(RunFolder(run), run / "report.html")
     assert mine.read_text() == "mine"
 
 
