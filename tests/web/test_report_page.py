@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aha.core.errors import DataError, RunError
+from aha.web import report_figures
 from aha.web.report_page import mean_line, report_html, write_report
 from aha.web.runs import RunFolder
 from aha.web.svg_curves import LEFT, WIDTH, Figure, Line, Point, ticks
@@ -95,6 +96,13 @@ def test_a_run_that_is_not_done_says_so(run):
         (run / name).unlink()
     page = report_html(RunFolder(run))
     assert "this run is not done" in page and "No verdict" in page
+
+
+def test_steps_whose_behaviours_were_not_counted_in_time_are_said(run, monkeypatch):
+    said = "behaviours of 4 steps were not counted within 0 s"
+    assert "were not counted within" not in report_html(RunFolder(run))
+    monkeypatch.setattr(report_figures, "BEHAVIOR_SECONDS", 0.0)
+    assert said in report_html(RunFolder(run))
 
 
 def test_the_report_of_a_fine_tuning_is_about_its_loss(tmp_path):
