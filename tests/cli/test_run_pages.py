@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +74,14 @@ def test_behaviours_of_a_run_tell_its_ways_of_search_and_where_they_turn(aha, tm
     # A table that is too wide is cut at 80, and with it the digits of its last numbers.
     known = [row["tokens_per_solve"] for row in rows if row.get("tokens_per_solve") is not None]
     assert known and all(f"{tokens:.2f}\n" in done.out for tokens in known)
+
+
+def test_behaviours_are_counted_in_all_steps_on_a_busy_machine_too(aha, runs, monkeypatch):
+    late = SimpleNamespace(monotonic=count(0, 100).__next__)
+    monkeypatch.setattr("aha.web.curves.time", late)
+    rows = [json.loads(line) for line in aha("behaviors", "runs/good", "--json").out.splitlines()]
+    steps = [row["part"] for row in rows if row["part"].startswith("step")]
+    assert steps == [f"step {step}" for step in range(1, 6)]
 
 
 def test_behaviours_of_completions_without_a_puzzle_have_no_ways(aha, runs):

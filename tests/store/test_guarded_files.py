@@ -50,6 +50,23 @@ def test_a_file_that_was_cut_back_begins_anew(tmp_path, how):
     assert rewritten and rows[0] == {"a": 1}
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_another_reader_goes_on_from_a_place_unless_the_file_was_rewritten(tmp_path, rewritten):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    first = JsonLines(path)
+    first.read_new()
+    rows = [1, 9, 3] if rewritten else [1, 2, 3]
+    path.write_text("".join(f'{{"a": {a}}}\n' for a in rows))
+    second = JsonLines(path)
+    second.go_on_from(*map(int, first.place.split("-")))
+    found = [{"a": a} for a in rows] if rewritten else [{"a": 3}]
+    assert second.read_new() == (found, rewritten)
+    assert second.read_new() == ([], False)
+    path.unlink()
+    assert second.read_new() == ([], True) and second.place == "0-0"
+
+
 def test_strange_lines_are_counted_and_passed_over(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'nonsense\n[1]\n\xff\xfe\n{"a": 1}\n\n' + b"[" * 100_000 + b'\n{"a": 2}\n')

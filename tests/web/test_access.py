@@ -1,9 +1,10 @@
 import socket
 
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from aha.web.access import is_loopback, new_token
+from aha.web.access import AccessControl, is_loopback, new_token
 from aha.web.dashboard import make_app
 
 TOKEN = "a-token"
@@ -74,6 +75,41 @@ def test_the_token_in_the_address_becomes_a_cookie(open_house):
     assert open_house.get("/api/runs").status_code == 200
 
 
+def test_two_servers_of_one_host_keep_their_cookies_apart(run):
+    """A browser sends a cookie to every port of its host."""
+    first, second = (
+        TestClient(make_app(run.parent, "0.0.0.0", token), base_url=f"http://192.168.1.5:{port}")
+        for token, port in (("first", 8765), ("second", 8766))
+    )
+    assert first.get("/api/runs?token=first").status_code == 200
+    second.cookies.update(first.cookies)
+    assert second.get("/api/runs?token=second").status_code == 200
+    first.cookies.update(second.cookies)
+    assert first.get("/api/runs").status_code == second.get("/api/runs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path, location",
+    [
+        ("/metrics?token=a-token", "/metrics"),
+        ("/api/runs/a%20b/report?save=1&token=a-token", "/api/runs/a%20b/report?save=1"),
+        ("//evil.example/?token=a-token", "/evil.example/"),
+        ("/%5Cevil.example/?token=a-token", "/%5Cevil.example/"),
+    ],
+)
+def test_the_token_leads_to_the_address_that_it_came_with(open_house, path, location):
+    answer = open_house.get(f"http://192.168.1.5:8765{path}")
+    assert answer.status_code == 303 and answer.headers["location"] == location
+
+
+@pytest.mark.parametrize("method, status", [("GET", 303), ("HEAD", 303), ("POST", 200)])
+def test_a_post_with_the_token_in_its_address_is_not_redirected(method, status):
+    methods = ("GET", "HEAD", "POST")
+    access = AccessControl(PlainTextResponse("done"), "0.0.0.0", TOKEN, methods)
+    client = TestClient(access, base_url="http://192.168.1.5", follow_redirects=False)
+    assert client.request(method, f"/v1/completions?token={TOKEN}").status_code == status
+
+
 def test_a_program_brings_the_token_as_its_key(open_house):
     for key, status in (("Bearer a-token", 200), ("bearer a-token", 200), ("Bearer b", 403)):
         answer = open_house.get("/api/runs", headers={"authorization": key})
@@ -81,7 +117,7 @@ def test_a_program_brings_the_token_as_its_key(open_house):
 
 
 def test_with_a_token_a_foreign_name_is_still_refused(open_house):
-    headers = {"host": "evil.example", "cookie": f"aha_token={TOKEN}"}
+    headers = {"host": "evil.example", "cookie": f"aha_token_80={TOKEN}"}
     assert open_house.get("/api/runs", headers=headers).status_code == 403
 
 

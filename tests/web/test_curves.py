@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aha.web.curves import MAX_COLUMNS, Curves, thin
+from aha.web.curves import MAX_COLUMNS, BehaviorCurves, Curves, spread_first, thin
 from aha.web.runs import RunFolder
 
 from .conftest import metrics, write_rows
@@ -21,6 +21,20 @@ def test_thinning_keeps_the_highest_and_the_lowest(column, points):
     if known:
         values = [value for value in shown if value is not None]
         assert max(values) == max(known) and min(values) == min(known)
+
+
+def test_behaviours_are_counted_first_in_steps_far_apart(run):
+    curves = BehaviorCurves(RunFolder(run))
+    found = [curves.count(40, 0.0) for _ in range(5)]  # no time: one step each
+    assert [counts["step"] for counts in found] == [
+        *([5], [1, 5], [1, 3, 5], [1, 2, 3, 5], [1, 2, 3, 4, 5])
+    ]
+    assert [counts["waiting"] for counts in found] == [4, 3, 2, 1, 0]
+
+
+@given(st.sets(st.integers(0, 10_000)).map(sorted))
+def test_the_steps_to_count_are_all_and_each_once(steps):
+    assert sorted(spread_first(steps)) == steps
 
 
 def test_columns_grow_with_the_file(run):

@@ -20,7 +20,7 @@ from aha.web.curves import BehaviorCurves
 from aha.web.dashboard import BEHAVIOR_POINTS, Dashboard
 from aha.web.file_reader import dumps
 from aha.web.runs import RunsFolder
-from aha.web.server_events import offsets_of, run_events
+from aha.web.server_events import run_events
 
 from .browser import CHROMIUM, NO_CHROMIUM, Served, Visit
 from .conftest import bytes_read, make_run, metrics, row, write_rows
@@ -161,8 +161,7 @@ def test_a_page_of_completions_opens_its_own_files(dashboard, run):
 
 def test_a_new_step_is_sent_alone(run):
     async def follow() -> bytes:
-        runs = RunsFolder(run.parent)
-        stream = run_events(runs.find("large"), offsets_of("end", runs.find("large")))
+        stream = run_events(RunsFolder(run.parent).find("large"), "end")
         while b"event: status" not in await anext(stream):
             pass
         OPENED.clear()

@@ -1,12 +1,14 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aha.core.errors import DataError, RunError
+from aha.web import report_figures
 from aha.web.report_page import mean_line, report_html, write_report
 from aha.web.runs import RunFolder
 from aha.web.svg_curves import LEFT, WIDTH, Figure, Line, Point, ticks
@@ -96,6 +98,13 @@ def test_a_run_that_is_not_done_says_so(run):
     assert "this run is not done" in page and "No verdict" in page
 
 
+def test_steps_whose_behaviours_were_not_counted_in_time_are_said(run, monkeypatch):
+    said = "behaviours of 4 steps were not counted within 0 s"
+    assert "were not counted within" not in report_html(RunFolder(run))
+    monkeypatch.setattr(report_figures, "BEHAVIOR_SECONDS", 0.0)
+    assert said in report_html(RunFolder(run))
+
+
 def test_the_report_of_a_fine_tuning_is_about_its_loss(tmp_path):
     """It has written no tokens and tested nothing."""
     page = report_html(RunFolder(make_tuning(tmp_path / "tuned")))
@@ -119,6 +128,26 @@ def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):
     for out in (tmp_path, tmp_path / "none" / "report.html"):
         with pytest.raises(RunError, match="wanted a file in a folder that exists"):
             write_report(RunFolder(run), out)
+
+
+def test_a_report_that_cannot_be_written_is_an_error_and_leaves_the_old_one(run, tmp_path):
+    (tmp_path / "old.html").write_text("old")
+    (tmp_path / "old.html.partial").mkdir()  # which no file can replace
+    for out in (tmp_path / "old.html", tmp_path / ("x" * 300), Path("/dev/full")):
+        with pytest.raises(RunError, match=f"cannot write .*{out.name[:9]}"):
+            write_report(RunFolder(run), out)
+    assert (tmp_path / "old.html").read_text() == "old"
+
+
+def test_a_link_of_the_users_own_stays_and_a_device_too(run, tmp_path):
+    (tmp_path / "kept.html").write_text("old")
+    (tmp_path / "link.html").symlink_to(tmp_path / "kept.html")
+    size = write_report(RunFolder(run), tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "kept.html").stat().st_size == size
+    assert not list(tmp_path.glob("*.partial"))
+    write_report(RunFolder(run), Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_mean_has_the_interval_of_the_paired_difference():

@@ -1,11 +1,13 @@
 import pytest
 
+from aha.web.completions import IndexCache
 from aha.web.run_comparison import (
     compare_before_after,
     compare_files,
     compare_runs,
     config_differences,
     flatten,
+    history_page,
 )
 from aha.web.runs import RunFolder
 
@@ -38,6 +40,18 @@ def test_without_shared_problems_there_is_no_comparison(tmp_path):
     write_rows(tmp_path / "b.jsonl", [row(1, True), {"id": None}])
     assert compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl") is None
     assert compare_files(None, tmp_path / "b.jsonl") is None
+
+
+def test_the_history_has_the_problems_of_the_gain(tmp_path):
+    """Long ids that begin alike are different problems; rows without an id are none."""
+    run = RunFolder(tmp_path)
+    for name, correct in (("before", False), ("after", True)):
+        rows = [row(i, correct, id="q" * 250 + str(i)) for i in range(10)]
+        rows += [row(20, correct, id=None), row(21, correct, id="\ud800")]
+        write_rows(tmp_path / "completions" / f"{name}.jsonl", rows)
+    history = history_page(run, IndexCache(), "test", "learnt", 0)
+    assert history["problems"] == history["matching"] == compare_before_after(run).problems == 11
+    assert history["faults"][0] == "completions/before.jsonl: 1 rows without a problem's id"
 
 
 def test_config_differences_name_the_key_and_both_values():

@@ -15,9 +15,9 @@ from aha.core.findings import fail, warn
 from aha.store.run_folder import Run
 from aha.web.dashboard import Dashboard, make_app
 from aha.web.report_page import report_html, write_report
-from aha.web.runs import RunFolder, RunsFolder
+from aha.web.runs import MAX_FINDINGS, RunFolder, RunsFolder
 
-from .conftest import bytes_read, make_run, metrics, write_rows
+from .conftest import bytes_read, make_run, metrics, own, write_rows
 
 SECRET = "SECRET-7f3a"
 NAMES = ("config.json", "environment.json", "summary.json", "before.json", "after.json")
@@ -137,6 +137,23 @@ def test_a_run_that_a_fault_ended_is_stopped_until_it_is_resumed(run, step, stat
     assert RunFolder(run).status() == status
     told = "ended by a fault" if status == "stopped" else "this run is not done"
     assert told in report_html(RunFolder(run))
+    own(run)
+    assert RunFolder(run).status() == "running", "a resume keeps the fault of its first step"
+
+
+def test_the_fault_that_ended_a_run_is_shown_after_any_number_of_warnings(client, run):
+    (run / "summary.json").unlink()
+    write_rows(run / "findings.jsonl", [{"step": 2, "level": "warn"}] * MAX_FINDINGS)
+    Run(run).tell(5, fail("no number", "a lower rate"))
+    Run(run).tell(5, warn("a logger failed", "look"))  # told at the end
+    page = client.get("/api/runs/demo").json()
+    assert page["card"]["status"] == "stopped" and "✗ 1 fault" in page["card"]["marks"]
+    assert [row["level"] for row in page["findings"][-2:]] == ["fail", "warn"]
+    assert len(page["findings"]) == MAX_FINDINGS
+    # The fixture's warning is one more.
+    assert "findings.jsonl: 3 older rows are left out" in page["notes"]
+    report = report_html(RunFolder(run))
+    assert "no number" in report and "3 older rows are left out" in report
 
 
 def test_the_report_tells_how_many_could_not_be_graded(run):
@@ -152,9 +169,10 @@ def test_the_report_tells_how_many_could_not_be_graded(run):
 def test_a_report_is_not_written_through_a_link(run, tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
-    (run / "report.html").symlink_to(mine)
-    with pytest.raises(RunError, match="report.html is a link"):
-        write_report(RunFolder(run), run / "report.html")
+    for name in ("report.html.partial", "report.html"):
+        (run / name).symlink_to(mine)
+        with pytest.raises(RunError, match=f"{name} is a link"):
+            write_report(RunFolder(run), run / "report.html")
     assert mine.read_text() == "mine"
 
 

@@ -8,7 +8,13 @@ from aha.core.findings import warn
 from aha.store.run_folder import Run
 from aha.web.runs import RunFolder
 from aha.web.server import make_server
-from aha.web.server_events import ROWS_PER_EVENT, offsets_of, run_events, split_rows
+from aha.web.server_events import (
+    ROWS_PER_EVENT,
+    files_of_events,
+    go_on_from,
+    run_events,
+    split_rows,
+)
 
 from .conftest import held_out, metrics, write_rows
 
@@ -16,7 +22,7 @@ from .conftest import held_out, metrics, write_rows
 class Listener:
     """Takes events off a stream, one at a time."""
 
-    def __init__(self, run, place=(0, 0, 0)):
+    def __init__(self, run, place=None):
         self.stream = run_events(RunFolder(run), place)
 
     async def event(self, kind: str) -> tuple[str | None, object]:
@@ -32,8 +38,7 @@ class Listener:
 
 def test_a_stream_begins_where_the_page_stopped_and_follows_the_files(run):
     async def story():
-        sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
-        listener = Listener(run, [*sizes, 0])
+        listener = Listener(run, "end")
         assert (await listener.event("status"))[1] == "done"
         write_rows(run / "metrics.jsonl", [metrics(6)])
         write_rows(run / "evals.jsonl", [{"step": 6, **held_out(3, 8)}])
@@ -45,7 +50,7 @@ def test_a_stream_begins_where_the_page_stopped_and_follows_the_files(run):
                 seen[name] += [row["step"] for row in data[name]]
         assert seen == {"metrics": [6], "evals": [6], "findings": [6]}
         # A browser that comes back with the last id gets nothing twice.
-        again = Listener(run, offsets_of(place, RunFolder(run)))
+        again = Listener(run, place)
         write_rows(run / "metrics.jsonl", [metrics(7)])
         assert [row["step"] for row in (await again.event("rows"))[1]["metrics"]] == [7]
 
@@ -78,11 +83,32 @@ def test_a_run_that_was_cut_back_says_so(run):
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(
-    "text", [None, "", "1", "a.b", "1.2", "1.2.3.4", "-1.0.0", "9" * 40 + ".1.1", "١.٢.٣"]
-)
+def test_a_page_that_comes_back_after_a_resume_keeps_no_void_step(run):
+    """The file was cut back and has grown beyond the place that the page had reached."""
+
+    async def story():
+        place, _ = await Listener(run).event("rows")
+        (run / "metrics.jsonl").unlink()
+        write_rows(run / "metrics.jsonl", [metrics(step, grad_norm=0.9) for step in range(1, 9)])
+        _, data = await Listener(run, place).event("rows")
+        assert data["rewritten"] == ["metrics"] and data["evals"] == []
+        assert [row["step"] for row in data["metrics"]] == [*range(1, 9)]
+
+    asyncio.run(story())
+
+
+NONSENSE = ["", "1", "a.b", "1.2.3", "1-2.3-4", "1-2.3-4.5-6.7-8", "-1.0-0.0-0", "١-١.٢-٢.٣-٣"]
+
+
+def offsets_of(text, run) -> list[int]:
+    files = files_of_events(RunFolder(run))
+    go_on_from(files, text)
+    return [lines.offset for lines in files.values()]
+
+
+@pytest.mark.parametrize("text", [None, *NONSENSE, "9" * 40 + "-1.1-1.1-1"])
 def test_a_place_that_makes_no_sense_is_the_beginning(run, text):
-    assert offsets_of(text, RunFolder(run)) == [0, 0, 0]
+    assert offsets_of(text, run) == [0, 0, 0]
 
 
 def test_many_rows_come_in_several_events():
@@ -94,12 +120,12 @@ def test_many_rows_come_in_several_events():
 
 def test_the_end_is_behind_the_last_whole_line_of_each_file(run):
     sizes = [(run / f"{name}.jsonl").stat().st_size for name in ("metrics", "evals")]
-    assert offsets_of("end", RunFolder(run)) == [*sizes, 0]
+    assert offsets_of("end", run) == [*sizes, 0]
     with (run / "metrics.jsonl").open("a") as out:
         out.write('{"step": 6')  # being written: the news must bring it when it is whole
-    assert offsets_of("end", RunFolder(run)) == [*sizes, 0]
+    assert offsets_of("end", run) == [*sizes, 0]
     (run / "evals.jsonl").unlink()
-    assert offsets_of("end", RunFolder(run)) == [sizes[0], 0, 0]
+    assert offsets_of("end", run) == [sizes[0], 0, 0]
 
 
 def test_only_what_a_page_can_draw_is_sent(run):

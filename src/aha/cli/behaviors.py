@@ -1,6 +1,7 @@
 """`aha behaviors`: counts behaviours in completions, exactly and, if wanted, with an LLM judge
 too."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -168,7 +169,7 @@ def run_rows(run: "RunFolder", ways: list[dict[str, Any]]) -> list[dict[str, Any
     files = {name: run.completion_file(name) for name in ("before", "after")}
     tests = {name: [{"part": name, **file_means(path)}] for name, path in files.items() if path}
     curves = BehaviorCurves(run)
-    counts = curves.count(24, 60.0)
+    counts = curves.count(24, math.inf)
     print_faults(
         [*run.faults(), *(fault for faults in curves.damaged.values() for fault in faults)]
     )

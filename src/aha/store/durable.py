@@ -140,9 +140,14 @@ def to_json(value: Any, indent: int | None = None) -> str:
         return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
+def partial_of(path: Path) -> Path:
+    """The file that `write_text` writes and renames."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole. Raises `RunError` where the disk does not take it."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_of(path)
     with disk_errors(f"write {path}"):
         try:
             with partial.open("w", encoding="utf-8") as out:

@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+from zlib import crc32
 
 from aha.core.errors import RunError
 
@@ -239,13 +240,16 @@ class LastBytes:
     give it the same inode number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checksum: int | None = None) -> None:
         self.data = b""
+        self._checksum = checksum  # of what another reader has read: all that is known of it
 
     def precede(self, source: BinaryIO, offset: int) -> bool:
         """Whether the bytes before `offset` are still those that were read there."""
-        source.seek(offset - len(self.data))
-        return source.read(len(self.data)) == self.data
+        kept, checksum = self.data, self._checksum
+        source.seek(max(0, offset - KEPT_BYTES))
+        self.data, self._checksum = source.read(min(offset, KEPT_BYTES)), None
+        return self.data.endswith(kept) and checksum in (None, crc32(self.data))
 
     def append(self, data: bytes) -> None:
         """Note that `data` was read."""
@@ -267,6 +271,17 @@ class GrowingLines:
         self.unfinished = False  # the last read met a line without an end
         self._last_bytes = LastBytes()
         self._long_bytes = 0  # of a line that is too long, so far; its end has not come yet
+
+    @property
+    def place(self) -> str:
+        """OFFSET-CHECKSUM of a reader that has read: where its next read begins, and the CRC-32 of
+        the at most KEPT_BYTES bytes before that."""
+        return f"{self.offset}-{crc32(self._last_bytes.data)}"
+
+    def go_on_from(self, offset: int, checksum: int | None) -> None:
+        """Begin at the `place` of another reader; the checksum is None where it is not known. Where
+        the file was rewritten since, the first read begins again and says so."""
+        self.offset, self._last_bytes = offset, LastBytes(checksum)
 
     def _begin_again(self) -> None:
         self.offset, self._last_bytes, self._long_bytes = 0, LastBytes(), 0

@@ -11,7 +11,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -119,8 +119,9 @@ class AccessControl:
     def check_token(self, scope: Scope, headers: dict[str, bytes]) -> Response | None:
         """None for a request with the token as cookie or key.
 
-        A request with the token in its address is redirected to the same address without it, with
-        the cookie; any other is refused.
+        A GET or HEAD with the token in its address is redirected to the same address without it,
+        with the cookie; another method is accepted, because a redirect would lose its body. Any
+        other request is refused.
         """
         if self.token is None:
             return None
@@ -131,9 +132,13 @@ class AccessControl:
             return self.error_response(
                 "aha wants the token that it has printed: in the address, or as the API key", 403
             )
-        rest = urlencode(fields, doseq=True)
-        response = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
-        response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
+        # Two slashes at the beginning would lead to another host.
+        path, rest = "/" + quote(scope["path"].lstrip("/")), urlencode(fields, doseq=True)
+        response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
+        name = cookie_name(headers)
+        response.set_cookie(name, self.token, httponly=True, samesite="strict")
         return response
 
     def _is_token(self, given: str) -> bool:
@@ -145,9 +150,19 @@ def cookie_of(headers: dict[str, bytes]) -> str:
     """The token in the cookie; empty where there is none."""
     for part in headers.get("cookie", b"").decode("latin-1").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == cookie_name(headers):
             return value
     return ""
+
+
+def cookie_name(headers: dict[str, bytes]) -> str:
+    """The cookie's name, with the port that the browser sees.
+
+    A browser sends a cookie to all ports of a host: two servers with one name would take each
+    other's token away. Raises ValueError for a Host header that `is_own_host` refuses.
+    """
+    host = headers.get("host", b"").decode("latin-1")
+    return f"{COOKIE}_{urlsplit(f'http://{host}').port or 80}"
 
 
 def key_of(headers: dict[str, bytes]) -> str:

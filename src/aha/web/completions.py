@@ -9,6 +9,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -82,7 +83,7 @@ class IndexEntry:
     place: int  # number of the completion in its file, from 0
     offset: int  # bytes before its line
     size: int  # bytes of its line
-    id: str  # the problem's
+    problem: str  # digest of the problem's id, which may be long; "" for a row without one
     group: int | None
     reward: float | None
     advantage: float | None
@@ -160,7 +161,7 @@ def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
         place,
         offset,
         size,
-        str(row.get("id", ""))[:200],
+        problem_of(row),
         None if group is None else int(group),
         number(row.get("reward")),
         number(row.get("advantage")),
@@ -170,6 +171,14 @@ def entry_of(row: Row, place: int, offset: int, size: int) -> IndexEntry:
         has_tokens(row),
         bool(wrong_types(row)),
     )
+
+
+def problem_of(row: Row) -> str:
+    """A digest of the problem's id, equal for equal ids alone; empty where there is no id."""
+    name = row.get("id")
+    if not isinstance(name, str):
+        return ""
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def wrong_types(row: Row) -> list[str]:

@@ -245,7 +245,7 @@ class BehaviorCurves:
         self._sizes: dict[int, int] = {}
 
     def count(self, points: int, seconds: float) -> Row:
-        """Count for at most `seconds`, in at most `points` steps.
+        """Count for at most `seconds`, in at most `points` steps; first in steps far apart.
 
         {"step": [...], one list for each of BEHAVIOURS, "waiting": steps that are still to be
         counted, "per_step": completions of a step that were counted, "damaged": steps whose file
@@ -254,8 +254,9 @@ class BehaviorCurves:
         steps = evenly_spaced(self.steps(), points)
         deadline, waiting = time.monotonic() + seconds, 0
         # One that waits is counted always: on a busy machine the time may be over at once.
-        first = next((step for step in steps if step not in self.means), None)
-        for step in steps:
+        order = spread_first(steps)
+        first = next((step for step in order if step not in self.means), None)
+        for step in order:
             if step == first or time.monotonic() < deadline:
                 self._count_step(step)
             else:
@@ -278,6 +279,13 @@ class BehaviorCurves:
             self._sizes[step] = status.st_size
             rows, self.damaged[step] = read_all_rows(file)
             self.means[step] = mean_behaviours(evenly_spaced(rows, PER_STEP))
+
+
+def spread_first(steps: list[int]) -> list[int]:
+    """The steps in an order whose every beginning is spread over them: the last and the first, then
+    those between, each time in half as wide gaps."""
+    gaps = [1 << power for power in reversed(range(len(steps).bit_length()))]
+    return list(dict.fromkeys([*steps[-1:], *(step for gap in gaps for step in steps[::gap])]))
 
 
 def evenly_spaced(items: list[Item], count: int) -> list[Item]:

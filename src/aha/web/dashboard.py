@@ -48,14 +48,13 @@ from aha.web.run_comparison import (
     settings_of,
 )
 from aha.web.runs import (
-    MAX_FINDINGS,
     RunFolder,
     RunsFolder,
     damaged_card,
-    finding_view,
+    newest_findings,
     section,
 )
-from aha.web.server_events import evaluation_view, files_of_events, offsets_of, run_events
+from aha.web.server_events import evaluation_view, files_of_events, places_of, run_events
 from aha.web.turn_view import SEARCH_COLUMNS, turn_of_curves
 
 STATIC = Path(__file__).parent / "static"
@@ -148,12 +147,11 @@ class Dashboard:
         curves = self.curves_of(run)
         files = files_of_events(run)
         evals = [view for row in files["evals"].read_all() if (view := evaluation_view(row))]
-        findings = [finding_view(row) for row in files["findings"].read_all(MAX_FINDINGS)]
+        findings, damaged_findings = newest_findings(files["findings"])
         config = run.read("config")
         price = number(config.get("usd_per_hour"))
-        faults = [fault for name in ("evals", "findings") for fault in files[name].faults]
+        faults = [*files["evals"].faults, *damaged_findings]
         notes = [*run.notes(), *curves.faults(), *faults, curves.grading_note()]
-        offsets = (curves.lines.offset, files["evals"].offset, files["findings"].offset)
         return Json(
             {
                 "card": run.card(),
@@ -169,7 +167,7 @@ class Dashboard:
                 "evals": held_out_points(run, curves, evals[-MAX_EVALS:]),
                 "steps": curves.rows,
                 "last": curves.last(),
-                "offsets": ".".join(map(str, offsets)),
+                "offsets": places_of(files | {"metrics": curves.lines}),
                 "charts": charts_of(price, is_tuning(config)),
                 "curves": curves.thinned(dict.fromkeys((*columns(), *SEARCH_COLUMNS)))
                 | curves.thinned_together(column for _, column in PHASES),
@@ -198,8 +196,8 @@ class Dashboard:
     async def events(self, request: Request) -> StreamingResponse:
         """New rows and the status as server-sent events, from `offsets` on."""
         run = self.run_of(request)
-        offsets = request.headers.get("last-event-id") or request.query_params.get("offsets")
-        stream = run_events(run, offsets_of(offsets, run))
+        start = request.headers.get("last-event-id") or request.query_params.get("offsets")
+        stream = run_events(run, start)
         return StreamingResponse(stream, media_type="text/event-stream")
 
     # -- completions -------------------------------------------------------------------------

@@ -21,14 +21,16 @@ def tail_of(file: Path | GuardedFile, tail: int) -> tuple[int, bytes]:
         return start, source.read(tail)
 
 
-def last_row(file: Path | GuardedFile, tail: int = TAIL_BYTES) -> dict[str, Any] | None:
-    """The newest finished row, from the last `tail` bytes of the file."""
+def last_row(
+    file: Path | GuardedFile, tail: int = TAIL_BYTES, **values: str
+) -> dict[str, Any] | None:
+    """The newest finished row with these `values`, from the last `tail` bytes of the file."""
     try:
         finished = tail_of(file, tail)[1].rpartition(b"\n")[0]
     except OSError:
         return None
     rows = (row_of(line) for line in reversed(finished.splitlines()))
-    return next((row for row in rows if row is not None), None)
+    return next((row for row in rows if row is not None and values.items() <= row.items()), None)
 
 
 def end_of(file: Path | GuardedFile, tail: int = TAIL_BYTES) -> int:

@@ -19,6 +19,12 @@ def figures_of(run: RunFolder, curves: Curves, turn: int | None, faults: list[st
     """
     thinned = curves.thinned(curves.names(), CURVE_POINTS)
     behaviors = BehaviorCurves(run).count(BEHAVIOR_POINTS, BEHAVIOR_SECONDS)
+    if behaviors["waiting"]:
+        faults.append(
+            f"behaviours of {behaviors['waiting']} steps were not counted within "
+            f"{BEHAVIOR_SECONDS:.0f} s: their points are missing; on a machine with less to do, "
+            "`aha report` counts more"
+        )
     note = f"counted in at most {behaviors['per_step']} completions of a step"
     if behaviors["damaged"]:
         faults.append(f"completions of {behaviors['damaged']} steps could not be read whole")

@@ -1,5 +1,6 @@
 """`aha report`: a run's evidence, curves and costs in one HTML file. No script, no network."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -17,6 +18,7 @@ from aha.core.control_characters import visible
 from aha.core.errors import RunError
 from aha.plan.machines import money
 from aha.plan.prediction import lines_of
+from aha.store.durable import disk_errors, partial_of, write_text
 from aha.store.guarded_files import GuardedFile, number
 from aha.store.run_folder import is_tuning
 from aha.web.completions import PinnedRow, pinned_rows
@@ -89,17 +91,25 @@ MEANS = (
 
 
 def write_report(run: RunFolder, out: Path, pins: Sequence[str] = ()) -> int:
-    """Write the report of a run. Returns its size in bytes.
+    """Write the report of a run: the old file is there until the new one is. Returns its size in
+    bytes.
 
     Raises RunError where the file cannot be written or is a link, DataError for a pin that
     names no completion.
     """
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise RunError(f"cannot write {out}", "a file in a folder that exists", "--out report.html")
-    if out.absolute().parent == run.path:  # elsewhere, a link is the user's own
-        GuardedFile(run.path, out.name).check_writable()
+    with disk_errors(f"write {out}"):
+        if out.is_dir() or not out.absolute().parent.is_dir():
+            expected = "a file in a folder that exists"
+            raise RunError(f"cannot write {out}", expected, "--out report.html")
+        if out.absolute().parent == run.path:  # elsewhere, a link is the user's own
+            for name in (out.name, partial_of(out).name):
+                GuardedFile(run.path, name).check_writable()
     page = report_html(run, pins).encode("utf-8", "replace")
-    out.write_bytes(page)
+    with disk_errors(f"write {out}"):
+        if out.exists() and not out.is_file():  # a pipe, or a device that must stay one
+            out.write_bytes(page)
+        else:
+            write_text(Path(os.path.realpath(out)), page.decode())
     return len(page)
 
 

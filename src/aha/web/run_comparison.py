@@ -107,9 +107,12 @@ def first_completions(file: Path | GuardedFile) -> tuple[dict[str, Row], list[st
         if isinstance(row.get("id"), str):
             first.setdefault(row["id"], row)
     without = sum(not isinstance(row.get("id"), str) for row in rows)
-    if without:
-        faults.append(f"{GuardedFile.of(file).name}: {without} rows without a problem's id")
-    return first, faults
+    return first, [*faults, *rows_without_id(GuardedFile.of(file), without)]
+
+
+def rows_without_id(file: GuardedFile, count: int) -> list[str]:
+    """The fault of a file with so many rows that belong to no problem; [] where there are none."""
+    return [f"{file.name}: {count} rows without a problem's id"] if count else []
 
 
 def config_differences(first: Row, second: Row) -> list[tuple[str, object, object]]:
@@ -270,7 +273,7 @@ def history_page(run: RunFolder, cache: IndexCache, family: str, change: str, st
         "families": list((families or dict(list(FAMILIES.items())[:1])).items()),
         "changes": list(CHANGES.items()),
         "files": files,
-        "faults": [fault for index in indexes for fault in index.faults()],
+        "faults": [fault for index in indexes for fault in _faults_of(index)],
         "problems": len(lines),
         "matching": len(matching),
         "start": start,
@@ -288,11 +291,18 @@ def change_of(cells: Cells) -> str:
 
 
 def _first_entries(index: CompletionIndex) -> dict[str, IndexEntry]:
-    """The first completion of each problem, by the problem's id."""
+    """The first completion of each problem, by the digest of its id; rows without one are left
+    out."""
     entries: dict[str, IndexEntry] = {}
     for entry in index.entries:
-        entries.setdefault(entry.id, entry)
+        if entry.problem:
+            entries.setdefault(entry.problem, entry)
     return entries
+
+
+def _faults_of(index: CompletionIndex) -> list[str]:
+    without = sum(not entry.problem for entry in index.entries)
+    return [*index.faults(), *rows_without_id(index.file, without)]
 
 
 def _line(cells: Cells, indexes: list[CompletionIndex]) -> Row:

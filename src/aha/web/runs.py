@@ -110,9 +110,7 @@ class RunFolder:
 
     def findings(self) -> tuple[list[Row], list[str]]:
         """(what the run noticed: {step, level, check, message, fix}, what could not be read)."""
-        lines = JsonLines(self.findings_file, max_bytes=MAX_FINDINGS_BYTES)
-        rows = lines.read_all(MAX_FINDINGS)
-        return [finding_view(row) for row in rows], lines.faults
+        return newest_findings(JsonLines(self.findings_file, max_bytes=MAX_FINDINGS_BYTES))
 
     def status(self) -> str:
         """done, stopped, running, interrupted or quiet.
@@ -123,14 +121,14 @@ class RunFolder:
         """
         if GuardedFile(self.path, "summary.json").exists():
             return "done"
-        failures = [row for row in self.findings()[0] if row["level"] == "fail"]
-        if failures:
-            last = number((last_row(self.metrics) or {}).get("step")) or 0
-            if (failures[-1]["step"] or 0) >= last:
-                return "stopped"
         lives = owner_lives(self.read("owner"))
-        if lives is not None:
-            return "running" if lives else "interrupted"
+        if lives:  # a resume keeps the fault of the step that it goes on from
+            return "running"
+        fault, last = last_row(self.findings_file, level="fail"), last_row(self.metrics) or {}
+        if fault and (number(fault.get("step")) or 0) >= (number(last.get("step")) or 0):
+            return "stopped"
+        if lives is False:
+            return "interrupted"
         newest = 0.0
         for path in (self.metrics.path, self.evals.path, self.completions, self.path):
             try:
@@ -224,6 +222,15 @@ def reason_of(file: GuardedFile) -> str:
     except OSError as error:
         return str(error)
     return ""
+
+
+def newest_findings(lines: JsonLines) -> tuple[list[Row], list[str]]:
+    """(the newest MAX_FINDINGS findings of a file, what was left out or could not be read)."""
+    rows = lines.read_all()
+    older, faults = len(rows) - MAX_FINDINGS, lines.faults
+    if older > 0:
+        faults.append(f"{lines.file.name}: {older} older rows are left out")
+    return [finding_view(row) for row in rows[-MAX_FINDINGS:]], faults
 
 
 def finding_view(row: Row) -> Row:

@@ -1,11 +1,13 @@
 """A running run as server-sent events: every new row of its metrics, evaluations and findings.
 
-The id of an event has the offsets up to which the files were read, so that a browser that
+The id of an event has the places up to which the files were read, so that a browser that
 reconnects continues there. A run whose files were truncated by a resume sends all rows again, and
-says which file was rewritten.
+says which file was rewritten. It may have grown beyond the old place before the browser is back;
+the checksum in the place tells.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from aha.web.runs import MAX_FINDINGS_BYTES, RunFolder, finding_view, interval_o
 POLL_S = 0.2
 KEEP_ALIVE_S = 15.0  # a proxy closes a connection on which nothing is sent for long
 ROWS_PER_EVENT = 500
+PLACE = re.compile(r"([0-9]{1,15})-([0-9]{1,10})")
 
 
 def files_of_events(run: RunFolder) -> dict[str, JsonLines]:
@@ -25,29 +28,32 @@ def files_of_events(run: RunFolder) -> dict[str, JsonLines]:
     return {"metrics": JsonLines(run.metrics), "evals": JsonLines(run.evals), "findings": findings}
 
 
-def offsets_of(text: str | None, run: RunFolder) -> list[int]:
-    """The offsets in the files of `files_of_events`, from `METRICS.EVALS.FINDINGS`.
+def places_of(files: dict[str, JsonLines]) -> str:
+    """How far the files were read, as `METRICS.EVALS.FINDINGS`: the id of an event."""
+    return ".".join(lines.place for lines in files.values())
 
-    "end" means the ends of the files; any other text that is no such numbers means their
+
+def go_on_from(files: dict[str, JsonLines], text: str | None) -> None:
+    """Let the reading of the files begin at the places that `places_of` has written.
+
+    "end" means the ends of the files; any other text that is no such places means their
     beginnings.
     """
-    files = files_of_events(run)
     if text == "end":
-        return [end_of(lines.file) for lines in files.values()]
-    parts = (text or "").split(".")
-    if len(parts) != len(files) or not all(
-        part.isascii() and part.isdigit() and len(part) < 16 for part in parts
-    ):
-        return [0] * len(files)
-    return [int(part) for part in parts]
+        for lines in files.values():
+            lines.go_on_from(end_of(lines.file), None)
+        return
+    places = [PLACE.fullmatch(part) for part in (text or "").split(".")]
+    if len(places) == len(files) and all(places):
+        for lines, place in zip(files.values(), filter(None, places), strict=True):
+            lines.go_on_from(int(place[1]), int(place[2]))
 
 
-async def run_events(run: RunFolder, start: list[int]) -> AsyncIterator[bytes]:
+async def run_events(run: RunFolder, start: str | None = None) -> AsyncIterator[bytes]:
     """Events without end: `rows` with {metrics, evals, findings, rewritten}, and `status` when it
-    changes."""
+    changes. `start` as for `go_on_from`."""
     files = files_of_events(run)
-    for lines, offset in zip(files.values(), start, strict=True):
-        lines.offset = offset
+    go_on_from(files, start)
     status, quiet_s = None, 0.0
     yield b"retry: 500\n\n"
     while True:
@@ -56,9 +62,9 @@ async def run_events(run: RunFolder, start: list[int]) -> AsyncIterator[bytes]:
             *first, last = split_rows(new)
             for part in first:
                 yield b"event: rows\ndata: " + dumps(part) + b"\n\n"
-            # Only the last part has the offsets: a browser that misses it receives all parts again.
-            offsets = ".".join(str(lines.offset) for lines in files.values())
-            yield f"id: {offsets}\nevent: rows\n".encode() + b"data: " + dumps(last) + b"\n\n"
+            # Only the last part has the places: a browser that misses it receives all parts again.
+            head = f"id: {places_of(files)}\nevent: rows\ndata: "
+            yield head.encode() + dumps(last) + b"\n\n"
             quiet_s = 0.0
         now = await asyncio.to_thread(run.status)
         if now != status:
