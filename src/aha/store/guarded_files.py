@@ -274,8 +274,7 @@ class GrowingLines:
 
     @property
     def place(self) -> str:
-        """OFFSET-CHECKSUM of a reader that has read: where its next read begins, and the CRC-32 of
-        the at most KEPT_BYTES bytes before that."""
+        """OFFSET-CHECKSUM: where the next read begins, and CRC-32 of the bytes just before it."""
         return f"{self.offset}-{crc32(self._last_bytes.data)}"
 
     def go_on_from(self, offset: int, checksum: int | None) -> None:
@@ -396,7 +395,6 @@ class JsonLines(GrowingLines):
 def read_all_rows(
     file: Path | GuardedFile, most: int = MAX_ROWS, max_bytes: int = MAX_READ_BYTES
 ) -> tuple[list[Row], list[str]]:
-    """(every finished row of a file, what could not be read). The limits are for files that may
-    come from somebody else."""
+    """(every finished row of a file within these limits, what could not be read)."""
     lines = JsonLines(file, max_bytes=max_bytes)
     return lines.read_all(most), lines.faults
