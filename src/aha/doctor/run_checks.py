@@ -197,21 +197,15 @@ def informative(run: RunRecords) -> Finding | None:
     return (fail if share < FLAT else warn)(f"only {share:.0%} of the groups are informative", fix)
 
 
-def lacks_groups(row: dict[str, Any]) -> bool:
-    """Whether a step has fewer informative groups than prompts."""
-    share = row.get("informative")
-    return not isinstance(share, int | float) or share < 1
-
-
 @checks
 def resampling(run: RunRecords) -> Finding | None:
     """`resample` gets enough informative groups; otherwise most rollouts are discarded."""
-    # The column counts the rollouts of a step.
+    # The column counts the rollouts of a step; the last one may have been enough.
     rounds, limit = run.column("asked"), run.setting("algo", "resample_rounds", 3)
     if not rounds:
         return None
-    resampled = [row for row in run.metrics if isinstance(row.get("asked"), int | float)]
-    exhausted = mean([float(row["asked"] >= limit and lacks_groups(row)) for row in resampled])
+    rows = [row for row in run.metrics if isinstance(row.get("asked"), int | float)]
+    exhausted = mean([float(row["asked"] >= limit and row.get("informative") != 1) for row in rows])
     if limit > 1 and exhausted > 0.5:
         return warn(
             f"in {exhausted:.0%} of the steps all {limit} rollouts were not enough",
