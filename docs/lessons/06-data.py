@@ -56,7 +56,13 @@ view
 # * All sets of problems end alike: then data do not matter here.
 # * 30 % wrong grades end as high as none, or learn nothing at all: where is the border?
 #
-# ## 6. Where to go on
+# ## 6. What came out here
+#
+# Three seeds (results/README.md): a mixture ends at .941, easy puzzles and a curriculum do not
+# differ from it, 300 hard ones end .085 lower. With 10, 20 and 30 % wrong grades .911, .890 and
+# .824: RL learns from a grader that is wrong in three of ten cases, but later.
+#
+# ## 7. Where to go on
 #
 # `aha study data` runs three seeds, side by side, and judges them. docs/studies.md has the
 # published numbers.
