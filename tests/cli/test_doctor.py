@@ -55,7 +55,7 @@ def test_no_shipped_recipe_raises_an_alarm(recipe):
 def test_a_broken_recipe_says_what_to_do_and_ends_with_1(aha):
     done = aha("doctor", "demo", *QUICK, "--task.verifier", "tinyzero", "--optim.lr", 0)
     assert done.code == 1 and done.err == ""
-    assert "a power (1)" in done.out and "fix: --optim.lr 3e-4" in done.out
+    assert "a power (1)" in done.out and "fix: --optim.lr 0.0003" in done.out
     assert "something is broken" in done.out
 
 

@@ -37,7 +37,7 @@ def test_what_is_no_run_is_not_resumed(aha, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "config.json").write_text("{}")
-    for path, words in (("file", "file is a file"), ("mine", "fix: --resume runs/mine")):
+    for path, words in (("file", "file is a file"), ("mine", "fix: use runs/mine")):
         done = aha("train", "--resume", path)
         assert done.code == 2 and words in done.err
     for words in (("demo",), ("--name", "x"), ("--dry-run",), ("--probe",)):

@@ -26,6 +26,7 @@ NUM_COMPLETIONS = 256  # of the trial, unless its updates need more
 BATCH_ROWS = 32
 NUM_ALONE = 16  # completions that are computed again, each in a batch of its own
 PROBE = (4, 4, 32)  # prompts, completions of each and tokens of a short generation
+LORA = ".lora."  # in the names of an adapter's tensors, beside which all others are frozen
 PERTURBATION = 0.3  # of a tensor's standard deviation: log-probs of such weights differ clearly
 
 
@@ -229,10 +230,11 @@ def compare_weights(old: Policy, new: Policy) -> WeightChange:
     difference = norm = 0.0
     unchanged = []
     olds = dict(old.named_parameters())
+    adapted = any(LORA in name for name in olds)
     for name, after in new.named_parameters():
         before = olds[name]
         norm += float(before.cpu().double().square().sum())
-        if not after.requires_grad or is_idle(name, olds):
+        if adapted and (LORA not in name or is_idle(name, olds)):
             continue
         count = int((before != after).sum())
         unchanged += [] if count else [name]
@@ -243,7 +245,8 @@ def compare_weights(old: Policy, new: Policy) -> WeightChange:
 
 def is_idle(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether a tensor is the A of an adapter whose B is 0, as at the start: its gradient is 0."""
-    return ".lora.A." in name and not weights[name.replace(".lora.A.", ".lora.B.")].any()
+    A, B = f"{LORA}A.", f"{LORA}B."
+    return A in name and not weights[name.replace(A, B)].any()
 
 
 def idle_step(trainer: RLTrainer, problems: list[Problem]) -> WeightChange:
