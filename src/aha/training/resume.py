@@ -181,8 +181,8 @@ def tell_price(run: Run, cfg: RunConfig, ranks: int, stored: Mapping[str, Any], 
     if len(places) > 1 or ranks != stored_ranks(stored):
         say(
             f"another machine or number of ranks: all of the run counts as ${cfg.usd_per_hour:g} "
-            f"an hour and {cfg.watts:g} watts, as where it began; if that is wrong, resume with "
-            "--usd-per-hour and --watts"
+            f"an hour and {cfg.watts:g} watts; if that is wrong, resume with --usd-per-hour and "
+            "--watts"
         )
 
 
